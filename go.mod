@@ -1,0 +1,3 @@
+module nrt
+
+go 1.26
