@@ -1,0 +1,166 @@
+// Package data reads training and evaluation examples from JSON lines, keeps
+// or drops them by length, holds some out, and deals them in shuffled epochs
+// whose position can be saved and restored.
+//
+// # Invariants
+//
+//   - An error about a line names file, line and field and says what to do. It
+//     is a *LineError; the reader can go on after it.
+//   - Text reaches the trainer exactly as it stands in the file: invalid UTF-8
+//     and lone surrogates are errors, never silently replaced.
+//   - Every order is a function of the seed and the data alone. Restoring a
+//     position on other data is an error.
+//
+// Read Example first, then Reader (reader.go), form.go (which fields a line
+// may have), Sampler.
+package data
+
+import (
+	"crypto/sha256"
+	"encoding/binary"
+	"encoding/hex"
+	"fmt"
+	"hash"
+	"io"
+	"sort"
+	"strings"
+)
+
+// Message is one turn of a conversation.
+type Message struct{ Role, Content string }
+
+// Example is one line of a data file.
+type Example struct {
+	// Question and Answer are the input and the reference. For a line of
+	// messages, Question is the last user turn before the reference.
+	Question, Answer string
+	// Messages are all turns before the reference, when the line has the form
+	// messages or a conversational prompt; otherwise nil.
+	Messages []Message
+	// Text is the document of the form text, for plain language modelling;
+	// Question and Answer are then empty.
+	Text string
+	// Family is the line's "family" field when it is a string: evaluation
+	// reports each family apart.
+	Family string
+	// Extra holds the fields that the form does not use, decoded as by
+	// encoding/json. It is nil when there are none.
+	Extra map[string]any
+	// File and Line say where the example stands; lines count from 1.
+	File string
+	Line int
+}
+
+// Fingerprint identifies a list of examples by all that training reads of it:
+// 32 hexadecimal digits of SHA-256. Order counts; file names do not.
+func Fingerprint(examples []Example) string {
+	h := sha256.New()
+	for i := range examples {
+		e := &examples[i]
+		e.hashPrompt(h)
+		hashStrings(h, e.Answer, e.Text)
+	}
+	return hex.EncodeToString(h.Sum(nil))[:32]
+}
+
+// hashPrompt writes what the policy is asked, unambiguously.
+func (e *Example) hashPrompt(h hash.Hash) {
+	hashStrings(h, e.Question)
+	var n [8]byte
+	binary.LittleEndian.PutUint64(n[:], uint64(len(e.Messages)))
+	h.Write(n[:])
+	for _, m := range e.Messages {
+		hashStrings(h, m.Role, m.Content)
+	}
+}
+
+// hashStrings writes each string with its length before it, so that ("ab", "c")
+// and ("a", "bc") differ.
+func hashStrings(h hash.Hash, list ...string) {
+	var n [8]byte
+	for _, s := range list {
+		binary.LittleEndian.PutUint64(n[:], uint64(len(s)))
+		h.Write(n[:])
+		// A hash never fails to be written to.
+		if _, err := io.WriteString(h, s); err != nil {
+			panic(err)
+		}
+	}
+}
+
+// Split holds out about the given share of the examples (0 to 1). Which side an
+// example falls on depends only on the seed and its prompt (its text, for the
+// form text): equal questions are never split, and adding lines moves no other
+// line. Both results keep the order.
+func Split(examples []Example, share float64, seed uint64) (train, held []Example) {
+	for _, e := range examples {
+		if e.uniform(seed) < share {
+			held = append(held, e)
+		} else {
+			train = append(train, e)
+		}
+	}
+	return train, held
+}
+
+// uniform is a number in [0,1) drawn by hashing the prompt.
+func (e *Example) uniform(seed uint64) float64 {
+	h := sha256.New()
+	var s [8]byte
+	binary.LittleEndian.PutUint64(s[:], seed)
+	h.Write(s[:])
+	e.hashPrompt(h)
+	hashStrings(h, e.Text)
+	return float64(binary.LittleEndian.Uint64(h.Sum(nil))>>11) / (1 << 53)
+}
+
+// Filtered says how many examples a Filter kept and why it dropped the others.
+type Filtered struct {
+	Kept    int
+	Dropped map[string]int // reason → count
+}
+
+// Total is the number of dropped examples.
+func (f Filtered) Total() int {
+	n := 0
+	for _, c := range f.Dropped {
+		n += c
+	}
+	return n
+}
+
+// String is one line for the log, reasons in alphabetical order.
+func (f Filtered) String() string {
+	if len(f.Dropped) == 0 {
+		return fmt.Sprintf("kept all %d examples", f.Kept)
+	}
+	reasons := make([]string, 0, len(f.Dropped))
+	for r := range f.Dropped {
+		reasons = append(reasons, r)
+	}
+	sort.Strings(reasons)
+	for i, r := range reasons {
+		reasons[i] = fmt.Sprintf("%d %s", f.Dropped[r], r)
+	}
+	return fmt.Sprintf("kept %d of %d examples; dropped %s", f.Kept, f.Kept+f.Total(), strings.Join(reasons, ", "))
+}
+
+// Filter keeps the examples for which drop returns "". Any other result is the
+// reason, such as "prompt over 512 tokens", and is counted.
+func Filter(examples []Example, drop func(*Example) string) ([]Example, Filtered) {
+	report := Filtered{}
+	var kept []Example
+	for i := range examples {
+		reason := drop(&examples[i])
+		if reason == "" {
+			kept = append(kept, examples[i])
+			continue
+		}
+		if report.Dropped == nil {
+			report.Dropped = map[string]int{}
+		}
+		report.Dropped[reason]++
+	}
+	report.Kept = len(kept)
+	return kept, report
+}

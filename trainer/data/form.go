@@ -1,0 +1,331 @@
+package data
+
+import (
+	"encoding/json"
+	"fmt"
+	"sort"
+	"strings"
+	"unicode/utf8"
+)
+
+// Form is which fields of a line hold the question and the reference.
+type Form string
+
+// The forms. Auto takes the form of a file from its first good line.
+const (
+	Auto             Form = "auto"
+	QuestionAnswer   Form = "question" // {"question": "…", "answer": "…"}
+	PromptCompletion Form = "prompt"   // {"prompt": …, "completion": …}, each a string or a list of messages
+	Messages         Form = "messages" // {"messages": [{"role": "user", "content": "…"}, …]}; the last assistant turn is the reference
+	Text             Form = "text"     // {"text": "…"}, a document for plain language modelling
+)
+
+// forms lists each form with its fields, in the order in which Auto looks: a
+// file that has the fields of several takes the first.
+var forms = []struct {
+	form   Form
+	fields []string
+}{
+	{Messages, []string{"messages"}},
+	{QuestionAnswer, []string{"question", "answer"}},
+	{PromptCompletion, []string{"prompt", "completion"}},
+	{Text, []string{"text"}},
+}
+
+// Forms lists what ParseForm takes.
+func Forms() []string {
+	return []string{string(Auto), string(QuestionAnswer), string(PromptCompletion), string(Messages), string(Text)}
+}
+
+// ParseForm reads a form's name; "" is Auto.
+func ParseForm(name string) (Form, error) {
+	if name == "" {
+		return Auto, nil
+	}
+	for _, f := range Forms() {
+		if name == f {
+			return Form(name), nil
+		}
+	}
+	return "", fmt.Errorf("unknown form %q: want one of %s", name, strings.Join(Forms(), ", "))
+}
+
+// object is one decoded line.
+type object map[string]json.RawMessage
+
+// has tells whether the field is there and not null.
+func (o object) has(field string) bool {
+	v, ok := o[field]
+	return ok && string(v) != "null"
+}
+
+// detect finds the form whose fields are all there.
+func (o object) detect() (Form, *LineError) {
+	for _, f := range forms {
+		all := true
+		for _, field := range f.fields {
+			all = all && o.has(field)
+		}
+		if all {
+			return f.form, nil
+		}
+	}
+	return "", &LineError{Problem: fmt.Sprintf("no form fits the fields %s: want question and answer, prompt and completion, messages, or text", o.names())}
+}
+
+// names lists the fields for an error.
+func (o object) names() string {
+	if len(o) == 0 {
+		return "(none)"
+	}
+	names := make([]string, 0, len(o))
+	for name := range o {
+		names = append(names, clip(name))
+	}
+	sort.Strings(names)
+	if len(names) > 12 {
+		names = append(names[:12], "…")
+	}
+	return strings.Join(names, ", ")
+}
+
+// example reads the fields of one form.
+func (o object) example(f Form) (Example, *LineError) {
+	var e Example
+	var err *LineError
+	used := map[string]bool{}
+	switch f {
+	case QuestionAnswer:
+		used["question"], used["answer"] = true, true
+		if e.Question, err = o.text("question"); err != nil {
+			return e, err
+		}
+		if e.Answer, err = o.text("answer"); err != nil {
+			return e, err
+		}
+	case PromptCompletion:
+		used["prompt"], used["completion"] = true, true
+		if err = o.promptCompletion(&e); err != nil {
+			return e, err
+		}
+	case Messages:
+		used["messages"] = true
+		turns, err := o.turns("messages")
+		if err != nil {
+			return e, err
+		}
+		if err = e.setTurns(turns); err != nil {
+			return e, err
+		}
+	case Text:
+		used["text"] = true
+		if e.Text, err = o.text("text"); err != nil {
+			return e, err
+		}
+	default:
+		panic("data: unknown form " + string(f))
+	}
+	return e, o.rest(&e, used)
+}
+
+// rest decodes the fields that the form has not used.
+func (o object) rest(e *Example, used map[string]bool) *LineError {
+	for name, raw := range o {
+		if used[name] {
+			continue
+		}
+		var v any
+		if err := json.Unmarshal(raw, &v); err != nil {
+			return &LineError{Field: clip(name), Problem: err.Error()}
+		}
+		if e.Extra == nil {
+			e.Extra = map[string]any{}
+		}
+		e.Extra[name] = v
+		if s, ok := v.(string); ok && name == "family" {
+			e.Family = s
+		}
+	}
+	return nil
+}
+
+// promptCompletion reads the form in which both fields are strings, or lists
+// of messages as TRL's conversational data sets have them.
+func (o object) promptCompletion(e *Example) *LineError {
+	if kind(o["prompt"]) != "list" {
+		var err *LineError
+		if e.Question, err = o.text("prompt"); err != nil {
+			return err
+		}
+	} else {
+		turns, err := o.turns("prompt")
+		if err != nil {
+			return err
+		}
+		if turns[len(turns)-1].Role != "user" {
+			return &LineError{Field: "prompt", Problem: fmt.Sprintf("the last turn is %s's: want user's", turns[len(turns)-1].Role)}
+		}
+		e.Messages, e.Question = turns, turns[len(turns)-1].Content
+	}
+	if kind(o["completion"]) != "list" {
+		var err *LineError
+		e.Answer, err = o.text("completion")
+		return err
+	}
+	turns, err := o.turns("completion")
+	if err != nil {
+		return err
+	}
+	if len(turns) != 1 || turns[0].Role != "assistant" {
+		return &LineError{Field: "completion", Problem: fmt.Sprintf("want one assistant turn, have %d of which the first is %s's: put earlier turns into prompt", len(turns), turns[0].Role)}
+	}
+	if strings.TrimSpace(turns[0].Content) == "" {
+		return &LineError{Field: "completion[0].content", Problem: "is empty: there is nothing to learn from it"}
+	}
+	e.Answer = turns[0].Content
+	return nil
+}
+
+// setTurns takes the last assistant turn as the reference and keeps what came
+// before it; later turns are not used.
+func (e *Example) setTurns(turns []Message) *LineError {
+	last := len(turns) - 1
+	for last >= 0 && turns[last].Role != "assistant" {
+		last--
+	}
+	if last < 0 {
+		return &LineError{Field: "messages", Problem: "no assistant turn: the last one is the reference"}
+	}
+	if strings.TrimSpace(turns[last].Content) == "" {
+		return &LineError{Field: fmt.Sprintf("messages[%d].content", last), Problem: "the reference is empty"}
+	}
+	user := last - 1
+	for user >= 0 && turns[user].Role != "user" {
+		user--
+	}
+	if user < 0 {
+		return &LineError{Field: "messages", Problem: "no user turn before the last assistant turn"}
+	}
+	e.Question, e.Answer, e.Messages = turns[user].Content, turns[last].Content, turns[:last:last]
+	return nil
+}
+
+// text reads a string field that must be there and not blank.
+func (o object) text(field string) (string, *LineError) {
+	raw, ok := o[field]
+	if !ok {
+		return "", &LineError{Field: field, Problem: fmt.Sprintf("is missing (the line has %s)", o.names())}
+	}
+	s, problem := text(raw)
+	if problem == "" && strings.TrimSpace(s) == "" {
+		problem = "is empty"
+	}
+	if problem != "" {
+		return "", &LineError{Field: field, Problem: problem}
+	}
+	return s, nil
+}
+
+// turns reads a list of messages, which must not be empty.
+func (o object) turns(field string) ([]Message, *LineError) {
+	raw, ok := o[field]
+	if !ok {
+		return nil, &LineError{Field: field, Problem: fmt.Sprintf("is missing (the line has %s)", o.names())}
+	}
+	if k := kind(raw); k != "list" {
+		return nil, &LineError{Field: field, Problem: "want a list of messages, have a " + k}
+	}
+	var list []json.RawMessage
+	if err := json.Unmarshal(raw, &list); err != nil {
+		return nil, &LineError{Field: field, Problem: err.Error()}
+	}
+	if len(list) == 0 {
+		return nil, &LineError{Field: field, Problem: "is an empty list"}
+	}
+	turns := make([]Message, len(list))
+	for i, item := range list {
+		at := fmt.Sprintf("%s[%d]", field, i)
+		if k := kind(item); k != "object" {
+			return nil, &LineError{Field: at, Problem: fmt.Sprintf("want an object with role and content, have a %s", k)}
+		}
+		var m object
+		if err := json.Unmarshal(item, &m); err != nil {
+			return nil, &LineError{Field: at, Problem: err.Error()}
+		}
+		var problem string
+		if turns[i].Role, problem = text(m["role"]); problem == "" {
+			problem = checkRole(turns[i].Role)
+		}
+		if problem != "" {
+			return nil, &LineError{Field: at + ".role", Problem: problem}
+		}
+		if turns[i].Content, problem = text(m["content"]); problem != "" {
+			return nil, &LineError{Field: at + ".content", Problem: problem}
+		}
+	}
+	return turns, nil
+}
+
+// checkRole says what is wrong with a role, or "".
+func checkRole(role string) string {
+	switch role {
+	case "system", "user", "assistant", "tool":
+		return ""
+	}
+	return fmt.Sprintf("unknown role %q: want system, user, assistant or tool", clip(role))
+}
+
+// text decodes one string; problem is "" when all is well.
+func text(raw json.RawMessage) (s, problem string) {
+	if raw == nil {
+		return "", "is missing"
+	}
+	if k := kind(raw); k != "string" {
+		return "", fmt.Sprintf("want a string, have a %s: put it in quotes, or name another form", k)
+	}
+	if err := json.Unmarshal(raw, &s); err != nil {
+		return "", err.Error()
+	}
+	// encoding/json turns lone surrogates into U+FFFD. Each is one that does
+	// not stand in the source, as itself or as its escape.
+	if got := strings.Count(s, string(utf8.RuneError)); got > 0 {
+		source := strings.ToLower(string(raw))
+		if got > strings.Count(source, string(utf8.RuneError))+strings.Count(source, `\ufffd`) {
+			return "", `a \ud800–\udfff escape stands without its partner: write the character itself`
+		}
+	}
+	return s, ""
+}
+
+// kind names the type of a JSON value for an error.
+func kind(raw json.RawMessage) string {
+	if len(raw) == 0 {
+		return "nothing"
+	}
+	switch raw[0] {
+	case '"':
+		return "string"
+	case '{':
+		return "object"
+	case '[':
+		return "list"
+	case 't', 'f':
+		return "boolean"
+	case 'n':
+		return "null"
+	}
+	return "number"
+}
+
+// clip shortens what an error quotes from the data.
+func clip(s string) string {
+	const most = 40
+	if len(s) <= most {
+		return s
+	}
+	cut := most
+	for cut > 0 && !utf8.RuneStart(s[cut]) {
+		cut--
+	}
+	return s[:cut] + "…"
+}

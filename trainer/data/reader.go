@@ -1,0 +1,329 @@
+package data
+
+import (
+	"bufio"
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"unicode/utf8"
+)
+
+// LineError is one bad line: "train.jsonl:12: answer: is missing (…)".
+type LineError struct {
+	File    string
+	Line    int
+	Field   string // path of the field, or "" when the whole line is meant
+	Problem string // what is wrong and what to do
+}
+
+// Error names file, line and field.
+func (e *LineError) Error() string {
+	if e.Field == "" {
+		return fmt.Sprintf("%s:%d: %s", e.File, e.Line, e.Problem)
+	}
+	return fmt.Sprintf("%s:%d: %s: %s", e.File, e.Line, e.Field, e.Problem)
+}
+
+// Options says how to read.
+type Options struct {
+	Form Form // "" is Auto
+	// Skip counts bad lines and goes on; otherwise the first one is the error.
+	Skip bool
+	// Limit > 0 stops after so many examples.
+	Limit int
+	// MaxLine is the longest line in bytes; 0 is 64 MiB.
+	MaxLine int
+	// Stdin is what the path "-" reads; nil is os.Stdin.
+	Stdin io.Reader
+}
+
+// Skipped counts what a reading with Options.Skip has left out.
+type Skipped struct {
+	Examples int          // good lines
+	Bad      int          // bad lines
+	First    []*LineError // the first few of them
+}
+
+// shown is how many bad lines a Skipped keeps.
+const shown = 5
+
+// String is a report of several lines without a final newline; "" when no line
+// was bad.
+func (s Skipped) String() string {
+	if s.Bad == 0 {
+		return ""
+	}
+	var b strings.Builder
+	fmt.Fprintf(&b, "skipped %d of %d lines:", s.Bad, s.Bad+s.Examples)
+	for _, e := range s.First {
+		fmt.Fprintf(&b, "\n  %v", e)
+	}
+	if more := s.Bad - len(s.First); more > 0 {
+		fmt.Fprintf(&b, "\n  … and %d more", more)
+	}
+	return b.String()
+}
+
+// Read reads whole files in the order given; "-" is standard input. A file
+// without a single example is an error, also with Skip.
+func Read(paths []string, o Options) ([]Example, Skipped, error) {
+	var all []Example
+	var report Skipped
+	for _, path := range paths {
+		if o.Limit > 0 && len(all) >= o.Limit {
+			break
+		}
+		var one Skipped
+		if err := readFile(path, o, &all, &one); err != nil {
+			return nil, report, err
+		}
+		if one.Examples == 0 {
+			if one.Bad > 0 {
+				return nil, report, fmt.Errorf("none of %d lines could be used; the first: %w", one.Bad, one.First[0])
+			}
+			return nil, report, fmt.Errorf("%s: no examples: want one JSON object a line", name(path))
+		}
+		report.Examples += one.Examples
+		report.Bad += one.Bad
+		report.First = append(report.First, one.First[:min(len(one.First), shown-len(report.First))]...)
+	}
+	return all, report, nil
+}
+
+// ReadFrom is Read for one open stream; file is its name in errors.
+func ReadFrom(r io.Reader, file string, o Options) ([]Example, Skipped, error) {
+	var all []Example
+	var report Skipped
+	err := readAll(NewReader(r, file, o), o, &all, &report)
+	if err != nil {
+		return nil, report, err
+	}
+	return all, report, nil
+}
+
+// name is how errors call a path.
+func name(path string) string {
+	if path == "-" {
+		return "standard input"
+	}
+	return path
+}
+
+func readFile(path string, o Options, all *[]Example, report *Skipped) (err error) {
+	if path == "-" {
+		in := o.Stdin
+		if in == nil {
+			in = os.Stdin
+		}
+		return readAll(NewReader(in, name(path), o), o, all, report)
+	}
+	f, err := os.Open(path)
+	if err != nil {
+		return fmt.Errorf("read data: %w", err)
+	}
+	defer func() { err = errors.Join(err, f.Close()) }()
+	if info, err := f.Stat(); err != nil {
+		return fmt.Errorf("read data: %w", err)
+	} else if info.IsDir() {
+		return fmt.Errorf("read data: %s is a folder: name the .jsonl files in it", path)
+	}
+	return readAll(NewReader(f, path, o), o, all, report)
+}
+
+func readAll(r *Reader, o Options, all *[]Example, report *Skipped) error {
+	for o.Limit == 0 || len(*all) < o.Limit {
+		e, err := r.Next()
+		if err == io.EOF {
+			return nil
+		}
+		var bad *LineError
+		if errors.As(err, &bad) && o.Skip {
+			report.Bad++
+			if len(report.First) < shown {
+				report.First = append(report.First, bad)
+			}
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		report.Examples++
+		*all = append(*all, e)
+	}
+	return nil
+}
+
+// Reader reads examples one at a time.
+type Reader struct {
+	in      *bufio.Reader
+	file    string
+	line    int
+	maxLine int
+	form    Form
+	formAt  int   // the line that settled the form, 0 when it was given
+	failed  error // sticks: the stream itself is broken or no text
+}
+
+// NewReader reads from r, which errors call file. Of the options only Form and
+// MaxLine matter here.
+func NewReader(r io.Reader, file string, o Options) *Reader {
+	form, most := o.Form, o.MaxLine
+	if form == "" {
+		form = Auto
+	}
+	if most == 0 {
+		most = 64 << 20
+	}
+	return &Reader{in: bufio.NewReaderSize(r, 64<<10), file: file, maxLine: most, form: form}
+}
+
+// Form is the form in use: Auto until a line has settled it.
+func (r *Reader) Form() Form { return r.form }
+
+// Line is the number of the line last read, from 1.
+func (r *Reader) Line() int { return r.line }
+
+// Next returns the next example, io.EOF at the end, or an error. After a
+// *LineError the next call goes on with the following line; any other error
+// sticks. Blank lines are passed over.
+func (r *Reader) Next() (Example, error) {
+	for r.failed == nil {
+		line, problem := r.readLine()
+		if r.failed != nil {
+			break
+		}
+		if problem != "" {
+			return Example{}, &LineError{File: r.file, Line: r.line, Problem: problem}
+		}
+		if len(bytes.TrimSpace(line)) == 0 {
+			continue
+		}
+		e, bad := r.parse(line)
+		if bad != nil {
+			bad.File, bad.Line = r.file, r.line
+			return Example{}, bad
+		}
+		e.File, e.Line = r.file, r.line
+		return e, nil
+	}
+	return Example{}, r.failed
+}
+
+// parse turns one line into an example.
+func (r *Reader) parse(line []byte) (Example, *LineError) {
+	if at := invalidUTF8(line); at >= 0 {
+		return Example{}, &LineError{Problem: fmt.Sprintf("byte %d (0x%02x) is not UTF-8: save the file as UTF-8", at+1, line[at])}
+	}
+	trimmed := bytes.TrimSpace(line)
+	if trimmed[0] != '{' {
+		hint := ""
+		if trimmed[0] == '[' {
+			hint = "; a file that is one JSON list is not JSON lines: write each element on its own line"
+		}
+		return Example{}, &LineError{Problem: "want one JSON object a line, have " + fmt.Sprintf("%q", clip(string(trimmed))) + hint}
+	}
+	var o object
+	if err := json.Unmarshal(line, &o); err != nil {
+		hint := ""
+		if r.line == 1 && string(trimmed) == "{" {
+			hint = ": the object must stand on one line"
+		}
+		return Example{}, &LineError{Problem: "bad JSON: " + err.Error() + hint}
+	}
+	if r.form != Auto {
+		e, bad := o.example(r.form)
+		if bad != nil && r.formAt > 0 {
+			bad.Problem += fmt.Sprintf("; line %d settled the form %s", r.formAt, r.form)
+		}
+		return e, bad
+	}
+	form, bad := o.detect()
+	if bad != nil {
+		return Example{}, bad
+	}
+	e, bad := o.example(form)
+	if bad == nil {
+		r.form, r.formAt = form, r.line
+	}
+	return e, bad
+}
+
+// readLine returns the next line without its end. An over-long line is read
+// past and reported; a stream that is no text at all sets failed.
+func (r *Reader) readLine() (line []byte, problem string) {
+	r.line++
+	long := false
+	for {
+		part, err := r.in.ReadSlice('\n')
+		switch {
+		case long:
+		case len(line)+len(part) > r.maxLine+2: // 2 for the line's end
+			long = true
+		default:
+			line = append(line, part...)
+		}
+		if err == bufio.ErrBufferFull {
+			continue
+		}
+		if err == io.EOF {
+			if len(line) == 0 && !long {
+				r.failed = io.EOF
+				return nil, ""
+			}
+			break // the last line has no end
+		}
+		if err != nil {
+			r.failed = fmt.Errorf("%s:%d: %w", r.file, r.line, err)
+			return nil, ""
+		}
+		break
+	}
+	if r.line == 1 {
+		if what := notText(line); what != "" {
+			r.failed = fmt.Errorf("%s: %s", r.file, what)
+			return nil, ""
+		}
+		line = bytes.TrimPrefix(line, []byte("\ufeff"))
+	}
+	line = bytes.TrimSuffix(bytes.TrimSuffix(line, []byte("\n")), []byte("\r"))
+	if long || len(line) > r.maxLine {
+		return nil, fmt.Sprintf("the line is longer than %d bytes", r.maxLine)
+	}
+	return line, ""
+}
+
+// notText recognises files that are often given by mistake.
+func notText(first []byte) string {
+	for _, known := range []struct{ magic, what string }{
+		{"\x1f\x8b", "is compressed with gzip: unpack it first"},
+		{"\x28\xb5\x2f\xfd", "is compressed with zstd: unpack it first"},
+		{"PK\x03\x04", "is a zip archive: unpack it first"},
+		{"PAR1", "is a Parquet file: convert it to JSON lines first"},
+		{"\xff\xfe", "is UTF-16: save it as UTF-8"},
+		{"\xfe\xff", "is UTF-16: save it as UTF-8"},
+	} {
+		if bytes.HasPrefix(first, []byte(known.magic)) {
+			return known.what
+		}
+	}
+	return ""
+}
+
+// invalidUTF8 is the offset of the first byte that is not UTF-8, or -1.
+func invalidUTF8(b []byte) int {
+	if utf8.Valid(b) {
+		return -1
+	}
+	for i := 0; i < len(b); {
+		c, size := utf8.DecodeRune(b[i:])
+		if c == utf8.RuneError && size == 1 {
+			return i
+		}
+		i += size
+	}
+	return -1
+}
