@@ -164,4 +164,3 @@ func (s *RopeScaling) validate() error {
 	}
 	return nil
 }
-

@@ -1,0 +1,515 @@
+package llama
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"math"
+	"strconv"
+	"strings"
+)
+
+// The files of a Hugging Face folder that this package reads and writes, next
+// to the weights.
+const (
+	configFile     = "config.json"
+	generationFile = "generation_config.json"
+)
+
+// layoutVersion is the transformers release whose config.json and
+// generation_config.json layout the written files follow.
+const layoutVersion = "4.46.0"
+
+// maxConfigBytes bounds config.json and generation_config.json.
+const maxConfigBytes = 1 << 20
+
+// architectures maps each model_type to the class that config.json names.
+var architectures = map[string]string{"llama": "LlamaForCausalLM", "mistral": "MistralForCausalLM"}
+
+// ReadConfig reads config.json and, when there, the end-of-text ids of
+// generation_config.json, which are the ones generation stops at.
+//
+// Optional fields that are absent take the default of transformers' class.
+// Fields this package does not know are ignored, except those that would change
+// the arithmetic (quantization, biases, other activations or rope types): they
+// are refused by name.
+func ReadConfig(fsys fs.FS) (Config, error) {
+	raw, err := readSmall(fsys, configFile)
+	if err != nil {
+		return Config{}, err
+	}
+	c, err := parseConfig(raw)
+	if err != nil {
+		return Config{}, fmt.Errorf("parse %s: %w", configFile, err)
+	}
+	raw, err = readSmall(fsys, generationFile)
+	if errors.Is(err, fs.ErrNotExist) {
+		return c, nil
+	}
+	if err != nil {
+		return Config{}, err
+	}
+	if err := c.mergeGeneration(raw); err != nil {
+		return Config{}, fmt.Errorf("parse %s: %w", generationFile, err)
+	}
+	return c, nil
+}
+
+// readSmall reads a JSON file that has no reason to be large.
+func readSmall(fsys fs.FS, name string) ([]byte, error) {
+	info, err := fs.Stat(fsys, name)
+	if err != nil {
+		return nil, fmt.Errorf("read %s: %w", name, err)
+	}
+	if info.Size() > maxConfigBytes {
+		return nil, fmt.Errorf("read %s: want at most %d bytes, have %d", name, maxConfigBytes, info.Size())
+	}
+	raw, err := fs.ReadFile(fsys, name)
+	if err != nil {
+		return nil, fmt.Errorf("read %s: %w", name, err)
+	}
+	return raw, nil
+}
+
+// mergeGeneration takes eos_token_id from generation_config.json.
+func (c *Config) mergeGeneration(raw []byte) error {
+	r, err := newFields("", raw)
+	if err != nil {
+		return err
+	}
+	c.EOS = r.ids("eos_token_id", c.EOS)
+	if r.err != nil {
+		return r.err
+	}
+	return c.Validate()
+}
+
+// parseConfig reads and validates the text of a config.json.
+func parseConfig(raw []byte) (Config, error) {
+	r, err := newFields("", raw)
+	if err != nil {
+		return Config{}, err
+	}
+	c := Config{ModelType: r.modelType()}
+	r.refuse()
+	mistral := c.ModelType == "mistral"
+	c.Vocab = r.integer("vocab_size", required)
+	c.Hidden = r.integer("hidden_size", required)
+	c.Intermediate = r.integer("intermediate_size", required)
+	c.Layers = r.integer("num_hidden_layers", required)
+	c.Heads = r.integer("num_attention_heads", required)
+	if mistral {
+		c.KVHeads = r.integer("num_key_value_heads", 8)
+		c.MaxPositions = r.integer("max_position_embeddings", 131072)
+		c.SlidingWindow = 4096
+		if r.has("sliding_window") {
+			c.SlidingWindow = r.integer("sliding_window", 0)
+		} else if _, null := r.m["sliding_window"]; null {
+			c.SlidingWindow = 0
+		}
+	} else {
+		c.KVHeads = r.integer("num_key_value_heads", c.Heads)
+		c.MaxPositions = r.integer("max_position_embeddings", 2048)
+		c.SlidingWindow = r.integer("sliding_window", 0)
+	}
+	if r.has("head_dim") {
+		c.HeadDim = r.integer("head_dim", required)
+	} else if c.Heads > 0 && c.Hidden > 0 {
+		if c.Hidden%c.Heads != 0 {
+			r.fail("head_dim", "missing, and hidden_size %d is no multiple of num_attention_heads %d", c.Hidden, c.Heads)
+		}
+		c.HeadDim = c.Hidden / c.Heads
+	}
+	c.RMSEps = r.number("rms_norm_eps", 1e-6)
+	c.RopeTheta, c.RopeScaling = r.rope()
+	c.TieEmbeddings = r.boolean("tie_word_embeddings", false)
+	c.BOS = r.ids("bos_token_id", defaultID(1, c.Vocab))
+	c.EOS = r.ids("eos_token_id", defaultID(2, c.Vocab))
+	c.PAD = r.ids("pad_token_id", nil)
+	if len(c.PAD) == 1 && c.PAD[0] == -1 { // how the first Llama files spell none
+		c.PAD = nil
+	}
+	c.DType = r.text("torch_dtype", "")
+	if r.has("dtype") {
+		c.DType = r.text("dtype", "")
+	}
+	if r.err != nil {
+		return Config{}, r.err
+	}
+	return c, c.Validate()
+}
+
+// defaultID is the class default for a token id, unless the vocabulary is too
+// small to hold it.
+func defaultID(id int32, vocab int) []int32 {
+	if int(id) >= vocab {
+		return nil
+	}
+	return []int32{id}
+}
+
+// fields reads typed values from a JSON object and keeps the first error.
+// JSON null counts as absent, as it does for transformers.
+type fields struct {
+	prefix string // "rope_scaling." within a nested object
+	m      map[string]json.RawMessage
+	err    error
+}
+
+func newFields(prefix string, raw []byte) (*fields, error) {
+	r := &fields{prefix: prefix}
+	if err := json.Unmarshal(raw, &r.m); err != nil {
+		return nil, fmt.Errorf("%swant a JSON object: %w", prefix, err)
+	}
+	if r.m == nil {
+		return nil, fmt.Errorf("%swant a JSON object, have null", prefix)
+	}
+	return r, nil
+}
+
+func (r *fields) has(name string) bool {
+	raw, ok := r.m[name]
+	return ok && string(raw) != "null"
+}
+
+func (r *fields) fail(name, format string, args ...any) {
+	if r.err == nil {
+		r.err = fmt.Errorf("%s%s: %s", r.prefix, name, fmt.Sprintf(format, args...))
+	}
+}
+
+// required as a default makes a field's absence an error.
+const required = math.MinInt
+
+func (r *fields) integer(name string, def int) int {
+	if !r.has(name) {
+		if def == required {
+			r.fail(name, "required, but missing")
+		}
+		return def
+	}
+	n, err := strconv.ParseInt(string(r.m[name]), 10, 64)
+	if err != nil || n != int64(int(n)) {
+		r.fail(name, "want an integer, have %s", shorten(r.m[name]))
+		return 0
+	}
+	return int(n)
+}
+
+func (r *fields) number(name string, def float64) float64 {
+	if !r.has(name) {
+		if def == required {
+			r.fail(name, "required, but missing")
+		}
+		return def
+	}
+	x, err := strconv.ParseFloat(string(r.m[name]), 64)
+	if err != nil {
+		r.fail(name, "want a number, have %s", shorten(r.m[name]))
+	}
+	return x
+}
+
+func (r *fields) boolean(name string, def bool) bool {
+	switch {
+	case !r.has(name):
+		return def
+	case string(r.m[name]) == "true":
+		return true
+	case string(r.m[name]) != "false":
+		r.fail(name, "want true or false, have %s", shorten(r.m[name]))
+	}
+	return false
+}
+
+func (r *fields) text(name, def string) string {
+	if !r.has(name) {
+		return def
+	}
+	var s string
+	if err := json.Unmarshal(r.m[name], &s); err != nil {
+		r.fail(name, "want a string, have %s", shorten(r.m[name]))
+	}
+	return s
+}
+
+// ids reads one id or a list of them. An explicit null is no id at all; only a
+// missing field takes the default.
+func (r *fields) ids(name string, def []int32) []int32 {
+	raw, ok := r.m[name]
+	if !ok {
+		return def
+	}
+	if string(raw) == "null" {
+		return nil
+	}
+	var list []int32
+	var one int32
+	if json.Unmarshal(raw, &one) == nil {
+		return []int32{one}
+	}
+	if err := json.Unmarshal(raw, &list); err != nil {
+		r.fail(name, "want an id or a list of ids, have %s", shorten(raw))
+	}
+	return list
+}
+
+// modelType reads model_type and checks architectures against it.
+func (r *fields) modelType() string {
+	var archs []string
+	if r.has("architectures") {
+		if err := json.Unmarshal(r.m["architectures"], &archs); err != nil {
+			r.fail("architectures", "want a list of strings, have %s", shorten(r.m["architectures"]))
+			return ""
+		}
+	}
+	t := r.text("model_type", "")
+	if t == "" {
+		for mt, arch := range architectures {
+			if len(archs) == 1 && archs[0] == arch {
+				return mt
+			}
+		}
+		r.fail("model_type", "required, but missing")
+		return ""
+	}
+	want, ok := architectures[t]
+	if !ok {
+		r.fail("model_type", `want "llama" or "mistral", have %q`, t)
+		return ""
+	}
+	if len(archs) > 0 && (len(archs) > 1 || archs[0] != want) {
+		r.fail("architectures", "want [%q] for model_type %q, have %q", want, t, archs)
+	}
+	return t
+}
+
+// refuse fails on every field that would change the arithmetic.
+func (r *fields) refuse() {
+	for _, f := range []struct {
+		name string
+		ok   []string // JSON texts that leave the arithmetic as it is
+	}{
+		{"hidden_act", []string{`"silu"`, `"swish"`}},
+		{"attention_bias", []string{"false"}},
+		{"mlp_bias", []string{"false"}},
+		{"attention_dropout", []string{"0", "0.0"}},
+		{"partial_rotary_factor", []string{"1", "1.0"}},
+		{"quantization_config", nil},
+		{"compression_config", nil},
+		{"is_encoder_decoder", []string{"false"}},
+		{"add_cross_attention", []string{"false"}},
+	} {
+		if !r.has(f.name) {
+			continue
+		}
+		have := strings.TrimSpace(string(r.m[f.name]))
+		ok := false
+		for _, s := range f.ok {
+			ok = ok || s == have
+		}
+		switch {
+		case ok:
+		case f.ok == nil:
+			r.fail(f.name, "not supported, have %s", shorten(r.m[f.name]))
+		default:
+			r.fail(f.name, "only %s is supported, have %s", f.ok[0], shorten(r.m[f.name]))
+		}
+	}
+}
+
+// rope reads the rotary embedding in either layout: rope_theta beside
+// rope_scaling, or the newer rope_parameters that holds both.
+func (r *fields) rope() (theta float64, s *RopeScaling) {
+	theta = r.number("rope_theta", 10000)
+	if r.has("rope_scaling") {
+		theta, s = r.ropeObject("rope_scaling", theta)
+	}
+	if r.has("rope_parameters") {
+		t2, s2 := r.ropeObject("rope_parameters", theta)
+		if r.has("rope_theta") && t2 != theta {
+			r.fail("rope_parameters.rope_theta", "want rope_theta %v, have %v", theta, t2)
+		}
+		if r.has("rope_scaling") && !sameScaling(s, s2) {
+			r.fail("rope_parameters", "differs from rope_scaling %s, have %s", shorten(r.m["rope_scaling"]), shorten(r.m["rope_parameters"]))
+		}
+		theta, s = t2, s2
+	}
+	return theta, s
+}
+
+// ropeObject reads one rope_scaling or rope_parameters object.
+func (r *fields) ropeObject(name string, theta float64) (float64, *RopeScaling) {
+	o, err := newFields(r.prefix+name+".", r.m[name])
+	if err != nil {
+		r.fail(name, "want an object or null, have %s", shorten(r.m[name]))
+		return theta, nil
+	}
+	defer func() {
+		if r.err == nil {
+			r.err = o.err
+		}
+	}()
+	theta = o.number("rope_theta", theta)
+	if f := o.number("partial_rotary_factor", 1); f != 1 {
+		o.fail("partial_rotary_factor", "only 1.0 is supported, have %v", f)
+	}
+	kind := o.text("rope_type", o.text("type", ""))
+	switch kind {
+	case "default":
+		return theta, nil
+	case "llama3":
+	case "":
+		o.fail("rope_type", "required, but missing")
+		return theta, nil
+	default:
+		o.fail("rope_type", `only "llama3" and "default" are supported, have %q`, kind)
+		return theta, nil
+	}
+	return theta, &RopeScaling{
+		Type:        kind,
+		Factor:      o.number("factor", required),
+		LowFreq:     o.number("low_freq_factor", required),
+		HighFreq:    o.number("high_freq_factor", required),
+		OriginalMax: o.integer("original_max_position_embeddings", required),
+	}
+}
+
+func sameScaling(a, b *RopeScaling) bool {
+	if a == nil || b == nil {
+		return a == b
+	}
+	return *a == *b
+}
+
+// shorten keeps a JSON value readable within an error.
+func shorten(raw []byte) string {
+	var b bytes.Buffer
+	if json.Compact(&b, raw) == nil {
+		raw = b.Bytes()
+	}
+	if len(raw) > 60 {
+		return strings.ToValidUTF8(string(raw[:60]), "") + "…"
+	}
+	return string(raw)
+}
+
+// MarshalHF returns config.json as transformers writes it for this class: the
+// same fields, sorted, two spaces, floats with a point.
+func (c Config) MarshalHF() ([]byte, error) {
+	if err := c.Validate(); err != nil {
+		return nil, fmt.Errorf("write %s: %w", configFile, err)
+	}
+	m := map[string]any{
+		"architectures":           []string{architectures[c.ModelType]},
+		"attention_dropout":       pyFloat(0),
+		"bos_token_id":            idOrList(c.BOS),
+		"eos_token_id":            idOrList(c.EOS),
+		"head_dim":                c.HeadDim,
+		"hidden_act":              "silu",
+		"hidden_size":             c.Hidden,
+		"initializer_range":       pyFloat(0.02),
+		"intermediate_size":       c.Intermediate,
+		"max_position_embeddings": c.MaxPositions,
+		"model_type":              c.ModelType,
+		"num_attention_heads":     c.Heads,
+		"num_hidden_layers":       c.Layers,
+		"num_key_value_heads":     c.KVHeads,
+		"rms_norm_eps":            pyFloat(c.RMSEps),
+		"rope_theta":              pyFloat(c.RopeTheta),
+		"tie_word_embeddings":     c.TieEmbeddings,
+		"transformers_version":    layoutVersion,
+		"use_cache":               true,
+		"vocab_size":              c.Vocab,
+	}
+	if len(c.PAD) > 0 {
+		m["pad_token_id"] = c.PAD[0]
+	}
+	if c.DType != "" {
+		m["torch_dtype"] = c.DType
+	}
+	var scaling any
+	if s := c.RopeScaling; s != nil {
+		scaling = map[string]any{
+			"factor":                           pyFloat(s.Factor),
+			"high_freq_factor":                 pyFloat(s.HighFreq),
+			"low_freq_factor":                  pyFloat(s.LowFreq),
+			"original_max_position_embeddings": s.OriginalMax,
+			"rope_type":                        s.Type,
+		}
+	}
+	switch c.ModelType {
+	case "llama":
+		m["attention_bias"] = false
+		m["mlp_bias"] = false
+		m["pretraining_tp"] = 1
+		m["rope_scaling"] = scaling
+	case "mistral":
+		m["sliding_window"] = nil
+		if c.SlidingWindow > 0 {
+			m["sliding_window"] = c.SlidingWindow
+		}
+		if scaling != nil {
+			m["rope_scaling"] = scaling
+		}
+	}
+	return marshalPy(m)
+}
+
+// marshalGeneration returns generation_config.json as transformers derives it
+// from a config.
+func (c Config) marshalGeneration() ([]byte, error) {
+	m := map[string]any{"_from_model_config": true, "transformers_version": layoutVersion}
+	for _, f := range []struct {
+		name string
+		ids  []int32
+	}{{"bos_token_id", c.BOS}, {"eos_token_id", c.EOS}, {"pad_token_id", c.PAD}} {
+		if len(f.ids) > 0 {
+			m[f.name] = idOrList(f.ids)
+		}
+	}
+	return marshalPy(m)
+}
+
+// marshalPy is json.dumps(m, indent=2, sort_keys=True) and a newline.
+func marshalPy(m map[string]any) ([]byte, error) {
+	var b bytes.Buffer
+	e := json.NewEncoder(&b)
+	e.SetEscapeHTML(false)
+	e.SetIndent("", "  ")
+	if err := e.Encode(m); err != nil {
+		return nil, err
+	}
+	return b.Bytes(), nil
+}
+
+func idOrList(ids []int32) any {
+	switch len(ids) {
+	case 0:
+		return nil
+	case 1:
+		return ids[0]
+	}
+	return ids
+}
+
+// pyFloat is a float64 that marshals as Python's repr: 10000.0, 1e-05.
+type pyFloat float64
+
+// MarshalJSON implements json.Marshaler.
+func (f pyFloat) MarshalJSON() ([]byte, error) {
+	x := float64(f)
+	if math.IsNaN(x) || math.IsInf(x, 0) {
+		return nil, fmt.Errorf("json has no %v", x)
+	}
+	if a := math.Abs(x); a != 0 && (a < 1e-4 || a >= 1e16) {
+		return strconv.AppendFloat(nil, x, 'e', -1, 64), nil
+	}
+	b := strconv.AppendFloat(nil, x, 'f', -1, 64)
+	if !bytes.ContainsRune(b, '.') {
+		b = append(b, ".0"...)
+	}
+	return b, nil
+}
