@@ -197,7 +197,7 @@ func Order(specs []Spec) []int {
 // get(i) returns the elements of specs[i]; it is called once per tensor, in the
 // order of the file, and its result is not kept. The metadata
 // {"format": "pt"} is what transformers wants to see.
-func Write[T Number](w io.Writer, metadata map[string]string, specs []Spec, get func(i int) []T) error {
+func Write[T Number](w io.Writer, metadata map[string]string, specs []Spec, get func(i int) ([]T, error)) error {
 	order := Order(specs)
 	tensors := make([]Tensor, len(specs))
 	seen := map[string]bool{}
@@ -230,7 +230,11 @@ func Write[T Number](w io.Writer, metadata map[string]string, specs []Spec, get 
 	}
 	buf := make([]byte, chunk*8)
 	for j, i := range order {
-		t, src := tensors[j], get(i)
+		t := tensors[j]
+		src, err := get(i)
+		if err != nil {
+			return fmt.Errorf("tensor %q: %w", t.Name, err)
+		}
 		if len(src) != t.Len() {
 			return fmt.Errorf("tensor %q: want %d elements (shape %v), have %d", t.Name, t.Len(), t.Shape, len(src))
 		}

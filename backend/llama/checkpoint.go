@@ -1,0 +1,279 @@
+package llama
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"math"
+	"slices"
+	"sort"
+	"strings"
+
+	"nrt/backend/safetensors"
+)
+
+// Weights lie in one file, or in shards that an index maps tensor names to. When
+// both are there the single file counts, as it does for transformers.
+const (
+	weightsFile = "model.safetensors"
+	indexFile   = "model.safetensors.index.json"
+)
+
+// maxIndexBytes bounds the index of a sharded checkpoint.
+const maxIndexBytes = 64 << 20
+
+// maxNamed is how many tensors an error lists before it only counts.
+const maxNamed = 4
+
+// checkpoint is an open set of weight files in which every wanted tensor was
+// found with its shape.
+type checkpoint struct {
+	files []*safetensors.File // sorted by name
+	found []place             // by index of the spec
+}
+
+// place is where one tensor lies.
+type place struct {
+	file *safetensors.File
+	name string
+}
+
+// checkTensors reports whether the weights of a folder are those of specs, from
+// the headers alone: nothing as large as the model is allocated.
+func checkTensors(fsys fs.FS, specs []TensorSpec) error {
+	ck, err := openCheckpoint(fsys, specs)
+	if err != nil {
+		return err
+	}
+	return ck.close()
+}
+
+// readTensors hands every tensor of specs to put, as float32 whatever the stored
+// type. data is only valid during the call.
+func readTensors(fsys fs.FS, specs []TensorSpec, put func(i int, data []float32) error) (err error) {
+	ck, err := openCheckpoint(fsys, specs)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, ck.close()) }()
+	var buf []float32
+	for i, s := range specs {
+		at := ck.found[i]
+		buf = slices.Grow(buf[:0], s.Len())[:s.Len()]
+		if err := safetensors.Read(at.file, at.name, buf); err != nil {
+			return err
+		}
+		if err := finite(buf, math.MaxFloat32); err != nil {
+			return fmt.Errorf("%s: tensor %q: %w", at.file.Name(), at.name, err)
+		}
+		if err := put(i, buf); err != nil {
+			return fmt.Errorf("%s: tensor %q: %w", at.file.Name(), at.name, err)
+		}
+	}
+	return nil
+}
+
+// finite reports the first element that is not a number within ±limit.
+func finite(data []float32, limit float64) error {
+	for j, x := range data {
+		if !(math.Abs(float64(x)) <= limit) {
+			return fmt.Errorf("element %d: want a finite number within ±%g, have %v", j, limit, x)
+		}
+	}
+	return nil
+}
+
+func (ck *checkpoint) close() error {
+	var errs []error
+	for _, f := range ck.files {
+		errs = append(errs, f.Close())
+	}
+	return errors.Join(errs...)
+}
+
+// openCheckpoint opens the weight files and finds every tensor of specs.
+func openCheckpoint(fsys fs.FS, specs []TensorSpec) (_ *checkpoint, err error) {
+	ck := &checkpoint{}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, ck.close())
+		}
+	}()
+	source := weightsFile
+	single, err := safetensors.Open(fsys, weightsFile)
+	switch {
+	case err == nil:
+		ck.files = []*safetensors.File{single}
+	case errors.Is(err, fs.ErrNotExist):
+		source = indexFile
+		if err := ck.openShards(fsys); err != nil {
+			return nil, err
+		}
+	default:
+		return nil, err
+	}
+	if err := ck.find(source, specs); err != nil {
+		return nil, err
+	}
+	return ck, nil
+}
+
+// openShards reads the index and opens every shard it names. Index and shards
+// must agree about every tensor.
+func (ck *checkpoint) openShards(fsys fs.FS) error {
+	weightMap, err := readIndex(fsys)
+	if err != nil {
+		return err
+	}
+	shards := map[string][]string{} // tensors by file
+	for tensor, file := range weightMap {
+		shards[file] = append(shards[file], tensor)
+	}
+	names := make([]string, 0, len(shards))
+	for name := range shards {
+		names = append(names, name)
+	}
+	sort.Strings(names)
+	for _, name := range names {
+		f, err := safetensors.Open(fsys, name)
+		if err != nil {
+			return fmt.Errorf("%s: weight_map: %w", indexFile, err)
+		}
+		ck.files = append(ck.files, f)
+		sort.Strings(shards[name])
+		for _, t := range shards[name] {
+			if _, ok := f.Tensor(t); !ok {
+				return fmt.Errorf("%s: tensor %q: missing, although %s places it here", name, t, indexFile)
+			}
+		}
+		for _, t := range f.Tensors() {
+			if file, ok := weightMap[t.Name]; !ok || file != name {
+				return fmt.Errorf("%s: tensor %q: here, but %s places it in %q", name, t.Name, indexFile, file)
+			}
+		}
+	}
+	return nil
+}
+
+// readIndex reads the weight_map of model.safetensors.index.json.
+func readIndex(fsys fs.FS) (map[string]string, error) {
+	info, err := fs.Stat(fsys, indexFile)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("read weights: want %s or %s, have neither: %w", weightsFile, indexFile, fs.ErrNotExist)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read %s: %w", indexFile, err)
+	}
+	if info.Size() > maxIndexBytes {
+		return nil, fmt.Errorf("read %s: want at most %d bytes, have %d", indexFile, maxIndexBytes, info.Size())
+	}
+	raw, err := fs.ReadFile(fsys, indexFile)
+	if err != nil {
+		return nil, fmt.Errorf("read %s: %w", indexFile, err)
+	}
+	var index struct {
+		WeightMap map[string]string `json:"weight_map"`
+	}
+	if err := json.Unmarshal(raw, &index); err != nil {
+		return nil, fmt.Errorf("parse %s: %w", indexFile, err)
+	}
+	if len(index.WeightMap) == 0 {
+		return nil, fmt.Errorf("parse %s: weight_map: missing or empty", indexFile)
+	}
+	for tensor, file := range index.WeightMap {
+		if !fs.ValidPath(file) || strings.ContainsAny(file, `/\`) || !strings.HasSuffix(file, ".safetensors") {
+			return nil, fmt.Errorf("parse %s: weight_map: tensor %q: want the name of a .safetensors file, have %q", indexFile, tensor, file)
+		}
+	}
+	return index.WeightMap, nil
+}
+
+// find locates every tensor of specs and checks shape and type. source is the
+// file to blame when one is nowhere.
+func (ck *checkpoint) find(source string, specs []TensorSpec) error {
+	where := map[string]*safetensors.File{}
+	for _, f := range ck.files {
+		for _, t := range f.Tensors() {
+			where[t.Name] = f
+		}
+	}
+	wanted := map[string]bool{}
+	tied := true
+	for _, s := range specs {
+		wanted[s.Name] = true
+		tied = tied && s.Name != LMHead
+	}
+	var missing []string
+	ck.found = make([]place, len(specs))
+	for i, s := range specs {
+		name := s.Name
+		// Tied weights may have been stored under either of their names.
+		if tied && name == embedTokens && where[name] == nil && where[LMHead] != nil {
+			name = LMHead
+		}
+		f := where[name]
+		if f == nil {
+			missing = append(missing, fmt.Sprintf("%q %s", s.Name, shapeText(s.Shape)))
+			continue
+		}
+		if err := checkTensor(f, name, s.Shape); err != nil {
+			return err
+		}
+		if tied && s.Name == embedTokens && name != LMHead && where[LMHead] != nil {
+			if err := checkTensor(where[LMHead], LMHead, s.Shape); err != nil {
+				return err
+			}
+		}
+		ck.found[i] = place{f, name}
+	}
+	if len(missing) > 0 {
+		return fmt.Errorf("%s: missing %s", source, listed(missing))
+	}
+	var extra []string
+	for _, f := range ck.files {
+		for _, t := range f.Tensors() {
+			if !wanted[t.Name] && !harmless(t.Name, tied) {
+				extra = append(extra, fmt.Sprintf("%q %s", t.Name, shapeText(t.Shape)))
+			}
+		}
+	}
+	if len(extra) > 0 {
+		return fmt.Errorf("%s: unexpected %s", source, listed(extra))
+	}
+	return nil
+}
+
+// harmless tells of tensors that older exports carry but the config determines:
+// rotary tables, and the second name of tied embeddings.
+func harmless(name string, tied bool) bool {
+	return strings.HasSuffix(name, "rotary_emb.inv_freq") || tied && name == LMHead
+}
+
+func checkTensor(f *safetensors.File, name string, shape []int) error {
+	t, _ := f.Tensor(name)
+	if !slices.Equal(t.Shape, shape) {
+		return fmt.Errorf("%s: tensor %q: want shape %s, have %s", f.Name(), name, shapeText(shape), shapeText(t.Shape))
+	}
+	if !t.DType.Float() {
+		return fmt.Errorf("%s: tensor %q: want dtype F32, F16 or BF16, have %s", f.Name(), name, t.DType)
+	}
+	return nil
+}
+
+// shapeText writes a shape as Python does: [4, 8].
+func shapeText(shape []int) string {
+	return strings.ReplaceAll(fmt.Sprint(shape), " ", ", ")
+}
+
+// listed names the first few of many tensors and counts them all.
+func listed(names []string) string {
+	s := fmt.Sprintf("%d tensors: ", len(names))
+	if len(names) == 1 {
+		s = "tensor "
+	}
+	if len(names) > maxNamed {
+		return s + strings.Join(names[:maxNamed], ", ") + ", …"
+	}
+	return s + strings.Join(names, ", ")
+}

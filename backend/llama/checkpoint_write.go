@@ -1,0 +1,251 @@
+package llama
+
+import (
+	"bufio"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"math"
+	"os"
+	"path/filepath"
+	"regexp"
+	"runtime"
+
+	"nrt/backend/safetensors"
+)
+
+// shardName matches the names transformers gives shards.
+var shardName = regexp.MustCompile(`^model-\d{5}-of-\d{5}\.safetensors$`)
+
+// writeCheckpoint writes config.json, generation_config.json and the weights as
+// a Hugging Face folder. get(i) returns the elements of specs[i] and is called
+// once for each. Weights of more than maxShard bytes are split into shards.
+//
+// All is staged and synced first. A dir that does not exist yet then appears by
+// one rename: whole or not at all. In a dir that exists each file is replaced by
+// a rename, and the weights change by one of them, so that a crash leaves the
+// old weights or the new; only shards that overwrite as many old shards first
+// withdraw the old index, so that a crash leaves a folder that says it is
+// incomplete rather than a mixture. Other files in dir stay.
+func writeCheckpoint(dir string, c Config, dt safetensors.DType, specs []TensorSpec, get func(i int) []float32, maxShard int64) error {
+	if !dt.Float() {
+		return fmt.Errorf("write %s: dtype: want F64, F32, F16 or BF16, have %q", dir, string(dt))
+	}
+	dir = filepath.Clean(dir)
+	info, err := os.Stat(dir)
+	fresh := errors.Is(err, fs.ErrNotExist)
+	switch {
+	case err != nil && !fresh:
+		return fmt.Errorf("write checkpoint: %w", err)
+	case err == nil && !info.IsDir():
+		return fmt.Errorf("write %s: want a directory, have a file", dir)
+	}
+	stage := filepath.Join(dir, ".partial")
+	if fresh {
+		stage = filepath.Join(filepath.Dir(dir), "."+filepath.Base(dir)+".partial")
+	}
+	if err := os.RemoveAll(stage); err != nil {
+		return fmt.Errorf("write %s: %w", dir, err)
+	}
+	if err := os.MkdirAll(stage, 0o777); err != nil {
+		return fmt.Errorf("write %s: %w", dir, err)
+	}
+	err = fill(stage, c, dt, specs, get, maxShard)
+	if err == nil && fresh {
+		err = os.Rename(stage, dir)
+	} else if err == nil {
+		err = replace(dir, stage)
+	}
+	if err != nil {
+		return errors.Join(fmt.Errorf("write %s: %w", dir, err), os.RemoveAll(stage))
+	}
+	if fresh {
+		return syncDir(filepath.Dir(dir))
+	}
+	return errors.Join(os.Remove(stage), syncDir(dir))
+}
+
+// fill writes and syncs every file of the checkpoint into an empty directory.
+func fill(stage string, c Config, dt safetensors.DType, specs []TensorSpec, get func(i int) []float32, maxShard int64) error {
+	c.DType = dt.Torch()
+	config, err := c.MarshalHF()
+	if err != nil {
+		return err
+	}
+	generation, err := c.marshalGeneration()
+	if err != nil {
+		return err
+	}
+	if err := writeFile(stage, configFile, config); err != nil {
+		return err
+	}
+	if err := writeFile(stage, generationFile, generation); err != nil {
+		return err
+	}
+	shards := split(specs, int64(dt.Size()), maxShard)
+	if len(shards) == 1 {
+		if err := writeShard(stage, weightsFile, dt, specs, shards[0], get); err != nil {
+			return err
+		}
+		return syncDir(stage)
+	}
+	weightMap := map[string]string{}
+	var total int64
+	for n, shard := range shards {
+		name := fmt.Sprintf("model-%05d-of-%05d.safetensors", n+1, len(shards))
+		if err := writeShard(stage, name, dt, specs, shard, get); err != nil {
+			return err
+		}
+		for _, i := range shard {
+			weightMap[specs[i].Name] = name
+			total += int64(specs[i].Len()) * int64(dt.Size())
+		}
+	}
+	index, err := json.MarshalIndent(map[string]any{
+		"metadata":   map[string]any{"total_size": total},
+		"weight_map": weightMap,
+	}, "", "  ")
+	if err != nil {
+		return err
+	}
+	if err := writeFile(stage, indexFile, append(index, '\n')); err != nil {
+		return err
+	}
+	return syncDir(stage)
+}
+
+// split deals specs, in order, into shards of at most maxShard bytes; a larger
+// tensor has a shard of its own.
+func split(specs []TensorSpec, width, maxShard int64) [][]int {
+	var shards [][]int
+	var size int64
+	for i, s := range specs {
+		n := int64(s.Len()) * width
+		if len(shards) == 0 || size+n > maxShard && size > 0 {
+			shards, size = append(shards, nil), 0
+		}
+		last := len(shards) - 1
+		shards[last] = append(shards[last], i)
+		size += n
+	}
+	return shards
+}
+
+// writeShard writes the tensors of one weight file, refusing what dt cannot hold.
+func writeShard(stage, name string, dt safetensors.DType, specs []TensorSpec, shard []int, get func(i int) []float32) error {
+	limit := float64(math.MaxFloat32)
+	switch dt {
+	case safetensors.F16:
+		limit = 65504
+	case safetensors.BF16:
+		limit = float64(safetensors.BF16ToF32(0x7f7f)) // 3.39e38
+	}
+	list := make([]safetensors.Spec, len(shard))
+	for j, i := range shard {
+		list[j] = safetensors.Spec{Name: specs[i].Name, DType: dt, Shape: specs[i].Shape}
+	}
+	return create(filepath.Join(stage, name), func(w *bufio.Writer) error {
+		err := safetensors.Write(w, map[string]string{"format": "pt"}, list, func(j int) ([]float32, error) {
+			data := get(shard[j])
+			return data, finite(data, limit)
+		})
+		if err != nil {
+			return fmt.Errorf("%s: %w", name, err)
+		}
+		return nil
+	})
+}
+
+func writeFile(dir, name string, data []byte) error {
+	return create(filepath.Join(dir, name), func(w *bufio.Writer) error {
+		_, err := w.Write(data)
+		return err
+	})
+}
+
+// create writes a new file and syncs it.
+func create(path string, fill func(w *bufio.Writer) error) (err error) {
+	f, err := os.Create(path)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, f.Close()) }()
+	w := bufio.NewWriterSize(f, 1<<20)
+	if err := fill(w); err != nil {
+		return err
+	}
+	if err := w.Flush(); err != nil {
+		return err
+	}
+	return f.Sync()
+}
+
+// replace moves the staged files over those in dir and removes weights that no
+// longer belong.
+func replace(dir, stage string) error {
+	entries, err := os.ReadDir(stage)
+	if err != nil {
+		return err
+	}
+	staged := map[string]bool{}
+	var order []string // shards or single file, index, configs
+	for _, e := range entries {
+		staged[e.Name()] = true
+		if shardName.MatchString(e.Name()) {
+			order = append(order, e.Name())
+		}
+	}
+	for _, name := range []string{weightsFile, indexFile, generationFile, configFile} {
+		if staged[name] {
+			order = append(order, name)
+		}
+	}
+	for _, name := range order {
+		if _, err := os.Stat(filepath.Join(dir, name)); err == nil && shardName.MatchString(name) {
+			if err := removeIfThere(filepath.Join(dir, indexFile)); err != nil {
+				return err
+			}
+			break
+		}
+	}
+	for _, name := range order {
+		if err := os.Rename(filepath.Join(stage, name), filepath.Join(dir, name)); err != nil {
+			return err
+		}
+	}
+	old, err := os.ReadDir(dir)
+	if err != nil {
+		return err
+	}
+	for _, e := range old {
+		name := e.Name()
+		weights := name == weightsFile || name == indexFile || shardName.MatchString(name)
+		if weights && !staged[name] {
+			if err := os.Remove(filepath.Join(dir, name)); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+func removeIfThere(path string) error {
+	if err := os.Remove(path); !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return nil
+}
+
+// syncDir makes renames within dir durable where the system knows how.
+func syncDir(dir string) (err error) {
+	if runtime.GOOS == "windows" || runtime.GOOS == "js" {
+		return nil
+	}
+	d, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, d.Close()) }()
+	return d.Sync()
+}
