@@ -1,0 +1,94 @@
+package llama
+
+import "nrt/backend/device"
+
+// backwardActs is the scratch of the backward pass for N rows.
+type backwardActs struct {
+	dhidden    device.Buffer // (N, hidden)
+	dx         device.Buffer // gradient of the residual stream (N, hidden)
+	dh         device.Buffer // gradient of a norm's output (N, hidden)
+	dq, datt   device.Buffer // (N, heads·dim)
+	dk, dv     device.Buffer // (N, kv·dim)
+	dgate, dup device.Buffer // (N, ffn)
+	dffn       device.Buffer // (N, ffn)
+}
+
+func (c Config) planBackward(a *arena, n int) backwardActs {
+	d, dq, dkv, f := c.Hidden, c.Heads*c.HeadDim, c.KVHeads*c.HeadDim, c.Intermediate
+	return backwardActs{
+		dhidden: a.take(n * d),
+		dx:      a.take(n * d), dh: a.take(n * d),
+		dq: a.take(n * dq), datt: a.take(n * dq), dk: a.take(n * dkv), dv: a.take(n * dkv),
+		dgate: a.take(n * f), dup: a.take(n * f), dffn: a.take(n * f),
+	}
+}
+
+// Loss is a weighted sum of log-probabilities and entropies,
+// −Σ (LogProb_i·log π_i + Entropy_i·H_i), over targets classified before.
+type Loss struct {
+	Targets Targets
+	Fwd     device.Classified
+	LogProb []float64 // the weight on each token's log-probability
+	Entropy []float64 // the weight on each row's entropy; nil for none
+}
+
+// Backward adds the gradient of the summed losses to g. It may be called once
+// per Forward.
+func (p *Pass) Backward(g *Grad, losses ...Loss) {
+	m, c, n, s := p.m, p.m.Config, p.b.Rows(), p.back
+	dev, d := m.dev, c.Hidden
+
+	dev.Zero(s.dhidden)
+	for _, l := range losses {
+		if len(l.Targets.IDs) == 0 {
+			continue
+		}
+		k := len(l.Targets.IDs)
+		rows, drows := p.picked.take(k*d), p.dpicked.take(k*d)
+		dev.GatherRows(rows, p.hidden, l.Targets.Rows, d)
+		dev.ClassifierBackward(drows, g.w.head, rows, m.w.head, l.Targets.IDs, c.Vocab, d, l.Targets.invTemp(), l.Fwd, l.LogProb, l.Entropy)
+		dev.ScatterAddRows(s.dhidden, drows, l.Targets.Rows, d)
+	}
+
+	dev.Zero(s.dx)
+	dev.RMSNormBackward(s.dx, g.w.norm, s.dhidden, p.last, m.w.norm, p.rstd, n, d)
+	for l := c.Layers - 1; l >= 0; l-- {
+		p.blockBackward(l, g.w.layers[l])
+	}
+	dev.EmbedBackward(g.w.embed, s.dx, p.b.IDs, d)
+}
+
+// blockBackward takes dx from the gradient of the block's output to that of its
+// input. Both residual connections pass dx through unchanged and the branches
+// add to it; for y = x·Wᵀ: dx = dy·W and dW += dyᵀ·x.
+func (p *Pass) blockBackward(l int, g layerTensors) {
+	m, c, n, s, a := p.m, p.m.Config, p.b.Rows(), p.back, p.acts[l]
+	w, dev := m.w.layers[l], m.dev
+	d, dq, dkv, f := c.Hidden, c.Heads*c.HeadDim, c.KVHeads*c.HeadDim, c.Intermediate
+
+	// out = mid + Wdown·ffn
+	dev.MatMul(s.dffn, s.dx, w.down, n, f, d, false, false, false)
+	dev.MatMul(g.down, s.dx, a.ffn, d, f, n, true, false, true)
+	dev.SwiGLUBackward(s.dgate, s.dup, s.dffn, a.gate, a.up)
+	dev.MatMul(s.dh, s.dgate, w.gate, n, d, f, false, false, false)
+	dev.MatMul(s.dh, s.dup, w.up, n, d, f, false, false, true)
+	dev.MatMul(g.gate, s.dgate, a.h2, f, d, n, true, false, true)
+	dev.MatMul(g.up, s.dup, a.h2, f, d, n, true, false, true)
+	dev.RMSNormBackward(s.dx, g.mlpNorm, s.dh, p.mid[l], w.mlpNorm, a.rstd2, n, d)
+
+	// mid = in + Wo·att
+	dev.MatMul(s.datt, s.dx, w.o, n, dq, d, false, false, false)
+	dev.MatMul(g.o, s.dx, a.att, d, dq, n, true, false, true)
+	dev.Zero(s.dk)
+	dev.Zero(s.dv)
+	dev.AttentionBackward(s.dq, s.dk, s.dv, s.datt, a.q, a.k, a.v, a.att, a.lse, p.b.Seqs, m.heads())
+	dev.RoPE(s.dq, m.rope.cos, m.rope.sin, p.b.Pos, c.Heads, c.HeadDim, true)
+	dev.RoPE(s.dk, m.rope.cos, m.rope.sin, p.b.Pos, c.KVHeads, c.HeadDim, true)
+	dev.MatMul(s.dh, s.dq, w.q, n, d, dq, false, false, false)
+	dev.MatMul(s.dh, s.dk, w.k, n, d, dkv, false, false, true)
+	dev.MatMul(s.dh, s.dv, w.v, n, d, dkv, false, false, true)
+	dev.MatMul(g.q, s.dq, a.h1, dq, d, n, true, false, true)
+	dev.MatMul(g.k, s.dk, a.h1, dkv, d, n, true, false, true)
+	dev.MatMul(g.v, s.dv, a.h1, dkv, d, n, true, false, true)
+	dev.RMSNormBackward(s.dx, g.attnNorm, s.dh, p.in[l], w.attnNorm, a.rstd1, n, d)
+}

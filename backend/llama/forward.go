@@ -1,0 +1,234 @@
+package llama
+
+import (
+	"slices"
+
+	"nrt/backend/device"
+)
+
+// Batch is packed rows: row i holds token IDs[i] at position Pos[i]; Seqs cover
+// the rows and say what each sees.
+type Batch struct {
+	IDs, Pos []int32
+	Seqs     []device.Seq
+}
+
+// Rows is the number of tokens in the batch.
+func (b Batch) Rows() int { return len(b.IDs) }
+
+// acts are the activations of one block for N rows. Training keeps one set per
+// layer; decode reuses one set for all.
+type acts struct {
+	h1, rstd1 device.Buffer // RMSNorm of the input: (N, hidden), (N)
+	q, k, v   device.Buffer // after RoPE: (N, heads·dim), (N, kv·dim) twice
+	att, lse  device.Buffer // attention's output (N, heads·dim), (N, heads)
+	h2, rstd2 device.Buffer // RMSNorm after attention: (N, hidden), (N)
+	gate, up  device.Buffer // (N, ffn)
+	ffn       device.Buffer // SwiGLU's output (N, ffn)
+}
+
+// planActs takes one block's activations for n rows out of an arena.
+func (c Config) planActs(a *arena, n int) acts {
+	d, dq, dkv, f := c.Hidden, c.Heads*c.HeadDim, c.KVHeads*c.HeadDim, c.Intermediate
+	return acts{
+		h1: a.take(n * d), rstd1: a.take(n),
+		q: a.take(n * dq), k: a.take(n * dkv), v: a.take(n * dkv),
+		att: a.take(n * dq), lse: a.take(n * c.Heads),
+		h2: a.take(n * d), rstd2: a.take(n),
+		gate: a.take(n * f), up: a.take(n * f), ffn: a.take(n * f),
+	}
+}
+
+// block is one decoder layer:
+//
+//	mid = in + Wo·attention(RoPE(Wq·norm(in)), RoPE(Wk·norm(in)), Wv·norm(in))
+//	out = mid + Wdown·(silu(Wgate·norm(mid)) ⊙ Wup·norm(mid))
+//
+// in, mid and out are (N, hidden) and may be one buffer when no backward
+// follows. cache, if not nil, receives the new keys and values and is what
+// attention reads; Seq.Own then counts rows of the cache.
+func (m *Model) block(l int, in, mid, out device.Buffer, a acts, b Batch, cache *Cache) {
+	c, w, dev, n := m.Config, m.w.layers[l], m.dev, b.Rows()
+	d, dq, dkv, f := c.Hidden, c.Heads*c.HeadDim, c.KVHeads*c.HeadDim, c.Intermediate
+
+	dev.RMSNorm(a.h1, a.rstd1, in, w.attnNorm, n, d, c.RMSEps)
+	dev.MatMul(a.q, a.h1, w.q, n, dq, d, false, true, false)
+	dev.MatMul(a.k, a.h1, w.k, n, dkv, d, false, true, false)
+	dev.MatMul(a.v, a.h1, w.v, n, dkv, d, false, true, false)
+	dev.RoPE(a.q, m.rope.cos, m.rope.sin, b.Pos, c.Heads, c.HeadDim, false)
+	dev.RoPE(a.k, m.rope.cos, m.rope.sin, b.Pos, c.KVHeads, c.HeadDim, false)
+	k, v := a.k, a.v
+	if cache != nil {
+		k, v = cache.append(l, a.k, a.v, b.Seqs)
+	}
+	dev.Attention(a.att, a.lse, a.q, k, v, b.Seqs, m.heads())
+	if mid != in {
+		dev.Copy(mid, in)
+	}
+	dev.MatMul(mid, a.att, w.o, n, d, dq, false, true, true)
+
+	dev.RMSNorm(a.h2, a.rstd2, mid, w.mlpNorm, n, d, c.RMSEps)
+	dev.MatMul(a.gate, a.h2, w.gate, n, f, d, false, true, false)
+	dev.MatMul(a.up, a.h2, w.up, n, f, d, false, true, false)
+	dev.SwiGLU(a.ffn, a.gate, a.up)
+	if out != mid {
+		dev.Copy(out, mid)
+	}
+	dev.MatMul(out, a.ffn, w.down, n, d, f, false, true, true)
+}
+
+// Pass is one forward pass with what its backward needs. It keeps its memory
+// between uses; one Pass serves a whole training run.
+type Pass struct {
+	m     *Model
+	arena arena
+	b     Batch
+
+	in, mid []device.Buffer // residual stream before and inside each layer (N, hidden)
+	acts    []acts
+	last    device.Buffer // residual stream after the last layer (N, hidden)
+	hidden  device.Buffer // RMSNorm of last (N, hidden)
+	rstd    device.Buffer // (N)
+	back    backwardActs
+
+	picked, dpicked scratch // classified rows and their gradient (targets, hidden)
+}
+
+// NewPass prepares a pass; memory is taken at the first Forward.
+func (m *Model) NewPass() *Pass {
+	return &Pass{m: m, arena: arena{dev: m.dev}, picked: scratch{dev: m.dev}, dpicked: scratch{dev: m.dev}}
+}
+
+// Free gives the pass's memory back.
+func (p *Pass) Free() {
+	p.arena.free()
+	p.picked.free()
+	p.dpicked.free()
+}
+
+// Forward runs the model over a packed batch and keeps the activations. In a
+// training batch Seq.Own is Seq.Q.Start.
+func (p *Pass) Forward(b Batch) {
+	m, c, n := p.m, p.m.Config, b.Rows()
+	p.b = b
+	p.plan(n)
+	m.rope.cover(m.dev, int(slices.Max(b.Pos))+1)
+	m.dev.Embed(p.in[0], m.w.embed, b.IDs, c.Hidden)
+	for l := range c.Layers {
+		out := p.last
+		if l+1 < c.Layers {
+			out = p.in[l+1]
+		}
+		m.block(l, p.in[l], p.mid[l], out, p.acts[l], b, nil)
+	}
+	m.dev.RMSNorm(p.hidden, p.rstd, p.last, m.w.norm, n, c.Hidden, c.RMSEps)
+}
+
+// plan lays out all memory of a forward and backward over n rows.
+func (p *Pass) plan(n int) {
+	c := p.m.Config
+	p.arena.layout(func(a *arena) {
+		p.in, p.mid, p.acts = p.in[:0], p.mid[:0], p.acts[:0]
+		for range c.Layers {
+			p.in = append(p.in, a.take(n*c.Hidden))
+			p.mid = append(p.mid, a.take(n*c.Hidden))
+			p.acts = append(p.acts, c.planActs(a, n))
+		}
+		p.last, p.hidden, p.rstd = a.take(n*c.Hidden), a.take(n*c.Hidden), a.take(n)
+		p.back = c.planBackward(a, n)
+	})
+}
+
+// Targets asks for log-probabilities: row Rows[i] of the batch predicts IDs[i].
+// A row may predict several tokens (the last row of a shared prompt predicts
+// the first token of every chain). InvTemp scales the logits; 0 means 1.
+type Targets struct {
+	Rows, IDs []int32
+	InvTemp   float64
+}
+
+// Classify computes the log-probability and entropy of each target from the
+// last Forward.
+func (p *Pass) Classify(t Targets) device.Classified {
+	return p.m.classify(&p.picked, p.hidden, t)
+}
+
+// classify gathers the rows of hidden into picked and classifies them.
+func (m *Model) classify(picked *scratch, hidden device.Buffer, t Targets) device.Classified {
+	n, c := len(t.IDs), m.Config
+	out := device.Classified{LogProb: make([]float64, n), Entropy: make([]float64, n), LSE: make([]float64, n)}
+	if n == 0 {
+		return out
+	}
+	rows := picked.take(n * c.Hidden)
+	m.dev.GatherRows(rows, hidden, t.Rows, c.Hidden)
+	m.dev.Classifier(out, rows, m.w.head, t.IDs, c.Vocab, c.Hidden, t.invTemp())
+	return out
+}
+
+func (t Targets) invTemp() float64 {
+	if t.InvTemp == 0 {
+		return 1
+	}
+	return t.InvTemp
+}
+
+// arena is one device buffer that a layout function divides. Laying out for a
+// larger size replaces the buffer; a smaller one reuses it.
+type arena struct {
+	dev  device.Device
+	buf  device.Buffer
+	used int
+	dry  bool // only counting
+}
+
+func (a *arena) layout(divide func(*arena)) {
+	a.used, a.dry = 0, true
+	divide(a)
+	if a.buf == nil || a.buf.Len() < a.used {
+		a.free()
+		a.buf = a.dev.Alloc(a.used)
+	}
+	a.used, a.dry = 0, false
+	divide(a)
+}
+
+// take returns the next n floats; their content is undefined.
+func (a *arena) take(n int) device.Buffer {
+	const align = 16 // floats: one cache line
+	off := a.used
+	a.used += (n + align - 1) / align * align
+	if a.dry {
+		return nil
+	}
+	return a.buf.View(off, n)
+}
+
+func (a *arena) free() {
+	if a.buf != nil {
+		a.dev.Free(a.buf)
+		a.buf = nil
+	}
+}
+
+// scratch is a buffer that grows to the largest size asked for.
+type scratch struct {
+	dev device.Device
+	buf device.Buffer
+}
+
+// take returns n floats of undefined content; the next take reuses them.
+func (s *scratch) take(n int) device.Buffer {
+	if s.buf == nil || s.buf.Len() < n {
+		s.free()
+		s.buf = s.dev.Alloc(n)
+	}
+	return s.buf.View(0, n)
+}
+
+func (s *scratch) free() {
+	if s.buf != nil {
+		s.dev.Free(s.buf)
+		s.buf = nil
+	}
+}

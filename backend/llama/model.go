@@ -1,0 +1,284 @@
+// Package llama is the Llama family: pre-norm decoder blocks with RMSNorm,
+// rotary positions, grouped-query attention and SwiGLU, written out layer by
+// layer for forward and backward, and the Hugging Face checkpoint around it.
+//
+// # Reading order
+//
+// model.go (what the parts are) · forward.go (one block, both for training and
+// for cached decode) · backward.go (the same block backwards, bottom to top) ·
+// cache.go (prefill and decode) · config.go and checkpoint.go (files).
+//
+// # Invariants
+//
+//   - A batch is packed: rows of all sequences lie end to end, device.Seq says
+//     which rows see which. There is no padding.
+//   - Gradients of parameters accumulate until Grad.Zero; so does the gradient
+//     of the residual stream; every other activation gradient is overwritten.
+//   - One forward code path: training and decode differ only in where keys and
+//     values lie.
+package llama
+
+import (
+	"fmt"
+	"io/fs"
+	"math"
+	"math/rand/v2"
+
+	"nrt/backend/device"
+	"nrt/backend/safetensors"
+)
+
+// Model is a Llama on a device. Its methods are not safe for concurrent use.
+type Model struct {
+	Config Config
+
+	dev    device.Device
+	flat   device.Buffer
+	params []Param
+	w      tensors
+	rope   ropeTable
+}
+
+// Param is one named tensor of the model; Value is a view into Model.Flat.
+type Param struct {
+	Name  string
+	Shape []int
+	Value device.Buffer
+	Decay bool // matrices decay, norms do not
+}
+
+// tensors are the model's weights by role, or the gradients of them. Matrices
+// are stored (out, in), as Hugging Face stores them, so y = x·Wᵀ.
+type tensors struct {
+	embed  device.Buffer // (vocab, hidden)
+	layers []layerTensors
+	norm   device.Buffer // (hidden)
+	head   device.Buffer // (vocab, hidden); embed itself when tied
+}
+
+type layerTensors struct {
+	attnNorm       device.Buffer // (hidden)
+	q, k, v        device.Buffer // (heads·dim, hidden), (kv·dim, hidden) twice
+	o              device.Buffer // (hidden, heads·dim)
+	mlpNorm        device.Buffer // (hidden)
+	gate, up, down device.Buffer // (ffn, hidden) twice, (hidden, ffn)
+}
+
+// New makes a model with random weights: normal with standard deviation 0.02,
+// the two projections back into the residual stream scaled by 1/√(2·layers)
+// (GPT-2's rule), norms 1.
+func New(dev device.Device, c Config, seed uint64) (*Model, error) {
+	m, err := empty(dev, c)
+	if err != nil {
+		return nil, err
+	}
+	rng := rand.New(rand.NewPCG(seed, 0x6c6c616d61))
+	residual := 0.02 / math.Sqrt(2*float64(c.Layers))
+	for i, p := range m.params {
+		data := make([]float32, p.Value.Len())
+		std := 0.02
+		if m.intoResidual(i) {
+			std = residual
+		}
+		for j := range data {
+			if p.Decay {
+				data[j] = float32(rng.NormFloat64() * std)
+			} else {
+				data[j] = 1
+			}
+		}
+		dev.Write(p.Value, data)
+	}
+	return m, dev.Sync()
+}
+
+// Load reads a Hugging Face folder.
+func Load(dev device.Device, fsys fs.FS) (*Model, error) {
+	c, err := ReadConfig(fsys)
+	if err != nil {
+		return nil, err
+	}
+	m, err := empty(dev, c)
+	if err != nil {
+		return nil, err
+	}
+	err = readTensors(fsys, c.Tensors(), func(i int, data []float32) error {
+		dev.Write(m.params[i].Value, data)
+		return nil
+	})
+	if err != nil {
+		m.Free()
+		return nil, err
+	}
+	return m, dev.Sync()
+}
+
+// Save writes the model as a Hugging Face folder (the tokenizer's files are the
+// caller's to add). dt is the type the weights are stored in.
+func (m *Model) Save(dir string, dt safetensors.DType) error {
+	const shard = 5 << 30
+	return writeCheckpoint(dir, m.Config, dt, m.Config.Tensors(), func(i int) []float32 {
+		data := make([]float32, m.params[i].Value.Len())
+		m.dev.Read(data, m.params[i].Value)
+		return data
+	}, shard)
+}
+
+// Clone copies the weights into a model of its own on the same device.
+func (m *Model) Clone() (*Model, error) {
+	c, err := empty(m.dev, m.Config)
+	if err != nil {
+		return nil, err
+	}
+	m.dev.Copy(c.flat, m.flat)
+	return c, m.dev.Sync()
+}
+
+// Free gives the model's memory back to the device.
+func (m *Model) Free() {
+	m.dev.Free(m.flat)
+	m.rope.free(m.dev)
+}
+
+// Device is where the model lives.
+func (m *Model) Device() device.Device { return m.dev }
+
+// Params lists the tensors in the checkpoint's order.
+func (m *Model) Params() []Param { return m.params }
+
+// Flat is every parameter in one buffer, in the order of Params.
+func (m *Model) Flat() device.Buffer { return m.flat }
+
+// NumParams counts the floats.
+func (m *Model) NumParams() int { return m.flat.Len() }
+
+func (m *Model) heads() device.Heads {
+	c := m.Config
+	return device.Heads{Query: c.Heads, KV: c.KVHeads, Dim: c.HeadDim, Window: c.SlidingWindow}
+}
+
+// empty lays the tensors of c out in one zeroed buffer.
+func empty(dev device.Device, c Config) (*Model, error) {
+	if err := c.Validate(); err != nil {
+		return nil, err
+	}
+	m := &Model{Config: c, dev: dev}
+	specs := c.Tensors()
+	total := 0
+	for _, s := range specs {
+		total += s.Len()
+	}
+	m.flat = dev.Alloc(total)
+	off := 0
+	for _, s := range specs {
+		n := s.Len()
+		m.params = append(m.params, Param{Name: s.Name, Shape: s.Shape, Value: m.flat.View(off, n), Decay: len(s.Shape) > 1})
+		off += n
+	}
+	m.w = m.byRole(m.flat)
+	m.rope = ropeTable{inv: InvFreq(c)}
+	return m, nil
+}
+
+// byRole gives the views of flat (weights or gradients) their names in the
+// model, by the tensors' names in the checkpoint.
+func (m *Model) byRole(flat device.Buffer) tensors {
+	views := map[string]device.Buffer{}
+	off := 0
+	for _, p := range m.params {
+		views[p.Name] = flat.View(off, p.Value.Len())
+		off += p.Value.Len()
+	}
+	get := func(format string, args ...any) device.Buffer {
+		name := fmt.Sprintf(format, args...)
+		v, ok := views[name]
+		if !ok {
+			panic("llama: Config.Tensors lacks " + name)
+		}
+		return v
+	}
+	t := tensors{embed: get("model.embed_tokens.weight"), norm: get("model.norm.weight")}
+	for l := range m.Config.Layers {
+		at := func(part string) device.Buffer { return get("model.layers.%d.%s.weight", l, part) }
+		t.layers = append(t.layers, layerTensors{
+			attnNorm: at("input_layernorm"),
+			q:        at("self_attn.q_proj"), k: at("self_attn.k_proj"), v: at("self_attn.v_proj"),
+			o:       at("self_attn.o_proj"),
+			mlpNorm: at("post_attention_layernorm"),
+			gate:    at("mlp.gate_proj"), up: at("mlp.up_proj"), down: at("mlp.down_proj"),
+		})
+	}
+	t.head = t.embed
+	if !m.Config.TieEmbeddings {
+		t.head = get("lm_head.weight")
+	}
+	return t
+}
+
+// intoResidual tells whether parameter i projects back into the residual stream.
+func (m *Model) intoResidual(i int) bool {
+	name := m.params[i].Name
+	for _, end := range []string{"o_proj.weight", "down_proj.weight"} {
+		if len(name) > len(end) && name[len(name)-len(end):] == end {
+			return true
+		}
+	}
+	return false
+}
+
+// Grad is the gradient of a loss by every parameter, laid out as Model.Flat.
+type Grad struct {
+	Flat device.Buffer
+	dev  device.Device
+	w    tensors
+}
+
+// NewGrad allocates a zero gradient for the model.
+func (m *Model) NewGrad() *Grad {
+	flat := m.dev.Alloc(m.flat.Len())
+	return &Grad{Flat: flat, dev: m.dev, w: m.byRole(flat)}
+}
+
+// Zero forgets what was accumulated.
+func (g *Grad) Zero() { g.dev.Zero(g.Flat) }
+
+// Free gives the gradient's memory back.
+func (g *Grad) Free() { g.dev.Free(g.Flat) }
+
+// ropeTable holds cosine and sine of position times inverse frequency for as
+// many positions as were asked for yet.
+type ropeTable struct {
+	inv       []float64 // (dim/2)
+	positions int
+	cos, sin  device.Buffer // (positions, dim/2)
+}
+
+// cover makes the table reach n positions.
+func (r *ropeTable) cover(dev device.Device, n int) {
+	if n <= r.positions {
+		return
+	}
+	size := max(64, r.positions)
+	for size < n {
+		size *= 2
+	}
+	half := len(r.inv)
+	cos, sin := make([]float64, size*half), make([]float64, size*half)
+	for p := range size {
+		for i, f := range r.inv {
+			sin[p*half+i], cos[p*half+i] = math.Sincos(float64(p) * f)
+		}
+	}
+	r.free(dev)
+	r.positions, r.cos, r.sin = size, dev.Alloc(size*half), dev.Alloc(size*half)
+	dev.Write64(r.cos, cos)
+	dev.Write64(r.sin, sin)
+}
+
+func (r *ropeTable) free(dev device.Device) {
+	if r.positions > 0 {
+		dev.Free(r.cos)
+		dev.Free(r.sin)
+		r.positions = 0
+	}
+}
