@@ -1,0 +1,345 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"math"
+	"reflect"
+	"strings"
+	"testing"
+
+	"nrt/backend/cpu"
+	"nrt/backend/device"
+	"nrt/backend/llama"
+)
+
+const (
+	closeID = 9
+	endID   = 0
+)
+
+func newModel(t testing.TB, double bool) *llama.Model {
+	t.Helper()
+	o := cpu.Options{}
+	if double {
+		o.Type = cpu.Float64
+	}
+	dev, err := cpu.New(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := dev.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	m, err := llama.New(dev, llama.Config{
+		ModelType: "llama", Vocab: 13, Hidden: 16, Intermediate: 24, Layers: 2, Heads: 4, KVHeads: 2, HeadDim: 8,
+		MaxPositions: 64, RMSEps: 1e-5, RopeTheta: 100, TieEmbeddings: true,
+	}, 5)
+	if err != nil {
+		t.Fatal(err)
+	}
+	// Sharper than the initialisation, so that chains differ in content.
+	w := make([]float32, m.NumParams())
+	dev.Read(w, m.Flat())
+	for i := range w {
+		if w[i] != 1 {
+			w[i] *= 6
+		}
+	}
+	dev.Write(m.Flat(), w)
+	return m
+}
+
+func request(seed uint64, n int) Request {
+	return Request{
+		Prompt: []int32{1, 5, 3, 7, int32(seed % 13)}, N: n, Sampling: Sampling{Temperature: 1, Top: 3}, Seed: seed,
+		MaxChain: 9, Close: []int32{closeID}, Stop: []int32{endID}, Reference: []int32{4, 8, 2, endID}, Baseline: true,
+		MaxAnswer: 5, AnswerStop: []int32{endID},
+	}
+}
+
+func generate(t *testing.T, e *Engine, reqs []Request, emit func(Event)) []Result {
+	t.Helper()
+	got, err := e.Generate(context.Background(), reqs, emit)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return got
+}
+
+// TestSameSeedWhateverTheBatch: chains, log-probs and scores of a request are
+// bit for bit the same alone, in company, and when the cache is too small for
+// all at once.
+func TestSameSeedWhateverTheBatch(t *testing.T) {
+	m := newModel(t, false)
+	var reqs []Request
+	for i := range 7 {
+		r := request(uint64(100+i), 1+i%4)
+		r.MaxChain = 3 + 4*(i%3)
+		r.Prompt = append(r.Prompt, []int32{2, 6, 6, 11, 12, 3}[:i%6]...)
+		reqs = append(reqs, r)
+	}
+	together := generate(t, New(m, nil, Options{}), reqs, nil)
+	small := New(m, nil, Options{CacheBytes: 1, BatchRows: 12})
+	queued := generate(t, small, reqs, nil)
+	if small.spans.left != small.cache.Rows() {
+		t.Errorf("%d of %d cache rows free at the end", small.spans.left, small.cache.Rows())
+	}
+	if !reflect.DeepEqual(together, queued) {
+		t.Error("a small cache changes results")
+	}
+	for i := range reqs {
+		alone := generate(t, New(m, nil, Options{}), reqs[i:i+1], nil)
+		if !reflect.DeepEqual(alone[0], together[i]) {
+			t.Errorf("request %d: alone\n%+v\nin company\n%+v", i, alone[0], together[i])
+		}
+	}
+	first := together[3].Chains
+	if reflect.DeepEqual(first[0].Tokens, first[1].Tokens) && reflect.DeepEqual(first[1].Tokens, first[2].Tokens) {
+		t.Error("chains of one request do not differ")
+	}
+}
+
+// TestScoresAreFullForwards: every log-probability that the cache gives equals
+// that of reading the whole sequence at once.
+func TestScoresAreFullForwards(t *testing.T) {
+	m := newModel(t, true)
+	e := New(m, nil, Options{})
+	reqs := []Request{request(1, 4), request(2, 3)}
+	results := generate(t, e, reqs, nil)
+	closed := 0
+	for i, r := range results {
+		check := func(what string, before []int32, tokens []Token) []int32 {
+			t.Helper()
+			all := append([]int32(nil), before...)
+			for _, tok := range tokens {
+				all = append(all, tok.ID)
+			}
+			full, err := e.LogProbs(context.Background(), all, 0)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for j, tok := range tokens {
+				want := full[len(before)+j]
+				if math.Abs(tok.LogProb-want.LogProb) > 1e-10 || math.Abs(tok.Entropy-want.Entropy) > 1e-10 {
+					t.Fatalf("request %d %s token %d: log-prob %.12g entropy %.12g, full forward %.12g %.12g",
+						i, what, j, tok.LogProb, tok.Entropy, want.LogProb, want.Entropy)
+				}
+			}
+			return all
+		}
+		for _, c := range r.Chains {
+			ctx := check("chain", reqs[i].Prompt, c.Tokens)
+			if c.Closed {
+				closed++
+				if len(c.Boundary) != 0 || c.Tokens[len(c.Tokens)-1].ID != closeID {
+					t.Fatalf("closed chain %+v", c)
+				}
+			} else {
+				ctx = check("boundary", ctx, c.Boundary)
+			}
+			check("reference", ctx, c.Reference)
+			check("answer", ctx, c.Answer)
+		}
+		check("baseline", append(append([]int32(nil), reqs[i].Prompt...), closeID), r.Baseline)
+	}
+	if closed == 0 || closed == 7 {
+		t.Errorf("%d of 7 chains closed themselves: the test needs both sorts", closed)
+	}
+}
+
+// TestForced: scoring the chains that were sampled gives their log-probs again.
+func TestForced(t *testing.T) {
+	m := newModel(t, true)
+	e := New(m, nil, Options{})
+	r := request(3, 5)
+	want := generate(t, e, []Request{r}, nil)[0]
+	f := r
+	f.MaxAnswer = 0
+	f.Forced = [][]int32{}
+	for _, c := range want.Chains {
+		var chain []int32
+		for _, tok := range c.Tokens {
+			chain = append(chain, tok.ID)
+		}
+		f.Forced = append(f.Forced, chain)
+	}
+	f.Forced = append(f.Forced, nil) // the empty chain is the baseline
+	got := generate(t, e, []Request{f}, nil)[0]
+	same := func(what string, a, b []Token) {
+		t.Helper()
+		if len(a) != len(b) {
+			t.Fatalf("%s: %d and %d tokens", what, len(a), len(b))
+		}
+		for i := range a {
+			if a[i].ID != b[i].ID || math.Abs(a[i].LogProb-b[i].LogProb) > 1e-10 {
+				t.Fatalf("%s token %d: %+v and %+v", what, i, a[i], b[i])
+			}
+		}
+	}
+	for i, c := range want.Chains {
+		same("chain", got.Chains[i].Tokens, c.Tokens)
+		same("boundary", got.Chains[i].Boundary, c.Boundary)
+		same("reference", got.Chains[i].Reference, c.Reference)
+		if got.Chains[i].Closed != c.Closed {
+			t.Errorf("chain %d: closed %v, sampled %v", i, got.Chains[i].Closed, c.Closed)
+		}
+	}
+	same("baseline", got.Baseline, want.Baseline)
+	same("empty chain", got.Chains[5].Reference, want.Baseline)
+}
+
+// TestEvents: what is streamed is what is returned, in order.
+func TestEvents(t *testing.T) {
+	m := newModel(t, false)
+	reqs := []Request{request(1, 3), request(2, 2)}
+	type key struct {
+		r, c int
+		p    Part
+	}
+	streamed := map[key][]Token{}
+	ended := 0
+	results := generate(t, New(m, nil, Options{}), reqs, func(ev Event) {
+		if ev.Part == PartEnd {
+			ended++
+			return
+		}
+		k := key{ev.Request, ev.Chain, ev.Part}
+		if ev.Index != len(streamed[k]) {
+			t.Errorf("%+v: index %d, want %d", k, ev.Index, len(streamed[k]))
+		}
+		streamed[k] = append(streamed[k], ev.Token)
+	})
+	if ended != 3+2+2 {
+		t.Errorf("%d ends, want 7", ended)
+	}
+	for i, r := range results {
+		for j, c := range r.Chains {
+			for p, want := range map[Part][]Token{PartChain: c.Tokens, PartBoundary: c.Boundary, PartReference: c.Reference, PartAnswer: c.Answer} {
+				if got := streamed[key{i, j, p}]; !reflect.DeepEqual(got, want) {
+					t.Errorf("request %d chain %d part %d: streamed %v, returned %v", i, j, p, got, want)
+				}
+			}
+		}
+		if got := streamed[key{i, -1, PartBaseline}]; !reflect.DeepEqual(got, r.Baseline) {
+			t.Errorf("request %d: baseline differs", i)
+		}
+	}
+}
+
+func TestCancelAtAnyToken(t *testing.T) {
+	m := newModel(t, false)
+	e := New(m, nil, Options{})
+	for stop := 1; stop < 40; stop += 7 {
+		ctx, cancel := context.WithCancel(context.Background())
+		seen := 0
+		_, err := e.Generate(ctx, []Request{request(1, 4), request(2, 4)}, func(Event) {
+			if seen++; seen == stop {
+				cancel()
+			}
+		})
+		cancel()
+		if !errors.Is(err, context.Canceled) {
+			t.Fatalf("cancelled at event %d: error %v", stop, err)
+		}
+		if e.spans.left != e.cache.Rows() {
+			t.Fatalf("cancelled at event %d: %d of %d rows free", stop, e.spans.left, e.cache.Rows())
+		}
+	}
+}
+
+type letters struct{}
+
+func (letters) Decode(ids []int32, _ bool) string {
+	var b strings.Builder
+	for _, id := range ids {
+		b.WriteByte('a' + byte(id))
+	}
+	return b.String()
+}
+
+func TestStopText(t *testing.T) {
+	m := newModel(t, false)
+	r := request(1, 1)
+	r.Baseline, r.MaxAnswer, r.Close, r.MaxChain = false, 0, []int32{11, 12}, 30
+	plain := generate(t, New(m, nil, Options{}), []Request{r}, nil)[0].Chains[0]
+	if len(plain.Tokens) < 4 {
+		t.Fatalf("chain too short for the test: %+v", plain)
+	}
+	r.StopText = letters{}.Decode([]int32{plain.Tokens[2].ID, plain.Tokens[3].ID}, false)
+	got := generate(t, New(m, letters{}, Options{}), []Request{r}, nil)[0].Chains[0]
+	if !got.Closed || got.Finish != "close" || len(got.Tokens) > 4 || len(got.Boundary) != 0 || len(got.Reference) != 4 {
+		t.Errorf("stop text %q: %+v", r.StopText, got)
+	}
+}
+
+func TestBadRequests(t *testing.T) {
+	e := New(newModel(t, false), nil, Options{})
+	for want, change := range map[string]func(*Request){
+		"prompt: no tokens":               func(r *Request) { r.Prompt = nil },
+		"prompt: token 0 is id 13":        func(r *Request) { r.Prompt[0] = 13 },
+		"reference: token 1 is id -1":     func(r *Request) { r.Reference[1] = -1 },
+		"max_chain: want at least 1":      func(r *Request) { r.MaxChain = 0 },
+		"temperature: want at least 0":    func(r *Request) { r.Temperature = -1 },
+		"temperature: want a number":      func(r *Request) { r.Temperature = math.NaN() },
+		"top_p: want 0 to 1":              func(r *Request) { r.TopP = 1.5 },
+		"min_p: want 0 to 1":              func(r *Request) { r.MinP = -0.1 },
+		"top_k: want at least 0":          func(r *Request) { r.TopK = -2 },
+		"exceed the model's 64 positions": func(r *Request) { r.MaxChain = 60 },
+		"baseline: needs a reference":     func(r *Request) { r.Reference = nil },
+		`stop text "x" needs a tokenizer`: func(r *Request) { r.StopText = "x" },
+		"chain 1: token 0 is id 99":       func(r *Request) { r.Forced = [][]int32{{1}, {99}} },
+		"n: want at least 0":              func(r *Request) { r.N = -1 },
+		"max_answer: want at least 0":     func(r *Request) { r.MaxAnswer = -1 },
+		"answer stop: token 0 is id 70":   func(r *Request) { r.AnswerStop = []int32{70} },
+		"stop: token 0 is id 80":          func(r *Request) { r.Stop = []int32{80} },
+		"close: token 0 is id 2000":       func(r *Request) { r.Close = []int32{2000} },
+	} {
+		r := request(1, 2)
+		change(&r)
+		_, err := e.Generate(context.Background(), []Request{r}, nil)
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("want an error with %q, have %v", want, err)
+		}
+	}
+}
+
+func FuzzSpans(f *testing.F) {
+	f.Add([]byte{3, 5, 130, 7, 1, 129})
+	f.Fuzz(func(t *testing.T, ops []byte) {
+		s := newSpans(64)
+		var held []device.Span
+		used := map[int]bool{}
+		for _, op := range ops {
+			if op < 128 {
+				n := 1 + int(op)%20
+				start := s.take(n)
+				if start < 0 {
+					continue
+				}
+				for i := start; i < start+n; i++ {
+					if used[i] || i >= 64 {
+						t.Fatalf("row %d given twice or outside", i)
+					}
+					used[i] = true
+				}
+				held = append(held, device.Span{Start: start, Len: n})
+			} else if len(held) > 0 {
+				i := int(op) % len(held)
+				for r := held[i].Start; r < held[i].Start+held[i].Len; r++ {
+					delete(used, r)
+				}
+				s.give(held[i])
+				held = append(held[:i], held[i+1:]...)
+			}
+		}
+		for _, h := range held {
+			s.give(h)
+		}
+		if s.left != 64 || len(s.free) != 1 || s.free[0] != (device.Span{Len: 64}) {
+			t.Fatalf("all given back: %+v", s)
+		}
+	})
+}
