@@ -1,0 +1,189 @@
+// Package eval measures a policy on questions with reference answers: does it
+// answer right, how probable does it find the reference, and what do its chains
+// look like. It needs a grader only for accuracy; log-probabilities need none.
+package eval
+
+import (
+	"context"
+	"fmt"
+	"math"
+	"slices"
+
+	"nrt/backend/engine"
+)
+
+// Item is one question as ids, with what grading needs.
+type Item struct {
+	Prompt    []int32
+	Reference []int32
+	Family    string
+	// Grade judges a sampled answer; nil when there is no grader.
+	Grade func(answer []int32) bool
+	// Kind names the sort of chain, for the worlds that can tell; may be nil.
+	Kind func(chain []int32) string
+}
+
+// Options say how to ask.
+type Options struct {
+	MaxChain, MaxAnswer int
+	Close               []int32
+	StopText            string
+	End                 []int32
+	Sampling            engine.Sampling // of chain and answer; the zero value is greedy
+	Seed                uint64
+	NoChain             bool // answer after the empty chain, as SFT is trained
+}
+
+// Report is the outcome. Accuracy is −1 without a grader.
+type Report struct {
+	N             int                `json:"n"`
+	Accuracy      float64            `json:"accuracy"`
+	CI95          float64            `json:"accuracy_ci95"` // half width, normal approximation
+	Families      map[string]Family  `json:"by_family,omitempty"`
+	RefLogProb    float64            `json:"mean_reference_logprob"` // per token, after the chain
+	BaseLogProb   float64            `json:"mean_baseline_logprob"`  // per token, after the empty chain
+	ChainEntropy  float64            `json:"chain_entropy"`          // mean per chain token, nats
+	ChainLength   float64            `json:"chain_length"`           // mean tokens, boundary included
+	ClosedShare   float64            `json:"closed_share"`           // chains that closed themselves
+	Kinds         map[string]float64 `json:"chain_kinds,omitempty"`  // share of each kind
+	ReferenceToks int                `json:"reference_tokens"`
+}
+
+// Family is the part of a report that concerns one family of questions.
+type Family struct {
+	N          int     `json:"n"`
+	Accuracy   float64 `json:"accuracy"`
+	RefLogProb float64 `json:"mean_reference_logprob"`
+}
+
+// Run asks every item once and reports.
+func Run(ctx context.Context, e *engine.Engine, items []Item, o Options) (Report, error) {
+	const batch = 128
+	t := tally{kinds: map[string]int{}, families: map[string]*familyTally{}}
+	for from := 0; from < len(items); from += batch {
+		part := items[from:min(from+batch, len(items))]
+		reqs := make([]engine.Request, len(part))
+		for i, it := range part {
+			r := engine.Request{
+				Prompt: it.Prompt, N: 1, Sampling: o.Sampling, Seed: o.Seed + uint64(from+i),
+				MaxChain: o.MaxChain, Close: o.Close, StopText: o.StopText, Stop: o.End,
+				Reference: it.Reference, Baseline: true,
+				MaxAnswer: o.MaxAnswer, AnswerStop: o.End,
+			}
+			if o.NoChain {
+				r.Forced = [][]int32{{}}
+			}
+			reqs[i] = r
+		}
+		results, err := e.Generate(ctx, reqs, nil)
+		if err != nil {
+			return Report{}, fmt.Errorf("evaluate: %w", err)
+		}
+		for i, r := range results {
+			t.add(part[i], r, o)
+		}
+	}
+	return t.report(), nil
+}
+
+// tally sums over items.
+type tally struct {
+	n, graded, right    int
+	refTokens           int
+	ref, base           float64
+	chainTokens, closed int
+	entropy             float64
+	kinds               map[string]int
+	kinded              int
+	families            map[string]*familyTally
+}
+
+type familyTally struct {
+	n, right, tokens int
+	ref              float64
+}
+
+func (t *tally) add(it Item, r engine.Result, o Options) {
+	c := r.Chains[0]
+	t.n++
+	f := t.families[it.Family]
+	if f == nil {
+		f = &familyTally{}
+		t.families[it.Family] = f
+	}
+	f.n++
+	for _, tok := range c.Reference {
+		t.ref += tok.LogProb
+		f.ref += tok.LogProb
+	}
+	for _, tok := range r.Baseline {
+		t.base += tok.LogProb
+	}
+	t.refTokens += len(c.Reference)
+	f.tokens += len(c.Reference)
+	for _, tok := range c.Tokens {
+		t.entropy += tok.Entropy
+	}
+	t.chainTokens += len(c.Tokens)
+	if c.Closed {
+		t.closed++
+	}
+	if it.Grade != nil {
+		t.graded++
+		answer := ids(c.Answer)
+		if n := len(answer); n > 0 && slices.Contains(o.End, answer[n-1]) {
+			answer = answer[:n-1]
+		}
+		if it.Grade(answer) {
+			t.right++
+			f.right++
+		}
+	}
+	if it.Kind != nil {
+		chain := ids(c.Tokens)
+		if c.Closed && len(chain) >= len(o.Close) && o.StopText == "" {
+			chain = chain[:len(chain)-len(o.Close)]
+		}
+		t.kinds[it.Kind(chain)]++
+		t.kinded++
+	}
+}
+
+func (t *tally) report() Report {
+	r := Report{N: t.n, Accuracy: -1, ReferenceToks: t.refTokens, Families: map[string]Family{}}
+	if t.n == 0 {
+		return r
+	}
+	r.RefLogProb = t.ref / float64(max(1, t.refTokens))
+	r.BaseLogProb = t.base / float64(max(1, t.refTokens))
+	r.ChainEntropy = t.entropy / float64(max(1, t.chainTokens))
+	r.ChainLength = float64(t.chainTokens) / float64(t.n)
+	r.ClosedShare = float64(t.closed) / float64(t.n)
+	if t.graded > 0 {
+		p := float64(t.right) / float64(t.graded)
+		r.Accuracy = p
+		r.CI95 = 1.96 * math.Sqrt(p*(1-p)/float64(t.graded))
+	}
+	for name, f := range t.families {
+		acc := -1.0
+		if t.graded > 0 {
+			acc = float64(f.right) / float64(f.n)
+		}
+		r.Families[name] = Family{N: f.n, Accuracy: acc, RefLogProb: f.ref / float64(max(1, f.tokens))}
+	}
+	if t.kinded > 0 {
+		r.Kinds = map[string]float64{}
+		for k, n := range t.kinds {
+			r.Kinds[k] = float64(n) / float64(t.kinded)
+		}
+	}
+	return r
+}
+
+func ids(tokens []engine.Token) []int32 {
+	out := make([]int32, len(tokens))
+	for i, t := range tokens {
+		out[i] = t.ID
+	}
+	return out
+}
