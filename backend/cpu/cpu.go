@@ -1,0 +1,220 @@
+// Package cpu is the device.Device that runs on the host's processor, in
+// float32 or float64, with no cgo.
+//
+// # How it is built
+//
+// Every operation is written once, over a table of a dozen row kernels
+// (kernels.go): one matrix micro-kernel and a few vector functions. The table
+// in plain Go is the oracle and runs everywhere; on amd64 generated AVX2 and
+// AVX-512 kernels take its place for float32. Read kernels.go, then matmul.go,
+// then attention.go, which is nothing but the micro-kernel and a softmax.
+//
+// # Reproducibility
+//
+// Each element of a matrix product is one chain of multiply-adds in the order
+// of k, starting from what C held, and no operation divides a sum by the number
+// of threads. Results therefore do not depend on the number of threads, on
+// blocking, or on which rows share a call: a row decoded alone from a cache
+// equals, bit for bit, the same row of a training batch.
+//
+// # NaN and infinity
+//
+// NaN and infinity propagate: a NaN in a row reaches what that row computes. In
+// Attention a non-finite value row (v) may also reach earlier queries of the
+// same Seq, which multiply it by a probability of exactly zero.
+//
+// A Device may be shared by goroutines: operations exclude each other.
+package cpu
+
+import (
+	"fmt"
+	"runtime"
+	"sync"
+
+	"nrt/backend/device"
+)
+
+// Type is the float type a device computes in.
+type Type int
+
+const (
+	// Float32 is the type to train and sample in.
+	Float32 Type = iota
+	// Float64 is for gradient checks; it always runs the generic kernels.
+	Float64
+)
+
+// Options says what kind of CPU device to make. The zero value is float32, the
+// fastest kernels of this machine, and GOMAXPROCS threads.
+type Options struct {
+	Type Type
+	// Generic forces the kernels in plain Go.
+	Generic bool
+	// Threads is how many threads compute, the caller's included; 0 means
+	// GOMAXPROCS.
+	Threads int
+}
+
+// New makes a CPU device. Close it to stop its threads.
+//
+// The environment variable NRT_CPU (generic, avx2 or avx512) overrides the
+// choice of float32 kernels; New fails if this machine cannot run them.
+func New(o Options) (device.Device, error) {
+	if o.Threads < 0 {
+		return nil, fmt.Errorf("cpu: threads: want >= 0, have %d", o.Threads)
+	}
+	if o.Threads == 0 {
+		o.Threads = runtime.GOMAXPROCS(0)
+	}
+	switch o.Type {
+	case Float32:
+		k, err := kernels32(o.Generic)
+		if err != nil {
+			return nil, err
+		}
+		return newDev(k, o.Threads), nil
+	case Float64:
+		return newDev(genericKernels[float64]("float64"), o.Threads), nil
+	}
+	return nil, fmt.Errorf("cpu: type: want Float32 or Float64, have %d", o.Type)
+}
+
+// dev is a CPU device of one float type.
+type dev[T real] struct {
+	mu      sync.Mutex
+	k       *kernels[T]
+	pool    *pool
+	packs   packCache[T]
+	scratch []scratch[T] // one per worker
+	shared  []T          // packed operand of the matrix product in progress
+	logits  []T          // gradient of the logits in ClassifierBackward
+	closed  bool
+}
+
+func newDev[T real](k *kernels[T], threads int) *dev[T] {
+	return &dev[T]{k: k, pool: newPool(threads), scratch: make([]scratch[T], threads)}
+}
+
+// scratch is memory that one worker reuses from task to task.
+type scratch[T real] struct {
+	a, b, c, d []T
+	sampler    sampler[T]
+}
+
+// grow returns *s with at least n elements, of unspecified content.
+func grow[T any](s *[]T, n int) []T {
+	if cap(*s) < n {
+		*s = make([]T, n+n/4)
+	}
+	*s = (*s)[:cap(*s)]
+	return (*s)[:n]
+}
+
+func (d *dev[T]) Name() string {
+	return fmt.Sprintf("cpu %s ×%d", d.k.name, d.pool.threads)
+}
+
+func (d *dev[T]) Sync() error { return nil }
+
+func (d *dev[T]) Close() error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.closed = true
+	d.pool.close()
+	d.packs.clear()
+	d.scratch, d.shared, d.logits = make([]scratch[T], d.pool.threads), nil, nil
+	return nil
+}
+
+// memory is one allocation. Its version counts the operations that wrote to
+// it, so that derived data (packed weights) can tell when they are stale.
+type memory[T real] struct {
+	data    []T
+	version uint64
+}
+
+// buffer is a run of an allocation.
+type buffer[T real] struct {
+	mem  *memory[T]
+	off  int
+	data []T
+}
+
+func (b *buffer[T]) Len() int { return len(b.data) }
+
+func (b *buffer[T]) View(offset, n int) device.Buffer {
+	if offset < 0 || n < 0 || offset+n > len(b.data) {
+		panic(fmt.Sprintf("cpu: View(%d, %d) of a buffer of %d", offset, n, len(b.data)))
+	}
+	return &buffer[T]{mem: b.mem, off: b.off + offset, data: b.data[offset : offset+n : offset+n]}
+}
+
+func (d *dev[T]) Alloc(n int) device.Buffer {
+	if n < 0 {
+		panic(fmt.Sprintf("cpu: Alloc(%d)", n))
+	}
+	m := &memory[T]{data: make([]T, n)}
+	return &buffer[T]{mem: m, data: m.data}
+}
+
+func (d *dev[T]) Free(b device.Buffer) {
+	buf := d.own("Free", "b", b)
+	if len(buf.data) != len(buf.mem.data) {
+		panic("cpu: Free of a view")
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.packs.drop(buf.mem)
+	buf.mem.data, buf.data = nil, nil
+}
+
+// own converts a Buffer that must be of this kind of device.
+func (d *dev[T]) own(op, name string, b device.Buffer) *buffer[T] {
+	buf, ok := b.(*buffer[T])
+	if !ok {
+		panic(fmt.Sprintf("cpu: %s: %s is %T, not a buffer of this device", op, name, b))
+	}
+	return buf
+}
+
+// in is the data of an input of exactly n floats.
+func (d *dev[T]) in(op, name string, b device.Buffer, n int) []T {
+	buf := d.own(op, name, b)
+	if len(buf.data) != n {
+		panic(fmt.Sprintf("cpu: %s: %s has %d floats, want %d", op, name, len(buf.data), n))
+	}
+	return buf.data
+}
+
+// out is the data of an output of exactly n floats; it counts as written.
+func (d *dev[T]) out(op, name string, b device.Buffer, n int) []T {
+	data := d.in(op, name, b, n)
+	b.(*buffer[T]).mem.version++
+	return data
+}
+
+// rowsOf is the number of rows of width floats in b.
+func (d *dev[T]) rowsOf(op, name string, b device.Buffer, width int) int {
+	n := d.own(op, name, b).Len()
+	if width <= 0 || n%width != 0 {
+		panic(fmt.Sprintf("cpu: %s: %s has %d floats, not rows of %d", op, name, n, width))
+	}
+	return n / width
+}
+
+func positive(op string, dims ...int) {
+	for _, n := range dims {
+		if n <= 0 {
+			panic(fmt.Sprintf("cpu: %s: dimensions %v must be positive", op, dims))
+		}
+	}
+}
+
+// checkIDs panics unless every id is in [0, n).
+func checkIDs(op, name string, ids []int32, n int) {
+	for i, id := range ids {
+		if id < 0 || int(id) >= n {
+			panic(fmt.Sprintf("cpu: %s: %s[%d] is %d, want 0 <= id < %d", op, name, i, id, n))
+		}
+	}
+}

@@ -1,0 +1,58 @@
+package cpu
+
+// real is a float type a device computes in.
+type real interface{ float32 | float64 }
+
+// kernels is what the operations are made of. Slices named alike have the same
+// length. Elementwise kernels give each element the same bits wherever it
+// stands, so ranges may be cut anywhere; reductions depend on their slice only.
+type kernels[T real] struct {
+	name   string
+	mr, nr int // largest tile of gemm
+
+	// gemm sets c[i·ldc+j] = c₀ + Σ_p a[i·rs+p·cs]·b[p·ldb+j] for i < m, j < n,
+	// summed in the order of p, where c₀ is c[i·ldc+j] with accumulate and 0
+	// without. m ≤ mr; any n; k ≥ 0. It touches nothing outside the tile.
+	gemm func(c []T, ldc int, a []T, rs, cs int, b []T, ldb int, m, n, k int, accumulate bool)
+	// transpose sets dst[p·ldd+j] = src[j·lds+p] for j < rows, p < cols.
+	transpose func(dst []T, ldd int, src []T, lds int, rows, cols int)
+
+	add   func(dst, src []T)
+	scale func(x []T, s T)
+	// mulAdd sets dst += a·b·s.
+	mulAdd func(dst, a, b []T, s T)
+	dot    func(a, b []T) T
+
+	// softmax sets x = exp(scale·(x−max x)) and returns max x and Σ x.
+	softmax func(x []T, scale T) (top, sum T)
+	// stats returns m = max scale·x, Σ exp(scale·x−m), Σ exp(scale·x−m)·(scale·x−m).
+	stats func(x []T, scale T) (top, sum, weighted T)
+	// exp sets dst = exp(scale·x−shift).
+	exp func(dst, x []T, scale, shift T)
+	// softmaxBack sets dp = p·(dp−delta)·scale.
+	softmaxBack func(dp, p []T, delta, scale T)
+	// classBack sets x = p·(wl + we·(log p + entropy)), log p = scale·x−lse.
+	classBack func(x []T, scale, lse, entropy, wl, we T)
+
+	// rmsScale sets out = x·s·w; rmsBack sets dx += dout·w·s − x·t.
+	rmsScale func(out, x, w []T, s T)
+	rmsBack  func(dx, dout, x, w []T, s, t T)
+	// dot3 is Σ a·b·c.
+	dot3 func(a, b, c []T) T
+
+	// rope rotates the pairs (x[i], y[i]) by the angle (cos[i], sign·sin[i]).
+	rope func(x, y, cos, sin []T, sign T)
+
+	swiglu     func(out, gate, up []T)
+	swigluBack func(dgate, dup, dout, gate, up []T)
+
+	adamw func(p, g, m, v []T, c adamConst[T])
+	// sumSquares adds in float64.
+	sumSquares func(x []T) float64
+}
+
+// adamConst is one AdamW update with its bias corrections folded in:
+// p = p·keep − step·m/(sqrt(v)·root + eps).
+type adamConst[T real] struct {
+	scale, b1, b2, c1, c2, keep, step, root, eps T
+}
