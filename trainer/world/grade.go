@@ -1,0 +1,69 @@
+package world
+
+import (
+	"slices"
+	"strings"
+)
+
+// Key reports whether an answer names the right state, however it is phrased:
+// exactly one word of the answer is a state of the item's family and it is the
+// right one; where a verdict is asked, the same holds for it. A question that
+// is not of this world is graded by Exact.
+func (w *World) Key(item Item, answer string) bool {
+	p, err := w.parse(item.Question)
+	if err != nil {
+		return w.Exact(item, answer)
+	}
+	final, named, judged := p.final(), 0, 0
+	for _, word := range strings.Fields(answer) {
+		if s, ok := p.state[word]; ok {
+			if named++; s != final {
+				return false
+			}
+		}
+		if p.price && isVerdict(word) {
+			if judged++; word != verdict(final, p.paying) {
+				return false
+			}
+		}
+	}
+	return named == 1 && (!p.price || judged == 1)
+}
+
+// Exact reports whether an answer is the reference, word for word.
+func (w *World) Exact(item Item, answer string) bool {
+	return slices.Equal(strings.Fields(answer), strings.Fields(item.Answer))
+}
+
+// Kind tells which kind of chain a model wrote, whatever it wrote; text from
+// the first </think> on is ignored. Words of chatter around the right steps are
+// forgiven: the chain is right. A chain that does some work (a label, an
+// operation, a price) is otherwise sloppy; one that only names a state is a
+// guess.
+func (w *World) Kind(item Item, chain string) string {
+	words := strings.Fields(chain)
+	if i := slices.Index(words, Unthink); i >= 0 {
+		words = words[:i]
+	}
+	if len(words) == 0 {
+		return Empty
+	}
+	var kept []string
+	working, naming := false, false
+	for _, word := range words {
+		working = working || w.work[word]
+		naming = naming || w.values[word]
+		if !w.idle[word] {
+			kept = append(kept, word)
+		}
+	}
+	switch p, err := w.parse(item.Question); {
+	case err == nil && slices.Equal(kept, p.rightChain()):
+		return Right
+	case working:
+		return Sloppy
+	case naming:
+		return Guess
+	}
+	return Chatter
+}
