@@ -178,22 +178,15 @@ func (g *Group) statistics() {
 		}
 		g.AllHarmful = g.AllHarmful && sc.Harmful
 	}
-	k := float64(len(g.Chains))
-	g.mean = sum / k
 	g.noise = equal * scale
-	g.sigma = 0
-	if len(g.Chains) > 1 {
-		var ss float64
-		for j := range g.Chains {
-			d := g.Chains[j].rel - g.mean
-			ss += d * d
-		}
-		g.sigma = math.Sqrt(ss / (k - 1))
+	g.mean = sum / float64(len(g.Chains))
+	ss := 0.0
+	for j := range g.Chains {
+		d := g.Chains[j].rel - g.mean
+		ss += d * d
 	}
-	g.ZeroVariance = g.sigma <= g.noise
-	if g.ZeroVariance {
-		g.sigma = 0
-	}
+	g.sigma = unbiased(ss, len(g.Chains), g.noise)
+	g.ZeroVariance = g.sigma == 0
 	e := math.Exp(g.unit)
 	g.Mean, g.Sigma = g.mean*e, g.sigma*e
 }

@@ -1,0 +1,70 @@
+package objective
+
+import (
+	"fmt"
+	"math"
+)
+
+// JEPO (arXiv 2503.19618) raises a lower bound of log π(y*|x) that is tighter
+// the more chains share it:
+//
+//	J = E_{z_1…z_K}[ log (1/K) Σ_k P_k ]
+//	∇J = E[ Σ_k (log mean_j P_j − log mean_{j≠k} P_j) ∇log π(z_k) + Σ_k (P_k/Σ_j P_j) Σ_i ∇s_ik ]
+//
+// The second logarithm does not depend on z_k, so it may be subtracted. The sums
+// over k have no 1/K; the coefficients below hold a K that cancels the one in
+// the normaliser. Everything is computed from L_k = Σ s_ik, so long answers do
+// not underflow.
+
+func presetJEPO(c *Config) {}
+
+func checkJEPO(Config) error { return nil }
+
+func planJEPO(p *Plan, _ *State) error {
+	bounds := make([]float64, len(p.groups))
+	spread := 0.0
+	for i, g := range p.groups {
+		k := float64(len(g.Samples))
+		if k < 2 {
+			return fmt.Errorf("group %d: jepo needs at least 2 chains, have %d", i, len(g.Samples))
+		}
+		l := make([]float64, len(g.Samples))
+		for j, s := range g.Samples {
+			for _, x := range s.Answer {
+				l[j] += x
+			}
+		}
+		all := logSumExp(l, -1)
+		bounds[i] = all - math.Log(k)
+		for j, s := range g.Samples {
+			share := k * math.Exp(l[j]-all)
+			token := make([]float64, len(s.Answer))
+			for t := range token {
+				token[t] = share
+			}
+			others := logSumExp(l, j) - math.Log(k-1)
+			p.signals[i][j] = signal{trace: k * (bounds[i] - others), token: token}
+		}
+		spread += deviation(l) / float64(len(p.groups))
+	}
+	p.metrics["reward"] = mean(bounds)
+	p.metrics["reward_std"] = spread
+	return nil
+}
+
+// logSumExp is log Σ e^{l_j} without the term at skip (-1: with all).
+func logSumExp(l []float64, skip int) float64 {
+	top := math.Inf(-1)
+	for j, x := range l {
+		if j != skip {
+			top = max(top, x)
+		}
+	}
+	sum := 0.0
+	for j, x := range l {
+		if j != skip {
+			sum += math.Exp(x - top)
+		}
+	}
+	return top + math.Log(sum)
+}

@@ -1,0 +1,61 @@
+package reward
+
+import "math"
+
+// Spread is what Advantages found in a group of K rewards.
+type Spread struct {
+	Mean         float64
+	Sigma        float64 // unbiased, before the floor; 0 when ZeroVariance
+	ZeroVariance bool
+	// Divisor is what a token weight is to be divided by: max(σ, floor), or 1
+	// without std; 0 when the group has no σ and hence no token weight.
+	Divisor float64
+}
+
+// Advantages sets a_k = (r_k − μ)/max(σ, floor) for rewards of any other kind
+// than an answer's probability, such as exact match; with noStd a_k is r_k minus
+// the mean of the others. The rules are Group's. a and r have the same length
+// K ≥ 1 and may be the same slice; r must be finite.
+func Advantages(a, r []float64, floor float64, noStd bool) Spread {
+	k := float64(len(r))
+	var sum, scale float64
+	for _, x := range r {
+		sum += x
+		scale = max(scale, math.Abs(x))
+	}
+	sp := Spread{Mean: sum / k}
+	ss := 0.0
+	for _, x := range r {
+		ss += (x - sp.Mean) * (x - sp.Mean)
+	}
+	sp.Sigma = unbiased(ss, len(r), equal*scale)
+	sp.ZeroVariance = sp.Sigma == 0
+	switch {
+	case noStd:
+		sp.Divisor = 1
+	case max(sp.Sigma, floor) > equal*scale:
+		sp.Divisor = max(sp.Sigma, floor)
+	}
+	for i, x := range r {
+		switch {
+		case sp.ZeroVariance:
+			a[i] = 0
+		case noStd:
+			a[i] = k / (k - 1) * (x - sp.Mean)
+		default:
+			a[i] = (x - sp.Mean) / sp.Divisor
+		}
+	}
+	return sp
+}
+
+// unbiased is sqrt(ss/(k−1)), or 0 where that is no more than noise.
+func unbiased(ss float64, k int, noise float64) float64 {
+	if k < 2 {
+		return 0
+	}
+	if s := math.Sqrt(ss / float64(k-1)); s > noise {
+		return s
+	}
+	return 0
+}
