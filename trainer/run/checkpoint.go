@@ -1,0 +1,450 @@
+package run
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"sort"
+	"strconv"
+	"strings"
+)
+
+// A checkpoint is a folder checkpoint-N that Hugging Face tools can load the
+// model from, with
+//
+//	config.json, model*.safetensors, …   written by the model
+//	tokenizer.json, …                    written by the tokenizer
+//	optimizer.bin                        moments and update count
+//	trainer_state.json                   State
+//	checksums.json                       SHA-256 and size of all of the above
+//
+// It is written as checkpoint-N.tmp, flushed file by file, and renamed: under
+// its own name a checkpoint is complete, whenever the machine stops. Other
+// endings are leftovers, which Open clears:
+//
+//	checkpoint-N.tmp        unfinished, removed
+//	checkpoint-N.old        was being replaced or removed; comes back when
+//	                        checkpoint-N is not there, or else is removed
+//	checkpoint-N.aside      set aside by Rewind, kept for the user
+const (
+	tmpEnd   = ".tmp"
+	oldEnd   = ".old"
+	asideEnd = ".aside"
+
+	optimizerFile = "optimizer.bin"
+	stateFile     = "trainer_state.json"
+	sumsFile      = "checksums.json"
+)
+
+// Checkpoints are the checkpoints of one run, in its output folder.
+type Checkpoints struct {
+	dir  string
+	keep int
+	disk disk
+}
+
+// OpenCheckpoints makes the folder if need be and clears what a crash has left.
+// keep is how many of the latest checkpoints stay, beside the best; 0 keeps all.
+func OpenCheckpoints(dir string, keep int) (*Checkpoints, error) {
+	return openCheckpoints(osDisk{}, dir, keep)
+}
+
+func openCheckpoints(d disk, dir string, keep int) (*Checkpoints, error) {
+	c := &Checkpoints{dir: dir, keep: keep, disk: d}
+	if err := d.MkdirAll(dir); err != nil {
+		return nil, fmt.Errorf("open checkpoints: %w", err)
+	}
+	if err := c.clean(); err != nil {
+		return nil, fmt.Errorf("open checkpoints: clear leftovers: %w", err)
+	}
+	return c, nil
+}
+
+// clean removes or brings back the leftovers of a crash.
+func (c *Checkpoints) clean() error {
+	entries, err := os.ReadDir(c.dir)
+	if err != nil {
+		return err
+	}
+	for _, e := range entries {
+		path := filepath.Join(c.dir, e.Name())
+		if base, ok := strings.CutSuffix(e.Name(), tmpEnd); ok && isCheckpoint(base) {
+			if err := c.disk.RemoveAll(path); err != nil {
+				return err
+			}
+		}
+		if base, ok := strings.CutSuffix(e.Name(), oldEnd); ok && isCheckpoint(base) {
+			if err := c.settle(path, filepath.Join(c.dir, base)); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// settle decides about a checkpoint that was being replaced or removed: while
+// its place is empty and it is still whole, nothing has replaced it.
+func (c *Checkpoints) settle(old, place string) error {
+	if _, err := os.Stat(place); errors.Is(err, fs.ErrNotExist) && verify(old) == nil {
+		return c.disk.Rename(old, place)
+	}
+	return c.disk.RemoveAll(old)
+}
+
+// isCheckpoint tells whether a name is checkpoint-N.
+func isCheckpoint(name string) bool { return stepOf(name) >= 0 }
+
+// stepOf is N of checkpoint-N, or −1.
+func stepOf(name string) int {
+	digits, ok := strings.CutPrefix(name, "checkpoint-")
+	if !ok {
+		return -1
+	}
+	n, err := strconv.Atoi(digits)
+	if err != nil || n < 0 || strconv.Itoa(n) != digits {
+		return -1
+	}
+	return n
+}
+
+// Path is where the checkpoint of a step is or would be.
+func (c *Checkpoints) Path(step int) string {
+	return filepath.Join(c.dir, fmt.Sprintf("checkpoint-%d", step))
+}
+
+// Steps lists the complete checkpoints, in ascending order.
+func (c *Checkpoints) Steps() ([]int, error) {
+	entries, err := os.ReadDir(c.dir)
+	if err != nil {
+		return nil, fmt.Errorf("list checkpoints: %w", err)
+	}
+	var steps []int
+	for _, e := range entries {
+		if n := stepOf(e.Name()); n >= 0 && e.IsDir() {
+			steps = append(steps, n)
+		}
+	}
+	sort.Ints(steps)
+	return steps, nil
+}
+
+// Fresh is an error when the folder already has checkpoints: a new run must not
+// mix with an old one.
+func (c *Checkpoints) Fresh() error {
+	steps, err := c.Steps()
+	if err != nil {
+		return err
+	}
+	if len(steps) > 0 {
+		return fmt.Errorf("%s already holds a run (checkpoint-%d): resume it with --resume, or choose another --output", c.dir, steps[len(steps)-1])
+	}
+	return nil
+}
+
+// Parts writes what a checkpoint is made of. Tokenizer may be nil.
+type Parts struct {
+	Model     func(dir string) error // config.json, model.safetensors, …
+	Tokenizer func(dir string) error
+	Optimizer func(w io.Writer) error
+	State     *State
+}
+
+// Save writes checkpoint-N for N = p.State.Step and returns its path, then
+// removes the checkpoints that are no longer to be kept.
+func (c *Checkpoints) Save(p Parts) (string, error) {
+	path := c.Path(p.State.Step)
+	if err := c.save(path, p); err != nil {
+		return "", fmt.Errorf("save %s: %w", path, err)
+	}
+	if err := c.prune(p.State); err != nil {
+		return path, fmt.Errorf("remove old checkpoints: %w", err)
+	}
+	return path, nil
+}
+
+func (c *Checkpoints) save(path string, p Parts) error {
+	tmp := path + tmpEnd
+	if err := c.disk.RemoveAll(tmp); err != nil {
+		return err
+	}
+	if err := c.disk.MkdirAll(tmp); err != nil {
+		return err
+	}
+	if err := p.Model(tmp); err != nil {
+		return fmt.Errorf("model: %w", err)
+	}
+	if p.Tokenizer != nil {
+		if err := p.Tokenizer(tmp); err != nil {
+			return fmt.Errorf("tokenizer: %w", err)
+		}
+	}
+	if err := writeFile(c.disk, filepath.Join(tmp, optimizerFile), p.Optimizer); err != nil {
+		return fmt.Errorf("%s: %w", optimizerFile, err)
+	}
+	state := *p.State
+	state.Format = stateFormat
+	if err := writeJSON(c.disk, filepath.Join(tmp, stateFile), state); err != nil {
+		return fmt.Errorf("%s: %w", stateFile, err)
+	}
+	sums, err := checksums(tmp)
+	if err != nil {
+		return err
+	}
+	if err := writeJSON(c.disk, filepath.Join(tmp, sumsFile), sums); err != nil {
+		return fmt.Errorf("%s: %w", sumsFile, err)
+	}
+	if err := syncTree(c.disk, tmp); err != nil {
+		return err
+	}
+	return c.commit(tmp, path)
+}
+
+// commit puts a finished folder in its place. One that stands there already is
+// moved away first, since a folder cannot be replaced in one go; settle brings
+// it back if the machine stops in between.
+func (c *Checkpoints) commit(tmp, path string) error {
+	old := path + oldEnd
+	_, err := os.Stat(path)
+	replaces := err == nil
+	if replaces {
+		if err := c.disk.RemoveAll(old); err != nil {
+			return err
+		}
+		if err := c.disk.Rename(path, old); err != nil {
+			return err
+		}
+	}
+	if err := c.disk.Rename(tmp, path); err != nil {
+		return err
+	}
+	if err := c.disk.SyncDir(c.dir); err != nil {
+		return err
+	}
+	if replaces {
+		return c.disk.RemoveAll(old)
+	}
+	return nil
+}
+
+// writeJSON writes v indented, as Hugging Face does, and flushes the file.
+func writeJSON(d disk, path string, v any) error {
+	return writeFile(d, path, func(w io.Writer) error {
+		enc := json.NewEncoder(w)
+		enc.SetEscapeHTML(false)
+		enc.SetIndent("", "  ")
+		return enc.Encode(v)
+	})
+}
+
+// prune removes all but the last few checkpoints and the best. The one just
+// saved always stays.
+func (c *Checkpoints) prune(s *State) error {
+	if c.keep <= 0 {
+		return nil
+	}
+	steps, err := c.Steps()
+	if err != nil {
+		return err
+	}
+	for _, n := range steps[:max(0, len(steps)-c.keep)] {
+		if n == s.Step || s.Best != nil && n == s.Best.Step {
+			continue
+		}
+		// First the name goes: half a checkpoint must not bear it.
+		old := c.Path(n) + oldEnd
+		if err := c.disk.Rename(c.Path(n), old); err != nil {
+			return err
+		}
+		if err := c.disk.RemoveAll(old); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Rewind sets aside, as checkpoint-N.aside, every checkpoint after the given
+// step. A run that goes on from an earlier one calls it, so that the later ones,
+// which belong to another history, are never taken for its own.
+func (c *Checkpoints) Rewind(step int) ([]string, error) {
+	steps, err := c.Steps()
+	if err != nil {
+		return nil, err
+	}
+	var moved []string
+	for _, n := range steps {
+		if n <= step {
+			continue
+		}
+		aside := c.Path(n) + asideEnd
+		if err := c.disk.RemoveAll(aside); err != nil {
+			return moved, fmt.Errorf("set checkpoints aside: %w", err)
+		}
+		if err := c.disk.Rename(c.Path(n), aside); err != nil {
+			return moved, fmt.Errorf("set checkpoints aside: %w", err)
+		}
+		moved = append(moved, aside)
+	}
+	return moved, nil
+}
+
+// Latest opens the latest checkpoint. When it is damaged, the error says so and
+// names the latest sound one before it; when there is none at all the error is
+// fs.ErrNotExist.
+func (c *Checkpoints) Latest() (*Checkpoint, error) {
+	steps, err := c.Steps()
+	if err != nil {
+		return nil, err
+	}
+	if len(steps) == 0 {
+		return nil, fmt.Errorf("%s holds no checkpoint to resume from: %w", c.dir, fs.ErrNotExist)
+	}
+	last := len(steps) - 1
+	k, err := OpenCheckpoint(c.Path(steps[last]))
+	if err == nil {
+		return k, nil
+	}
+	for i := last - 1; i >= 0; i-- {
+		if verify(c.Path(steps[i])) == nil {
+			return nil, fmt.Errorf("%w; the one before it is sound: --resume=%s goes on from there", err, c.Path(steps[i]))
+		}
+	}
+	return nil, fmt.Errorf("%w; no earlier checkpoint is sound", err)
+}
+
+// Checkpoint is one complete checkpoint, opened.
+type Checkpoint struct {
+	Path  string // the folder; the model and the tokenizer load from it
+	State State
+}
+
+// DamagedError says that a file of a checkpoint is not what was written.
+type DamagedError struct {
+	Path    string // the checkpoint
+	File    string // the file in it
+	Problem string
+}
+
+// Error names checkpoint and file.
+func (e *DamagedError) Error() string {
+	return fmt.Sprintf("%s is damaged: %s: %s", e.Path, e.File, e.Problem)
+}
+
+// OpenCheckpoint verifies every file of a checkpoint against its checksum, and
+// reads its state. The error for a damaged one is a *DamagedError.
+func OpenCheckpoint(path string) (*Checkpoint, error) {
+	if err := verify(path); err != nil {
+		return nil, err
+	}
+	raw, err := os.ReadFile(filepath.Join(path, stateFile))
+	if err != nil {
+		return nil, fmt.Errorf("open checkpoint: %w", err)
+	}
+	k := &Checkpoint{Path: path}
+	if err := json.Unmarshal(raw, &k.State); err != nil {
+		return nil, fmt.Errorf("open checkpoint: %s: %w", filepath.Join(path, stateFile), err)
+	}
+	if err := k.State.check(); err != nil {
+		return nil, fmt.Errorf("open checkpoint: %s: %w", filepath.Join(path, stateFile), err)
+	}
+	return k, nil
+}
+
+// Optimizer opens the optimizer's state.
+func (k *Checkpoint) Optimizer() (io.ReadCloser, error) {
+	f, err := os.Open(filepath.Join(k.Path, optimizerFile))
+	if err != nil {
+		return nil, fmt.Errorf("open checkpoint: %w", err)
+	}
+	return f, nil
+}
+
+// fileSum is one entry of checksums.json.
+type fileSum struct {
+	Size   int64  `json:"size"`
+	SHA256 string `json:"sha256"`
+}
+
+// checksums reads all files below dir except checksums.json. Names are relative,
+// with forward slashes.
+func checksums(dir string) (map[string]fileSum, error) {
+	sums := map[string]fileSum{}
+	err := filepath.WalkDir(dir, func(path string, e fs.DirEntry, err error) error {
+		if err != nil || e.IsDir() {
+			return err
+		}
+		rel, err := filepath.Rel(dir, path)
+		if err != nil {
+			return err
+		}
+		if rel == sumsFile {
+			return nil
+		}
+		sums[filepath.ToSlash(rel)], err = sumFile(path)
+		return err
+	})
+	return sums, err
+}
+
+func sumFile(path string) (s fileSum, err error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return s, err
+	}
+	defer func() { err = errors.Join(err, f.Close()) }()
+	h := sha256.New()
+	n, err := io.Copy(h, f)
+	return fileSum{n, hex.EncodeToString(h.Sum(nil))}, err
+}
+
+// verify compares a checkpoint with its checksums. Files that were added later
+// do not matter.
+func verify(path string) error {
+	raw, err := os.ReadFile(filepath.Join(path, sumsFile))
+	if errors.Is(err, fs.ErrNotExist) {
+		if _, e := os.Stat(path); e != nil {
+			return fmt.Errorf("open checkpoint: %w", e)
+		}
+		return &DamagedError{path, sumsFile, "is missing; a model folder without it is no checkpoint: give it as --model to start a new run from it"}
+	}
+	if err != nil {
+		return fmt.Errorf("open checkpoint: %w", err)
+	}
+	var want map[string]fileSum
+	if err := json.Unmarshal(raw, &want); err != nil {
+		return &DamagedError{path, sumsFile, err.Error()}
+	}
+	names := make([]string, 0, len(want))
+	for name := range want {
+		names = append(names, name)
+	}
+	sort.Strings(names)
+	for _, needed := range []string{optimizerFile, stateFile} {
+		if _, ok := want[needed]; !ok {
+			return &DamagedError{path, sumsFile, "does not list " + needed}
+		}
+	}
+	for _, name := range names {
+		local, err := filepath.Localize(name)
+		if err != nil {
+			return &DamagedError{path, sumsFile, fmt.Sprintf("lists %q, which is not a name inside the folder", name)}
+		}
+		have, err := sumFile(filepath.Join(path, local))
+		switch {
+		case errors.Is(err, fs.ErrNotExist):
+			return &DamagedError{path, name, "is missing"}
+		case err != nil:
+			return fmt.Errorf("open checkpoint: %w", err)
+		case have.Size != want[name].Size:
+			return &DamagedError{path, name, fmt.Sprintf("has %d bytes, was written with %d", have.Size, want[name].Size)}
+		case have != want[name]:
+			return &DamagedError{path, name, "its content is not what was written (SHA-256 differs)"}
+		}
+	}
+	return nil
+}

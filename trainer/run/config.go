@@ -1,0 +1,338 @@
+package run
+
+import (
+	"crypto/sha256"
+	"encoding"
+	"encoding/hex"
+	"fmt"
+	"math"
+	"strings"
+
+	"nrt/trainer/data"
+	"nrt/trainer/objective"
+	"nrt/trainer/optim"
+)
+
+// Config is all that a person can choose about a run. Each part goes to those
+// who need it; nobody is handed the whole. What the fields mean, what they are
+// called in YAML and on the command line and what they may be stands once, in
+// options.go.
+type Config struct {
+	Model     ModelConfig
+	Data      DataConfig
+	Rollout   RolloutConfig
+	Objective objective.Config
+	Optim     OptimConfig
+	Train     TrainConfig
+	Eval      EvalConfig
+	Output    OutputConfig
+}
+
+// ModelConfig says which model is trained, or of what shape a new one is.
+type ModelConfig struct {
+	Path         string
+	Tokenizer    string
+	Template     string
+	Hidden       int
+	Layers       int
+	Heads        int
+	KVHeads      int
+	Intermediate int
+	Positions    int
+	Vocab        int
+	Tie          bool
+	SaveDType    string
+}
+
+// New tells whether a model is made instead of loaded.
+func (m ModelConfig) New() bool { return m.Path == "" }
+
+// DataConfig says what is read and what of it is used.
+type DataConfig struct {
+	Train     []string
+	Eval      []string
+	Form      string
+	BadLines  string
+	Limit     int
+	HeldOut   float64
+	MaxPrompt int
+	MaxAnswer int
+}
+
+// Options are those for data.Read. The form has been checked by Validate.
+func (d DataConfig) Options() data.Options {
+	return data.Options{Form: data.Form(d.Form), Skip: d.BadLines == "skip", Limit: d.Limit}
+}
+
+// RolloutConfig says how chains are sampled.
+type RolloutConfig struct {
+	K           int
+	Questions   int
+	MaxChain    int
+	Temperature float64
+	TopP        float64
+	TopK        int
+	MinP        float64
+}
+
+// OptimConfig says how parameters are updated.
+type OptimConfig struct {
+	LR          float64
+	Schedule    string
+	Warmup      float64
+	Decay       float64
+	MinLRRatio  float64
+	WeightDecay float64
+	Beta1       float64
+	Beta2       float64
+	Eps         float64
+	MaxGradNorm float64
+	MiniBatch   int
+	Iterations  int
+	MicroTokens int
+}
+
+// Options are those of the optimizer.
+func (o OptimConfig) Options() optim.Options {
+	return optim.Options{Beta1: o.Beta1, Beta2: o.Beta2, Eps: o.Eps, WeightDecay: o.WeightDecay, MaxGradNorm: o.MaxGradNorm}
+}
+
+// For is the learning-rate schedule of a run of so many updates.
+func (o OptimConfig) For(updates int) optim.Schedule {
+	return optim.Schedule{
+		Kind: o.Schedule, LR: o.LR, MinRatio: o.MinLRRatio,
+		Warmup: optim.WarmupUpdates(o.Warmup, updates), Total: updates, Decay: o.Decay,
+	}
+}
+
+// UpdatesPerStep is how many updates follow one rollout of the given number of
+// questions.
+func (o OptimConfig) UpdatesPerStep(questions int) int {
+	mini := o.MiniBatch
+	if mini == 0 || mini > questions {
+		mini = questions
+	}
+	return (questions + mini - 1) / mini * o.Iterations
+}
+
+// TrainConfig says how long the run is and where it computes.
+type TrainConfig struct {
+	Steps     int
+	Epochs    float64
+	Seed      uint64
+	Device    string
+	Precision string
+	Threads   int
+}
+
+// Total is the number of steps over so many examples, of which each step takes
+// so many questions.
+func (t TrainConfig) Total(examples, questions int) int {
+	if t.Steps > 0 {
+		return t.Steps
+	}
+	return max(1, int(math.Ceil(t.Epochs*float64(examples)/float64(questions))))
+}
+
+// EvalConfig says when and on how much the policy is evaluated.
+type EvalConfig struct {
+	Every int
+	N     int
+	K     int
+}
+
+// OutputConfig says where results go and what is kept of them.
+type OutputConfig struct {
+	Dir         string
+	SaveEvery   int
+	Keep        int
+	Resume      string
+	LogEvery    int
+	Completions int
+}
+
+// Default is the configuration of a method: its published settings, and where
+// it has none those of NRT's authors. An unknown method gets NRT's and fails in
+// Validate.
+func Default(m objective.Method) Config {
+	c := Config{
+		Model: ModelConfig{
+			Hidden: 128, Layers: 4, Heads: 4, Positions: 1024, Vocab: 1024, Tie: true, SaveDType: "float32",
+		},
+		Data:    DataConfig{Form: "auto", BadLines: "stop", MaxPrompt: 4096, MaxAnswer: 4096},
+		Rollout: RolloutConfig{K: 8, Questions: 256, MaxChain: 2048, Temperature: 1, TopP: 1},
+		Optim: OptimConfig{
+			LR: 2e-6, Schedule: "cosine", Warmup: 0.1, Decay: 0.4, WeightDecay: 0.01,
+			Beta1: 0.9, Beta2: 0.95, Eps: 1e-8, MaxGradNorm: 1, MiniBatch: 64, Iterations: 1, MicroTokens: 8192,
+		},
+		Train:  TrainConfig{Epochs: 1, Seed: 42, Device: "cpu", Precision: "float32"},
+		Eval:   EvalConfig{N: 256, K: 1},
+		Output: OutputConfig{Dir: "output", SaveEvery: 100, Keep: 2, LogEvery: 1, Completions: 8},
+	}
+	c.method(m)
+	return c
+}
+
+// method sets what a method's publication says: the objective, and the learning
+// rate.
+func (c *Config) method(m objective.Method) {
+	c.Objective = objective.DefaultConfig(m)
+	c.Optim.LR = 2e-6
+	switch m {
+	case objective.RLPR, objective.VeriFree:
+		c.Optim.LR = 1e-6
+	}
+}
+
+// Validate checks every field and names the first that is wrong, as in YAML and
+// as a flag.
+func (c Config) Validate() error {
+	for _, o := range c.options() {
+		if err := o.check(); err != nil {
+			return err
+		}
+	}
+	m := c.Model
+	if m.New() {
+		kv := m.KVHeads
+		if kv == 0 {
+			kv = m.Heads
+		}
+		switch {
+		case m.Hidden%m.Heads != 0 || m.Hidden/m.Heads%2 != 0:
+			return fmt.Errorf("model.hidden (--hidden): want an even multiple of model.heads %d, have %d", m.Heads, m.Hidden)
+		case m.Heads%kv != 0:
+			return fmt.Errorf("model.kv_heads (--kv-heads): want a divisor of model.heads %d, have %d", m.Heads, kv)
+		}
+	}
+	if c.Data.HeldOut > 0 && len(c.Data.Eval) > 0 {
+		return fmt.Errorf("data.held_out (--held-out): want 0 when data.eval (--eval-data) names files, have %v", c.Data.HeldOut)
+	}
+	if err := c.Objective.Validate(); err != nil {
+		return err
+	}
+	return c.checkGroup()
+}
+
+// checkGroup refuses groups too small for the method.
+func (c Config) checkGroup() error {
+	switch c.Objective.Method {
+	case objective.SFT, objective.LM, objective.STaR:
+		return nil
+	}
+	if c.Rollout.K < 2 {
+		return fmt.Errorf("rollout.k (--k): want >= 2 for %s, which compares the chains of a question, have %d", c.Objective.Method, c.Rollout.K)
+	}
+	return nil
+}
+
+// Hash identifies everything in the configuration that decides the result of a
+// run: the options that may not change at a resume.
+func (c Config) Hash() string {
+	h := sha256.New()
+	for _, o := range c.options() {
+		if !o.free {
+			fmt.Fprintf(h, "%s=%s\n", o.path(), o.text())
+		}
+	}
+	return hex.EncodeToString(h.Sum(nil))[:32]
+}
+
+// Changed lists the options that decide the result and differ from those of an
+// older run: "optim.lr (--lr): 1e-05, was 2e-06". A resume needs it empty to go
+// on bit for bit.
+func (c Config) Changed(old Config) []string {
+	var list []string
+	was := old.options()
+	for i, o := range c.options() {
+		if now, before := o.text(), was[i].text(); !o.free && now != before {
+			list = append(list, fmt.Sprintf("%s: %s, was %s", o.where(), now, before))
+		}
+	}
+	return list
+}
+
+// option is one line of the table: a field with its names, its meaning and what
+// it may be.
+type option struct {
+	section string
+	key     string // in YAML
+	flag    string // on the command line
+	also    string // another name of the flag, "" for none
+	value   any    // pointer to the field
+	rule    rule   // what a number may be
+	choices []string
+	free    bool // may change when a run is resumed
+	meaning string
+}
+
+// path is the option's name in YAML.
+func (o option) path() string { return o.section + "." + o.key }
+
+// where names the option in errors.
+func (o option) where() string { return fmt.Sprintf("%s (--%s)", o.path(), o.flag) }
+
+// rule says which numbers are allowed, in words and in code.
+type rule struct {
+	want string
+	ok   func(float64) bool
+}
+
+// The rules of the table.
+var (
+	positive    = rule{"> 0", func(x float64) bool { return x > 0 }}
+	notNegative = rule{">= 0", func(x float64) bool { return x >= 0 }}
+	share       = rule{"0 to 1", func(x float64) bool { return x >= 0 && x <= 1 }}
+	shareAbove0 = rule{"above 0 and at most 1", func(x float64) bool { return x > 0 && x <= 1 }}
+	belowOne    = rule{"0 up to but not 1", func(x float64) bool { return x >= 0 && x < 1 }}
+)
+
+// check says what is wrong with the option's value.
+func (o option) check() error {
+	switch v := o.value.(type) {
+	case *string:
+		return o.checkChoice(*v)
+	case *objective.Method:
+		return o.checkChoice(string(*v))
+	case *[]string:
+		for i, s := range *v {
+			if s == "" {
+				return fmt.Errorf("%s: entry %d is empty", o.where(), i+1)
+			}
+		}
+	case *int:
+		return o.checkNumber(float64(*v), o.text())
+	case *float64:
+		return o.checkNumber(*v, o.text())
+	case *bool, *uint64:
+	case encoding.TextMarshaler:
+		if _, err := v.MarshalText(); err != nil {
+			return fmt.Errorf("%s: %w", o.where(), err)
+		}
+	default:
+		panic(fmt.Sprintf("run: option %s has type %T", o.path(), o.value))
+	}
+	return nil
+}
+
+func (o option) checkChoice(v string) error {
+	if o.choices == nil {
+		return nil
+	}
+	for _, c := range o.choices {
+		if v == c {
+			return nil
+		}
+	}
+	return fmt.Errorf("%s: want one of %s, have %q", o.where(), strings.Join(o.choices, ", "), v)
+}
+
+func (o option) checkNumber(v float64, text string) error {
+	if math.IsNaN(v) || math.IsInf(v, 0) {
+		return fmt.Errorf("%s: want a finite number, have %s", o.where(), text)
+	}
+	if o.rule.ok != nil && !o.rule.ok(v) {
+		return fmt.Errorf("%s: want %s, have %s", o.where(), o.rule.want, text)
+	}
+	return nil
+}

@@ -1,0 +1,210 @@
+package run
+
+import (
+	"bytes"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+
+	"go.yaml.in/yaml/v3"
+
+	"nrt/trainer/objective"
+)
+
+// Flags puts every option on a command line. Settings are kept as they come and
+// applied over the file that --config names, wherever that stands among them.
+type Flags struct {
+	set  *flag.FlagSet
+	file string
+	args []setting
+}
+
+// setting is one flag that was given.
+type setting struct{ flag, value string }
+
+// AddFlags registers --config and a flag for every option, under all its names.
+func AddFlags(fs *flag.FlagSet) *Flags {
+	f := &Flags{set: fs}
+	fs.StringVar(&f.file, "config", "", "YAML `file` with the configuration; flags override it")
+	c := Default(objective.NRT)
+	for _, o := range c.options() {
+		fs.Var(&flagValue{f, o}, o.flag, o.meaning)
+		if o.also != "" {
+			fs.Var(&flagValue{f, o}, o.also, "same as --"+o.flag)
+		}
+	}
+	return f
+}
+
+// Config is defaults, file and flags together, after fs.Parse. It has been
+// validated.
+func (f *Flags) Config() (Config, error) {
+	c := Default(objective.NRT)
+	if rest := f.set.Args(); len(rest) > 0 {
+		return c, fmt.Errorf("unexpected argument %q: options begin with --", rest[0])
+	}
+	var root *yaml.Node
+	if f.file != "" {
+		raw, err := os.ReadFile(f.file)
+		if err != nil {
+			return c, fmt.Errorf("read configuration: %w", err)
+		}
+		if root, err = parseYAML(f.file, raw); err != nil {
+			return c, err
+		}
+	}
+	// The method that holds in the end decides the defaults.
+	method := f.method()
+	if method == "" && root != nil {
+		method = methodIn(root)
+	}
+	if method != "" {
+		c = Default(method)
+	}
+	options := c.options()
+	if root != nil {
+		if err := parseSections(root, options); err != nil {
+			return c, fmt.Errorf("%s:%w", f.file, err)
+		}
+	}
+	if err := f.apply(options); err != nil {
+		return c, err
+	}
+	return c, c.Validate()
+}
+
+// method is what the flags say about it, "" for nothing.
+func (f *Flags) method() objective.Method {
+	m := objective.Method("")
+	for _, s := range f.args {
+		if s.flag == "method" {
+			m = objective.Method(s.value)
+		}
+	}
+	return m
+}
+
+// apply sets the options that were given as flags.
+func (f *Flags) apply(options []option) error {
+	named := map[string]bool{}
+	for _, s := range f.args {
+		for i := range options {
+			o := &options[i]
+			if o.flag != s.flag {
+				continue
+			}
+			// The first --data replaces the file's list, further ones add to it.
+			if list, ok := o.value.(*[]string); ok && named[s.flag] {
+				*list = append(*list, s.value)
+			} else if err := o.set(s.value); err != nil {
+				return fmt.Errorf("--%s: %w", s.flag, err)
+			}
+		}
+		named[s.flag] = true
+	}
+	return nil
+}
+
+// flagValue checks a flag's type when it is parsed, and remembers it.
+type flagValue struct {
+	f *Flags
+	o option
+}
+
+// String is the default; package flag also asks the zero value.
+func (v *flagValue) String() string {
+	if v.f == nil {
+		return ""
+	}
+	return strings.Trim(v.o.text(), `"`)
+}
+
+func (v *flagValue) Set(text string) error {
+	if v.o.key == "resume" && text == "true" {
+		text = "latest"
+	}
+	c := Default(objective.NRT) // a place to parse into, so that the default stays in help
+	for _, o := range c.options() {
+		if o.path() == v.o.path() {
+			if err := o.set(text); err != nil {
+				return err
+			}
+		}
+	}
+	v.f.args = append(v.f.args, setting{v.o.flag, text})
+	return nil
+}
+
+// IsBoolFlag lets --clip and --resume stand alone.
+func (v *flagValue) IsBoolFlag() bool {
+	_, ok := v.o.value.(*bool)
+	return ok || v.o.key == "resume"
+}
+
+// Args prepares a command line for flag.FlagSet.Parse: names may be written with
+// _ for -, --no-x is --x=false for a switch x, and --resume may have its folder
+// as the next argument.
+func Args(args []string) []string {
+	switches := map[string]bool{}
+	c := Default(objective.NRT)
+	for _, o := range c.options() {
+		if _, ok := o.value.(*bool); ok {
+			switches[o.flag] = true
+			switches[o.also] = true
+		}
+	}
+	var out []string
+	for i := 0; i < len(args); i++ {
+		arg := args[i]
+		if arg == "--" {
+			return append(out, args[i:]...)
+		}
+		if !strings.HasPrefix(arg, "--") {
+			out = append(out, arg)
+			continue
+		}
+		name, value, has := strings.Cut(arg[2:], "=")
+		name = strings.ReplaceAll(name, "_", "-")
+		if on, ok := strings.CutPrefix(name, "no-"); ok && !has && switches[on] {
+			name, value, has = on, "false", true
+		}
+		resumes := name == "resume" || name == "resume-from-checkpoint"
+		if resumes && !has && i+1 < len(args) && !strings.HasPrefix(args[i+1], "-") {
+			i++
+			value, has = args[i], true
+		}
+		arg = "--" + name
+		if has {
+			arg += "=" + value
+		}
+		out = append(out, arg)
+	}
+	return out
+}
+
+// PrintFlags writes the help of all options, by section, with their defaults.
+func PrintFlags(w io.Writer) error {
+	var b bytes.Buffer
+	c := Default(objective.NRT)
+	section := ""
+	for _, o := range c.options() {
+		if o.section != section {
+			section = o.section
+			fmt.Fprintf(&b, "\n%s:\n", section)
+		}
+		name := "--" + o.flag
+		if o.also != "" {
+			name += ", --" + o.also
+		}
+		fmt.Fprintf(&b, "  %s (%s)\n", name, o.text())
+		for _, line := range wrap(o.meaning, 72) {
+			fmt.Fprintf(&b, "      %s\n", line)
+		}
+	}
+	if _, err := w.Write(b.Bytes()); err != nil {
+		return fmt.Errorf("print flags: %w", err)
+	}
+	return nil
+}

@@ -1,0 +1,344 @@
+package run
+
+import (
+	"bufio"
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"math"
+	"os"
+	"path/filepath"
+	"sort"
+	"strconv"
+	"unicode/utf8"
+)
+
+// Values are named numbers, as in one line of the metrics. As JSON, names are
+// sorted and numbers that are not finite become null, which comes back as NaN.
+type Values map[string]float64
+
+// MarshalJSON writes one object.
+func (v Values) MarshalJSON() ([]byte, error) {
+	return append(v.appendFields([]byte{'{'}), '}'), nil
+}
+
+// appendFields writes the fields, names sorted, with commas between them.
+func (v Values) appendFields(b []byte) []byte {
+	names := make([]string, 0, len(v))
+	for name := range v {
+		names = append(names, name)
+	}
+	sort.Strings(names)
+	for i, name := range names {
+		if i > 0 {
+			b = append(b, ", "...)
+		}
+		b = appendString(b, name)
+		b = append(b, ": "...)
+		b = appendNumber(b, v[name])
+	}
+	return b
+}
+
+// UnmarshalJSON reads what MarshalJSON wrote.
+func (v *Values) UnmarshalJSON(raw []byte) error {
+	var m map[string]*float64
+	if err := json.Unmarshal(raw, &m); err != nil {
+		return err
+	}
+	if m == nil {
+		*v = nil
+		return nil
+	}
+	*v = make(Values, len(m))
+	for name, x := range m {
+		if x == nil {
+			(*v)[name] = math.NaN()
+		} else {
+			(*v)[name] = *x
+		}
+	}
+	return nil
+}
+
+// appendNumber writes the shortest text that reads back as x.
+func appendNumber(b []byte, x float64) []byte {
+	if math.IsNaN(x) || math.IsInf(x, 0) {
+		return append(b, "null"...)
+	}
+	if x == math.Trunc(x) && math.Abs(x) < 1e15 {
+		return strconv.AppendInt(b, int64(x), 10)
+	}
+	return strconv.AppendFloat(b, x, 'g', -1, 64)
+}
+
+// appendString writes a JSON string and leaves <, > and & as they are:
+// "<think>" is to be read by people too.
+func appendString(b []byte, s string) []byte {
+	var out bytes.Buffer
+	enc := json.NewEncoder(&out)
+	enc.SetEscapeHTML(false)
+	if err := enc.Encode(s); err != nil {
+		panic(err) // a string always encodes
+	}
+	return append(b, bytes.TrimSuffix(out.Bytes(), []byte("\n"))...)
+}
+
+// lines is a log of JSON lines, each of which begins with its step. Each line
+// is handed to the system whole, at once; Sync makes all of them survive a
+// power cut.
+type lines struct {
+	path string
+	f    diskFile
+}
+
+// openLines opens a log for a run that goes on after the given step: lines of
+// later steps, which that run writes again, and lines torn by a crash are
+// removed first, in one atomic replacement. A fresh run passes step −1 and
+// starts an empty log.
+func openLines(d disk, path string, step int) (*lines, error) {
+	if err := cutLines(d, path, step); err != nil {
+		return nil, fmt.Errorf("open log: %w", err)
+	}
+	f, err := d.OpenAppend(path)
+	if err != nil {
+		return nil, fmt.Errorf("open log: %w", err)
+	}
+	return &lines{path: path, f: f}, nil
+}
+
+// cutLines keeps the whole lines up to and including step.
+func cutLines(d disk, path string, step int) (err error) {
+	in, err := os.Open(path)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	closed := false
+	defer func() {
+		if !closed {
+			err = errors.Join(err, in.Close())
+		}
+	}()
+	tmp := path + ".tmp"
+	err = writeFile(d, tmp, func(w io.Writer) error {
+		if step < 0 {
+			return nil
+		}
+		return copyLines(w, in, step)
+	})
+	if err != nil {
+		return err
+	}
+	closed = true // before the rename: Windows replaces no open file
+	if err := in.Close(); err != nil {
+		return err
+	}
+	if err := d.Rename(tmp, path); err != nil {
+		return err
+	}
+	return d.SyncDir(filepath.Dir(path))
+}
+
+// copyLines copies the lines whose step is at most the given one.
+func copyLines(w io.Writer, r io.Reader, step int) error {
+	in, out := bufio.NewReader(r), bufio.NewWriter(w)
+	for {
+		line, err := in.ReadBytes('\n')
+		if err == io.EOF {
+			return out.Flush() // what follows the last line end is torn
+		}
+		if err != nil {
+			return err
+		}
+		var head struct {
+			Step *int `json:"step"`
+		}
+		if json.Unmarshal(line, &head) != nil || head.Step == nil || *head.Step > step {
+			continue
+		}
+		if _, err := out.Write(line); err != nil {
+			return err
+		}
+	}
+}
+
+// write appends one line, which must end in a line end.
+func (l *lines) write(line []byte) error {
+	if _, err := l.f.Write(line); err != nil {
+		return fmt.Errorf("write %s: %w", l.path, err)
+	}
+	return nil
+}
+
+// Sync makes the lines so far durable; call it before a checkpoint.
+func (l *lines) Sync() error {
+	if err := l.f.Sync(); err != nil {
+		return fmt.Errorf("write %s: %w", l.path, err)
+	}
+	return nil
+}
+
+// Close syncs and closes.
+func (l *lines) Close() error {
+	if err := errors.Join(l.f.Sync(), l.f.Close()); err != nil {
+		return fmt.Errorf("close %s: %w", l.path, err)
+	}
+	return nil
+}
+
+// Metrics is metrics.jsonl: a line {"step": …, …} per training step or
+// evaluation, under TRL's names, ours beside them under "nrt/".
+type Metrics struct{ *lines }
+
+// OpenMetrics opens dir/metrics.jsonl for a run that goes on after step, or for
+// a fresh one with step −1, which empties it. No step is in it twice.
+func OpenMetrics(dir string, step int) (*Metrics, error) {
+	l, err := openLines(osDisk{}, filepath.Join(dir, "metrics.jsonl"), step)
+	if err != nil {
+		return nil, err
+	}
+	return &Metrics{l}, nil
+}
+
+// Log appends one line. Numbers that are not finite become null.
+func (m *Metrics) Log(step int, v Values) error {
+	b := strconv.AppendInt([]byte(`{"step": `), int64(step), 10)
+	if len(v) > 0 {
+		b = v.appendFields(append(b, ", "...))
+	}
+	return m.write(append(b, "}\n"...))
+}
+
+// ReadMetrics reads the lines of dir/metrics.jsonl, each with its "step". A torn
+// last line is left out.
+func ReadMetrics(dir string) ([]Values, error) {
+	f, err := os.Open(filepath.Join(dir, "metrics.jsonl"))
+	if err != nil {
+		return nil, fmt.Errorf("read metrics: %w", err)
+	}
+	var all []Values
+	in := bufio.NewReader(f)
+	for n := 1; ; n++ {
+		line, err := in.ReadBytes('\n')
+		if err == io.EOF {
+			break
+		}
+		var v Values
+		if err == nil {
+			err = json.Unmarshal(line, &v)
+		}
+		if err != nil {
+			return nil, errors.Join(fmt.Errorf("read metrics: metrics.jsonl:%d: %w", n, err), f.Close())
+		}
+		all = append(all, v)
+	}
+	return all, f.Close()
+}
+
+// Completion is one chain with what it earned.
+type Completion struct {
+	Question  string
+	Group     int       // number of the question within the step
+	Chain     int       // number of the chain within the group
+	Text      string    // the chain
+	Reference string    // the reference answer
+	Answer    string    // the sampled answer, "" when none was sampled
+	Closed    bool      // whether the chain ended by itself
+	R         float64   // reward
+	Base      float64   // reward of the empty chain
+	Clipped   float64   // R′
+	Advantage float64   // A
+	C         []float64 // probability of each reference token after the chain
+	B         []float64 // and after the empty chain
+}
+
+// Completions is completions.jsonl: some chains of each step, to be read.
+type Completions struct {
+	*lines
+	perStep int
+	maxText int
+}
+
+// OpenCompletions opens dir/completions.jsonl like OpenMetrics. Of each step at
+// most perStep chains are kept, and of each text at most maxText bytes.
+func OpenCompletions(dir string, step, perStep, maxText int) (*Completions, error) {
+	l, err := openLines(osDisk{}, filepath.Join(dir, "completions.jsonl"), step)
+	if err != nil {
+		return nil, err
+	}
+	return &Completions{l, perStep, maxText}, nil
+}
+
+// completionLine fixes the names and their order in the file.
+type completionLine struct {
+	Step      int      `json:"step"`
+	Group     int      `json:"group"`
+	Chain     int      `json:"chain"`
+	Question  string   `json:"question"`
+	Text      string   `json:"completion"`
+	Closed    bool     `json:"closed"`
+	Reference string   `json:"reference"`
+	Answer    string   `json:"answer,omitempty"`
+	R         number   `json:"reward"`
+	Base      number   `json:"reward_base"`
+	Clipped   number   `json:"reward_clipped"`
+	Advantage number   `json:"advantage"`
+	C         []number `json:"c"`
+	B         []number `json:"b,omitempty"`
+}
+
+// number is a float of six significant digits, or null.
+type number float64
+
+func (n number) MarshalJSON() ([]byte, error) {
+	x := float64(n)
+	if math.IsNaN(x) || math.IsInf(x, 0) {
+		return []byte("null"), nil
+	}
+	return strconv.AppendFloat(nil, x, 'g', 6, 64), nil
+}
+
+func numbers(list []float64) []number {
+	out := make([]number, len(list))
+	for i, x := range list {
+		out[i] = number(x)
+	}
+	return out
+}
+
+// Log appends the first chains of a step, up to the limit.
+func (c *Completions) Log(step int, list []Completion) error {
+	var out bytes.Buffer
+	enc := json.NewEncoder(&out)
+	enc.SetEscapeHTML(false)
+	for _, x := range list[:min(len(list), c.perStep)] {
+		err := enc.Encode(completionLine{
+			Step: step, Group: x.Group, Chain: x.Chain,
+			Question: c.cut(x.Question), Text: c.cut(x.Text), Closed: x.Closed,
+			Reference: c.cut(x.Reference), Answer: c.cut(x.Answer),
+			R: number(x.R), Base: number(x.Base), Clipped: number(x.Clipped), Advantage: number(x.Advantage),
+			C: numbers(x.C), B: numbers(x.B),
+		})
+		if err != nil {
+			return fmt.Errorf("write %s: %w", c.path, err)
+		}
+	}
+	return c.write(out.Bytes())
+}
+
+// cut shortens a text at a character's border and says by how much.
+func (c *Completions) cut(s string) string {
+	if c.maxText <= 0 || len(s) <= c.maxText {
+		return s
+	}
+	at := c.maxText
+	for at > 0 && !utf8.RuneStart(s[at]) {
+		at--
+	}
+	return fmt.Sprintf("%s … (%d more bytes)", s[:at], len(s)-at)
+}

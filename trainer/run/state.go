@@ -1,0 +1,77 @@
+package run
+
+import (
+	"encoding/json"
+	"fmt"
+
+	"nrt/trainer/data"
+	"nrt/trainer/objective"
+)
+
+// State is trainer_state.json: everything a run needs to go on, beside the model
+// and the optimizer. Names that Hugging Face's trainer_state.json also has mean
+// the same.
+type State struct {
+	Format    int     `json:"format"` // of this file; see stateFormat
+	Step      int     `json:"global_step"`
+	MaxSteps  int     `json:"max_steps"`
+	Epoch     float64 `json:"epoch"`
+	NumTokens int64   `json:"num_tokens"`
+	// Updates counts optimizer steps; several may follow one rollout.
+	Updates int `json:"updates"`
+	// Data is the position in the training data. Together with Step it stands
+	// for all random numbers: see Rand.
+	Data data.Position `json:"data"`
+	// Objective is the objective's own state (moving averages).
+	Objective objective.State `json:"objective"`
+	// Best is the best evaluation so far, nil before the first.
+	Best *Best `json:"best,omitempty"`
+	// LogHistory is the tail of the metrics.
+	LogHistory []Values `json:"log_history,omitempty"`
+	// Extra is for what only one method needs, by name.
+	Extra map[string]json.RawMessage `json:"extra,omitempty"`
+	// Config is the whole configuration of the run; ConfigHash covers the part
+	// of it that decides the result.
+	ConfigHash string `json:"config_hash"`
+	Config     Config `json:"config"`
+}
+
+// Best is the step with the best evaluation.
+type Best struct {
+	Step   int     `json:"step"`
+	Metric string  `json:"metric"`
+	Value  float64 `json:"value"`
+}
+
+// stateFormat is the version of trainer_state.json that this package writes and
+// the only one it reads.
+const stateFormat = 1
+
+// historyTail is how many lines of metrics a state keeps.
+const historyTail = 100
+
+// Remember adds a line to the history and forgets the oldest beyond its tail.
+func (s *State) Remember(step int, v Values) {
+	line := make(Values, len(v)+1)
+	for name, x := range v {
+		line[name] = x
+	}
+	line["step"] = float64(step)
+	s.LogHistory = append(s.LogHistory, line)
+	if over := len(s.LogHistory) - historyTail; over > 0 {
+		s.LogHistory = append([]Values(nil), s.LogHistory[over:]...)
+	}
+}
+
+// check finds what cannot be true of a state.
+func (s *State) check() error {
+	switch {
+	case s.Format != stateFormat:
+		return fmt.Errorf("format: want %d, have %d: it was written by another version", stateFormat, s.Format)
+	case s.Step < 0:
+		return fmt.Errorf("global_step: want >= 0, have %d", s.Step)
+	case s.Updates < 0:
+		return fmt.Errorf("updates: want >= 0, have %d", s.Updates)
+	}
+	return nil
+}
