@@ -1,0 +1,160 @@
+"""An independent Llama and Mistral in plain PyTorch, to check this package by.
+
+Reads a Hugging Face folder and a request on stdin, and prints what the model
+should compute; nothing here shares code or formulas' spelling with the Go side.
+
+    python3 oracle.py MODEL_DIR < request.json > answer.json
+
+request  {"sequences": [{"ids": [...], "weights": [...]}, ...], "probe": 4}
+         weights[t] belongs to the prediction of ids[t+1]
+answer   {"logprobs": [[...], ...], "entropies": [[...], ...],
+          "loss": L, "gradients": {name: {"norm": x, "at": [[index, value], ...]}}}
+         L = sum of weights[t] * log p(ids[t+1] | ids[:t+1]); gradients are of L
+
+Everything is computed in float64, so that only the Go side rounds.
+"""
+
+import json
+import math
+import os
+import struct
+import sys
+
+import numpy
+import torch
+
+torch.set_num_threads(1)
+
+
+def read_safetensors(path):
+    with open(path, "rb") as f:
+        blob = f.read()
+    (n,) = struct.unpack("<Q", blob[:8])
+    header = json.loads(blob[8 : 8 + n])
+    header.pop("__metadata__", None)
+    tensors = {}
+    for name, info in header.items():
+        begin, end = info["data_offsets"]
+        raw = blob[8 + n + begin : 8 + n + end]
+        kind = info["dtype"]
+        if kind == "BF16":
+            words = numpy.frombuffer(raw, "<u2").astype(numpy.uint32) << 16
+            values = words.view(numpy.float32)
+        else:
+            values = numpy.frombuffer(raw, {"F64": "<f8", "F32": "<f4", "F16": "<f2"}[kind])
+        tensors[name] = torch.tensor(values.astype(numpy.float64).reshape(info["shape"]))
+    return tensors
+
+
+def read_weights(folder):
+    index = os.path.join(folder, "model.safetensors.index.json")
+    if not os.path.exists(index):
+        return read_safetensors(os.path.join(folder, "model.safetensors"))
+    with open(index) as f:
+        placed = json.load(f)["weight_map"]
+    tensors = {}
+    for shard in sorted(set(placed.values())):
+        found = read_safetensors(os.path.join(folder, shard))
+        assert all(placed[name] == shard for name in found), shard
+        tensors.update(found)
+    assert set(tensors) == set(placed)
+    return tensors
+
+
+def inverse_frequencies(cfg, dim):
+    freqs = 1.0 / cfg["rope_theta"] ** (torch.arange(0, dim, 2, dtype=torch.float64) / dim)
+    scaling = cfg.get("rope_scaling")
+    if scaling is None:
+        return freqs
+    assert scaling["rope_type"] == "llama3"
+    factor, old = scaling["factor"], scaling["original_max_position_embeddings"]
+    low, high = scaling["low_freq_factor"], scaling["high_freq_factor"]
+    wavelen = 2 * math.pi / freqs
+    blend = (old / wavelen - low) / (high - low)
+    blended = (1 - blend) * freqs / factor + blend * freqs
+    scaled = torch.where(wavelen > old / low, freqs / factor, freqs)
+    medium = (wavelen >= old / high) & (wavelen <= old / low)
+    return torch.where(medium, blended, scaled)
+
+
+def rotate(x, cos, sin):
+    """x is (heads, length, dim); halves are the pairs, as in Hugging Face files."""
+    half = x.shape[-1] // 2
+    turned = torch.cat((-x[..., half:], x[..., :half]), dim=-1)
+    return x * cos + turned * sin
+
+
+def rms_norm(x, weight, eps):
+    return weight * (x / torch.sqrt((x * x).mean(-1, keepdim=True) + eps))
+
+
+def forward(cfg, w, ids):
+    """Logits (length, vocab) for one sequence."""
+    length = len(ids)
+    heads, groups = cfg["num_attention_heads"], cfg["num_key_value_heads"]
+    dim = cfg.get("head_dim") or cfg["hidden_size"] // heads
+    eps = cfg["rms_norm_eps"]
+
+    angles = torch.outer(torch.arange(length, dtype=torch.float64), inverse_frequencies(cfg, dim))
+    angles = torch.cat((angles, angles), dim=-1)
+    cos, sin = angles.cos(), angles.sin()
+
+    query, key = torch.arange(length)[:, None], torch.arange(length)[None, :]
+    hidden = key > query
+    if cfg.get("sliding_window"):
+        hidden = hidden | (query - key >= cfg["sliding_window"])
+
+    x = w["model.embed_tokens.weight"][torch.tensor(ids)]
+    for layer in range(cfg["num_hidden_layers"]):
+        p = "model.layers.%d." % layer
+        h = rms_norm(x, w[p + "input_layernorm.weight"], eps)
+        q = (h @ w[p + "self_attn.q_proj.weight"].T).reshape(length, heads, dim).transpose(0, 1)
+        k = (h @ w[p + "self_attn.k_proj.weight"].T).reshape(length, groups, dim).transpose(0, 1)
+        v = (h @ w[p + "self_attn.v_proj.weight"].T).reshape(length, groups, dim).transpose(0, 1)
+        q, k = rotate(q, cos, sin), rotate(k, cos, sin)
+        k = k.repeat_interleave(heads // groups, dim=0)
+        v = v.repeat_interleave(heads // groups, dim=0)
+        scores = (q @ k.transpose(1, 2)) / math.sqrt(dim)
+        scores = scores.masked_fill(hidden, float("-inf"))
+        mixed = torch.softmax(scores, dim=-1) @ v
+        x = x + mixed.transpose(0, 1).reshape(length, heads * dim) @ w[p + "self_attn.o_proj.weight"].T
+        h = rms_norm(x, w[p + "post_attention_layernorm.weight"], eps)
+        gate = h @ w[p + "mlp.gate_proj.weight"].T
+        up = h @ w[p + "mlp.up_proj.weight"].T
+        x = x + (torch.nn.functional.silu(gate) * up) @ w[p + "mlp.down_proj.weight"].T
+    x = rms_norm(x, w["model.norm.weight"], eps)
+    head = "model.embed_tokens.weight" if cfg["tie_word_embeddings"] else "lm_head.weight"
+    return x @ w[head].T
+
+
+def main(folder):
+    with open(os.path.join(folder, "config.json")) as f:
+        cfg = json.load(f)
+    assert cfg["hidden_act"] == "silu"
+    assert cfg["architectures"] == [{"llama": "LlamaForCausalLM", "mistral": "MistralForCausalLM"}[cfg["model_type"]]]
+    request = json.load(sys.stdin)
+    w = read_weights(folder)
+    for tensor in w.values():
+        tensor.requires_grad_(True)
+
+    loss = torch.zeros((), dtype=torch.float64)
+    logprobs, entropies = [], []
+    for seq in request["sequences"]:
+        dist = torch.log_softmax(forward(cfg, w, seq["ids"])[:-1], dim=-1)
+        picked = dist.gather(1, torch.tensor(seq["ids"][1:])[:, None])[:, 0]
+        loss = loss + (torch.tensor(seq["weights"], dtype=torch.float64) * picked).sum()
+        logprobs.append(picked.tolist())
+        entropies.append((-(dist.exp() * dist).sum(-1)).tolist())
+    loss.backward()
+
+    gradients = {}
+    for name in sorted(w):
+        g = w[name].grad.reshape(-1)
+        count = min(request["probe"], len(g))
+        spots = [i * (len(g) - 1) // max(count - 1, 1) for i in range(count)]
+        gradients[name] = {"norm": g.norm().item(), "at": [[i, g[i].item()] for i in spots]}
+    json.dump({"logprobs": logprobs, "entropies": entropies, "loss": loss.item(), "gradients": gradients}, sys.stdout)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])
