@@ -55,7 +55,8 @@ type Group struct {
 	ubase, unit float64 // log R_base and the unit's logarithm (p, gm), else 0
 	mean, sigma float64 // of rel
 	noise       float64 // below this, in the unit, σ is rounding
-	w           []float64
+	w, b, logb  []float64
+	lb          float64 // Σ log b
 	slab        []float64
 }
 
@@ -117,23 +118,44 @@ func (g *Group) Score(s [][]float64, logb []float64, o Options) error {
 		}
 	}
 	g.reserve(k, t)
-	g.o = o
-	weights(g.w, logb, o)
-	// The empty chain borrows the first chain's memory and goes first.
-	evaluate(&g.Chains[0], o.Mode, logb)
-	g.Base, g.ubase = g.Chains[0].R, g.Chains[0].u
+	g.lb = exponentials(g.b, g.logb, logb)
 	for j := range g.Chains {
-		evaluate(&g.Chains[j], o.Mode, s[j])
+		sc := &g.Chains[j]
+		sc.l = exponentials(sc.C, sc.s, s[j])
+	}
+	g.apply(o)
+	return nil
+}
+
+// Rescore scores the same chains under other options. It is the cheap way to
+// compare modes: exponentials are not taken again. Before Score it panics.
+func (g *Group) Rescore(o Options) error {
+	if len(g.Chains) == 0 {
+		panic("reward: Rescore before Score")
+	}
+	if err := o.Validate(); err != nil {
+		return fmt.Errorf("reward options: %w", err)
+	}
+	g.apply(o)
+	return nil
+}
+
+func (g *Group) apply(o Options) {
+	g.o = o
+	weights(g.w, g.b, g.logb, o)
+	g.Base, g.ubase = value(o.Mode, g.w, g.b, g.lb)
+	for j := range g.Chains {
+		evaluate(&g.Chains[j], o.Mode)
 		clip(&g.Chains[j], o, g.Base, g.ubase)
 	}
 	g.statistics()
 	g.Normalize(o.SigmaFloor)
-	return nil
 }
 
-// reserve lays out k chains of t tokens in one slab: w, then four slices each.
+// reserve lays out k chains of t tokens in one slab: w, b, log b, then five
+// slices a chain.
 func (g *Group) reserve(k, t int) {
-	if n := t * (1 + 4*k); cap(g.slab) < n {
+	if n := t * (3 + 5*k); cap(g.slab) < n {
 		g.slab = make([]float64, n)
 	}
 	if cap(g.Chains) < k {
@@ -146,9 +168,9 @@ func (g *Group) reserve(k, t int) {
 		next = next[t:]
 		return x
 	}
-	g.w = take()
+	g.w, g.b, g.logb = take(), take(), take()
 	for j := range g.Chains {
-		g.Chains[j] = Scored{W: g.w, C: take(), Contribution: take(), G: take(), TokenWeight: take()}
+		g.Chains[j] = Scored{W: g.w, s: take(), C: take(), Contribution: take(), G: take(), TokenWeight: take()}
 	}
 }
 
@@ -250,9 +272,10 @@ func (g *Group) Ghost(s []float64) (Scored, error) {
 	if err := checkChain(s, t); err != nil {
 		return Scored{}, fmt.Errorf("reward: ghost: %w", err)
 	}
-	slab := make([]float64, 4*t)
-	sc := Scored{W: g.w, C: slab[:t:t], Contribution: slab[t : 2*t : 2*t], G: slab[2*t : 3*t : 3*t], TokenWeight: slab[3*t:]}
-	evaluate(&sc, g.o.Mode, s)
+	slab := make([]float64, 5*t)
+	sc := Scored{W: g.w, s: slab[:t:t], C: slab[t : 2*t : 2*t], Contribution: slab[2*t : 3*t : 3*t], G: slab[3*t : 4*t : 4*t], TokenWeight: slab[4*t:]}
+	sc.l = exponentials(sc.C, sc.s, s)
+	evaluate(&sc, g.o.Mode)
 	clip(&sc, g.o, g.Base, g.ubase)
 	sc.rel = relative(&sc, g.o, g.ubase, g.unit)
 	g.normalize(&sc)

@@ -171,12 +171,14 @@ type Scored struct {
 	// TokenWeight is g'_i/σ, not centred; nil for a chain scored alone.
 	TokenWeight []float64
 
+	s   []float64
+	l   float64 // Σ s_i
 	u   float64 // Σ w_i s_i in the log modes
 	rel float64 // R' in units of e^Group.unit
 }
 
 // weights fills w with what multiplies c_i, or s_i in the log modes.
-func weights(w, logb []float64, o Options) {
+func weights(w, b, logb []float64, o Options) {
 	t := float64(len(w))
 	switch o.Mode {
 	case LogP, P:
@@ -190,13 +192,12 @@ func weights(w, logb []float64, o Options) {
 		if floor == 0 {
 			floor = DefaultBaseFloor
 		}
-		lf := math.Log(floor)
-		for i, lb := range logb {
-			w[i] = math.Exp(-max(min(lb, 0), lf))
+		for i, x := range b {
+			w[i] = 1 / max(x, floor)
 		}
 	case WSLogP:
-		for i, lb := range logb {
-			w[i] = 0 - min(lb, 0)
+		for i, x := range logb {
+			w[i] = 0 - x
 		}
 	}
 	if o.NormalizeWeights {
@@ -214,40 +215,53 @@ func weights(w, logb []float64, o Options) {
 	}
 }
 
-// evaluate fills R, LogR, u, C, Contribution and G (unclipped) of sc from s. The
-// empty chain goes through it too, so c = b ties with R_base to the last bit.
-func evaluate(sc *Scored, m Mode, s []float64) {
-	if m.Log() {
-		var l float64
-		for i, x := range s {
-			x = min(x, 0)
-			l += x
-			sc.C[i] = math.Exp(x)
-			sc.Contribution[i] = sc.W[i] * x
-		}
-		sc.u = l
-		if m == GM {
-			sc.u = l / float64(len(s))
-		}
-		sc.R, sc.LogR = sc.u, 0
-		scale := 1.0
-		if m.product() {
-			sc.LogR = sc.u
-			sc.R = math.Exp(sc.u)
-			scale = sc.R
-		}
+// value is R, and u in the log modes, of an answer with log-probabilities s,
+// their sum l and their exponentials c. The empty chain goes through it too, so
+// c = b ties with R_base to the last bit.
+func value(m Mode, w, c []float64, l float64) (r, u float64) {
+	switch m {
+	case LogP:
+		return l, l
+	case P:
+		return math.Exp(l), l
+	case GM:
+		u = l / float64(len(c))
+		return math.Exp(u), u
+	}
+	for i, x := range w {
+		r += x * c[i]
+	}
+	return r, 0
+}
+
+// evaluate fills R, LogR, Contribution and G (unclipped) of sc.
+func evaluate(sc *Scored, m Mode) {
+	sc.R, sc.u = value(m, sc.W, sc.C, sc.l)
+	sc.LogR = 0
+	if !m.Log() {
 		for i, w := range sc.W {
-			sc.G[i] = scale * w
+			wc := w * sc.C[i]
+			sc.Contribution[i], sc.G[i] = wc, wc
 		}
 		return
 	}
-	sc.R, sc.u, sc.LogR = 0, 0, 0
-	for i, x := range s {
-		c := math.Exp(min(x, 0))
-		wc := sc.W[i] * c
-		sc.C[i], sc.Contribution[i], sc.G[i] = c, wc, wc
-		sc.R += wc
+	scale := 1.0
+	if m.product() {
+		sc.LogR, scale = sc.u, sc.R
 	}
+	for i, w := range sc.W {
+		sc.Contribution[i], sc.G[i] = w*sc.s[i], scale*w
+	}
+}
+
+// exponentials fills c = e^s with s held at 0 and below, and returns Σ s.
+func exponentials(c, s, from []float64) (l float64) {
+	for i, x := range from {
+		x = min(x, 0)
+		s[i], c[i] = x, math.Exp(x)
+		l += x
+	}
+	return l
 }
 
 func fill(x []float64, v float64) {
