@@ -1,0 +1,67 @@
+# Every target is something a person could type; `make help` lists them.
+# Go, git and make are all that `make run` and `make test` need: Go fetches the
+# modules, and a check whose tool is missing says that it was skipped.
+
+GO      ?= go
+VERSION ?= $(shell git describe --always --dirty --tags 2>/dev/null || echo unknown)
+OUT     ?= bin/nrt
+
+# What is built is one static file: no C compiler is asked for.
+export CGO_ENABLED ?= 0
+BUILD = $(GO) build -trimpath -buildvcs=false -ldflags '-s -w -X main.version=$(VERSION)'
+
+# The packages that run in a browser, as deps_test.go marks them, and those in
+# which goroutines meet.
+WASM_PACKAGES = ./trainer/reward ./trainer/objective ./backend/token ./backend/device
+RACE_PACKAGES = ./backend/cpu ./backend/engine ./trainer/run ./backend/cmd/nrt
+
+.PHONY: help run test build deps generate bench docker world-models check-format check-vet check-platforms check-tests check-race check-wasm check-generated
+
+help: ## list the targets
+	@grep -E '^[a-z-]+:.* ## ' Makefile | sed -e 's/:.* ## /\t/' | expand -t 18
+
+run: build ## build bin/nrt and watch the embedded model think about a sample question
+	$(OUT) explain
+
+build: ## build bin/nrt, one static binary
+	$(BUILD) -o $(OUT) ./backend/cmd/nrt
+
+test: check-format check-vet check-platforms check-tests check-race check-wasm check-generated ## run every check below
+
+check-format: ## gofmt has nothing to change
+	@echo '== format'; bad=$$($(GO) list -f '{{.Dir}}' ./... | xargs gofmt -l -s); test -z "$$bad" || { echo "gofmt -s -w these files:"; echo "$$bad"; exit 1; }
+
+check-vet: ## go vet finds nothing
+	@echo '== vet'; $(GO) vet ./...
+
+check-platforms: ## build and vet for Windows, macOS and the browser
+	@echo '== windows/amd64'; GOOS=windows GOARCH=amd64 $(GO) build ./... && GOOS=windows GOARCH=amd64 $(GO) vet ./...
+	@echo '== darwin/arm64'; GOOS=darwin GOARCH=arm64 $(GO) build ./... && GOOS=darwin GOARCH=arm64 $(GO) vet ./...
+	@echo '== js/wasm'; GOOS=js GOARCH=wasm $(GO) build $(WASM_PACKAGES) && GOOS=js GOARCH=wasm $(GO) vet $(WASM_PACKAGES)
+
+check-tests: ## all tests
+	@echo '== tests'; $(GO) test ./...
+
+check-race: ## the race detector on packages with goroutines (needs a C compiler)
+	@echo '== race'; if command -v $$($(GO) env CC) >/dev/null; then CGO_ENABLED=1 $(GO) test -race -short $(RACE_PACKAGES); else echo 'skipped: needs a C compiler'; fi
+
+check-wasm: ## the reward's golden numbers, computed in WebAssembly (needs node)
+	@echo '== wasm'; if command -v node >/dev/null; then GOOS=js GOARCH=wasm $(GO) test -exec="$$($(GO) env GOROOT)/lib/wasm/go_js_wasm_exec" ./trainer/reward; else echo 'skipped: needs node'; fi
+
+check-generated: generate ## generated code is what its generators write
+	@echo '== generated'; git grep -lE '^// Code generated .* DO NOT EDIT\.$$' | xargs -r git diff --exit-code --
+
+generate: ## write generated code again
+	$(GO) generate ./...
+
+deps: ## download the modules
+	$(GO) mod download
+
+bench: build ## measure this machine
+	$(OUT) bench
+
+docker: ## build the container image nrt
+	docker build --build-arg VERSION=$(VERSION) -t nrt .
+
+world-models: build ## pretrain and train the embedded models again (about 20 minutes)
+	$(OUT) world --models trainer/world/models
