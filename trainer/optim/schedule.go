@@ -58,8 +58,9 @@ func (s Schedule) Validate() error {
 
 // At is the learning rate of update u, counted from 1.
 func (s Schedule) At(u int) float64 {
+	u = max(u, 1)
 	if u <= s.Warmup {
-		return s.LR * float64(max(u, 1)) / float64(s.Warmup)
+		return s.LR * float64(u) / float64(s.Warmup)
 	}
 	start := s.Warmup
 	switch s.Kind {
