@@ -1,0 +1,242 @@
+package main
+
+import (
+	"fmt"
+
+	. "github.com/mmcloughlin/avo/build"
+	. "github.com/mmcloughlin/avo/operand"
+	. "github.com/mmcloughlin/avo/reg"
+)
+
+// gemm writes the micro-kernel for every number of rows, for one and two
+// vectors of columns, whole and cut. All variants do the same arithmetic for
+// an element of C: one fused multiply-add per k, in order.
+func (g *gen) gemm() {
+	g.text("gemm", "func(c *float32, ldc int, a *float32, rs, cs int, b *float32, ldb int, m, n, k, accumulate int)",
+		fmt.Sprintf("sets c = c·accumulate + a·b for 0 < m <= %d, 0 < n <= %d, k > 0; strides are in floats.", g.rows, 2*g.lanes))
+	c, a, b := Load(Param("c"), GP64()), Load(Param("a"), GP64()), Load(Param("b"), GP64())
+	ldc, rs, cs, ldb := Load(Param("ldc"), GP64()), Load(Param("rs"), GP64()), Load(Param("cs"), GP64()), Load(Param("ldb"), GP64())
+	m, n, k, acc := Load(Param("m"), GP64()), Load(Param("n"), GP64()), Load(Param("k"), GP64()), Load(Param("accumulate"), GP64())
+	for _, s := range []Register{ldc, rs, cs, ldb} {
+		SHLQ(U8(2), s)
+	}
+	t := tile{c: c, a: a, b: b, ldc: ldc, rs: rs, cs: cs, ldb: ldb, k: k, acc: acc}
+	CMPQ(n, U8(2*g.lanes))
+	JEQ(LabelRef("two"))
+	CMPQ(n, U8(g.lanes))
+	JEQ(LabelRef("one"))
+	if g.wide() {
+		JLT(LabelRef("onecut"))
+		g.lanesLeft(n)
+		g.byRows("twocut", m, t, 2, true)
+	} else {
+		// A cut second vector would need one register more than there are:
+		// callers ask for whole vectors or less than one.
+		g.cut(n)
+	}
+	Label("onecut")
+	if g.wide() {
+		g.cut(n)
+	}
+	g.byRows("cut", m, t, 1, true)
+	Label("two")
+	g.byRows("two2", m, t, 2, false)
+	Label("one")
+	g.byRows("one1", m, t, 1, false)
+}
+
+// lanesLeft makes the mask of a second vector from n, the columns of both.
+func (g *gen) lanesLeft(n Register) {
+	left := GP64()
+	MOVQ(n, left)
+	SUBQ(U8(g.lanes), left)
+	g.cut(left)
+}
+
+type tile struct{ c, a, b, ldc, rs, cs, ldb, k, acc Register }
+
+// byRows jumps to the tile of m rows.
+func (g *gen) byRows(name string, m Register, t tile, vecs int, cut bool) {
+	for r := g.rows; r >= 1; r-- {
+		next := fmt.Sprintf("%s_not%d", name, r)
+		if r > 1 {
+			CMPQ(m, U8(r))
+			JNE(LabelRef(next))
+		}
+		g.tile(fmt.Sprintf("%s_%d", name, r), t, r, vecs, cut)
+		if r > 1 {
+			Label(next)
+		}
+	}
+}
+
+// tile computes rows × vecs vectors of C in registers.
+func (g *gen) tile(name string, t tile, rows, vecs int, cut bool) {
+	acc := make([][]VecVirtual, rows)
+	for i := range acc {
+		for range vecs {
+			acc[i] = append(acc[i], g.vec())
+		}
+	}
+	at := func(base Register, v int) Mem { return Mem{Base: base, Disp: 4 * g.lanes * v} }
+	each := func(f func(v VecVirtual, m Mem)) {
+		p := GP64()
+		MOVQ(t.c, p)
+		for i := range acc {
+			for v := range vecs {
+				g.tail = cut && v == vecs-1
+				f(acc[i][v], at(p, v))
+				g.tail = false
+			}
+			if i < rows-1 {
+				ADDQ(t.ldc, p)
+			}
+		}
+	}
+	TESTQ(t.acc, t.acc)
+	JZ(LabelRef(name + "_clear"))
+	each(func(v VecVirtual, m Mem) { g.loadTo(m, v) })
+	JMP(LabelRef(name + "_start"))
+	Label(name + "_clear")
+	for i := range acc {
+		for v := range vecs {
+			if g.wide() {
+				VPXORD(acc[i][v], acc[i][v], acc[i][v])
+			} else {
+				VXORPS(acc[i][v], acc[i][v], acc[i][v])
+			}
+		}
+	}
+	Label(name + "_start")
+	// Rows of A are addressed from a base every four rows, by 0 to 3 strides.
+	rs3 := GP64()
+	LEAQ(Mem{Base: t.rs, Index: t.rs, Scale: 2}, rs3)
+	bases := []Register{t.a}
+	for i := 4; i < rows; i += 4 {
+		p := GP64()
+		LEAQ(Mem{Base: bases[len(bases)-1], Index: t.rs, Scale: 4}, p)
+		bases = append(bases, p)
+	}
+	element := func(i int) Mem {
+		m := Mem{Base: bases[i/4]}
+		switch i % 4 {
+		case 1:
+			m.Index, m.Scale = t.rs, 1
+		case 2:
+			m.Index, m.Scale = t.rs, 2
+		case 3:
+			m.Index, m.Scale = rs3, 1
+		}
+		return m
+	}
+	b := make([]VecVirtual, vecs)
+	Label(name + "_loop")
+	for v := range vecs {
+		g.tail = cut && v == vecs-1
+		b[v] = g.load(at(t.b, v))
+		g.tail = false
+	}
+	for i := range acc {
+		x := g.vec()
+		VBROADCASTSS(element(i), x)
+		for v := range vecs {
+			VFMADD231PS(b[v], x, acc[i][v])
+		}
+	}
+	for _, p := range bases {
+		ADDQ(t.cs, p)
+	}
+	ADDQ(t.ldb, t.b)
+	DECQ(t.k)
+	JNZ(LabelRef(name + "_loop"))
+	each(func(v VecVirtual, m Mem) { g.store(v, m) })
+	end()
+}
+
+// transpose writes the 8 by 8 and the 4 by 8 block; edges are left to Go.
+func (g *gen) transpose() {
+	if g.wide() {
+		return // the AVX2 blocks serve both
+	}
+	TEXT("transpose8AVX2", NOSPLIT, "func(dst *float32, ldd int, src *float32, lds, blocks int)")
+	Doc("transpose8AVX2 sets dst[p·ldd+j] = src[j·lds+p] for j < 8, p < 8·blocks.")
+	dst, ldd := Load(Param("dst"), GP64()), Load(Param("ldd"), GP64())
+	src, lds := Load(Param("src"), GP64()), Load(Param("lds"), GP64())
+	blocks := Load(Param("blocks"), GP64())
+	SHLQ(U8(2), ldd)
+	SHLQ(U8(2), lds)
+	Label("loop")
+	in := make([]VecVirtual, 8)
+	p := GP64()
+	MOVQ(src, p)
+	for j := range in {
+		in[j] = YMM()
+		VMOVUPS(Mem{Base: p}, in[j])
+		if j < 7 {
+			ADDQ(lds, p)
+		}
+	}
+	mid := make([]VecVirtual, 8)
+	for i := 0; i < 8; i += 4 {
+		t := [4]VecVirtual{YMM(), YMM(), YMM(), YMM()}
+		VUNPCKLPS(in[i+1], in[i], t[0])
+		VUNPCKHPS(in[i+1], in[i], t[1])
+		VUNPCKLPS(in[i+3], in[i+2], t[2])
+		VUNPCKHPS(in[i+3], in[i+2], t[3])
+		for q, imm := range []uint8{0x44, 0xEE, 0x44, 0xEE} {
+			mid[i+q] = YMM()
+			VSHUFPS(U8(imm), t[q/2+2], t[q/2], mid[i+q])
+		}
+	}
+	q := GP64()
+	MOVQ(dst, q)
+	for _, imm := range []uint8{0x20, 0x31} {
+		for i := range 4 {
+			o := YMM()
+			VPERM2F128(U8(imm), mid[i+4], mid[i], o)
+			VMOVUPS(o, Mem{Base: q})
+			ADDQ(ldd, q)
+		}
+	}
+	MOVQ(q, dst)
+	ADDQ(U8(32), src)
+	DECQ(blocks)
+	JNZ(LabelRef("loop"))
+	VZEROUPPER()
+	RET()
+
+	TEXT("transpose4AVX2", NOSPLIT, "func(dst *float32, ldd int, src *float32, lds, blocks int)")
+	Doc("transpose4AVX2 sets dst[p·ldd+j] = src[j·lds+p] for j < 4, p < 4·blocks.")
+	dst, ldd = Load(Param("dst"), GP64()), Load(Param("ldd"), GP64())
+	src, lds = Load(Param("src"), GP64()), Load(Param("lds"), GP64())
+	blocks = Load(Param("blocks"), GP64())
+	SHLQ(U8(2), ldd)
+	SHLQ(U8(2), lds)
+	Label("loop4")
+	var x [4]VecVirtual
+	p = GP64()
+	MOVQ(src, p)
+	for j := range x {
+		x[j] = XMM()
+		VMOVUPS(Mem{Base: p}, x[j])
+		if j < 3 {
+			ADDQ(lds, p)
+		}
+	}
+	t := [4]VecVirtual{XMM(), XMM(), XMM(), XMM()}
+	VUNPCKLPS(x[1], x[0], t[0])
+	VUNPCKHPS(x[1], x[0], t[1])
+	VUNPCKLPS(x[3], x[2], t[2])
+	VUNPCKHPS(x[3], x[2], t[3])
+	for i, imm := range []uint8{0x44, 0xEE, 0x44, 0xEE} {
+		o := XMM()
+		VSHUFPS(U8(imm), t[i/2+2], t[i/2], o)
+		VMOVUPS(o, Mem{Base: dst})
+		ADDQ(ldd, dst)
+	}
+	ADDQ(U8(16), src)
+	DECQ(blocks)
+	JNZ(LabelRef("loop4"))
+	VZEROUPPER()
+	RET()
+}

@@ -1,0 +1,223 @@
+package cpu
+
+import (
+	"fmt"
+	"os"
+
+	"golang.org/x/sys/cpu"
+)
+
+//go:generate go run -C internal/asmgen . -isa avx2 -pkg cpu -out ../../kernels_avx2_amd64.s -stubs ../../kernels_avx2_amd64.go
+//go:generate go run -C internal/asmgen . -isa avx512 -pkg cpu -out ../../kernels_avx512_amd64.s -stubs ../../kernels_avx512_amd64.go
+
+// kernels32 picks the float32 kernels: the best this processor and operating
+// system can run, or what NRT_CPU asks for.
+func kernels32(generic bool) (*kernels[float32], error) {
+	avx2 := cpu.X86.HasAVX2 && cpu.X86.HasFMA && cpu.X86.HasBMI2
+	avx512 := avx2 && cpu.X86.HasAVX512F
+	want := os.Getenv("NRT_CPU")
+	switch {
+	case generic || want == "generic":
+		return genericKernels[float32]("float32"), nil
+	case want == "avx512" && avx512, want == "" && avx512:
+		return avx512Kernels(), nil
+	case want == "avx2" && avx2, want == "" && avx2:
+		return avx2Kernels(), nil
+	case want == "":
+		return genericKernels[float32]("float32"), nil
+	case want == "avx2", want == "avx512":
+		return nil, fmt.Errorf("cpu: NRT_CPU=%s: this machine cannot run it", want)
+	}
+	return nil, fmt.Errorf("cpu: NRT_CPU: want generic, avx2 or avx512, have %q", want)
+}
+
+// asm is the set of assembly kernels of one instruction set. The methods wrap
+// them as the functions of kernels: they check lengths, which assembly does
+// not, and skip empty slices.
+type asm struct {
+	gemm          func(c *float32, ldc int, a *float32, rs, cs int, b *float32, ldb int, m, n, k, accumulate int)
+	split         bool // gemm wants whole vectors of columns, or less than one
+	lanes         int
+	add           func(dst, src *float32, n int)
+	scale         func(x *float32, n int, s float32)
+	mulAdd        func(dst, a, b *float32, n int, s float32)
+	dot           func(a, b *float32, n int) float32
+	dot3          func(a, b, c *float32, n int) float32
+	softmax       func(x *float32, n int, scale float32) (top, sum float32)
+	stats         func(x *float32, n int, scale float32) (top, sum, weighted float32)
+	exp           func(dst, x *float32, n int, scale, shift float32)
+	softmaxBack   func(dp, p *float32, n int, delta, scale float32)
+	classBack     func(x *float32, n int, scale, lse, entropy, wl, we float32)
+	rmsScale      func(out, x, w *float32, n int, s float32)
+	rmsBack       func(dx, dout, x, w *float32, n int, s, t float32)
+	rope          func(x, y, cos, sin *float32, n int, sign float32)
+	swiglu        func(out, gate, up *float32, n int)
+	swigluBack    func(dgate, dup, dout, gate, up *float32, n int)
+	adamw         func(p, g, m, v *float32, n int, scale, b1, b2, c1, c2, keep, step, root, eps float32)
+	sumSquaresAsm func(x *float32, n int) float64
+}
+
+func avx512Kernels() *kernels[float32] {
+	a := &asm{lanes: 16,
+		gemm: gemmAVX512, add: addAVX512, scale: scaleAVX512, mulAdd: mulAddAVX512, dot: dotAVX512,
+		dot3: dot3AVX512, softmax: softmaxAVX512, stats: statsAVX512, exp: expAVX512,
+		softmaxBack: softmaxBackAVX512, classBack: classBackAVX512, rmsScale: rmsScaleAVX512,
+		rmsBack: rmsBackAVX512, rope: ropeAVX512, swiglu: swigluAVX512, swigluBack: swigluBackAVX512,
+		adamw: adamwAVX512, sumSquaresAsm: sumSquaresAVX512}
+	return a.kernels("avx512", 12, 32)
+}
+
+func avx2Kernels() *kernels[float32] {
+	a := &asm{lanes: 8, split: true,
+		gemm: gemmAVX2, add: addAVX2, scale: scaleAVX2, mulAdd: mulAddAVX2, dot: dotAVX2,
+		dot3: dot3AVX2, softmax: softmaxAVX2, stats: statsAVX2, exp: expAVX2,
+		softmaxBack: softmaxBackAVX2, classBack: classBackAVX2, rmsScale: rmsScaleAVX2,
+		rmsBack: rmsBackAVX2, rope: ropeAVX2, swiglu: swigluAVX2, swigluBack: swigluBackAVX2,
+		adamw: adamwAVX2, sumSquaresAsm: sumSquaresAVX2}
+	return a.kernels("avx2", 6, 16)
+}
+
+func (a *asm) kernels(name string, mr, nr int) *kernels[float32] {
+	return &kernels[float32]{name: name, mr: mr, nr: nr, transpose: transposeAVX2,
+		gemm: a.gemmTile,
+		add: func(dst, src []float32) {
+			if n := len(dst); n > 0 {
+				a.add(&dst[0], &src[:n][0], n)
+			}
+		},
+		scale: func(x []float32, s float32) {
+			if n := len(x); n > 0 {
+				a.scale(&x[0], n, s)
+			}
+		},
+		mulAdd: func(dst, x, y []float32, s float32) {
+			if n := len(dst); n > 0 {
+				a.mulAdd(&dst[0], &x[:n][0], &y[:n][0], n, s)
+			}
+		},
+		dot: func(x, y []float32) float32 {
+			n := len(x)
+			if n == 0 {
+				return 0
+			}
+			return a.dot(&x[0], &y[:n][0], n)
+		},
+		dot3: func(x, y, z []float32) float32 {
+			n := len(x)
+			if n == 0 {
+				return 0
+			}
+			return a.dot3(&x[0], &y[:n][0], &z[:n][0], n)
+		},
+		softmax: func(x []float32, scale float32) (top, sum float32) {
+			return a.softmax(&x[0], len(x), scale)
+		},
+		stats: func(x []float32, scale float32) (top, sum, weighted float32) {
+			top, sum, weighted = a.stats(&x[0], len(x), scale)
+			return scale * top, sum, weighted
+		},
+		exp: func(dst, x []float32, scale, shift float32) {
+			if n := len(dst); n > 0 {
+				a.exp(&dst[0], &x[:n][0], n, scale, shift)
+			}
+		},
+		softmaxBack: func(dp, p []float32, delta, scale float32) {
+			if n := len(dp); n > 0 {
+				a.softmaxBack(&dp[0], &p[:n][0], n, delta, scale)
+			}
+		},
+		classBack: func(x []float32, scale, lse, entropy, wl, we float32) {
+			if n := len(x); n > 0 {
+				a.classBack(&x[0], n, scale, lse, entropy, wl, we)
+			}
+		},
+		rmsScale: func(out, x, w []float32, s float32) {
+			if n := len(out); n > 0 {
+				a.rmsScale(&out[0], &x[:n][0], &w[:n][0], n, s)
+			}
+		},
+		rmsBack: func(dx, dout, x, w []float32, s, t float32) {
+			if n := len(dx); n > 0 {
+				a.rmsBack(&dx[0], &dout[:n][0], &x[:n][0], &w[:n][0], n, s, t)
+			}
+		},
+		rope: func(x, y, cos, sin []float32, sign float32) {
+			if n := len(x); n > 0 {
+				a.rope(&x[0], &y[:n][0], &cos[:n][0], &sin[:n][0], n, sign)
+			}
+		},
+		swiglu: func(out, gate, up []float32) {
+			if n := len(out); n > 0 {
+				a.swiglu(&out[0], &gate[:n][0], &up[:n][0], n)
+			}
+		},
+		swigluBack: func(dgate, dup, dout, gate, up []float32) {
+			if n := len(dgate); n > 0 {
+				a.swigluBack(&dgate[0], &dup[:n][0], &dout[:n][0], &gate[:n][0], &up[:n][0], n)
+			}
+		},
+		adamw: func(p, g, m, v []float32, c adamConst[float32]) {
+			if n := len(p); n > 0 {
+				a.adamw(&p[0], &g[:n][0], &m[:n][0], &v[:n][0], n, c.scale, c.b1, c.b2, c.c1, c.c2, c.keep, c.step, c.root, c.eps)
+			}
+		},
+		sumSquares: func(x []float32) float64 {
+			if len(x) == 0 {
+				return 0
+			}
+			return a.sumSquaresAsm(&x[0], len(x))
+		},
+	}
+}
+
+func (a *asm) gemmTile(c []float32, ldc int, x []float32, rs, cs int, b []float32, ldb int, m, n, k int, accumulate bool) {
+	if m == 0 || n == 0 {
+		return
+	}
+	// The last element each operand must have.
+	_ = c[(m-1)*ldc+n-1]
+	if k == 0 {
+		for i := 0; i < m && !accumulate; i++ {
+			clear(c[i*ldc : i*ldc+n])
+		}
+		return
+	}
+	_, _ = x[(m-1)*rs+(k-1)*cs], b[(k-1)*ldb+n-1]
+	acc := 0
+	if accumulate {
+		acc = 1
+	}
+	if a.split && n > a.lanes && n < 2*a.lanes {
+		a.gemm(&c[0], ldc, &x[0], rs, cs, &b[0], ldb, m, a.lanes, k, acc)
+		a.gemm(&c[a.lanes], ldc, &x[0], rs, cs, &b[a.lanes], ldb, m, n-a.lanes, k, acc)
+		return
+	}
+	a.gemm(&c[0], ldc, &x[0], rs, cs, &b[0], ldb, m, n, k, acc)
+}
+
+// transposeAVX2 moves blocks of 8 by 8, then of 4 by 4, then single floats.
+func transposeAVX2(dst []float32, ldd int, src []float32, lds int, rows, cols int) {
+	if rows == 0 || cols == 0 {
+		return
+	}
+	_, _ = dst[(cols-1)*ldd+rows-1], src[(rows-1)*lds+cols-1]
+	j := 0
+	for ; j+8 <= rows && cols >= 8; j += 8 {
+		transpose8AVX2(&dst[j], ldd, &src[j*lds], lds, cols/8)
+		edge(dst, ldd, src, lds, j, j+8, cols&^7, cols)
+	}
+	for ; j+4 <= rows && cols >= 4; j += 4 {
+		transpose4AVX2(&dst[j], ldd, &src[j*lds], lds, cols/4)
+		edge(dst, ldd, src, lds, j, j+4, cols&^3, cols)
+	}
+	edge(dst, ldd, src, lds, j, rows, 0, cols)
+}
+
+// edge transposes rows [j0, j1), columns [p0, p1) one by one.
+func edge(dst []float32, ldd int, src []float32, lds, j0, j1, p0, p1 int) {
+	for j := j0; j < j1; j++ {
+		for p := p0; p < p1; p++ {
+			dst[p*ldd+j] = src[j*lds+p]
+		}
+	}
+}
