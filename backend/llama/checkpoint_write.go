@@ -6,11 +6,13 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"math"
 	"os"
 	"path/filepath"
 	"regexp"
 	"runtime"
+	"slices"
 
 	"nrt/backend/safetensors"
 )
@@ -181,60 +183,84 @@ func create(path string, fill func(w *bufio.Writer) error) (err error) {
 	return f.Sync()
 }
 
+// step renames a file, or removes it when to is empty.
+type step struct{ from, to string }
+
+func (s step) do() error {
+	if s.to == "" {
+		return os.Remove(s.from)
+	}
+	return os.Rename(s.from, s.to)
+}
+
 // replace moves the staged files over those in dir and removes weights that no
 // longer belong.
 func replace(dir, stage string) error {
-	entries, err := os.ReadDir(stage)
+	steps, err := planReplace(dir, stage)
 	if err != nil {
 		return err
 	}
-	staged := map[string]bool{}
-	var order []string // shards or single file, index, configs
-	for _, e := range entries {
-		staged[e.Name()] = true
-		if shardName.MatchString(e.Name()) {
-			order = append(order, e.Name())
-		}
-	}
-	for _, name := range []string{weightsFile, indexFile, generationFile, configFile} {
-		if staged[name] {
-			order = append(order, name)
-		}
-	}
-	for _, name := range order {
-		if _, err := os.Stat(filepath.Join(dir, name)); err == nil && shardName.MatchString(name) {
-			if err := removeIfThere(filepath.Join(dir, indexFile)); err != nil {
-				return err
-			}
-			break
-		}
-	}
-	for _, name := range order {
-		if err := os.Rename(filepath.Join(stage, name), filepath.Join(dir, name)); err != nil {
+	for _, s := range steps {
+		if err := s.do(); err != nil {
 			return err
-		}
-	}
-	old, err := os.ReadDir(dir)
-	if err != nil {
-		return err
-	}
-	for _, e := range old {
-		name := e.Name()
-		weights := name == weightsFile || name == indexFile || shardName.MatchString(name)
-		if weights && !staged[name] {
-			if err := os.Remove(filepath.Join(dir, name)); err != nil {
-				return err
-			}
 		}
 	}
 	return nil
 }
 
-func removeIfThere(path string) error {
-	if err := os.Remove(path); !errors.Is(err, fs.ErrNotExist) {
-		return err
+// planReplace orders the steps so that one rename switches the weights: the new
+// shards come first, unseen; then the single file or the index, which the reader
+// looks for; then what only the old weights used goes.
+func planReplace(dir, stage string) ([]step, error) {
+	staged, err := weightNames(stage)
+	if err != nil {
+		return nil, err
 	}
-	return nil
+	old, err := weightNames(dir)
+	if err != nil {
+		return nil, err
+	}
+	var shards, after, stale []step
+	for _, name := range slices.Sorted(maps.Keys(staged)) {
+		if s := (step{filepath.Join(stage, name), filepath.Join(dir, name)}); shardName.MatchString(name) {
+			shards = append(shards, s)
+		} else {
+			after = append(after, s) // there is one: the single file or the index
+		}
+	}
+	var steps []step
+	collide := false
+	for _, name := range slices.Sorted(maps.Keys(old)) {
+		if !staged[name] {
+			stale = append(stale, step{from: filepath.Join(dir, name)})
+		}
+		collide = collide || staged[name] && shardName.MatchString(name)
+	}
+	if collide && old[indexFile] {
+		// Withdrawn, the index cannot point at shards half old and half new.
+		steps = append(steps, step{from: filepath.Join(dir, indexFile)})
+		stale = slices.DeleteFunc(stale, func(s step) bool { return s == steps[0] })
+	}
+	steps = append(append(append(steps, shards...), after...), stale...)
+	for _, name := range []string{generationFile, configFile} {
+		steps = append(steps, step{filepath.Join(stage, name), filepath.Join(dir, name)})
+	}
+	return steps, nil
+}
+
+// weightNames is the set of a folder's files that hold weights or their index.
+func weightNames(dir string) (map[string]bool, error) {
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return nil, err
+	}
+	set := map[string]bool{}
+	for _, e := range entries {
+		if n := e.Name(); n == weightsFile || n == indexFile || shardName.MatchString(n) {
+			set[n] = true
+		}
+	}
+	return set, nil
 }
 
 // syncDir makes renames within dir durable where the system knows how.

@@ -110,6 +110,9 @@ func (c Config) Validate() error {
 	if c.Heads%c.KVHeads != 0 {
 		return fmt.Errorf("num_key_value_heads: want a divisor of num_attention_heads %d, have %d", c.Heads, c.KVHeads)
 	}
+	if c.ModelType == "llama" && c.Hidden%c.Heads != 0 { // transformers refuses it, head_dim or not
+		return fmt.Errorf("num_attention_heads: model_type llama wants a divisor of hidden_size %d, have %d", c.Hidden, c.Heads)
+	}
 	if c.HeadDim%2 != 0 {
 		return fmt.Errorf("head_dim: rotary embedding wants it even, have %d", c.HeadDim)
 	}

@@ -163,6 +163,7 @@ func TestParseConfigErrors(t *testing.T) {
 		{strings.Replace(small, "16", `18`, 1), `head_dim: missing, and hidden_size 18 is no multiple`},
 		{strings.Replace(small, "16", `12`, 1), `head_dim: rotary embedding wants it even, have 3`},
 		{small + `,"num_key_value_heads":3`, "num_key_value_heads: want a divisor of num_attention_heads 4, have 3"},
+		{small + `,"num_attention_heads":3,"head_dim":8`, "num_attention_heads: model_type llama wants a divisor of hidden_size 16, have 3"},
 		{small + `,"num_key_value_heads":0`, "num_key_value_heads: want 1 to"},
 		{small + `,"max_position_embeddings":0`, "max_position_embeddings: want 1 to"},
 		{small + `,"rms_norm_eps":0`, "rms_norm_eps: want between 0 and 1, have 0"},
