@@ -14,24 +14,26 @@ const (
 	F16  DType = "F16"
 	BF16 DType = "BF16"
 
-	Bool   DType = "BOOL"
-	U8     DType = "U8"
-	I8     DType = "I8"
-	F8E5M2 DType = "F8_E5M2"
-	F8E4M3 DType = "F8_E4M3"
-	F8E8M0 DType = "F8_E8M0"
-	I16    DType = "I16"
-	U16    DType = "U16"
-	I32    DType = "I32"
-	U32    DType = "U32"
-	C64    DType = "C64"
-	I64    DType = "I64"
-	U64    DType = "U64"
+	Bool       DType = "BOOL"
+	U8         DType = "U8"
+	I8         DType = "I8"
+	F8E5M2     DType = "F8_E5M2"
+	F8E4M3     DType = "F8_E4M3"
+	F8E8M0     DType = "F8_E8M0"
+	F8E4M3FNUZ DType = "F8_E4M3FNUZ"
+	F8E5M2FNUZ DType = "F8_E5M2FNUZ"
+	I16        DType = "I16"
+	U16        DType = "U16"
+	I32        DType = "I32"
+	U32        DType = "U32"
+	C64        DType = "C64"
+	I64        DType = "I64"
+	U64        DType = "U64"
 )
 
 // order lists the types as the reference serializer ranks them, lowest first;
 // it writes tensors of higher rank first.
-var order = []DType{Bool, U8, I8, F8E5M2, F8E4M3, F8E8M0, I16, U16, F16, BF16, I32, U32, F32, C64, F64, I64, U64}
+var order = []DType{Bool, U8, I8, F8E5M2, F8E4M3, F8E8M0, F8E4M3FNUZ, F8E5M2FNUZ, I16, U16, F16, BF16, I32, U32, F32, C64, F64, I64, U64}
 
 // rank is the type's place in order, or -1 for a type that the format lacks.
 func (d DType) rank() int {
@@ -46,7 +48,7 @@ func (d DType) rank() int {
 // Size is the number of bytes of one element, or 0 for an unknown type.
 func (d DType) Size() int {
 	switch d {
-	case Bool, U8, I8, F8E5M2, F8E4M3, F8E8M0:
+	case Bool, U8, I8, F8E5M2, F8E4M3, F8E8M0, F8E4M3FNUZ, F8E5M2FNUZ:
 		return 1
 	case I16, U16, F16, BF16:
 		return 2
