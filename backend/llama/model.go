@@ -98,6 +98,10 @@ func Load(dev device.Device, fsys fs.FS) (*Model, error) {
 	if err != nil {
 		return nil, err
 	}
+	// Before anything of the size that config.json claims is allocated.
+	if err := checkTensors(fsys, c.Tensors()); err != nil {
+		return nil, err
+	}
 	m, err := empty(dev, c)
 	if err != nil {
 		return nil, err

@@ -4,10 +4,15 @@ import (
 	"fmt"
 	"math"
 	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
 	"testing"
 
 	"nrt/backend/cpu"
 	"nrt/backend/device"
+	"nrt/backend/safetensors"
 )
 
 // shapes are the configurations every property is checked on.
@@ -309,4 +314,32 @@ func ExampleConfig_Tensors() {
 	// model.embed_tokens.weight [11 8]
 	// model.layers.0.self_attn.q_proj.weight [16 8]
 	// model.layers.0.self_attn.k_proj.weight [8 8]
+}
+
+// TestLoadAllocatesNothingForALie: a config.json that claims a huge model is
+// refused by the headers of the weights, before memory is taken.
+func TestLoadAllocatesNothingForALie(t *testing.T) {
+	dev := newDevice(t, false)
+	m, err := New(dev, tiny(2, 2, true, 0), 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := filepath.Join(t.TempDir(), "model")
+	if err := m.Save(dir, safetensors.F32); err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(dir, "config.json")
+	raw, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	lie := regexp.MustCompile(`"vocab_size": \d+`).ReplaceAll(raw, []byte(`"vocab_size": 16000000`))
+	lie = regexp.MustCompile(`"hidden_size": \d+`).ReplaceAll(lie, []byte(`"hidden_size": 1000000`))
+	if err := os.WriteFile(path, lie, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	_, err = Load(dev, os.DirFS(dir))
+	if err == nil || !strings.Contains(err.Error(), "[16000000, 1000000]") && !strings.Contains(err.Error(), "16000000 1000000") {
+		t.Errorf("want an error with the expected shape, have %v", err)
+	}
 }

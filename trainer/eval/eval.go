@@ -31,6 +31,7 @@ type Options struct {
 	End                 []int32
 	Sampling            engine.Sampling // of chain and answer; the zero value is greedy
 	Seed                uint64
+	K                   int  // chains per item, over which all is averaged; 0 is 1
 	NoChain             bool // answer after the empty chain, as SFT is trained
 }
 
@@ -65,7 +66,7 @@ func Run(ctx context.Context, e *engine.Engine, items []Item, o Options) (Report
 		reqs := make([]engine.Request, len(part))
 		for i, it := range part {
 			r := engine.Request{
-				Prompt: it.Prompt, N: 1, Sampling: o.Sampling, Seed: o.Seed + uint64(from+i),
+				Prompt: it.Prompt, N: max(1, o.K), Sampling: o.Sampling, Seed: o.Seed + uint64(from+i),
 				MaxChain: o.MaxChain, Close: o.Close, StopText: o.StopText, Stop: o.End,
 				Reference: it.Reference, Baseline: true,
 				MaxAnswer: o.MaxAnswer, AnswerStop: o.End,
@@ -88,8 +89,10 @@ func Run(ctx context.Context, e *engine.Engine, items []Item, o Options) (Report
 
 // tally sums over items.
 type tally struct {
-	n, graded, right    int
+	n, chains           int
+	graded, right       int
 	refTokens           int
+	baseTokens          int
 	ref, base           float64
 	chainTokens, closed int
 	entropy             float64
@@ -99,12 +102,12 @@ type tally struct {
 }
 
 type familyTally struct {
-	n, right, tokens int
+	n, graded, right int
+	tokens           int
 	ref              float64
 }
 
 func (t *tally) add(it Item, r engine.Result, o Options) {
-	c := r.Chains[0]
 	t.n++
 	f := t.families[it.Family]
 	if f == nil {
@@ -112,12 +115,20 @@ func (t *tally) add(it Item, r engine.Result, o Options) {
 		t.families[it.Family] = f
 	}
 	f.n++
+	for _, tok := range r.Baseline {
+		t.base += tok.LogProb
+	}
+	t.baseTokens += len(r.Baseline)
+	for _, c := range r.Chains {
+		t.chain(it, c, o, f)
+	}
+}
+
+func (t *tally) chain(it Item, c engine.Chain, o Options, f *familyTally) {
+	t.chains++
 	for _, tok := range c.Reference {
 		t.ref += tok.LogProb
 		f.ref += tok.LogProb
-	}
-	for _, tok := range r.Baseline {
-		t.base += tok.LogProb
 	}
 	t.refTokens += len(c.Reference)
 	f.tokens += len(c.Reference)
@@ -130,6 +141,7 @@ func (t *tally) add(it Item, r engine.Result, o Options) {
 	}
 	if it.Grade != nil {
 		t.graded++
+		f.graded++
 		answer := ids(c.Answer)
 		if n := len(answer); n > 0 && slices.Contains(o.End, answer[n-1]) {
 			answer = answer[:n-1]
@@ -155,10 +167,10 @@ func (t *tally) report() Report {
 		return r
 	}
 	r.RefLogProb = t.ref / float64(max(1, t.refTokens))
-	r.BaseLogProb = t.base / float64(max(1, t.refTokens))
+	r.BaseLogProb = t.base / float64(max(1, t.baseTokens))
 	r.ChainEntropy = t.entropy / float64(max(1, t.chainTokens))
-	r.ChainLength = float64(t.chainTokens) / float64(t.n)
-	r.ClosedShare = float64(t.closed) / float64(t.n)
+	r.ChainLength = float64(t.chainTokens) / float64(max(1, t.chains))
+	r.ClosedShare = float64(t.closed) / float64(max(1, t.chains))
 	if t.graded > 0 {
 		p := float64(t.right) / float64(t.graded)
 		r.Accuracy = p
@@ -166,8 +178,8 @@ func (t *tally) report() Report {
 	}
 	for name, f := range t.families {
 		acc := -1.0
-		if t.graded > 0 {
-			acc = float64(f.right) / float64(f.n)
+		if f.graded > 0 {
+			acc = float64(f.right) / float64(f.graded)
 		}
 		r.Families[name] = Family{N: f.n, Accuracy: acc, RefLogProb: f.ref / float64(max(1, f.tokens))}
 	}

@@ -1,0 +1,212 @@
+package recipe
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"time"
+
+	"nrt/backend/engine"
+	"nrt/backend/llama"
+	"nrt/backend/token"
+	"nrt/trainer/eval"
+	"nrt/trainer/objective"
+	"nrt/trainer/optim"
+	"nrt/trainer/run"
+	"nrt/trainer/world"
+)
+
+// The lengths of the small world, in tokens: the longest chain it needs is 18.
+const (
+	MaxChain  = 24
+	MaxAnswer = 24
+)
+
+// Policy says how a policy is trained from the base.
+type Policy struct {
+	Objective objective.Config
+	Steps     int
+	Questions int // per step
+	K         int // chains per question; 1 for SFT
+	LR        float64
+	Seed      uint64
+	EvalEvery int   // steps; 0 evaluates only at the ends
+	EvalN     int   // held-out questions per evaluation
+	Keep      []int // steps whose weights are kept
+}
+
+// Point is an evaluation during training.
+type Point struct {
+	Step    int
+	Seconds float64 // of training, evaluations excluded
+	Values  run.Values
+	HeldOut eval.Report // greedy
+}
+
+// Trained is what a run leaves behind.
+type Trained struct {
+	Model   *llama.Model
+	Points  []Point
+	Metrics []run.Values         // of every step
+	Kept    map[int]*llama.Model // by step
+	Seconds float64
+}
+
+// Train trains a copy of base on the world's questions and answers.
+func (p Policy) Train(ctx context.Context, base *llama.Model, w *world.World, report func(step int, v run.Values)) (*Trained, error) {
+	tok := w.Tokenizer()
+	f, err := tok.Format("world")
+	if err != nil {
+		return nil, err
+	}
+	m, err := base.Clone()
+	if err != nil {
+		return nil, err
+	}
+	obj, err := objective.New(p.Objective)
+	if err != nil {
+		return nil, err
+	}
+	l, err := run.NewLearner(m, obj,
+		optim.Options{Beta1: .9, Beta2: .95, Eps: 1e-8, MaxGradNorm: 1},
+		optim.Schedule{Kind: "wsd", LR: p.LR, MinRatio: .1, Warmup: 10, Total: p.Steps, Decay: .3})
+	if err != nil {
+		return nil, err
+	}
+	l.Close = f.Close
+	defer l.Free()
+	e := engine.New(m, nil, engine.Options{})
+	defer e.Close()
+	layout := Layout(f, p.K)
+	layout.MaxAnswer = answerTokens(p.Objective)
+	rollouts := run.NewLocal(e, layout)
+	if p.Objective.Method == objective.SFT {
+		rollouts = run.NewSupervised(f.Close)
+	}
+	var ref *engine.Engine
+	if p.Objective.FixedBaseline || p.Objective.KL != 0 {
+		ref = engine.New(base, nil, engine.Options{})
+		defer ref.Close()
+	}
+	items := w.Train(p.Steps*p.Questions, p.Seed)
+	held := w.HeldOut(p.EvalN, 1)
+	t := &Trained{Model: m, Kept: map[int]*llama.Model{}}
+	for step := 0; ; step++ {
+		if step == p.Steps || p.EvalEvery > 0 && step%p.EvalEvery == 0 {
+			r, err := Evaluate(ctx, e, w, f, held, EvalOptions{Seed: 1, NoChain: p.Objective.Method == objective.SFT})
+			if err != nil {
+				return nil, err
+			}
+			t.Points = append(t.Points, Point{Step: step, Seconds: t.Seconds, HeldOut: r})
+		}
+		if slices.Contains(p.Keep, step) {
+			if t.Kept[step], err = m.Clone(); err != nil {
+				return nil, err
+			}
+		}
+		if step == p.Steps {
+			return t, nil
+		}
+		start := time.Now()
+		questions := make([]run.Question, p.Questions)
+		for i := range questions {
+			n := step*p.Questions + i
+			questions[i] = run.Question{
+				Prompt: f.Prompt(items[n].Question), Answer: f.Answer(items[n].Answer),
+				Seed: run.Seed(p.Seed, "rollout", n), Index: n,
+			}
+		}
+		rolls, err := rollouts.Rollout(ctx, questions, step)
+		if err != nil {
+			return nil, fmt.Errorf("step %d: %w", step+1, err)
+		}
+		if ref != nil {
+			if err := run.Consult(ctx, ref, layout, p.Objective.KL != 0, rolls); err != nil {
+				return nil, fmt.Errorf("step %d: %w", step+1, err)
+			}
+		}
+		v, _, err := l.Learn(ctx, rolls)
+		if err != nil {
+			return nil, fmt.Errorf("step %d: %w", step+1, err)
+		}
+		if p.Objective.Method != objective.SFT {
+			addKinds(v, w, tok, f, items[step*p.Questions:], rolls)
+		}
+		t.Seconds += time.Since(start).Seconds()
+		t.Metrics = append(t.Metrics, v)
+		if report != nil {
+			report(step+1, v)
+		}
+	}
+}
+
+// Layout is how chains of the small world are sampled.
+func Layout(f *token.Format, k int) run.Layout {
+	return run.Layout{
+		K: k, Sampling: engine.Sampling{Temperature: 1}, MaxChain: MaxChain,
+		Close: f.Close, End: f.End, PolicyStops: f.End, Baseline: true,
+	}
+}
+
+// answerTokens is how long an answer the method needs sampled, if any.
+func answerTokens(c objective.Config) int {
+	if c.Method == objective.STaR || c.Method == objective.RLVR {
+		return MaxAnswer
+	}
+	return 0
+}
+
+// addKinds adds the share of each kind of chain to a step's metrics.
+func addKinds(v run.Values, w *world.World, tok *token.Tokenizer, f *token.Format, items []world.Item, rolls []run.Rollout) {
+	n := 0
+	for i, r := range rolls {
+		for _, c := range r.Chains {
+			n++
+			v["nrt/kind/"+w.Kind(items[i], chainText(tok, f, c))]++
+		}
+	}
+	for _, k := range world.Kinds() {
+		v["nrt/kind/"+k] /= float64(n)
+	}
+}
+
+// chainText is a chain as the world's graders read it.
+func chainText(tok *token.Tokenizer, f *token.Format, c engine.Chain) string {
+	ids := make([]int32, 0, len(c.Tokens))
+	for _, t := range c.Tokens {
+		ids = append(ids, t.ID)
+	}
+	if c.Closed {
+		ids = ids[:len(ids)-len(f.Close)]
+	}
+	return tok.Decode(ids, false)
+}
+
+// EvalOptions choose how a policy is asked. Temperature 0 is greedy.
+type EvalOptions struct {
+	Temperature float64
+	Seed        uint64
+	NoChain     bool
+	Exact       bool // grade by exact match instead of by the key words
+}
+
+// Evaluate asks world questions and grades the answers.
+func Evaluate(ctx context.Context, e *engine.Engine, w *world.World, f *token.Format, items []world.Item, o EvalOptions) (eval.Report, error) {
+	tok := w.Tokenizer()
+	grade := w.Key
+	if o.Exact {
+		grade = w.Exact
+	}
+	asked := make([]eval.Item, len(items))
+	for i, it := range items {
+		asked[i] = eval.Item{
+			Prompt: f.Prompt(it.Question), Reference: f.Answer(it.Answer), Family: it.Family,
+			Grade: func(answer []int32) bool { return grade(it, tok.Decode(answer, false)) },
+			Kind:  func(chain []int32) string { return w.Kind(it, tok.Decode(chain, false)) },
+		}
+	}
+	return eval.Run(ctx, e, asked, eval.Options{
+		MaxChain: MaxChain, MaxAnswer: MaxAnswer, Close: f.Close, End: f.End,
+		Sampling: engine.Sampling{Temperature: o.Temperature}, Seed: o.Seed, NoChain: o.NoChain,
+	})
+}

@@ -1,0 +1,338 @@
+package run
+
+import (
+	"context"
+	"math"
+
+	"nrt/backend/engine"
+	"nrt/backend/llama"
+	"nrt/trainer/objective"
+	"nrt/trainer/optim"
+)
+
+// Learner turns rollouts into optimizer updates: rewards → a weight per token →
+// backward → AdamW. It holds the policy's gradient and activations.
+type Learner struct {
+	Model     *llama.Model
+	Optim     *optim.AdamW
+	Objective *objective.Objective
+	Schedule  optim.Schedule
+	MiniBatch int     // questions per update; 0 = all of a rollout
+	Epochs    int     // passes over a rollout; 0 = 1
+	MicroRows int     // tokens in one forward pass; 0 = 8192
+	InvTemp   float64 // 1/temperature of the rollouts
+	Close     []int32 // the boundary, as the rollouts have it
+
+	pass *llama.Pass
+	grad *llama.Grad
+}
+
+// NewLearner prepares gradient and optimizer for a model.
+func NewLearner(m *llama.Model, obj *objective.Objective, o optim.Options, s optim.Schedule) (*Learner, error) {
+	l := &Learner{Model: m, Objective: obj, Schedule: s, InvTemp: 1, pass: m.NewPass(), grad: m.NewGrad()}
+	o.FlatGrad = l.grad.Flat
+	var params []optim.Param
+	off := 0
+	for _, p := range m.Params() {
+		n := p.Value.Len()
+		params = append(params, optim.Param{Name: p.Name, Value: p.Value, Grad: l.grad.Flat.View(off, n), Decay: p.Decay})
+		off += n
+	}
+	var err error
+	l.Optim, err = optim.New(m.Device(), params, o)
+	return l, err
+}
+
+// Free gives gradient, activations and moments back.
+func (l *Learner) Free() {
+	l.pass.Free()
+	l.grad.Free()
+	l.Optim.Free()
+}
+
+// Learn makes the updates of one batch of rollouts and returns its metrics
+// under TRL's names, ours under nrt/.
+func (l *Learner) Learn(ctx context.Context, rolls []Rollout) (map[string]float64, *objective.Plan, error) {
+	groups := make([]objective.Group, len(rolls))
+	for i, r := range rolls {
+		groups[i] = l.observe(r)
+	}
+	plan, err := l.Objective.Plan(groups)
+	if err != nil {
+		return nil, nil, err
+	}
+	mini := l.MiniBatch
+	if mini <= 0 || mini > len(rolls) {
+		mini = len(rolls)
+	}
+	t := &totals{}
+	for range max(1, l.Epochs) {
+		for from := 0; from < len(rolls); from += mini {
+			if err := ctx.Err(); err != nil {
+				return nil, nil, err
+			}
+			to := min(from+mini, len(rolls))
+			l.grad.Zero()
+			if err := l.accumulate(plan, rolls, from, to, t); err != nil {
+				return nil, nil, err
+			}
+			lr := l.Schedule.At(l.Optim.Updates() + 1)
+			norm, err := l.Optim.Step(lr, float64(len(rolls))/float64(to-from))
+			if err != nil {
+				return nil, nil, err
+			}
+			t.update(lr, norm)
+		}
+	}
+	m := t.metrics(rolls)
+	for k, v := range plan.Metrics() {
+		m[k] = v
+	}
+	return m, plan, nil
+}
+
+// accumulate adds the gradient of groups from…to, a few at a time.
+func (l *Learner) accumulate(plan *objective.Plan, rolls []Rollout, from, to int, t *totals) error {
+	limit := l.MicroRows
+	if limit == 0 {
+		limit = 8192
+	}
+	var part []group
+	rows := 0
+	flush := func() error {
+		err := l.backward(plan, part, t)
+		part, rows = part[:0], 0
+		return err
+	}
+	for i := from; i < to; i++ {
+		g := l.trainable(rolls[i], i)
+		n := len(g.prompt)
+		for _, s := range g.samples {
+			n += len(s.chain) + len(s.boundary) + len(s.answer)
+		}
+		if rows > 0 && rows+n > limit {
+			if err := flush(); err != nil {
+				return err
+			}
+		}
+		part = append(part, g)
+		rows += n
+	}
+	if err := flush(); err != nil {
+		return err
+	}
+	return l.Model.Device().Sync()
+}
+
+// backward reads packed groups, asks the objective for each token's weight under
+// the current policy and backpropagates the weights.
+func (l *Learner) backward(plan *objective.Plan, groups []group, t *totals) error {
+	p := pack(groups, l.InvTemp)
+	if len(p.samples) == 0 {
+		return nil
+	}
+	l.pass.Forward(p.batch)
+	drawn, forced := l.pass.Classify(p.drawn), l.pass.Classify(p.forced)
+	wDrawn, eDrawn := make([]float64, len(p.drawn.IDs)), make([]float64, len(p.drawn.IDs))
+	wForced := make([]float64, len(p.forced.IDs))
+	entropic := false
+	d, f := 0, 0 // next sampled, next forced token
+	for _, s := range p.samples {
+		nc, nb, na := len(s.chain), len(s.boundary), len(s.answer)
+		now := &objective.Current{Chain: drawn.LogProb[d : d+nc], Boundary: forced.LogProb[f:]}
+		if s.closed {
+			now.Boundary = drawn.LogProb[d+nc:]
+		}
+		now.Boundary = now.Boundary[:nb]
+		w, stats, err := plan.Weights(s.group, s.index, now)
+		if err != nil {
+			return err
+		}
+		t.add(stats)
+		put := func(to []float64, logp, w []float64) {
+			copy(to, w)
+			for i, v := range w {
+				t.loss -= v * logp[i]
+			}
+		}
+		bonus := func(at, n int, v float64) {
+			for i := at; v != 0 && i < at+n; i++ {
+				entropic = true
+				eDrawn[i] = v
+				t.loss -= v * drawn.Entropy[i]
+			}
+		}
+		put(wDrawn[d:], drawn.LogProb[d:], w.Chain)
+		bonus(d, nc, w.ChainEntropy)
+		d += nc
+		if s.closed {
+			put(wDrawn[d:], drawn.LogProb[d:], w.Boundary)
+			bonus(d, nb, w.BoundaryEntropy)
+			d += nb
+		} else {
+			put(wForced[f:], forced.LogProb[f:], w.Boundary)
+			f += nb
+		}
+		put(wForced[f:], forced.LogProb[f:], w.Answer)
+		f += na
+	}
+	t.trained += len(p.batch.IDs)
+	loss := llama.Loss{Targets: p.drawn, Fwd: drawn, LogProb: wDrawn}
+	if entropic {
+		loss.Entropy = eDrawn
+	}
+	l.pass.Backward(l.grad, loss, llama.Loss{Targets: p.forced, Fwd: forced, LogProb: wForced})
+	return nil
+}
+
+// observe is what the objective needs to know of a rollout.
+func (l *Learner) observe(r Rollout) objective.Group {
+	g := objective.Group{Baseline: logProbs(r.Baseline), RefBaseline: r.RefBaseline, Ref: r.Ref}
+	for _, c := range r.Chains {
+		chain, boundary := split(c, l.Close)
+		g.Samples = append(g.Samples, objective.Sample{
+			Chain: logProbs(chain), Closed: c.Closed, Boundary: logProbs(boundary),
+			Answer: logProbs(c.Reference), Matched: matches(c.Answer, r.Answer),
+		})
+	}
+	return g
+}
+
+// trainable is the rollout's token ids.
+func (l *Learner) trainable(r Rollout, index int) group {
+	g := group{prompt: r.Prompt}
+	for k, c := range r.Chains {
+		chain, boundary := split(c, l.Close)
+		g.samples = append(g.samples, sample{
+			chain: ids(chain), boundary: ids(boundary), answer: r.Answer, closed: c.Closed, group: index, index: k,
+		})
+	}
+	return g
+}
+
+// split parts a chain from its boundary, be it emitted or forced. A boundary
+// found by its text has no ids of its own and stays in the chain.
+func split(c engine.Chain, close []int32) (chain, boundary []engine.Token) {
+	if n := len(c.Tokens); c.Closed && len(close) == 1 && c.Tokens[n-1].ID == close[0] {
+		return c.Tokens[:n-1], c.Tokens[n-1:]
+	}
+	return c.Tokens, c.Boundary
+}
+
+func matches(answer []engine.Token, reference []int32) bool {
+	if len(answer) != len(reference) {
+		return false
+	}
+	for i, t := range answer {
+		if t.ID != reference[i] {
+			return false
+		}
+	}
+	return true
+}
+
+func logProbs(tokens []engine.Token) []float64 {
+	out := make([]float64, len(tokens))
+	for i, t := range tokens {
+		out[i] = t.LogProb
+	}
+	return out
+}
+
+func ids(tokens []engine.Token) []int32 {
+	out := make([]int32, len(tokens))
+	for i, t := range tokens {
+		out[i] = t.ID
+	}
+	return out
+}
+
+// supervised "rolls out" the reference itself after the empty chain, without
+// asking the model: what SFT and plain language modelling train on.
+type supervised struct{ close []int32 }
+
+// NewSupervised gives each question one sample: no chain, the boundary, the
+// reference.
+func NewSupervised(close []int32) Rollouts { return supervised{close} }
+
+func (s supervised) Rollout(_ context.Context, questions []Question, version int) ([]Rollout, error) {
+	out := make([]Rollout, len(questions))
+	for i, q := range questions {
+		c := engine.Chain{Boundary: unscored(s.close), Reference: unscored(q.Answer)}
+		out[i] = Rollout{Question: q, Version: version, Result: engine.Result{Chains: []engine.Chain{c}}}
+	}
+	return out, nil
+}
+
+func unscored(ids []int32) []engine.Token {
+	out := make([]engine.Token, len(ids))
+	for i, id := range ids {
+		out[i].ID = id
+	}
+	return out
+}
+
+// totals gather a step's metrics over its updates.
+type totals struct {
+	loss           float64
+	trained        int
+	norms, lr      float64
+	updates        int
+	mismatch, clip objective.TokenStats
+}
+
+func (t *totals) update(lr, norm float64) {
+	t.lr = lr
+	t.norms += norm
+	t.updates++
+}
+
+// add takes in a sample's statistics. Before the first update the policy is
+// still the one that sampled, and what differs is the mismatch of sampler and
+// trainer: 0 up to rounding when both are right.
+func (t *totals) add(s objective.TokenStats) {
+	if t.updates == 0 {
+		t.mismatch.Add(s)
+	}
+	t.clip.Add(s)
+}
+
+// metrics names the totals as TRL does.
+func (t *totals) metrics(rolls []Rollout) map[string]float64 {
+	m := map[string]float64{
+		"loss": t.loss / float64(max(1, t.updates)), "grad_norm": t.norms / float64(max(1, t.updates)),
+		"learning_rate": t.lr, "num_tokens": float64(t.trained),
+	}
+	n, tokens, entropy, clipped, shortest, longest := 0, 0, 0.0, 0, math.MaxInt, 0
+	for _, r := range rolls {
+		for _, c := range r.Chains {
+			if len(c.Tokens) == 0 {
+				continue
+			}
+			n++
+			tokens += len(c.Tokens)
+			shortest, longest = min(shortest, len(c.Tokens)), max(longest, len(c.Tokens))
+			for _, tok := range c.Tokens {
+				entropy += tok.Entropy
+			}
+			if c.Finish == "length" {
+				clipped++
+			}
+		}
+	}
+	if n > 0 {
+		m["completions/mean_length"] = float64(tokens) / float64(n)
+		m["completions/min_length"], m["completions/max_length"] = float64(shortest), float64(longest)
+		m["completions/clipped_ratio"] = float64(clipped) / float64(n)
+		m["entropy"] = entropy / float64(tokens)
+	}
+	for k, v := range t.clip.Metrics() {
+		m[k] = v
+	}
+	if s := t.mismatch; s.Tokens > 0 {
+		k := float64(s.Tokens)
+		m["sampling/sampling_logp_difference/mean"], m["sampling/sampling_logp_difference/max"] = s.AbsLogSum/k, s.AbsLogMax
+		m["sampling/importance_sampling_ratio/mean"], m["sampling/importance_sampling_ratio/max"] = s.RatioSum/k, s.RatioMax
+	}
+	return m
+}

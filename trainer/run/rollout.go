@@ -1,0 +1,183 @@
+package run
+
+import (
+	"context"
+	"fmt"
+
+	"nrt/backend/device"
+	"nrt/backend/engine"
+	"nrt/backend/llama"
+	"nrt/backend/token"
+	"nrt/trainer/data"
+	"nrt/trainer/objective"
+)
+
+// Question is an example as ids, ready to be asked.
+type Question struct {
+	Prompt []int32 // up to and including the opening boundary
+	Answer []int32 // the reference with its end-of-text
+	Seed   uint64  // of its chains
+	Index  int     // of the example in the data set
+}
+
+// Rollout is a question's scored chains, stamped with the policy that made them.
+type Rollout struct {
+	Question
+	Version int // optimizer steps behind the policy
+	engine.Result
+	// RefBaseline and Ref are the reference policy's view, for methods that ask
+	// for it (Config.FixedBaseline, Config.KL).
+	RefBaseline []float64
+	Ref         []objective.RefLogProbs
+}
+
+// Rollouts makes scored chains. The trainer depends on nothing else, so they may
+// come from this process or from elsewhere.
+type Rollouts interface {
+	Rollout(ctx context.Context, questions []Question, version int) ([]Rollout, error)
+}
+
+// Layout is what all rollouts of a run have in common.
+type Layout struct {
+	K           int
+	Sampling    engine.Sampling
+	MaxChain    int
+	Close       []int32
+	StopText    string
+	End         []int32 // ends a sampled answer
+	MaxAnswer   int     // > 0: sample an answer after each chain (STaR, RLVR)
+	Baseline    bool
+	PolicyStops []int32 // further ids that end a chain, such as end-of-text
+}
+
+// local makes rollouts with an engine in this process.
+type local struct {
+	engine *engine.Engine
+	layout Layout
+}
+
+// NewLocal samples with e, whose model is the one being trained.
+func NewLocal(e *engine.Engine, l Layout) Rollouts { return &local{e, l} }
+
+func (r *local) Rollout(ctx context.Context, questions []Question, version int) ([]Rollout, error) {
+	reqs := make([]engine.Request, len(questions))
+	for i, q := range questions {
+		reqs[i] = r.layout.Request(q)
+	}
+	results, err := r.engine.Generate(ctx, reqs, nil)
+	if err != nil {
+		return nil, err
+	}
+	out := make([]Rollout, len(questions))
+	for i := range out {
+		out[i] = Rollout{Question: questions[i], Version: version, Result: results[i]}
+	}
+	return out, nil
+}
+
+// Request is the engine's request for a question.
+func (l Layout) Request(q Question) engine.Request {
+	return engine.Request{
+		Prompt: q.Prompt, N: l.K, Sampling: l.Sampling, Seed: q.Seed,
+		MaxChain: l.MaxChain, Stop: l.PolicyStops, Close: l.Close, StopText: l.StopText,
+		Reference: q.Answer, Baseline: l.Baseline,
+		MaxAnswer: l.MaxAnswer, AnswerStop: l.End,
+	}
+}
+
+// Ask turns an example into ids with the model family's format.
+func Ask(f *token.Format, e data.Example, index int) (Question, error) {
+	q := Question{Index: index}
+	if e.Messages != nil {
+		turns := make([]token.Message, len(e.Messages))
+		for i, m := range e.Messages {
+			turns[i] = token.Message{Role: m.Role, Content: m.Content}
+		}
+		ids, err := f.Messages(turns)
+		if err != nil {
+			return q, fmt.Errorf("%s:%d: %w", e.File, e.Line, err)
+		}
+		q.Prompt = ids
+	} else {
+		q.Prompt = f.Prompt(e.Question)
+	}
+	q.Answer = f.Answer(e.Answer)
+	return q, nil
+}
+
+// sample is one sequence to train on: chain, boundary and answer, all following
+// the group's prompt.
+type sample struct {
+	chain, boundary, answer []int32
+	closed                  bool // the chain emitted the boundary: sampled like the chain
+	group, index            int  // which weights it gets
+}
+
+// sampled is how many of the sample's tokens the policy drew.
+func (s sample) sampled() int {
+	if s.closed {
+		return len(s.chain) + len(s.boundary)
+	}
+	return len(s.chain)
+}
+
+// group is a prompt and the samples that follow it.
+type group struct {
+	prompt  []int32
+	samples []sample
+}
+
+// packed is a training batch in which the samples of a group share the rows of
+// their prompt, so that its forward and backward are computed once.
+type packed struct {
+	batch   llama.Batch
+	drawn   llama.Targets // all samples' sampled tokens, end to end
+	forced  llama.Targets // all samples' other tokens, end to end
+	samples []sample
+}
+
+// pack lays groups out. invTemp scales the logits of sampled tokens, as sampling
+// did.
+func pack(groups []group, invTemp float64) packed {
+	p := packed{drawn: llama.Targets{InvTemp: invTemp}}
+	for _, g := range groups {
+		prompt := p.read(g.prompt, 0, nil)
+		for _, s := range g.samples {
+			ids := make([]int32, 0, len(s.chain)+len(s.boundary)+len(s.answer))
+			ids = append(append(append(ids, s.chain...), s.boundary...), s.answer...)
+			if len(ids) == 0 {
+				continue
+			}
+			// The last token predicts nothing and need not be read.
+			first := len(p.batch.IDs)
+			if len(ids) > 1 {
+				first = p.read(ids[:len(ids)-1], len(g.prompt), []device.Span{{Start: prompt, Len: len(g.prompt)}})
+			}
+			for i, id := range ids {
+				row := prompt + len(g.prompt) - 1
+				if i > 0 {
+					row = first + i - 1
+				}
+				t := &p.drawn
+				if i >= s.sampled() {
+					t = &p.forced
+				}
+				t.Rows, t.IDs = append(t.Rows, int32(row)), append(t.IDs, id)
+			}
+			p.samples = append(p.samples, s)
+		}
+	}
+	return p
+}
+
+// read appends tokens that follow `past` to the batch and returns their first row.
+func (p *packed) read(ids []int32, pos int, past []device.Span) int {
+	first := len(p.batch.IDs)
+	p.batch.IDs = append(p.batch.IDs, ids...)
+	for i := range ids {
+		p.batch.Pos = append(p.batch.Pos, int32(pos+i))
+	}
+	q := device.Span{Start: first, Len: len(ids)}
+	p.batch.Seqs = append(p.batch.Seqs, device.Seq{Q: q, Past: past, Own: first})
+	return first
+}
