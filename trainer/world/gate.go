@@ -23,8 +23,8 @@ type GateItem struct {
 	Roles []string // of each word of Chain
 }
 
-// Gate draws n questions with one to five operations, structured as the text
-// is: choosing a base by them does not look at the tests.
+// Gate draws the gate's n questions, with one to five operations and structured
+// as the text is: choosing a base by them does not look at the tests.
 func (w *World) Gate(n int, seed uint64, families ...string) []GateItem {
 	items := w.items(n, w.stream(streamGate, seed), SplitGate, families)
 	gate := make([]GateItem, n)
@@ -52,13 +52,8 @@ func (w *World) Teach(item Item) (GateItem, bool) {
 // Count is how many of Of were right.
 type Count struct{ Right, Of int }
 
-// Share is Right/Of, 1 for nothing counted.
-func (c Count) Share() float64 {
-	if c.Of == 0 {
-		return 1
-	}
-	return float64(c.Right) / float64(c.Of)
-}
+// Share is Right/Of; NaN for nothing counted.
+func (c Count) Share() float64 { return float64(c.Right) / float64(c.Of) }
 
 func (c *Count) add(right bool) {
 	c.Of++
@@ -70,9 +65,9 @@ func (c *Count) add(right bool) {
 // GateReport counts a base's teacher-forced greedy words. The zero value is
 // ready to use.
 type GateReport struct {
-	// Role by role, Family by family and Steps by number of operations.
+	// Role counts by role.
 	Role map[string]*Count
-	// Cell is by "family n role", for the roles op and state.
+	// Cell counts by "family n role" ("calc 3 state"), for the roles op and state.
 	Cell map[string]*Count
 	// Chatters counts the items whose greedy first word is the chatterer's.
 	Chatters Count
@@ -107,6 +102,9 @@ func (g *GateReport) Add(item GateItem, predicted []string) error {
 // Err is nil if the base passes: it copies operations, knows its tables for
 // every family and n, and would rather chat. Else it names every failure.
 func (g *GateReport) Err() error {
+	if g.Chatters.Of == 0 {
+		return errors.New("gate: no items")
+	}
 	var all []error
 	keys := make([]string, 0, len(g.Cell))
 	for key := range g.Cell {

@@ -15,7 +15,7 @@ func (w *World) Key(item Item, answer string) bool {
 		return w.Exact(item, answer)
 	}
 	final, named, judged := p.final(), 0, 0
-	for _, word := range strings.Fields(answer) {
+	for _, word := range answerWords(answer) {
 		if s, ok := p.state[word]; ok {
 			if named++; s != final {
 				return false
@@ -32,19 +32,27 @@ func (w *World) Key(item Item, answer string) bool {
 
 // Exact reports whether an answer is the reference, word for word.
 func (w *World) Exact(item Item, answer string) bool {
-	return slices.Equal(strings.Fields(answer), strings.Fields(item.Answer))
+	return slices.Equal(answerWords(answer), answerWords(item.Answer))
+}
+
+// answerWords are the words before the first <eos>, if there is one.
+func answerWords(answer string) []string { return until(strings.Fields(answer), EOS) }
+
+// until cuts words before the first end.
+func until(words []string, end string) []string {
+	if i := slices.Index(words, end); i >= 0 {
+		return words[:i]
+	}
+	return words
 }
 
 // Kind tells which kind of chain a model wrote, whatever it wrote; text from
-// the first </think> on is ignored. Words of chatter around the right steps are
+// the first </think> or <eos> on is ignored. Words of chatter around the right steps are
 // forgiven: the chain is right. A chain that does some work (a label, an
 // operation, a price) is otherwise sloppy; one that only names a state is a
 // guess.
 func (w *World) Kind(item Item, chain string) string {
-	words := strings.Fields(chain)
-	if i := slices.Index(words, Unthink); i >= 0 {
-		words = words[:i]
-	}
+	words := until(until(strings.Fields(chain), Unthink), EOS)
 	if len(words) == 0 {
 		return Empty
 	}

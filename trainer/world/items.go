@@ -50,10 +50,11 @@ func (w *World) items(n int, r *rand.Rand, split string, families []string) []It
 	items := make([]Item, n)
 	for i := range items {
 		f := turn[i%len(turn)]
+		n := steps(r, split)
 		var p problem
 		var question string
 		for range tries {
-			p = f.draw(r, steps(r, split), split == SplitHeldOut || split == SplitLonger)
+			p = f.draw(r, n, split == SplitHeldOut || split == SplitLonger)
 			if question = strings.Join(p.question(), " "); !seen[question] {
 				break
 			}

@@ -40,7 +40,7 @@ func (f *family) draw(r *rand.Rand, n int, heldOut bool) problem {
 		p := problem{family: f, start: r.IntN(len(f.states))}
 		s := p.start
 		for range n {
-			o := f.drawOp(r, s)
+			o := f.drawOp(r, s, p.seq, false) // in every state one applies
 			p.seq = append(p.seq, o)
 			s = f.apply(s, o)
 		}
@@ -58,24 +58,22 @@ func (f *family) draw(r *rand.Rand, n int, heldOut bool) problem {
 	panic(fmt.Sprintf("world: %s: no sequence of %d operations with held out = %t", f.name, n, heldOut))
 }
 
-// drawOp draws an operation that applies in state s.
-func (f *family) drawOp(r *rand.Rand, s int) int {
-	total := 0
-	for _, o := range f.ops {
-		if o.next[s] != none {
-			total += o.weight
-		}
-	}
-	pick := r.IntN(total)
+// drawOp draws an operation that applies in state s after the operations seq;
+// seen draws among those only that do not complete a held-out triple. none if
+// there is no such operation.
+func (f *family) drawOp(r *rand.Rand, s int, seq []int, seen bool) int {
+	weights := make([]float64, len(f.ops))
+	total := 0.
 	for i, o := range f.ops {
-		if o.next[s] == none {
-			continue
-		}
-		if pick -= o.weight; pick < 0 {
-			return i
+		if o.next[s] != none && !(seen && f.held.ends(seq, i)) {
+			weights[i] = float64(o.weight)
+			total += weights[i]
 		}
 	}
-	panic("unreachable")
+	if total == 0 {
+		return none
+	}
+	return pick(r, weights)
 }
 
 // drawPrice draws a price of at least 1 near s: payable half of the time where

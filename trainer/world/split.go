@@ -6,9 +6,6 @@ import (
 	"slices"
 )
 
-// window is the length of the operation sequences that are held out.
-const window = 3
-
 // holdout is the set of operation triples of one group kept for the tests.
 type holdout struct {
 	ops   int
@@ -48,12 +45,18 @@ func newHoldout(seed uint64, group string, ops int) *holdout {
 
 // has reports whether ops contains a held-out triple anywhere.
 func (h *holdout) has(ops []int) bool {
-	for i := 0; i+window <= len(ops); i++ {
-		if h.inSet[(ops[i]*h.ops+ops[i+1])*h.ops+ops[i+2]] {
+	for i := 0; i+3 <= len(ops); i++ {
+		if h.ends(ops[:i+2], ops[i+2]) {
 			return true
 		}
 	}
 	return false
+}
+
+// ends reports whether operation o after ops completes a held-out triple.
+func (h *holdout) ends(ops []int, o int) bool {
+	n := len(ops)
+	return n >= 2 && h.inSet[(ops[n-2]*h.ops+ops[n-1])*h.ops+o]
 }
 
 // mix is the finaliser of splitmix64: nearby inputs, unrelated outputs.

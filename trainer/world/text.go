@@ -71,9 +71,9 @@ func (f *family) sheet(r *rand.Rand) []string {
 	}
 	var seq []int
 	for len(words)+perStep <= sheetWords {
-		o := f.drawOp(r, s)
-		if f.held.has(append(seq[max(0, len(seq)-window+1):len(seq):len(seq)], o)) {
-			continue // in every state most operations remain
+		o := f.drawOp(r, s, seq, true)
+		if o == none {
+			break // all triples that go on from here are held out
 		}
 		seq = append(seq, o)
 		s = f.apply(s, o)

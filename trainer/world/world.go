@@ -55,19 +55,23 @@ func (w *World) stream(purpose, seed uint64) *rand.Rand {
 	return rand.New(rand.NewPCG(mix(w.seed+purpose), seed))
 }
 
-// pick draws an index with the given weights.
+// pick draws an index with the given weights, one of which must be positive.
 func pick(r *rand.Rand, weights []float64) int {
 	total := 0.
 	for _, x := range weights {
 		total += x
 	}
-	at := r.Float64() * total
+	at, last := r.Float64()*total, 0
 	for i, x := range weights {
+		if x <= 0 {
+			continue
+		}
 		if at -= x; at < 0 {
 			return i
 		}
+		last = i // if rounding leaves something over
 	}
-	return len(weights) - 1 // rounding
+	return last
 }
 
 // chosen are the named families, all of them for no name. Unknown names panic.
