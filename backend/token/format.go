@@ -1,0 +1,326 @@
+package token
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+)
+
+// The boundaries of a chain. The prompt ends with the first; the second ends
+// the chain.
+const (
+	OpenText  = "<think>"
+	CloseText = "</think>"
+)
+
+// Message is one turn of a conversation. Role is "system", "user" or
+// "assistant".
+type Message struct {
+	Role    string `json:"role"`
+	Content string `json:"content"`
+}
+
+// Format lays out question, chain and answer for one family of models. A whole
+// sample is
+//
+//	Prompt(question) … chain … Close Answer(answer)
+//
+// and with an empty chain (the baseline, and supervised fine-tuning)
+// Prompt + Close + Answer. All is joined as ids: nothing is tokenised again.
+//
+// Question, history and answer are plain text: special tokens spelt out in them
+// stay text (EncodeText), so that a question cannot forge a turn.
+//
+// The layouts, with ‹…› for special tokens:
+//
+//	llama3        ‹bos›‹|start_header_id|›user‹|end_header_id|›\n\n{q}‹|eot_id|›
+//	              ‹|start_header_id|›assistant‹|end_header_id|›\n\n<think>
+//	mistral       ‹bos›[INST] {q} [/INST]<think>    (‹[INST]› {q}‹[/INST]› where
+//	              the vocabulary has these as tokens)
+//	tulu          ‹bos›<|user|>\n{q}\n<|assistant|>\n<think>
+//	tulu-thinker  the same; its template has the <think>, tulu's gets it from us
+//	plain         ‹bos›{q}\n<think>
+//	world         ‹bos› {q} <think>    (words)
+type Format struct {
+	Name string
+	// Close is the boundary that ends the chain.
+	Close []int32
+	// End follows the answer and is scored with it: the family's end of turn.
+	End []int32
+	// StopText is "</think>" if that is not one token, so that a chain's end must
+	// be looked for in its text; otherwise "".
+	StopText string
+
+	t      *Tokenizer
+	layout layout
+}
+
+// layout appends a conversation and the assistant's opening, without <think>.
+type layout func(l *line, msgs []Message) error
+
+// FormatNames are the names that Format knows.
+func FormatNames() []string {
+	return []string{"llama3", "mistral", "tulu", "tulu-thinker", "plain", "world"}
+}
+
+// Format gives the layout of that name. "" picks the one whose marks are in the
+// tokenizer's chat template, "world" for a word-level vocabulary with the
+// boundaries in it, else "plain". It is an error if the vocabulary lacks a token
+// that the layout needs.
+func (t *Tokenizer) Format(name string) (*Format, error) {
+	if name == "" {
+		name = t.guessFormat()
+	}
+	f := &Format{Name: name, t: t}
+	end, need := t.Token(t.eos), []string(nil)
+	switch name {
+	case "llama3":
+		end = "<|eot_id|>"
+		need = []string{"<|start_header_id|>", "<|end_header_id|>"}
+		f.layout = layoutLlama3
+	case "mistral":
+		f.layout = layoutMistral
+	case "tulu", "tulu-thinker":
+		f.layout = layoutTulu
+	case "plain":
+		f.layout = layoutPlain
+	case "world":
+		need = []string{OpenText, CloseText}
+		f.layout = layoutWorld
+	default:
+		return nil, fmt.Errorf("chat format %q: want one of %s", name, strings.Join(FormatNames(), ", "))
+	}
+	if end == "" {
+		return nil, fmt.Errorf("chat format %q: the tokenizer has no end-of-text token", name)
+	}
+	for _, tok := range append(need, end) {
+		if _, ok := t.ids[tok]; !ok {
+			return nil, fmt.Errorf("chat format %q: token %q is not in the vocabulary", name, tok)
+		}
+	}
+	f.End = []int32{t.ids[end]}
+	if id, ok := t.ids[CloseText]; ok {
+		f.Close = []int32{id}
+	} else {
+		f.Close, f.StopText = t.encode(nil, CloseText, mode{bare: true}), CloseText
+	}
+	return f, nil
+}
+
+func (t *Tokenizer) guessFormat() string {
+	has := func(s string) bool { return strings.Contains(t.config.ChatTemplate, s) }
+	_, opens := t.ids[OpenText]
+	_, closes := t.ids[CloseText]
+	switch {
+	case has("<|start_header_id|>"):
+		return "llama3"
+	case has("[INST]"):
+		return "mistral"
+	case has("<|assistant|>") && has(OpenText):
+		return "tulu-thinker"
+	case has("<|assistant|>") && has("<|user|>"):
+		return "tulu"
+	case t.doc.Model.Type == "WordLevel" && opens && closes:
+		return "world"
+	}
+	return "plain"
+}
+
+// Prompt is everything before the chain of a single question, from BOS (where
+// the tokenizer has one) to the opening boundary.
+func (f *Format) Prompt(question string) []int32 {
+	l := line{t: f.t}
+	l.begin()
+	if err := f.layout(&l, []Message{{"user", question}}); err != nil {
+		panic("token: a layout refused a plain question: " + err.Error())
+	}
+	l.token(OpenText)
+	return l.done()
+}
+
+// Messages is Prompt for a conversation, whose last turn is not the
+// assistant's.
+func (f *Format) Messages(msgs []Message) ([]int32, error) {
+	if len(msgs) == 0 {
+		return nil, fmt.Errorf("chat format %q: no messages", f.Name)
+	}
+	for i, m := range msgs {
+		if m.Role != "system" && m.Role != "user" && m.Role != "assistant" {
+			return nil, fmt.Errorf("chat format %q: messages[%d].role: unsupported %q", f.Name, i, m.Role)
+		}
+	}
+	if msgs[len(msgs)-1].Role == "assistant" {
+		return nil, fmt.Errorf("chat format %q: messages[%d].role: the last turn must not be the assistant's", f.Name, len(msgs)-1)
+	}
+	l := line{t: f.t}
+	l.begin()
+	if err := f.layout(&l, msgs); err != nil {
+		return nil, fmt.Errorf("chat format %q: %w", f.Name, err)
+	}
+	l.token(OpenText)
+	return l.done(), nil
+}
+
+// Answer is the ids of an answer on its own, followed by End.
+func (f *Format) Answer(answer string) []int32 {
+	return append(f.t.EncodeText(answer), f.End...)
+}
+
+// AnswerText is the inverse of Answer: the text up to End (or all of it),
+// without special tokens.
+func (f *Format) AnswerText(ids []int32) string {
+	if i := slices.Index(ids, f.End[0]); i >= 0 {
+		ids = ids[:i]
+	}
+	return f.t.Decode(ids, true)
+}
+
+// Sample is question and answer around an empty chain, Prompt + Close + Answer,
+// and where the answer begins: what supervised fine-tuning trains on and where
+// the baseline is read off.
+func (f *Format) Sample(question, answer string) (ids []int32, answerAt int) {
+	ids = append(f.Prompt(question), f.Close...)
+	answerAt = len(ids)
+	return append(ids, f.Answer(answer)...), answerAt
+}
+
+// line collects text and tokens. Text is encoded in the largest stretches
+// between tokens, as if the whole had been one string.
+type line struct {
+	t    *Tokenizer
+	ids  []int32
+	text strings.Builder
+	any  bool // something has been encoded: text no longer begins the prompt
+}
+
+func (l *line) begin() {
+	if l.t.bos >= 0 {
+		l.ids, l.any = append(l.ids, l.t.bos), true
+	}
+}
+
+func (l *line) write(s string) { l.text.WriteString(s) }
+
+// token adds a token if the vocabulary has it, else its text.
+func (l *line) token(s string) {
+	id, ok := l.t.ids[s]
+	if !ok {
+		l.write(s)
+		return
+	}
+	l.flush()
+	l.ids, l.any = append(l.ids, id), true
+}
+
+// added is token for marks that only count as tokens if they are added ones.
+func (l *line) added(s string) {
+	if id, ok := l.t.ids[s]; ok && l.t.added[id] != nil {
+		l.token(s)
+		return
+	}
+	l.write(s)
+}
+
+func (l *line) end() {
+	l.token(l.t.Token(l.t.eos))
+}
+
+func (l *line) flush() {
+	if l.text.Len() > 0 {
+		l.ids = l.t.encode(l.ids, l.text.String(), mode{start: !l.any})
+		l.any = true
+		l.text.Reset()
+	}
+}
+
+func (l *line) done() []int32 {
+	l.flush()
+	return l.ids
+}
+
+func layoutLlama3(l *line, msgs []Message) error {
+	head := func(role string) {
+		l.token("<|start_header_id|>")
+		l.write(role)
+		l.token("<|end_header_id|>")
+		l.write("\n\n")
+	}
+	for _, m := range msgs {
+		head(m.Role)
+		l.write(strings.TrimSpace(m.Content))
+		l.token("<|eot_id|>")
+	}
+	head("assistant")
+	return nil
+}
+
+// layoutMistral puts a system message before the last question.
+func layoutMistral(l *line, msgs []Message) error {
+	_, tokens := l.t.ids["[INST]"]
+	system, last := "", 0
+	for i, m := range msgs {
+		switch {
+		case m.Role == "system" && i > 0:
+			return fmt.Errorf("messages[%d].role: a system message must come first", i)
+		case m.Role == "system":
+			system = m.Content + "\n\n"
+		case m.Role == "user":
+			last = i
+		}
+	}
+	for i, m := range msgs {
+		switch m.Role {
+		case "user":
+			l.added("[INST]")
+			l.write(" ")
+			if i == last {
+				l.write(system)
+			}
+			l.write(m.Content)
+			if !tokens {
+				l.write(" ")
+			}
+			l.added("[/INST]")
+		case "assistant":
+			l.write(" " + m.Content)
+			l.end()
+		}
+	}
+	return nil
+}
+
+func layoutTulu(l *line, msgs []Message) error {
+	for _, m := range msgs {
+		l.added("<|" + m.Role + "|>")
+		l.write("\n" + m.Content)
+		if m.Role == "assistant" {
+			l.end()
+		}
+		l.write("\n")
+	}
+	l.added("<|assistant|>")
+	l.write("\n")
+	return nil
+}
+
+// layoutPlain writes one turn a line; the assistant's end with EOS.
+func layoutPlain(l *line, msgs []Message) error {
+	for _, m := range msgs {
+		l.write(m.Content)
+		if m.Role == "assistant" {
+			l.end()
+		} else {
+			l.write("\n")
+		}
+	}
+	return nil
+}
+
+// layoutWorld is for the small world, which knows single questions only.
+func layoutWorld(l *line, msgs []Message) error {
+	if len(msgs) != 1 || msgs[0].Role != "user" {
+		return fmt.Errorf("messages: want one question, have %d turns", len(msgs))
+	}
+	l.write(msgs[0].Content)
+	return nil
+}

@@ -1,0 +1,86 @@
+package token
+
+import (
+	"encoding/json"
+	"fmt"
+	"slices"
+)
+
+// wordLevel is the model whose words are tokens.
+type wordLevel struct {
+	ids    map[string]int32
+	unk    int32
+	mapped bool // words are bytes; the vocabulary spells them in GPT-2's alphabet
+}
+
+func (w *wordLevel) encode(_ *scratch, word string, ids []int32, lens *[]int32) []int32 {
+	key := word
+	if w.mapped {
+		key = toAlphabet(word)
+	}
+	id, ok := w.ids[key]
+	if !ok {
+		id = w.unk
+	}
+	if lens != nil {
+		*lens = append(*lens, int32(len(word)))
+	}
+	return append(ids, id)
+}
+
+// NewWordLevel makes a tokenizer whose tokens are words between white space:
+// special first, then words, numbered from 0. unk stands for all other words and
+// is added to the specials if it is in neither list. The specials named <bos>,
+// <eos>, <pad> (or <s>, </s>) get their roles. Decode joins words with one space.
+func NewWordLevel(words []string, unk string, special []string) (*Tokenizer, error) {
+	if unk == "" {
+		return nil, fmt.Errorf("word-level vocabulary: no unknown token given")
+	}
+	if !slices.Contains(special, unk) && !slices.Contains(words, unk) {
+		special = append(slices.Clone(special), unk)
+	}
+	doc := &document{
+		Version:      "1.0",
+		PreTokenizer: json.RawMessage(`{"type":"WhitespaceSplit"}`),
+		Model:        modelDoc{Type: "WordLevel", Unk: unk},
+	}
+	seen := make(map[string]bool)
+	for i, w := range slices.Concat(special, words) {
+		if w == "" || seen[w] {
+			return nil, fmt.Errorf("word-level vocabulary: word %d, %q, is empty or a repetition", i, w)
+		}
+		if stripLeft(w) > 0 || len(fieldsOf(w)) != 1 {
+			return nil, fmt.Errorf("word-level vocabulary: word %d, %q, contains white space", i, w)
+		}
+		seen[w] = true
+		doc.Model.Vocab = append(doc.Model.Vocab, w)
+	}
+	for i, w := range special {
+		doc.Added = append(doc.Added, AddedToken{ID: int32(i), Content: w, Special: true})
+	}
+	return finish("word-level vocabulary", doc, special, unk)
+}
+
+// finish builds a tokenizer made by this package and gives it a config that
+// names the specials by their usual roles.
+func finish(name string, doc *document, special []string, unk string) (*Tokenizer, error) {
+	role := func(names ...string) string {
+		for _, n := range names {
+			if slices.Contains(special, n) {
+				return n
+			}
+		}
+		return ""
+	}
+	cfg := config{
+		BOS: role("<bos>", "<s>", "<|begin_of_text|>", "<|endoftext|>"),
+		EOS: role("<eos>", "</s>", "<|end_of_text|>", "<|endoftext|>"),
+		PAD: role("<pad>", "<|pad|>"),
+		UNK: unk,
+	}
+	var err error
+	if cfg.raw, err = cfg.generate(); err != nil {
+		return nil, err
+	}
+	return build(name, doc, cfg)
+}
