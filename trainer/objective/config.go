@@ -25,6 +25,16 @@ const (
 // Methods lists all methods.
 func Methods() []Method { return []Method{NRT, SFT, LM, RLPR, VeriFree, JEPO, STaR, RLVR} }
 
+// Rollouts reports whether the method samples chains; sft and lm do not.
+func (m Method) Rollouts() bool { return m != SFT && m != LM }
+
+// Verifies reports whether the method looks at Sample.Matched, so that an answer
+// must be sampled after each chain.
+func (m Method) Verifies() bool { return m == STaR || m == RLVR }
+
+// Scores reports whether the method needs the empty chain's log-probabilities.
+func (m Method) Scores() bool { return m == NRT || m == RLPR || m == VeriFree }
+
 // methods holds what differs: how signals come about, the published settings,
 // and what a configuration of the method must hold to.
 var methods = map[Method]struct {

@@ -3,10 +3,11 @@ package objective
 // STaR: sample an answer after each chain, keep what came out right, and train
 // on it as if it were data. Weight 1 on the chain, its boundary (forced or not)
 // and the answer of a kept sample; the others are not part of the batch, so
-// length_norm token and sequence divide by kept tokens alone. In expectation
-// (with length_norm constant) this is the gradient of E_z[P(y*|x, z)], since the
-// weight is 1[y = y*] with y sampled: VeriFree's objective with a coin thrown
-// where VeriFree uses the probability, and no baseline.
+// length_norm token and sequence divide by kept tokens alone. Forced boundaries
+// apart, this is in expectation (with length_norm constant) the gradient of
+// E_z[P(y*|x, z)], since the weight is 1[y = y*] with y sampled: VeriFree's
+// objective with a coin thrown where VeriFree uses the probability, and no
+// baseline.
 
 func presetSTaR(c *Config) {
 	c.LengthNorm = NormToken

@@ -36,7 +36,7 @@ func (p *Plan) Weights(group, sample int, now *Current) (Weights, TokenStats, er
 			return w, TokenStats{}, fmt.Errorf("objective: group %d: chain %d: %w", group, sample, err)
 		}
 	}
-	stats := newTokenStats()
+	var stats TokenStats
 	if sig.out {
 		return w, stats, nil
 	}
@@ -86,6 +86,9 @@ func (p *Plan) Weights(group, sample int, now *Current) (Weights, TokenStats, er
 		if s.Closed {
 			w.BoundaryEntropy = w.ChainEntropy
 		}
+	}
+	if !p.cfg.Method.Rollouts() {
+		stats = TokenStats{} // there is no rollout to have moved away from
 	}
 	return w, stats, nil
 }

@@ -373,6 +373,15 @@ func TestTies(t *testing.T) {
 	}
 }
 
+// TestTiesAgainstTheBaseline: three chains that are certain of the answer differ
+// by 1e-12; R' = R − R_base is near 10 and its rounding must not rank them.
+func TestTiesAgainstTheBaseline(t *testing.T) {
+	g := mustScore(t, [][]float64{{-1e-12}, {-2e-12}, {-3e-12}}, []float64{-10}, Options{Mode: LogP, Clip: true})
+	if !g.ZeroVariance || g.Chains[0].Advantage != 0 {
+		t.Errorf("σ = %v, A = %v, want a tie", g.Sigma, g.Chains[0].Advantage)
+	}
+}
+
 // TestAllHarmful: clipping leaves no signal at all, floor or not.
 func TestAllHarmful(t *testing.T) {
 	logb := []float64{-1, -2}
