@@ -2,6 +2,7 @@ package run
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -394,7 +395,11 @@ func (t *trainer) restore() (err error) {
 	if err := t.sampler.Restore(t.state.Data); err != nil {
 		return err
 	}
-	if err := t.learner.Objective.SetState(t.state.Objective); err != nil {
+	var s objective.State
+	if err := json.Unmarshal(t.state.Objective, &s); err != nil {
+		return fmt.Errorf("trainer_state.json: objective: %w", err)
+	}
+	if err := t.learner.Objective.SetState(s); err != nil {
 		return err
 	}
 	r, err := t.from.Optimizer()
@@ -547,8 +552,12 @@ func (t *trainer) save() error {
 	if err := errors.Join(t.metrics.Sync(), t.completions.Sync()); err != nil {
 		return err
 	}
-	t.state.Objective, t.state.Data = t.learner.Objective.State(), t.sampler.State()
-	_, err := t.checkpoints.Save(Parts{
+	obj, err := json.Marshal(t.learner.Objective.State())
+	if err != nil {
+		return err
+	}
+	t.state.Objective, t.state.Data = obj, t.sampler.State()
+	_, err = t.checkpoints.Save(Parts{
 		Model:     func(dir string) error { return t.model.Save(dir, safetensors.F32) },
 		Tokenizer: t.tok.Save, Optimizer: t.learner.Optim.Save, State: &t.state,
 	})
