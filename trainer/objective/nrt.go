@@ -63,7 +63,7 @@ func (p *Plan) score(i int, o reward.Options) (reward.Group, error) {
 	if p.cfg.FixedBaseline {
 		b, name = g.RefBaseline, "baseline from before training"
 	}
-	if b == nil {
+	if len(b) == 0 {
 		return reward.Group{}, fmt.Errorf("group %d: no %s", i, name)
 	}
 	s := make([][]float64, len(g.Samples))
