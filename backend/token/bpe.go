@@ -114,6 +114,37 @@ func (p *bpe) encode(s *scratch, word string, ids []int32, lens *[]int32) []int3
 	return ids
 }
 
+func (p *bpe) knows(word string) bool {
+	if p.unk >= 0 {
+		return true
+	}
+	for i := 0; i < len(word); {
+		id, k := p.symbol(word[i:])
+		if id >= 0 || p.fallback != nil && p.spell(word[i:i+k], func(int32, int32) {}) {
+			return true
+		}
+		i += k
+	}
+	return false
+}
+
+// symbol is the symbol of the first character (byteLevel: byte) of s, or −1,
+// and its length.
+func (p *bpe) symbol(s string) (id int32, n int) {
+	c := s[0]
+	if p.byteLevel {
+		return p.bytes[c], 1
+	}
+	if c < 128 {
+		return p.ascii[c], 1
+	}
+	r, n := firstRune(s)
+	if id, ok := p.chars[r]; ok {
+		return id, n
+	}
+	return -1, n
+}
+
 // symbols fills s.syms with the word's first symbols. Bytes without a symbol
 // count to the symbol before them, so that lengths add up to the word's.
 func (p *bpe) symbols(s *scratch, word string) {
@@ -125,20 +156,7 @@ func (p *bpe) symbols(s *scratch, word string) {
 		lost = 0
 	}
 	for i := 0; i < len(word); {
-		var id int32
-		k := 1
-		if p.byteLevel {
-			id = p.bytes[word[i]]
-		} else if c := word[i]; c < 128 {
-			id = p.ascii[c]
-		} else {
-			var r rune
-			r, k = firstRune(word[i:])
-			var ok bool
-			if id, ok = p.chars[r]; !ok {
-				id = -1
-			}
-		}
+		id, k := p.symbol(word[i:])
 		char := word[i : i+k]
 		i += k
 		if id >= 0 {

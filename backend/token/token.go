@@ -65,6 +65,8 @@ type wordModel interface {
 	// encode appends the ids of word to ids. If lens is not nil it also appends,
 	// for each id, how many bytes of word it covers.
 	encode(s *scratch, word string, ids []int32, lens *[]int32) []int32
+	// knows says whether encode gives any id.
+	knows(word string) bool
 }
 
 // build puts a tokenizer together from the parts of its file.

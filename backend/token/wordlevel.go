@@ -28,6 +28,8 @@ func (w *wordLevel) encode(_ *scratch, word string, ids []int32, lens *[]int32) 
 	return append(ids, id)
 }
 
+func (w *wordLevel) knows(string) bool { return true }
+
 // NewWordLevel makes a tokenizer whose tokens are words between white space:
 // special first, then words, numbered from 0. unk stands for all other words and
 // is added to the specials if it is in neither list. The specials named <bos>,
@@ -58,29 +60,5 @@ func NewWordLevel(words []string, unk string, special []string) (*Tokenizer, err
 	for i, w := range special {
 		doc.Added = append(doc.Added, AddedToken{ID: int32(i), Content: w, Special: true})
 	}
-	return finish("word-level vocabulary", doc, special, unk)
-}
-
-// finish builds a tokenizer made by this package and gives it a config that
-// names the specials by their usual roles.
-func finish(name string, doc *document, special []string, unk string) (*Tokenizer, error) {
-	role := func(names ...string) string {
-		for _, n := range names {
-			if slices.Contains(special, n) {
-				return n
-			}
-		}
-		return ""
-	}
-	cfg := config{
-		BOS: role("<bos>", "<s>", "<|begin_of_text|>", "<|endoftext|>"),
-		EOS: role("<eos>", "</s>", "<|end_of_text|>", "<|endoftext|>"),
-		PAD: role("<pad>", "<|pad|>"),
-		UNK: unk,
-	}
-	var err error
-	if cfg.raw, err = cfg.generate(); err != nil {
-		return nil, err
-	}
-	return build(name, doc, cfg)
+	return finish("word-level vocabulary", doc, unk)
 }
