@@ -3,6 +3,8 @@ package world
 import (
 	"slices"
 	"strings"
+
+	"nrt/backend/token"
 )
 
 // The special tokens of the vocabulary.
@@ -23,6 +25,18 @@ func Specials() []string { return []string{Unk, BOS, EOS, Think, Unthink} }
 // Words lists the vocabulary without the special tokens. It is the same for
 // every seed.
 func (w *World) Words() []string { return slices.Clone(w.words) }
+
+// Tokenizer is the world's: one token a word, the special tokens first. It is
+// the same for every seed.
+func (w *World) Tokenizer() *token.Tokenizer { return w.tokenizer() }
+
+func (w *World) newTokenizer() *token.Tokenizer {
+	t, err := token.NewWordLevel(w.words, Unk, Specials())
+	if err != nil {
+		panic("world: " + err.Error()) // the words are this package's own
+	}
+	return t
+}
 
 // collectWords gathers the vocabulary from the tables, in their order.
 func (w *World) collectWords() {

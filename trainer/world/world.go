@@ -3,6 +3,9 @@ package world
 import (
 	"math/rand/v2"
 	"slices"
+	"sync"
+
+	"nrt/backend/token"
 )
 
 // World is one drawing of the tables and the held-out triples.
@@ -14,6 +17,8 @@ type World struct {
 	// work are words that a chain works with: labels, operations, the price;
 	// values are states and verdicts; idle are those of chatter and guesses.
 	work, values, idle map[string]bool
+
+	tokenizer func() *token.Tokenizer // made when first asked for
 }
 
 // New draws a world. The seed decides kin's relations and which triples of
@@ -27,6 +32,7 @@ func New(seed uint64) *World {
 		w.byName[f.name] = f
 	}
 	w.collectWords()
+	w.tokenizer = sync.OnceValue(w.newTokenizer)
 	return w
 }
 

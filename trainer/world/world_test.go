@@ -133,6 +133,35 @@ func TestVocabulary(t *testing.T) {
 	}
 }
 
+// TestTokenizer: one token a word, none unknown, and back.
+func TestTokenizer(t *testing.T) {
+	w := New(1)
+	tok := w.Tokenizer()
+	if want := len(w.Words()) + len(Specials()); tok.Size() != want {
+		t.Errorf("%d tokens, want %d", tok.Size(), want)
+	}
+	if tok.Token(tok.BOS()) != BOS || tok.Token(tok.EOS()) != EOS || tok.Token(tok.UNK()) != Unk {
+		t.Errorf("roles: bos %d, eos %d, unk %d", tok.BOS(), tok.EOS(), tok.UNK())
+	}
+	for doc := range w.Pretrain(2000, 5) {
+		ids := tok.Encode(doc)
+		if len(ids) != len(strings.Fields(doc)) || slices.Contains(ids, tok.UNK()) || tok.Decode(ids, false) != doc {
+			t.Fatalf("%q becomes %v, which reads %q", doc, ids, tok.Decode(ids, false))
+		}
+	}
+	format, err := tok.Format("world")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, item := range w.Train(70, 5) {
+		ids := slices.Concat(format.Prompt(item.Question), tok.Encode(w.RightChain(item)), format.Close, format.Answer(item.Answer))
+		want := strings.Join([]string{BOS, item.Question, Think, w.RightChain(item), Unthink, item.Answer, EOS}, " ")
+		if have := tok.Decode(ids, false); have != want {
+			t.Fatalf("have %q\nwant %q", have, want)
+		}
+	}
+}
+
 // TestLengths holds the sequences to the budget and logs their statistics
 // (tokens with <bos> and <eos>).
 func TestLengths(t *testing.T) {
