@@ -57,7 +57,7 @@ func OpenCheckpoints(dir string, keep int) (*Checkpoints, error) {
 
 func openCheckpoints(d disk, dir string, keep int) (*Checkpoints, error) {
 	c := &Checkpoints{dir: dir, keep: keep, disk: d}
-	if err := d.MkdirAll(dir); err != nil {
+	if err := makeDir(d, dir); err != nil {
 		return nil, fmt.Errorf("open checkpoints: %w", err)
 	}
 	if err := c.clean(); err != nil {
@@ -261,6 +261,9 @@ func (c *Checkpoints) prune(s *State) error {
 		if err := c.disk.Rename(c.Path(n), old); err != nil {
 			return err
 		}
+		if err := c.disk.SyncDir(c.dir); err != nil {
+			return err
+		}
 		if err := c.disk.RemoveAll(old); err != nil {
 			return err
 		}
@@ -289,6 +292,11 @@ func (c *Checkpoints) Rewind(step int) ([]string, error) {
 			return moved, fmt.Errorf("set checkpoints aside: %w", err)
 		}
 		moved = append(moved, aside)
+	}
+	if len(moved) > 0 {
+		if err := c.disk.SyncDir(c.dir); err != nil {
+			return moved, fmt.Errorf("set checkpoints aside: %w", err)
+		}
 	}
 	return moved, nil
 }

@@ -63,6 +63,23 @@ func (osDisk) SyncDir(path string) (err error) {
 	return d.Sync()
 }
 
+// makeDir makes a folder, and those above it, and their names durable.
+func makeDir(d disk, path string) error {
+	if _, err := os.Stat(path); err == nil {
+		return nil
+	}
+	parent := filepath.Dir(path)
+	if parent != path {
+		if err := makeDir(d, parent); err != nil {
+			return err
+		}
+	}
+	if err := d.MkdirAll(path); err != nil {
+		return err
+	}
+	return d.SyncDir(parent)
+}
+
 // syncTree flushes every file and folder below root, and root itself, children
 // first.
 func syncTree(d disk, root string) error {

@@ -51,7 +51,7 @@ func (m *ModelConfig) options() []option {
 
 func (d *DataConfig) options() []option {
 	return []option{
-		{key: "train", flag: "data", value: &d.Train, also: "train-data",
+		{key: "train", flag: "data", value: &d.Train, also: "train-data", free: true, // a resume compares the examples themselves
 			meaning: "JSONL files to train on; - is standard input; as a flag, give it once a file"},
 		{key: "eval", flag: "eval-data", value: &d.Eval, free: true, meaning: "JSONL files to evaluate on"},
 		{key: "form", flag: "form", value: &d.Form, choices: data.Forms(),

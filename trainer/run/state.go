@@ -5,7 +5,6 @@ import (
 	"fmt"
 
 	"nrt/trainer/data"
-	"nrt/trainer/objective"
 )
 
 // State is trainer_state.json: everything a run needs to go on, beside the model
@@ -23,7 +22,7 @@ type State struct {
 	// for all random numbers: see Rand.
 	Data data.Position `json:"data"`
 	// Objective is the objective's own state (moving averages).
-	Objective objective.State `json:"objective"`
+	Objective json.RawMessage `json:"objective,omitempty"`
 	// Best is the best evaluation so far, nil before the first.
 	Best *Best `json:"best,omitempty"`
 	// LogHistory is the tail of the metrics.
