@@ -97,6 +97,7 @@ func (p problem) sloppy(r *rand.Rand) (words []string, final int) {
 			bad = r.Perm(len(p.seq))[:min(2, len(p.seq))]
 		}
 		words, s := []string{}, p.start
+		var done []int
 		for i, o := range p.seq {
 			next := p.apply(s, o)
 			if next == none {
@@ -112,15 +113,16 @@ func (p problem) sloppy(r *rand.Rand) (words []string, final int) {
 					next = p.wrong(r, next)
 				}
 			}
-			s = next
+			s, done = next, append(done, o)
 			words = append(words, labels[i], p.ops[o].word, p.states[s])
 		}
-		// Nothing left is the empty kind, and a slip may change nothing (swapping
-		// two other cups).
-		if len(words) > 0 {
-			if words = p.conclude(words, s); !slices.Equal(words, right) {
-				return words, s
-			}
+		// Nothing left is the empty kind; what is left may read like a held-out
+		// triple; and a slip may change nothing (swapping two other cups).
+		if len(done) == 0 || p.held.has(done) && !p.held.has(p.seq) {
+			continue
+		}
+		if words = p.conclude(words, s); !slices.Equal(words, right) {
+			return words, s
 		}
 	}
 }

@@ -37,14 +37,9 @@ func TestNothingOfTheTestsIsRead(t *testing.T) {
 	read := map[string]bool{}
 	for doc := range w.Pretrain(200_000, 7) {
 		question, chain, _, _ := parts(doc)
-		for _, x := range triples(w, question) {
-			read[x] = true
-		}
-		// A sloppy chain may leave a step out; what it then reads like is no
-		// sequence that the document is about, and has no right states.
-		if item := (Item{Question: strings.Join(question, " ")}); len(chain) > 0 && w.Kind(item, strings.Join(chain, " ")) == Right {
-			if !slices.Equal(operations(w, slices.Concat(question[:1], chain)), operations(w, question)) {
-				t.Fatalf("chain and question differ: %s", doc)
+		for _, words := range [][]string{question, slices.Concat(question[:1], chain)} {
+			for _, x := range triples(w, words) {
+				read[x] = true
 			}
 		}
 	}
