@@ -78,7 +78,7 @@ func (p Policy) Train(ctx context.Context, base *llama.Model, w *world.World, re
 	e := engine.New(m, nil, engine.Options{})
 	defer e.Close()
 	layout := Layout(f, p.K)
-	layout.MaxAnswer = answerTokens(p.Objective)
+	layout.Answer = p.Objective.Method == objective.STaR || p.Objective.Method == objective.RLVR
 	rollouts := run.NewLocal(e, layout)
 	if p.Objective.Method == objective.SFT {
 		rollouts = run.NewSupervised(f.Close)
@@ -146,14 +146,6 @@ func Layout(f *token.Format, k int) run.Layout {
 		K: k, Sampling: engine.Sampling{Temperature: 1}, MaxChain: MaxChain,
 		Close: f.Close, End: f.End, PolicyStops: f.End, Baseline: true,
 	}
-}
-
-// answerTokens is how long an answer the method needs sampled, if any.
-func answerTokens(c objective.Config) int {
-	if c.Method == objective.STaR || c.Method == objective.RLVR {
-		return MaxAnswer
-	}
-	return 0
 }
 
 // addKinds adds the share of each kind of chain to a step's metrics.

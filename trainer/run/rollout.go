@@ -45,7 +45,7 @@ type Layout struct {
 	Close       []int32
 	StopText    string
 	End         []int32 // ends a sampled answer
-	MaxAnswer   int     // > 0: sample an answer after each chain (STaR, RLVR)
+	Answer      bool    // sample an answer after each chain, to compare with the reference (STaR, RLVR)
 	Baseline    bool
 	PolicyStops []int32 // further ids that end a chain, such as end-of-text
 }
@@ -77,12 +77,16 @@ func (r *local) Rollout(ctx context.Context, questions []Question, version int) 
 
 // Request is the engine's request for a question.
 func (l Layout) Request(q Question) engine.Request {
-	return engine.Request{
+	r := engine.Request{
 		Prompt: q.Prompt, N: l.K, Sampling: l.Sampling, Seed: q.Seed,
 		MaxChain: l.MaxChain, Stop: l.PolicyStops, Close: l.Close, StopText: l.StopText,
 		Reference: q.Answer, Baseline: l.Baseline,
-		MaxAnswer: l.MaxAnswer, AnswerStop: l.End,
+		AnswerStop: l.End,
 	}
+	if l.Answer {
+		r.MaxAnswer = len(q.Answer) // a longer one cannot equal the reference
+	}
+	return r
 }
 
 // Ask turns an example into ids with the model family's format.

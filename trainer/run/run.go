@@ -350,15 +350,12 @@ func (t *trainer) openLearner() error {
 
 func (t *trainer) layout() Layout {
 	r := t.c.Rollout
-	l := Layout{
+	m := t.c.Objective.Method
+	return Layout{
 		K: r.K, Sampling: engine.Sampling{Temperature: r.Temperature, TopK: r.TopK, TopP: r.TopP, MinP: r.MinP},
 		MaxChain: r.MaxChain, Close: t.format.Close, StopText: t.format.StopText, End: t.format.End, PolicyStops: t.format.End,
-		Baseline: true,
+		Baseline: true, Answer: m == objective.STaR || m == objective.RLVR,
 	}
-	if m := t.c.Objective.Method; m == objective.STaR || m == objective.RLVR {
-		l.MaxAnswer = t.c.Data.MaxAnswer
-	}
-	return l
 }
 
 func (t *trainer) openOutput() (err error) {

@@ -1,0 +1,249 @@
+package run
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"reflect"
+	"strings"
+	"testing"
+	"time"
+
+	"nrt/backend/cpu"
+	"nrt/backend/device"
+	"nrt/trainer/objective"
+)
+
+// tinyRun is a run on a handful of sums, of a new model of a few thousand
+// parameters.
+func tinyRun(t *testing.T, method objective.Method) Config {
+	t.Helper()
+	var b strings.Builder
+	for i := range 24 {
+		fmt.Fprintf(&b, "{\"question\": \"what is %d plus %d ?\", \"answer\": \"it is %d\"}\n", i%5, i%7, i%5+i%7)
+	}
+	file := filepath.Join(t.TempDir(), "sums.jsonl")
+	if err := os.WriteFile(file, []byte(b.String()), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	c := Default(method)
+	c.Data.Train, c.Data.HeldOut = []string{file}, 0.2
+	c.Model.Hidden, c.Model.Layers, c.Model.Heads, c.Model.Positions, c.Model.Vocab = 16, 1, 2, 96, 280
+	c.Rollout.Questions, c.Rollout.MaxChain, c.Optim.MiniBatch = 4, 6, 2
+	if method == objective.SFT || method == objective.LM {
+		c.Rollout.K = 1
+	} else {
+		c.Rollout.K = 3
+	}
+	c.Optim.LR, c.Train.Steps, c.Output.SaveEvery, c.Output.Keep, c.Eval.Every = 1e-3, 7, 2, 0, 3
+	c.Output.Dir = filepath.Join(t.TempDir(), "out")
+	return c
+}
+
+func newCPU(t *testing.T) device.Device {
+	t.Helper()
+	dev, err := cpu.New(cpu.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := dev.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return dev
+}
+
+func train(ctx context.Context, dev device.Device, c Config, log io.Writer) error {
+	return Train(ctx, c, Env{
+		Device: dev, Log: log, Terminal: true, Now: time.Now,
+		Open: func(name string) (fs.FS, error) {
+			_, err := os.Stat(name)
+			return os.DirFS(name), err
+		},
+	})
+}
+
+// outcome is all that a run leaves behind but for times.
+func outcome(t *testing.T, c Config) ([]Values, []byte, []byte) {
+	t.Helper()
+	metrics, err := ReadMetrics(c.Output.Dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, m := range metrics {
+		delete(m, "step_time")
+	}
+	weights, err := os.ReadFile(filepath.Join(c.Output.Dir, "final", "model.safetensors"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	completions, err := os.ReadFile(filepath.Join(c.Output.Dir, "completions.jsonl"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return metrics, weights, completions
+}
+
+// TestEveryMethodRuns trains a few steps with each method, and checks that the
+// weights moved and the metrics are there.
+func TestEveryMethodRuns(t *testing.T) {
+	dev := newCPU(t)
+	for _, m := range objective.Methods() {
+		t.Run(string(m), func(t *testing.T) {
+			c := tinyRun(t, m)
+			c.Train.Steps = 3
+			if m == objective.NRT {
+				c.Objective.KL, c.Objective.Entropy, c.Optim.Iterations, c.Rollout.TopP = 0.01, 0.001, 2, 0.95
+			}
+			if err := train(context.Background(), dev, c, io.Discard); err != nil {
+				t.Fatal(err)
+			}
+			metrics, _, _ := outcome(t, c)
+			steps := 0
+			for _, v := range metrics {
+				if _, ok := v["loss"]; !ok {
+					continue
+				}
+				steps++
+				for _, name := range []string{"grad_norm", "learning_rate", "num_tokens", "epoch"} {
+					if _, ok := v[name]; !ok {
+						t.Errorf("step %g: no %s", v["step"], name)
+					}
+				}
+				if d, ok := v["sampling/sampling_logp_difference/max"]; ok && d > 1e-3 {
+					t.Errorf("step %g: sampler and trainer differ by %g", v["step"], d)
+				}
+			}
+			if steps != 3 {
+				t.Errorf("%d steps logged, want 3", steps)
+			}
+		})
+	}
+}
+
+// TestResumeIsNeverStopped: stopped at any step, by cancelling, and resumed, a
+// run ends with the same metrics, completions and weights, bit for bit.
+func TestResumeIsNeverStopped(t *testing.T) {
+	dev := newCPU(t)
+	for _, method := range []objective.Method{objective.NRT, objective.SFT, objective.RLPR} {
+		t.Run(string(method), func(t *testing.T) {
+			whole := tinyRun(t, method)
+			if err := train(context.Background(), dev, whole, io.Discard); err != nil {
+				t.Fatal(err)
+			}
+			wantMetrics, wantWeights, wantCompletions := outcome(t, whole)
+			for stop := 1; stop < whole.Train.Steps; stop += 2 {
+				c := whole
+				c.Output.Dir = filepath.Join(t.TempDir(), "out")
+				ctx, cancel := context.WithCancel(context.Background())
+				log := &stopper{cancel: cancel, at: fmt.Sprintf("step %d/", stop)}
+				err := train(ctx, dev, c, log)
+				cancel()
+				if !errors.Is(err, context.Canceled) {
+					t.Fatalf("stopped at step %d: error %v\n%s", stop, err, log.text.String())
+				}
+				c.Output.Resume = "latest"
+				if err := train(context.Background(), dev, c, io.Discard); err != nil {
+					t.Fatalf("resumed after step %d: %v", stop, err)
+				}
+				metrics, weights, completions := outcome(t, c)
+				if !reflect.DeepEqual(metrics, wantMetrics) {
+					t.Errorf("stopped at step %d: metrics differ\nhave %v\nwant %v", stop, metrics, wantMetrics)
+				}
+				if string(weights) != string(wantWeights) {
+					t.Errorf("stopped at step %d: weights differ", stop)
+				}
+				if string(completions) != string(wantCompletions) {
+					t.Errorf("stopped at step %d: completions differ", stop)
+				}
+			}
+		})
+	}
+}
+
+// stopper cancels the run when its progress line reports a step.
+type stopper struct {
+	cancel context.CancelFunc
+	at     string
+	text   strings.Builder
+}
+
+func (s *stopper) Write(p []byte) (int, error) {
+	s.text.Write(p)
+	if strings.Contains(s.text.String(), s.at) {
+		s.cancel()
+	}
+	return len(p), nil
+}
+
+// TestKilledRun: whatever files a killed run leaves — here those of a later
+// moment than its last checkpoint — resuming gives the unbroken run's result.
+func TestKilledRun(t *testing.T) {
+	dev := newCPU(t)
+	whole := tinyRun(t, objective.NRT)
+	if err := train(context.Background(), dev, whole, io.Discard); err != nil {
+		t.Fatal(err)
+	}
+	wantMetrics, wantWeights, wantCompletions := outcome(t, whole)
+	// Take the later checkpoints away, as if the machine had died at step 7,
+	// after step 4's was written and while step 6's was being written, with a
+	// line of metrics torn.
+	for _, name := range []string{"checkpoint-7", "checkpoint-6", "final"} {
+		if err := os.RemoveAll(filepath.Join(whole.Output.Dir, name)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.MkdirAll(filepath.Join(whole.Output.Dir, "checkpoint-6.tmp"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	f, err := os.OpenFile(filepath.Join(whole.Output.Dir, "metrics.jsonl"), os.O_APPEND|os.O_WRONLY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := f.WriteString(`{"step": 8, "lo`); err != nil {
+		t.Fatal(err)
+	}
+	if err := f.Close(); err != nil {
+		t.Fatal(err)
+	}
+	c := whole
+	c.Output.Resume = "latest"
+	if err := train(context.Background(), dev, c, io.Discard); err != nil {
+		t.Fatal(err)
+	}
+	metrics, weights, completions := outcome(t, c)
+	if !reflect.DeepEqual(metrics, wantMetrics) || string(weights) != string(wantWeights) || string(completions) != string(wantCompletions) {
+		t.Error("the resumed run differs from the unbroken one")
+	}
+}
+
+func TestRefusals(t *testing.T) {
+	dev := newCPU(t)
+	c := tinyRun(t, objective.NRT)
+	if err := train(context.Background(), dev, c, io.Discard); err != nil {
+		t.Fatal(err)
+	}
+	for want, change := range map[string]func(*Config){
+		"already holds a run":            func(c *Config) {},
+		"optim.lr":                       func(c *Config) { c.Output.Resume = "latest"; c.Optim.LR = 5e-3 },
+		"holds no checkpoint":            func(c *Config) { c.Output.Resume = "latest"; c.Output.Dir = t.TempDir() },
+		"data.train (--data)":            func(c *Config) { c.Data.Train = nil },
+		"want rollout.temperature 1":     func(c *Config) { c.Output.Dir = t.TempDir(); c.Objective.KL = 1; c.Rollout.Temperature = 2 },
+		"no example is left to train on": func(c *Config) { c.Output.Dir = t.TempDir(); c.Data.MaxPrompt = 2 },
+		"model.path (--model)":           func(c *Config) { c.Output.Dir = t.TempDir(); c.Model.Path = filepath.Join(t.TempDir(), "none") },
+		"model.template (--template)":    func(c *Config) { c.Output.Dir = t.TempDir(); c.Model.Template = "nonsense" },
+		"rollout.k (--k): want >= 2":     func(c *Config) { c.Rollout.K = 1 },
+	} {
+		bad := c
+		change(&bad)
+		err := train(context.Background(), dev, bad, io.Discard)
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("want an error with %q, have %v", want, err)
+		}
+	}
+}
