@@ -1,11 +1,14 @@
 package cpu
 
 import (
-	"math"
-	"math/rand/v2"
+	"fmt"
+	"runtime"
+	"strings"
 	"testing"
+	"time"
 
 	"nrt/backend/device"
+	"nrt/backend/device/devicetest"
 )
 
 func mustNew(t testing.TB, o Options) device.Device {
@@ -22,157 +25,143 @@ func mustNew(t testing.TB, o Options) device.Device {
 	return d
 }
 
-func upload(d device.Device, x []float64) device.Buffer {
-	b := d.Alloc(len(x))
-	d.Write64(b, x)
-	return b
-}
-
-func download(d device.Device, b device.Buffer) []float64 {
-	x := make([]float64, b.Len())
-	d.Read64(x, b)
-	return x
-}
-
-func normal(r *rand.Rand, n int) []float64 {
-	x := make([]float64, n)
-	for i := range x {
-		x[i] = r.NormFloat64()
+// variants opens devices of every kernel table this machine runs.
+func variants(t *testing.T, f func(t *testing.T, open func(threads int) device.Device, tol devicetest.Tolerance)) {
+	t.Run("float64", func(t *testing.T) {
+		f(t, func(threads int) device.Device {
+			return newDev(genericKernels[float64]("float64"), threads)
+		}, devicetest.Float64)
+	})
+	for _, k := range tables(t) {
+		t.Run(k.name, func(t *testing.T) {
+			f(t, func(threads int) device.Device { return newDev(k, threads) }, devicetest.Float32)
+		})
 	}
-	return x
 }
 
-func TestMatMulSmoke(t *testing.T) {
-	r := rand.New(rand.NewPCG(1, 2))
+func TestConformance(t *testing.T) {
+	variants(t, func(t *testing.T, open func(int) device.Device, tol devicetest.Tolerance) {
+		devicetest.Run(t, func() device.Device { return open(2) }, tol)
+	})
+}
+
+// TestThreads: the number of threads does not change a bit.
+func TestThreads(t *testing.T) {
+	variants(t, func(t *testing.T, open func(int) device.Device, _ devicetest.Tolerance) {
+		for _, threads := range []int{2, 3, 7} {
+			t.Run(fmt.Sprint(threads), func(t *testing.T) {
+				devicetest.Identical(t, func() device.Device { return open(threads) }, func() device.Device { return open(1) })
+			})
+		}
+	})
+}
+
+func TestNew(t *testing.T) {
+	for _, o := range []Options{{Threads: -1}, {Type: 7}} {
+		if _, err := New(o); err == nil || !strings.HasPrefix(err.Error(), "cpu: ") {
+			t.Errorf("New(%+v): %v", o, err)
+		}
+	}
+	t.Setenv("NRT_CPU", "sse9")
+	if _, err := New(Options{}); err == nil || !strings.Contains(err.Error(), "sse9") {
+		t.Errorf("NRT_CPU=sse9: %v", err)
+	}
+	t.Setenv("NRT_CPU", "generic")
 	d := mustNew(t, Options{Threads: 2})
-	for _, s := range [][3]int{{1, 1, 1}, {3, 5, 7}, {100, 70, 33}, {65, 64, 500}} {
-		m, n, k := s[0], s[1], s[2]
-		for mode := range 8 {
-			ta, tb, acc := mode&1 != 0, mode&2 != 0, mode&4 != 0
-			a, b, c := normal(r, m*k), normal(r, k*n), normal(r, m*n)
-			cb := upload(d, c)
-			d.MatMul(cb, upload(d, a), upload(d, b), m, n, k, ta, tb, acc)
-			got := download(d, cb)
-			for i := range m {
-				for j := range n {
-					var want float64
-					if acc {
-						want = c[i*n+j]
-					}
-					for p := range k {
-						x, y := a[i*k+p], b[p*n+j]
-						if ta {
-							x = a[p*m+i]
-						}
-						if tb {
-							y = b[j*k+p]
-						}
-						want += x * y
-					}
-					if math.Abs(got[i*n+j]-want) > 1e-4*math.Sqrt(float64(k)) {
-						t.Fatalf("%v mode %d: (%d,%d) is %g, want %g", s, mode, i, j, got[i*n+j], want)
-					}
+	if d.Name() != "cpu generic ×2" {
+		t.Errorf("Name is %q", d.Name())
+	}
+	if d := mustNew(t, Options{Type: Float64, Threads: 1}); d.Name() != "cpu float64 ×1" {
+		t.Errorf("Name is %q", d.Name())
+	}
+}
+
+// TestPool: every task runs once, workers park and wake, close ends them.
+func TestPool(t *testing.T) {
+	before := runtime.NumGoroutine()
+	p := newPool(4)
+	for round := range 300 {
+		n := round % 37
+		counts := make([]int32, n)
+		p.run(n, func(worker, task int) {
+			if worker < 0 || worker >= 4 {
+				t.Errorf("worker %d", worker)
+			}
+			counts[task]++
+		})
+		for i, c := range counts {
+			if c != 1 {
+				t.Fatalf("round %d: task %d ran %d times", round, i, c)
+			}
+		}
+		if round%100 == 99 {
+			time.Sleep(5 * spin) // long enough to park
+		}
+	}
+	p.close()
+	for range 100 {
+		if runtime.NumGoroutine() <= before {
+			return
+		}
+		time.Sleep(time.Millisecond)
+	}
+	t.Errorf("%d goroutines, %d before", runtime.NumGoroutine(), before)
+}
+
+// TestDecodeBits: a row decoded from a cache is, to the bit, the row of the
+// whole forward pass, whatever the blocks of the cache.
+func TestDecodeBits(t *testing.T) {
+	for _, k := range tables(t) {
+		d := newDev(k, 2)
+		h := device.Heads{Query: 4, KV: 2, Dim: 32, Window: 70}
+		const n = 101
+		q, key, v := filled(d, n*128), filled(d, n*64), filled(d, n*64)
+		out, lse, o1, l1 := d.Alloc(n*128), d.Alloc(n*4), d.Alloc(128), d.Alloc(4)
+		d.Attention(out, lse, q, key, v, []device.Seq{{Q: device.Span{Len: n}}}, h)
+		for i := range n {
+			a, b := i/3, i/2
+			past := []device.Span{{Len: a}, {Start: a, Len: b - a}, {Start: b, Len: i - b}}
+			d.Attention(o1, l1, q.View(i*128, 128), key, v, []device.Seq{{Q: device.Span{Len: 1}, Past: past, Own: i}}, h)
+			have, want := make([]float64, 128), make([]float64, 128)
+			d.Read64(have, o1)
+			d.Read64(want, out.View(i*128, 128))
+			for j := range want {
+				if have[j] != want[j] {
+					t.Fatalf("%s: row %d, [%d] is %g decoded, %g whole", k.name, i, j, have[j], want[j])
 				}
 			}
 		}
-	}
-}
-
-func TestAttentionSmoke(t *testing.T) {
-	r := rand.New(rand.NewPCG(3, 4))
-	d := mustNew(t, Options{Type: Float64, Threads: 2})
-	h := device.Heads{Query: 4, KV: 2, Dim: 6}
-	n := 70
-	seqs := []device.Seq{{Q: device.Span{Start: 0, Len: n}, Own: 0}}
-	q, k, v := upload(d, normal(r, n*24)), upload(d, normal(r, n*12)), upload(d, normal(r, n*12))
-	out, lse := d.Alloc(n*24), d.Alloc(n*4)
-	d.Attention(out, lse, q, k, v, seqs, h)
-	dout := upload(d, normal(r, n*24))
-	dq, dk, dv := d.Alloc(n*24), d.Alloc(n*12), d.Alloc(n*12)
-	d.AttentionBackward(dq, dk, dv, dout, q, k, v, out, lse, seqs, h)
-	loss := func() float64 {
-		d.Attention(out, lse, q, k, v, seqs, h)
-		var s float64
-		a, b := download(d, out), download(d, dout)
-		for i := range a {
-			s += a[i] * b[i]
-		}
-		return s
-	}
-	for name, p := range map[string][2]device.Buffer{"q": {q, dq}, "k": {k, dk}, "v": {v, dv}} {
-		x, g := download(d, p[0]), download(d, p[1])
-		for i := 0; i < len(x); i += 37 {
-			const e = 1e-5
-			keep := x[i]
-			x[i] = keep + e
-			d.Write64(p[0], x)
-			up := loss()
-			x[i] = keep - e
-			d.Write64(p[0], x)
-			down := loss()
-			x[i] = keep
-			d.Write64(p[0], x)
-			if want := (up - down) / (2 * e); math.Abs(want-g[i]) > 1e-6*(1+math.Abs(want)) {
-				t.Fatalf("d%s[%d] is %g, want %g", name, i, g[i], want)
-			}
+		if err := d.Close(); err != nil {
+			t.Error(err)
 		}
 	}
 }
 
-func TestClassifierSmoke(t *testing.T) {
-	r := rand.New(rand.NewPCG(5, 6))
-	d := mustNew(t, Options{Type: Float64, Threads: 2})
-	rows, vocab, dim := 5, 2100, 3
-	hx, wx := normal(r, rows*dim), normal(r, vocab*dim)
-	h, w := upload(d, hx), upload(d, wx)
-	targets := []int32{0, 2099, 5, 2048, 2047}
-	c := device.Classified{LogProb: make([]float64, rows), Entropy: make([]float64, rows), LSE: make([]float64, rows)}
-	wl, we := normal(r, rows), normal(r, rows)
-	loss := func() float64 {
-		d.Classifier(c, h, w, targets, vocab, dim, 0.7)
-		var s float64
+// TestDrawnEqualsTrained: Sample and Classifier give a token the same
+// log-probability and entropy, to the bit.
+func TestDrawnEqualsTrained(t *testing.T) {
+	for _, k := range tables(t) {
+		d := newDev(k, 2)
+		const n, vocab, dim = 50, 2500, 24
+		h, w, logits := filled(d, n*dim), filled(d, vocab*dim), d.Alloc(n*vocab)
+		d.MatMul(logits, h, w, n, vocab, dim, false, true, false)
+		rows, drawn, targets := make([]device.SampleRow, n), make([]device.Sampled, n), make([]int32, n)
 		for i := range rows {
-			s -= wl[i]*c.LogProb[i] + we[i]*c.Entropy[i]
+			rows[i] = device.SampleRow{Temperature: 1.25, U: float64(i) / n}
 		}
-		return s
-	}
-	loss()
-	for i := range rows {
-		var s, e float64
-		x := make([]float64, vocab)
-		for v := range x {
-			for j := range dim {
-				x[v] += 0.7 * hx[i*dim+j] * wx[v*dim+j]
+		d.Sample(drawn, logits, rows, vocab)
+		for i, s := range drawn {
+			targets[i] = s.ID
+		}
+		c := device.Classified{LogProb: make([]float64, n), Entropy: make([]float64, n), LSE: make([]float64, n)}
+		d.Classifier(c, h, w, targets, vocab, dim, 1/1.25)
+		for i, s := range drawn {
+			if s.LogProb != c.LogProb[i] || s.Entropy != c.Entropy[i] {
+				t.Fatalf("%s: row %d: drawn %v %v, trained %v %v", k.name, i, s.LogProb, s.Entropy, c.LogProb[i], c.Entropy[i])
 			}
-			s += math.Exp(x[v])
 		}
-		for v := range x {
-			p := math.Exp(x[v]) / s
-			e -= p * math.Log(p)
-		}
-		lp := x[targets[i]] - math.Log(s)
-		if math.Abs(lp-c.LogProb[i]) > 1e-9 || math.Abs(e-c.Entropy[i]) > 1e-9 {
-			t.Fatalf("row %d: %g %g, want %g %g", i, c.LogProb[i], c.Entropy[i], lp, e)
-		}
-	}
-	dh, dw := d.Alloc(rows*dim), d.Alloc(vocab*dim)
-	d.ClassifierBackward(dh, dw, h, w, targets, vocab, dim, 0.7, c, wl, we)
-	for name, p := range map[string][2]device.Buffer{"h": {h, dh}, "w": {w, dw}} {
-		x, g := download(d, p[0]), download(d, p[1])
-		for i := 0; i < len(x); i += 1 + len(x)/40 {
-			const e = 1e-5
-			keep := x[i]
-			x[i] = keep + e
-			d.Write64(p[0], x)
-			up := loss()
-			x[i] = keep - e
-			d.Write64(p[0], x)
-			down := loss()
-			x[i] = keep
-			d.Write64(p[0], x)
-			if want := (up - down) / (2 * e); math.Abs(want-g[i]) > 1e-6*(1+math.Abs(want)) {
-				t.Fatalf("d%s[%d] is %g, want %g", name, i, g[i], want)
-			}
+		if err := d.Close(); err != nil {
+			t.Error(err)
 		}
 	}
 }

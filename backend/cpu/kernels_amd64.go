@@ -18,13 +18,13 @@ func kernels32(generic bool) (*kernels[float32], error) {
 	want := os.Getenv("NRT_CPU")
 	switch {
 	case generic || want == "generic":
-		return genericKernels[float32]("float32"), nil
+		return genericKernels[float32]("generic"), nil
 	case want == "avx512" && avx512, want == "" && avx512:
 		return avx512Kernels(), nil
 	case want == "avx2" && avx2, want == "" && avx2:
 		return avx2Kernels(), nil
 	case want == "":
-		return genericKernels[float32]("float32"), nil
+		return genericKernels[float32]("generic"), nil
 	case want == "avx2", want == "avx512":
 		return nil, fmt.Errorf("cpu: NRT_CPU=%s: this machine cannot run it", want)
 	}

@@ -12,5 +12,5 @@ func kernels32(bool) (*kernels[float32], error) {
 	if want := os.Getenv("NRT_CPU"); want != "" && want != "generic" {
 		return nil, fmt.Errorf("cpu: NRT_CPU=%s: this machine cannot run it", want)
 	}
-	return genericKernels[float32]("float32"), nil
+	return genericKernels[float32]("generic"), nil
 }

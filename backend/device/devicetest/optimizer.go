@@ -1,0 +1,44 @@
+package devicetest
+
+import (
+	"math"
+
+	"nrt/backend/device"
+)
+
+func expOf(x float64) float64 { return math.Exp(x) }
+
+func adamw(step int) device.AdamW {
+	return device.AdamW{LR: 0.1, Beta1: 0.9, Beta2: 0.95, Eps: 1e-6, WeightDecay: 0.1, Step: step, Scale: 0.5}
+}
+
+func testAdamW(s *suite) {
+	for _, n := range []int{1, 17, 64, 5000} {
+		p, m, v := s.random(n), s.put(make([]float64, n)), s.put(make([]float64, n))
+		for step := 1; step <= 4; step++ {
+			o, g := adamw(step), s.random(n)
+			if step == 3 {
+				o.WeightDecay, o.Scale = 0, 1
+			}
+			s.d.AdamW(p.Buffer, g.Buffer, m.Buffer, v.Buffer, o)
+			for i, x := range g.x {
+				x *= o.Scale
+				m.x[i] = o.Beta1*m.x[i] + (1-o.Beta1)*x
+				v.x[i] = o.Beta2*v.x[i] + (1-o.Beta2)*x*x
+				mh := m.x[i] / (1 - math.Pow(o.Beta1, float64(step)))
+				vh := v.x[i] / (1 - math.Pow(o.Beta2, float64(step)))
+				p.x[i] -= o.LR * (mh/(math.Sqrt(vh)+o.Eps) + o.WeightDecay*p.x[i])
+			}
+			s.near("m", s.get(m.Buffer), m.x, s.tol.Value)
+			s.near("v", s.get(v.Buffer), v.x, s.tol.Value)
+			s.near("p", s.get(p.Buffer), p.x, s.tol.Value)
+		}
+	}
+}
+
+func testSumSquares(s *suite) {
+	for _, n := range []int{0, 1, 31, 1000, 100003} {
+		x := s.random(n)
+		s.near("SumSquares", []float64{s.d.SumSquares(x.Buffer)}, []float64{dot(x.x, x.x)}, max(s.tol.Value/100, 1e-13))
+	}
+}

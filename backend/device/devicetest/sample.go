@@ -1,0 +1,150 @@
+package devicetest
+
+import (
+	"cmp"
+	"slices"
+
+	"nrt/backend/device"
+)
+
+// ranking is the ids of x by descending value, ties by lower id, without those
+// in ban.
+func ranking(x []float64, ban []int32) []int32 {
+	var ids []int32
+	for i := range x {
+		if !slices.Contains(ban, int32(i)) {
+			ids = append(ids, int32(i))
+		}
+	}
+	slices.SortStableFunc(ids, func(a, b int32) int { return cmp.Compare(x[b], x[a]) })
+	return ids
+}
+
+func testSample(s *suite) {
+	for i := range 300 {
+		vocab := 2 + s.r.IntN(70)
+		if i%50 == 0 {
+			vocab = 5000
+		}
+		x := s.random(vocab)
+		r := device.SampleRow{Temperature: []float64{1, 0.5, 2, 0}[s.r.IntN(4)], Top: s.r.IntN(vocab + 3), U: s.r.Float64()}
+		if s.r.IntN(3) == 0 {
+			r.Ban = s.ids(1+s.r.IntN(vocab-1), vocab)
+			if ranked := ranking(x.x, r.Ban); len(ranked) == 0 {
+				r.Ban = r.Ban[:1]
+			}
+		}
+		want, total := s.expect(x.x, &r)
+		out := make([]device.Sampled, 1)
+		s.d.Sample(out, x.Buffer, []device.SampleRow{r}, vocab)
+		have := out[0]
+		if have.ID != want {
+			s.Fatalf("vocab %d, %+v (seed %d): drew %d, want %d", vocab, r, s.seed, have.ID, want)
+		}
+		logp := total
+		s.near("LogProb", []float64{have.LogProb}, []float64{logp[want]}, 2*s.tol.Value)
+		s.near("Entropy", []float64{have.Entropy}, []float64{entropy(logp)}, 2*s.tol.Value)
+		all := ranking(x.x, nil)
+		if len(have.Top) != min(r.Top, vocab) {
+			s.Fatalf("%d alternatives, want %d of %d", len(have.Top), r.Top, vocab)
+		}
+		for j, a := range have.Top {
+			if a.ID != all[j] {
+				s.Fatalf("alternative %d is %d, want %d", j, a.ID, all[j])
+			}
+			s.near("Top", []float64{a.LogProb}, []float64{logp[a.ID]}, 2*s.tol.Value)
+		}
+	}
+}
+
+// expect says what r must draw from x, by sorting. It moves the thresholds of r
+// to the middle between two outcomes, so that rounding cannot decide.
+func (s *suite) expect(x []float64, r *device.SampleRow) (id int32, logp []float64) {
+	scaled := slices.Clone(x)
+	if r.Temperature > 0 {
+		for i := range scaled {
+			scaled[i] /= r.Temperature
+		}
+	}
+	logp, _ = logSoftmax(scaled)
+	kept := ranking(x, r.Ban)
+	if r.Temperature == 0 {
+		return kept[0], logp
+	}
+	weight := func(id int32) float64 { return expOf(logp[id]) }
+	mass := func(ids []int32) (m float64) {
+		for _, id := range ids {
+			m += weight(id)
+		}
+		return m
+	}
+	if s.r.IntN(2) == 0 {
+		r.TopK = 1 + s.r.IntN(len(kept)+2)
+		kept = kept[:min(r.TopK, len(kept))]
+	}
+	if s.r.IntN(2) == 0 {
+		n := s.likely(kept, weight)
+		r.TopP = (mass(kept[:n]) + weight(kept[n])/2) / mass(kept)
+		kept = kept[:n+1]
+	}
+	if s.r.IntN(2) == 0 {
+		n := s.r.IntN(len(kept))
+		r.MinP = weight(kept[n]) / weight(kept[0]) * 0.999
+		for i := n + 1; i < len(kept); i++ {
+			if weight(kept[i])/weight(kept[0]) < r.MinP*1.0001 {
+				if weight(kept[i])/weight(kept[0]) > r.MinP*0.9999 {
+					r.MinP = 0 // too close to call
+					break
+				}
+				kept = kept[:i]
+				break
+			}
+		}
+	}
+	n := s.likely(kept, weight)
+	r.U = (mass(kept[:n]) + weight(kept[n])/2) / mass(kept)
+	return kept[n], logp
+}
+
+// likely picks a place in ids whose token has enough weight to be told from
+// rounding.
+func (s *suite) likely(ids []int32, weight func(int32) float64) int {
+	n := s.r.IntN(len(ids))
+	for n > 0 && weight(ids[n]) < 1e-4 {
+		n--
+	}
+	return n
+}
+
+// testSampleTies: equal tokens stand in the order of their ids, U picks along
+// them, and the ends of [0,1) are in.
+func testSampleTies(s *suite) {
+	const n = 40
+	logits := s.put(make([]float64, 3*n))
+	out := make([]device.Sampled, 3)
+	s.d.Sample(out, logits.Buffer, []device.SampleRow{
+		{Temperature: 1, U: 0, Top: 3}, {Temperature: 1, U: 0.9999999}, {Temperature: 0, Ban: []int32{0, 1}}}, n)
+	for i, want := range []int32{0, n - 1, 2} {
+		if out[i].ID != want {
+			s.Errorf("row %d drew %d, want %d", i, out[i].ID, want)
+		}
+	}
+	for i, a := range out[0].Top {
+		if a.ID != int32(i) {
+			s.Errorf("alternative %d is %d", i, a.ID)
+		}
+	}
+	for i := range n {
+		rows := []device.SampleRow{{Temperature: 1, U: (float64(i) + 0.5) / n}}
+		s.d.Sample(out[:1], logits.View(0, n), rows, n)
+		if out[0].ID != int32(i) {
+			s.Errorf("U %g drew %d, want %d", rows[0].U, out[0].ID, i)
+		}
+		rows[0].TopK = i + 1
+		rows[0].U = 0.999999
+		s.d.Sample(out[:1], logits.View(0, n), rows, n)
+		if out[0].ID != int32(i) {
+			s.Errorf("TopK %d drew %d, want %d", i+1, out[0].ID, i)
+		}
+	}
+}
