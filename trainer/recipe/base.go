@@ -37,7 +37,7 @@ func DefaultBase() Base {
 			ModelType: "llama", Hidden: 96, Intermediate: 256, Layers: 3, Heads: 3, KVHeads: 3, HeadDim: 32,
 			MaxPositions: 128, RMSEps: 1e-5, RopeTheta: 1000, TieEmbeddings: true,
 		},
-		Docs: 320_000, Batch: 64, LR: 3e-3, Seed: 1, World: 1,
+		Docs: 300_000, Batch: 64, LR: 3e-3, Seed: 1, World: 1,
 	}
 }
 

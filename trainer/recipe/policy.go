@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"nrt/backend/engine"
@@ -12,15 +13,19 @@ import (
 	"nrt/trainer/eval"
 	"nrt/trainer/objective"
 	"nrt/trainer/optim"
+	"nrt/trainer/reward"
 	"nrt/trainer/run"
 	"nrt/trainer/world"
 )
 
 // The lengths of the small world, in tokens: the longest chain it needs is 18.
 const (
-	MaxChain  = 24
+	MaxChain  = 20
 	MaxAnswer = 24
 )
+
+// evalSeed draws the held-out questions: the same for all policies.
+const evalSeed = 1
 
 // Policy says how a policy is trained from the base.
 type Policy struct {
@@ -30,16 +35,41 @@ type Policy struct {
 	K         int // chains per question; 1 for SFT
 	LR        float64
 	Seed      uint64
-	EvalEvery int   // steps; 0 evaluates only at the ends
-	EvalN     int   // held-out questions per evaluation
-	Keep      []int // steps whose weights are kept
+	Families  []string // of the training questions; all if empty
+	EvalEvery int      // steps; 0 evaluates only at the ends
+	EvalN     int      // held-out questions per evaluation
+	Keep      []int    // steps whose weights are kept
+}
+
+// NewPolicy is a method's policy with the small world's settings: "sft", "rlpr",
+// "verifree", "jepo", "star", "rlvr", or "nrt:MODE" for a reward mode. All get
+// the same number of updates and of trained sequences per update. What the
+// published settings say about large models does not carry over (learning rate,
+// length constant) is the same for all here; all else is each method's own.
+func NewPolicy(name string, seed uint64) (Policy, error) {
+	method, mode, named := strings.Cut(name, ":")
+	c := objective.DefaultConfig(objective.Method(method))
+	if named {
+		var err error
+		if c.Reward.Mode, err = reward.ParseMode(mode); err != nil {
+			return Policy{}, fmt.Errorf("method %q: %w", name, err)
+		}
+	}
+	p := Policy{Steps: 80, Questions: 16, K: 8, LR: 3e-4, Seed: seed, EvalEvery: 20, EvalN: 420}
+	if c.Method == objective.SFT {
+		p.Questions, p.K = p.Questions*p.K, 1
+	} else {
+		c.LengthNorm, c.LengthConstant = objective.NormConstant, 16
+		c.TokenCap = 5
+	}
+	p.Objective = c
+	return p, c.Validate()
 }
 
 // Point is an evaluation during training.
 type Point struct {
 	Step    int
-	Seconds float64 // of training, evaluations excluded
-	Values  run.Values
+	Seconds float64     // of training, evaluations excluded
 	HeldOut eval.Report // greedy
 }
 
@@ -88,8 +118,8 @@ func (p Policy) Train(ctx context.Context, base *llama.Model, w *world.World, re
 		ref = engine.New(base, nil, engine.Options{})
 		defer ref.Close()
 	}
-	items := w.Train(p.Steps*p.Questions, p.Seed)
-	held := w.HeldOut(p.EvalN, 1)
+	items := w.Train(p.Steps*p.Questions, p.Seed, p.Families...)
+	held := w.HeldOut(p.EvalN, evalSeed, p.Families...)
 	t := &Trained{Model: m, Kept: map[int]*llama.Model{}}
 	for step := 0; ; step++ {
 		if step == p.Steps || p.EvalEvery > 0 && step%p.EvalEvery == 0 {

@@ -1,0 +1,170 @@
+package recipe
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"nrt/backend/device"
+	"nrt/backend/engine"
+	"nrt/backend/llama"
+	"nrt/backend/safetensors"
+	"nrt/trainer/objective"
+	"nrt/trainer/run"
+	"nrt/trainer/world"
+	"nrt/trainer/world/models"
+)
+
+// keptSteps are the steps of a policy that the embedded models keep, beside the
+// last: what the page's slider goes through.
+var keptSteps = []int{10, 20, 40}
+
+// Maker makes the embedded models into a folder.
+type Maker struct {
+	Dir   string
+	Base  Base
+	Dev   device.Device
+	World *world.World
+	// Progress tells what is being done; its arguments are those of fmt.Printf.
+	Progress func(format string, args ...any)
+
+	list []models.Info
+}
+
+// Make pretrains the base, puts it through the gate, trains the policies from
+// it, and writes all of them with their index. Models are stored as float16, and
+// the policies start from the stored base, so that training from world:base is
+// what was done here.
+func (k *Maker) Make(ctx context.Context) error {
+	base, err := k.Base.Pretrain(ctx, k.Dev, k.World, func(update, total int, loss float64, tokens int) {
+		if update%50 == 0 || update == total {
+			k.Progress("base: update %d of %d, loss %.4f", update, total, loss)
+		}
+	})
+	if err != nil {
+		return err
+	}
+	base, err = k.store(base, models.Info{
+		Name: "world:base", Dir: "base", Method: string(objective.LM),
+		About: "pretrained on the small world's text, where idle chatter is the favourite chain",
+	})
+	if err != nil {
+		return err
+	}
+	defer base.Free()
+	report, err := Gate(ctx, base, k.World, 1400, 1)
+	if err != nil {
+		return err
+	}
+	k.Progress("gate: operations copied %.2f %%, states right %.2f %%, chatter first %.0f %%",
+		100*report.Role[world.RoleOp].Share(), 100*report.Role[world.RoleState].Share(), 100*report.Chatters.Share())
+	if err := report.Err(); err != nil {
+		return fmt.Errorf("%w: %w", ErrGate, err)
+	}
+	for _, x := range []struct{ dir, method, about string }{
+		{"sft", "sft", "trained from world:base on questions and answers, supervised, no chain"},
+		{"rlpr", "rlpr", "trained from world:base by RLPR: the mean probability of the answer's tokens"},
+		{"nrt", "nrt:ws-logp", "trained from world:base by NRT, weighted sum with −log p"},
+	} {
+		if err := k.policy(ctx, base, x.dir, x.method, x.about); err != nil {
+			return err
+		}
+	}
+	if err := k.measure(ctx); err != nil {
+		return err
+	}
+	raw, err := json.MarshalIndent(k.list, "", "  ")
+	if err != nil {
+		return err
+	}
+	return run.WriteFile(filepath.Join(k.Dir, "index.json"), append(raw, '\n'))
+}
+
+func (k *Maker) policy(ctx context.Context, base *llama.Model, dir, method, about string) error {
+	p, err := NewPolicy(method, 1)
+	if err != nil {
+		return err
+	}
+	noChain := p.Objective.Method == objective.SFT
+	p.EvalEvery, p.EvalN = 0, 0
+	if !noChain {
+		p.Keep = keptSteps
+	}
+	t, err := p.Train(ctx, base, k.World, func(step int, v run.Values) {
+		if step%20 == 0 {
+			k.Progress("%s: step %d of %d, reward %.3f, right chains %.0f %%", method, step, p.Steps, v["reward"], 100*v["nrt/kind/right"])
+		}
+	})
+	if err != nil {
+		return err
+	}
+	k.Progress("%s: %d steps in %.1f s", method, p.Steps, t.Seconds)
+	defer t.Model.Free()
+	info := models.Info{Name: "world:" + dir, Dir: dir, Method: method, About: about, Step: p.Steps, NoChain: noChain}
+	if err := k.write(t.Model, info); err != nil {
+		return err
+	}
+	for _, step := range p.Keep {
+		info.Name, info.Dir, info.Step = fmt.Sprintf("world:%s@%d", dir, step), fmt.Sprintf("%s-%d", dir, step), step
+		info.About = fmt.Sprintf("world:%s after %d steps", dir, step)
+		err := k.write(t.Kept[step], info)
+		t.Kept[step].Free()
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// write stores a model and notes it in the index.
+func (k *Maker) write(m *llama.Model, info models.Info) error {
+	dir := filepath.Join(k.Dir, info.Dir)
+	if err := os.RemoveAll(dir); err != nil {
+		return err
+	}
+	if err := m.Save(dir, safetensors.F16); err != nil {
+		return err
+	}
+	if err := k.World.Tokenizer().Save(dir); err != nil {
+		return err
+	}
+	k.list = append(k.list, info)
+	return nil
+}
+
+// store writes a model and reads it back as stored.
+func (k *Maker) store(m *llama.Model, info models.Info) (*llama.Model, error) {
+	defer m.Free()
+	if err := k.write(m, info); err != nil {
+		return nil, err
+	}
+	return llama.Load(k.Dev, os.DirFS(filepath.Join(k.Dir, info.Dir)))
+}
+
+// measure fills in the held-out accuracy of every stored model.
+func (k *Maker) measure(ctx context.Context) error {
+	f, err := k.World.Tokenizer().Format("world")
+	if err != nil {
+		return err
+	}
+	items := k.World.HeldOut(420, evalSeed)
+	for i := range k.list {
+		info := &k.list[i]
+		m, err := llama.Load(k.Dev, os.DirFS(filepath.Join(k.Dir, info.Dir)))
+		if err != nil {
+			return err
+		}
+		e := engine.New(m, nil, engine.Options{})
+		r, err := Evaluate(ctx, e, k.World, f, items, EvalOptions{NoChain: info.NoChain})
+		e.Close()
+		m.Free()
+		if err != nil {
+			return err
+		}
+		info.Accuracy = r.Accuracy
+		k.Progress("%-14s %.1f %% of %d held-out questions", info.Name, 100*r.Accuracy, r.N)
+	}
+	return nil
+}
