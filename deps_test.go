@@ -68,8 +68,9 @@ level 7  the recipe of the embedded models, and the server
 trainer/recipe:             std trainer/world/models backend/engine backend/llama backend/device backend/safetensors backend/token trainer/reward trainer/objective trainer/optim trainer/world trainer/eval trainer/run
 backend/server planned:     std backend/engine backend/token trainer/reward trainer/run templates web/wire web
 
-level 8  the two programs, and the whole
+level 8  the programs, and the whole
 backend/cmd/nrt:            std backend/engine backend/llama backend/device backend/cpu backend/safetensors backend/token trainer/reward trainer/objective trainer/data trainer/optim trainer/world trainer/world/models trainer/eval trainer/run trainer/recipe backend/server
+trainer/recipe/plot:        std trainer/recipe trainer/world gonum.org/v1/plot
 wasm planned:               std backend/token trainer/reward web/heat web/chart web/wire
 .:
 
@@ -78,6 +79,7 @@ github.com/sugarme/tokenizer  the pipeline types that server and browser share; 
 golang.org/x/sys              which vector instructions this processor has
 golang.org/x/text             Unicode normal forms, which tokenizers ask for
 go.yaml.in/yaml/v3            the one configuration file of a training run
+gonum.org/v1/plot             draws a study; only the plot program links it
 
 not-in-wasm
 net/http                      adds megabytes; a page has fetch
