@@ -55,11 +55,7 @@ func (e *env) train(c run.Config) (err error) {
 	if c.Train.Device != "cpu" {
 		return usagef("train.device (--device): want cpu, have %q", c.Train.Device)
 	}
-	o := cpu.Options{Threads: c.Train.Threads}
-	if c.Train.Precision == "float64" {
-		o.Type = cpu.Float64
-	}
-	dev, err := cpu.New(o)
+	dev, err := cpu.New(cpu.Options{Threads: c.Train.Threads})
 	if err != nil {
 		return err
 	}
