@@ -288,7 +288,9 @@ type Decoder struct {
 	text   strings.Builder
 }
 
-// NewDecoder starts a text. With skipSpecial special tokens leave no trace.
+// NewDecoder starts a text. With skipSpecial special tokens leave no trace (in
+// Hugging Face's newest release those that are looked for in normalised text
+// do; not here).
 func (t *Tokenizer) NewDecoder(skipSpecial bool) *Decoder {
 	d := &Decoder{t: t, skip: skipSpecial}
 	n := len(t.decoder)
@@ -314,6 +316,9 @@ func (d *Decoder) push(id int32) {
 	tok := d.t.Token(id)
 	if tok == "" || d.skip && d.t.special(id) {
 		return
+	}
+	if s, ok := d.t.shown[id]; ok {
+		tok = s
 	}
 	d.outs[0](tok)
 }
