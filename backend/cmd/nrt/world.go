@@ -40,7 +40,7 @@ base model reads before it is trained on them. Without flags it shows examples.
 			"nrt world --study free.json --methods nrt:ws-logp,rlvr --families step,why,date",
 		},
 		bind: func(f *flags) func(*env) error {
-			a := worldArgs{worldSeed: 1, docs: 300_000, train: 20_000, tests: 1000, base: "world:base", seeds: 3, methods: strings.Join(recipe.Methods, ",")}
+			a := worldArgs{worldSeed: worldSeed, docs: 300_000, train: 20_000, tests: 1000, base: "world:base", seeds: 3, methods: strings.Join(recipe.Methods, ",")}
 			f.seed(&a.worldSeed, "world-seed", "S", "which small world (the embedded models know number 1)")
 			f.text(&a.out, "out", "DIR", "write questions and text here")
 			f.integer(&a.docs, "docs", "N", "documents of text: for --out and for the base of --models")
