@@ -15,7 +15,7 @@ BUILD = $(GO) build -trimpath -buildvcs=false -ldflags '-s -w -X main.version=$(
 WASM_PACKAGES = ./trainer/reward ./trainer/objective ./backend/token ./backend/device
 RACE_PACKAGES = ./backend/cpu ./backend/engine ./trainer/run ./backend/cmd/nrt
 
-.PHONY: help run test build deps generate bench docker world-models check-format check-vet check-platforms check-tests check-race check-wasm check-generated
+.PHONY: help run test build deps generate bench docker world-models check-format check-vet check-platforms check-tests check-race check-wasm check-generated check-run
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.* ## ' Makefile | sed -e 's/:.* ## /\t/' | expand -t 18
@@ -26,7 +26,7 @@ run: build ## build bin/nrt and watch the embedded model think about a sample qu
 build: ## build bin/nrt, one static binary
 	$(BUILD) -o $(OUT) ./backend/cmd/nrt
 
-test: deps build check-format check-vet check-platforms check-tests check-race check-wasm check-generated ## run every check below
+test: deps build check-format check-vet check-platforms check-tests check-race check-wasm check-generated check-run ## run every check below
 
 check-format: ## gofmt has nothing to change
 	@echo '== format'; bad=$$("$$($(GO) env GOROOT)/bin/gofmt" -l .); test -z "$$bad" || { echo "gofmt -w these files:"; echo "$$bad"; exit 1; }
@@ -50,6 +50,9 @@ check-wasm: ## the reward's golden numbers, computed in WebAssembly (needs node)
 
 check-generated: generate ## generated code is what its generators write
 	@echo '== generated'; git grep -lE '^// Code generated .* DO NOT EDIT\.$$' | xargs -r git diff --exit-code --
+
+check-run: build ## the binary that was built explains a sample question
+	@echo '== run'; $(OUT) version && $(OUT) explain --k 2
 
 generate: ## write generated code again
 	$(GO) generate ./...
