@@ -94,8 +94,12 @@ func (t *Tokenizer) Compact() []byte {
 	return out
 }
 
+// maxJoined is the length up to which tokens are put together from their parts.
+// It bounds what a few bytes of merges can grow to.
+const maxJoined = 128
+
 // spelledOut says which tokens cannot be put together by going through the
-// merges in order.
+// merges in order, or are too long for it.
 func spelledOut(vocab []string, merges []merge) []bool {
 	made := make([]bool, len(vocab))
 	for _, m := range merges {
@@ -103,7 +107,7 @@ func spelledOut(vocab []string, merges []merge) []bool {
 	}
 	spelt, known := make([]bool, len(vocab)), make([]bool, len(vocab))
 	for id, tok := range vocab {
-		spelt[id] = tok != "" && !made[id]
+		spelt[id] = tok != "" && (!made[id] || len(tok) > maxJoined)
 		known[id] = spelt[id]
 	}
 	for _, m := range merges {
@@ -210,7 +214,6 @@ func (r *compactReader) bytes(what string, n int) string {
 
 // vocab reads tokens and merges.
 func (r *compactReader) vocab(m *modelDoc) {
-	room := 64*len(r.s) + 1<<16 // bytes that joined tokens may take
 	size := r.uint("vocabulary size")
 	if size > uint64(len(r.s))*4+1<<16 {
 		r.fail("vocabulary size: %d, but only %d bytes follow", size, len(r.s))
@@ -263,8 +266,8 @@ func (r *compactReader) vocab(m *modelDoc) {
 		mg.result, prev = int32(res), res
 		switch have := m.Vocab[res]; {
 		case have == "":
-			if room -= len(a) + len(b); room < 0 {
-				r.fail("merge %d: the tokens grow too long", i)
+			if len(a)+len(b) > maxJoined {
+				r.fail("merge %d: %q + %q is longer than %d bytes", i, a, b, maxJoined)
 				return
 			}
 			set(uint64(res), a+b)

@@ -313,14 +313,17 @@ func (d *Decoder) Push(id int32) string {
 }
 
 func (d *Decoder) push(id int32) {
-	tok := d.t.Token(id)
-	if tok == "" || d.skip && d.t.special(id) {
-		return
+	if tok := d.t.spelling(id); tok != "" && !(d.skip && d.t.special(id)) {
+		d.outs[0](tok)
 	}
-	if s, ok := d.t.shown[id]; ok {
-		tok = s
+}
+
+// spelling is the token as decoders see it.
+func (t *Tokenizer) spelling(id int32) string {
+	if s, ok := t.shown[id]; ok {
+		return s
 	}
-	d.outs[0](tok)
+	return t.Token(id)
 }
 
 // Flush ends the text and returns the rest of it; a character that was not
