@@ -81,6 +81,7 @@ func TestNew(t *testing.T) {
 
 // TestPool: every task runs once, workers park and wake, close ends them.
 func TestPool(t *testing.T) {
+	time.Sleep(time.Millisecond) // a browser starts a goroutine for it
 	before := runtime.NumGoroutine()
 	p := newPool(4)
 	for round := range 300 {
