@@ -80,6 +80,9 @@ type trainer struct {
 
 func (t *trainer) close() error {
 	var errs []error
+	if t.progress != nil {
+		t.progress.Done() // an error begins on a line of its own
+	}
 	if t.metrics != nil {
 		errs = append(errs, t.metrics.Close())
 	}
@@ -449,7 +452,6 @@ func (t *trainer) loop(ctx context.Context) error {
 			saved = s
 		}
 	}
-	t.progress.Done()
 	final := filepath.Join(t.c.Output.Dir, "final")
 	if err := t.export(final); err != nil {
 		return err
