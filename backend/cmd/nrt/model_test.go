@@ -108,10 +108,10 @@ func TestTrainEvalExplain(t *testing.T) {
 	}
 	for args, want := range map[string]string{
 		"--data " + in + " --max-chain 5 --output " + nrt + " --model " + final: "already holds a run",
-		"--data " + in + " --output x --hidden 15":                "--hidden",
-		"--data " + in + " --output x --device tpu":               "--device",
-		"--data nowhere.jsonl --output x":                         "nowhere.jsonl",
-		"--output x":                                              "--data",
+		"--data " + in + " --output x --hidden 15":                              "--hidden",
+		"--data " + in + " --output x --device tpu":                             "--device",
+		"--data nowhere.jsonl --output x":                                       "nowhere.jsonl",
+		"--output x":                                                            "--data",
 	} {
 		if code, _, errs := (setting{}).nrt(t, append([]string{"train"}, strings.Fields(args)...)...); code == exitOK || !strings.Contains(errs, want) {
 			t.Errorf("%s: exit %d, %q; want %q", args, code, errs, want)

@@ -34,7 +34,9 @@ and final/ (the trained model). A run stopped at any moment goes on with
 			"nrt train --method rlpr --print-config > run.yaml",
 		},
 		prepare: run.Args,
-		more:    func(w io.Writer) { fmt.Fprintf(w, "  --config FILE   YAML file with the configuration; flags override it\n%s", run.FlagHelp()) },
+		more: func(w io.Writer) {
+			fmt.Fprintf(w, "  --config FILE   YAML file with the configuration; flags override it\n%s", run.FlagHelp())
+		},
 		bind: func(f *flags) func(*env) error {
 			show := false
 			f.toggle(&show, "print-config", "print the configuration, with every option's meaning, and stop")
