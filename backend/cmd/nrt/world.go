@@ -37,10 +37,10 @@ base model reads before it is trained on them. Without flags it shows examples.
 			"nrt world --out data/world",
 			"nrt world --models trainer/world/models",
 			"nrt world --study study.json --seeds 3",
-			"nrt world --study free.json --methods nrt:ws-logp,rlvr --families step,why,date",
+			"nrt world --study free.json --methods nrt:ws-logp,rlvr --families step,why,date --steps 40",
 		},
 		bind: func(f *flags) func(*env) error {
-			a := worldArgs{worldSeed: worldSeed, docs: 300_000, train: 20_000, tests: 1000, base: "world:base", seeds: 3, methods: strings.Join(recipe.Methods, ",")}
+			a := worldArgs{worldSeed: worldSeed, docs: 300_000, train: 20_000, tests: 1000, base: "world:base", seeds: 3, steps: 80, methods: strings.Join(recipe.Methods, ",")}
 			f.seed(&a.worldSeed, "world-seed", "S", "which small world (the embedded models know number 1)")
 			f.text(&a.out, "out", "DIR", "write questions and text here")
 			f.integer(&a.docs, "docs", "N", "documents of text: for --out and for the base of --models")
@@ -51,6 +51,7 @@ base model reads before it is trained on them. Without flags it shows examples.
 			f.text(&a.study, "study", "FILE", "write the study here")
 			f.text(&a.base, "base", "M", "base model of the study")
 			f.integer(&a.seeds, "seeds", "N", "seeds of the study")
+			f.integer(&a.steps, "steps", "N", "training steps of the study")
 			f.text(&a.methods, "methods", "LIST", "methods of the study")
 			f.text(&a.families, "families", "LIST", "families of the study; empty takes all")
 			f.integer(&a.threads, "threads", "N", "threads to compute with; 0 takes all")
@@ -65,13 +66,14 @@ type worldArgs struct {
 	out, models, study string
 	docs, train, tests int
 	base               string
-	seeds, threads     int
+	seeds, steps       int
+	threads            int
 	methods, families  string
 	keepBase           bool
 }
 
 func (e *env) world(a worldArgs) error {
-	for name, n := range map[string]int{"docs": a.docs, "train": a.train, "tests": a.tests, "seeds": a.seeds} {
+	for name, n := range map[string]int{"docs": a.docs, "train": a.train, "tests": a.tests, "seeds": a.seeds, "steps": a.steps} {
 		if n < 1 {
 			return usagef("--%s: want 1 or more, have %d", name, n)
 		}
@@ -163,7 +165,7 @@ func (e *env) study(w *world.World, dev device.Device, a worldArgs) error {
 			if err != nil {
 				return usagef("--methods: %v", err)
 			}
-			p.Families = families
+			p.Families, p.Steps = families, a.steps
 			t, err := recipe.Run(e.ctx, base, w, name, p, nil)
 			if err != nil {
 				return err
