@@ -62,7 +62,7 @@ func draws(in, out string) error {
 		return err
 	}
 	both := map[string]string{left: "NRT ws-logp", right: "RLPR"}
-	dynamics := panel("reward R′ (NRT, left) and entropy (nats)", "training step")
+	dynamics := panel("mean reward R′, and chain entropy in nats", "training step")
 	for i, m := range []string{left, right} {
 		for j, key := range []string{"reward", "entropy"} {
 			if err := line(dynamics, curve(byMethod[m], key), palette(i), j, both[m]+" "+key); err != nil {
@@ -102,7 +102,8 @@ func draws(in, out string) error {
 func panel(title, x string) *plot.Plot {
 	p := plot.New()
 	p.Title.Text, p.X.Label.Text = title, x
-	p.Legend.Top, p.Legend.Left = true, true
+	p.Legend.Top = true // beside the curves, which end where X.Max does not
+	p.X.Min = 0
 	p.Add(plotter.NewGrid())
 	return p
 }
@@ -111,7 +112,6 @@ func panel(title, x string) *plot.Plot {
 func accuracyPanel(order []string, by map[string][]*recipe.Trial) (*plot.Plot, error) {
 	p := panel("held-out accuracy (greedy, mean of seeds)", "training step")
 	p.Y.Min, p.Y.Max = 0, 1.02
-	p.Legend.Top, p.Legend.Left = false, false
 	for i, m := range order {
 		var xy plotter.XYs
 		for k, at := range by[m][0].Points {
@@ -164,6 +164,7 @@ func line(p *plot.Plot, xy plotter.XYs, c color.Color, dash int, name string) er
 		l.Dashes = []vg.Length{vg.Points(5), vg.Points(3)}
 	}
 	p.Add(l)
+	p.X.Max = 1.35 * xy[len(xy)-1].X
 	p.Legend.Add(name, l)
 	return nil
 }
