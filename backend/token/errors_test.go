@@ -32,6 +32,8 @@ func TestErrors(t *testing.T) {
 			"tokenizer.json: pre_tokenizer.pretokenizers[1]: unsupported: a step after ByteLevel"},
 		{file(`"pre_tokenizer":{"type":"Metaspace","replacement":"__"}`), "tokenizer.json: pre_tokenizer.replacement: want one character"},
 		{file(`"pre_tokenizer":{"type":"Metaspace","prepend_scheme":"last"}`), `tokenizer.json: pre_tokenizer.prepend_scheme: unsupported "last"`},
+		{file(`"pre_tokenizer":{"type":"Metaspace","prepend_scheme":"first","add_prefix_space":false}`),
+			`tokenizer.json: pre_tokenizer.add_prefix_space: false contradicts prepend_scheme "first"`},
 		{file(`"pre_tokenizer":{"type":"ByteLevel","use_regex":"yes"}`), "tokenizer.json: pre_tokenizer.use_regex: json:"},
 		{file(`"normalizer":{"type":"Precompiled"}`), `tokenizer.json: normalizer.type: unsupported "Precompiled"`},
 		{file(`"normalizer":{"type":"Sequence","normalizers":[{"type":"NFC"},{"type":"Replace","pattern":{"Regex":" {2,}"},"content":" "}]}`),

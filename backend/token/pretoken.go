@@ -166,6 +166,9 @@ func parseMetaspaceFields(n node, fields map[string]node) (metaspace, error) {
 	}
 	switch m.scheme {
 	case "always", "first", "never":
+		if !space && m.scheme != "never" {
+			return m, n.child("add_prefix_space", nil).errf("false contradicts prepend_scheme %q", m.scheme)
+		}
 		return m, nil
 	}
 	return m, n.unsupported("prepend_scheme", m.scheme)

@@ -268,6 +268,61 @@ func TestVectorsBig(t *testing.T) {
 	}
 }
 
+// TestVariants compares settings that no family has: hashes over all texts.
+func TestVariants(t *testing.T) {
+	texts := vectorTexts(t)
+	var variants []struct {
+		Family       string
+		Patch        map[string]json.RawMessage
+		IDs, Decoded string
+	}
+	readJSON(t, "testdata/variants.json", &variants)
+	for _, v := range variants {
+		var doc map[string]json.RawMessage
+		readJSON(t, filepath.Join("testdata", "families", v.Family+".json"), &doc)
+		label, err := marshal(v.Patch)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for field, value := range v.Patch {
+			if field == "model" {
+				var model, patch map[string]json.RawMessage
+				if json.Unmarshal(doc["model"], &model) != nil || json.Unmarshal(value, &patch) != nil {
+					t.Fatalf("%s: a model that is no object", label)
+				}
+				for k, x := range patch {
+					model[k] = x
+				}
+				if value, err = marshal(model); err != nil {
+					t.Fatal(err)
+				}
+			}
+			doc[field] = value
+		}
+		raw, err := marshal(doc)
+		if err != nil {
+			t.Fatal(err)
+		}
+		tk, err := Parse(v.Family, raw, nil)
+		if err != nil {
+			t.Errorf("%s: %v", label, err)
+			continue
+		}
+		h, hd := sha256.New(), sha256.New()
+		for _, s := range texts {
+			ids := tk.Encode(s)
+			hashIDs(h, ids)
+			hd.Write([]byte(tk.Decode(ids, false) + "\x00"))
+		}
+		if sum(h) != v.IDs {
+			t.Errorf("%s with %s: other ids", v.Family, label)
+		}
+		if sum(hd) != v.Decoded {
+			t.Errorf("%s with %s: other decoded texts", v.Family, label)
+		}
+	}
+}
+
 func spell(tk *Tokenizer, ids []int32) []string {
 	var out []string
 	for _, id := range ids {

@@ -7,7 +7,8 @@
 // For each testdata/families/F.json it writes testdata/vectors/F.json: the ids of
 // every text in testdata/texts.json, what decodes to something other than the
 // text, the ids with the post-processor, and hashes over generated texts, which
-// vectors_test.go generates alike.
+// vectors_test.go generates alike. testdata/variants.json holds hashes of the ids
+// and decoded texts of all texts under other settings, each a change to a family.
 import { createHash } from 'node:crypto';
 import { readFileSync, readdirSync, writeFileSync, mkdirSync } from 'node:fs';
 import { createRequire } from 'node:module';
@@ -115,4 +116,61 @@ for (const file of readdirSync(join(here, 'families'))) {
   ];
   writeFileSync(join(here, 'vectors', file), `{\n${lines.join(',\n')}\n}\n`);
   console.log(family, size);
+}
+
+// Other settings: all fields that families leave at one value.
+function variants() {
+  const out = [];
+  const add = (family, patch) => out.push({ family, patch });
+  const level = (add_prefix_space, use_regex) => ({ type: 'ByteLevel', add_prefix_space, trim_offsets: true, use_regex });
+  const seq = pretokenizers => ({ pre_tokenizer: { type: 'Sequence', pretokenizers } });
+  for (const pattern of [{ String: ' ' }, { String: 'th' }, { Regex: '\\p{N}' }, { Regex: '\\s+' }, { Regex: '\\p{N}{1,3}' }, { Regex: '[\\r\\n]' }, { Regex: '\\p{N}+' }, { Regex: '\\d' }, { Regex: '[0-9]' }]) {
+    for (const behavior of ['Removed', 'Isolated', 'MergedWithPrevious', 'MergedWithNext', 'Contiguous']) {
+      for (const invert of [false, true]) add('gpt2', seq([{ type: 'Split', pattern, behavior, invert }, level(false, false)]));
+    }
+  }
+  for (const m of [{ add_prefix_space: true }, { add_prefix_space: true, prepend_scheme: 'first' }, { add_prefix_space: false, prepend_scheme: 'never' }, { str_rep: '▁' }, { prepend_scheme: 'first', split: true }, { prepend_scheme: 'always', split: false }, {}]) {
+    const meta = { type: 'Metaspace', replacement: '▁', ...m };
+    add('llama2-metaspace', { pre_tokenizer: meta, decoder: meta });
+  }
+  const digits = individual_digits => ({ type: 'Digits', individual_digits });
+  for (const steps of [[digits(true), level(true, true)], [{ type: 'WhitespaceSplit' }, level(true, false)], [{ type: 'Whitespace' }, digits(false), level(false, false)], [{ type: 'Metaspace', replacement: '▁', prepend_scheme: 'always' }, level(false, false)], []]) {
+    add('gpt2', seq(steps));
+  }
+  for (const family of ['gpt2', 'llama2-metaspace']) add(family, { pre_tokenizer: null });
+  for (const normalizer of [{ type: 'Sequence', normalizers: [{ type: 'NFC' }, { type: 'Replace', pattern: { String: ' ' }, content: '▁' }] }, { type: 'Prepend', prepend: 'xy' }, { type: 'Replace', pattern: { String: 'the' }, content: '' }, { type: 'Sequence', normalizers: [] }]) {
+    add('llama2-metaspace', { normalizer });
+  }
+  const replace = (String, content) => ({ type: 'Replace', pattern: { String }, content });
+  const strip = (content, start) => ({ type: 'Strip', content, start, stop: 0 });
+  const chain = decoders => ({ type: 'Sequence', decoders });
+  for (const decoder of [chain([{ type: 'Fuse' }, replace('e', 'E'), strip('T', 1)]), chain([strip('▁', 2), { type: 'ByteFallback' }, { type: 'Metaspace', replacement: '▁', prepend_scheme: 'always' }]), { type: 'ByteFallback' }, { type: 'Fuse' }, null, chain([replace('▁', ' '), { type: 'ByteFallback' }, { type: 'Fuse' }, strip(' ', 3)])]) {
+    add('llama2-metaspace', { decoder });
+  }
+  for (const byte_fallback of [true, false]) {
+    for (const fuse_unk of [true, false]) {
+      for (const unk_token of [null, '<unk>']) add('llama2-metaspace', { model: { byte_fallback, fuse_unk, unk_token } });
+    }
+  }
+  return out;
+}
+
+if (!wanted.length) {
+  const lines = [];
+  for (const v of variants()) {
+    const doc = JSON.parse(readFileSync(join(here, 'families', v.family + '.json'), 'utf8'));
+    const { model, ...rest } = v.patch;
+    Object.assign(doc, rest);
+    Object.assign(doc.model, model);
+    const tok = Tokenizer.fromString(JSON.stringify(doc));
+    const h = createHash('sha256'), hd = createHash('sha256');
+    for (const s of texts) {
+      const ids = (await tok.encode(s, null, { addSpecialTokens: false })).getIds();
+      hashIds(h, ids);
+      hd.update((await tok.decode(ids, false)) + '\0');
+    }
+    lines.push(JSON.stringify({ ...v, ids: sha(h), decoded: sha(hd) }));
+  }
+  writeFileSync(join(here, 'variants.json'), `[\n${lines.join(',\n')}\n]\n`);
+  console.log(lines.length, 'variants');
 }
