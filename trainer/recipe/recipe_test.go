@@ -168,7 +168,7 @@ func TestSummary(t *testing.T) {
 	if len(s) != 1 || math.Abs(s[0].HeldOut-.7) > 1e-12 || math.Abs(s[0].HeldOutSD-math.Sqrt(.02)) > 1e-12 || math.Abs(s[0].At[20]-.6) > 1e-12 || s[0].Entropy != 2 {
 		t.Errorf("summary %+v", s)
 	}
-	if md := Markdown(s, []int{20}); !strings.Contains(md, "| nrt:gm | all | 70.0 ± 14.1 | 60.0 |") {
+	if md := Markdown(s, []int{20}); !strings.Contains(md, "| nrt:gm | all | 60.0 | 70.0 ± 14.1 | 0.0 | 0.0 | 0 % | 0 % | 2.00 |") {
 		t.Errorf("table:\n%s", md)
 	}
 }

@@ -17,17 +17,20 @@ import (
 
 // Trial is one method trained once, as measured.
 type Trial struct {
-	Method   string               `json:"method"`
-	Families []string             `json:"families,omitempty"` // trained and tested on; all if empty
-	Seed     uint64               `json:"seed"`
-	Seconds  float64              `json:"train_seconds"`
-	Points   []TrialPoint         `json:"evaluations"`
-	Curve    []run.Values         `json:"curve"` // per step: what is plotted
-	HeldOut  eval.Report          `json:"heldout"`
-	Sampled  eval.Report          `json:"heldout_sampled"` // at temperature 1
-	Longer   eval.Report          `json:"longer"`
-	Policy   *llama.Model         `json:"-"`
-	Kept     map[int]*llama.Model `json:"-"`
+	Method   string       `json:"method"`
+	Families []string     `json:"families,omitempty"` // trained and tested on; all if empty
+	Seed     uint64       `json:"seed"`
+	Seconds  float64      `json:"train_seconds"`
+	Points   []TrialPoint `json:"evaluations"`
+	Curve    []run.Values `json:"curve"` // per step: what is plotted
+	HeldOut  eval.Report  `json:"heldout"`
+	Sampled  eval.Report  `json:"heldout_sampled"` // at temperature 1
+	Longer   eval.Report  `json:"longer"`
+	// Chained is SFT asked to write a chain first, which it was not trained to:
+	// greedy, and at temperature 1. Nil for the others.
+	Chained, ChainedSampled *eval.Report         `json:",omitempty"`
+	Policy                  *llama.Model         `json:"-"`
+	Kept                    map[int]*llama.Model `json:"-"`
 }
 
 // TrialPoint is an evaluation during training, greedy, on held-out questions.
@@ -69,6 +72,14 @@ func Run(ctx context.Context, base *llama.Model, w *world.World, name string, p 
 	} {
 		if *x.to, err = Evaluate(ctx, e, w, f, x.items, x.o); err != nil {
 			return nil, err
+		}
+	}
+	if noChain {
+		trial.Chained, trial.ChainedSampled = new(eval.Report), new(eval.Report)
+		for to, o := range map[*eval.Report]EvalOptions{trial.Chained: {}, trial.ChainedSampled: {Temperature: 1, Seed: 1}} {
+			if *to, err = Evaluate(ctx, e, w, f, w.HeldOut(p.EvalN, evalSeed, p.Families...), o); err != nil {
+				return nil, err
+			}
 		}
 	}
 	return trial, nil
@@ -142,33 +153,59 @@ func Summarize(trials []*Trial) []Summary {
 		}
 		s.HeldOutSD = math.Sqrt(s.HeldOutSD)
 		out = append(out, s)
+		if list[0].Chained != nil {
+			c := Summary{Method: s.Method + ", made to write a chain", Families: s.Families, Seeds: s.Seeds}
+			for _, t := range list {
+				c.HeldOut += t.Chained.Accuracy / n
+				c.Sampled += t.ChainedSampled.Accuracy / n
+				c.Right += t.ChainedSampled.Kinds[world.Right] / n
+				c.Entropy += t.ChainedSampled.ChainEntropy / n
+			}
+			out = append(out, c)
+		}
 	}
 	return out
 }
 
-// Markdown is the table of a study.
+// Markdown is the table of a study: held-out accuracy during training and after
+// it (greedy), then sampled, on longer questions, and what the chains were like
+// in the last ten steps.
 func Markdown(list []Summary, steps []int) string {
 	var b strings.Builder
-	b.WriteString("| method | trained on | held-out |")
+	b.WriteString("| method | trained on |")
 	for _, s := range steps {
-		fmt.Fprintf(&b, " at step %d |", s)
+		fmt.Fprintf(&b, " step %d |", s)
 	}
-	b.WriteString(" sampled | longer | right chains | groups without variance | entropy | seconds |\n|---|---|---|")
+	b.WriteString(" end | sampled | longer | right chains | groups without variance | entropy |\n|---|---|")
 	b.WriteString(strings.Repeat("---|", len(steps)+6) + "\n")
+	cell := func(format string, x float64, known bool) {
+		if !known {
+			b.WriteString(" – |")
+			return
+		}
+		fmt.Fprintf(&b, " "+format+" |", x)
+	}
 	for _, s := range list {
 		families := s.Families
 		if families == "" {
 			families = "all"
 		}
-		fmt.Fprintf(&b, "| %s | %s | %.1f ± %.1f |", s.Method, families, 100*s.HeldOut, 100*s.HeldOutSD)
+		fmt.Fprintf(&b, "| %s | %s |", s.Method, families)
+		trained, chains := s.At != nil, s.Method != string(objective.SFT)
 		for _, at := range steps {
-			fmt.Fprintf(&b, " %.1f |", 100*s.At[at])
+			cell("%.1f", 100*s.At[at], trained)
 		}
-		chains := []string{fmt.Sprintf("%.0f %%", 100*s.Right), fmt.Sprintf("%.0f %%", 100*s.ZeroStd), fmt.Sprintf("%.2f", s.Entropy)}
-		if s.Method == string(objective.SFT) {
-			chains = []string{"–", "–", "–"}
+		if trained {
+			fmt.Fprintf(&b, " %.1f ± %.1f |", 100*s.HeldOut, 100*s.HeldOutSD)
+		} else {
+			cell("%.1f", 100*s.HeldOut, true)
 		}
-		fmt.Fprintf(&b, " %.1f | %.1f | %s | %.0f |\n", 100*s.Sampled, 100*s.Longer, strings.Join(chains, " | "), s.Seconds)
+		cell("%.1f", 100*s.Sampled, true)
+		cell("%.1f", 100*s.Longer, trained)
+		cell("%.0f %%", 100*s.Right, chains)
+		cell("%.0f %%", 100*s.ZeroStd, chains && trained)
+		cell("%.2f", s.Entropy, chains)
+		b.WriteString("\n")
 	}
 	return b.String()
 }
