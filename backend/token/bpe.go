@@ -1,6 +1,9 @@
 package token
 
-import "math/bits"
+import (
+	"math/bits"
+	"slices"
+)
 
 // bpe is byte pair encoding: a word begins as its characters (byteLevel: its
 // bytes), and the neighbouring pair with the lowest rank is joined, leftmost
@@ -148,7 +151,7 @@ func (p *bpe) symbol(s string) (id int32, n int) {
 // symbols fills s.syms with the word's first symbols. Bytes without a symbol
 // count to the symbol before them, so that lengths add up to the word's.
 func (p *bpe) symbols(s *scratch, word string) {
-	s.syms = s.syms[:0]
+	s.syms = slices.Grow(s.syms[:0], len(word))
 	lost := int32(0) // bytes at the start that have no symbol
 	unk, unkLen := false, int32(0)
 	add := func(id, n int32) {

@@ -128,7 +128,7 @@ func families(t *testing.T) map[string]object {
 	}
 
 	// SentencePiece-style.
-	pieces := func(fallback bool, unkAt string) (object, list) { return sentencePieces(text, 420, fallback) }
+	learned := learnPieces(text, 420)
 	replaceSpace := object{"type": "Replace", "pattern": object{"String": " "}, "content": "▁"}
 	legacy := object{"type": "Sequence", "normalizers": list{object{"type": "Prepend", "prepend": "▁"}, replaceSpace}}
 	decoder := object{"type": "Sequence", "decoders": list{
@@ -164,7 +164,7 @@ func families(t *testing.T) map[string]object {
 			{Content: "<rn> ", RStrip: true, Normalized: true}, {Content: "<sp>", Normalized: true}, {Content: "<l", LStrip: true}}},
 	}
 	for name, s := range all {
-		vocab, merges := pieces(s.fallback, "")
+		vocab, merges := sentencePieces(learned, s.fallback)
 		added := slices.Clone(base)
 		for _, c := range s.added {
 			added = append(added, AddedToken{Content: c, Special: true})
@@ -201,10 +201,14 @@ func families(t *testing.T) map[string]object {
 	return out
 }
 
-// sentencePieces makes a vocabulary as SentencePiece does (specials, bytes,
-// pieces by age, characters) and the merges that Hugging Face's converter derives
-// from one: every way to put a piece together from two others.
-func sentencePieces(text string, n int, fallback bool) (vocab object, merges list) {
+// learnedPieces is what a SentencePiece trainer finds: pieces by age, and how often
+// each character occurs.
+type learnedPieces struct {
+	pieces []string
+	chars  map[string]int
+}
+
+func learnPieces(text string, n int) learnedPieces {
 	counts := make(map[string]int)
 	for _, line := range strings.Split(text, "\n") {
 		for _, w := range strings.Split(line, " ") {
@@ -226,7 +230,6 @@ func sentencePieces(text string, n int, fallback bool) (vocab object, merges lis
 		words = append(words, word{parts, counts[w]})
 	}
 	var learned []string
-	known := make(map[string]bool)
 	for len(learned) < n {
 		pairs := make(map[[2]string]int)
 		for _, w := range words {
@@ -244,8 +247,7 @@ func sentencePieces(text string, n int, fallback bool) (vocab object, merges lis
 			break
 		}
 		tok := best[0] + best[1]
-		if !known[tok] {
-			known[tok] = true
+		if !slices.Contains(learned, tok) {
 			learned = append(learned, tok)
 		}
 		for i := range words {
@@ -260,6 +262,14 @@ func sentencePieces(text string, n int, fallback bool) (vocab object, merges lis
 			words[i].parts = out
 		}
 	}
+	return learnedPieces{learned, chars}
+}
+
+// sentencePieces makes a vocabulary as SentencePiece does (specials, bytes,
+// pieces by age, characters) and the merges that Hugging Face's converter derives
+// from one: every way to put a piece together from two others.
+func sentencePieces(l learnedPieces, fallback bool) (vocab object, merges list) {
+	learned, chars := l.pieces, l.chars
 	vocab = object{"<unk>": 0, "<s>": 1, "</s>": 2}
 	if fallback {
 		for b := range 256 {
@@ -270,9 +280,13 @@ func sentencePieces(text string, n int, fallback bool) (vocab object, merges lis
 		vocab[tok] = len(vocab)
 	}
 	for _, c := range slices.Sorted(maps.Keys(chars)) {
-		if chars[c] > 1 && !known[c] {
+		if chars[c] > 1 && !slices.Contains(learned, c) {
 			vocab[c] = len(vocab)
 		}
+	}
+	name := make(map[int]string)
+	for k, v := range vocab {
+		name[v.(int)] = k
 	}
 	for _, tok := range learned {
 		type cut struct{ l, r int }
@@ -285,10 +299,6 @@ func sentencePieces(text string, n int, fallback bool) (vocab object, merges lis
 			}
 		}
 		slices.SortFunc(cuts, func(a, b cut) int { return (a.l-b.l)*10000 + a.r - b.r })
-		name := make(map[int]string)
-		for k, v := range vocab {
-			name[v.(int)] = k
-		}
 		for _, c := range cuts {
 			merges = append(merges, name[c.l]+" "+name[c.r])
 		}

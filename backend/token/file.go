@@ -1,6 +1,7 @@
 package token
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -240,20 +241,7 @@ func parseMerges(n node, ids map[string]int32, m *modelDoc) error {
 		return n.errf("missing")
 	}
 	var pairs [][2]string
-	var list []string
-	if err := json.Unmarshal(n.raw, &list); err == nil {
-		pairs = make([][2]string, 0, len(list))
-		for i, s := range list {
-			if strings.HasPrefix(s, "#version") {
-				continue
-			}
-			a, b, ok := strings.Cut(s, " ")
-			if !ok || strings.Contains(b, " ") {
-				return n.errf("merge %d: want two tokens with one space between, have %q", i, s)
-			}
-			pairs = append(pairs, [2]string{a, b})
-		}
-	} else {
+	if first := bytes.TrimLeft(bytes.TrimPrefix(n.raw, []byte("[")), " \t\r\n"); len(first) > 0 && first[0] == '[' {
 		var arrays [][]string
 		if err := n.into(&arrays); err != nil {
 			return err
@@ -263,6 +251,21 @@ func parseMerges(n node, ids map[string]int32, m *modelDoc) error {
 				return n.errf("merge %d: want 2 tokens, have %d", i, len(a))
 			}
 			pairs = append(pairs, [2]string{a[0], a[1]})
+		}
+	} else {
+		var lines []string
+		if err := n.into(&lines); err != nil {
+			return err
+		}
+		for i, s := range lines {
+			if strings.HasPrefix(s, "#version") {
+				continue
+			}
+			a, b, ok := strings.Cut(s, " ")
+			if !ok || strings.Contains(b, " ") {
+				return n.errf("merge %d: want two tokens with one space between, have %q", i, s)
+			}
+			pairs = append(pairs, [2]string{a, b})
 		}
 	}
 	m.Merges = make([]merge, len(pairs))

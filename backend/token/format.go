@@ -94,12 +94,13 @@ func (t *Tokenizer) Format(name string) (*Format, error) {
 		return nil, fmt.Errorf("chat format %q: the tokenizer has no end-of-text token", name)
 	}
 	for _, tok := range append(need, end) {
-		if _, ok := t.ids[tok]; !ok {
+		if _, ok := t.ID(tok); !ok {
 			return nil, fmt.Errorf("chat format %q: token %q is not in the vocabulary", name, tok)
 		}
 	}
-	f.End = []int32{t.ids[end]}
-	if id, ok := t.ids[CloseText]; ok {
+	endID, _ := t.ID(end)
+	f.End = []int32{endID}
+	if id, ok := t.ID(CloseText); ok {
 		f.Close = []int32{id}
 	} else {
 		f.Close, f.StopText = t.encode(nil, CloseText, mode{bare: true}), CloseText
@@ -109,8 +110,8 @@ func (t *Tokenizer) Format(name string) (*Format, error) {
 
 func (t *Tokenizer) guessFormat() string {
 	has := func(s string) bool { return strings.Contains(t.config.ChatTemplate, s) }
-	_, opens := t.ids[OpenText]
-	_, closes := t.ids[CloseText]
+	_, opens := t.ID(OpenText)
+	_, closes := t.ID(CloseText)
 	switch {
 	case has("<|start_header_id|>"):
 		return "llama3"
@@ -203,7 +204,7 @@ func (l *line) write(s string) { l.text.WriteString(s) }
 
 // token adds a token if the vocabulary has it, else its text.
 func (l *line) token(s string) {
-	id, ok := l.t.ids[s]
+	id, ok := l.t.ID(s)
 	if !ok {
 		l.write(s)
 		return
@@ -214,7 +215,7 @@ func (l *line) token(s string) {
 
 // added is token for marks that only count as tokens if they are added ones.
 func (l *line) added(s string) {
-	if id, ok := l.t.ids[s]; ok && l.t.added[id] != nil {
+	if id, ok := l.t.ID(s); ok && l.t.added[id] != nil {
 		l.token(s)
 		return
 	}
@@ -256,7 +257,7 @@ func layoutLlama3(l *line, msgs []Message) error {
 
 // layoutMistral puts a system message before the last question.
 func layoutMistral(l *line, msgs []Message) error {
-	_, tokens := l.t.ids["[INST]"]
+	_, tokens := l.t.ID("[INST]")
 	system, last := "", 0
 	for i, m := range msgs {
 		switch {

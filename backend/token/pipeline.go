@@ -51,7 +51,7 @@ func (m pipeModel) Tokenize(word string) ([]sugar.Token, error) {
 }
 
 func (m pipeModel) TokenToId(tok string) (int, bool) {
-	id, ok := m.t.ids[tok]
+	id, ok := m.t.ID(tok)
 	return int(id), ok
 }
 
@@ -65,14 +65,16 @@ func (m pipeModel) IdToToken(id int) (string, bool) {
 
 // GetVocab is a copy of the whole vocabulary, added tokens included.
 func (m pipeModel) GetVocab() map[string]int {
-	out := make(map[string]int, len(m.t.ids))
-	for tok, id := range m.t.ids {
-		out[tok] = int(id)
+	out := make(map[string]int, len(m.t.tokens))
+	for id, tok := range m.t.tokens {
+		if tok != "" {
+			out[tok] = id
+		}
 	}
 	return out
 }
 
-func (m pipeModel) GetVocabSize() int { return len(m.t.ids) }
+func (m pipeModel) GetVocabSize() int { return len(m.t.model) + len(m.t.extra) }
 
 // Save writes the tokenizer's files into the folder; a prefix is not used.
 func (m pipeModel) Save(path string, _ ...string) error { return m.t.Save(path) }

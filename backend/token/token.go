@@ -25,9 +25,9 @@
 //
 // # Reading order
 //
-// encode.go is the path of a text: added.go (special tokens), normalize.go,
-// pretoken.go with scan.go (words), bpe.go or wordlevel.go (ids), post.go (BOS
-// and such). decode.go goes back. file.go and save.go are the file format,
+// encode.go is the path of a text: utf8.go, added.go (special tokens),
+// normalize.go with nfc.go, pretoken.go with scan.go and unicode.go (words), bpe.go
+// with alphabet.go or wordlevel.go (ids), post.go (BOS and such). decode.go goes back. file.go and save.go are the file format,
 // compact.go the one for browsers, format.go the chat templates, train.go the
 // trainer, pipeline.go the other path.
 package token
@@ -43,8 +43,8 @@ type Tokenizer struct {
 	config config
 
 	tokens  []string         // id → token as the file spells it; "" for a hole
-	ids     map[string]int32 // added tokens and the model's
 	model   map[string]int32 // the model's own vocabulary
+	extra   map[string]int32 // added tokens that the model does not have
 	added   map[int32]*AddedToken
 	shown   map[int32]string // what an added token that is looked for in normalised text decodes as
 	raw     *matcher         // added tokens looked for in the text as it stands
@@ -111,23 +111,16 @@ func (t *Tokenizer) buildVocab(root node) error {
 			t.model[tok] = int32(id)
 		}
 	}
-	t.ids = t.model
-	if len(t.doc.Added) == 0 {
-		return nil
-	}
 	t.added = make(map[int32]*AddedToken, len(t.doc.Added))
+	t.extra = make(map[string]int32)
 	limit := int64(len(m.Vocab)+len(t.doc.Added))*4 + 1<<16
-	t.ids = make(map[string]int32, len(m.Vocab)+len(t.doc.Added))
-	for tok, id := range t.model {
-		t.ids[tok] = id
-	}
 	for i := range t.doc.Added {
 		at := &t.doc.Added[i]
 		n := root.child(fmt.Sprintf("added_tokens[%d]", i), nil)
 		if at.Content == "" {
 			continue
 		}
-		if id, ok := t.ids[at.Content]; ok {
+		if id, ok := t.ID(at.Content); ok {
 			at.ID = id // as Hugging Face's loader does: the vocabulary decides
 		}
 		if int64(at.ID) >= limit {
@@ -140,7 +133,9 @@ func (t *Tokenizer) buildVocab(root node) error {
 			return n.child("id", nil).errf("%d is already token %q", at.ID, was)
 		}
 		t.tokens[at.ID] = at.Content
-		t.ids[at.Content] = at.ID
+		if _, ok := t.model[at.Content]; !ok {
+			t.extra[at.Content] = at.ID
+		}
 		t.added[at.ID] = at
 	}
 	return nil
@@ -167,14 +162,14 @@ func (t *Tokenizer) buildModel(n node) (wordModel, error) {
 // the names that the families use.
 func (t *Tokenizer) nameSpecials() {
 	find := func(named string, usual ...string) int32 {
-		if id, ok := t.ids[named]; ok && named != "" {
+		if id, ok := t.ID(named); ok && named != "" {
 			return id
 		}
 		if named != "" || len(t.config.raw) > 0 {
 			return -1
 		}
 		for _, s := range usual {
-			if id, ok := t.ids[s]; ok && t.special(id) {
+			if id, ok := t.ID(s); ok && t.special(id) {
 				return id
 			}
 		}
@@ -205,7 +200,10 @@ func (t *Tokenizer) Token(id int32) string {
 
 // ID is the id of a token as the vocabulary spells it.
 func (t *Tokenizer) ID(tok string) (int32, bool) {
-	id, ok := t.ids[tok]
+	if id, ok := t.model[tok]; ok {
+		return id, true
+	}
+	id, ok := t.extra[tok]
 	return id, ok
 }
 

@@ -247,11 +247,13 @@ func TestVectors(t *testing.T) {
 	}
 }
 
-// TestVectorsBig is TestVectors for texts of a megabyte.
+// TestVectorsBig is TestVectors for texts of a megabyte: prose and a mixture of
+// all for every family, words of a megabyte for one of each kind.
 func TestVectorsBig(t *testing.T) {
-	for _, text := range []string{"words", "letters", "spaces", "same", "mixed"} {
+	all, kinds := familyNames(t), []string{"gpt2", "llama3", "llama2", "llama2-metaspace", "metaspace-always", "wordlevel"}
+	for text, names := range map[string][]string{"words": all, "mixed": all, "letters": kinds, "spaces": kinds, "same": kinds} {
 		s := bigText(t, text)
-		for _, name := range familyNames(t) {
+		for _, name := range names {
 			t.Run(text+"/"+name, func(t *testing.T) {
 				t.Parallel()
 				tk := loadFamily(t, name)
