@@ -26,10 +26,10 @@ run: build ## build bin/nrt and watch the embedded model think about a sample qu
 build: ## build bin/nrt, one static binary
 	$(BUILD) -o $(OUT) ./backend/cmd/nrt
 
-test: check-format check-vet check-platforms check-tests check-race check-wasm check-generated ## run every check below
+test: deps build check-format check-vet check-platforms check-tests check-race check-wasm check-generated ## run every check below
 
 check-format: ## gofmt has nothing to change
-	@echo '== format'; bad=$$($(GO) list -f '{{.Dir}}' ./... | xargs gofmt -l -s); test -z "$$bad" || { echo "gofmt -s -w these files:"; echo "$$bad"; exit 1; }
+	@echo '== format'; bad=$$("$$($(GO) env GOROOT)/bin/gofmt" -l .); test -z "$$bad" || { echo "gofmt -w these files:"; echo "$$bad"; exit 1; }
 
 check-vet: ## go vet finds nothing
 	@echo '== vet'; $(GO) vet ./...

@@ -38,12 +38,12 @@ web/wire wasm planned:      std
 web planned:                embed
 
 level 1  text and compute, behind one interface each
-backend/token wasm:         std github.com/sugarme/tokenizer
+backend/token wasm:         std github.com/sugarme/tokenizer golang.org/x/text
 backend/device wasm:        std
 
 level 2  devices and files
 backend/device/devicetest:  std testing backend/device
-backend/cpu:                std unsafe backend/device
+backend/cpu:                std unsafe backend/device golang.org/x/sys
 backend/safetensors:        std
 
 level 3  the model
@@ -57,23 +57,29 @@ trainer/world/models:       std embed
 trainer/optim:              std backend/device
 trainer/objective wasm:     std trainer/reward
 
-level 5  the loop and its judge
+level 5  the judge, and what a page is made of
 trainer/eval:               std backend/engine
-trainer/run:                std backend/engine backend/llama backend/device backend/safetensors backend/token trainer/objective trainer/data trainer/optim go.yaml.in/yaml/v3
 templates planned:          std web/heat web/chart web/wire
 
-level 6  recipes and doors
-trainer/recipe:             std backend/engine backend/llama backend/device backend/safetensors backend/token trainer/objective trainer/optim trainer/world trainer/eval trainer/run
+level 6  the loop
+trainer/run:                std backend/engine backend/llama backend/device backend/safetensors backend/token trainer/reward trainer/objective trainer/data trainer/optim trainer/eval go.yaml.in/yaml/v3
+
+level 7  the recipe of the embedded models, and the server
+trainer/recipe:             std trainer/world/models backend/engine backend/llama backend/device backend/safetensors backend/token trainer/reward trainer/objective trainer/optim trainer/world trainer/eval trainer/run
 backend/server planned:     std backend/engine backend/token trainer/reward trainer/run templates web/wire web
 
-level 7  the two programs, and the whole
+level 8  the programs, and the whole
 backend/cmd/nrt:            std backend/engine backend/llama backend/device backend/cpu backend/safetensors backend/token trainer/reward trainer/objective trainer/data trainer/optim trainer/world trainer/world/models trainer/eval trainer/run trainer/recipe backend/server
+trainer/recipe/plot:        std trainer/recipe trainer/world gonum.org/v1/plot
 wasm planned:               std backend/token trainer/reward web/heat web/chart web/wire
 .:
 
 third-party
 github.com/sugarme/tokenizer  the pipeline types that server and browser share; backend/token plugs its own parts into them
+golang.org/x/sys              which vector instructions this processor has
+golang.org/x/text             Unicode normal forms, which tokenizers ask for
 go.yaml.in/yaml/v3            the one configuration file of a training run
+gonum.org/v1/plot             draws a study; only the plot program links it
 
 not-in-wasm
 net/http                      adds megabytes; a page has fetch
@@ -253,6 +259,9 @@ func (r *rules) moduleOf(imp string) string {
 	return ""
 }
 
+// outputs are folders that git ignores.
+var outputs = []string{"bin", "runs"}
+
 // imports reads the import clauses of all non-test Go files: package → import →
 // a file that has it. Nested modules, testdata and files with the tag ignore
 // are not part of the module's build.
@@ -267,7 +276,7 @@ func imports(fsys fs.FS) (map[string]map[string]string, error) {
 			if name == "." {
 				return nil
 			}
-			if base == "testdata" || base == "vendor" || base[0] == '.' || base[0] == '_' {
+			if base == "testdata" || base == "vendor" || slices.Contains(outputs, name) || base[0] == '.' || base[0] == '_' {
 				return fs.SkipDir
 			}
 			if _, err := fs.Stat(fsys, name+"/go.mod"); err == nil {

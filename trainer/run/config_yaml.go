@@ -329,8 +329,19 @@ func (o *option) text() string {
 	panic(fmt.Sprintf("run: option %s has type %T", o.path(), o.value))
 }
 
-// quoted is a string as both JSON and YAML read it.
-func quoted(s string) string { return string(appendString(nil, s)) }
+// quoted is a string as both JSON and YAML read it: JSON, with the characters
+// escaped that YAML does not allow as they are.
+func quoted(s string) string {
+	var b strings.Builder
+	for _, r := range string(appendString(nil, s)) {
+		if 0x7f <= r && r <= 0x9f || r == '\ufeff' || r == '\ufffe' || r == '\uffff' {
+			fmt.Fprintf(&b, "\\u%04x", r)
+		} else {
+			b.WriteRune(r)
+		}
+	}
+	return b.String()
+}
 
 // PrintConfig writes c as YAML with the meaning, the flag and the default of
 // every key. LoadConfig reads it back to the same configuration.

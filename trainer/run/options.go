@@ -109,7 +109,7 @@ func objectiveOptions(o *objective.Config) []option {
 		{key: "clip_high", flag: "clip-high", value: &o.ClipHigh, rule: notNegative, also: "epsilon-high", meaning: "and at 1 plus this"},
 		{key: "length_norm", flag: "length-norm", value: &o.LengthNorm, choices: []string{objective.NormConstant, objective.NormToken, objective.NormSequence},
 			meaning: "what a chain's loss is divided by: constant, token (mean over all tokens), sequence (mean within each)"},
-		{key: "length_constant", flag: "length-constant", value: &o.LengthConstant, rule: positive, meaning: "the constant"},
+		{key: "length_constant", flag: "length-constant", value: &o.LengthConstant, rule: positive, meaning: "length-norm constant: the tokens to divide by"},
 		{key: "format_weight", flag: "format-weight", value: &o.Format, rule: notNegative, meaning: "weight of the loss on the boundary that ends a chain, where a chain had to be ended"},
 		{key: "format_per_length", flag: "format-per-length", value: &o.FormatPerLength, meaning: "divide that loss as length-norm says"},
 		{key: "kl", flag: "kl", value: &o.KL, rule: notNegative, also: "beta", meaning: "weight of the divergence from the policy before training; 0 is off and keeps no second model"},

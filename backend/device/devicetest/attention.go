@@ -68,8 +68,8 @@ func (s *suite) layouts() []layout {
 	a := n()
 	all = append(all, layout{"one", a, a, []device.Seq{{Q: span(0, a)}}})
 	packed := layout{name: "packed"}
-	for range 5 {
-		a := n()
+	for range 4 {
+		a := 1 + n()/2
 		packed.seqs = append(packed.seqs, device.Seq{Q: span(packed.rows, a), Own: packed.rows})
 		packed.rows += a
 	}
@@ -87,7 +87,7 @@ func (s *suite) layouts() []layout {
 	for range 2 {
 		prompt := add(n())
 		for range 3 {
-			chain := add(n(), prompt)
+			chain := add(1+n()/3, prompt)
 			add(1+s.r.IntN(5), prompt, chain)
 		}
 		add(1+s.r.IntN(5), prompt)

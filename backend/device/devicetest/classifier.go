@@ -58,9 +58,9 @@ func testClassifier(s *suite) {
 		s.classifier(rows, vocab, dim, invTemp, i%4 == 3)
 	}
 	// Past any chunk of the vocabulary, and any block of rows.
-	s.classifier(5, 4100, 3, 1, false)
-	s.places = 2
-	s.classifier(700, 2049, 2, 0.9, false)
+	s.classifier(3, 4100, 3, 1, false)
+	s.places = 1
+	s.classifier(520, 2049, 1, 0.9, false)
 	// A certain row has no entropy, and one of equals has log vocab.
 	h, w := s.put([]float64{1, 0}), s.put([]float64{300, 0, 0, 0, 0, 0})
 	c := newClassified(2)

@@ -60,7 +60,7 @@ func Run(t *testing.T, open func() device.Device, tol Tolerance) {
 		t.Run(test.name, func(t *testing.T) {
 			d := open()
 			const seed = 20
-			s := &suite{T: t, d: d, tol: tol, r: rand.New(rand.NewPCG(seed, 0)), seed: seed, places: 10}
+			s := &suite{T: t, d: d, tol: tol, r: rand.New(rand.NewPCG(seed, 0)), seed: seed, places: 6}
 			test.f(s)
 			if err := d.Sync(); err != nil {
 				t.Errorf("Sync: %v", err)
@@ -175,7 +175,7 @@ func differ(a, b []float64) (int, bool) {
 // at s.places places. loss reads x.
 func (s *suite) gradient(what string, x, grad []float64, loss func() float64) {
 	s.Helper()
-	const step = 1e-4
+	const step = 1e-5
 	places := s.r.Perm(len(x))
 	places = places[:min(s.places, len(places))]
 	have, want := make([]float64, len(places)), make([]float64, len(places))
@@ -185,8 +185,7 @@ func (s *suite) gradient(what string, x, grad []float64, loss func() float64) {
 			x[p] = keep + h
 			return loss()
 		}
-		// The fourth-order central difference.
-		want[i] = (8*(at(step)-at(-step)) - (at(2*step) - at(-2*step))) / (12 * step)
+		want[i] = (at(step) - at(-step)) / (2 * step)
 		x[p] = keep
 		have[i] = grad[p]
 	}

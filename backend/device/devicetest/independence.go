@@ -10,8 +10,8 @@ import (
 
 // testRowIndependence computes rows in a batch and alone; the bits must agree.
 func testRowIndependence(s *suite) {
-	for _, n := range []int{7, 33, 150} {
-		const dim, out, vocab = 40, 50, 3000
+	for _, n := range []int{7, 33, 110} {
+		const dim, out, vocab = 24, 50, 2100
 		x, w := s.random(n*dim), s.random(out*dim)
 		batch, one := s.d.Alloc(n*out), s.d.Alloc(out)
 		at := func(b device.Buffer, i, width int) device.Buffer { return b.View(i*width, width) }
@@ -107,7 +107,7 @@ func everything(t *testing.T, d device.Device, seed uint64) (all []result) {
 			all = append(all, result{name, s.get(b)})
 		}
 	}
-	const n, dim, ffn, vocab = 333, 72, 130, 2500
+	const n, dim, ffn, vocab = 150, 72, 130, 2100
 	x, w, c := s.random(n*dim), s.random(ffn*dim), s.random(n*ffn)
 	for mode := range 4 {
 		acc := mode%2 == 1

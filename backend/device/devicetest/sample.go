@@ -21,10 +21,10 @@ func ranking(x []float64, ban []int32) []int32 {
 }
 
 func testSample(s *suite) {
-	for i := range 300 {
+	for i := range 200 {
 		vocab := 2 + s.r.IntN(70)
 		if i%50 == 0 {
-			vocab = 5000
+			vocab = 3000
 		}
 		x := s.random(vocab)
 		r := device.SampleRow{Temperature: []float64{1, 0.5, 2, 0}[s.r.IntN(4)], Top: s.r.IntN(vocab + 3), U: s.r.Float64()}

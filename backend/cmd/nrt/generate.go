@@ -1,0 +1,197 @@
+package main
+
+import (
+	"fmt"
+	"slices"
+
+	"nrt/backend/engine"
+)
+
+// generateFlags are what generate was asked.
+type generateFlags struct {
+	model            modelFlags
+	sampling         samplingFlags
+	prompt, question string
+	asks             bool // --question, not --prompt
+	n, maxTokens     int
+	maxChain         int
+	format           string
+	json             bool
+}
+
+func generateCommand() *command {
+	g := generateFlags{n: 1}
+	return &command{
+		name: "generate", group: groupAsk, short: "let a model go on writing, or answer a question",
+		args: "[--model M] (--prompt T | --question Q) [--n K] [--max-tokens N] [--json]",
+		long: `
+--prompt goes on with a text as it stands. --question lays the question out as
+the model was trained, samples a chain of reasoning, closes it, and samples an
+answer. Tokens are printed as they come; with --json all at once, each with its
+log-probability (at the sampling temperature) and entropy.`,
+		examples: []string{
+			"nrt generate --model ./llama --prompt 'Once upon a time' --max-tokens 60",
+			"nrt generate --model ./llama --prompt 'The answer is' --n 4 --seed 7 --json",
+			"nrt generate --model runs/gsm8k/checkpoint-200 --question 'What is 3 times 4?' --temperature 0",
+		},
+		bind: func(f *flags) func(*env) error {
+			g.model.bind(f)
+			f.text(&g.prompt, "prompt", "T", "text to go on with; - reads standard input")
+			f.text(&g.question, "question", "Q", "question to answer; - reads standard input")
+			f.integer(&g.n, "n", "K", "how many continuations")
+			f.integer(&g.maxTokens, "max-tokens", "N", "longest continuation, or answer, in tokens; 0 is what fits, up to 256")
+			f.integer(&g.maxChain, "max-chain", "N", "longest chain in tokens, with --question; 0 is what fits, up to 512")
+			g.sampling.bind(f)
+			f.text(&g.format, "format", "NAME", "how a question is laid out; empty goes by the tokenizer")
+			f.json(&g.json)
+			return func(e *env) error {
+				if f.given("prompt") == f.given("question") {
+					return usagef("want either --prompt or --question")
+				}
+				g.asks = f.given("question")
+				switch {
+				case g.n < 1:
+					return usagef("--n: want at least 1, have %d", g.n)
+				case g.maxTokens < 0:
+					return usagef("--max-tokens: want 0 or more, have %d", g.maxTokens)
+				case g.maxChain < 0:
+					return usagef("--max-chain: want 0 or more, have %d", g.maxChain)
+				}
+				return g.run(e)
+			}
+		},
+	}
+}
+
+// completion is one continuation in JSON. For a question Text is the chain, up
+// to its boundary, and Answer what follows it.
+type completion struct {
+	Text    string  `json:"text"`
+	Finish  string  `json:"finish"`
+	Tokens  []said  `json:"tokens"`
+	LogProb number  `json:"logprob"` // of Tokens
+	Answer  *answer `json:"answer,omitempty"`
+}
+
+type answer struct {
+	Text   string `json:"text"` // without what ends it
+	Tokens []said `json:"tokens"`
+}
+
+func (g *generateFlags) run(e *env) (err error) {
+	l, err := e.openText(g.model)
+	if err != nil {
+		return err
+	}
+	defer closing(l, &err)
+	asked := &g.prompt
+	if g.asks {
+		asked = &g.question
+	}
+	if *asked, err = e.textOrStdin(*asked); err != nil {
+		return err
+	}
+	req, err := g.request(l)
+	if err != nil {
+		return err
+	}
+	var emit func(engine.Event)
+	if !g.json {
+		emit = g.show(e, l, &req)
+	}
+	results, err := l.engine.Generate(e.ctx, []engine.Request{req}, emit)
+	if err != nil || !g.json {
+		return err
+	}
+	out := struct {
+		Model       string       `json:"model"`
+		Prompt      string       `json:"prompt,omitempty"`
+		Question    string       `json:"question,omitempty"`
+		Seed        uint64       `json:"seed"`
+		Completions []completion `json:"completions"`
+	}{Model: l.name, Prompt: g.prompt, Question: g.question, Seed: req.Seed}
+	for _, c := range results[0].Chains {
+		out.Completions = append(out.Completions, g.completion(l, &req, c))
+	}
+	return e.printJSON(out, true)
+}
+
+// request asks the engine for what the flags say.
+func (g *generateFlags) request(l *loaded) (engine.Request, error) {
+	req := engine.Request{N: g.n, Sampling: g.sampling.Sampling, Seed: g.sampling.seed}
+	if !g.asks {
+		req.Prompt = l.tok.EncodeSpecial(g.prompt)
+		if len(req.Prompt) == 0 {
+			return req, usagef("--prompt: no tokens, and the tokenizer puts none in front")
+		}
+		req.MaxChain = l.room(g.maxTokens, len(req.Prompt), 256)
+		req.Stop = l.ends()
+		return req, nil
+	}
+	form, err := l.tok.Format(g.format)
+	if err != nil {
+		return req, err
+	}
+	req.Prompt = form.Prompt(g.question)
+	req.Close, req.StopText = form.Close, form.StopText
+	req.Stop, req.AnswerStop = form.End, form.End
+	// What fits is shared: an answer gets a third, at most.
+	used := len(req.Prompt) + len(req.Close)
+	free := l.model.Config.MaxPositions - used
+	req.MaxAnswer = l.room(g.maxTokens, used+free-free/3, 256)
+	req.MaxChain = l.room(g.maxChain, used+req.MaxAnswer, 512)
+	return req, nil
+}
+
+// show prints continuations as they come, without what ends them.
+func (g *generateFlags) show(e *env, l *loaded, req *engine.Request) func(engine.Event) {
+	s := speller{tok: l.tok}
+	stream := &inOrder{
+		begin: func(chain int) {
+			s.d = nil
+			if g.n > 1 {
+				fmt.Fprintf(e.out, "— %d of %d —\n", chain+1, g.n)
+			}
+		},
+		token: func(_ int, ev engine.Event) {
+			answers := ev.Part == engine.PartAnswer && ev.Index == 0
+			text := s.text(ev)
+			if slices.Contains(req.Stop, ev.Token.ID) {
+				text = ""
+			}
+			if answers {
+				text = "\n" + text
+			}
+			e.out.WriteString(text)
+			if e.terminal {
+				e.out.Flush()
+			}
+		},
+		end: func(int) { fmt.Fprintln(e.out) },
+	}
+	return stream.event
+}
+
+func (g *generateFlags) completion(l *loaded, req *engine.Request, c engine.Chain) completion {
+	out := completion{Finish: c.Finish, Tokens: l.said(c.Tokens)}
+	for _, t := range out.Tokens {
+		out.LogProb += t.LogProb
+	}
+	out.Text = join(out.Tokens, req.Stop)
+	if g.asks {
+		out.Answer = &answer{Tokens: l.said(c.Answer)}
+		out.Answer.Text = join(out.Answer.Tokens, req.AnswerStop)
+	}
+	return out
+}
+
+// join is the tokens' text without those that end it.
+func join(tokens []said, ends []int32) string {
+	text := ""
+	for _, t := range tokens {
+		if !slices.Contains(ends, t.ID) {
+			text += t.Text
+		}
+	}
+	return text
+}

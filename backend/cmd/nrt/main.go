@@ -1,0 +1,123 @@
+// Command nrt trains language models to reason without a verifier, and shows
+// why a chain of reasoning earned its reward.
+//
+// Each subcommand is one file that fills a command: its name, its help, its
+// flags and what it does. table.go lists them. A subcommand prints results to
+// standard output (as JSON with --json) and returns an error; exit statuses are
+// 0 for success, 1 for failure, 2 for a call that cannot be meant.
+//
+// Read command.go (what a subcommand is), table.go (the list), model.go (how a
+// model is found by name), then explain.go, which is the program in miniature.
+package main
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"syscall"
+)
+
+// version is set by the linker; see the Makefile.
+var version = "unknown"
+
+// The exit statuses.
+const (
+	exitOK      = 0
+	exitFailure = 1
+	exitUsage   = 2
+)
+
+func main() {
+	list, err := builtins()
+	if err != nil {
+		fmt.Fprintf(os.Stderr, "nrt: %v\n", err)
+		os.Exit(exitFailure)
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	e := &env{
+		ctx: ctx, in: os.Stdin, out: bufio.NewWriter(os.Stdout), err: os.Stderr,
+		getenv: os.Getenv, terminal: isTerminal(os.Stdout), builtins: list,
+	}
+	code := execute(e, commands(), os.Args[1:])
+	stop()
+	os.Exit(code)
+}
+
+// env is what a subcommand has of the world, so that tests can give it another.
+type env struct {
+	ctx      context.Context
+	in       io.Reader
+	out      *bufio.Writer // its errors stick until Flush
+	err      io.Writer
+	getenv   func(string) string
+	terminal bool // out is a terminal
+	builtins []builtin
+}
+
+// execute calls the subcommand that args name and returns the exit status.
+func execute(e *env, list []*command, args []string) int {
+	name := ""
+	err := func() error {
+		if len(args) == 0 || isHelp(args[0]) && len(args) == 1 {
+			overview(e.out, list)
+			return nil
+		}
+		if isHelp(args[0]) {
+			args = []string{args[1], "--help"}
+		}
+		c := find(list, args[0])
+		if c == nil {
+			return usagef("unknown command %q%s", args[0], suggest(list, args[0]))
+		}
+		name = " " + c.name
+		return c.call(e, args[1:])
+	}()
+	err = errors.Join(err, e.out.Flush())
+	var usage *usageError
+	switch {
+	case err == nil:
+		return exitOK
+	case errors.As(err, &usage):
+		fmt.Fprintf(e.err, "nrt%s: %v\nrun \"nrt%s --help\" for how it is called\n", name, err, name)
+		return exitUsage
+	case e.ctx.Err() != nil && errors.Is(err, e.ctx.Err()):
+		fmt.Fprintf(e.err, "nrt%s: interrupted\n", name)
+	default:
+		fmt.Fprintf(e.err, "nrt%s: %v\n", name, err)
+	}
+	return exitFailure
+}
+
+func isHelp(arg string) bool {
+	return arg == "help" || arg == "-h" || arg == "-help" || arg == "--help"
+}
+
+// usageError is a call that cannot be meant.
+type usageError struct{ error }
+
+func (u *usageError) Unwrap() error { return u.error }
+
+func usagef(format string, args ...any) error {
+	return &usageError{fmt.Errorf(format, args...)}
+}
+
+// call parses the subcommand's flags and runs it.
+func (c *command) call(e *env, args []string) error {
+	f := newFlags(c.name)
+	do := c.bind(f)
+	switch err := f.set.Parse(args); {
+	case errors.Is(err, flag.ErrHelp):
+		c.help(e.out, f)
+		return nil
+	case err != nil:
+		return &usageError{err}
+	case f.set.NArg() > 0:
+		return usagef("unexpected argument %q", f.set.Arg(0))
+	}
+	return do(e)
+}

@@ -1,0 +1,265 @@
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"errors"
+	"flag"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+
+	"nrt/backend/cpu"
+	"nrt/backend/llama"
+	"nrt/backend/safetensors"
+	"nrt/backend/token"
+)
+
+var update = flag.Bool("update", false, "write the golden files")
+
+// golden compares with testdata/name, or writes it with -update.
+func golden(t *testing.T, name, have string) {
+	t.Helper()
+	path := filepath.Join("testdata", name)
+	if *update {
+		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(path, []byte(have), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		return
+	}
+	want, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatalf("%v (go test -update writes it)", err)
+	}
+	if have != string(want) {
+		t.Errorf("%s differs; go test -update writes it again. have:\n%s", path, have)
+	}
+}
+
+// setting is the world that a command is called in.
+type setting struct {
+	stdin    string
+	vars     map[string]string
+	terminal bool
+	builtins []builtin
+	ctx      context.Context
+}
+
+// nrt calls the program and returns exit status and output.
+func (s setting) nrt(t *testing.T, args ...string) (code int, stdout, stderr string) {
+	t.Helper()
+	var out, errs bytes.Buffer
+	if s.ctx == nil {
+		s.ctx = t.Context()
+	}
+	e := &env{
+		ctx: s.ctx, in: strings.NewReader(s.stdin), out: bufio.NewWriter(&out), err: &errs,
+		getenv: func(k string) string { return s.vars[k] }, terminal: s.terminal, builtins: s.builtins,
+	}
+	code = execute(e, commands(), args)
+	return code, out.String(), errs.String()
+}
+
+// ok is nrt for a call that must succeed.
+func (s setting) ok(t *testing.T, args ...string) string {
+	t.Helper()
+	code, out, errs := s.nrt(t, args...)
+	if code != exitOK {
+		t.Fatalf("nrt %s: exit %d: %s", strings.Join(args, " "), code, errs)
+	}
+	return out
+}
+
+// wordModel writes a tiny random model of words and returns its folder.
+func wordModel(t *testing.T) string {
+	t.Helper()
+	tok, err := token.NewWordLevel(strings.Fields("who is the father of ann bob cid it was no yes . ?"), "<unk>",
+		[]string{"<bos>", "<eos>", token.OpenText, token.CloseText})
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	saveModel(t, dir, tok, llama.Config{
+		ModelType: "llama", Vocab: tok.Size(), Hidden: 16, Intermediate: 32, Layers: 2, Heads: 2, KVHeads: 1, HeadDim: 8,
+		MaxPositions: 64, RMSEps: 1e-5, RopeTheta: 1000, TieEmbeddings: true,
+		BOS: []int32{tok.BOS()}, EOS: []int32{tok.EOS()},
+	})
+	return dir
+}
+
+// saveModel writes random weights, sharper than an initialisation, so that
+// chains and rewards differ.
+func saveModel(t *testing.T, dir string, tok *token.Tokenizer, c llama.Config) {
+	t.Helper()
+	dev, err := cpu.New(cpu.Options{Threads: 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	m, err := llama.New(dev, c, 3)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w := make([]float32, m.NumParams())
+	dev.Read(w, m.Flat())
+	for i := range w {
+		if w[i] != 1 {
+			w[i] *= 12
+		}
+	}
+	dev.Write(m.Flat(), w)
+	if err := errors.Join(m.Save(dir, safetensors.F32), tok.Save(dir), dev.Close()); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestExitStatus(t *testing.T) {
+	for _, c := range []struct {
+		args string
+		code int
+		errs string // a part of standard error
+	}{
+		{"", exitOK, ""},
+		{"--help", exitOK, ""},
+		{"help", exitOK, ""},
+		{"help explain", exitOK, ""},
+		{"explain -h", exitOK, ""},
+		{"version", exitOK, ""},
+		{"explian", exitUsage, `unknown command "explian"; did you mean explain?`},
+		{"fly", exitUsage, `unknown command "fly"`},
+		{"help fly", exitUsage, `unknown command "fly"`},
+		{"version --fast", exitUsage, "-fast"},
+		{"version now", exitUsage, `unexpected argument "now"`},
+		{"generate", exitUsage, "want either --prompt or --question"},
+		{"generate --prompt a --question b", exitUsage, "want either --prompt or --question"},
+		{"generate --prompt a --n 0", exitUsage, "--n: want at least 1, have 0"},
+		{"generate --prompt a --n x", exitUsage, "invalid value"},
+		{"explain --question a", exitUsage, "--question and --answer go together"},
+		{"explain --k 0 --question a --answer b", exitUsage, "--k: want at least 1"},
+		{"explain --mode best", exitUsage, "--mode: reward mode: want one of"},
+		{"explain --model nowhere", exitUsage, "want --question and --answer"},
+		{"explain --color red --question a --answer b", exitUsage, "--color: want auto"},
+		{"tokenize --text a --ids 1", exitUsage, "want either --text or --ids"},
+		{"logprobs --ids 1,x", exitUsage, `--ids: item 2: want a whole number, have "x"`},
+		{"logprobs --ids 1 --top -1", exitUsage, "--top: want 0 or more"},
+		{"score", exitUsage, "want --in"},
+		{"score --in nowhere.jsonl", exitFailure, "nowhere.jsonl"},
+		{"new --out x", exitUsage, "want either --data or --tokenizer"},
+		{"new --data x", exitUsage, "want --out"},
+		{"generate --prompt a --model nowhere", exitFailure, `model "nowhere": no such folder, and no built-in model of that name (there are none)`},
+		{"generate --prompt a --model main.go", exitFailure, `model "main.go" is a file`},
+		{"generate --prompt a --model testdata", exitFailure, `model "testdata": holds no config.json`},
+	} {
+		t.Run(c.args, func(t *testing.T) {
+			code, out, errs := setting{}.nrt(t, strings.Fields(c.args)...)
+			if code != c.code || !strings.Contains(errs, c.errs) {
+				t.Errorf("exit %d, %q; want %d, %q", code, errs, c.code, c.errs)
+			}
+			if (code == exitOK) != (errs == "") || (code == exitOK) != (out != "") {
+				t.Errorf("exit %d with output %q and errors %q", code, out, errs)
+			}
+			if code == exitUsage && !strings.Contains(errs, "--help") {
+				t.Errorf("a usage error does not name --help: %q", errs)
+			}
+		})
+	}
+}
+
+func TestHelp(t *testing.T) {
+	golden(t, "help/nrt.txt", setting{}.ok(t))
+	for _, name := range []string{"explain", "generate", "score", "logprobs", "tokenize", "new", "models", "version"} {
+		have := setting{}.ok(t, name, "--help")
+		golden(t, "help/"+name+".txt", have)
+		if again := (setting{}).ok(t, "help", name); again != have {
+			t.Errorf("nrt help %s differs from nrt %s --help", name, name)
+		}
+		if late := (setting{}).ok(t, name, "--json", "--help"); late != have {
+			t.Errorf("nrt %s --json --help differs: flags given before it change the defaults shown", name)
+		}
+	}
+}
+
+// Every command explains itself, and its examples use flags that exist.
+func TestEveryCommandTeaches(t *testing.T) {
+	names := regexp.MustCompile(`--([a-z0-9-]+)`)
+	seen := map[string]bool{}
+	for _, c := range commands() {
+		if seen[c.name] {
+			t.Errorf("%s: listed twice", c.name)
+		}
+		seen[c.name] = true
+		f := newFlags(c.name)
+		c.bind(f)
+		f.adopt()
+		known := map[string]bool{"help": true}
+		for _, i := range f.list {
+			known[i.name] = true
+			if i.usage == "" {
+				t.Errorf("%s: --%s has no explanation", c.name, i.name)
+			}
+		}
+		if c.group == "" || c.short == "" || c.args == "" && c.name != "version" || len(c.examples) == 0 {
+			t.Errorf("%s: group, short, args or examples is empty", c.name)
+		}
+		if strings.HasSuffix(c.short, ".") || len(c.short) > 66 {
+			t.Errorf("%s: short: want no full stop and at most 66 characters: %q", c.name, c.short)
+		}
+		for _, x := range c.examples {
+			if !strings.Contains(x, "nrt "+c.name) {
+				t.Errorf("%s: example %q does not call it", c.name, x)
+			}
+			own, _, _ := strings.Cut(x, "| jq")
+			for _, m := range names.FindAllStringSubmatch(own, -1) {
+				if !known[m[1]] {
+					t.Errorf("%s: example %q uses --%s, which does not exist", c.name, x, m[1])
+				}
+			}
+		}
+		for line := range strings.Lines(c.long) {
+			if columns(line) > 83 {
+				t.Errorf("%s: line of the explanation is wider than 82: %q", c.name, line)
+			}
+		}
+	}
+}
+
+func TestInterrupted(t *testing.T) {
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	code, _, errs := setting{ctx: ctx}.nrt(t, "generate", "--model", wordModel(t), "--prompt", "who")
+	if code != exitFailure || !strings.Contains(errs, "interrupted") {
+		t.Errorf("exit %d, %q", code, errs)
+	}
+}
+
+// full is a disk without room.
+type full struct{}
+
+func (full) Write([]byte) (int, error) { return 0, errors.New("no space left") }
+
+func TestUnwritableOutputFails(t *testing.T) {
+	var errs bytes.Buffer
+	e := &env{ctx: t.Context(), out: bufio.NewWriter(full{}), err: &errs, getenv: func(string) string { return "" }}
+	if code := execute(e, commands(), []string{"version"}); code != exitFailure || !strings.Contains(errs.String(), "no space left") {
+		t.Errorf("exit %d, %q", code, errs.String())
+	}
+}
+
+func TestDistance(t *testing.T) {
+	for _, c := range []struct {
+		a, b string
+		want int
+	}{{"", "", 0}, {"", "abc", 3}, {"score", "score", 0}, {"score", "scroe", 2}, {"eval", "evil", 1}, {"kitten", "sitting", 3}} {
+		if have := distance(c.a, c.b); have != c.want {
+			t.Errorf("%q → %q: have %d, want %d", c.a, c.b, have, c.want)
+		}
+		if distance(c.a, c.b) != distance(c.b, c.a) {
+			t.Errorf("%q, %q: not symmetric", c.a, c.b)
+		}
+	}
+}

@@ -1,0 +1,226 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"nrt/backend/cpu"
+	"nrt/backend/device"
+	"nrt/backend/engine"
+	"nrt/backend/llama"
+	"nrt/backend/token"
+)
+
+// defaultModel is the embedded model that a command uses when none is named.
+const defaultModel = "world:nrt"
+
+// builtin is a model inside the program.
+type builtin struct {
+	Name    string // as --model takes it, such as "world:nrt"
+	About   string // one line: how it was made
+	Files   fs.FS  // a Hugging Face folder
+	Samples []sample
+}
+
+// sample is a question for a built-in model, with its reference answer.
+type sample struct{ Question, Answer string }
+
+// modelFlags choose the model that a command works with.
+type modelFlags struct {
+	name    string
+	threads int
+}
+
+func (m *modelFlags) bind(f *flags) {
+	m.name = defaultModel
+	f.text(&m.name, "model", "M", "a Hugging Face folder, or a name that \"nrt models\" lists")
+	f.integer(&m.threads, "threads", "N", "threads to compute with; 0 takes all")
+}
+
+// files finds a model's folder by name: a built-in one first, then the disk.
+func (e *env) files(name string) (fs.FS, error) {
+	if b := e.builtin(name); b != nil {
+		return b.Files, nil
+	}
+	info, err := os.Stat(name)
+	switch {
+	case err == nil && info.IsDir():
+	case err == nil:
+		return nil, fmt.Errorf("model %q is a file: name the folder that holds config.json and model.safetensors", name)
+	case errors.Is(err, fs.ErrNotExist):
+		return nil, fmt.Errorf("model %q: no such folder, and no built-in model of that name (there are %s)", name, e.builtinNames())
+	default:
+		return nil, fmt.Errorf("model %q: %w", name, err)
+	}
+	return os.DirFS(name), nil
+}
+
+func (e *env) builtin(name string) *builtin {
+	i := slices.IndexFunc(e.builtins, func(b builtin) bool { return b.Name == name })
+	if i < 0 {
+		return nil
+	}
+	return &e.builtins[i]
+}
+
+func (e *env) builtinNames() string {
+	names := make([]string, len(e.builtins))
+	for i, b := range e.builtins {
+		names[i] = b.Name
+	}
+	if len(names) == 0 {
+		return "none"
+	}
+	return strings.Join(names, ", ")
+}
+
+// checkpoints names the folders in dir that hold a model, for an error's hint.
+func checkpoints(dir string) string {
+	found, err := filepath.Glob(filepath.Join(dir, "*", "config.json"))
+	if err != nil || len(found) == 0 {
+		return ""
+	}
+	for i := range found {
+		found[i] = filepath.Dir(found[i])
+	}
+	if n := len(found); n > 3 {
+		found = append(found[:3:3], "…")
+	}
+	return "; it holds " + strings.Join(found, ", ") + ": did you mean one of them?"
+}
+
+// tokenizer reads a model's tokenizer.
+func (e *env) tokenizer(name string) (*token.Tokenizer, error) {
+	files, err := e.files(name)
+	if err != nil {
+		return nil, err
+	}
+	tok, err := token.LoadFS(files)
+	if err != nil {
+		return nil, fmt.Errorf("model %q: %w", name, err)
+	}
+	return tok, nil
+}
+
+// loaded is a model ready to be asked.
+type loaded struct {
+	name   string
+	dev    device.Device
+	model  *llama.Model
+	engine *engine.Engine
+	tok    *token.Tokenizer // nil when the folder has no tokenizer.json
+}
+
+// open loads the model. The caller closes it.
+func (e *env) open(m modelFlags) (*loaded, error) {
+	if m.threads < 0 {
+		return nil, usagef("--threads: want 0 or more, have %d", m.threads)
+	}
+	files, err := e.files(m.name)
+	if err != nil {
+		return nil, err
+	}
+	fail := func(err error) (*loaded, error) {
+		return nil, fmt.Errorf("model %q: %w", m.name, err)
+	}
+	if _, err := fs.Stat(files, "config.json"); errors.Is(err, fs.ErrNotExist) {
+		return fail(errors.New("holds no config.json" + checkpoints(m.name)))
+	}
+	l := &loaded{name: m.name}
+	if _, err := fs.Stat(files, "tokenizer.json"); err == nil {
+		if l.tok, err = token.LoadFS(files); err != nil {
+			return fail(err)
+		}
+	} else if !errors.Is(err, fs.ErrNotExist) {
+		return fail(err)
+	}
+	if l.dev, err = cpu.New(cpu.Options{Threads: m.threads}); err != nil {
+		return nil, err
+	}
+	if l.model, err = llama.Load(l.dev, files); err != nil {
+		return fail(errors.Join(err, l.dev.Close()))
+	}
+	if vocab := l.model.Config.Vocab; l.tok != nil && l.tok.Size() > vocab {
+		return fail(errors.Join(fmt.Errorf("tokenizer.json has ids up to %d, but vocab_size in config.json is %d", l.tok.Size()-1, vocab), l.close()))
+	}
+	var text engine.StopTexter
+	if l.tok != nil {
+		text = l.tok
+	}
+	l.engine = engine.New(l.model, text, engine.Options{})
+	return l, nil
+}
+
+// openText is open for commands that cannot do without a tokenizer.
+func (e *env) openText(m modelFlags) (*loaded, error) {
+	l, err := e.open(m)
+	if err == nil && l.tok == nil {
+		err = errors.Join(fmt.Errorf("model %q: holds no tokenizer.json, which text needs", m.name), l.close())
+	}
+	if err != nil {
+		return nil, err
+	}
+	return l, nil
+}
+
+// close gives the model's memory and threads back.
+func (l *loaded) close() error {
+	if l.engine != nil {
+		l.engine.Close()
+	}
+	l.model.Free()
+	return l.dev.Close()
+}
+
+// ends are the ids that end a text: the model's and the tokenizer's.
+func (l *loaded) ends() []int32 {
+	ids := slices.Clone(l.model.Config.EOS)
+	if l.tok != nil && l.tok.EOS() >= 0 && !slices.Contains(ids, l.tok.EOS()) {
+		ids = append(ids, l.tok.EOS())
+	}
+	return ids
+}
+
+// room is how many tokens fit after used ones: what was asked for, or with 0 as
+// many as the model has positions, at most most.
+func (l *loaded) room(asked, used, most int) int {
+	if asked != 0 {
+		return asked
+	}
+	return max(1, min(most, l.model.Config.MaxPositions-used))
+}
+
+// spell decodes each token in the context of those before it: the parts joined
+// are the text. A token that only begins a character is "" and the one that
+// completes it has it all.
+func (l *loaded) spell(ids []int32) []string {
+	d := l.tok.NewDecoder(false)
+	parts := make([]string, len(ids))
+	for i, id := range ids {
+		parts[i] = d.Push(id)
+	}
+	if n := len(parts); n > 0 {
+		parts[n-1] += d.Flush()
+	}
+	return parts
+}
+
+// samplingFlags say how tokens are drawn.
+type samplingFlags struct {
+	engine.Sampling
+	seed uint64
+}
+
+func (s *samplingFlags) bind(f *flags) {
+	s.Temperature = 1
+	f.number(&s.Temperature, "temperature", "X", "0 always takes the likeliest token")
+	f.number(&s.TopP, "top-p", "P", "draw from the likeliest tokens that hold this share of the probability; 0 from all")
+	f.integer(&s.TopK, "top-k", "N", "draw from this many of the likeliest tokens; 0 from all")
+	f.number(&s.MinP, "min-p", "P", "leave out tokens less likely than this share of the likeliest one's probability")
+	f.seed(&s.seed, "seed", "S", "the same seed draws the same tokens")
+}

@@ -1,0 +1,28 @@
+package main
+
+// The headings of the overview.
+const (
+	groupWatch = "Watch a model reason"
+	groupAsk   = "Ask it"
+	groupTrain = "Train it"
+	groupAbout = "This program"
+)
+
+// commands lists all subcommands in the order of the overview; those of one
+// group stand together.
+func commands() []*command {
+	return []*command{
+		explainCommand(),
+		generateCommand(),
+		scoreCommand(),
+		logprobsCommand(),
+		tokenizeCommand(),
+		evalCommand(),
+		newCommand(),
+		trainCommand(),
+		worldCommand(),
+		modelsCommand(),
+		benchCommand(),
+		versionCommand(),
+	}
+}

@@ -1,0 +1,76 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"time"
+
+	"nrt/backend/cpu"
+	"nrt/trainer/run"
+)
+
+func trainCommand() *command {
+	return &command{
+		name: "train", group: groupTrain, args: "--data F.jsonl [flags]",
+		short: "train a model on questions and answers, or on text",
+		long: `
+Each line of the data is {"question", "answer"}, {"prompt", "completion"},
+{"messages": [...]} or, with --method lm, {"text"}. No chains of reasoning are
+given: the model samples its own, and they are rewarded by what they do to the
+probability of the answer.
+
+Without --model a new, small model is made, and a tokenizer is trained on the
+data. The output folder gets checkpoint-N/ (Hugging Face folders that hold all a
+resume needs), metrics.jsonl (TRL's names), completions.jsonl (chains to read)
+and final/ (the trained model). A run stopped at any moment goes on with
+--resume as if it had never stopped.`,
+		examples: []string{
+			"nrt train --method sft --data train.jsonl --held-out 0.02 --lr 1e-3 --output out/sft",
+			"nrt train --model out/sft/final --data train.jsonl --k 8 --questions 16 --lr 1e-4 --max-chain 48 --output out/nrt",
+			"nrt train --config run.yaml --resume",
+			"nrt train --method rlpr --print-config > run.yaml",
+		},
+		bind: func(f *flags) func(*env) error {
+			show := false
+			f.toggle(&show, "print-config", "print the configuration, with every option's meaning, and stop")
+			options := run.AddFlags(f.set)
+			return func(e *env) error {
+				c, err := options.Config()
+				if err != nil {
+					return &usageError{err}
+				}
+				if show {
+					return run.PrintConfig(e.out, c)
+				}
+				return e.train(c)
+			}
+		},
+	}
+}
+
+// train runs a configuration to its end.
+func (e *env) train(c run.Config) (err error) {
+	if c.Train.Device != "cpu" {
+		return usagef("train.device (--device): want cpu, have %q", c.Train.Device)
+	}
+	o := cpu.Options{Threads: c.Train.Threads}
+	if c.Train.Precision == "float64" {
+		o.Type = cpu.Float64
+	}
+	dev, err := cpu.New(o)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, dev.Close()) }()
+	stderr, isFile := e.err.(*os.File)
+	err = run.Train(e.ctx, c, run.Env{
+		Device: dev, Open: func(name string) (fs.FS, error) { return e.files(name) },
+		Log: e.err, Terminal: isFile && run.IsTerminal(stderr), Now: time.Now,
+	})
+	if err != nil && e.ctx.Err() != nil {
+		return fmt.Errorf("stopped; the same command with --resume goes on from the last checkpoint in %s: %w", c.Output.Dir, err)
+	}
+	return err
+}

@@ -1,0 +1,192 @@
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"nrt/backend/cpu"
+	"nrt/backend/device"
+	"nrt/backend/llama"
+	"nrt/trainer/recipe"
+	"nrt/trainer/run"
+	"nrt/trainer/world"
+)
+
+func worldCommand() *command {
+	return &command{
+		name: "world", group: groupTrain, args: "[--out DIR | --models DIR | --study FILE] [flags]",
+		short: "the small world: its questions, its models, its study",
+		long: `
+The small world is a generator of questions in seven families (kinship, cups,
+arithmetic, boolean expressions, coins, reasons, dates) and of the text that a
+base model reads before it is trained on them. Without flags it shows examples.
+
+--out DIR     write text.jsonl (for "nrt train --method lm"), train.jsonl,
+              heldout.jsonl and longer.jsonl
+--models DIR  pretrain the base model, put it through its gate, train SFT, RLPR
+              and NRT from it, and write all of them
+--study FILE  train every method from a base, with several seeds, and write
+              what was measured as JSON; prints a table`,
+		examples: []string{
+			"nrt world",
+			"nrt world --out data/world",
+			"nrt world --models trainer/world/models",
+			"nrt world --study study.json --seeds 3",
+			"nrt world --study free.json --methods nrt:ws-logp,rlvr --families step,why,date",
+		},
+		bind: func(f *flags) func(*env) error {
+			a := worldArgs{worldSeed: 1, docs: 300_000, train: 20_000, tests: 1000, base: "world:base", seeds: 3, methods: strings.Join(recipe.Methods, ",")}
+			f.seed(&a.worldSeed, "world-seed", "S", "which small world (the embedded models know number 1)")
+			f.text(&a.out, "out", "DIR", "write questions and text here")
+			f.integer(&a.docs, "docs", "N", "documents of text: for --out and for the base of --models")
+			f.integer(&a.train, "train", "N", "training questions for --out")
+			f.integer(&a.tests, "tests", "N", "questions of each test for --out")
+			f.text(&a.models, "models", "DIR", "make the models here")
+			f.text(&a.study, "study", "FILE", "write the study here")
+			f.text(&a.base, "base", "M", "base model of the study")
+			f.integer(&a.seeds, "seeds", "N", "seeds of the study")
+			f.text(&a.methods, "methods", "LIST", "methods of the study")
+			f.text(&a.families, "families", "LIST", "families of the study; empty takes all")
+			f.integer(&a.threads, "threads", "N", "threads to compute with; 0 takes all")
+			return func(e *env) error { return e.world(a) }
+		},
+	}
+}
+
+// worldArgs are the flags of nrt world.
+type worldArgs struct {
+	worldSeed          uint64
+	out, models, study string
+	docs, train, tests int
+	base               string
+	seeds, threads     int
+	methods, families  string
+}
+
+func (e *env) world(a worldArgs) error {
+	for name, n := range map[string]int{"docs": a.docs, "train": a.train, "tests": a.tests, "seeds": a.seeds} {
+		if n < 1 {
+			return usagef("--%s: want 1 or more, have %d", name, n)
+		}
+	}
+	if a.threads < 0 {
+		return usagef("--threads: want 0 or more, have %d", a.threads)
+	}
+	w := world.New(a.worldSeed)
+	if a.out == "" && a.models == "" && a.study == "" {
+		_, err := e.out.WriteString(w.Describe())
+		return err
+	}
+	if a.out != "" {
+		if err := e.writeWorld(w, a); err != nil {
+			return err
+		}
+	}
+	if a.models == "" && a.study == "" {
+		return nil
+	}
+	dev, err := cpu.New(cpu.Options{Threads: a.threads})
+	if err != nil {
+		return err
+	}
+	if a.models != "" {
+		began := time.Now()
+		base := recipe.DefaultBase()
+		base.Docs, base.World = a.docs, a.worldSeed
+		maker := recipe.Maker{Dir: a.models, Base: base, Dev: dev, World: w, Progress: func(format string, args ...any) {
+			fmt.Fprintf(e.err, "%6.0f s  "+format+"\n", append([]any{time.Since(began).Seconds()}, args...)...)
+		}}
+		err = maker.Make(e.ctx)
+	}
+	if err == nil && a.study != "" {
+		err = e.study(w, dev, a)
+	}
+	return errors.Join(err, dev.Close())
+}
+
+// writeWorld writes the questions and the text as JSON lines.
+func (e *env) writeWorld(w *world.World, a worldArgs) error {
+	if err := os.MkdirAll(a.out, 0o755); err != nil {
+		return err
+	}
+	write := func(name string, fill func(f *os.File) error) error {
+		path := filepath.Join(a.out, name)
+		f, err := os.Create(path)
+		if err != nil {
+			return err
+		}
+		if err := errors.Join(fill(f), f.Close()); err != nil {
+			return fmt.Errorf("%s: %w", path, err)
+		}
+		fmt.Fprintln(e.out, path)
+		return nil
+	}
+	return errors.Join(
+		write("text.jsonl", func(f *os.File) error { return world.WriteTexts(f, w.Pretrain(a.docs, 1)) }),
+		write("train.jsonl", func(f *os.File) error { return world.WriteItems(f, w.Train(a.train, 1)) }),
+		write("heldout.jsonl", func(f *os.File) error { return world.WriteItems(f, w.HeldOut(a.tests, 1)) }),
+		write("longer.jsonl", func(f *os.File) error { return world.WriteItems(f, w.Longer(a.tests, 1)) }),
+	)
+}
+
+// study trains every method with every seed and reports.
+func (e *env) study(w *world.World, dev device.Device, a worldArgs) error {
+	files, err := e.files(a.base)
+	if err != nil {
+		return err
+	}
+	base, err := llama.Load(dev, files)
+	if err != nil {
+		return err
+	}
+	defer base.Free()
+	var families []string
+	if a.families != "" {
+		families = strings.Split(a.families, ",")
+		for _, name := range families {
+			if !contains(w.Families(), name) {
+				return usagef("--families: want some of %s, have %q", strings.Join(w.Families(), ", "), name)
+			}
+		}
+	}
+	var trials []*recipe.Trial
+	for _, name := range strings.Split(a.methods, ",") {
+		for seed := range a.seeds {
+			p, err := recipe.NewPolicy(name, uint64(seed+1))
+			if err != nil {
+				return usagef("--methods: %v", err)
+			}
+			p.Families = families
+			t, err := recipe.Run(e.ctx, base, w, name, p, nil)
+			if err != nil {
+				return err
+			}
+			t.Free()
+			trials = append(trials, t)
+			fmt.Fprintf(e.err, "%s, seed %d: %.1f %% held-out after %.1f s of training\n", name, seed+1, 100*t.HeldOut.Accuracy, t.Seconds)
+		}
+	}
+	raw, err := json.MarshalIndent(trials, "", " ")
+	if err != nil {
+		return err
+	}
+	if err := run.WriteFile(a.study, append(raw, '\n')); err != nil {
+		return err
+	}
+	_, err = e.out.WriteString(recipe.Markdown(recipe.Summarize(trials), []int{20, 40}))
+	return err
+}
+
+func contains(list []string, s string) bool {
+	for _, x := range list {
+		if x == s {
+			return true
+		}
+	}
+	return false
+}
