@@ -34,7 +34,7 @@ level 0  the maths and the formats of the page
 trainer/reward wasm:        errors fmt math
 web/heat wasm planned:      errors fmt math
 web/chart wasm planned:     errors fmt math
-web/wire wasm planned:      std
+web/wire wasm:              std
 web planned:                embed
 
 level 1  text and compute, behind one interface each
