@@ -15,16 +15,26 @@ BUILD = $(GO) build -trimpath -buildvcs=false -ldflags '-s -w -X main.version=$(
 WASM_PACKAGES = ./trainer/reward ./trainer/objective ./backend/token ./backend/device
 RACE_PACKAGES = ./backend/cpu ./backend/engine ./trainer/run ./backend/cmd/nrt
 
-.PHONY: help run test build deps generate bench docker world-models check-format check-vet check-platforms check-tests check-race check-wasm check-generated
+.PHONY: help run wasm test build deps generate bench docker world-models check-format check-vet check-platforms check-tests check-race check-wasm check-generated
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.* ## ' Makefile | sed -e 's/:.* ## /\t/' | expand -t 18
 
-run: build ## build bin/nrt and watch the embedded model think about a sample question
-	$(OUT) explain
+ADDR ?= 127.0.0.1:8080
 
-build: ## build bin/nrt, one static binary
+run: build ## build bin/nrt and serve the page; prints its address (ADDR=host:port)
+	$(OUT) serve --addr $(ADDR)
+
+build: wasm ## build bin/nrt, one static binary with the page's client inside
 	$(BUILD) -o $(OUT) ./backend/cmd/nrt
+
+# The client is compiled, stripped and compressed; unchanged bytes are not
+# compressed again.
+wasm: ## build the page's WebAssembly client into web/static
+	@mkdir -p .cache
+	GOOS=js GOARCH=wasm $(GO) build -trimpath -buildvcs=false -ldflags '-s -w' -o .cache/app.wasm ./wasm
+	@cp -f "$$($(GO) env GOROOT)/lib/wasm/wasm_exec.js" web/static/wasm_exec.js
+	@$(GO) run ./web/pack .cache/app.wasm web/static
 
 test: deps build check-format check-vet check-platforms check-tests check-race check-wasm check-generated ## run every check below
 

@@ -35,7 +35,8 @@ trainer/reward wasm:        errors fmt math
 web/heat wasm planned:      errors fmt math
 web/chart wasm planned:     errors fmt math
 web/wire wasm:              std
-web planned:                embed
+web:                        std
+web/pack:                   std github.com/andybalholm/brotli
 
 level 1  text and compute, behind one interface each
 backend/token wasm:         std github.com/sugarme/tokenizer golang.org/x/text
@@ -59,7 +60,7 @@ trainer/objective wasm:     std trainer/reward
 
 level 5  the judge, and what a page is made of
 trainer/eval:               std backend/engine
-templates planned:          std web/heat web/chart web/wire
+templates:                  std web/heat web/chart web/wire github.com/a-h/templ
 
 level 6  the loop
 trainer/run:                std backend/engine backend/llama backend/device backend/safetensors backend/token trainer/reward trainer/objective trainer/data trainer/optim trainer/eval go.yaml.in/yaml/v3
@@ -75,6 +76,8 @@ wasm planned:               std backend/token trainer/reward web/heat web/chart 
 .:
 
 third-party
+github.com/a-h/templ          the page's shell
+github.com/andybalholm/brotli the client's WebAssembly, compressed once at build
 github.com/sugarme/tokenizer  the pipeline types that server and browser share; backend/token plugs its own parts into them
 golang.org/x/sys              which vector instructions this processor has
 golang.org/x/text             Unicode normal forms, which tokenizers ask for
