@@ -32,8 +32,8 @@ import (
 const lattice = `
 level 0  the maths and the formats of the page
 trainer/reward wasm:        errors fmt math
-web/heat wasm planned:      errors fmt math
-web/chart wasm planned:     errors fmt math
+web/heat wasm:              fmt math
+web/chart wasm:             math strconv
 web/wire wasm:              std
 web:                        std
 web/pack:                   std github.com/andybalholm/brotli
