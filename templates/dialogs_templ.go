@@ -128,7 +128,7 @@ func askDialog(p Page) templ.Component {
 		if templ_7745c5c3_Err != nil {
 			return templ_7745c5c3_Err
 		}
-		templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 7, "</fieldset><fieldset class=\"checks\"><legend>How the reward is read</legend> <label><input type=\"checkbox\" name=\"clip\" data-change=\"clip\" checked> clip: a chain below no reasoning earns 0</label> <label><input type=\"checkbox\" name=\"normalize\" data-change=\"normalize\" checked> weights add up to one</label></fieldset></div><div class=\"dlg-f\"><button type=\"submit\" class=\"btn primary\" data-act=\"ask\" id=\"ask-go\">Write chains</button> <button type=\"button\" class=\"btn quiet\" data-close>Discard</button> <span class=\"cap only-desk\">Ctrl + Enter</span></div></form></dialog>")
+		templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 7, "</fieldset><fieldset class=\"checks\"><legend>How the reward is read</legend> <label><input type=\"checkbox\" name=\"clip\" data-change=\"clip\" checked> clip: a chain below no reasoning earns 0</label> <label><input type=\"checkbox\" name=\"normalize\" data-change=\"normalize\"> weights add up to one</label></fieldset></div><div class=\"dlg-f\"><button type=\"submit\" class=\"btn primary\" data-act=\"ask\" id=\"ask-go\">Write chains</button> <button type=\"button\" class=\"btn quiet\" data-close>Discard</button> <span class=\"cap only-desk\">Ctrl + Enter</span></div></form></dialog>")
 		if templ_7745c5c3_Err != nil {
 			return templ_7745c5c3_Err
 		}
