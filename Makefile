@@ -15,7 +15,7 @@ BUILD = $(GO) build -trimpath -buildvcs=false -ldflags '-s -w -X main.version=$(
 WASM_PACKAGES = ./trainer/reward ./trainer/objective ./backend/token ./backend/device
 RACE_PACKAGES = ./backend/cpu ./backend/engine ./trainer/run ./backend/cmd/nrt
 
-.PHONY: help run wasm test build deps generate bench docker world-models check-format check-vet check-platforms check-tests check-race check-wasm check-generated
+.PHONY: help run wasm test build deps generate bench docker world-models check-format check-vet check-platforms check-tests check-race check-wasm check-generated check-run
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.* ## ' Makefile | sed -e 's/:.* ## /\t/' | expand -t 18
@@ -36,7 +36,7 @@ wasm: ## build the page's WebAssembly client into web/static
 	@cp -f "$$($(GO) env GOROOT)/lib/wasm/wasm_exec.js" web/static/wasm_exec.js
 	@$(GO) run ./web/pack .cache/app.wasm web/static
 
-test: deps build check-format check-vet check-platforms check-tests check-race check-wasm check-generated ## run every check below
+test: deps build check-format check-vet check-platforms check-tests check-race check-wasm check-generated check-run ## run every check below
 
 check-format: ## gofmt has nothing to change
 	@echo '== format'; bad=$$("$$($(GO) env GOROOT)/bin/gofmt" -l .); test -z "$$bad" || { echo "gofmt -w these files:"; echo "$$bad"; exit 1; }
@@ -60,6 +60,9 @@ check-wasm: ## the reward's golden numbers, computed in WebAssembly (needs node)
 
 check-generated: generate ## generated code is what its generators write
 	@echo '== generated'; git grep -lE '^// Code generated .* DO NOT EDIT\.$$' | xargs -r git diff --exit-code --
+
+check-run: build ## the binary that was built explains a sample question
+	@echo '== run'; $(OUT) version && $(OUT) explain --k 2
 
 generate: ## write generated code again
 	$(GO) generate ./...

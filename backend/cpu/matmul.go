@@ -6,12 +6,12 @@ import (
 	"nrt/backend/device"
 )
 
-// Blocking of the matrix product, in floats: a block of A (mc, kc) stays in
-// the second-level cache of its worker; packed B is made at most packMax at a
-// time. None of them changes a bit of the result (see kernels.gemm).
+// Blocking of the matrix product: mcTiles tiles of rows of A, kc deep, stay in
+// the second-level cache of their worker; B is packed at most packMax floats at
+// a time. None of them changes a bit of the result (see kernels.gemm).
 const (
 	kc      = 384
-	mcTiles = 8
+	mcTiles = 16
 	packMax = 4 << 20
 )
 
@@ -46,7 +46,7 @@ func (d *dev[T]) MatMul(c, a, b device.Buffer, m, n, k int, transA, transB, accu
 		}
 	}
 	nr := d.k.nr
-	if !transB && (m < 64 || n*k < 4096) {
+	if !transB && (m < 64 || n*k < 1<<13) {
 		d.product(C, n, A, rs, cs, B, n, m, n, k, accumulate)
 		return
 	}
@@ -98,23 +98,27 @@ func (d *dev[T]) packRows(dst, b []T, ldb, n, k int) {
 func (d *dev[T]) product(c []T, ldc int, a []T, rs, cs int, b []T, ldb int, m, n, k int, accumulate bool) {
 	mr, nr := d.k.mr, d.k.nr
 	rowTiles, colTiles := (m+mr-1)/mr, (n+nr-1)/nr
-	rowBlock, colBlock := min(mcTiles, rowTiles), colTiles
-	if work := m * n * k; d.pool.threads > 1 && work > 1<<16 {
-		want := min(4*d.pool.threads, max(work>>15, d.pool.threads))
-		// Cut columns first when rows are few: A is small then.
-		if rowTiles < want {
-			rowBlock = min(rowBlock, max(1, rowTiles/d.pool.threads))
-			rows := (rowTiles + rowBlock - 1) / rowBlock
-			colBlock = max(1, colTiles*rows/want)
+	rowBlock, colBlock := rowTiles, colTiles
+	const small = 1 << 17 // multiply-adds a thread does in a few microseconds
+	if want := min(4*d.pool.threads, m*n*k/small); d.pool.threads > 1 && want > 1 {
+		// Cut the longer side of C, so that the operand read again and again
+		// is the smaller one; cut the other side if that was not enough.
+		if n > m {
+			colBlock = max(1, colTiles/want)
+			rowBlock = max(1, rowTiles*((colTiles+colBlock-1)/colBlock)/want)
+		} else {
+			rowBlock = max(1, rowTiles/want)
+			colBlock = max(1, colTiles*((rowTiles+rowBlock-1)/rowBlock)/want)
 		}
 	}
+	rowBlock = min(rowBlock, mcTiles)
 	rowBlocks, colBlocks := (rowTiles+rowBlock-1)/rowBlock, (colTiles+colBlock-1)/colBlock
 	task := func(w, t int) {
-		i0, j0 := t/colBlocks*rowBlock*mr, t%colBlocks*colBlock*nr
+		i0, j0 := t%rowBlocks*rowBlock*mr, t/rowBlocks*colBlock*nr
 		i1, j1 := min(i0+rowBlock*mr, m), min(j0+colBlock*nr, n)
 		d.block(&d.scratch[w], c, ldc, a, rs, cs, b, ldb, i0, i1, j0, j1, k, accumulate)
 	}
-	if m*n*k <= 1<<16 {
+	if m*n*k < small {
 		for t := range rowBlocks * colBlocks {
 			task(0, t)
 		}
@@ -126,7 +130,8 @@ func (d *dev[T]) product(c []T, ldc int, a []T, rs, cs int, b []T, ldb int, m, n
 // block computes rows [i0, i1) and columns [j0, j1) of C.
 func (d *dev[T]) block(s *scratch[T], c []T, ldc int, a []T, rs, cs int, b []T, ldb int, i0, i1, j0, j1, k int, accumulate bool) {
 	mr, nr := d.k.mr, d.k.nr
-	packA := j1-j0 > 2*nr && i1-i0 >= mr
+	// Rows far apart share cache sets; packing pays once many panels read them.
+	packA := j1-j0 >= 16*nr && max(rs, cs) >= 1024 && i1-i0 >= mr
 	for p := 0; p < k; p += kc {
 		depth, acc := min(kc, k-p), accumulate || p > 0
 		if packA {

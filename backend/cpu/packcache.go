@@ -5,7 +5,7 @@ package cpu
 //
 // A matrix is kept once it is multiplied by a second time without its
 // allocation having been written to in between: weights are, activations are
-// not. The cache holds at most packLimit bytes; what does not fit is packed
+// not. The cache holds at most packLimit floats; what does not fit is packed
 // again at every call.
 type packCache[T real] struct {
 	entries map[packKey[T]]*packEntry[T]
@@ -23,7 +23,7 @@ type packEntry[T real] struct {
 }
 
 const (
-	packLimit   = 1 << 30 // bytes
+	packLimit   = 1 << 27 // floats
 	packEntries = 4096
 )
 
@@ -49,7 +49,7 @@ func (c *packCache[T]) lookup(d *dev[T], b *buffer[T], n, k int) []T {
 	if e.data == nil {
 		nr := d.k.nr
 		size := (n + nr - 1) / nr * nr * k
-		if (c.floats+size)*8 > packLimit {
+		if c.floats+size > packLimit {
 			return nil
 		}
 		e.data = make([]T, size)

@@ -44,7 +44,7 @@ type candidate[T real] struct {
 type sampler[T real] struct {
 	candidates []candidate[T]
 	p          []T
-	banned     map[int32]bool
+	banned     []bool // by id; all false between draws
 }
 
 // before is the order of drawing: descending probability, ties by lower id.
@@ -64,25 +64,28 @@ func (d *dev[T]) draw(s *sampler[T], x []T, r device.SampleRow) device.Sampled {
 	lse := sp.lse()
 	logp := func(id int32) float64 { return float64(scale*x[id]) - lse }
 
-	c := s.fill(d, x, r, scale)
-	id := int32(0)
-	switch {
-	case len(c) == 0: // everything is banned
-		id = -1
-	case r.Temperature == 0:
-		best := c[0]
-		for _, t := range c[1:] {
-			if before(t, best) < 0 {
-				best = t
-			}
-		}
-		id = best.id
-	default:
-		id = choose(truncate(c, r), r.U)
+	if len(s.banned) < len(x) {
+		s.banned = make([]bool, len(x))
 	}
-	res := device.Sampled{ID: id, LogProb: math.Inf(-1), Entropy: sp.entropy()}
-	if id >= 0 {
-		res.LogProb = logp(id)
+	for _, id := range r.Ban {
+		s.banned[id] = true
+	}
+	likeliest := s.first(x)
+	res := device.Sampled{ID: likeliest, LogProb: math.Inf(-1), Entropy: sp.entropy()}
+	if likeliest >= 0 && r.Temperature > 0 {
+		p := grow(&s.p, len(x))
+		d.k.exp(p, x, scale, scale*x[likeliest])
+		if r.TopK > 0 || r.TopP > 0 && r.TopP < 1 || r.MinP > 0 {
+			res.ID = choose(truncate(s.fill(x, p), r), r.U)
+		} else {
+			res.ID = s.pick(x, p, x[likeliest], scale, r.U)
+		}
+	}
+	for _, id := range r.Ban {
+		s.banned[id] = false
+	}
+	if res.ID >= 0 {
+		res.LogProb = logp(res.ID)
 	}
 	if n := min(r.Top, len(x)); n > 0 {
 		res.Top = make([]device.Alternative, n)
@@ -93,31 +96,66 @@ func (d *dev[T]) draw(s *sampler[T], x []T, r device.SampleRow) device.Sampled {
 	return res
 }
 
-// fill lists the tokens that are not banned.
-func (s *sampler[T]) fill(d *dev[T], x []T, r device.SampleRow, scale T) []candidate[T] {
-	clear(s.banned)
-	if s.banned == nil {
-		s.banned = map[int32]bool{}
-	}
-	for _, id := range r.Ban {
-		s.banned[id] = true
-	}
-	c := s.candidates[:0]
-	top := T(math.Inf(-1))
+// first is the likeliest token that is not banned, −1 if all are.
+func (s *sampler[T]) first(x []T) int32 {
+	id := -1
 	for i, v := range x {
-		if len(s.banned) > 0 && s.banned[int32(i)] {
-			continue
+		if !s.banned[i] && (id < 0 || v > x[id]) {
+			id = i
 		}
-		top = max(top, v)
-		c = append(c, candidate[T]{id: int32(i), x: v})
+	}
+	return int32(id)
+}
+
+// fill lists the tokens that are not banned.
+func (s *sampler[T]) fill(x, p []T) []candidate[T] {
+	c := s.candidates[:0]
+	for i, v := range x {
+		if !s.banned[i] {
+			c = append(c, candidate[T]{int32(i), v, float64(p[i])})
+		}
 	}
 	s.candidates = c
-	p := grow(&s.p, len(x))
-	d.k.exp(p, x, scale, scale*top)
-	for i := range c {
-		c[i].p = float64(p[c[i].id])
-	}
 	return c
+}
+
+// pick draws by inverse CDF from all tokens that are not banned, without
+// sorting them: their mass is first added up in bins that are ordered like the
+// tokens, then only the bin in which the draw falls is sorted.
+func (s *sampler[T]) pick(x, p []T, top, scale T, u float64) int32 {
+	const bins, width = 256, 1.0 / 8 // nats below the likeliest
+	bin := func(v T) int {
+		if b := scale * (top - v) / width; b < bins-1 {
+			return int(b)
+		}
+		return bins - 1
+	}
+	var mass [bins]float64
+	for i, v := range x {
+		if !s.banned[i] {
+			mass[bin(v)] += float64(p[i])
+		}
+	}
+	var total float64
+	for _, m := range mass {
+		total += m
+	}
+	limit, below, at := u*total, 0.0, 0
+	for at < bins-1 && !(below+mass[at] > limit) {
+		below += mass[at]
+		at++
+	}
+	for at > 0 && mass[at] == 0 { // rounding left the whole mass a little short
+		at--
+	}
+	c := s.candidates[:0]
+	for i, v := range x {
+		if !s.banned[i] && bin(v) == at {
+			c = append(c, candidate[T]{int32(i), v, float64(p[i])})
+		}
+	}
+	s.candidates = c
+	return c[lead(c, func(_ int, m float64) bool { return below+m > limit })].id
 }
 
 // truncate keeps the likeliest tokens by TopK, then by TopP of what is left,

@@ -31,6 +31,7 @@ func (m *matcher) add(text string, at *AddedToken) {
 // stands and those looked for after normalisation, normalised themselves.
 func (t *Tokenizer) buildMatchers() {
 	t.raw, t.norm = new(matcher), new(matcher)
+	t.shown = make(map[int32]string)
 	for i := range t.doc.Added {
 		at := &t.doc.Added[i]
 		if at.Content == "" {
@@ -45,6 +46,7 @@ func (t *Tokenizer) buildMatchers() {
 			b = n.normalize(b, false, false)
 		}
 		t.norm.add(b.s, at)
+		t.shown[at.ID] = b.s
 	}
 }
 
@@ -94,13 +96,6 @@ func (m *matcher) match(s string) (*AddedToken, int) {
 		}
 	}
 	return nil, 0
-}
-
-// wordRune is \w of Unicode regular expressions.
-func wordRune(r rune) bool {
-	return r == '_' || unicode.IsLetter(r) || unicode.Is(unicode.Nd, r) || unicode.IsMark(r) ||
-		unicode.Is(unicode.Nl, r) || unicode.Is(unicode.Pc, r) || unicode.Is(unicode.Other_Alphabetic, r) ||
-		r == 0x200C || r == 0x200D
 }
 
 func wordStarts(s string) bool {

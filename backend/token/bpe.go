@@ -75,14 +75,14 @@ func newBPE(t *Tokenizer, n node) (*bpe, error) {
 
 // scratch is the memory that encoding a word needs.
 type scratch struct {
-	syms  []symbol
+	syms  []sym
 	ranks []uint64
 	heap  []uint64
 }
 
-// symbol is a run of bytes of the word on its way to become a token. Merged
+// sym is a run of bytes of the word on its way to become a token. Merged
 // symbols are linked; n is 0 when a symbol has been joined to the one before it.
-type symbol struct {
+type sym struct {
 	id         int32
 	n          int32 // bytes
 	prev, next int32 // −1 at the ends
@@ -152,7 +152,7 @@ func (p *bpe) symbols(s *scratch, word string) {
 	lost := int32(0) // bytes at the start that have no symbol
 	unk, unkLen := false, int32(0)
 	add := func(id, n int32) {
-		s.syms = append(s.syms, symbol{id: id, n: n + lost})
+		s.syms = append(s.syms, sym{id: id, n: n + lost})
 		lost = 0
 	}
 	for i := 0; i < len(word); {

@@ -288,7 +288,9 @@ type Decoder struct {
 	text   strings.Builder
 }
 
-// NewDecoder starts a text. With skipSpecial special tokens leave no trace.
+// NewDecoder starts a text. With skipSpecial special tokens leave no trace (in
+// Hugging Face's newest release those that are looked for in normalised text
+// do; not here).
 func (t *Tokenizer) NewDecoder(skipSpecial bool) *Decoder {
 	d := &Decoder{t: t, skip: skipSpecial}
 	n := len(t.decoder)
@@ -311,11 +313,17 @@ func (d *Decoder) Push(id int32) string {
 }
 
 func (d *Decoder) push(id int32) {
-	tok := d.t.Token(id)
-	if tok == "" || d.skip && d.t.special(id) {
-		return
+	if tok := d.t.spelling(id); tok != "" && !(d.skip && d.t.special(id)) {
+		d.outs[0](tok)
 	}
-	d.outs[0](tok)
+}
+
+// spelling is the token as decoders see it.
+func (t *Tokenizer) spelling(id int32) string {
+	if s, ok := t.shown[id]; ok {
+		return s
+	}
+	return t.Token(id)
 }
 
 // Flush ends the text and returns the rest of it; a character that was not

@@ -213,6 +213,7 @@ func parseVocab(n node, m *modelDoc) (map[string]int32, error) {
 	if err := n.into(&ids); err != nil {
 		return nil, err
 	}
+	delete(ids, "") // never produced
 	limit := int64(len(ids))*4 + 1<<16
 	var top int32 = -1
 	for tok, id := range ids {

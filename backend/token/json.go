@@ -69,8 +69,14 @@ func (n node) child(name string, raw json.RawMessage) node {
 	return node{n.file, path, raw}
 }
 
+// maxPath bounds how deep lists may be nested in each other.
+const maxPath = 1000
+
 // array reads the elements of an array; absent and null give none.
 func (n node) array() ([]node, error) {
+	if len(n.path) > maxPath {
+		return nil, node{file: n.file, path: n.path[:60] + "…"}.errf("nested too deeply")
+	}
 	if n.null() {
 		return nil, nil
 	}

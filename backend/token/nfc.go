@@ -2,6 +2,8 @@ package token
 
 import (
 	"slices"
+	"strings"
+	"unicode"
 	"unicode/utf8"
 
 	"golang.org/x/text/unicode/norm"
@@ -9,27 +11,27 @@ import (
 
 // nfc composes characters (Unicode normalisation form C).
 //
-// norm.NFC alone would differ from Hugging Face on a character with more than 30
-// marks, where it puts in U+034F to keep streams safe; such runs are composed
-// here.
+// norm.NFC alone would differ from Hugging Face's: on a character with more than
+// 30 marks it puts in U+034F to keep streams safe, so such runs are composed
+// here; and it knows marks that the other does not (see inert).
 type nfc struct{}
 
 func (nfc) normalize(b *buffer, track, _ bool) *buffer {
-	if isASCII(b.s) || norm.NFC.IsNormalString(b.s) {
+	if isASCII(b.s) {
+		return b
+	}
+	odd := strings.ContainsFunc(b.s, func(r rune) bool { return unicode.Is(inert, r) })
+	if !odd && norm.NFC.IsNormalString(b.s) {
 		return b
 	}
 	w := rewriter{src: b, track: track}
 	for i := 0; i < len(b.s); {
-		// [i, j) is a character with all that may combine with it.
-		j, n := i, 0
-		for j < len(b.s) && (n == 0 || !norm.NFC.PropertiesString(b.s[j:]).BoundaryBefore()) {
-			_, k := utf8.DecodeRuneInString(b.s[j:])
-			j += k
-			n++
-		}
+		j, n := cluster(b.s, i)
 		part := b.s[i:j]
 		var c string
-		if n <= 8 { // at most 4 characters each: below norm's limit
+		if n == 1 && odd && isInert(part) {
+			c = part
+		} else if n <= 8 { // at most 4 characters each: below norm's limit
 			c = norm.NFC.String(part)
 		} else {
 			c = compose(part)
@@ -42,6 +44,27 @@ func (nfc) normalize(b *buffer, track, _ bool) *buffer {
 		i = j
 	}
 	return w.done()
+}
+
+// cluster is the end of a character with all that may combine with it, and how
+// many characters that is.
+func cluster(s string, i int) (end, n int) {
+	for ; i < len(s); n++ {
+		r, k := utf8.DecodeRuneInString(s[i:])
+		if n > 0 && (norm.NFC.PropertiesString(s[i:]).BoundaryBefore() || unicode.Is(inert, r)) {
+			break
+		}
+		i += k
+		if unicode.Is(inert, r) {
+			return i, n + 1
+		}
+	}
+	return i, n
+}
+
+func isInert(s string) bool {
+	r, _ := utf8.DecodeRuneInString(s)
+	return unicode.Is(inert, r)
 }
 
 func isASCII(s string) bool {

@@ -15,13 +15,20 @@ import (
 // Special tokens are found by our own splitter and handed over as finished
 // splits; none are registered with the pipeline, whose own handling loses them.
 // So its Decode keeps special tokens in any case: Tokenizer.Decode can leave them
-// out.
+// out. Its Encode panics on text that is not UTF-8 before it asks us; Encoding
+// does not.
 func (t *Tokenizer) Pipeline() *sugar.Tokenizer {
 	p := sugar.NewTokenizer(pipeModel{t})
 	p.WithPreTokenizer(pipeSplitter{t})
 	p.WithPostProcessor(pipePost{t})
 	p.WithDecoder(pipeDecoder{t})
 	return p
+}
+
+// Encoding is Pipeline's Encode for any text. Offsets are those of Valid(text).
+// With special the post-processor's tokens (BOS and such) are added.
+func (t *Tokenizer) Encoding(text string, special bool) (*sugar.Encoding, error) {
+	return t.Pipeline().Encode(sugar.NewSingleEncodeInput(sugar.NewInputSequence(Valid(text))), special)
 }
 
 // pipeModel is the word model behind sugarme's Model.
@@ -49,10 +56,11 @@ func (m pipeModel) TokenToId(tok string) (int, bool) {
 }
 
 func (m pipeModel) IdToToken(id int) (string, bool) {
-	if id < 0 || id >= len(m.t.tokens) || m.t.tokens[id] == "" {
+	if id < 0 || id >= len(m.t.tokens) {
 		return "", false
 	}
-	return m.t.tokens[id], true
+	tok := m.t.spelling(int32(id))
+	return tok, tok != ""
 }
 
 // GetVocab is a copy of the whole vocabulary, added tokens included.

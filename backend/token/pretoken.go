@@ -64,9 +64,9 @@ func parsePreTokenizer(n node) ([]step, error) {
 	case "Digits":
 		each, err := n.field(fields, "individual_digits").flag(false)
 		if each {
-			return []step{isolate{complement(scanDigits1)}}, err
+			return []step{isolate{complement(scanNumeric1)}}, err
 		}
-		return []step{isolate{complement(scanDigits)}}, err
+		return []step{isolate{complement(scanNumerics)}}, err
 	case "WhitespaceSplit":
 		return []step{splitStep{find: scanSpace1, how: removed}}, nil
 	case "Whitespace":
@@ -89,7 +89,7 @@ func parseSplit(n node, fields map[string]node) ([]step, error) {
 		if err != nil {
 			return nil, err
 		}
-		known, ok := patterns[s]
+		known, ok := patterns[lineEscapes.Replace(s)]
 		if !ok {
 			return nil, re.errf("unsupported pattern %q", s)
 		}
@@ -126,6 +126,10 @@ func parseSplit(n node, fields map[string]node) ([]step, error) {
 	}
 	return []step{st}, nil
 }
+
+// lineEscapes: some files write \r and \n in a pattern as the characters
+// themselves.
+var lineEscapes = strings.NewReplacer("\r", `\r`, "\n", `\n`)
 
 func parseMetaspace(n node, fields map[string]node) ([]step, error) {
 	m, err := parseMetaspaceFields(n, fields)

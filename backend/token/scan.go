@@ -1,7 +1,6 @@
 package token
 
 import (
-	"sync"
 	"unicode"
 	"unicode/utf8"
 )
@@ -20,99 +19,70 @@ var patterns = map[string]struct {
 	scan   scanner
 	covers bool // matches at every position of any text
 }{
-	patternGPT2:   {scanGPT2, true},
-	patternLlama3: {scanLlama3, true},
-	patternQwen2:  {scanQwen2, true},
+	patternGPT2:     {scanGPT2, true},
+	patternLlama3:   {scanLlama3, true},
+	patternQwen2:    {scanQwen2, true},
+	patternTekken:   {scanTekken, true},
+	patternDeepSeek: {scanDeepSeek, false},
 
-	`\p{N}`:      {scanDigits1, false},
-	`\d`:         {scanDecimal1, false},
-	`[0-9]`:      {scanASCIIDigit1, false},
-	`\p{N}+`:     {scanDigits, false},
-	`\p{N}{1,3}`: {scanDigits3, false},
-	`\s+`:        {scanSpaces, false},
-	`[\r\n]`:     {scanNewline1, false},
+	`\p{N}`:        {scanDigits1, false},
+	`\d`:           {scanDecimal1, false},
+	`[0-9]`:        {scanASCIIDigit1, false},
+	`\p{N}+`:       {scanDigits, false},
+	`\p{N}{1,3}`:   {scanDigits3, false},
+	`\s+`:          {scanSpaces, false},
+	`[\r\n]`:       {scanNewline1, false},
+	`[一-龥぀-ゟ゠-ヿ]+`: {scanCJK, false},
 }
 
 const (
-	patternGPT2   = `'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+`
-	patternLlama3 = `(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+`
-	patternQwen2  = `(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+`
+	patternGPT2     = `'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+`
+	patternLlama3   = `(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+`
+	patternQwen2    = `(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+`
+	patternTekken   = `[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+`
+	patternDeepSeek = "[!\"#$%&'()*+,\\-./:;<=>?@\\[\\\\\\]^_`{|}~][A-Za-z]+|[^\\r\\n\\p{L}\\p{P}\\p{S}]?[\\p{L}\\p{M}]+| ?[\\p{P}\\p{S}]+[\\r\\n]*|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+"
 )
 
-// class is what the patterns tell apart.
-type class uint8
-
-const (
-	other   class = iota
-	letter        // \p{L}
-	number        // \p{N}
-	space         // \s without the next
-	newline       // \r and \n
-)
-
-var classes struct {
-	once sync.Once
-	bmp  []class // of every rune below 0x10000
-}
-
-func classify(r rune) class {
-	switch {
-	case r == '\r' || r == '\n':
-		return newline
-	case unicode.IsSpace(r):
-		return space
-	case unicode.IsLetter(r):
-		return letter
-	case unicode.IsNumber(r):
-		return number
-	}
-	return other
-}
-
-// classTable is classify as a table, made when first needed.
-func classTable() []class {
-	classes.once.Do(func() {
-		classes.bmp = make([]class, 0x10000)
-		for r := range classes.bmp {
-			classes.bmp[r] = classify(rune(r))
-		}
-	})
-	return classes.bmp
-}
-
-// classAt is the class of the character at s[i:] and its length; the length is
-// 0 at the end of s.
+// classAt is the class of the character at s[i:] and its length; at the end of s
+// both are 0.
 func classAt(t []class, s string, i int) (class, int) {
 	if i >= len(s) {
-		return other, 0
+		return 0, 0
 	}
 	if c := s[i]; c < utf8.RuneSelf {
 		return t[c], 1
 	}
 	r, n := utf8.DecodeRuneInString(s[i:])
-	if int(r) < len(t) {
-		return t[r], n
-	}
-	return classify(r), n
+	return classOf(t, r), n
 }
 
 // run is the end of the longest run of class c from i on.
 func run(t []class, s string, i int, c class) int {
 	for {
 		k, n := classAt(t, s, i)
-		if k != c || n == 0 {
+		if k&c == 0 {
 			return i
 		}
 		i += n
 	}
 }
 
+// breaks is \s*[\r\n]+|\s+(?!\S)|\s+ at i, where white space begins.
+func breaks(t []class, s string, i int) int {
+	end, last, nl := spaces(t, s, i)
+	if nl > 0 {
+		return nl
+	}
+	return trailing(s, i, end, last)
+}
+
 // spaces is \s+ at i, where white space begins: its end, the start of its last
 // character, and the end of the last newline in it (0 if there is none).
 func spaces(t []class, s string, i int) (end, last, nl int) {
+	last = i
 	for {
 		k, n := classAt(t, s, i)
-		if n == 0 || k != space && k != newline {
+		if k&blank == 0 {
 			return i, last, nl
 		}
 		last = i
@@ -123,9 +93,9 @@ func spaces(t []class, s string, i int) (end, last, nl int) {
 	}
 }
 
-// blank is the end of \s+(?!\S)|\s+: all the white space at i, but for its last
-// character where more text follows.
-func blank(s string, i, end, last int) int {
+// trailing is the end of \s+(?!\S)|\s+: all the white space at i, but for its
+// last character where more text follows.
+func trailing(s string, i, end, last int) int {
 	if end == len(s) || last == i {
 		return end
 	}
@@ -176,16 +146,17 @@ func scanGPT2(s string, i int) int {
 	k, n := classAt(t, s, i)
 	j := i
 	if s[i] == ' ' {
-		if k2, n2 := classAt(t, s, i+1); n2 > 0 && k2 != space && k2 != newline {
+		if k2, n2 := classAt(t, s, i+1); n2 > 0 && k2&blank == 0 {
 			k, n, j = k2, n2, i+1
 		}
 	}
-	switch k {
-	case letter, number, other:
-		return run(t, s, j+n, k)
+	for _, c := range [...]class{letter, other, number} {
+		if k&c != 0 {
+			return run(t, s, j+n, c)
+		}
 	}
 	end, last, _ := spaces(t, s, i)
-	return blank(s, i, end, last)
+	return trailing(s, i, end, last)
 }
 
 func scanLlama3(s string, i int) int { return scanCL100k(s, i, 3) }
@@ -200,41 +171,124 @@ func scanCL100k(s string, i, digits int) int {
 	t := classTable()
 	k, n := classAt(t, s, i)
 	// [^\r\n\p{L}\p{N}]?\p{L}+
-	switch k {
-	case letter:
+	switch {
+	case k&letter != 0:
 		return run(t, s, i+n, letter)
-	case space, other:
-		if k2, n2 := classAt(t, s, i+n); n2 > 0 && k2 == letter {
+	case k == number: // \p{N}{1,digits}
+		return upTo(s, i, digits, isNumber)
+	case k != newline:
+		if k2, n2 := classAt(t, s, i+n); k2&letter != 0 {
 			return run(t, s, i+n+n2, letter)
 		}
-	case number:
-		// \p{N}{1,digits}
-		for j := i + n; ; j += n {
-			if digits--; digits == 0 {
-				return j
-			}
-			if k, n = classAt(t, s, j); k != number || n == 0 {
-				return j
-			}
-		}
 	}
-	//  ?[^\s\p{L}\p{N}]+[\r\n]*
+	if end := marksAndLines(t, s, i, other, newline); end > i {
+		return end
+	}
+	return breaks(t, s, i)
+}
+
+// marksAndLines is " ?[marks]+[lines]*", or i.
+func marksAndLines(t []class, s string, i int, marks, lines class) int {
 	j := i
 	if s[i] == ' ' {
 		j++
 	}
-	if end := run(t, s, j, other); end > j {
-		return run(t, s, end, newline)
+	end := run(t, s, j, marks)
+	if end == j {
+		return i
 	}
-	// \s*[\r\n]+|\s+(?!\S)|\s+
-	end, last, nl := spaces(t, s, i)
-	if nl > 0 {
-		return nl
-	}
-	return blank(s, i, end, last)
+	return run(t, s, end, lines)
 }
 
-// scanWhitespace is \w+|[^\w\s]+.
+// scanTekken is the pattern of Mistral's newer vocabularies: words end where
+// small letters are followed by a capital.
+func scanTekken(s string, i int) int {
+	t := classTable()
+	k, n := classAt(t, s, i)
+	if k == number {
+		return i + n
+	}
+	for _, word := range [...]func([]class, string, int) int{capsSmall, capsOnly} {
+		if k&(letter|newline) == 0 { // [^\r\n\p{L}\p{N}]?
+			if j := word(t, s, i+n); j > i+n {
+				return j
+			}
+		}
+		if j := word(t, s, i); j > i {
+			return j
+		}
+	}
+	if j := marksAndLines(t, s, i, other, 0); j > i {
+		for j < len(s) && (s[j] == '\r' || s[j] == '\n' || s[j] == '/') {
+			j++
+		}
+		return j
+	}
+	return breaks(t, s, i)
+}
+
+const (
+	caps  = upper | title | modifier | uncased | mark
+	small = lower | modifier | uncased | mark
+)
+
+// capsSmall is [caps]*[small]+, or i. Where no small one follows the capitals,
+// the last among them that is both has to do.
+func capsSmall(t []class, s string, i int) int {
+	back, end := i, i
+	for {
+		k, n := classAt(t, s, end)
+		if k&caps == 0 {
+			break
+		}
+		end += n
+		if k&small != 0 {
+			back = end
+		}
+	}
+	if j := run(t, s, end, small); j > end {
+		return j
+	}
+	return back
+}
+
+// capsOnly is [caps]+[small]*, or i, where capsSmall does not match.
+func capsOnly(t []class, s string, i int) int { return run(t, s, i, caps) }
+
+// scanDeepSeek is patternDeepSeek. It has no branch for digits, which are cut
+// off before.
+func scanDeepSeek(s string, i int) int {
+	const words = letter | mark
+	t := classTable()
+	if c := s[i]; c < utf8.RuneSelf && t[c]&(punct|symbol) != 0 {
+		j := i + 1
+		for j < len(s) && (s[j]|0x20 >= 'a' && s[j]|0x20 <= 'z') {
+			j++
+		}
+		if j > i+1 {
+			return j
+		}
+	}
+	// [^\r\n\p{L}\p{P}\p{S}]?[\p{L}\p{M}]+
+	k, n := classAt(t, s, i)
+	if k&(newline|letter|punct|symbol) == 0 {
+		if j := run(t, s, i+n, words); j > i+n {
+			return j
+		}
+	}
+	if j := run(t, s, i, words); j > i {
+		return j
+	}
+	if j := marksAndLines(t, s, i, punct|symbol, newline); j > i {
+		return j
+	}
+	if k&blank == 0 {
+		return i
+	}
+	return breaks(t, s, i)
+}
+
+// scanWhitespace is \w+|[^\w\s]+ of the Whitespace pre-tokenizer.
 func scanWhitespace(s string, i int) int {
 	kind := func(j int) (int, int) {
 		r, n := utf8.DecodeRuneInString(s[j:])
@@ -271,10 +325,15 @@ func upTo(s string, i, n int, is func(rune) bool) int {
 	return i
 }
 
-func scanDigits1(s string, i int) int  { return upTo(s, i, 1, unicode.IsNumber) }
-func scanDigits3(s string, i int) int  { return upTo(s, i, 3, unicode.IsNumber) }
-func scanDigits(s string, i int) int   { return upTo(s, i, len(s), unicode.IsNumber) }
-func scanDecimal1(s string, i int) int { return upTo(s, i, 1, unicode.IsDigit) }
+func scanDigits1(s string, i int) int { return upTo(s, i, 1, isNumber) }
+func scanDigits3(s string, i int) int { return upTo(s, i, 3, isNumber) }
+func scanDigits(s string, i int) int  { return upTo(s, i, len(s), isNumber) }
+func scanCJK(s string, i int) int {
+	return upTo(s, i, len(s), func(r rune) bool { return '一' <= r && r <= '龥' || 0x3040 <= r && r <= 'ヿ' })
+}
+func scanNumeric1(s string, i int) int { return upTo(s, i, 1, isNumeric) }
+func scanNumerics(s string, i int) int { return upTo(s, i, len(s), isNumeric) }
+func scanDecimal1(s string, i int) int { return upTo(s, i, 1, isDigit) }
 func scanSpaces(s string, i int) int   { return upTo(s, i, len(s), unicode.IsSpace) }
 func scanASCIIDigit1(s string, i int) int {
 	return upTo(s, i, 1, func(r rune) bool { return '0' <= r && r <= '9' })

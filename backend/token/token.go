@@ -46,8 +46,9 @@ type Tokenizer struct {
 	ids     map[string]int32 // added tokens and the model's
 	model   map[string]int32 // the model's own vocabulary
 	added   map[int32]*AddedToken
-	raw     *matcher // added tokens looked for in the text as it stands
-	norm    *matcher // added tokens looked for in the normalised text
+	shown   map[int32]string // what an added token that is looked for in normalised text decodes as
+	raw     *matcher         // added tokens looked for in the text as it stands
+	norm    *matcher         // added tokens looked for in the normalised text
 	normal  []normalizer
 	steps   []step
 	words   wordModel

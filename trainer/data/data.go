@@ -26,7 +26,7 @@ import (
 	"strings"
 )
 
-// Message is one turn of a conversation.
+// Message is one turn of a conversation; fields as in token.Message.
 type Message struct{ Role, Content string }
 
 // Example is one line of a data file.

@@ -147,13 +147,13 @@ func TestRestoreErrors(t *testing.T) {
 }
 
 func TestFingerprint(t *testing.T) {
-	base := []Example{{Question: "ab", Answer: "c"}, {Text: "t"}, {Question: "q", Answer: "a", Messages: []Message{{"user", "q"}}}}
+	base := []Example{{Question: "ab", Answer: "c"}, {Text: "t"}, {Question: "q", Answer: "a", Messages: []Message{{Role: "user", Content: "q"}}}}
 	seen := map[string]string{Fingerprint(base): "base"}
 	for name, list := range map[string][]Example{
 		"none":           nil,
 		"moved border":   {{Question: "a", Answer: "bc"}, base[1], base[2]},
 		"text as answer": {base[0], {Answer: "t"}, base[2]},
-		"role":           {base[0], base[1], {Question: "q", Answer: "a", Messages: []Message{{"tool", "q"}}}},
+		"role":           {base[0], base[1], {Question: "q", Answer: "a", Messages: []Message{{Role: "tool", Content: "q"}}}},
 		"order":          {base[1], base[0], base[2]},
 	} {
 		fp := Fingerprint(list)

@@ -22,7 +22,7 @@ func read(t *testing.T, text string, o Options) []Example {
 }
 
 func TestForms(t *testing.T) {
-	turns := []Message{{"system", "Be brief."}, {"user", "Hi"}, {"assistant", "Hello"}, {"user", "1+1?"}}
+	turns := []Message{{Role: "system", Content: "Be brief."}, {Role: "user", Content: "Hi"}, {Role: "assistant", Content: "Hello"}, {Role: "user", Content: "1+1?"}}
 	for _, c := range []struct {
 		name, line string
 		want       Example
@@ -31,11 +31,11 @@ func TestForms(t *testing.T) {
 			Example{Question: "1+1?", Answer: "2", Family: "calc", Extra: map[string]any{"family": "calc", "n": 3.0}}},
 		{"prompt", `{"prompt": "1+1?", "completion": " 2"}`, Example{Question: "1+1?", Answer: " 2"}},
 		{"conversational prompt", `{"prompt": [{"role": "user", "content": "1+1?"}], "completion": [{"role": "assistant", "content": "2"}]}`,
-			Example{Question: "1+1?", Answer: "2", Messages: []Message{{"user", "1+1?"}}}},
+			Example{Question: "1+1?", Answer: "2", Messages: []Message{{Role: "user", Content: "1+1?"}}}},
 		{"messages", `{"messages": [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello"}, {"role": "user", "content": "1+1?"}, {"role": "assistant", "content": "2"}, {"role": "user", "content": "thanks"}], "source": "x"}`,
 			Example{Question: "1+1?", Answer: "2", Messages: turns, Extra: map[string]any{"source": "x"}}},
 		{"messages beside a prompt", `{"prompt": "1+1?", "messages": [{"role": "user", "content": "1+1?"}, {"role": "assistant", "content": "2"}]}`,
-			Example{Question: "1+1?", Answer: "2", Messages: []Message{{"user", "1+1?"}}, Extra: map[string]any{"prompt": "1+1?"}}},
+			Example{Question: "1+1?", Answer: "2", Messages: []Message{{Role: "user", Content: "1+1?"}}, Extra: map[string]any{"prompt": "1+1?"}}},
 		{"text", `{"text": "Once."}`, Example{Text: "Once."}},
 		{"escapes", `{"question": "\ud83d\ude00 \ufffd �", "answer": "é\u0000\n"}`, Example{Question: "😀 \ufffd \ufffd", Answer: "é\x00\n"}},
 	} {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"time"
 
 	"nrt/backend/device"
 	"nrt/backend/engine"
@@ -27,6 +28,8 @@ type Maker struct {
 	Base  Base
 	Dev   device.Device
 	World *world.World
+	// KeepBase takes the base that Dir holds instead of pretraining one.
+	KeepBase bool
 	// Progress tells what is being done; its arguments are those of fmt.Printf.
 	Progress func(format string, args ...any)
 
@@ -38,18 +41,7 @@ type Maker struct {
 // the policies start from the stored base, so that training from world:base is
 // what was done here.
 func (k *Maker) Make(ctx context.Context) error {
-	base, err := k.Base.Pretrain(ctx, k.Dev, k.World, func(update, total int, loss float64, tokens int) {
-		if update%50 == 0 || update == total {
-			k.Progress("base: update %d of %d, loss %.4f", update, total, loss)
-		}
-	})
-	if err != nil {
-		return err
-	}
-	base, err = k.store(base, models.Info{
-		Name: "world:base", Dir: "base", Method: string(objective.LM),
-		About: "pretrained on the small world's text, where idle chatter is the favourite chain",
-	})
+	base, err := k.base(ctx)
 	if err != nil {
 		return err
 	}
@@ -80,6 +72,29 @@ func (k *Maker) Make(ctx context.Context) error {
 		return err
 	}
 	return run.WriteFile(filepath.Join(k.Dir, "index.json"), append(raw, '\n'))
+}
+
+// base pretrains the base, or takes the one that is there.
+func (k *Maker) base(ctx context.Context) (*llama.Model, error) {
+	info := models.Info{
+		Name: "world:base", Dir: "base", Method: string(objective.LM),
+		About: "pretrained on the small world's text, where idle chatter is the favourite chain",
+	}
+	if k.KeepBase {
+		k.list = append(k.list, info)
+		return llama.Load(k.Dev, os.DirFS(filepath.Join(k.Dir, info.Dir)))
+	}
+	began := time.Now()
+	m, err := k.Base.Pretrain(ctx, k.Dev, k.World, func(update, total int, loss float64, tokens int) {
+		if update%200 == 0 || update == total {
+			left := time.Duration(float64(time.Since(began)) / float64(update) * float64(total-update))
+			k.Progress("base: update %d of %d, loss %.4f, %s left", update, total, loss, left.Round(time.Second))
+		}
+	})
+	if err != nil {
+		return nil, err
+	}
+	return k.store(m, info)
 }
 
 func (k *Maker) policy(ctx context.Context, base *llama.Model, dir, method, about string) error {

@@ -310,7 +310,7 @@ func (c *Checkpoints) Latest() (*Checkpoint, error) {
 		return nil, err
 	}
 	if len(steps) == 0 {
-		return nil, fmt.Errorf("%s holds no checkpoint to resume from: %w", c.dir, fs.ErrNotExist)
+		return nil, fmt.Errorf("%s holds no checkpoint to resume from, start without --resume: %w", c.dir, fs.ErrNotExist)
 	}
 	last := len(steps) - 1
 	k, err := OpenCheckpoint(c.Path(steps[last]))

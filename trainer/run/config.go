@@ -117,12 +117,11 @@ func (o OptimConfig) UpdatesPerStep(questions int) int {
 
 // TrainConfig says how long the run is and where it computes.
 type TrainConfig struct {
-	Steps     int
-	Epochs    float64
-	Seed      uint64
-	Device    string
-	Precision string
-	Threads   int
+	Steps   int
+	Epochs  float64
+	Seed    uint64
+	Device  string
+	Threads int
 }
 
 // Total is the number of steps over so many examples, of which each step takes
@@ -165,7 +164,7 @@ func Default(m objective.Method) Config {
 			LR: 2e-6, Schedule: "cosine", Warmup: 0.1, Decay: 0.4, WeightDecay: 0.01,
 			Beta1: 0.9, Beta2: 0.95, Eps: 1e-8, MaxGradNorm: 1, MiniBatch: 64, Iterations: 1, MicroTokens: 8192,
 		},
-		Train:  TrainConfig{Epochs: 1, Seed: 42, Device: "cpu", Precision: "float32"},
+		Train:  TrainConfig{Epochs: 1, Seed: 42, Device: "cpu"},
 		Eval:   EvalConfig{N: 256, K: 1},
 		Output: OutputConfig{Dir: "output", SaveEvery: 100, Keep: 2, LogEvery: 1, Completions: 8},
 	}

@@ -461,17 +461,14 @@ func TestFlagErrors(t *testing.T) {
 	}
 }
 
-func TestPrintFlags(t *testing.T) {
-	var b bytes.Buffer
-	if err := PrintFlags(&b); err != nil {
-		t.Fatal(err)
-	}
+func TestFlagHelp(t *testing.T) {
+	text := FlagHelp()
 	for _, o := range new(Config).options() {
-		if !strings.Contains(b.String(), "--"+o.flag) {
+		if !strings.Contains(text, "--"+o.flag) {
 			t.Errorf("no --%s", o.flag)
 		}
 	}
-	for i, line := range strings.Split(b.String(), "\n") {
+	for i, line := range strings.Split(text, "\n") {
 		if len(line) > 80 {
 			t.Errorf("line %d has %d characters: %s", i+1, len(line), line)
 		}

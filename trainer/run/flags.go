@@ -1,10 +1,8 @@
 package run
 
 import (
-	"bytes"
 	"flag"
 	"fmt"
-	"io"
 	"os"
 	"strings"
 
@@ -184,9 +182,9 @@ func Args(args []string) []string {
 	return out
 }
 
-// PrintFlags writes the help of all options, by section, with their defaults.
-func PrintFlags(w io.Writer) error {
-	var b bytes.Buffer
+// FlagHelp is the help of all options, by section, with their defaults.
+func FlagHelp() string {
+	var b strings.Builder
 	c := Default(objective.NRT)
 	section := ""
 	for _, o := range c.options() {
@@ -203,8 +201,5 @@ func PrintFlags(w io.Writer) error {
 			fmt.Fprintf(&b, "      %s\n", line)
 		}
 	}
-	if _, err := w.Write(b.Bytes()); err != nil {
-		return fmt.Errorf("print flags: %w", err)
-	}
-	return nil
+	return b.String()
 }

@@ -147,7 +147,6 @@ func (t *TrainConfig) options() []option {
 		{key: "epochs", flag: "epochs", value: &t.Epochs, rule: positive, also: "num-train-epochs", meaning: "passes over the training data, when steps is 0"},
 		{key: "seed", flag: "seed", value: &t.Seed, meaning: "decides everything random: same seed, same run"},
 		{key: "device", flag: "device", value: &t.Device, meaning: "what computes: cpu"},
-		{key: "precision", flag: "precision", value: &t.Precision, choices: []string{"float32", "float64"}, meaning: "arithmetic: float32, or float64 to check against"},
 		{key: "threads", flag: "threads", value: &t.Threads, rule: notNegative, free: true, meaning: "threads; 0 is one a core; the result does not depend on it"},
 	}
 }

@@ -248,7 +248,7 @@ func (t *trainer) openQuestions() error {
 		return err
 	}
 	if len(t.questions) == 0 {
-		return errors.New("data.train (--data): no example is left to train on")
+		return errors.New("data.train (--data): no example is left to train on: a shorter --max-chain leaves more room for questions and answers")
 	}
 	held := t.held
 	if n := t.c.Eval.N; n > 0 && len(held) > n {

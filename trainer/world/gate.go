@@ -114,11 +114,14 @@ func (g *GateReport) Err() error {
 	for _, key := range keys {
 		want := GateState
 		if strings.HasSuffix(key, RoleOp) {
-			want = GateCopy
+			want = GateCopyCell
 		}
 		if c := g.Cell[key]; c.Share() < want {
 			all = append(all, fmt.Errorf("gate: %s: want ≥ %.3f, have %.3f (%d of %d)", key, want, c.Share(), c.Right, c.Of))
 		}
+	}
+	if c := g.Role[RoleOp]; c != nil && c.Share() < GateCopy {
+		all = append(all, fmt.Errorf("gate: copying operations: want ≥ %.3f, have %.4f (%d of %d)", GateCopy, c.Share(), c.Right, c.Of))
 	}
 	if g.Chatters.Share() < GateChatter {
 		all = append(all, fmt.Errorf("gate: chatter as first choice: want ≥ %.2f, have %.2f", GateChatter, g.Chatters.Share()))

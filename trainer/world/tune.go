@@ -85,11 +85,13 @@ const priceReach = 6
 
 // Gate thresholds: what a base must reach, teacher-forced and greedy, before
 // training on questions and answers is worth while. GateCopy is for copying
-// operations (one in a thousand may slip: float noise in a tie), GateState for
-// looking up states, per family and per n. GateChatter is the share of items
+// operations over all (one in a thousand may slip), GateCopyCell for the same and
+// GateState for looking up states in each family at each n, where a few hundred
+// words are counted. GateChatter is the share of items
 // whose most probable first chain word is the chatterer's.
 const (
-	GateCopy    = .999
-	GateState   = .90
-	GateChatter = .90
+	GateCopy     = .999
+	GateCopyCell = .99
+	GateState    = .90
+	GateChatter  = .90
 )

@@ -28,7 +28,7 @@ func builtins() ([]builtin, error) {
 		if err != nil {
 			return nil, fmt.Errorf("embedded model %s: %w", m.Name, err)
 		}
-		list = append(list, builtin{Name: m.Name, About: m.About, Files: files, Samples: samples})
+		list = append(list, builtin{Name: m.Name, About: m.About, Files: files, Samples: samples, Accuracy: m.Accuracy})
 	}
 	return list, nil
 }

@@ -19,6 +19,11 @@ type command struct {
 	examples []string // whole command lines
 	// bind declares the flags and returns what to do once they are parsed.
 	bind func(f *flags) func(e *env) error
+	// prepare rewrites the arguments before they are parsed; nil leaves them.
+	prepare func(args []string) []string
+	// more prints flags that another package declared, in its own order; nil
+	// lists them by name with the others.
+	more func(w io.Writer)
 }
 
 // find returns the command of that name, or nil.
@@ -64,7 +69,9 @@ func (c *command) help(w io.Writer, f *flags) {
 	if c.long != "" {
 		fmt.Fprintf(w, "\n%s\n", strings.TrimSpace(c.long))
 	}
-	f.adopt()
+	if c.more == nil {
+		f.adopt()
+	}
 	fmt.Fprint(w, "\nflags:\n")
 	width := 0
 	for _, i := range f.list {
@@ -76,6 +83,9 @@ func (c *command) help(w io.Writer, f *flags) {
 		for _, l := range lines[1:] {
 			fmt.Fprintf(w, "  %-*s  %s\n", width, "", l)
 		}
+	}
+	if c.more != nil {
+		c.more(w)
 	}
 	fmt.Fprint(w, "\nexamples:\n")
 	for _, x := range c.examples {

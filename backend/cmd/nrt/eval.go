@@ -10,6 +10,7 @@ import (
 	"nrt/backend/token"
 	"nrt/trainer/data"
 	"nrt/trainer/eval"
+	"nrt/trainer/recipe"
 	"nrt/trainer/run"
 	"nrt/trainer/world"
 )
@@ -35,13 +36,13 @@ world (as world:heldout), world:longer, world:train.`,
 		bind: func(f *flags) func(*env) error {
 			var m modelFlags
 			m.bind(f)
-			a := evalArgs{data: "world", n: 420, worldSeed: 1, chain: 128, answer: 256, k: 1}
+			a := evalArgs{data: "world", n: 420, worldSeed: worldSeed, k: 1}
 			f.text(&a.data, "data", "F", "JSONL file, or a split of the small world")
 			f.integer(&a.n, "n", "N", "questions; 0 takes all of a file")
 			f.seed(&a.worldSeed, "world-seed", "S", "which small world (the embedded models know number 1)")
 			f.text(&a.format, "format", "NAME", "layout of question, chain and answer; empty takes the tokenizer's")
-			f.integer(&a.chain, "max-chain", "N", "longest chain, in tokens")
-			f.integer(&a.answer, "max-answer", "N", "longest answer, in tokens")
+			f.integer(&a.chain, "max-chain", "N", "longest chain, in tokens; 0 takes 20 in the small world, else 256 or what fits")
+			f.integer(&a.answer, "max-answer", "N", "longest answer, in tokens; 0 takes the longest reference and half as much again")
 			f.integer(&a.k, "k", "K", "chains per question, over which all is averaged")
 			f.toggle(&a.noChain, "no-chain", "answer at once, after the empty chain")
 			f.toggle(&a.exact, "exact", "in the small world too, only the reference itself is right")
@@ -69,12 +70,12 @@ func (e *env) eval(m modelFlags, a evalArgs) (err error) {
 		return usagef("--n: want 0 or more, have %d", a.n)
 	case a.k < 1:
 		return usagef("--k: want 1 or more, have %d", a.k)
-	case a.chain < 1:
-		return usagef("--max-chain: want 1 or more, have %d", a.chain)
+	case a.chain < 0:
+		return usagef("--max-chain: want 0 or more, have %d", a.chain)
 	case a.temperature < 0:
 		return usagef("--temperature: want 0 or more, have %g", a.temperature)
-	case a.answer < 1:
-		return usagef("--max-answer: want 1 or more, have %d", a.answer)
+	case a.answer < 0:
+		return usagef("--max-answer: want 0 or more, have %d", a.answer)
 	}
 	l, err := e.openText(m)
 	if err != nil {
@@ -94,6 +95,7 @@ func (e *env) eval(m modelFlags, a evalArgs) (err error) {
 	if err != nil {
 		return err
 	}
+	a.fit(items, f, l.model.Config.MaxPositions)
 	r, err := eval.Run(e.ctx, l.engine, items, eval.Options{
 		MaxChain: a.chain, MaxAnswer: a.answer, Close: f.Close, StopText: f.StopText, End: f.End,
 		Sampling: engine.Sampling{Temperature: a.temperature}, Seed: a.seed, K: a.k, NoChain: a.noChain,
@@ -106,6 +108,24 @@ func (e *env) eval(m modelFlags, a evalArgs) (err error) {
 	}
 	e.printReport(m.name, a.data, r)
 	return nil
+}
+
+// fit chooses the lengths that were left open, so that they fit the model. What
+// does not fit all the same, the engine refuses with its numbers.
+func (a *evalArgs) fit(items []eval.Item, f *token.Format, positions int) {
+	prompt, reference := 0, 0
+	for _, it := range items {
+		prompt, reference = max(prompt, len(it.Prompt)), max(reference, len(it.Reference))
+	}
+	if _, world := worldSplit(a.data); world && a.chain == 0 {
+		a.chain = recipe.MaxChain
+	}
+	if a.answer == 0 {
+		a.answer = reference + reference/2
+	}
+	if a.chain == 0 {
+		a.chain = max(1, min(256, positions-prompt-len(f.Close)-a.answer))
+	}
 }
 
 // worldSplit is the split that --data names, if it names the small world.

@@ -110,6 +110,9 @@ func usagef(format string, args ...any) error {
 func (c *command) call(e *env, args []string) error {
 	f := newFlags(c.name)
 	do := c.bind(f)
+	if c.prepare != nil {
+		args = c.prepare(args)
+	}
 	switch err := f.set.Parse(args); {
 	case errors.Is(err, flag.ErrHelp):
 		c.help(e.out, f)

@@ -149,8 +149,11 @@ func TestExitStatus(t *testing.T) {
 		{"logprobs --ids 1 --top -1", exitUsage, "--top: want 0 or more"},
 		{"score", exitUsage, "want --in"},
 		{"score --in nowhere.jsonl", exitFailure, "nowhere.jsonl"},
-		{"new --out x", exitUsage, "want either --data or --tokenizer"},
-		{"new --data x", exitUsage, "want --out"},
+		{"train --output x", exitFailure, "name at least one JSONL file"},
+		{"train --lr quick --data x", exitUsage, "flag -lr: want a number"},
+		{"world --docs 0", exitUsage, "--docs: want 1 or more"},
+		{"eval --k 0", exitUsage, "--k: want 1 or more"},
+		{"bench --shape huge", exitUsage, "--shape: want world, tiny or 15m"},
 		{"generate --prompt a --model nowhere", exitFailure, `model "nowhere": no such folder, and no built-in model of that name (there are none)`},
 		{"generate --prompt a --model main.go", exitFailure, `model "main.go" is a file`},
 		{"generate --prompt a --model testdata", exitFailure, `model "testdata": holds no config.json`},
@@ -172,11 +175,14 @@ func TestExitStatus(t *testing.T) {
 
 func TestHelp(t *testing.T) {
 	golden(t, "help/nrt.txt", setting{}.ok(t))
-	for _, name := range []string{"explain", "generate", "score", "logprobs", "tokenize", "new", "models", "version"} {
+	for _, name := range []string{"explain", "generate", "score", "logprobs", "tokenize", "eval", "train", "world", "models", "bench", "version"} {
 		have := setting{}.ok(t, name, "--help")
 		golden(t, "help/"+name+".txt", have)
 		if again := (setting{}).ok(t, "help", name); again != have {
 			t.Errorf("nrt help %s differs from nrt %s --help", name, name)
+		}
+		if !strings.Contains(have, "--json") {
+			continue
 		}
 		if late := (setting{}).ok(t, name, "--json", "--help"); late != have {
 			t.Errorf("nrt %s --json --help differs: flags given before it change the defaults shown", name)

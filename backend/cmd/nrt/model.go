@@ -25,6 +25,9 @@ type builtin struct {
 	About   string // one line: how it was made
 	Files   fs.FS  // a Hugging Face folder
 	Samples []sample
+	// Accuracy is the share of held-out questions it answers right, as measured
+	// when it was made.
+	Accuracy float64
 }
 
 // sample is a question for a built-in model, with its reference answer.

@@ -8,6 +8,8 @@ import (
 	"strings"
 	"testing"
 
+	"nrt/trainer/eval"
+
 	"nrt/backend/token"
 )
 
@@ -71,7 +73,9 @@ func TestDamagedModelFolders(t *testing.T) {
 	}
 }
 
-func TestNew(t *testing.T) {
+// TestTrainEvalExplain goes the whole way on the command line: a new model from
+// a file of questions, SFT, NRT from its result, evaluation, explanation.
+func TestTrainEvalExplain(t *testing.T) {
 	in := filepath.Join(t.TempDir(), "data.jsonl")
 	var b strings.Builder
 	for i := range 40 {
@@ -80,55 +84,40 @@ func TestNew(t *testing.T) {
 	if err := os.WriteFile(in, []byte(b.String()), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	create := func(name string, more ...string) (string, description) {
-		dir := filepath.Join(t.TempDir(), name)
-		var d description
-		decode(t, setting{}.ok(t, append([]string{"new", "--data", in, "--vocab", "300", "--hidden", "16", "--layers", "2",
-			"--heads", "2", "--context", "64", "--out", dir, "--json"}, more...)...), &d)
-		return dir, d
+	out := t.TempDir()
+	sft, nrt := filepath.Join(out, "sft"), filepath.Join(out, "nrt")
+	train := func(more ...string) {
+		setting{}.ok(t, append([]string{"train", "--data", in, "--held-out", "0.2", "--steps", "3", "--questions", "4", "--lr", "1e-3", "--max-chain", "5"}, more...)...)
 	}
-	one, d := create("one", "--ffn", "48")
-	if d.Layers != 2 || d.Hidden != 16 || d.FFN != 48 || d.Vocab > 300 || d.Format != "plain" || !d.Tied {
+	train("--method", "sft", "--vocab", "300", "--hidden", "16", "--layers", "2", "--heads", "2", "--positions", "64", "--output", sft)
+	train("--model", filepath.Join(sft, "final"), "--k", "3", "--output", nrt)
+	final := filepath.Join(nrt, "final")
+	var d description
+	decode(t, setting{}.ok(t, "models", "--model", final, "--json"), &d)
+	if d.Layers != 2 || d.Hidden != 16 || d.Vocab > 300 || d.Format != "plain" || !d.Tied {
 		t.Errorf("have %+v", d)
 	}
-	two, _ := create("two", "--ffn", "48")
-	for _, name := range []string{"config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"} {
-		x, err := os.ReadFile(filepath.Join(one, name))
-		if err != nil {
-			t.Fatal(err)
-		}
-		y, err := os.ReadFile(filepath.Join(two, name))
-		if err != nil {
-			t.Fatal(err)
-		}
-		if string(x) != string(y) {
-			t.Errorf("%s: the same call writes other bytes", name)
-		}
+	var r eval.Report
+	decode(t, setting{}.ok(t, "eval", "--model", final, "--data", in, "--n", "10", "--json"), &r)
+	if r.N != 10 || r.Accuracy < 0 {
+		t.Errorf("evaluation %+v", r)
 	}
-	_, other := create("other", "--seed", "9", "--kv-heads", "1", "--tie=false", "--dtype", "bfloat16")
-	if other.KVHeads != 1 || other.Tied {
-		t.Errorf("have %+v", other)
-	}
-	text := setting{}.ok(t, "explain", "--model", one, "--question", "What is 2 plus 2?", "--answer", "4", "--k", "2", "--max-chain", "5")
+	text := setting{}.ok(t, "explain", "--model", final, "--question", "What is 2 plus 2?", "--answer", "4", "--k", "2", "--max-chain", "5")
 	if !strings.Contains(text, "chain 2") {
 		t.Errorf("have %q", text)
 	}
 	for args, want := range map[string]string{
-		"--out " + one + " --data " + in:                                 "is not empty",
-		"--out x --data " + in + " --heads 3":                            "",
-		"--out x --data " + in + " --hidden 0":                           "hidden_size",
-		"--out x --data " + in + " --heads 4 --kv-heads 3":               "num_key_value_heads",
-		"--out x --data " + in + " --dtype int4":                         "--dtype",
-		"--out x --data " + in + " --pattern morse --hidden 8 --heads 2": "morse",
-		"--out x --data nowhere.jsonl":                                   "nowhere.jsonl",
-		"--out x --tokenizer nowhere":                                    "nowhere",
+		"--data " + in + " --max-chain 5 --output " + nrt + " --model " + final: "already holds a run",
+		"--data " + in + " --output x --hidden 15":                "--hidden",
+		"--data " + in + " --output x --device tpu":               "--device",
+		"--data nowhere.jsonl --output x":                         "nowhere.jsonl",
+		"--output x":                                              "--data",
 	} {
-		if code, _, errs := (setting{}).nrt(t, append([]string{"new"}, strings.Fields(args)...)...); code == exitOK || !strings.Contains(errs, want) {
+		if code, _, errs := (setting{}).nrt(t, append([]string{"train"}, strings.Fields(args)...)...); code == exitOK || !strings.Contains(errs, want) {
 			t.Errorf("%s: exit %d, %q; want %q", args, code, errs, want)
 		}
 	}
 	if _, err := os.Stat("x"); err == nil {
 		t.Error("a failed call has left a folder")
 	}
-	setting{}.ok(t, "new", "--tokenizer", one, "--hidden", "16", "--heads", "2", "--layers", "1", "--out", filepath.Join(t.TempDir(), "from"))
 }

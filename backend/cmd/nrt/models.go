@@ -35,7 +35,7 @@ as --model. With --model: the shape of one model, built-in or in a folder.`,
 					return err
 				}
 				if b := e.builtin(name); b != nil {
-					m.About = b.About
+					b.tell(&m)
 				}
 				if asJSON {
 					return e.printJSON(m, true)
@@ -63,6 +63,7 @@ type description struct {
 	Tied       bool     `json:"tied_embeddings"`
 	Format     string   `json:"format,omitempty"` // of questions; "" without a tokenizer
 	Samples    []string `json:"samples,omitempty"`
+	Accuracy   *float64 `json:"heldout_accuracy,omitempty"` // of a built-in model
 }
 
 // describe reads the shape of a model, not its weights.
@@ -111,6 +112,14 @@ func (d description) String() string {
 	return s + "questions in the format " + d.Format + "\n"
 }
 
+// tell adds what is known of a built-in model beside its files.
+func (b *builtin) tell(d *description) {
+	d.About, d.Accuracy = b.About, &b.Accuracy
+	for _, s := range b.Samples {
+		d.Samples = append(d.Samples, s.Question)
+	}
+}
+
 func (e *env) listModels(asJSON bool) error {
 	list := []description{}
 	for _, b := range e.builtins {
@@ -118,10 +127,7 @@ func (e *env) listModels(asJSON bool) error {
 		if err != nil {
 			return err
 		}
-		d.About = b.About
-		for _, s := range b.Samples {
-			d.Samples = append(d.Samples, s.Question)
-		}
+		b.tell(&d)
 		list = append(list, d)
 	}
 	if asJSON {
@@ -135,9 +141,11 @@ func (e *env) listModels(asJSON bool) error {
 	for _, d := range list {
 		width = max(width, len(d.Name))
 	}
+	fmt.Fprintf(e.out, "%-*s  params  right  how it was made\n", width, "name")
 	for _, d := range list {
-		fmt.Fprintf(e.out, "%-*s  %6s  %s\n", width, d.Name, count(d.Parameters), d.About)
+		fmt.Fprintf(e.out, "%-*s  %6s  %5s  %s\n", width, d.Name, count(d.Parameters), percent(*d.Accuracy), d.About)
 	}
+	fmt.Fprintln(e.out, "\nright: held-out questions answered with the right key words")
 	return nil
 }
 

@@ -18,7 +18,6 @@ func commands() []*command {
 		logprobsCommand(),
 		tokenizeCommand(),
 		evalCommand(),
-		newCommand(),
 		trainCommand(),
 		worldCommand(),
 		modelsCommand(),

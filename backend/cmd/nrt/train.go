@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"time"
@@ -32,6 +33,8 @@ and final/ (the trained model). A run stopped at any moment goes on with
 			"nrt train --config run.yaml --resume",
 			"nrt train --method rlpr --print-config > run.yaml",
 		},
+		prepare: run.Args,
+		more:    func(w io.Writer) { fmt.Fprintf(w, "  --config FILE   YAML file with the configuration; flags override it\n%s", run.FlagHelp()) },
 		bind: func(f *flags) func(*env) error {
 			show := false
 			f.toggle(&show, "print-config", "print the configuration, with every option's meaning, and stop")
@@ -55,11 +58,7 @@ func (e *env) train(c run.Config) (err error) {
 	if c.Train.Device != "cpu" {
 		return usagef("train.device (--device): want cpu, have %q", c.Train.Device)
 	}
-	o := cpu.Options{Threads: c.Train.Threads}
-	if c.Train.Precision == "float64" {
-		o.Type = cpu.Float64
-	}
-	dev, err := cpu.New(o)
+	dev, err := cpu.New(cpu.Options{Threads: c.Train.Threads})
 	if err != nil {
 		return err
 	}

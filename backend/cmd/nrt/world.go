@@ -40,13 +40,14 @@ base model reads before it is trained on them. Without flags it shows examples.
 			"nrt world --study free.json --methods nrt:ws-logp,rlvr --families step,why,date",
 		},
 		bind: func(f *flags) func(*env) error {
-			a := worldArgs{worldSeed: 1, docs: 300_000, train: 20_000, tests: 1000, base: "world:base", seeds: 3, methods: strings.Join(recipe.Methods, ",")}
+			a := worldArgs{worldSeed: worldSeed, docs: 300_000, train: 20_000, tests: 1000, base: "world:base", seeds: 3, methods: strings.Join(recipe.Methods, ",")}
 			f.seed(&a.worldSeed, "world-seed", "S", "which small world (the embedded models know number 1)")
 			f.text(&a.out, "out", "DIR", "write questions and text here")
 			f.integer(&a.docs, "docs", "N", "documents of text: for --out and for the base of --models")
 			f.integer(&a.train, "train", "N", "training questions for --out")
 			f.integer(&a.tests, "tests", "N", "questions of each test for --out")
 			f.text(&a.models, "models", "DIR", "make the models here")
+			f.toggle(&a.keepBase, "keep-base", "with --models: take the base model that DIR holds instead of pretraining one")
 			f.text(&a.study, "study", "FILE", "write the study here")
 			f.text(&a.base, "base", "M", "base model of the study")
 			f.integer(&a.seeds, "seeds", "N", "seeds of the study")
@@ -66,6 +67,7 @@ type worldArgs struct {
 	base               string
 	seeds, threads     int
 	methods, families  string
+	keepBase           bool
 }
 
 func (e *env) world(a worldArgs) error {
@@ -98,7 +100,7 @@ func (e *env) world(a worldArgs) error {
 		began := time.Now()
 		base := recipe.DefaultBase()
 		base.Docs, base.World = a.docs, a.worldSeed
-		maker := recipe.Maker{Dir: a.models, Base: base, Dev: dev, World: w, Progress: func(format string, args ...any) {
+		maker := recipe.Maker{Dir: a.models, Base: base, Dev: dev, World: w, KeepBase: a.keepBase, Progress: func(format string, args ...any) {
 			fmt.Fprintf(e.err, "%6.0f s  "+format+"\n", append([]any{time.Since(began).Seconds()}, args...)...)
 		}}
 		err = maker.Make(e.ctx)

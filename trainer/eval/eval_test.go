@@ -1,0 +1,144 @@
+package eval
+
+import (
+	"context"
+	"math"
+	"slices"
+	"testing"
+
+	"nrt/backend/cpu"
+	"nrt/backend/engine"
+	"nrt/backend/llama"
+)
+
+const closeID, endID = 9, 0
+
+func newEngine(t *testing.T) *engine.Engine {
+	t.Helper()
+	dev, err := cpu.New(cpu.Options{Type: cpu.Float64})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := dev.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	m, err := llama.New(dev, llama.Config{
+		ModelType: "llama", Vocab: 12, Hidden: 16, Intermediate: 24, Layers: 1, Heads: 2, KVHeads: 2, HeadDim: 8,
+		MaxPositions: 64, RMSEps: 1e-5, RopeTheta: 100, TieEmbeddings: true,
+	}, 5)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w := make([]float64, m.NumParams())
+	dev.Read64(w, m.Flat())
+	for i := range w {
+		if w[i] != 1 {
+			w[i] *= 8
+		}
+	}
+	dev.Write64(m.Flat(), w)
+	return engine.New(m, nil, engine.Options{})
+}
+
+func items() []Item {
+	var list []Item
+	for i := range int32(5) {
+		list = append(list, Item{Prompt: []int32{1, 2 + i, 3}, Reference: []int32{4, 5, endID}, Family: []string{"even", "odd"}[i%2]})
+	}
+	return list
+}
+
+func options() Options {
+	return Options{MaxChain: 6, MaxAnswer: 4, Close: []int32{closeID}, End: []int32{endID}, Sampling: engine.Sampling{Temperature: 1}, Seed: 3}
+}
+
+// TestRunIsWhatTheEngineSays recomputes the report's means from the engine.
+func TestRunIsWhatTheEngineSays(t *testing.T) {
+	e := newEngine(t)
+	list, o := items(), options()
+	o.K = 3
+	got, err := Run(context.Background(), e, list, o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var reqs []engine.Request
+	for i, it := range list {
+		reqs = append(reqs, engine.Request{
+			Prompt: it.Prompt, N: 3, Sampling: o.Sampling, Seed: o.Seed + uint64(i), MaxChain: o.MaxChain, Close: o.Close,
+			Stop: o.End, Reference: it.Reference, Baseline: true,
+		})
+	}
+	results, err := e.Generate(context.Background(), reqs, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var ref, base, entropy float64
+	tokens, closed := 0, 0
+	for _, r := range results {
+		for _, b := range r.Baseline {
+			base += b.LogProb / 15
+		}
+		for _, c := range r.Chains {
+			for _, x := range c.Reference {
+				ref += x.LogProb / 45
+			}
+			for _, x := range c.Tokens {
+				entropy += x.Entropy
+				tokens++
+			}
+			if c.Closed {
+				closed++
+			}
+		}
+	}
+	for name, x := range map[string][2]float64{
+		"reference": {got.RefLogProb, ref}, "baseline": {got.BaseLogProb, base},
+		"entropy": {got.ChainEntropy, entropy / float64(tokens)}, "length": {got.ChainLength, float64(tokens) / 15},
+		"closed": {got.ClosedShare, float64(closed) / 15},
+	} {
+		if math.Abs(x[0]-x[1]) > 1e-12 {
+			t.Errorf("%s: have %.15g, want %.15g", name, x[0], x[1])
+		}
+	}
+	if got.N != 5 || got.Accuracy != -1 || got.Families["even"].N != 3 || got.Families["odd"].Accuracy != -1 {
+		t.Errorf("report %+v", got)
+	}
+}
+
+func TestGradingAndNoChain(t *testing.T) {
+	e := newEngine(t)
+	list, o := items(), options()
+	o.NoChain = true
+	seen := 0
+	for i := range list {
+		right := i == 1 || i == 2
+		list[i].Grade = func(answer []int32) bool {
+			seen++
+			if slices.Contains(answer, endID) {
+				t.Errorf("the answer %v still has its end", answer)
+			}
+			return right
+		}
+		list[i].Kind = func(chain []int32) string {
+			if len(chain) > 0 {
+				return "some"
+			}
+			return "none"
+		}
+	}
+	got, err := Run(context.Background(), e, list, o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if seen != 5 || got.Accuracy != 0.4 || got.Kinds["none"] != 1 || got.ChainLength != 0 {
+		t.Errorf("graded %d, report %+v", seen, got)
+	}
+	if math.Abs(got.RefLogProb-got.BaseLogProb) > 1e-12 {
+		t.Errorf("the empty chain scores %.15g, the baseline %.15g", got.RefLogProb, got.BaseLogProb)
+	}
+	if even, odd := got.Families["even"].Accuracy, got.Families["odd"].Accuracy; math.Abs(even-1./3) > 1e-12 || odd != 0.5 {
+		t.Errorf("families: %g and %g", even, odd)
+	}
+}
