@@ -41,6 +41,7 @@ web/pack:                   std github.com/andybalholm/brotli
 level 1  text and compute, behind one interface each
 backend/token wasm:         std github.com/sugarme/tokenizer golang.org/x/text
 backend/device wasm:        std
+web/view wasm:              std trainer/reward web/heat web/chart web/wire
 
 level 2  devices and files
 backend/device/devicetest:  std testing backend/device
@@ -60,19 +61,19 @@ trainer/objective wasm:     std trainer/reward
 
 level 5  the judge, and what a page is made of
 trainer/eval:               std backend/engine
-templates:                  std web/heat web/chart web/wire github.com/a-h/templ
+templates:                  std web/heat web/chart web/wire web/view github.com/a-h/templ
 
 level 6  the loop
 trainer/run:                std backend/engine backend/llama backend/device backend/safetensors backend/token trainer/reward trainer/objective trainer/data trainer/optim trainer/eval go.yaml.in/yaml/v3
 
 level 7  the recipe of the embedded models, and the server
 trainer/recipe:             std trainer/world/models backend/engine backend/llama backend/device backend/safetensors backend/token trainer/reward trainer/objective trainer/optim trainer/world trainer/eval trainer/run
-backend/server planned:     std backend/engine backend/token trainer/reward trainer/run templates web/wire web
+backend/server planned:     std backend/engine backend/token trainer/reward trainer/run templates web/wire web/view web
 
 level 8  the programs, and the whole
 backend/cmd/nrt:            std backend/engine backend/llama backend/device backend/cpu backend/safetensors backend/token trainer/reward trainer/objective trainer/data trainer/optim trainer/world trainer/world/models trainer/eval trainer/run trainer/recipe backend/server
 trainer/recipe/plot:        std trainer/recipe trainer/world gonum.org/v1/plot
-wasm planned:               std backend/token trainer/reward web/heat web/chart web/wire
+wasm planned:               std backend/token trainer/reward web/heat web/chart web/wire web/view
 .:
 
 third-party
