@@ -23,7 +23,8 @@ var Actions = map[string]string{
 	"chain":    "click: index of a chain; it stays chosen",
 	"next":     "click: next chain in the order shown; key n",
 	"prev":     "click: the one before; key p",
-	"word":     "click, hover and focus: index of an answer word",
+	"word":     "click and arrow keys: index of an answer word; it stays chosen",
+	"hover":    "the pointer over a word: its index, empty when it leaves",
 	"sentence": "click: index of a sentence; again to let go",
 	"release":  "click: lets go of word and sentence; key Esc",
 	"phase":    "click: 0 to 6",
@@ -31,7 +32,7 @@ var Actions = map[string]string{
 	"play":     "click: plays the phases, or stops",
 	"tick":     "the client's clock while it plays",
 
-	"example":     "change: name of a saved example",
+	"example":     "change: name of a saved example, or world:N for a question of the small world",
 	"model":       "change: name of a model; the same question is asked again",
 	"k":           "change: chains",
 	"temperature": "change",
@@ -104,8 +105,13 @@ func (s State) Do(name, value string) (State, []wire.Message) {
 			index = -1
 		}
 		s.Sentence = index
+	case "hover":
+		s.Hover = -1
+		if r := s.Reading; r != nil && index >= 0 && index < len(r.Answer) {
+			s.Hover = index
+		}
 	case "release":
-		s.Word, s.Sentence, s.Playing = -1, -1, false
+		s.Word, s.Sentence, s.Hover, s.Playing = -1, -1, -1, false
 	case "phase":
 		if index >= 0 && index < Phases {
 			s.Phase, s.Playing = index, false
@@ -156,6 +162,10 @@ func fieldName(name string) string {
 func (s State) doAsk(name, value string) (State, []wire.Message) {
 	switch name {
 	case "example":
+		if q := s.worldQuestion(value); q != nil {
+			s.Example, s.Question, s.Answer = "", q.Question, q.Answer
+			return s.ask(s.again())
+		}
 		if s.example(value) == nil {
 			return s, nil
 		}
@@ -223,9 +233,8 @@ func (s *State) watch(name string) wire.Message {
 	return m
 }
 
-// Watches are the messages that make the server send the runs that are drawn;
-// the client sends them after each welcome.
-func (s *State) Watches() []wire.Message {
+// watches are the messages that make the server send the runs that are drawn.
+func (s *State) watches() []wire.Message {
 	var list []wire.Message
 	for _, name := range []string{s.Run, s.Against} {
 		if s.run(name) != nil {
@@ -317,7 +326,7 @@ func (s State) ask(a wire.Ask) (State, []wire.Message) {
 		return s.show(r), out
 	}
 	if s.Link != Live {
-		s.Notice = &Notice{Code: "offline", Text: "New chains need the server. The question stays in this page's address."}
+		s.Notice = &Notice{Code: codeOffline, Text: "New chains need the server. The question stays in this page's address."}
 		return s, out
 	}
 	s.asked++
@@ -363,6 +372,26 @@ func (s State) besideCheckpoint(by int) (State, []wire.Message) {
 	at := s.stepAt(r)
 	i := slices.IndexFunc(r.Checkpoints, func(c wire.Checkpoint) bool { return c.Step == at })
 	return s.toCheckpoint(min(max(i+by, 0), len(r.Checkpoints)-1))
+}
+
+// codeOffline marks the notice that a connection takes back.
+const codeOffline = "offline"
+
+// WorldQuestion is a question of the small world that can be asked.
+type WorldQuestion struct {
+	Family   string `json:"family"`
+	Question string `json:"question"`
+	Answer   string `json:"answer"`
+}
+
+// worldQuestion finds the question that the picker calls world:N.
+func (s *State) worldQuestion(value string) *WorldQuestion {
+	n, ok := strings.CutPrefix(value, "world:")
+	i, err := strconv.Atoi(n)
+	if !ok || err != nil || i < 0 || i >= len(s.World) {
+		return nil
+	}
+	return &s.World[i]
 }
 
 // trainForm are the fields of the training form, as its inputs are named.

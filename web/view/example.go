@@ -107,7 +107,7 @@ func (s State) openExample(name string) State {
 // show makes r the reading of the page; chain and word go back to the best.
 func (s State) show(r *Reading) State {
 	s.Reading = r
-	s.Chain, s.Word, s.Sentence = -1, -1, -1
+	s.Chain, s.Word, s.Sentence, s.Hover = -1, -1, -1, -1
 	s.sc = nil
 	return s
 }

@@ -7,13 +7,19 @@ import (
 	"nrt/web/wire"
 )
 
-// Receive is the state after a message of the server. Messages of requests that
-// the page no longer waits for change nothing but the sequence number.
-func (s State) Receive(m wire.Message) State {
-	h := m.Header()
+// Receive is the state after a message of the server, and what to say to it:
+// after a welcome, which runs to watch and the question that got lost. Messages
+// of requests that the page no longer waits for change nothing but the sequence
+// number.
+func (s State) Receive(m wire.Message) (State, []wire.Message) {
 	if w, ok := m.(*wire.Welcome); ok {
 		return s.welcome(w)
 	}
+	return s.receive(m), nil
+}
+
+func (s State) receive(m wire.Message) State {
+	h := m.Header()
 	if h.Seq != 0 {
 		if h.Seq <= s.Seq {
 			return s // seen before: resent after a reconnection
@@ -168,17 +174,19 @@ func (s *State) recall(a *wire.Ask) *Reading {
 	return nil
 }
 
-func (s State) welcome(w *wire.Welcome) State {
+// welcome takes up the session. A question that the server never heard of, or
+// forgot because it started again, is asked again: the same seed gives the same
+// chains.
+func (s State) welcome(w *wire.Welcome) (State, []wire.Message) {
+	resumed := w.Resumed && w.Session == s.Session
 	s.Link, s.Retry = Live, 0
 	s.Models, s.Limits = w.Models, w.Limits
-	if !w.Resumed || w.Session != s.Session {
-		s.Seq = w.Seq
-		if r := s.Reading; r != nil && r.under() {
-			next := *r
-			next.Status = Failed
-			s.Reading = &next
-			s.Notice = &Notice{Code: "lost", Text: "The server started again and lost this question. Ask it again."}
-		}
+	if s.Notice != nil && s.Notice.Code == codeOffline {
+		s.Notice = nil
+	}
+	missed := s.Seq < w.Seq
+	if !resumed {
+		s.Seq = 0
 		s.TrainID = ""
 	}
 	s.Session = w.Session
@@ -188,7 +196,22 @@ func (s State) welcome(w *wire.Welcome) State {
 	if s.Run == "" && len(s.Runs) > 0 {
 		s.Run = s.Runs[len(s.Runs)-1].State.Run
 	}
-	return s
+	out := s.watches()
+	r := s.Reading
+	if r == nil || r.Saved || !r.under() {
+		return s, out
+	}
+	if !resumed || r.Status == Asked && !missed {
+		if resumed {
+			out = append(out, &wire.Cancel{Head: wire.Head{ID: r.Ask.ID}})
+		}
+		chain, word := s.Chain, s.Word
+		s.Reading = nil
+		next, more := s.ask(r.Ask)
+		next.Chain, next.Word = chain, word
+		return next, append(out, more...)
+	}
+	return s, out
 }
 
 // under reports whether the server still works on it.
@@ -197,18 +220,21 @@ func (r *Reading) under() bool {
 }
 
 func (s State) failed(m *wire.Failed) State {
+	r := s.Reading
+	mine := r != nil && m.ID == r.Ask.ID && !r.Saved
+	if m.ID != "" && !mine && m.ID != s.TrainID {
+		return s // of a request that the page gave up
+	}
 	s.Notice = &Notice{Code: m.Code, Text: m.Message, Field: m.Field, Retry: m.Retry}
 	s.Say = m.Message
-	if m.ID == "" {
-		return s
-	}
-	if m.ID == s.TrainID {
-		s.TrainID = ""
-	}
-	if r := s.Reading; r != nil && m.ID == r.Ask.ID && !r.Saved {
+	switch {
+	case m.ID == "":
+	case mine:
 		next := *r
 		next.Status = Failed
 		s.Reading = &next
+	default:
+		s.TrainID = ""
 	}
 	return s
 }

@@ -190,6 +190,7 @@ type Notice struct {
 type State struct {
 	Choice
 	Examples []Example
+	World    []WorldQuestion // more to ask, by the server
 	Models   []wire.Model
 	Limits   wire.Limits
 	Link     Link
@@ -200,19 +201,19 @@ type State struct {
 	Reading *Reading
 	kept    []*Reading // complete ones, latest last
 
-	Runs     []Run
-	Run      string // the run that the training panel follows
-	Against  string // the run drawn beside it
-	AtStep   int    // the step that the slider shows, −1: the latest
-	TrainID  string // a train request without answer
-	Notice   *Notice
-	Say      string // for the status region
-	Playing  bool   // the pipeline plays
-	Size     Size
-	asked    int // requests made, to name them
-	Typing   Typing
-	sc       *scores
-	mostRead int
+	Runs    []Run
+	Run     string // the run that the training panel follows
+	Against string // the run drawn beside it
+	AtStep  int    // the step that the slider shows, −1: the latest
+	TrainID string // a train request without answer
+	Notice  *Notice
+	Say     string // for the status region
+	Playing bool   // the pipeline plays
+	Hover   int    // word under the pointer, −1
+	Size    Size
+	asked   int // requests made, to name them
+	Typing  Typing
+	sc      *scores
 }
 
 // Typing is an own question while it is typed, cut into tokens.
@@ -232,7 +233,7 @@ type TypedPiece struct {
 
 // New is the page with its saved examples, the first of them open.
 func New(examples []Example) State {
-	s := State{Choice: DefaultChoice(), Examples: examples, AtStep: -1, Size: Size{Slope: 352, Dots: 318}}
+	s := State{Choice: DefaultChoice(), Examples: examples, AtStep: -1, Hover: -1, Size: Size{Slope: 352, Dots: 318}}
 	if len(examples) > 0 {
 		s = s.openExample(examples[0].Name)
 	}
@@ -260,6 +261,9 @@ func (s *State) word() int {
 	r := s.Reading
 	if r == nil || len(r.Answer) == 0 {
 		return -1
+	}
+	if s.Hover >= 0 && s.Hover < len(r.Answer) {
+		return s.Hover
 	}
 	if s.Word >= 0 && s.Word < len(r.Answer) {
 		return s.Word

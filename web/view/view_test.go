@@ -125,6 +125,12 @@ func TestNumbersAreTheRewardsOwn(t *testing.T) {
 	}
 }
 
+// receives is Receive where nothing is to be said.
+func (s State) receives(m wire.Message) State {
+	next, _ := s.Receive(m)
+	return next
+}
+
 func percentText(p float64) string {
 	return strings.NewReplacer("<", "&lt;", ">", "&gt;").Replace(percent(p))
 }
@@ -151,8 +157,8 @@ func TestEverythingIsEscaped(t *testing.T) {
 	s.Notice = &Notice{Text: evil + ". " + evil}
 	s.Say = evil
 	s.Typing = Typing{Question: evil, Answer: evil, Known: true, QuestionPieces: []TypedPiece{{Text: evil, Unknown: true}}, AnswerPieces: []TypedPiece{{Text: evil}}}
-	s = s.Receive(&wire.State{Run: evil, Method: "nrt", Mode: "gm", Status: wire.StatusFailed, Of: 3, Message: evil, Data: evil})
-	s = s.Receive(&wire.State{Run: "b", Method: "nrt", Mode: "gm", Status: wire.StatusFailed, Of: 3, Message: evil, Data: evil})
+	s = s.receives(&wire.State{Run: evil, Method: "nrt", Mode: "gm", Status: wire.StatusFailed, Of: 3, Message: evil, Data: evil})
+	s = s.receives(&wire.State{Run: "b", Method: "nrt", Mode: "gm", Status: wire.StatusFailed, Of: 3, Message: evil, Data: evil})
 	s.Run = evil
 	s, _ = s.Do("sentence", "0")
 	for id, html := range Fragments(&s) {
@@ -220,36 +226,36 @@ func moments(t *testing.T) map[string]State {
 	t.Helper()
 	e := testExample()
 	m := map[string]State{"empty": New(nil), "saved": testState()}
-	s := testState().Receive(&wire.Welcome{Session: "s", Models: []wire.Model{{Name: "test"}, {Name: "other"}}})
+	s := testState().receives(&wire.Welcome{Session: "s", Models: []wire.Model{{Name: "test"}, {Name: "other"}}})
 	s, out := s.Do("model", "other")
 	if len(out) != 1 {
 		t.Fatalf("sent %v", out)
 	}
 	id := out[0].Header().ID
 	m["asked"] = s
-	m["queued"] = s.Receive(&wire.Queued{Head: wire.Head{ID: id, Seq: 1}, Place: 3, Seconds: 12})
+	m["queued"] = s.receives(&wire.Queued{Head: wire.Head{ID: id, Seq: 1}, Place: 3, Seconds: 12})
 	e.Start.ID, e.Frame.ID, e.End.ID = id, id, id
-	s = s.Receive(&e.Start)
+	s = s.receives(&e.Start)
 	m["started"] = s
 	part := e.Frame
 	part.Tokens, part.Done = e.Frame.Tokens[:6], e.Frame.Done[:2]
-	s = s.Receive(&part)
+	s = s.receives(&part)
 	m["writing"] = s
-	m["stopped"] = s.Receive(&wire.End{Head: wire.Head{ID: id}, Cancelled: true})
-	m["failed"] = s.Receive(&wire.Failed{Head: wire.Head{ID: id}, Code: wire.CodeBusy, Message: "The queue is full. Wait.", Retry: 60})
+	m["stopped"] = s.receives(&wire.End{Head: wire.Head{ID: id}, Cancelled: true})
+	m["failed"] = s.receives(&wire.Failed{Head: wire.Head{ID: id}, Code: wire.CodeBusy, Message: "The queue is full. Wait.", Retry: 60})
 	waiting := s
 	waiting.Link, waiting.Retry = Waiting, 4
 	m["lost"] = waiting
 	rest := e.Frame
 	rest.Tokens, rest.Done = e.Frame.Tokens[4:], e.Frame.Done[2:]
-	s = s.Receive(&rest)
-	s = s.Receive(&e.End)
+	s = s.receives(&rest)
+	s = s.receives(&e.End)
 	m["complete"] = s
-	s = s.Receive(&wire.State{Run: "r1", Method: "nrt", Mode: "ws-logp", Status: wire.StatusRunning, Step: 20, Of: 60, Checkpoints: []wire.Checkpoint{{Step: 0, Model: "r1@0"}, {Step: 10, Model: "r1@10"}}})
-	s = s.Receive(&wire.State{Run: "r2", Method: "rlpr", Status: wire.StatusPaused, Step: 20, Of: 60})
+	s = s.receives(&wire.State{Run: "r1", Method: "nrt", Mode: "ws-logp", Status: wire.StatusRunning, Step: 20, Of: 60, Checkpoints: []wire.Checkpoint{{Step: 0, Model: "r1@0"}, {Step: 10, Model: "r1@10"}}})
+	s = s.receives(&wire.State{Run: "r2", Method: "rlpr", Status: wire.StatusPaused, Step: 20, Of: 60})
 	s.Run = "r1"
-	s = s.Receive(&wire.Step{Run: "r1", Of: 60, Points: []wire.Point{{Step: 1, Values: map[string]float64{wire.ValueReward: .1}}, {Step: 2, Values: map[string]float64{wire.ValueReward: .2, wire.ValueLength: 3}}}})
-	s = s.Receive(&wire.Eval{Run: "r1", Points: []wire.Point{{Step: 0, Values: map[string]float64{wire.ValueAccuracy: .5, wire.ValueLow: .4, wire.ValueHigh: .6}}}})
+	s = s.receives(&wire.Step{Run: "r1", Of: 60, Points: []wire.Point{{Step: 1, Values: map[string]float64{wire.ValueReward: .1}}, {Step: 2, Values: map[string]float64{wire.ValueReward: .2, wire.ValueLength: 3}}}})
+	s = s.receives(&wire.Eval{Run: "r1", Points: []wire.Point{{Step: 0, Values: map[string]float64{wire.ValueAccuracy: .5, wire.ValueLow: .4, wire.ValueHigh: .6}}}})
 	m["training"] = s
 	for _, mode := range reward.Modes() {
 		x := testState()
