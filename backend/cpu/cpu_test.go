@@ -2,7 +2,10 @@ package cpu
 
 import (
 	"fmt"
+	"math/rand/v2"
+	"reflect"
 	"runtime"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -78,6 +81,7 @@ func TestNew(t *testing.T) {
 
 // TestPool: every task runs once, workers park and wake, close ends them.
 func TestPool(t *testing.T) {
+	time.Sleep(time.Millisecond) // a browser starts a goroutine for it
 	before := runtime.NumGoroutine()
 	p := newPool(4)
 	for round := range 300 {
@@ -162,6 +166,91 @@ func TestDrawnEqualsTrained(t *testing.T) {
 		}
 		if err := d.Close(); err != nil {
 			t.Error(err)
+		}
+	}
+}
+
+// TestRelated holds related against a walk over all pairs of Seqs.
+func TestRelated(t *testing.T) {
+	const seed = 41
+	r := rand.New(rand.NewPCG(seed, 0))
+	for range 300 {
+		seqs := make([]device.Seq, 1+r.IntN(9))
+		sets := make([]map[int]bool, len(seqs))
+		for i := range seqs {
+			span := func(most int) device.Span {
+				s := device.Span{Start: r.IntN(60), Len: r.IntN(most)}
+				for j := range s.Len {
+					sets[i][s.Start+j] = true
+				}
+				return s
+			}
+			sets[i] = map[int]bool{}
+			for range r.IntN(3) {
+				seqs[i].Past = append(seqs[i].Past, span(5))
+			}
+			own := span(5)
+			seqs[i].Own, seqs[i].Q.Len = own.Start, own.Len
+		}
+		group := make([]int, len(seqs)) // the lowest member each is connected to
+		for i := range group {
+			group[i] = i
+		}
+		for range seqs {
+			for i := range seqs {
+				for j := range seqs {
+					for row := range sets[i] {
+						if sets[j][row] {
+							group[i] = min(group[i], group[j])
+						}
+					}
+				}
+			}
+		}
+		var want [][]int
+		at := map[int]int{}
+		for i, g := range group {
+			if _, ok := at[g]; !ok {
+				at[g] = len(want)
+				want = append(want, nil)
+			}
+			want[at[g]] = append(want[at[g]], i)
+		}
+		if have := related(seqs); !reflect.DeepEqual(have, want) {
+			t.Fatalf("seed %d: %+v: groups %v, want %v", seed, seqs, have, want)
+		}
+	}
+}
+
+// TestLead holds lead against sorting.
+func TestLead(t *testing.T) {
+	const seed = 42
+	r := rand.New(rand.NewPCG(seed, 0))
+	for range 500 {
+		c := make([]candidate[float32], 1+r.IntN(200))
+		for i := range c {
+			x := float32(r.IntN(20)) // with ties
+			c[i] = candidate[float32]{id: int32(i), x: x, p: float64(x) / 16}
+		}
+		sorted := slices.Clone(c)
+		slices.SortFunc(sorted, before[float32])
+		limit := r.Float64() * mass(c) * 0.999
+		at := lead(c, func(_ int, m float64) bool { return m > limit })
+		var m float64
+		want := 0
+		for i, s := range sorted {
+			m += s.p
+			if m > limit {
+				want = i
+				break
+			}
+		}
+		if at != want || c[at] != sorted[want] {
+			t.Fatalf("seed %d: at %d, want %d", seed, at, want)
+		}
+		slices.SortFunc(c[:at], before[float32])
+		if !slices.Equal(c[:at+1], sorted[:at+1]) {
+			t.Fatalf("seed %d: the tokens before %d are others than by sorting", seed, at)
 		}
 	}
 }

@@ -4,7 +4,7 @@
 
 package cpu
 
-// gemmAVX2 sets c = c·accumulate + a·b for 0 < m <= 6, 0 < n <= 16, k > 0; strides are in floats.
+// gemmAVX2 sets c = c·accumulate + a·b for 0 < m <= 6, 0 < n <= 8 or n = 16, k > 0; strides are in floats.
 func gemmAVX2(c *float32, ldc int, a *float32, rs int, cs int, b *float32, ldb int, m int, n int, k int, accumulate int)
 
 // transpose8AVX2 sets dst[p·ldd+j] = src[j·lds+p] for j < 8, p < 8·blocks.

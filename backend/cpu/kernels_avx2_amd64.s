@@ -318,9 +318,9 @@ cut_1_loop:
 
 two:
 	CMPQ    R9, $0x06
-	JNE     two2_not6
+	JNE     full2_not6
 	TESTQ   R12, R12
-	JZ      two2_6_clear
+	JZ      full2_6_clear
 	MOVQ    AX, R9
 	VMOVUPS (R9), Y0
 	VMOVUPS 32(R9), Y1
@@ -339,9 +339,9 @@ two:
 	ADDQ    BX, R9
 	VMOVUPS (R9), Y10
 	VMOVUPS 32(R9), Y11
-	JMP     two2_6_start
+	JMP     full2_6_start
 
-two2_6_clear:
+full2_6_clear:
 	VXORPS Y0, Y0, Y0
 	VXORPS Y1, Y1, Y1
 	VXORPS Y2, Y2, Y2
@@ -355,11 +355,11 @@ two2_6_clear:
 	VXORPS Y10, Y10, Y10
 	VXORPS Y11, Y11, Y11
 
-two2_6_start:
+full2_6_start:
 	LEAQ (SI)(SI*2), R9
 	LEAQ (CX)(SI*4), R10
 
-two2_6_loop:
+full2_6_loop:
 	VMOVUPS      (DX), Y12
 	VMOVUPS      32(DX), Y13
 	VBROADCASTSS (CX), Y14
@@ -384,7 +384,7 @@ two2_6_loop:
 	ADDQ         DI, R10
 	ADDQ         R8, DX
 	DECQ         R11
-	JNZ          two2_6_loop
+	JNZ          full2_6_loop
 	VMOVUPS      Y0, (AX)
 	VMOVUPS      Y1, 32(AX)
 	ADDQ         BX, AX
@@ -405,11 +405,11 @@ two2_6_loop:
 	VZEROUPPER
 	RET
 
-two2_not6:
+full2_not6:
 	CMPQ    R9, $0x05
-	JNE     two2_not5
+	JNE     full2_not5
 	TESTQ   R12, R12
-	JZ      two2_5_clear
+	JZ      full2_5_clear
 	MOVQ    AX, R9
 	VMOVUPS (R9), Y0
 	VMOVUPS 32(R9), Y1
@@ -425,9 +425,9 @@ two2_not6:
 	ADDQ    BX, R9
 	VMOVUPS (R9), Y8
 	VMOVUPS 32(R9), Y9
-	JMP     two2_5_start
+	JMP     full2_5_start
 
-two2_5_clear:
+full2_5_clear:
 	VXORPS Y0, Y0, Y0
 	VXORPS Y1, Y1, Y1
 	VXORPS Y2, Y2, Y2
@@ -439,11 +439,11 @@ two2_5_clear:
 	VXORPS Y8, Y8, Y8
 	VXORPS Y9, Y9, Y9
 
-two2_5_start:
+full2_5_start:
 	LEAQ (SI)(SI*2), R9
 	LEAQ (CX)(SI*4), R10
 
-two2_5_loop:
+full2_5_loop:
 	VMOVUPS      (DX), Y10
 	VMOVUPS      32(DX), Y11
 	VBROADCASTSS (CX), Y12
@@ -465,7 +465,7 @@ two2_5_loop:
 	ADDQ         DI, R10
 	ADDQ         R8, DX
 	DECQ         R11
-	JNZ          two2_5_loop
+	JNZ          full2_5_loop
 	VMOVUPS      Y0, (AX)
 	VMOVUPS      Y1, 32(AX)
 	ADDQ         BX, AX
@@ -483,11 +483,11 @@ two2_5_loop:
 	VZEROUPPER
 	RET
 
-two2_not5:
+full2_not5:
 	CMPQ    R9, $0x04
-	JNE     two2_not4
+	JNE     full2_not4
 	TESTQ   R12, R12
-	JZ      two2_4_clear
+	JZ      full2_4_clear
 	MOVQ    AX, R9
 	VMOVUPS (R9), Y0
 	VMOVUPS 32(R9), Y1
@@ -500,9 +500,9 @@ two2_not5:
 	ADDQ    BX, R9
 	VMOVUPS (R9), Y6
 	VMOVUPS 32(R9), Y7
-	JMP     two2_4_start
+	JMP     full2_4_start
 
-two2_4_clear:
+full2_4_clear:
 	VXORPS Y0, Y0, Y0
 	VXORPS Y1, Y1, Y1
 	VXORPS Y2, Y2, Y2
@@ -512,10 +512,10 @@ two2_4_clear:
 	VXORPS Y6, Y6, Y6
 	VXORPS Y7, Y7, Y7
 
-two2_4_start:
+full2_4_start:
 	LEAQ (SI)(SI*2), R9
 
-two2_4_loop:
+full2_4_loop:
 	VMOVUPS      (DX), Y8
 	VMOVUPS      32(DX), Y9
 	VBROADCASTSS (CX), Y10
@@ -533,7 +533,7 @@ two2_4_loop:
 	ADDQ         DI, CX
 	ADDQ         R8, DX
 	DECQ         R11
-	JNZ          two2_4_loop
+	JNZ          full2_4_loop
 	VMOVUPS      Y0, (AX)
 	VMOVUPS      Y1, 32(AX)
 	ADDQ         BX, AX
@@ -548,11 +548,11 @@ two2_4_loop:
 	VZEROUPPER
 	RET
 
-two2_not4:
+full2_not4:
 	CMPQ    R9, $0x03
-	JNE     two2_not3
+	JNE     full2_not3
 	TESTQ   R12, R12
-	JZ      two2_3_clear
+	JZ      full2_3_clear
 	MOVQ    AX, R9
 	VMOVUPS (R9), Y0
 	VMOVUPS 32(R9), Y1
@@ -562,9 +562,9 @@ two2_not4:
 	ADDQ    BX, R9
 	VMOVUPS (R9), Y4
 	VMOVUPS 32(R9), Y5
-	JMP     two2_3_start
+	JMP     full2_3_start
 
-two2_3_clear:
+full2_3_clear:
 	VXORPS Y0, Y0, Y0
 	VXORPS Y1, Y1, Y1
 	VXORPS Y2, Y2, Y2
@@ -572,10 +572,10 @@ two2_3_clear:
 	VXORPS Y4, Y4, Y4
 	VXORPS Y5, Y5, Y5
 
-two2_3_start:
+full2_3_start:
 	LEAQ (SI)(SI*2), R9
 
-two2_3_loop:
+full2_3_loop:
 	VMOVUPS      (DX), Y6
 	VMOVUPS      32(DX), Y7
 	VBROADCASTSS (CX), Y8
@@ -590,7 +590,7 @@ two2_3_loop:
 	ADDQ         DI, CX
 	ADDQ         R8, DX
 	DECQ         R11
-	JNZ          two2_3_loop
+	JNZ          full2_3_loop
 	VMOVUPS      Y0, (AX)
 	VMOVUPS      Y1, 32(AX)
 	ADDQ         BX, AX
@@ -602,29 +602,29 @@ two2_3_loop:
 	VZEROUPPER
 	RET
 
-two2_not3:
+full2_not3:
 	CMPQ    R9, $0x02
-	JNE     two2_not2
+	JNE     full2_not2
 	TESTQ   R12, R12
-	JZ      two2_2_clear
+	JZ      full2_2_clear
 	MOVQ    AX, R9
 	VMOVUPS (R9), Y0
 	VMOVUPS 32(R9), Y1
 	ADDQ    BX, R9
 	VMOVUPS (R9), Y2
 	VMOVUPS 32(R9), Y3
-	JMP     two2_2_start
+	JMP     full2_2_start
 
-two2_2_clear:
+full2_2_clear:
 	VXORPS Y0, Y0, Y0
 	VXORPS Y1, Y1, Y1
 	VXORPS Y2, Y2, Y2
 	VXORPS Y3, Y3, Y3
 
-two2_2_start:
+full2_2_start:
 	LEAQ (SI)(SI*2), R9
 
-two2_2_loop:
+full2_2_loop:
 	VMOVUPS      (DX), Y4
 	VMOVUPS      32(DX), Y5
 	VBROADCASTSS (CX), Y6
@@ -636,7 +636,7 @@ two2_2_loop:
 	ADDQ         DI, CX
 	ADDQ         R8, DX
 	DECQ         R11
-	JNZ          two2_2_loop
+	JNZ          full2_2_loop
 	VMOVUPS      Y0, (AX)
 	VMOVUPS      Y1, 32(AX)
 	ADDQ         BX, AX
@@ -645,22 +645,22 @@ two2_2_loop:
 	VZEROUPPER
 	RET
 
-two2_not2:
+full2_not2:
 	TESTQ   R12, R12
-	JZ      two2_1_clear
+	JZ      full2_1_clear
 	MOVQ    AX, BX
 	VMOVUPS (BX), Y0
 	VMOVUPS 32(BX), Y1
-	JMP     two2_1_start
+	JMP     full2_1_start
 
-two2_1_clear:
+full2_1_clear:
 	VXORPS Y0, Y0, Y0
 	VXORPS Y1, Y1, Y1
 
-two2_1_start:
+full2_1_start:
 	LEAQ (SI)(SI*2), BX
 
-two2_1_loop:
+full2_1_loop:
 	VMOVUPS      (DX), Y2
 	VMOVUPS      32(DX), Y3
 	VBROADCASTSS (CX), Y4
@@ -669,7 +669,7 @@ two2_1_loop:
 	ADDQ         DI, CX
 	ADDQ         R8, DX
 	DECQ         R11
-	JNZ          two2_1_loop
+	JNZ          full2_1_loop
 	VMOVUPS      Y0, (AX)
 	VMOVUPS      Y1, 32(AX)
 	VZEROUPPER
@@ -677,9 +677,9 @@ two2_1_loop:
 
 one:
 	CMPQ    R9, $0x06
-	JNE     one1_not6
+	JNE     full1_not6
 	TESTQ   R12, R12
-	JZ      one1_6_clear
+	JZ      full1_6_clear
 	MOVQ    AX, R9
 	VMOVUPS (R9), Y0
 	ADDQ    BX, R9
@@ -692,9 +692,9 @@ one:
 	VMOVUPS (R9), Y4
 	ADDQ    BX, R9
 	VMOVUPS (R9), Y5
-	JMP     one1_6_start
+	JMP     full1_6_start
 
-one1_6_clear:
+full1_6_clear:
 	VXORPS Y0, Y0, Y0
 	VXORPS Y1, Y1, Y1
 	VXORPS Y2, Y2, Y2
@@ -702,11 +702,11 @@ one1_6_clear:
 	VXORPS Y4, Y4, Y4
 	VXORPS Y5, Y5, Y5
 
-one1_6_start:
+full1_6_start:
 	LEAQ (SI)(SI*2), R9
 	LEAQ (CX)(SI*4), R10
 
-one1_6_loop:
+full1_6_loop:
 	VMOVUPS      (DX), Y6
 	VBROADCASTSS (CX), Y7
 	VFMADD231PS  Y6, Y7, Y0
@@ -724,7 +724,7 @@ one1_6_loop:
 	ADDQ         DI, R10
 	ADDQ         R8, DX
 	DECQ         R11
-	JNZ          one1_6_loop
+	JNZ          full1_6_loop
 	VMOVUPS      Y0, (AX)
 	ADDQ         BX, AX
 	VMOVUPS      Y1, (AX)
@@ -739,11 +739,11 @@ one1_6_loop:
 	VZEROUPPER
 	RET
 
-one1_not6:
+full1_not6:
 	CMPQ    R9, $0x05
-	JNE     one1_not5
+	JNE     full1_not5
 	TESTQ   R12, R12
-	JZ      one1_5_clear
+	JZ      full1_5_clear
 	MOVQ    AX, R9
 	VMOVUPS (R9), Y0
 	ADDQ    BX, R9
@@ -754,20 +754,20 @@ one1_not6:
 	VMOVUPS (R9), Y3
 	ADDQ    BX, R9
 	VMOVUPS (R9), Y4
-	JMP     one1_5_start
+	JMP     full1_5_start
 
-one1_5_clear:
+full1_5_clear:
 	VXORPS Y0, Y0, Y0
 	VXORPS Y1, Y1, Y1
 	VXORPS Y2, Y2, Y2
 	VXORPS Y3, Y3, Y3
 	VXORPS Y4, Y4, Y4
 
-one1_5_start:
+full1_5_start:
 	LEAQ (SI)(SI*2), R9
 	LEAQ (CX)(SI*4), R10
 
-one1_5_loop:
+full1_5_loop:
 	VMOVUPS      (DX), Y5
 	VBROADCASTSS (CX), Y6
 	VFMADD231PS  Y5, Y6, Y0
@@ -783,7 +783,7 @@ one1_5_loop:
 	ADDQ         DI, R10
 	ADDQ         R8, DX
 	DECQ         R11
-	JNZ          one1_5_loop
+	JNZ          full1_5_loop
 	VMOVUPS      Y0, (AX)
 	ADDQ         BX, AX
 	VMOVUPS      Y1, (AX)
@@ -796,11 +796,11 @@ one1_5_loop:
 	VZEROUPPER
 	RET
 
-one1_not5:
+full1_not5:
 	CMPQ    R9, $0x04
-	JNE     one1_not4
+	JNE     full1_not4
 	TESTQ   R12, R12
-	JZ      one1_4_clear
+	JZ      full1_4_clear
 	MOVQ    AX, R9
 	VMOVUPS (R9), Y0
 	ADDQ    BX, R9
@@ -809,18 +809,18 @@ one1_not5:
 	VMOVUPS (R9), Y2
 	ADDQ    BX, R9
 	VMOVUPS (R9), Y3
-	JMP     one1_4_start
+	JMP     full1_4_start
 
-one1_4_clear:
+full1_4_clear:
 	VXORPS Y0, Y0, Y0
 	VXORPS Y1, Y1, Y1
 	VXORPS Y2, Y2, Y2
 	VXORPS Y3, Y3, Y3
 
-one1_4_start:
+full1_4_start:
 	LEAQ (SI)(SI*2), R9
 
-one1_4_loop:
+full1_4_loop:
 	VMOVUPS      (DX), Y4
 	VBROADCASTSS (CX), Y5
 	VFMADD231PS  Y4, Y5, Y0
@@ -833,7 +833,7 @@ one1_4_loop:
 	ADDQ         DI, CX
 	ADDQ         R8, DX
 	DECQ         R11
-	JNZ          one1_4_loop
+	JNZ          full1_4_loop
 	VMOVUPS      Y0, (AX)
 	ADDQ         BX, AX
 	VMOVUPS      Y1, (AX)
@@ -844,28 +844,28 @@ one1_4_loop:
 	VZEROUPPER
 	RET
 
-one1_not4:
+full1_not4:
 	CMPQ    R9, $0x03
-	JNE     one1_not3
+	JNE     full1_not3
 	TESTQ   R12, R12
-	JZ      one1_3_clear
+	JZ      full1_3_clear
 	MOVQ    AX, R9
 	VMOVUPS (R9), Y0
 	ADDQ    BX, R9
 	VMOVUPS (R9), Y1
 	ADDQ    BX, R9
 	VMOVUPS (R9), Y2
-	JMP     one1_3_start
+	JMP     full1_3_start
 
-one1_3_clear:
+full1_3_clear:
 	VXORPS Y0, Y0, Y0
 	VXORPS Y1, Y1, Y1
 	VXORPS Y2, Y2, Y2
 
-one1_3_start:
+full1_3_start:
 	LEAQ (SI)(SI*2), R9
 
-one1_3_loop:
+full1_3_loop:
 	VMOVUPS      (DX), Y3
 	VBROADCASTSS (CX), Y4
 	VFMADD231PS  Y3, Y4, Y0
@@ -876,7 +876,7 @@ one1_3_loop:
 	ADDQ         DI, CX
 	ADDQ         R8, DX
 	DECQ         R11
-	JNZ          one1_3_loop
+	JNZ          full1_3_loop
 	VMOVUPS      Y0, (AX)
 	ADDQ         BX, AX
 	VMOVUPS      Y1, (AX)
@@ -885,25 +885,25 @@ one1_3_loop:
 	VZEROUPPER
 	RET
 
-one1_not3:
+full1_not3:
 	CMPQ    R9, $0x02
-	JNE     one1_not2
+	JNE     full1_not2
 	TESTQ   R12, R12
-	JZ      one1_2_clear
+	JZ      full1_2_clear
 	MOVQ    AX, R9
 	VMOVUPS (R9), Y0
 	ADDQ    BX, R9
 	VMOVUPS (R9), Y1
-	JMP     one1_2_start
+	JMP     full1_2_start
 
-one1_2_clear:
+full1_2_clear:
 	VXORPS Y0, Y0, Y0
 	VXORPS Y1, Y1, Y1
 
-one1_2_start:
+full1_2_start:
 	LEAQ (SI)(SI*2), R9
 
-one1_2_loop:
+full1_2_loop:
 	VMOVUPS      (DX), Y2
 	VBROADCASTSS (CX), Y3
 	VFMADD231PS  Y2, Y3, Y0
@@ -912,34 +912,34 @@ one1_2_loop:
 	ADDQ         DI, CX
 	ADDQ         R8, DX
 	DECQ         R11
-	JNZ          one1_2_loop
+	JNZ          full1_2_loop
 	VMOVUPS      Y0, (AX)
 	ADDQ         BX, AX
 	VMOVUPS      Y1, (AX)
 	VZEROUPPER
 	RET
 
-one1_not2:
+full1_not2:
 	TESTQ   R12, R12
-	JZ      one1_1_clear
+	JZ      full1_1_clear
 	MOVQ    AX, BX
 	VMOVUPS (BX), Y0
-	JMP     one1_1_start
+	JMP     full1_1_start
 
-one1_1_clear:
+full1_1_clear:
 	VXORPS Y0, Y0, Y0
 
-one1_1_start:
+full1_1_start:
 	LEAQ (SI)(SI*2), BX
 
-one1_1_loop:
+full1_1_loop:
 	VMOVUPS      (DX), Y1
 	VBROADCASTSS (CX), Y2
 	VFMADD231PS  Y1, Y2, Y0
 	ADDQ         DI, CX
 	ADDQ         R8, DX
 	DECQ         R11
-	JNZ          one1_1_loop
+	JNZ          full1_1_loop
 	VMOVUPS      Y0, (AX)
 	VZEROUPPER
 	RET

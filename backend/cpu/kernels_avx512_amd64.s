@@ -26,16 +26,16 @@ TEXT ·gemmAVX512(SB), NOSPLIT, $0-88
 	JEQ       two
 	CMPQ      R10, $0x10
 	JEQ       one
-	JLT       onecut
+	JLT       less
 	SUBQ      $0x10, R10
 	MOVL      $0x00000001, R13
 	SHLXL     R10, R13, R13
 	DECL      R13
 	KMOVW     R13, K1
 	CMPQ      R9, $0x0c
-	JNE       twocut_not12
+	JNE       between_not12
 	TESTQ     R12, R12
-	JZ        twocut_12_clear
+	JZ        between_12_clear
 	MOVQ      AX, R9
 	VMOVUPS   (R9), Z0
 	VMOVUPS.Z 64(R9), K1, Z1
@@ -72,9 +72,9 @@ TEXT ·gemmAVX512(SB), NOSPLIT, $0-88
 	ADDQ      BX, R9
 	VMOVUPS   (R9), Z22
 	VMOVUPS.Z 64(R9), K1, Z23
-	JMP       twocut_12_start
+	JMP       between_12_start
 
-twocut_12_clear:
+between_12_clear:
 	VPXORD Z0, Z0, Z0
 	VPXORD Z1, Z1, Z1
 	VPXORD Z2, Z2, Z2
@@ -100,12 +100,12 @@ twocut_12_clear:
 	VPXORD Z22, Z22, Z22
 	VPXORD Z23, Z23, Z23
 
-twocut_12_start:
+between_12_start:
 	LEAQ (SI)(SI*2), R9
 	LEAQ (CX)(SI*4), R10
 	LEAQ (R10)(SI*4), R12
 
-twocut_12_loop:
+between_12_loop:
 	VMOVUPS      (DX), Z24
 	VMOVUPS.Z    64(DX), K1, Z25
 	VBROADCASTSS (CX), Z26
@@ -149,7 +149,7 @@ twocut_12_loop:
 	ADDQ         DI, R12
 	ADDQ         R8, DX
 	DECQ         R11
-	JNZ          twocut_12_loop
+	JNZ          between_12_loop
 	VMOVUPS      Z0, (AX)
 	VMOVUPS      Z1, K1, 64(AX)
 	ADDQ         BX, AX
@@ -188,11 +188,11 @@ twocut_12_loop:
 	VZEROUPPER
 	RET
 
-twocut_not12:
+between_not12:
 	CMPQ      R9, $0x0b
-	JNE       twocut_not11
+	JNE       between_not11
 	TESTQ     R12, R12
-	JZ        twocut_11_clear
+	JZ        between_11_clear
 	MOVQ      AX, R9
 	VMOVUPS   (R9), Z0
 	VMOVUPS.Z 64(R9), K1, Z1
@@ -226,9 +226,9 @@ twocut_not12:
 	ADDQ      BX, R9
 	VMOVUPS   (R9), Z20
 	VMOVUPS.Z 64(R9), K1, Z21
-	JMP       twocut_11_start
+	JMP       between_11_start
 
-twocut_11_clear:
+between_11_clear:
 	VPXORD Z0, Z0, Z0
 	VPXORD Z1, Z1, Z1
 	VPXORD Z2, Z2, Z2
@@ -252,12 +252,12 @@ twocut_11_clear:
 	VPXORD Z20, Z20, Z20
 	VPXORD Z21, Z21, Z21
 
-twocut_11_start:
+between_11_start:
 	LEAQ (SI)(SI*2), R9
 	LEAQ (CX)(SI*4), R10
 	LEAQ (R10)(SI*4), R12
 
-twocut_11_loop:
+between_11_loop:
 	VMOVUPS      (DX), Z22
 	VMOVUPS.Z    64(DX), K1, Z23
 	VBROADCASTSS (CX), Z24
@@ -298,7 +298,7 @@ twocut_11_loop:
 	ADDQ         DI, R12
 	ADDQ         R8, DX
 	DECQ         R11
-	JNZ          twocut_11_loop
+	JNZ          between_11_loop
 	VMOVUPS      Z0, (AX)
 	VMOVUPS      Z1, K1, 64(AX)
 	ADDQ         BX, AX
@@ -334,11 +334,11 @@ twocut_11_loop:
 	VZEROUPPER
 	RET
 
-twocut_not11:
+between_not11:
 	CMPQ      R9, $0x0a
-	JNE       twocut_not10
+	JNE       between_not10
 	TESTQ     R12, R12
-	JZ        twocut_10_clear
+	JZ        between_10_clear
 	MOVQ      AX, R9
 	VMOVUPS   (R9), Z0
 	VMOVUPS.Z 64(R9), K1, Z1
@@ -369,9 +369,9 @@ twocut_not11:
 	ADDQ      BX, R9
 	VMOVUPS   (R9), Z18
 	VMOVUPS.Z 64(R9), K1, Z19
-	JMP       twocut_10_start
+	JMP       between_10_start
 
-twocut_10_clear:
+between_10_clear:
 	VPXORD Z0, Z0, Z0
 	VPXORD Z1, Z1, Z1
 	VPXORD Z2, Z2, Z2
@@ -393,12 +393,12 @@ twocut_10_clear:
 	VPXORD Z18, Z18, Z18
 	VPXORD Z19, Z19, Z19
 
-twocut_10_start:
+between_10_start:
 	LEAQ (SI)(SI*2), R9
 	LEAQ (CX)(SI*4), R10
 	LEAQ (R10)(SI*4), R12
 
-twocut_10_loop:
+between_10_loop:
 	VMOVUPS      (DX), Z20
 	VMOVUPS.Z    64(DX), K1, Z21
 	VBROADCASTSS (CX), Z22
@@ -436,7 +436,7 @@ twocut_10_loop:
 	ADDQ         DI, R12
 	ADDQ         R8, DX
 	DECQ         R11
-	JNZ          twocut_10_loop
+	JNZ          between_10_loop
 	VMOVUPS      Z0, (AX)
 	VMOVUPS      Z1, K1, 64(AX)
 	ADDQ         BX, AX
@@ -469,11 +469,11 @@ twocut_10_loop:
 	VZEROUPPER
 	RET
 
-twocut_not10:
+between_not10:
 	CMPQ      R9, $0x09
-	JNE       twocut_not9
+	JNE       between_not9
 	TESTQ     R12, R12
-	JZ        twocut_9_clear
+	JZ        between_9_clear
 	MOVQ      AX, R9
 	VMOVUPS   (R9), Z0
 	VMOVUPS.Z 64(R9), K1, Z1
@@ -501,9 +501,9 @@ twocut_not10:
 	ADDQ      BX, R9
 	VMOVUPS   (R9), Z16
 	VMOVUPS.Z 64(R9), K1, Z17
-	JMP       twocut_9_start
+	JMP       between_9_start
 
-twocut_9_clear:
+between_9_clear:
 	VPXORD Z0, Z0, Z0
 	VPXORD Z1, Z1, Z1
 	VPXORD Z2, Z2, Z2
@@ -523,12 +523,12 @@ twocut_9_clear:
 	VPXORD Z16, Z16, Z16
 	VPXORD Z17, Z17, Z17
 
-twocut_9_start:
+between_9_start:
 	LEAQ (SI)(SI*2), R9
 	LEAQ (CX)(SI*4), R10
 	LEAQ (R10)(SI*4), R12
 
-twocut_9_loop:
+between_9_loop:
 	VMOVUPS      (DX), Z18
 	VMOVUPS.Z    64(DX), K1, Z19
 	VBROADCASTSS (CX), Z20
@@ -563,7 +563,7 @@ twocut_9_loop:
 	ADDQ         DI, R12
 	ADDQ         R8, DX
 	DECQ         R11
-	JNZ          twocut_9_loop
+	JNZ          between_9_loop
 	VMOVUPS      Z0, (AX)
 	VMOVUPS      Z1, K1, 64(AX)
 	ADDQ         BX, AX
@@ -593,11 +593,11 @@ twocut_9_loop:
 	VZEROUPPER
 	RET
 
-twocut_not9:
+between_not9:
 	CMPQ      R9, $0x08
-	JNE       twocut_not8
+	JNE       between_not8
 	TESTQ     R12, R12
-	JZ        twocut_8_clear
+	JZ        between_8_clear
 	MOVQ      AX, R9
 	VMOVUPS   (R9), Z0
 	VMOVUPS.Z 64(R9), K1, Z1
@@ -622,9 +622,9 @@ twocut_not9:
 	ADDQ      BX, R9
 	VMOVUPS   (R9), Z14
 	VMOVUPS.Z 64(R9), K1, Z15
-	JMP       twocut_8_start
+	JMP       between_8_start
 
-twocut_8_clear:
+between_8_clear:
 	VPXORD Z0, Z0, Z0
 	VPXORD Z1, Z1, Z1
 	VPXORD Z2, Z2, Z2
@@ -642,11 +642,11 @@ twocut_8_clear:
 	VPXORD Z14, Z14, Z14
 	VPXORD Z15, Z15, Z15
 
-twocut_8_start:
+between_8_start:
 	LEAQ (SI)(SI*2), R9
 	LEAQ (CX)(SI*4), R10
 
-twocut_8_loop:
+between_8_loop:
 	VMOVUPS      (DX), Z16
 	VMOVUPS.Z    64(DX), K1, Z17
 	VBROADCASTSS (CX), Z18
@@ -677,7 +677,7 @@ twocut_8_loop:
 	ADDQ         DI, R10
 	ADDQ         R8, DX
 	DECQ         R11
-	JNZ          twocut_8_loop
+	JNZ          between_8_loop
 	VMOVUPS      Z0, (AX)
 	VMOVUPS      Z1, K1, 64(AX)
 	ADDQ         BX, AX
@@ -704,11 +704,11 @@ twocut_8_loop:
 	VZEROUPPER
 	RET
 
-twocut_not8:
+between_not8:
 	CMPQ      R9, $0x07
-	JNE       twocut_not7
+	JNE       between_not7
 	TESTQ     R12, R12
-	JZ        twocut_7_clear
+	JZ        between_7_clear
 	MOVQ      AX, R9
 	VMOVUPS   (R9), Z0
 	VMOVUPS.Z 64(R9), K1, Z1
@@ -730,9 +730,9 @@ twocut_not8:
 	ADDQ      BX, R9
 	VMOVUPS   (R9), Z12
 	VMOVUPS.Z 64(R9), K1, Z13
-	JMP       twocut_7_start
+	JMP       between_7_start
 
-twocut_7_clear:
+between_7_clear:
 	VPXORD Z0, Z0, Z0
 	VPXORD Z1, Z1, Z1
 	VPXORD Z2, Z2, Z2
@@ -748,11 +748,11 @@ twocut_7_clear:
 	VPXORD Z12, Z12, Z12
 	VPXORD Z13, Z13, Z13
 
-twocut_7_start:
+between_7_start:
 	LEAQ (SI)(SI*2), R9
 	LEAQ (CX)(SI*4), R10
 
-twocut_7_loop:
+between_7_loop:
 	VMOVUPS      (DX), Z14
 	VMOVUPS.Z    64(DX), K1, Z15
 	VBROADCASTSS (CX), Z16
@@ -780,7 +780,7 @@ twocut_7_loop:
 	ADDQ         DI, R10
 	ADDQ         R8, DX
 	DECQ         R11
-	JNZ          twocut_7_loop
+	JNZ          between_7_loop
 	VMOVUPS      Z0, (AX)
 	VMOVUPS      Z1, K1, 64(AX)
 	ADDQ         BX, AX
@@ -804,11 +804,11 @@ twocut_7_loop:
 	VZEROUPPER
 	RET
 
-twocut_not7:
+between_not7:
 	CMPQ      R9, $0x06
-	JNE       twocut_not6
+	JNE       between_not6
 	TESTQ     R12, R12
-	JZ        twocut_6_clear
+	JZ        between_6_clear
 	MOVQ      AX, R9
 	VMOVUPS   (R9), Z0
 	VMOVUPS.Z 64(R9), K1, Z1
@@ -827,9 +827,9 @@ twocut_not7:
 	ADDQ      BX, R9
 	VMOVUPS   (R9), Z10
 	VMOVUPS.Z 64(R9), K1, Z11
-	JMP       twocut_6_start
+	JMP       between_6_start
 
-twocut_6_clear:
+between_6_clear:
 	VPXORD Z0, Z0, Z0
 	VPXORD Z1, Z1, Z1
 	VPXORD Z2, Z2, Z2
@@ -843,11 +843,11 @@ twocut_6_clear:
 	VPXORD Z10, Z10, Z10
 	VPXORD Z11, Z11, Z11
 
-twocut_6_start:
+between_6_start:
 	LEAQ (SI)(SI*2), R9
 	LEAQ (CX)(SI*4), R10
 
-twocut_6_loop:
+between_6_loop:
 	VMOVUPS      (DX), Z12
 	VMOVUPS.Z    64(DX), K1, Z13
 	VBROADCASTSS (CX), Z14
@@ -872,7 +872,7 @@ twocut_6_loop:
 	ADDQ         DI, R10
 	ADDQ         R8, DX
 	DECQ         R11
-	JNZ          twocut_6_loop
+	JNZ          between_6_loop
 	VMOVUPS      Z0, (AX)
 	VMOVUPS      Z1, K1, 64(AX)
 	ADDQ         BX, AX
@@ -893,11 +893,11 @@ twocut_6_loop:
 	VZEROUPPER
 	RET
 
-twocut_not6:
+between_not6:
 	CMPQ      R9, $0x05
-	JNE       twocut_not5
+	JNE       between_not5
 	TESTQ     R12, R12
-	JZ        twocut_5_clear
+	JZ        between_5_clear
 	MOVQ      AX, R9
 	VMOVUPS   (R9), Z0
 	VMOVUPS.Z 64(R9), K1, Z1
@@ -913,9 +913,9 @@ twocut_not6:
 	ADDQ      BX, R9
 	VMOVUPS   (R9), Z8
 	VMOVUPS.Z 64(R9), K1, Z9
-	JMP       twocut_5_start
+	JMP       between_5_start
 
-twocut_5_clear:
+between_5_clear:
 	VPXORD Z0, Z0, Z0
 	VPXORD Z1, Z1, Z1
 	VPXORD Z2, Z2, Z2
@@ -927,11 +927,11 @@ twocut_5_clear:
 	VPXORD Z8, Z8, Z8
 	VPXORD Z9, Z9, Z9
 
-twocut_5_start:
+between_5_start:
 	LEAQ (SI)(SI*2), R9
 	LEAQ (CX)(SI*4), R10
 
-twocut_5_loop:
+between_5_loop:
 	VMOVUPS      (DX), Z10
 	VMOVUPS.Z    64(DX), K1, Z11
 	VBROADCASTSS (CX), Z12
@@ -953,7 +953,7 @@ twocut_5_loop:
 	ADDQ         DI, R10
 	ADDQ         R8, DX
 	DECQ         R11
-	JNZ          twocut_5_loop
+	JNZ          between_5_loop
 	VMOVUPS      Z0, (AX)
 	VMOVUPS      Z1, K1, 64(AX)
 	ADDQ         BX, AX
@@ -971,11 +971,11 @@ twocut_5_loop:
 	VZEROUPPER
 	RET
 
-twocut_not5:
+between_not5:
 	CMPQ      R9, $0x04
-	JNE       twocut_not4
+	JNE       between_not4
 	TESTQ     R12, R12
-	JZ        twocut_4_clear
+	JZ        between_4_clear
 	MOVQ      AX, R9
 	VMOVUPS   (R9), Z0
 	VMOVUPS.Z 64(R9), K1, Z1
@@ -988,9 +988,9 @@ twocut_not5:
 	ADDQ      BX, R9
 	VMOVUPS   (R9), Z6
 	VMOVUPS.Z 64(R9), K1, Z7
-	JMP       twocut_4_start
+	JMP       between_4_start
 
-twocut_4_clear:
+between_4_clear:
 	VPXORD Z0, Z0, Z0
 	VPXORD Z1, Z1, Z1
 	VPXORD Z2, Z2, Z2
@@ -1000,10 +1000,10 @@ twocut_4_clear:
 	VPXORD Z6, Z6, Z6
 	VPXORD Z7, Z7, Z7
 
-twocut_4_start:
+between_4_start:
 	LEAQ (SI)(SI*2), R9
 
-twocut_4_loop:
+between_4_loop:
 	VMOVUPS      (DX), Z8
 	VMOVUPS.Z    64(DX), K1, Z9
 	VBROADCASTSS (CX), Z10
@@ -1021,7 +1021,7 @@ twocut_4_loop:
 	ADDQ         DI, CX
 	ADDQ         R8, DX
 	DECQ         R11
-	JNZ          twocut_4_loop
+	JNZ          between_4_loop
 	VMOVUPS      Z0, (AX)
 	VMOVUPS      Z1, K1, 64(AX)
 	ADDQ         BX, AX
@@ -1036,11 +1036,11 @@ twocut_4_loop:
 	VZEROUPPER
 	RET
 
-twocut_not4:
+between_not4:
 	CMPQ      R9, $0x03
-	JNE       twocut_not3
+	JNE       between_not3
 	TESTQ     R12, R12
-	JZ        twocut_3_clear
+	JZ        between_3_clear
 	MOVQ      AX, R9
 	VMOVUPS   (R9), Z0
 	VMOVUPS.Z 64(R9), K1, Z1
@@ -1050,9 +1050,9 @@ twocut_not4:
 	ADDQ      BX, R9
 	VMOVUPS   (R9), Z4
 	VMOVUPS.Z 64(R9), K1, Z5
-	JMP       twocut_3_start
+	JMP       between_3_start
 
-twocut_3_clear:
+between_3_clear:
 	VPXORD Z0, Z0, Z0
 	VPXORD Z1, Z1, Z1
 	VPXORD Z2, Z2, Z2
@@ -1060,10 +1060,10 @@ twocut_3_clear:
 	VPXORD Z4, Z4, Z4
 	VPXORD Z5, Z5, Z5
 
-twocut_3_start:
+between_3_start:
 	LEAQ (SI)(SI*2), R9
 
-twocut_3_loop:
+between_3_loop:
 	VMOVUPS      (DX), Z6
 	VMOVUPS.Z    64(DX), K1, Z7
 	VBROADCASTSS (CX), Z8
@@ -1078,7 +1078,7 @@ twocut_3_loop:
 	ADDQ         DI, CX
 	ADDQ         R8, DX
 	DECQ         R11
-	JNZ          twocut_3_loop
+	JNZ          between_3_loop
 	VMOVUPS      Z0, (AX)
 	VMOVUPS      Z1, K1, 64(AX)
 	ADDQ         BX, AX
@@ -1090,29 +1090,29 @@ twocut_3_loop:
 	VZEROUPPER
 	RET
 
-twocut_not3:
+between_not3:
 	CMPQ      R9, $0x02
-	JNE       twocut_not2
+	JNE       between_not2
 	TESTQ     R12, R12
-	JZ        twocut_2_clear
+	JZ        between_2_clear
 	MOVQ      AX, R9
 	VMOVUPS   (R9), Z0
 	VMOVUPS.Z 64(R9), K1, Z1
 	ADDQ      BX, R9
 	VMOVUPS   (R9), Z2
 	VMOVUPS.Z 64(R9), K1, Z3
-	JMP       twocut_2_start
+	JMP       between_2_start
 
-twocut_2_clear:
+between_2_clear:
 	VPXORD Z0, Z0, Z0
 	VPXORD Z1, Z1, Z1
 	VPXORD Z2, Z2, Z2
 	VPXORD Z3, Z3, Z3
 
-twocut_2_start:
+between_2_start:
 	LEAQ (SI)(SI*2), R9
 
-twocut_2_loop:
+between_2_loop:
 	VMOVUPS      (DX), Z4
 	VMOVUPS.Z    64(DX), K1, Z5
 	VBROADCASTSS (CX), Z6
@@ -1124,7 +1124,7 @@ twocut_2_loop:
 	ADDQ         DI, CX
 	ADDQ         R8, DX
 	DECQ         R11
-	JNZ          twocut_2_loop
+	JNZ          between_2_loop
 	VMOVUPS      Z0, (AX)
 	VMOVUPS      Z1, K1, 64(AX)
 	ADDQ         BX, AX
@@ -1133,22 +1133,22 @@ twocut_2_loop:
 	VZEROUPPER
 	RET
 
-twocut_not2:
+between_not2:
 	TESTQ     R12, R12
-	JZ        twocut_1_clear
+	JZ        between_1_clear
 	MOVQ      AX, BX
 	VMOVUPS   (BX), Z0
 	VMOVUPS.Z 64(BX), K1, Z1
-	JMP       twocut_1_start
+	JMP       between_1_start
 
-twocut_1_clear:
+between_1_clear:
 	VPXORD Z0, Z0, Z0
 	VPXORD Z1, Z1, Z1
 
-twocut_1_start:
+between_1_start:
 	LEAQ (SI)(SI*2), BX
 
-twocut_1_loop:
+between_1_loop:
 	VMOVUPS      (DX), Z2
 	VMOVUPS.Z    64(DX), K1, Z3
 	VBROADCASTSS (CX), Z4
@@ -1157,13 +1157,13 @@ twocut_1_loop:
 	ADDQ         DI, CX
 	ADDQ         R8, DX
 	DECQ         R11
-	JNZ          twocut_1_loop
+	JNZ          between_1_loop
 	VMOVUPS      Z0, (AX)
 	VMOVUPS      Z1, K1, 64(AX)
 	VZEROUPPER
 	RET
 
-onecut:
+less:
 	MOVL      $0x00000001, R13
 	SHLXL     R10, R13, R13
 	DECL      R13
@@ -1977,9 +1977,9 @@ cut_1_loop:
 
 two:
 	CMPQ    R9, $0x0c
-	JNE     two2_not12
+	JNE     full2_not12
 	TESTQ   R12, R12
-	JZ      two2_12_clear
+	JZ      full2_12_clear
 	MOVQ    AX, R9
 	VMOVUPS (R9), Z0
 	VMOVUPS 64(R9), Z1
@@ -2016,9 +2016,9 @@ two:
 	ADDQ    BX, R9
 	VMOVUPS (R9), Z22
 	VMOVUPS 64(R9), Z23
-	JMP     two2_12_start
+	JMP     full2_12_start
 
-two2_12_clear:
+full2_12_clear:
 	VPXORD Z0, Z0, Z0
 	VPXORD Z1, Z1, Z1
 	VPXORD Z2, Z2, Z2
@@ -2044,12 +2044,12 @@ two2_12_clear:
 	VPXORD Z22, Z22, Z22
 	VPXORD Z23, Z23, Z23
 
-two2_12_start:
+full2_12_start:
 	LEAQ (SI)(SI*2), R9
 	LEAQ (CX)(SI*4), R10
 	LEAQ (R10)(SI*4), R12
 
-two2_12_loop:
+full2_12_loop:
 	VMOVUPS      (DX), Z24
 	VMOVUPS      64(DX), Z25
 	VBROADCASTSS (CX), Z26
@@ -2093,7 +2093,7 @@ two2_12_loop:
 	ADDQ         DI, R12
 	ADDQ         R8, DX
 	DECQ         R11
-	JNZ          two2_12_loop
+	JNZ          full2_12_loop
 	VMOVUPS      Z0, (AX)
 	VMOVUPS      Z1, 64(AX)
 	ADDQ         BX, AX
@@ -2132,11 +2132,11 @@ two2_12_loop:
 	VZEROUPPER
 	RET
 
-two2_not12:
+full2_not12:
 	CMPQ    R9, $0x0b
-	JNE     two2_not11
+	JNE     full2_not11
 	TESTQ   R12, R12
-	JZ      two2_11_clear
+	JZ      full2_11_clear
 	MOVQ    AX, R9
 	VMOVUPS (R9), Z0
 	VMOVUPS 64(R9), Z1
@@ -2170,9 +2170,9 @@ two2_not12:
 	ADDQ    BX, R9
 	VMOVUPS (R9), Z20
 	VMOVUPS 64(R9), Z21
-	JMP     two2_11_start
+	JMP     full2_11_start
 
-two2_11_clear:
+full2_11_clear:
 	VPXORD Z0, Z0, Z0
 	VPXORD Z1, Z1, Z1
 	VPXORD Z2, Z2, Z2
@@ -2196,12 +2196,12 @@ two2_11_clear:
 	VPXORD Z20, Z20, Z20
 	VPXORD Z21, Z21, Z21
 
-two2_11_start:
+full2_11_start:
 	LEAQ (SI)(SI*2), R9
 	LEAQ (CX)(SI*4), R10
 	LEAQ (R10)(SI*4), R12
 
-two2_11_loop:
+full2_11_loop:
 	VMOVUPS      (DX), Z22
 	VMOVUPS      64(DX), Z23
 	VBROADCASTSS (CX), Z24
@@ -2242,7 +2242,7 @@ two2_11_loop:
 	ADDQ         DI, R12
 	ADDQ         R8, DX
 	DECQ         R11
-	JNZ          two2_11_loop
+	JNZ          full2_11_loop
 	VMOVUPS      Z0, (AX)
 	VMOVUPS      Z1, 64(AX)
 	ADDQ         BX, AX
@@ -2278,11 +2278,11 @@ two2_11_loop:
 	VZEROUPPER
 	RET
 
-two2_not11:
+full2_not11:
 	CMPQ    R9, $0x0a
-	JNE     two2_not10
+	JNE     full2_not10
 	TESTQ   R12, R12
-	JZ      two2_10_clear
+	JZ      full2_10_clear
 	MOVQ    AX, R9
 	VMOVUPS (R9), Z0
 	VMOVUPS 64(R9), Z1
@@ -2313,9 +2313,9 @@ two2_not11:
 	ADDQ    BX, R9
 	VMOVUPS (R9), Z18
 	VMOVUPS 64(R9), Z19
-	JMP     two2_10_start
+	JMP     full2_10_start
 
-two2_10_clear:
+full2_10_clear:
 	VPXORD Z0, Z0, Z0
 	VPXORD Z1, Z1, Z1
 	VPXORD Z2, Z2, Z2
@@ -2337,12 +2337,12 @@ two2_10_clear:
 	VPXORD Z18, Z18, Z18
 	VPXORD Z19, Z19, Z19
 
-two2_10_start:
+full2_10_start:
 	LEAQ (SI)(SI*2), R9
 	LEAQ (CX)(SI*4), R10
 	LEAQ (R10)(SI*4), R12
 
-two2_10_loop:
+full2_10_loop:
 	VMOVUPS      (DX), Z20
 	VMOVUPS      64(DX), Z21
 	VBROADCASTSS (CX), Z22
@@ -2380,7 +2380,7 @@ two2_10_loop:
 	ADDQ         DI, R12
 	ADDQ         R8, DX
 	DECQ         R11
-	JNZ          two2_10_loop
+	JNZ          full2_10_loop
 	VMOVUPS      Z0, (AX)
 	VMOVUPS      Z1, 64(AX)
 	ADDQ         BX, AX
@@ -2413,11 +2413,11 @@ two2_10_loop:
 	VZEROUPPER
 	RET
 
-two2_not10:
+full2_not10:
 	CMPQ    R9, $0x09
-	JNE     two2_not9
+	JNE     full2_not9
 	TESTQ   R12, R12
-	JZ      two2_9_clear
+	JZ      full2_9_clear
 	MOVQ    AX, R9
 	VMOVUPS (R9), Z0
 	VMOVUPS 64(R9), Z1
@@ -2445,9 +2445,9 @@ two2_not10:
 	ADDQ    BX, R9
 	VMOVUPS (R9), Z16
 	VMOVUPS 64(R9), Z17
-	JMP     two2_9_start
+	JMP     full2_9_start
 
-two2_9_clear:
+full2_9_clear:
 	VPXORD Z0, Z0, Z0
 	VPXORD Z1, Z1, Z1
 	VPXORD Z2, Z2, Z2
@@ -2467,12 +2467,12 @@ two2_9_clear:
 	VPXORD Z16, Z16, Z16
 	VPXORD Z17, Z17, Z17
 
-two2_9_start:
+full2_9_start:
 	LEAQ (SI)(SI*2), R9
 	LEAQ (CX)(SI*4), R10
 	LEAQ (R10)(SI*4), R12
 
-two2_9_loop:
+full2_9_loop:
 	VMOVUPS      (DX), Z18
 	VMOVUPS      64(DX), Z19
 	VBROADCASTSS (CX), Z20
@@ -2507,7 +2507,7 @@ two2_9_loop:
 	ADDQ         DI, R12
 	ADDQ         R8, DX
 	DECQ         R11
-	JNZ          two2_9_loop
+	JNZ          full2_9_loop
 	VMOVUPS      Z0, (AX)
 	VMOVUPS      Z1, 64(AX)
 	ADDQ         BX, AX
@@ -2537,11 +2537,11 @@ two2_9_loop:
 	VZEROUPPER
 	RET
 
-two2_not9:
+full2_not9:
 	CMPQ    R9, $0x08
-	JNE     two2_not8
+	JNE     full2_not8
 	TESTQ   R12, R12
-	JZ      two2_8_clear
+	JZ      full2_8_clear
 	MOVQ    AX, R9
 	VMOVUPS (R9), Z0
 	VMOVUPS 64(R9), Z1
@@ -2566,9 +2566,9 @@ two2_not9:
 	ADDQ    BX, R9
 	VMOVUPS (R9), Z14
 	VMOVUPS 64(R9), Z15
-	JMP     two2_8_start
+	JMP     full2_8_start
 
-two2_8_clear:
+full2_8_clear:
 	VPXORD Z0, Z0, Z0
 	VPXORD Z1, Z1, Z1
 	VPXORD Z2, Z2, Z2
@@ -2586,11 +2586,11 @@ two2_8_clear:
 	VPXORD Z14, Z14, Z14
 	VPXORD Z15, Z15, Z15
 
-two2_8_start:
+full2_8_start:
 	LEAQ (SI)(SI*2), R9
 	LEAQ (CX)(SI*4), R10
 
-two2_8_loop:
+full2_8_loop:
 	VMOVUPS      (DX), Z16
 	VMOVUPS      64(DX), Z17
 	VBROADCASTSS (CX), Z18
@@ -2621,7 +2621,7 @@ two2_8_loop:
 	ADDQ         DI, R10
 	ADDQ         R8, DX
 	DECQ         R11
-	JNZ          two2_8_loop
+	JNZ          full2_8_loop
 	VMOVUPS      Z0, (AX)
 	VMOVUPS      Z1, 64(AX)
 	ADDQ         BX, AX
@@ -2648,11 +2648,11 @@ two2_8_loop:
 	VZEROUPPER
 	RET
 
-two2_not8:
+full2_not8:
 	CMPQ    R9, $0x07
-	JNE     two2_not7
+	JNE     full2_not7
 	TESTQ   R12, R12
-	JZ      two2_7_clear
+	JZ      full2_7_clear
 	MOVQ    AX, R9
 	VMOVUPS (R9), Z0
 	VMOVUPS 64(R9), Z1
@@ -2674,9 +2674,9 @@ two2_not8:
 	ADDQ    BX, R9
 	VMOVUPS (R9), Z12
 	VMOVUPS 64(R9), Z13
-	JMP     two2_7_start
+	JMP     full2_7_start
 
-two2_7_clear:
+full2_7_clear:
 	VPXORD Z0, Z0, Z0
 	VPXORD Z1, Z1, Z1
 	VPXORD Z2, Z2, Z2
@@ -2692,11 +2692,11 @@ two2_7_clear:
 	VPXORD Z12, Z12, Z12
 	VPXORD Z13, Z13, Z13
 
-two2_7_start:
+full2_7_start:
 	LEAQ (SI)(SI*2), R9
 	LEAQ (CX)(SI*4), R10
 
-two2_7_loop:
+full2_7_loop:
 	VMOVUPS      (DX), Z14
 	VMOVUPS      64(DX), Z15
 	VBROADCASTSS (CX), Z16
@@ -2724,7 +2724,7 @@ two2_7_loop:
 	ADDQ         DI, R10
 	ADDQ         R8, DX
 	DECQ         R11
-	JNZ          two2_7_loop
+	JNZ          full2_7_loop
 	VMOVUPS      Z0, (AX)
 	VMOVUPS      Z1, 64(AX)
 	ADDQ         BX, AX
@@ -2748,11 +2748,11 @@ two2_7_loop:
 	VZEROUPPER
 	RET
 
-two2_not7:
+full2_not7:
 	CMPQ    R9, $0x06
-	JNE     two2_not6
+	JNE     full2_not6
 	TESTQ   R12, R12
-	JZ      two2_6_clear
+	JZ      full2_6_clear
 	MOVQ    AX, R9
 	VMOVUPS (R9), Z0
 	VMOVUPS 64(R9), Z1
@@ -2771,9 +2771,9 @@ two2_not7:
 	ADDQ    BX, R9
 	VMOVUPS (R9), Z10
 	VMOVUPS 64(R9), Z11
-	JMP     two2_6_start
+	JMP     full2_6_start
 
-two2_6_clear:
+full2_6_clear:
 	VPXORD Z0, Z0, Z0
 	VPXORD Z1, Z1, Z1
 	VPXORD Z2, Z2, Z2
@@ -2787,11 +2787,11 @@ two2_6_clear:
 	VPXORD Z10, Z10, Z10
 	VPXORD Z11, Z11, Z11
 
-two2_6_start:
+full2_6_start:
 	LEAQ (SI)(SI*2), R9
 	LEAQ (CX)(SI*4), R10
 
-two2_6_loop:
+full2_6_loop:
 	VMOVUPS      (DX), Z12
 	VMOVUPS      64(DX), Z13
 	VBROADCASTSS (CX), Z14
@@ -2816,7 +2816,7 @@ two2_6_loop:
 	ADDQ         DI, R10
 	ADDQ         R8, DX
 	DECQ         R11
-	JNZ          two2_6_loop
+	JNZ          full2_6_loop
 	VMOVUPS      Z0, (AX)
 	VMOVUPS      Z1, 64(AX)
 	ADDQ         BX, AX
@@ -2837,11 +2837,11 @@ two2_6_loop:
 	VZEROUPPER
 	RET
 
-two2_not6:
+full2_not6:
 	CMPQ    R9, $0x05
-	JNE     two2_not5
+	JNE     full2_not5
 	TESTQ   R12, R12
-	JZ      two2_5_clear
+	JZ      full2_5_clear
 	MOVQ    AX, R9
 	VMOVUPS (R9), Z0
 	VMOVUPS 64(R9), Z1
@@ -2857,9 +2857,9 @@ two2_not6:
 	ADDQ    BX, R9
 	VMOVUPS (R9), Z8
 	VMOVUPS 64(R9), Z9
-	JMP     two2_5_start
+	JMP     full2_5_start
 
-two2_5_clear:
+full2_5_clear:
 	VPXORD Z0, Z0, Z0
 	VPXORD Z1, Z1, Z1
 	VPXORD Z2, Z2, Z2
@@ -2871,11 +2871,11 @@ two2_5_clear:
 	VPXORD Z8, Z8, Z8
 	VPXORD Z9, Z9, Z9
 
-two2_5_start:
+full2_5_start:
 	LEAQ (SI)(SI*2), R9
 	LEAQ (CX)(SI*4), R10
 
-two2_5_loop:
+full2_5_loop:
 	VMOVUPS      (DX), Z10
 	VMOVUPS      64(DX), Z11
 	VBROADCASTSS (CX), Z12
@@ -2897,7 +2897,7 @@ two2_5_loop:
 	ADDQ         DI, R10
 	ADDQ         R8, DX
 	DECQ         R11
-	JNZ          two2_5_loop
+	JNZ          full2_5_loop
 	VMOVUPS      Z0, (AX)
 	VMOVUPS      Z1, 64(AX)
 	ADDQ         BX, AX
@@ -2915,11 +2915,11 @@ two2_5_loop:
 	VZEROUPPER
 	RET
 
-two2_not5:
+full2_not5:
 	CMPQ    R9, $0x04
-	JNE     two2_not4
+	JNE     full2_not4
 	TESTQ   R12, R12
-	JZ      two2_4_clear
+	JZ      full2_4_clear
 	MOVQ    AX, R9
 	VMOVUPS (R9), Z0
 	VMOVUPS 64(R9), Z1
@@ -2932,9 +2932,9 @@ two2_not5:
 	ADDQ    BX, R9
 	VMOVUPS (R9), Z6
 	VMOVUPS 64(R9), Z7
-	JMP     two2_4_start
+	JMP     full2_4_start
 
-two2_4_clear:
+full2_4_clear:
 	VPXORD Z0, Z0, Z0
 	VPXORD Z1, Z1, Z1
 	VPXORD Z2, Z2, Z2
@@ -2944,10 +2944,10 @@ two2_4_clear:
 	VPXORD Z6, Z6, Z6
 	VPXORD Z7, Z7, Z7
 
-two2_4_start:
+full2_4_start:
 	LEAQ (SI)(SI*2), R9
 
-two2_4_loop:
+full2_4_loop:
 	VMOVUPS      (DX), Z8
 	VMOVUPS      64(DX), Z9
 	VBROADCASTSS (CX), Z10
@@ -2965,7 +2965,7 @@ two2_4_loop:
 	ADDQ         DI, CX
 	ADDQ         R8, DX
 	DECQ         R11
-	JNZ          two2_4_loop
+	JNZ          full2_4_loop
 	VMOVUPS      Z0, (AX)
 	VMOVUPS      Z1, 64(AX)
 	ADDQ         BX, AX
@@ -2980,11 +2980,11 @@ two2_4_loop:
 	VZEROUPPER
 	RET
 
-two2_not4:
+full2_not4:
 	CMPQ    R9, $0x03
-	JNE     two2_not3
+	JNE     full2_not3
 	TESTQ   R12, R12
-	JZ      two2_3_clear
+	JZ      full2_3_clear
 	MOVQ    AX, R9
 	VMOVUPS (R9), Z0
 	VMOVUPS 64(R9), Z1
@@ -2994,9 +2994,9 @@ two2_not4:
 	ADDQ    BX, R9
 	VMOVUPS (R9), Z4
 	VMOVUPS 64(R9), Z5
-	JMP     two2_3_start
+	JMP     full2_3_start
 
-two2_3_clear:
+full2_3_clear:
 	VPXORD Z0, Z0, Z0
 	VPXORD Z1, Z1, Z1
 	VPXORD Z2, Z2, Z2
@@ -3004,10 +3004,10 @@ two2_3_clear:
 	VPXORD Z4, Z4, Z4
 	VPXORD Z5, Z5, Z5
 
-two2_3_start:
+full2_3_start:
 	LEAQ (SI)(SI*2), R9
 
-two2_3_loop:
+full2_3_loop:
 	VMOVUPS      (DX), Z6
 	VMOVUPS      64(DX), Z7
 	VBROADCASTSS (CX), Z8
@@ -3022,7 +3022,7 @@ two2_3_loop:
 	ADDQ         DI, CX
 	ADDQ         R8, DX
 	DECQ         R11
-	JNZ          two2_3_loop
+	JNZ          full2_3_loop
 	VMOVUPS      Z0, (AX)
 	VMOVUPS      Z1, 64(AX)
 	ADDQ         BX, AX
@@ -3034,29 +3034,29 @@ two2_3_loop:
 	VZEROUPPER
 	RET
 
-two2_not3:
+full2_not3:
 	CMPQ    R9, $0x02
-	JNE     two2_not2
+	JNE     full2_not2
 	TESTQ   R12, R12
-	JZ      two2_2_clear
+	JZ      full2_2_clear
 	MOVQ    AX, R9
 	VMOVUPS (R9), Z0
 	VMOVUPS 64(R9), Z1
 	ADDQ    BX, R9
 	VMOVUPS (R9), Z2
 	VMOVUPS 64(R9), Z3
-	JMP     two2_2_start
+	JMP     full2_2_start
 
-two2_2_clear:
+full2_2_clear:
 	VPXORD Z0, Z0, Z0
 	VPXORD Z1, Z1, Z1
 	VPXORD Z2, Z2, Z2
 	VPXORD Z3, Z3, Z3
 
-two2_2_start:
+full2_2_start:
 	LEAQ (SI)(SI*2), R9
 
-two2_2_loop:
+full2_2_loop:
 	VMOVUPS      (DX), Z4
 	VMOVUPS      64(DX), Z5
 	VBROADCASTSS (CX), Z6
@@ -3068,7 +3068,7 @@ two2_2_loop:
 	ADDQ         DI, CX
 	ADDQ         R8, DX
 	DECQ         R11
-	JNZ          two2_2_loop
+	JNZ          full2_2_loop
 	VMOVUPS      Z0, (AX)
 	VMOVUPS      Z1, 64(AX)
 	ADDQ         BX, AX
@@ -3077,22 +3077,22 @@ two2_2_loop:
 	VZEROUPPER
 	RET
 
-two2_not2:
+full2_not2:
 	TESTQ   R12, R12
-	JZ      two2_1_clear
+	JZ      full2_1_clear
 	MOVQ    AX, BX
 	VMOVUPS (BX), Z0
 	VMOVUPS 64(BX), Z1
-	JMP     two2_1_start
+	JMP     full2_1_start
 
-two2_1_clear:
+full2_1_clear:
 	VPXORD Z0, Z0, Z0
 	VPXORD Z1, Z1, Z1
 
-two2_1_start:
+full2_1_start:
 	LEAQ (SI)(SI*2), BX
 
-two2_1_loop:
+full2_1_loop:
 	VMOVUPS      (DX), Z2
 	VMOVUPS      64(DX), Z3
 	VBROADCASTSS (CX), Z4
@@ -3101,7 +3101,7 @@ two2_1_loop:
 	ADDQ         DI, CX
 	ADDQ         R8, DX
 	DECQ         R11
-	JNZ          two2_1_loop
+	JNZ          full2_1_loop
 	VMOVUPS      Z0, (AX)
 	VMOVUPS      Z1, 64(AX)
 	VZEROUPPER
@@ -3109,9 +3109,9 @@ two2_1_loop:
 
 one:
 	CMPQ    R9, $0x0c
-	JNE     one1_not12
+	JNE     full1_not12
 	TESTQ   R12, R12
-	JZ      one1_12_clear
+	JZ      full1_12_clear
 	MOVQ    AX, R9
 	VMOVUPS (R9), Z0
 	ADDQ    BX, R9
@@ -3136,9 +3136,9 @@ one:
 	VMOVUPS (R9), Z10
 	ADDQ    BX, R9
 	VMOVUPS (R9), Z11
-	JMP     one1_12_start
+	JMP     full1_12_start
 
-one1_12_clear:
+full1_12_clear:
 	VPXORD Z0, Z0, Z0
 	VPXORD Z1, Z1, Z1
 	VPXORD Z2, Z2, Z2
@@ -3152,12 +3152,12 @@ one1_12_clear:
 	VPXORD Z10, Z10, Z10
 	VPXORD Z11, Z11, Z11
 
-one1_12_start:
+full1_12_start:
 	LEAQ (SI)(SI*2), R9
 	LEAQ (CX)(SI*4), R10
 	LEAQ (R10)(SI*4), R12
 
-one1_12_loop:
+full1_12_loop:
 	VMOVUPS      (DX), Z12
 	VBROADCASTSS (CX), Z13
 	VFMADD231PS  Z12, Z13, Z0
@@ -3188,7 +3188,7 @@ one1_12_loop:
 	ADDQ         DI, R12
 	ADDQ         R8, DX
 	DECQ         R11
-	JNZ          one1_12_loop
+	JNZ          full1_12_loop
 	VMOVUPS      Z0, (AX)
 	ADDQ         BX, AX
 	VMOVUPS      Z1, (AX)
@@ -3215,11 +3215,11 @@ one1_12_loop:
 	VZEROUPPER
 	RET
 
-one1_not12:
+full1_not12:
 	CMPQ    R9, $0x0b
-	JNE     one1_not11
+	JNE     full1_not11
 	TESTQ   R12, R12
-	JZ      one1_11_clear
+	JZ      full1_11_clear
 	MOVQ    AX, R9
 	VMOVUPS (R9), Z0
 	ADDQ    BX, R9
@@ -3242,9 +3242,9 @@ one1_not12:
 	VMOVUPS (R9), Z9
 	ADDQ    BX, R9
 	VMOVUPS (R9), Z10
-	JMP     one1_11_start
+	JMP     full1_11_start
 
-one1_11_clear:
+full1_11_clear:
 	VPXORD Z0, Z0, Z0
 	VPXORD Z1, Z1, Z1
 	VPXORD Z2, Z2, Z2
@@ -3257,12 +3257,12 @@ one1_11_clear:
 	VPXORD Z9, Z9, Z9
 	VPXORD Z10, Z10, Z10
 
-one1_11_start:
+full1_11_start:
 	LEAQ (SI)(SI*2), R9
 	LEAQ (CX)(SI*4), R10
 	LEAQ (R10)(SI*4), R12
 
-one1_11_loop:
+full1_11_loop:
 	VMOVUPS      (DX), Z11
 	VBROADCASTSS (CX), Z12
 	VFMADD231PS  Z11, Z12, Z0
@@ -3291,7 +3291,7 @@ one1_11_loop:
 	ADDQ         DI, R12
 	ADDQ         R8, DX
 	DECQ         R11
-	JNZ          one1_11_loop
+	JNZ          full1_11_loop
 	VMOVUPS      Z0, (AX)
 	ADDQ         BX, AX
 	VMOVUPS      Z1, (AX)
@@ -3316,11 +3316,11 @@ one1_11_loop:
 	VZEROUPPER
 	RET
 
-one1_not11:
+full1_not11:
 	CMPQ    R9, $0x0a
-	JNE     one1_not10
+	JNE     full1_not10
 	TESTQ   R12, R12
-	JZ      one1_10_clear
+	JZ      full1_10_clear
 	MOVQ    AX, R9
 	VMOVUPS (R9), Z0
 	ADDQ    BX, R9
@@ -3341,9 +3341,9 @@ one1_not11:
 	VMOVUPS (R9), Z8
 	ADDQ    BX, R9
 	VMOVUPS (R9), Z9
-	JMP     one1_10_start
+	JMP     full1_10_start
 
-one1_10_clear:
+full1_10_clear:
 	VPXORD Z0, Z0, Z0
 	VPXORD Z1, Z1, Z1
 	VPXORD Z2, Z2, Z2
@@ -3355,12 +3355,12 @@ one1_10_clear:
 	VPXORD Z8, Z8, Z8
 	VPXORD Z9, Z9, Z9
 
-one1_10_start:
+full1_10_start:
 	LEAQ (SI)(SI*2), R9
 	LEAQ (CX)(SI*4), R10
 	LEAQ (R10)(SI*4), R12
 
-one1_10_loop:
+full1_10_loop:
 	VMOVUPS      (DX), Z10
 	VBROADCASTSS (CX), Z11
 	VFMADD231PS  Z10, Z11, Z0
@@ -3387,7 +3387,7 @@ one1_10_loop:
 	ADDQ         DI, R12
 	ADDQ         R8, DX
 	DECQ         R11
-	JNZ          one1_10_loop
+	JNZ          full1_10_loop
 	VMOVUPS      Z0, (AX)
 	ADDQ         BX, AX
 	VMOVUPS      Z1, (AX)
@@ -3410,11 +3410,11 @@ one1_10_loop:
 	VZEROUPPER
 	RET
 
-one1_not10:
+full1_not10:
 	CMPQ    R9, $0x09
-	JNE     one1_not9
+	JNE     full1_not9
 	TESTQ   R12, R12
-	JZ      one1_9_clear
+	JZ      full1_9_clear
 	MOVQ    AX, R9
 	VMOVUPS (R9), Z0
 	ADDQ    BX, R9
@@ -3433,9 +3433,9 @@ one1_not10:
 	VMOVUPS (R9), Z7
 	ADDQ    BX, R9
 	VMOVUPS (R9), Z8
-	JMP     one1_9_start
+	JMP     full1_9_start
 
-one1_9_clear:
+full1_9_clear:
 	VPXORD Z0, Z0, Z0
 	VPXORD Z1, Z1, Z1
 	VPXORD Z2, Z2, Z2
@@ -3446,12 +3446,12 @@ one1_9_clear:
 	VPXORD Z7, Z7, Z7
 	VPXORD Z8, Z8, Z8
 
-one1_9_start:
+full1_9_start:
 	LEAQ (SI)(SI*2), R9
 	LEAQ (CX)(SI*4), R10
 	LEAQ (R10)(SI*4), R12
 
-one1_9_loop:
+full1_9_loop:
 	VMOVUPS      (DX), Z9
 	VBROADCASTSS (CX), Z10
 	VFMADD231PS  Z9, Z10, Z0
@@ -3476,7 +3476,7 @@ one1_9_loop:
 	ADDQ         DI, R12
 	ADDQ         R8, DX
 	DECQ         R11
-	JNZ          one1_9_loop
+	JNZ          full1_9_loop
 	VMOVUPS      Z0, (AX)
 	ADDQ         BX, AX
 	VMOVUPS      Z1, (AX)
@@ -3497,11 +3497,11 @@ one1_9_loop:
 	VZEROUPPER
 	RET
 
-one1_not9:
+full1_not9:
 	CMPQ    R9, $0x08
-	JNE     one1_not8
+	JNE     full1_not8
 	TESTQ   R12, R12
-	JZ      one1_8_clear
+	JZ      full1_8_clear
 	MOVQ    AX, R9
 	VMOVUPS (R9), Z0
 	ADDQ    BX, R9
@@ -3518,9 +3518,9 @@ one1_not9:
 	VMOVUPS (R9), Z6
 	ADDQ    BX, R9
 	VMOVUPS (R9), Z7
-	JMP     one1_8_start
+	JMP     full1_8_start
 
-one1_8_clear:
+full1_8_clear:
 	VPXORD Z0, Z0, Z0
 	VPXORD Z1, Z1, Z1
 	VPXORD Z2, Z2, Z2
@@ -3530,11 +3530,11 @@ one1_8_clear:
 	VPXORD Z6, Z6, Z6
 	VPXORD Z7, Z7, Z7
 
-one1_8_start:
+full1_8_start:
 	LEAQ (SI)(SI*2), R9
 	LEAQ (CX)(SI*4), R10
 
-one1_8_loop:
+full1_8_loop:
 	VMOVUPS      (DX), Z8
 	VBROADCASTSS (CX), Z9
 	VFMADD231PS  Z8, Z9, Z0
@@ -3556,7 +3556,7 @@ one1_8_loop:
 	ADDQ         DI, R10
 	ADDQ         R8, DX
 	DECQ         R11
-	JNZ          one1_8_loop
+	JNZ          full1_8_loop
 	VMOVUPS      Z0, (AX)
 	ADDQ         BX, AX
 	VMOVUPS      Z1, (AX)
@@ -3575,11 +3575,11 @@ one1_8_loop:
 	VZEROUPPER
 	RET
 
-one1_not8:
+full1_not8:
 	CMPQ    R9, $0x07
-	JNE     one1_not7
+	JNE     full1_not7
 	TESTQ   R12, R12
-	JZ      one1_7_clear
+	JZ      full1_7_clear
 	MOVQ    AX, R9
 	VMOVUPS (R9), Z0
 	ADDQ    BX, R9
@@ -3594,9 +3594,9 @@ one1_not8:
 	VMOVUPS (R9), Z5
 	ADDQ    BX, R9
 	VMOVUPS (R9), Z6
-	JMP     one1_7_start
+	JMP     full1_7_start
 
-one1_7_clear:
+full1_7_clear:
 	VPXORD Z0, Z0, Z0
 	VPXORD Z1, Z1, Z1
 	VPXORD Z2, Z2, Z2
@@ -3605,11 +3605,11 @@ one1_7_clear:
 	VPXORD Z5, Z5, Z5
 	VPXORD Z6, Z6, Z6
 
-one1_7_start:
+full1_7_start:
 	LEAQ (SI)(SI*2), R9
 	LEAQ (CX)(SI*4), R10
 
-one1_7_loop:
+full1_7_loop:
 	VMOVUPS      (DX), Z7
 	VBROADCASTSS (CX), Z8
 	VFMADD231PS  Z7, Z8, Z0
@@ -3629,7 +3629,7 @@ one1_7_loop:
 	ADDQ         DI, R10
 	ADDQ         R8, DX
 	DECQ         R11
-	JNZ          one1_7_loop
+	JNZ          full1_7_loop
 	VMOVUPS      Z0, (AX)
 	ADDQ         BX, AX
 	VMOVUPS      Z1, (AX)
@@ -3646,11 +3646,11 @@ one1_7_loop:
 	VZEROUPPER
 	RET
 
-one1_not7:
+full1_not7:
 	CMPQ    R9, $0x06
-	JNE     one1_not6
+	JNE     full1_not6
 	TESTQ   R12, R12
-	JZ      one1_6_clear
+	JZ      full1_6_clear
 	MOVQ    AX, R9
 	VMOVUPS (R9), Z0
 	ADDQ    BX, R9
@@ -3663,9 +3663,9 @@ one1_not7:
 	VMOVUPS (R9), Z4
 	ADDQ    BX, R9
 	VMOVUPS (R9), Z5
-	JMP     one1_6_start
+	JMP     full1_6_start
 
-one1_6_clear:
+full1_6_clear:
 	VPXORD Z0, Z0, Z0
 	VPXORD Z1, Z1, Z1
 	VPXORD Z2, Z2, Z2
@@ -3673,11 +3673,11 @@ one1_6_clear:
 	VPXORD Z4, Z4, Z4
 	VPXORD Z5, Z5, Z5
 
-one1_6_start:
+full1_6_start:
 	LEAQ (SI)(SI*2), R9
 	LEAQ (CX)(SI*4), R10
 
-one1_6_loop:
+full1_6_loop:
 	VMOVUPS      (DX), Z6
 	VBROADCASTSS (CX), Z7
 	VFMADD231PS  Z6, Z7, Z0
@@ -3695,7 +3695,7 @@ one1_6_loop:
 	ADDQ         DI, R10
 	ADDQ         R8, DX
 	DECQ         R11
-	JNZ          one1_6_loop
+	JNZ          full1_6_loop
 	VMOVUPS      Z0, (AX)
 	ADDQ         BX, AX
 	VMOVUPS      Z1, (AX)
@@ -3710,11 +3710,11 @@ one1_6_loop:
 	VZEROUPPER
 	RET
 
-one1_not6:
+full1_not6:
 	CMPQ    R9, $0x05
-	JNE     one1_not5
+	JNE     full1_not5
 	TESTQ   R12, R12
-	JZ      one1_5_clear
+	JZ      full1_5_clear
 	MOVQ    AX, R9
 	VMOVUPS (R9), Z0
 	ADDQ    BX, R9
@@ -3725,20 +3725,20 @@ one1_not6:
 	VMOVUPS (R9), Z3
 	ADDQ    BX, R9
 	VMOVUPS (R9), Z4
-	JMP     one1_5_start
+	JMP     full1_5_start
 
-one1_5_clear:
+full1_5_clear:
 	VPXORD Z0, Z0, Z0
 	VPXORD Z1, Z1, Z1
 	VPXORD Z2, Z2, Z2
 	VPXORD Z3, Z3, Z3
 	VPXORD Z4, Z4, Z4
 
-one1_5_start:
+full1_5_start:
 	LEAQ (SI)(SI*2), R9
 	LEAQ (CX)(SI*4), R10
 
-one1_5_loop:
+full1_5_loop:
 	VMOVUPS      (DX), Z5
 	VBROADCASTSS (CX), Z6
 	VFMADD231PS  Z5, Z6, Z0
@@ -3754,7 +3754,7 @@ one1_5_loop:
 	ADDQ         DI, R10
 	ADDQ         R8, DX
 	DECQ         R11
-	JNZ          one1_5_loop
+	JNZ          full1_5_loop
 	VMOVUPS      Z0, (AX)
 	ADDQ         BX, AX
 	VMOVUPS      Z1, (AX)
@@ -3767,11 +3767,11 @@ one1_5_loop:
 	VZEROUPPER
 	RET
 
-one1_not5:
+full1_not5:
 	CMPQ    R9, $0x04
-	JNE     one1_not4
+	JNE     full1_not4
 	TESTQ   R12, R12
-	JZ      one1_4_clear
+	JZ      full1_4_clear
 	MOVQ    AX, R9
 	VMOVUPS (R9), Z0
 	ADDQ    BX, R9
@@ -3780,18 +3780,18 @@ one1_not5:
 	VMOVUPS (R9), Z2
 	ADDQ    BX, R9
 	VMOVUPS (R9), Z3
-	JMP     one1_4_start
+	JMP     full1_4_start
 
-one1_4_clear:
+full1_4_clear:
 	VPXORD Z0, Z0, Z0
 	VPXORD Z1, Z1, Z1
 	VPXORD Z2, Z2, Z2
 	VPXORD Z3, Z3, Z3
 
-one1_4_start:
+full1_4_start:
 	LEAQ (SI)(SI*2), R9
 
-one1_4_loop:
+full1_4_loop:
 	VMOVUPS      (DX), Z4
 	VBROADCASTSS (CX), Z5
 	VFMADD231PS  Z4, Z5, Z0
@@ -3804,7 +3804,7 @@ one1_4_loop:
 	ADDQ         DI, CX
 	ADDQ         R8, DX
 	DECQ         R11
-	JNZ          one1_4_loop
+	JNZ          full1_4_loop
 	VMOVUPS      Z0, (AX)
 	ADDQ         BX, AX
 	VMOVUPS      Z1, (AX)
@@ -3815,28 +3815,28 @@ one1_4_loop:
 	VZEROUPPER
 	RET
 
-one1_not4:
+full1_not4:
 	CMPQ    R9, $0x03
-	JNE     one1_not3
+	JNE     full1_not3
 	TESTQ   R12, R12
-	JZ      one1_3_clear
+	JZ      full1_3_clear
 	MOVQ    AX, R9
 	VMOVUPS (R9), Z0
 	ADDQ    BX, R9
 	VMOVUPS (R9), Z1
 	ADDQ    BX, R9
 	VMOVUPS (R9), Z2
-	JMP     one1_3_start
+	JMP     full1_3_start
 
-one1_3_clear:
+full1_3_clear:
 	VPXORD Z0, Z0, Z0
 	VPXORD Z1, Z1, Z1
 	VPXORD Z2, Z2, Z2
 
-one1_3_start:
+full1_3_start:
 	LEAQ (SI)(SI*2), R9
 
-one1_3_loop:
+full1_3_loop:
 	VMOVUPS      (DX), Z3
 	VBROADCASTSS (CX), Z4
 	VFMADD231PS  Z3, Z4, Z0
@@ -3847,7 +3847,7 @@ one1_3_loop:
 	ADDQ         DI, CX
 	ADDQ         R8, DX
 	DECQ         R11
-	JNZ          one1_3_loop
+	JNZ          full1_3_loop
 	VMOVUPS      Z0, (AX)
 	ADDQ         BX, AX
 	VMOVUPS      Z1, (AX)
@@ -3856,25 +3856,25 @@ one1_3_loop:
 	VZEROUPPER
 	RET
 
-one1_not3:
+full1_not3:
 	CMPQ    R9, $0x02
-	JNE     one1_not2
+	JNE     full1_not2
 	TESTQ   R12, R12
-	JZ      one1_2_clear
+	JZ      full1_2_clear
 	MOVQ    AX, R9
 	VMOVUPS (R9), Z0
 	ADDQ    BX, R9
 	VMOVUPS (R9), Z1
-	JMP     one1_2_start
+	JMP     full1_2_start
 
-one1_2_clear:
+full1_2_clear:
 	VPXORD Z0, Z0, Z0
 	VPXORD Z1, Z1, Z1
 
-one1_2_start:
+full1_2_start:
 	LEAQ (SI)(SI*2), R9
 
-one1_2_loop:
+full1_2_loop:
 	VMOVUPS      (DX), Z2
 	VBROADCASTSS (CX), Z3
 	VFMADD231PS  Z2, Z3, Z0
@@ -3883,34 +3883,34 @@ one1_2_loop:
 	ADDQ         DI, CX
 	ADDQ         R8, DX
 	DECQ         R11
-	JNZ          one1_2_loop
+	JNZ          full1_2_loop
 	VMOVUPS      Z0, (AX)
 	ADDQ         BX, AX
 	VMOVUPS      Z1, (AX)
 	VZEROUPPER
 	RET
 
-one1_not2:
+full1_not2:
 	TESTQ   R12, R12
-	JZ      one1_1_clear
+	JZ      full1_1_clear
 	MOVQ    AX, BX
 	VMOVUPS (BX), Z0
-	JMP     one1_1_start
+	JMP     full1_1_start
 
-one1_1_clear:
+full1_1_clear:
 	VPXORD Z0, Z0, Z0
 
-one1_1_start:
+full1_1_start:
 	LEAQ (SI)(SI*2), BX
 
-one1_1_loop:
+full1_1_loop:
 	VMOVUPS      (DX), Z1
 	VBROADCASTSS (CX), Z2
 	VFMADD231PS  Z1, Z2, Z0
 	ADDQ         DI, CX
 	ADDQ         R8, DX
 	DECQ         R11
-	JNZ          one1_1_loop
+	JNZ          full1_1_loop
 	VMOVUPS      Z0, (AX)
 	VZEROUPPER
 	RET

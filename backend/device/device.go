@@ -67,7 +67,7 @@ type SampleRow struct {
 	U           float64
 	Top         int // how many alternatives to report
 	// Ban lists ids that must not be drawn (their probability is still counted
-	// in LogProb and Entropy).
+	// in LogProb and Entropy). With everything banned ID is −1, LogProb −Inf.
 	Ban []int32
 }
 

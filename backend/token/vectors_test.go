@@ -253,6 +253,7 @@ func TestVectorsBig(t *testing.T) {
 		s := bigText(t, text)
 		for _, name := range familyNames(t) {
 			t.Run(text+"/"+name, func(t *testing.T) {
+				t.Parallel()
 				tk := loadFamily(t, name)
 				var v vectors
 				readJSON(t, filepath.Join("testdata", "vectors", name+".json"), &v)

@@ -1,6 +1,7 @@
 package devicetest
 
 import (
+	"fmt"
 	"math"
 
 	"nrt/backend/device"
@@ -129,7 +130,7 @@ func testAttention(s *suite) {
 
 func (s *suite) attention(h device.Heads, l layout) {
 	s.Helper()
-	what := label("%s %+v", l.name, h)
+	what := fmt.Sprintf("%s %+v", l.name, h)
 	qn, kn := l.rows*h.Query*h.Dim, l.keys*h.KV*h.Dim
 	q, k, v, dout := s.random(qn), s.random(kn), s.random(kn), s.random(qn)
 	out, lse := s.d.Alloc(qn), s.d.Alloc(qn/h.Dim)
@@ -166,7 +167,7 @@ func testDecode(s *suite) {
 			s.d.Attention(step.View(i*qw, qw), stepLSE.View(i*h.Query, h.Query), q.View(i*qw, qw),
 				k.Buffer, v.Buffer, []device.Seq{{Q: span(0, 1), Past: past, Own: i}}, h)
 		}
-		s.near(label("decode %+v", h), s.get(step), s.get(out), s.tol.Value)
-		s.near(label("decode lse %+v", h), s.get(stepLSE), s.get(lse), s.tol.Value)
+		s.near(fmt.Sprintf("decode %+v", h), s.get(step), s.get(out), s.tol.Value)
+		s.near(fmt.Sprintf("decode lse %+v", h), s.get(stepLSE), s.get(lse), s.tol.Value)
 	}
 }

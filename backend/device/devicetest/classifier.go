@@ -1,6 +1,7 @@
 package devicetest
 
 import (
+	"fmt"
 	"math"
 
 	"nrt/backend/device"
@@ -71,7 +72,7 @@ func testClassifier(s *suite) {
 
 func (s *suite) classifier(rows, vocab, dim int, invTemp float64, noEntropy bool) {
 	s.Helper()
-	what := label("(%d, %d, %d, %g)", rows, vocab, dim, invTemp)
+	what := fmt.Sprintf("(%d, %d, %d, %g)", rows, vocab, dim, invTemp)
 	h, w := s.random(rows*dim), s.random(vocab*dim)
 	targets := s.ids(rows, vocab)
 	have, want := newClassified(rows), classify(h.x, w.x, targets, vocab, dim, invTemp)

@@ -10,7 +10,6 @@
 package devicetest
 
 import (
-	"fmt"
 	"math"
 	"math/rand/v2"
 	"testing"
@@ -229,5 +228,3 @@ func (s *suite) panics(what string, f func()) {
 	}()
 	f()
 }
-
-func label(format string, args ...any) string { return fmt.Sprintf(format, args...) }

@@ -1,6 +1,7 @@
 package devicetest
 
 import (
+	"fmt"
 	"math"
 	"math/rand/v2"
 	"testing"
@@ -19,7 +20,7 @@ func testRowIndependence(s *suite) {
 			s.d.MatMul(batch, x.Buffer, w.Buffer, n, out, dim, false, trans, false)
 			for i := range n {
 				s.d.MatMul(one, at(x.Buffer, i, dim), w.Buffer, 1, out, dim, false, trans, false)
-				s.same(label("MatMul row %d of %d", i, n), s.get(one), s.get(at(batch, i, out)))
+				s.same(fmt.Sprintf("MatMul row %d of %d", i, n), s.get(one), s.get(at(batch, i, out)))
 			}
 		}
 		g, y, r := s.random(dim), s.d.Alloc(n*dim), s.d.Alloc(n)

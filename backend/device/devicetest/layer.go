@@ -1,6 +1,9 @@
 package devicetest
 
-import "math"
+import (
+	"fmt"
+	"math"
+)
 
 func rmsnorm(x, w []float64, dim int, eps float64) (out, rstd []float64) {
 	out = make([]float64, len(x))
@@ -25,7 +28,7 @@ func testRMSNorm(s *suite) {
 		out, rstd := s.d.Alloc(rows*dim), s.d.Alloc(rows)
 		s.d.RMSNorm(out, rstd, x.Buffer, w.Buffer, rows, dim, eps)
 		wantOut, wantR := rmsnorm(x.x, w.x, dim, eps)
-		s.near(label("RMSNorm(%d, %d)", rows, dim), s.get(out), wantOut, s.tol.Value)
+		s.near(fmt.Sprintf("RMSNorm(%d, %d)", rows, dim), s.get(out), wantOut, s.tol.Value)
 		s.near("rstd", s.get(rstd), wantR, s.tol.Value)
 
 		dx, dw := s.random(rows*dim), s.random(dim)
@@ -34,8 +37,8 @@ func testRMSNorm(s *suite) {
 			y, _ := rmsnorm(x.x, w.x, dim, eps)
 			return dot(y, dout.x)
 		}
-		s.gradient(label("RMSNormBackward(%d, %d): dx", rows, dim), x.x, minus(s.get(dx.Buffer), dx.x), loss)
-		s.gradient(label("RMSNormBackward(%d, %d): dw", rows, dim), w.x, minus(s.get(dw.Buffer), dw.x), loss)
+		s.gradient(fmt.Sprintf("RMSNormBackward(%d, %d): dx", rows, dim), x.x, minus(s.get(dx.Buffer), dx.x), loss)
+		s.gradient(fmt.Sprintf("RMSNormBackward(%d, %d): dw", rows, dim), w.x, minus(s.get(dw.Buffer), dw.x), loss)
 	}
 }
 

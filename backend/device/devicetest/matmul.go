@@ -1,5 +1,7 @@
 package devicetest
 
+import "fmt"
+
 // matmul is the naive product.
 func matmul(c, a, b []float64, m, n, k int, transA, transB, accumulate bool) []float64 {
 	out := make([]float64, m*n)
@@ -31,7 +33,7 @@ func testMatMul(s *suite) {
 		ta, tb, acc := mode&1 != 0, mode&2 != 0, mode&4 != 0
 		a, b, c := s.random(m*k), s.random(k*n), s.random(m*n)
 		s.d.MatMul(c.Buffer, a.Buffer, b.Buffer, m, n, k, ta, tb, acc)
-		s.near(label("MatMul(%d, %d, %d, %v, %v, %v)", m, n, k, ta, tb, acc),
+		s.near(fmt.Sprintf("MatMul(%d, %d, %d, %v, %v, %v)", m, n, k, ta, tb, acc),
 			s.get(c.Buffer), matmul(c.x, a.x, b.x, m, n, k, ta, tb, acc), s.tol.Value)
 	}
 	for i := range 96 {

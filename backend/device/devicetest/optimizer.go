@@ -6,8 +6,6 @@ import (
 	"nrt/backend/device"
 )
 
-func expOf(x float64) float64 { return math.Exp(x) }
-
 func adamw(step int) device.AdamW {
 	return device.AdamW{LR: 0.1, Beta1: 0.9, Beta2: 0.95, Eps: 1e-6, WeightDecay: 0.1, Step: step, Scale: 0.5}
 }

@@ -2,6 +2,7 @@ package devicetest
 
 import (
 	"cmp"
+	"math"
 	"slices"
 
 	"nrt/backend/device"
@@ -30,18 +31,14 @@ func testSample(s *suite) {
 		r := device.SampleRow{Temperature: []float64{1, 0.5, 2, 0}[s.r.IntN(4)], Top: s.r.IntN(vocab + 3), U: s.r.Float64()}
 		if s.r.IntN(3) == 0 {
 			r.Ban = s.ids(1+s.r.IntN(vocab-1), vocab)
-			if ranked := ranking(x.x, r.Ban); len(ranked) == 0 {
-				r.Ban = r.Ban[:1]
-			}
 		}
-		want, total := s.expect(x.x, &r)
+		want, logp := s.expect(x.x, &r)
 		out := make([]device.Sampled, 1)
 		s.d.Sample(out, x.Buffer, []device.SampleRow{r}, vocab)
 		have := out[0]
 		if have.ID != want {
 			s.Fatalf("vocab %d, %+v (seed %d): drew %d, want %d", vocab, r, s.seed, have.ID, want)
 		}
-		logp := total
 		s.near("LogProb", []float64{have.LogProb}, []float64{logp[want]}, 2*s.tol.Value)
 		s.near("Entropy", []float64{have.Entropy}, []float64{entropy(logp)}, 2*s.tol.Value)
 		all := ranking(x.x, nil)
@@ -71,7 +68,7 @@ func (s *suite) expect(x []float64, r *device.SampleRow) (id int32, logp []float
 	if r.Temperature == 0 {
 		return kept[0], logp
 	}
-	weight := func(id int32) float64 { return expOf(logp[id]) }
+	weight := func(id int32) float64 { return math.Exp(logp[id]) }
 	mass := func(ids []int32) (m float64) {
 		for _, id := range ids {
 			m += weight(id)
@@ -116,7 +113,7 @@ func (s *suite) likely(ids []int32, weight func(int32) float64) int {
 	return n
 }
 
-// testSampleTies: equal tokens stand in the order of their ids, U picks along
+// testSampleTies: with everything banned nothing is drawn; equal tokens stand in the order of their ids, U picks along
 // them, and the ends of [0,1) are in.
 func testSampleTies(s *suite) {
 	const n = 40
@@ -133,6 +130,14 @@ func testSampleTies(s *suite) {
 		if a.ID != int32(i) {
 			s.Errorf("alternative %d is %d", i, a.ID)
 		}
+	}
+	all := make([]int32, n)
+	for i := range all {
+		all[i] = int32(i)
+	}
+	s.d.Sample(out[:1], logits.View(0, n), []device.SampleRow{{Temperature: 1, Ban: all}}, n)
+	if out[0].ID != -1 || !math.IsInf(out[0].LogProb, -1) {
+		s.Errorf("with all banned: %+v", out[0])
 	}
 	for i := range n {
 		rows := []device.SampleRow{{Temperature: 1, U: (float64(i) + 0.5) / n}}

@@ -12,8 +12,12 @@ import (
 // vectors of columns, whole and cut. All variants do the same arithmetic for
 // an element of C: one fused multiply-add per k, in order.
 func (g *gen) gemm() {
+	columns := fmt.Sprintf("<= %d", 2*g.lanes)
+	if !g.wide() {
+		columns = fmt.Sprintf("<= %d or n = %d", g.lanes, 2*g.lanes)
+	}
 	g.text("gemm", "func(c *float32, ldc int, a *float32, rs, cs int, b *float32, ldb int, m, n, k, accumulate int)",
-		fmt.Sprintf("sets c = c·accumulate + a·b for 0 < m <= %d, 0 < n <= %d, k > 0; strides are in floats.", g.rows, 2*g.lanes))
+		fmt.Sprintf("sets c = c·accumulate + a·b for 0 < m <= %d, 0 < n %s, k > 0; strides are in floats.", g.rows, columns))
 	c, a, b := Load(Param("c"), GP64()), Load(Param("a"), GP64()), Load(Param("b"), GP64())
 	ldc, rs, cs, ldb := Load(Param("ldc"), GP64()), Load(Param("rs"), GP64()), Load(Param("cs"), GP64()), Load(Param("ldb"), GP64())
 	m, n, k, acc := Load(Param("m"), GP64()), Load(Param("n"), GP64()), Load(Param("k"), GP64()), Load(Param("accumulate"), GP64())
@@ -26,23 +30,19 @@ func (g *gen) gemm() {
 	CMPQ(n, U8(g.lanes))
 	JEQ(LabelRef("one"))
 	if g.wide() {
-		JLT(LabelRef("onecut"))
+		JLT(LabelRef("less"))
 		g.lanesLeft(n)
-		g.byRows("twocut", m, t, 2, true)
-	} else {
-		// A cut second vector would need one register more than there are:
-		// callers ask for whole vectors or less than one.
-		g.cut(n)
+		g.byRows("between", m, t, 2, true)
+		Label("less")
 	}
-	Label("onecut")
-	if g.wide() {
-		g.cut(n)
-	}
+	// With AVX2 a cut second vector would need one register more than there
+	// are: n is one or two whole vectors there, or less than one.
+	g.cut(n)
 	g.byRows("cut", m, t, 1, true)
 	Label("two")
-	g.byRows("two2", m, t, 2, false)
+	g.byRows("full2", m, t, 2, false)
 	Label("one")
-	g.byRows("one1", m, t, 1, false)
+	g.byRows("full1", m, t, 1, false)
 }
 
 // lanesLeft makes the mask of a second vector from n, the columns of both.
