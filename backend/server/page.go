@@ -74,7 +74,7 @@ func (s *Server) servePage(w http.ResponseWriter, r *http.Request) {
 		p.Examples = append(p.Examples, templates.Option{Value: e.Name, Label: e.Title})
 	}
 	if len(s.page.baked) > 0 {
-		p.Example = s.page.baked[0].Name
+		p.Example, p.Model = s.page.baked[0].Name, s.page.baked[0].Ask.Model
 	}
 	for _, m := range s.models() {
 		p.Models = append(p.Models, templates.Option{Value: m.Name, Label: m.Name})
