@@ -73,7 +73,7 @@ backend/server planned:     std backend/engine backend/token trainer/reward trai
 level 8  the programs, and the whole
 backend/cmd/nrt:            std backend/engine backend/llama backend/device backend/cpu backend/safetensors backend/token trainer/reward trainer/objective trainer/data trainer/optim trainer/world trainer/world/models trainer/eval trainer/run trainer/recipe backend/server
 trainer/recipe/plot:        std trainer/recipe trainer/world gonum.org/v1/plot
-wasm planned:               std backend/token trainer/reward web/heat web/chart web/wire web/view
+wasm wasm:                  std backend/token trainer/reward web/heat web/chart web/wire web/view
 .:
 
 third-party

@@ -1,7 +1,6 @@
 package view
 
 import (
-	"html"
 	"math"
 	"strconv"
 	"strings"
@@ -55,7 +54,7 @@ func Fragment(s *State, id string) string {
 	case "badge":
 		return Badge(s)
 	case "status":
-		return html.EscapeString(s.Say)
+		return new(page).text(s.Say).String()
 	case "tokens-question":
 		return TypedTokens(s, "question")
 	case "tokens-answer":
@@ -75,36 +74,63 @@ func Fragments(s *State) map[string]string {
 	return m
 }
 
-// page builds HTML. raw is for markup of this package alone; text escapes.
-type page struct{ strings.Builder }
+// page builds HTML. raw is for markup of this package alone; text escapes. The
+// methods are called a thousand times in the code, so that inlining them would
+// double what the browser loads.
+type page struct{ b []byte }
 
+// String is the markup so far.
+func (p *page) String() string { return string(p.b) }
+
+//go:noinline
 func (p *page) raw(parts ...string) *page {
 	for _, s := range parts {
-		p.WriteString(s)
+		p.b = append(p.b, s...)
 	}
 	return p
 }
 
+//go:noinline
 func (p *page) text(s string) *page {
-	p.WriteString(html.EscapeString(s))
+	for i := 0; i < len(s); i++ {
+		switch c := s[i]; c {
+		case '<':
+			p.b = append(p.b, "&lt;"...)
+		case '>':
+			p.b = append(p.b, "&gt;"...)
+		case '&':
+			p.b = append(p.b, "&amp;"...)
+		case '"':
+			p.b = append(p.b, "&#34;"...)
+		case '\'':
+			p.b = append(p.b, "&#39;"...)
+		default:
+			p.b = append(p.b, c)
+		}
+	}
 	return p
 }
 
+//go:noinline
 func (p *page) int(n int) *page {
-	p.WriteString(strconv.Itoa(n))
+	p.b = strconv.AppendInt(p.b, int64(n), 10)
 	return p
 }
 
 // unit writes a share 0…1 as a CSS number with three decimals.
+//
+//go:noinline
 func (p *page) unit(x float64) *page {
 	if !(x > 0) {
 		x = 0
 	}
-	p.WriteString(strconv.FormatFloat(min(x, 1), 'f', 3, 64))
+	p.b = strconv.AppendFloat(p.b, min(x, 1), 'f', 3, 64)
 	return p
 }
 
 // icon is a drawing of 16 × 16; path is markup.
+//
+//go:noinline
 func (p *page) icon(path string) *page {
 	return p.raw(`<svg class="ico" viewBox="0 0 16 16" aria-hidden="true">`, path, `</svg>`)
 }
@@ -238,11 +264,15 @@ func (s *State) answerWord(i int) string {
 }
 
 // paint writes a scale's colours as the custom properties of a chip.
+//
+//go:noinline
 func (p *page) paint(x heat.Paint) *page {
 	return p.raw("--c:", x.Light, ";--d:", x.Dark, ";--t:", x.OnLight)
 }
 
 // ground writes a scale's colours as background and text, for a pill.
+//
+//go:noinline
 func (p *page) ground(x heat.Paint) *page {
 	return p.raw("background:light-dark(", x.Light, ",", x.Dark, ");color:light-dark(", x.OnLight, ",", x.OnDark, ")")
 }

@@ -156,6 +156,7 @@ func laneClass(on bool) string {
 	return "lane"
 }
 
+//go:noinline
 func svgText(p *page, class string, x, y float64, text string) {
 	p.raw(`<text class="`, class, `" x="`, chart.Num(x), `" y="`, chart.Num(y), `">`).text(text).raw(`</text>`)
 }
