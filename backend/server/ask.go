@@ -47,28 +47,34 @@ func (s *Server) ask(x *session, m *wire.Ask) {
 		x.say(fail(m.ID, wire.CodeBadMessage, "ask: id: %v", err))
 		return
 	}
+	place, err := s.sched.enter(x.id)
+	if err != nil {
+		s.closeAsk(ctx, x, m, 0, err)
+		return
+	}
 	s.work.Add(1)
 	go func() {
 		defer s.work.Done()
-		defer x.finish(m.ID)
-		began := time.Now()
-		seconds, err := s.answer(ctx, x, m, known, began)
+		seconds, err := s.answer(ctx, x, m, known, place)
 		s.closeAsk(ctx, x, m, seconds, err)
 	}()
 }
 
-// closeAsk says how a question ended. A reader who left hears nothing.
+// closeAsk says how a question ended; from then on its name is free. A reader
+// who left hears nothing.
 func (s *Server) closeAsk(ctx context.Context, x *session, m *wire.Ask, seconds float64, err error) {
+	cause := context.Cause(ctx)
+	x.finish(m.ID)
 	var f *failure
 	result := "failed"
 	switch {
 	case err == nil:
 		result = "done"
 		x.say(&wire.End{Head: wire.Head{ID: m.ID}, Seconds: seconds})
-	case errors.Is(context.Cause(ctx), errCancelled):
+	case errors.Is(cause, errCancelled):
 		result = "cancelled"
 		x.say(&wire.End{Head: wire.Head{ID: m.ID}, Seconds: seconds, Cancelled: true})
-	case ctx.Err() != nil:
+	case cause != nil:
 		result = "left"
 	case errors.Is(err, errQueueFull):
 		result = "busy"
@@ -90,8 +96,9 @@ func (s *Server) closeAsk(ctx context.Context, x *session, m *wire.Ask, seconds 
 }
 
 // answer waits for a slot and computes. It returns the seconds of computing.
-func (s *Server) answer(ctx context.Context, x *session, m *wire.Ask, known *model, asked time.Time) (float64, error) {
-	release, err := s.sched.acquire(ctx, x.id, func(place int, seconds float64) {
+func (s *Server) answer(ctx context.Context, x *session, m *wire.Ask, known *model, place *ticket) (float64, error) {
+	asked := time.Now()
+	release, err := s.sched.wait(ctx, place, func(place int, seconds float64) {
 		x.say(&wire.Queued{Head: wire.Head{ID: m.ID}, Place: place, Seconds: seconds})
 	})
 	if err != nil {

@@ -1,6 +1,7 @@
 package server
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"math"
@@ -10,9 +11,10 @@ import (
 )
 
 // sched gives a fixed number of slots to waiting tickets. A free slot goes to
-// the reader who holds the fewest, then to the reader's first ticket before
-// anybody's second, then to the oldest: a reader who asks ten questions at once
-// waits behind everyone who asks one.
+// the reader who holds the fewest, then to a reader's first ticket before
+// anybody's second, then to the reader who was served longest ago, then to the
+// oldest ticket: a reader who asks ten questions at once waits, with nine of
+// them, behind everyone who asks one.
 type sched struct {
 	mu       sync.Mutex
 	slots    int
@@ -21,7 +23,9 @@ type sched struct {
 	busy     int
 	held     map[string]int // slots by reader
 	waiting  []*ticket      // by arrival
-	seconds  float64        // smoothed time that a slot is held
+	served   map[string]int // when each reader got its last slot, while a queue lasts
+	turn     int
+	seconds  float64 // smoothed time that a slot is held
 	measured bool
 }
 
@@ -41,7 +45,7 @@ var (
 )
 
 func newSched(slots, queue, each int) *sched {
-	return &sched{slots: slots, queue: queue, each: each, held: map[string]int{}}
+	return &sched{slots: slots, queue: queue, each: each, held: map[string]int{}, served: map[string]int{}}
 }
 
 // acquire waits for a slot. told, if not nil, hears the place in the queue (0 is
@@ -52,11 +56,16 @@ func (s *sched) acquire(ctx context.Context, reader string, told func(place int,
 	if err != nil {
 		return nil, err
 	}
+	return s.wait(ctx, t, told)
+}
+
+// wait is the rest of acquire for a ticket that has entered the queue.
+func (s *sched) wait(ctx context.Context, t *ticket, told func(place int, seconds float64)) (release func(), err error) {
 	for {
 		select {
 		case <-t.ready:
 			began := time.Now()
-			return sync.OnceFunc(func() { s.leave(reader, time.Since(began).Seconds()) }), nil
+			return sync.OnceFunc(func() { s.leave(t.reader, time.Since(began).Seconds()) }), nil
 		default:
 		}
 		select {
@@ -75,6 +84,7 @@ func (s *sched) acquire(ctx context.Context, reader string, told func(place int,
 	}
 }
 
+// enter takes a place in the queue; wait or abandon must follow.
 func (s *sched) enter(reader string) (*ticket, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -138,9 +148,14 @@ func (s *sched) settle() {
 		t := order[0]
 		s.busy++
 		s.held[t.reader]++
+		s.turn++
+		s.served[t.reader] = s.turn
 		s.waiting = slices.DeleteFunc(s.waiting, func(w *ticket) bool { return w == t })
 		close(t.ready)
 		order = s.order()
+	}
+	if len(order) == 0 {
+		clear(s.served)
 	}
 	for i, t := range order {
 		wait := s.seconds * float64(i+1) / float64(s.slots)
@@ -167,7 +182,9 @@ func (s *sched) order() []*ticket {
 		ranks[i] = rank{t, s.held[t.reader] + before[t.reader]}
 		before[t.reader]++
 	}
-	slices.SortStableFunc(ranks, func(a, b rank) int { return a.key - b.key })
+	slices.SortStableFunc(ranks, func(a, b rank) int {
+		return cmp.Or(a.key-b.key, s.served[a.t.reader]-s.served[b.t.reader])
+	})
 	out := make([]*ticket, len(ranks))
 	for i, r := range ranks {
 		out[i] = r.t
