@@ -50,7 +50,8 @@ func pack(wasm, dir string, out io.Writer) error {
 		return report(out, old, "unchanged")
 	}
 	br, err := compress(raw, func(w io.Writer) (io.WriteCloser, error) {
-		return brotli.NewWriterLevel(w, brotli.BestCompression), nil
+		// The largest window that every browser accepts.
+		return brotli.NewWriterOptions(w, brotli.WriterOptions{Quality: brotli.BestCompression, LGWin: 24}), nil
 	})
 	if err != nil {
 		return fmt.Errorf("brotli: %w", err)
