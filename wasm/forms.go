@@ -50,6 +50,7 @@ func (a *app) syncForms() {
 	}
 	a.synced.choice = choice
 	c := a.s.Choice
+	a.ownOption()
 	for id, value := range map[string]string{"model": c.Model, "modeselect": c.Mode.String(), "example": a.picked()} {
 		if el := byID(id); el.Truthy() && el.Get("value").String() != value {
 			el.Set("value", value)
@@ -88,6 +89,25 @@ func (a *app) picked() string {
 		}
 	}
 	return ""
+}
+
+// ownOption is in the question picker while the page shows one's own question.
+func (a *app) ownOption() {
+	list := byID("example")
+	if !list.Truthy() {
+		return
+	}
+	old := list.Call("querySelector", `option[value=""]`)
+	own := a.picked() == ""
+	switch {
+	case own && !old.Truthy():
+		el := document().Call("createElement", "option")
+		el.Set("value", "")
+		el.Set("textContent", "Your own question")
+		list.Call("prepend", el)
+	case !own && old.Truthy():
+		old.Call("remove")
+	}
 }
 
 func option(list js.Value, value, label string) {
@@ -223,7 +243,11 @@ func (a *app) cutTyped() {
 	pieces := func(text string) []view.TypedPiece {
 		var list []view.TypedPiece
 		for _, p := range tok.Pieces(text) {
-			list = append(list, view.TypedPiece{ID: p.ID, Text: p.Text, Unknown: p.ID == tok.UNK()})
+			x := view.TypedPiece{ID: p.ID, Text: p.Text}
+			if p.ID == tok.UNK() {
+				x.Unknown, x.Text = true, text[p.Start:p.End]
+			}
+			list = append(list, x)
 		}
 		return list
 	}

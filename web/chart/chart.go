@@ -99,9 +99,13 @@ type Rows struct {
 	Bubble    float64 // radius of a mark that fits
 }
 
-// NewRows lays out n rows in at most height pixels below top.
+// LeastRow is the smallest row that a number fits in.
+const LeastRow = 14
+
+// NewRows lays out n rows below top in about height pixels: more where the rows
+// would be too small to read.
 func NewRows(n int, top, height float64) Rows {
-	step := min(height/float64(max(n, 1)), 24)
+	step := max(min(height/float64(max(n, 1)), 24), LeastRow)
 	return Rows{Top: top + step/2, Step: step, Bubble: min(8.5, step/2-1)}
 }
 

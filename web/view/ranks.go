@@ -114,7 +114,11 @@ func Slope(s *State) string {
 			}
 			cy := rows.At(places[i][j])
 			p.raw(`<circle class="bub`, class, `" cx="`, chart.Num(x[i]), `" cy="`, chart.Num(cy), `" r="`, chart.Num(rows.Bubble), `"/>`)
-			svgText(p, "bt"+class, x[i], cy+4, intText(c+1))
+			if rows.Step < 18 {
+				p.raw(`<text class="bt small`, class, `" x="`, chart.Num(x[i]), `" y="`, chart.Num(cy+3), `" style="font-size:8.5px">`).int(c + 1).raw(`</text>`)
+			} else {
+				svgText(p, "bt"+class, x[i], cy+4, intText(c+1))
+			}
 		}
 		p.raw(`</g>`)
 	}

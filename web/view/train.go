@@ -124,12 +124,25 @@ func (s *State) slider(p *page, r *Run) {
 		share := 100 * float64(r.Step) / float64(max(r.Of, 1))
 		p.raw(`<div class="prog" role="progressbar" aria-label="Steps done" aria-valuemin="0" aria-valuemax="`).int(r.Of).raw(`" aria-valuenow="`).int(r.Step).raw(`" style="--p:`, fixed(share, 1), `%"><i></i></div>`)
 	}
-	p.raw(`<span class="at">step `).int(at).raw(` <small>of `).int(r.Of).raw(` · `).text(statusText(r)).raw(`</small></span>`)
+	p.raw(`<span class="at">step `).int(at).raw(` <small>of `).int(r.Of).raw(` · `).text(statusText(r))
+	if c := r.checkpoint(at); c != nil && s.Reading != nil {
+		if c.Model == s.Reading.Ask.Model {
+			p.raw(` · the page shows this step`)
+		} else {
+			p.raw(` · the page shows `).text(s.Reading.Ask.Model)
+		}
+	}
+	p.raw(`</small></span>`)
 }
 
 // stepAt is the step of the checkpoint that the page shows, or how far the run
 // is while none is kept.
 func (s *State) stepAt(r *Run) int {
+	for _, c := range r.Checkpoints {
+		if c.Model == s.Model && s.AtStep < 0 {
+			return c.Step
+		}
+	}
 	if c := r.checkpoint(s.AtStep); c != nil {
 		return c.Step
 	}

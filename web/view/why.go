@@ -61,7 +61,7 @@ func Why(s *State) string {
 		p.raw(`</td><td>`)
 		if score != nil {
 			s.addsBar(p, score, k, most)
-			p.raw(number(score.Contribution[k]), `</td><td class="w">`, two(score.TokenWeight[k]))
+			p.raw(part(score.Contribution[k], score.R), `</td><td class="w">`, two(score.TokenWeight[k]))
 		} else {
 			p.raw(`<span class="skel" aria-hidden="true"></span></td><td class="w">`)
 		}
@@ -76,6 +76,14 @@ func Why(s *State) string {
 		s.weightsNote(p, weights)
 	}
 	return p.raw(`</details>`).String()
+}
+
+// part is a part of R: with R's own decimals, where R has some.
+func part(x, r float64) string {
+	if math.Abs(r) >= 0.01 && math.Abs(x) < 0.0005 {
+		return "0.000"
+	}
+	return number(x)
 }
 
 func whyCaption(m reward.Mode) string {
