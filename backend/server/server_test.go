@@ -79,7 +79,9 @@ func start(t testing.TB, change func(*Options)) *rig {
 		if err := dev.Close(); err != nil {
 			t.Error(err)
 		}
-		settled(t, "goroutines", func() bool { return runtime.NumGoroutine() <= before })
+		if _, ok := t.(*testing.T); ok { // fuzzing starts goroutines of its own
+			settled(t, "goroutines", func() bool { return runtime.NumGoroutine() <= before })
+		}
 	})
 	return r
 }
