@@ -10,6 +10,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/chromedp/cdproto/input"
 	"github.com/chromedp/chromedp"
 	"github.com/chromedp/chromedp/kb"
 )
@@ -62,8 +63,12 @@ func (b *tab) choose(selector, value string) {
 // mode chooses a reward formula.
 func (b *tab) mode(name string) {
 	b.t.Helper()
+	before := b.text("#pipeline [aria-current] .d") + b.text("#chains .rows")
+	was := eval[string](b, `document.querySelector("input[name=mode]:checked").value`)
 	b.run(chromedp.Evaluate(bind(`document.querySelector("input[name=mode][value='" + $ + "']").click()`, []any{name}), nil))
-	frame(b)
+	if was != name {
+		b.until("the formula's numbers", `(document.querySelector("#pipeline [aria-current] .d").innerText + document.querySelector("#chains .rows").innerText).replace(/\s+/g, "") !== $.replace(/\s+/g, "")`, before)
+	}
 }
 
 // frame lets the page draw.
@@ -78,7 +83,7 @@ func (b *tab) texts() map[int]string {
 	list := map[int]string{}
 	for i := range b.rows() {
 		b.run(chromedp.Evaluate(bind(`document.getElementById("chain-" + $).click()`, []any{i}), nil))
-		frame(b)
+		b.until("the chain is shown", `document.querySelector("#chain h2").textContent === "Chain " + $`, i+1)
 		list[i+1] = eval[string](b, `[...document.querySelectorAll("#chain .text .sent")].map(e => { const c = e.cloneNode(true); c.querySelectorAll(".no, .caret, .dr").forEach(x => x.remove()); return c.textContent; }).join("").trim()`)
 	}
 	return list
@@ -239,10 +244,9 @@ func (b *tab) ask(question, answer string, settings map[string]string) {
 	b.t.Helper()
 	b.click(".own")
 	b.until("the form is open", `document.querySelector("#ask").open`)
-	b.run(
-		chromedp.SetValue("#ask-question", "", chromedp.ByQuery), chromedp.SendKeys("#ask-question", question, chromedp.ByQuery),
-		chromedp.SetValue("#ask-answer", "", chromedp.ByQuery), chromedp.SendKeys("#ask-answer", answer, chromedp.ByQuery),
-	)
+	for id, text := range map[string]string{"#ask-question": question, "#ask-answer": answer} {
+		b.run(chromedp.Focus(id, chromedp.ByQuery), chromedp.Evaluate(`document.activeElement.select()`, nil), chromedp.KeyEvent(kb.Delete), input.InsertText(text))
+	}
 	for name, value := range settings {
 		b.choose("#askform [name="+name+"]", value)
 	}
@@ -284,21 +288,13 @@ func TestKeyboardAlone(t *testing.T) {
 		return eval[int](b, `Number(document.querySelector("#chains .chain[aria-pressed=true] sub")?.textContent ?? 0)`)
 	}
 	first := pressed()
+	const shown = `Number(document.querySelector("#chains .chain[aria-pressed=true] sub")?.textContent ?? 0)`
 	b.run(chromedp.KeyEvent("n"))
-	frame(b)
-	if pressed() == first {
-		t.Error("n does not go to the next chain")
-	}
+	b.until("n goes to the next chain", shown+` !== $`, first)
 	b.run(chromedp.KeyEvent("p"))
-	frame(b)
-	if have := pressed(); have != first {
-		t.Errorf("p goes to chain %d, want %d", have, first)
-	}
+	b.until("p goes back", shown+` === $`, first)
 	b.run(chromedp.KeyEvent("1"))
-	frame(b)
-	if have := eval[string](b, `document.querySelector("input[name=mode]:checked").value`); have != "logp" {
-		t.Errorf("1 chooses %s", have)
-	}
+	b.until("1 chooses logP", `document.querySelector("input[name=mode]:checked").value === "logp"`)
 	// Every control is reached by Tab, in an order that goes through the page, and
 	// words are one stop.
 	var stops []string
@@ -329,6 +325,7 @@ func TestKeyboardAlone(t *testing.T) {
 	b.run(chromedp.Focus("#strip [tabindex='0']", chromedp.ByQuery))
 	before := eval[string](b, `document.activeElement.id`)
 	b.run(chromedp.KeyEvent(kb.ArrowRight))
+	frame(b)
 	frame(b)
 	if after := eval[string](b, `document.activeElement.id`); after == before || !strings.HasPrefix(after, "word-") {
 		b.run(chromedp.KeyEvent(kb.ArrowLeft))
@@ -363,13 +360,7 @@ func TestPhone(t *testing.T) {
 	}
 	before := b.text(".pager b")
 	b.click("#act-next")
-	frame(b)
-	if b.text(".pager b") == before {
-		t.Error("the next chain does not come")
-	}
+	b.until("the next chain comes", `document.querySelector(".pager b").innerText.replace(/\s+/g, " ").trim() !== $`, before)
 	b.choose("#modeselect", "am")
-	frame(b)
-	if have := eval[string](b, `document.querySelector("input[name=mode]:checked").value`); have != "am" {
-		t.Errorf("the phone's list chose %s", have)
-	}
+	b.until("the phone's list chooses the formula", `document.querySelector("input[name=mode]:checked").value === "am"`)
 }
