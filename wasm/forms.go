@@ -242,11 +242,16 @@ func (a *app) cutTyped() {
 	}
 	pieces := func(text string) []view.TypedPiece {
 		var list []view.TypedPiece
+		end := 0
 		for _, p := range tok.Pieces(text) {
 			x := view.TypedPiece{ID: p.ID, Text: p.Text}
 			if p.ID == tok.UNK() {
 				x.Unknown, x.Text = true, text[p.Start:p.End]
 			}
+			if p.Start > end && !strings.HasPrefix(x.Text, " ") {
+				x.Text = " " + x.Text // a tokenizer of words drops the blanks between them
+			}
+			end = p.End
 			list = append(list, x)
 		}
 		return list

@@ -27,6 +27,7 @@ type app struct {
 	els  map[string]js.Value
 
 	scheduled bool
+	first     int           // container that the next drawing begins with
 	slow      time.Duration // of the last drawing
 	drawn     time.Time
 	frame     js.Func
@@ -52,7 +53,13 @@ type app struct {
 
 func main() {
 	a := &app{last: map[string]string{}, els: map[string]js.Value{}}
-	examples, err := view.ReadExamples([]byte(content("boot")))
+	breathe()
+	var examples []view.Example
+	err := view.EachExample([]byte(content("boot")), func(e view.Example) error {
+		examples = append(examples, e)
+		breathe()
+		return nil
+	})
 	if err != nil {
 		logError("saved examples", err)
 	}
@@ -63,6 +70,7 @@ func main() {
 			// The server drew the same state with the same functions.
 			a.last[id] = view.Fragment(&a.s, id)
 		}
+		breathe()
 	}
 	if len(examples) == 0 {
 		a.last = map[string]string{}
@@ -74,13 +82,19 @@ func main() {
 	a.saved = js.FuncOf(func(js.Value, []js.Value) any { a.saveHash(); return nil })
 	a.play = js.FuncOf(func(js.Value, []js.Value) any { a.tick(); return nil })
 	a.measure()
+	breathe()
 	a.open(location().Get("hash").String())
 	a.listen()
+	breathe()
 	a.socket.start(a)
 	a.draw()
 	root().Get("dataset").Set("client", "ready")
 	select {}
 }
+
+// breathe lets the browser draw and react before the start goes on. A callback
+// from the browser must not do so.
+func breathe() { time.Sleep(time.Millisecond) }
 
 // open shows what an address asks for.
 func (a *app) open(hash string) {
@@ -137,8 +151,12 @@ func (a *app) schedule() {
 	}
 }
 
-// budget is how long one turn may take before it leaves the rest to the next.
-const budget = 10 * time.Millisecond
+// budget is how long messages may be taken in, and most how long all of a turn
+// may take, before the rest is left to the next frame.
+const (
+	budget = 10 * time.Millisecond
+	most   = 24 * time.Millisecond
+)
 
 // draw takes in the messages that came, and makes the containers what the state
 // says, touching only what changed.
@@ -146,10 +164,16 @@ func (a *app) draw() {
 	a.scheduled = false
 	began := time.Now()
 	more := a.socket.take(began.Add(budget))
-	for _, id := range view.Containers {
+	n, from := len(view.Containers), a.first
+	for i := range n {
+		id := view.Containers[(from+i)%n]
 		el, ok := a.els[id]
 		if !ok || id == a.held {
 			continue
+		}
+		if time.Since(began) > most {
+			a.first, more = (from+i)%n, true
+			break
 		}
 		html := view.Fragment(&a.s, id)
 		if html == a.last[id] {

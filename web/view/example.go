@@ -21,34 +21,57 @@ type Example struct {
 	End   wire.End   `json:"end"`
 }
 
-// ReadExamples reads a file of examples and replays each of them once, so that
-// one that cannot be shown is found here.
-func ReadExamples(data []byte) ([]Example, error) {
-	var list []Example
+// EachExample reads a file of examples, one at a time, until one is wrong or
+// take returns an error.
+func EachExample(data []byte, take func(Example) error) error {
 	d := json.NewDecoder(bytes.NewReader(data))
 	d.DisallowUnknownFields()
-	if err := d.Decode(&list); err != nil {
-		return nil, fmt.Errorf("examples: %w", err)
+	open, err := d.Token()
+	if err != nil {
+		return fmt.Errorf("examples: %w", err)
+	}
+	if open != json.Delim('[') {
+		return fmt.Errorf("examples: want an array, have %v", open)
 	}
 	seen := map[string]bool{}
-	for i := range list {
-		e := &list[i]
+	for i := 0; d.More(); i++ {
+		var e Example
+		if err := d.Decode(&e); err != nil {
+			return fmt.Errorf("examples: entry %d: %w", i, err)
+		}
 		if e.Name == "" || seen[e.Name] {
-			return nil, fmt.Errorf("examples: entry %d: name: want one of its own, have %q", i, e.Name)
+			return fmt.Errorf("examples: entry %d: name: want one of its own, have %q", i, e.Name)
 		}
 		seen[e.Name] = true
 		for _, m := range []wire.Message{&e.Ask, &e.Start, &e.Frame, &e.End} {
 			if err := m.Validate(); err != nil {
-				return nil, fmt.Errorf("examples: %s: %s: %w", e.Name, m.Type(), err)
+				return fmt.Errorf("examples: %s: %s: %w", e.Name, m.Type(), err)
 			}
 		}
+		if err := take(e); err != nil {
+			return fmt.Errorf("examples: %s: %w", e.Name, err)
+		}
+	}
+	if _, err := d.Token(); err != nil {
+		return fmt.Errorf("examples: %w", err)
+	}
+	return nil
+}
+
+// ReadExamples reads a file of examples and replays each of them once, so that
+// one that cannot be shown is found here.
+func ReadExamples(data []byte) ([]Example, error) {
+	var list []Example
+	err := EachExample(data, func(e Example) error {
 		r := e.replay()
 		if r.done() != len(r.Chains) {
-			return nil, fmt.Errorf("examples: %s: frame: %d of %d chains are complete", e.Name, r.done(), len(r.Chains))
+			return fmt.Errorf("frame: %d of %d chains are complete", r.done(), len(r.Chains))
 		}
-		if sc := score(r, DefaultChoice()); sc.err != nil {
-			return nil, fmt.Errorf("examples: %s: %w", e.Name, sc.err)
-		}
+		list = append(list, e)
+		return score(r, DefaultChoice()).err
+	})
+	if err != nil {
+		return nil, err
 	}
 	return list, nil
 }
