@@ -13,7 +13,7 @@ import (
 	"nrt/web/wire"
 )
 
-// training starts a server that trains in dir.
+// trainer starts a server that trains in dir.
 func trainer(t *testing.T, dir string) *rig {
 	t.Helper()
 	dev, err := cpu.New(cpu.Options{Threads: 1})
@@ -25,7 +25,7 @@ func trainer(t *testing.T, dir string) *rig {
 			t.Error(err)
 		}
 	})
-	return start(t, func(o *Options) { o.Train, o.State = dev, dir })
+	return start(t, func(o *Options) { o.Train, o.State, o.held = dev, dir, 14 })
 }
 
 func short(steps int) *wire.Train {
@@ -126,7 +126,10 @@ func TestRun(t *testing.T) {
 // TestRunPausesAndGoesOn: what a paused run and a closed server leave behind goes
 // on as if nothing had happened.
 func TestRunPausesAndGoesOn(t *testing.T) {
-	const steps = 12
+	steps := 12
+	if testing.Short() {
+		steps = 6
+	}
 	whole := trainer(t, t.TempDir())
 	c := whole.reader(nil)
 	c.say(short(steps))

@@ -60,6 +60,7 @@ type Options struct {
 	WriteWithin time.Duration // for one message to leave: 10 s
 
 	onToken func() // tests slow a model down with it
+	held    int    // questions of the small world asked at every kept step: 140
 }
 
 func (o *Options) defaults() {
@@ -78,6 +79,7 @@ func (o *Options) defaults() {
 	number(&o.Steps, 2000)
 	number(&o.Runs, 2)
 	number(&o.KeepRuns, 20)
+	number(&o.held, 140)
 	for p, n := range map[*int64]int64{&o.CacheBytes: 256 << 20, &o.IdleBytes: 512 << 20} {
 		if *p == 0 {
 			*p = n

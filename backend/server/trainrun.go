@@ -26,9 +26,6 @@ import (
 // run; a longer run sees them again.
 const mostQuestions = 20_000
 
-// heldQuestions of the small world are asked at every kept step.
-const heldQuestions = 140
-
 // runInfo is run.json.
 type runInfo struct {
 	Method    string  `json:"method"`
@@ -84,7 +81,7 @@ func (t *training) create(source *model, upload string) error {
 		n := min(t.info.Steps*t.perStep(), mostQuestions)
 		if err := errors.Join(
 			writeItems(t.file("train.jsonl"), w.Train(n, t.info.Seed)),
-			writeItems(t.file("held.jsonl"), w.HeldOut(heldQuestions, 1)),
+			writeItems(t.file("held.jsonl"), w.HeldOut(t.runs.server.o.held, 1)),
 		); err != nil {
 			return err
 		}
