@@ -56,15 +56,21 @@ var (
 
 // Luminance is the relative luminance of WCAG 2, 0 to 1.
 func (c RGB) Luminance() float64 {
-	lin := func(v uint8) float64 {
+	return 0.2126*linear[c.R] + 0.7152*linear[c.G] + 0.0722*linear[c.B]
+}
+
+// linear undoes the transfer function of sRGB.
+var linear = func() (t [256]float64) {
+	for v := range t {
 		x := float64(v) / 255
 		if x <= 0.04045 {
-			return x / 12.92
+			t[v] = x / 12.92
+		} else {
+			t[v] = math.Pow((x+0.055)/1.055, 2.4)
 		}
-		return math.Pow((x+0.055)/1.055, 2.4)
 	}
-	return 0.2126*lin(c.R) + 0.7152*lin(c.G) + 0.0722*lin(c.B)
-}
+	return t
+}()
 
 // Contrast is the WCAG 2 contrast of two colours, 1 to 21.
 func Contrast(a, b RGB) float64 {
