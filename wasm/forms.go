@@ -133,7 +133,10 @@ func (a *app) listWorld() {
 		if len(text) > 70 {
 			text = text[:strings.LastIndexByte(text[:70], ' ')+1] + "…"
 		}
-		option(group, "world:"+strconv.Itoa(i), q.Family+": "+text)
+		if !strings.HasPrefix(text, q.Family) {
+			text = q.Family + ": " + text
+		}
+		option(group, "world:"+strconv.Itoa(i), text)
 	}
 	el.Call("append", group)
 	el.Set("value", a.picked())

@@ -42,5 +42,5 @@ func Export(s *State) (name, text string) {
 			b.WriteByte('\n')
 		}
 	}
-	return "nrt-" + s.Mode.String()[:2] + "-" + uintText(r.Ask.Seed) + ".csv", b.String()
+	return "nrt-" + strings.ReplaceAll(s.Mode.String(), "/", "-") + "-" + uintText(r.Ask.Seed) + ".csv", b.String()
 }

@@ -314,3 +314,31 @@ func FuzzDo(f *testing.F) {
 		}
 	})
 }
+
+func TestCurvesHoldTheRunsValues(t *testing.T) {
+	s := moments(t)["training"]
+	want := `{"runs":[{"name":"NRT ws-logp · r1","steps":[0,1,2],"reward":[null,0.1,0.2],"entropy":[null,null,null],"length":[null,null,3],"zero":[null,null,null]}],"at":10,"marks":[]}`
+	if have := Curves(&s); have != want {
+		t.Errorf("have %s", have)
+	}
+	s = testState()
+	if have := Curves(&s); have != `{"runs":[],"at":null,"marks":[]}` {
+		t.Errorf("have %s", have)
+	}
+}
+
+func TestExportHasEveryNumber(t *testing.T) {
+	s := testState()
+	name, text := Export(&s)
+	lines := strings.Split(strings.TrimSpace(text), "\n")
+	if name != "nrt-ws-logp-42.csv" || len(lines) != 1+8*8 {
+		t.Fatalf("%s: %d lines", name, len(lines))
+	}
+	if !strings.HasPrefix(lines[1], "test,ws-logp,true,false,42,5,1,0.3715239463") {
+		t.Errorf("have %s", lines[1])
+	}
+	s = New(nil)
+	if _, text := Export(&s); text != "" {
+		t.Errorf("have %q", text)
+	}
+}

@@ -32,7 +32,8 @@ func methodLabel(r *wire.State) string {
 
 func runLabel(r *wire.State) string { return methodLabel(r) + " · " + r.Run }
 
-// step is the step that the slider stands at: the reader's, else the latest.
+// checkpoint is the kept step at or before at, the latest for −1, nil without
+// any.
 func (r *Run) checkpoint(at int) *wire.Checkpoint {
 	list := r.Checkpoints
 	if len(list) == 0 {
@@ -236,8 +237,8 @@ type mark struct {
 }
 
 // Curves is what the training charts draw, as JSON: the followed run, the one
-// beside it, the step shown in the page and, as marks, the reward that the shown
-// chain's question earned (its best chain) at each kept step that was asked.
+// beside it, the step shown in the page and, as marks, the mean reward that the
+// shown question earned at each kept step that was asked.
 func Curves(s *State) string {
 	var out struct {
 		Runs  []curve `json:"runs"`
@@ -251,7 +252,12 @@ func Curves(s *State) string {
 			continue
 		}
 		c := curve{Name: runLabel(&r.State), Steps: []int{}}
-		for _, x := range r.Steps {
+		steps := r.Steps
+		if len(steps) > 0 && steps[0].Step > 0 && len(r.Checkpoints) > 0 && r.Checkpoints[0].Step == 0 {
+			// The start has no values, but the slider goes there.
+			steps = append([]wire.Point{{}}, steps...)
+		}
+		for _, x := range steps {
 			value := func(name string) *float64 {
 				v, ok := x.Values[name]
 				if !ok || math.IsNaN(v) || math.IsInf(v, 0) {
