@@ -33,8 +33,7 @@ type app struct {
 	frame     js.Func
 	curves    string
 	charts    time.Time // when curves were computed
-	runs      []view.Run
-	held      string // container under a pressed pointer: not to be replaced
+	held      string    // container under a pressed pointer: not to be replaced
 	hash      string
 	hashAt    js.Value // timer
 	saved     js.Func

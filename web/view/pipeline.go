@@ -16,13 +16,12 @@ const Phases = 7
 
 // phase is one box of the strip.
 type phase struct {
-	v, label    string
-	big, unit   string // the number and its unit
-	short       string // on a phone
-	detail      string
-	say         string // the sentence below, on a phone
-	figure      string // SVG
-	saidWithout bool
+	v, label  string
+	big, unit string // the number and its unit
+	short     string // on a phone
+	detail    string
+	say       string // the sentence below, on a phone
+	figure    string // SVG
 }
 
 // Pipeline is the strip from words to gradient, with the chosen chain's numbers.

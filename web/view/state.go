@@ -220,7 +220,7 @@ type State struct {
 type Typing struct {
 	Question, Answer             string
 	QuestionPieces, AnswerPieces []TypedPiece
-	Known                        bool // the pieces are of a tokenizer, not yet loaded otherwise
+	Known                        bool // false: the vocabulary is not loaded yet
 }
 
 // TypedPiece is a token of what is typed.
