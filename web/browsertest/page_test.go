@@ -251,6 +251,8 @@ func (b *tab) ask(question, answer string, settings map[string]string) {
 		b.choose("#askform [name="+name+"]", value)
 	}
 	b.until("the answer is cut into tokens", `document.querySelectorAll("#tokens-answer span").length > 1`)
+	frame(b)
+	frame(b)
 	b.click("#ask-go")
 	b.until("the form is closed", `!document.querySelector("#ask").open`)
 }
