@@ -13,7 +13,7 @@ BUILD = $(GO) build -trimpath -buildvcs=false -ldflags '-s -w -X main.version=$(
 # The packages that run in a browser, as deps_test.go marks them, and those in
 # which goroutines meet.
 WASM_PACKAGES = ./trainer/reward ./trainer/objective ./backend/token ./backend/device ./web/wire ./web/heat ./web/chart ./web/view ./wasm
-RACE_PACKAGES = ./backend/cpu ./backend/engine ./trainer/run ./backend/cmd/nrt
+RACE_PACKAGES = ./backend/cpu ./backend/engine ./trainer/run ./backend/server ./backend/cmd/nrt
 
 .PHONY: help run wasm test build deps generate bench docker world-models check-format check-vet check-platforms check-tests check-race check-wasm check-generated check-run
 

@@ -9,7 +9,6 @@ import (
 
 	"github.com/gorilla/websocket"
 
-	"nrt/trainer/world"
 	"nrt/web/wire"
 )
 
@@ -260,7 +259,7 @@ func FuzzUpload(f *testing.F) {
 	f.Add("{\"question\":\"ben\",\"answer\":\"anna\"}\n\n{\"text\":\"x\"}")
 	f.Add(`{"prompt":"ben","completion":"a"}`)
 	f.Add("\x00\xff")
-	tok := world.New(1).Tokenizer()
+	tok := smallWorld.Tokenizer()
 	form, err := tok.Format("world")
 	if err != nil {
 		f.Fatal(err)

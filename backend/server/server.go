@@ -140,7 +140,7 @@ func New(o Options) (*Server, error) {
 	if s.hub, err = newHub(o); err != nil {
 		return nil, err
 	}
-	if s.static, err = newStatic(); err != nil {
+	if s.static, err = loadStatic(); err != nil {
 		return nil, err
 	}
 	if s.page, err = newPage(s); err != nil {

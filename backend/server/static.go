@@ -14,6 +14,7 @@ import (
 	"path"
 	"strconv"
 	"strings"
+	"sync"
 
 	"github.com/andybalholm/brotli"
 
@@ -172,6 +173,9 @@ func typeOf(name string) string {
 	}
 	return "application/octet-stream"
 }
+
+// loadStatic compresses once for all servers of the process.
+var loadStatic = sync.OnceValues(newStatic)
 
 func newStatic() (*static, error) {
 	s := &static{files: map[string]*asset{}}
