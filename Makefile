@@ -12,19 +12,30 @@ BUILD = $(GO) build -trimpath -buildvcs=false -ldflags '-s -w -X main.version=$(
 
 # The packages that run in a browser, as deps_test.go marks them, and those in
 # which goroutines meet.
-WASM_PACKAGES = ./trainer/reward ./trainer/objective ./backend/token ./backend/device
-RACE_PACKAGES = ./backend/cpu ./backend/engine ./trainer/run ./backend/cmd/nrt
+WASM_PACKAGES = ./trainer/reward ./trainer/objective ./backend/token ./backend/device ./web/wire ./web/heat ./web/chart ./web/view ./wasm
+RACE_PACKAGES = ./backend/cpu ./backend/engine ./trainer/run ./backend/server ./backend/cmd/nrt
 
-.PHONY: help run test build deps generate bench docker world-models check-format check-vet check-platforms check-tests check-race check-wasm check-generated check-run
+.PHONY: help run wasm test build deps generate bench docker world-models check-format check-vet check-platforms check-tests check-race check-wasm check-generated check-run
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.* ## ' Makefile | sed -e 's/:.* ## /\t/' | expand -t 18
 
-run: build ## build bin/nrt and watch the embedded model think about a sample question
-	$(OUT) explain
+ADDR ?= 127.0.0.1:8080
 
-build: ## build bin/nrt, one static binary
+run: build ## build bin/nrt and serve the page; prints its address (ADDR=host:port)
+	$(OUT) serve --addr $(ADDR)
+
+build: wasm ## build bin/nrt, one static binary with the page's client inside
 	$(BUILD) -o $(OUT) ./backend/cmd/nrt
+
+# The client is compiled for size (without inlining it is a tenth smaller on the
+# wire), stripped and compressed; unchanged bytes are not
+# compressed again.
+wasm: ## build the page's WebAssembly client into web/static
+	@mkdir -p .cache
+	GOOS=js GOARCH=wasm $(GO) build -trimpath -buildvcs=false -gcflags=all=-l -ldflags '-s -w -buildid=' -o .cache/app.wasm ./wasm
+	@cp -f "$$($(GO) env GOROOT)/lib/wasm/wasm_exec.js" web/static/wasm_exec.js
+	@$(GO) run ./web/pack .cache/app.wasm web/static
 
 test: deps build check-format check-vet check-platforms check-tests check-race check-wasm check-generated check-run ## run every check below
 

@@ -32,14 +32,16 @@ import (
 const lattice = `
 level 0  the maths and the formats of the page
 trainer/reward wasm:        errors fmt math
-web/heat wasm planned:      errors fmt math
-web/chart wasm planned:     errors fmt math
-web/wire wasm planned:      std
-web planned:                embed
+web/heat wasm:              fmt math
+web/chart wasm:             math strconv
+web/wire wasm:              std
+web:                        std
+web/pack:                   std github.com/andybalholm/brotli
 
 level 1  text and compute, behind one interface each
 backend/token wasm:         std github.com/sugarme/tokenizer golang.org/x/text
 backend/device wasm:        std
+web/view wasm:              std trainer/reward web/heat web/chart web/wire
 
 level 2  devices and files
 backend/device/devicetest:  std testing backend/device
@@ -59,24 +61,30 @@ trainer/objective wasm:     std trainer/reward
 
 level 5  the judge, and what a page is made of
 trainer/eval:               std backend/engine
-templates planned:          std web/heat web/chart web/wire
+templates:                  std web/heat web/chart web/wire web/view github.com/a-h/templ
 
 level 6  the loop
 trainer/run:                std backend/engine backend/llama backend/device backend/safetensors backend/token trainer/reward trainer/objective trainer/data trainer/optim trainer/eval go.yaml.in/yaml/v3
 
-level 7  the recipe of the embedded models, and the server
+level 7  the recipe of the embedded models
 trainer/recipe:             std trainer/world/models backend/engine backend/llama backend/device backend/safetensors backend/token trainer/reward trainer/objective trainer/optim trainer/world trainer/eval trainer/run
-backend/server planned:     std backend/engine backend/token trainer/reward trainer/run templates web/wire web
 
-level 8  the programs, and the whole
-backend/cmd/nrt:            std backend/engine backend/llama backend/device backend/cpu backend/safetensors backend/token trainer/reward trainer/objective trainer/data trainer/optim trainer/world trainer/world/models trainer/eval trainer/run trainer/recipe backend/server
+level 8  the server
+backend/server:             std backend/device backend/engine backend/llama backend/token trainer/reward trainer/data trainer/world trainer/eval trainer/objective trainer/run trainer/recipe templates web/wire web/view web github.com/andybalholm/brotli github.com/gorilla/websocket github.com/prometheus/client_golang golang.org/x/sys
+
+level 9  the programs, and the whole
+backend/cmd/nrt:            std backend/engine backend/llama backend/device backend/cpu backend/safetensors backend/token trainer/reward trainer/objective trainer/data trainer/optim trainer/world trainer/world/models trainer/eval trainer/run trainer/recipe backend/server web/view web/wire
 trainer/recipe/plot:        std trainer/recipe trainer/world gonum.org/v1/plot
-wasm planned:               std backend/token trainer/reward web/heat web/chart web/wire
+wasm wasm:                  std backend/token trainer/reward web/heat web/chart web/wire web/view
 .:
 
 third-party
+github.com/a-h/templ          the page's shell
+github.com/andybalholm/brotli the client's WebAssembly, compressed once at build, and static files, once at start
+github.com/gorilla/websocket  the server's side of the page's socket
+github.com/prometheus/client_golang  /metrics as operators expect it
 github.com/sugarme/tokenizer  the pipeline types that server and browser share; backend/token plugs its own parts into them
-golang.org/x/sys              which vector instructions this processor has
+golang.org/x/sys              which vector instructions this processor has; a lock on the folder of training runs
 golang.org/x/text             Unicode normal forms, which tokenizers ask for
 go.yaml.in/yaml/v3            the one configuration file of a training run
 gonum.org/v1/plot             draws a study; only the plot program links it

@@ -13,6 +13,7 @@ const (
 func commands() []*command {
 	return []*command{
 		explainCommand(),
+		serveCommand(),
 		generateCommand(),
 		scoreCommand(),
 		logprobsCommand(),
@@ -22,6 +23,7 @@ func commands() []*command {
 		worldCommand(),
 		modelsCommand(),
 		benchCommand(),
+		bakeCommand(),
 		versionCommand(),
 	}
 }

@@ -1,0 +1,82 @@
+package main
+
+import (
+	"errors"
+	"os"
+
+	"nrt/backend/cpu"
+	"nrt/backend/server"
+	"nrt/trainer/run"
+	"nrt/trainer/world"
+	"nrt/web/view"
+	"nrt/web/wire"
+)
+
+// bakedModel answers the page's saved examples: untrained in reasoning, so that
+// its chains are of every kind.
+const bakedModel = "world:base"
+
+// bakedQuestions are the families that the page's saved examples come from; the
+// first is what a reader sees before anything runs.
+var bakedQuestions = []struct{ family, title string }{
+	{"kin", "Who is related to whom"},
+	{"step", "How many coins are left"},
+	{"cups", "Which cup holds the ball"},
+}
+
+func bakeCommand() *command {
+	out, model := "web/static/"+server.Baked, bakedModel
+	return &command{
+		name: "bake", group: groupAbout, short: "write the examples that the page shows before anything runs",
+		args: "[--out F] [--model M]",
+		long: `
+Asks a built-in model held-out questions of the small world, eight chains each,
+with several seeds, and keeps the group that shows most: rewards far apart, chains
+that differ. What a reader would have been sent goes into the file, which the
+next build embeds.`,
+		examples: []string{"nrt bake", "nrt bake --model world:base --out examples.json"},
+		bind: func(f *flags) func(*env) error {
+			f.text(&out, "out", "F", "file to write")
+			f.text(&model, "model", "M", "a built-in model")
+			return func(e *env) error { return e.bake(model, out) }
+		},
+	}
+}
+
+func (e *env) bake(model, out string) (err error) {
+	b := e.builtin(model)
+	if b == nil {
+		return usagef("--model: no built-in model %q (there are %s)", model, e.builtinNames())
+	}
+	dev, err := cpu.New(cpu.Options{})
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, dev.Close()) }()
+	w := world.New(worldSeed)
+	choice := view.DefaultChoice()
+	var list []server.Wanted
+	for _, q := range bakedQuestions {
+		item := w.HeldOut(1, 7, q.family)[0]
+		list = append(list, server.Wanted{
+			Name: q.family, Title: q.title, Seeds: 20,
+			Ask: wire.Ask{
+				Head: wire.Head{ID: q.family}, Model: b.Name, Question: item.Question, Answer: item.Answer,
+				K: choice.K, Temperature: 1, TopP: 1, Seed: 1, MaxChain: 24,
+			},
+		})
+	}
+	baked, err := server.Bake(e.ctx, dev, server.Source{Name: b.Name, About: b.About, Files: b.Files, World: true}, list)
+	if err != nil {
+		return err
+	}
+	raw, err := view.WriteExamples(baked)
+	if err != nil {
+		return err
+	}
+	if out == "-" {
+		_, err := os.Stdout.Write(raw)
+		return err
+	}
+	return run.WriteFile(out, raw)
+}

@@ -1,0 +1,228 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"path/filepath"
+	"runtime"
+
+	"nrt/backend/cpu"
+	"nrt/backend/server"
+	"nrt/trainer/world"
+)
+
+// serveFlags are what serve was asked.
+type serveFlags struct {
+	addr     string
+	models   []string
+	state    string
+	token    string
+	hosts    []string
+	threads  int
+	slots    int
+	queue    int
+	readers  int
+	maxChain int
+	runs     int
+	keepRuns int
+	noTrain  bool
+	verbose  bool
+}
+
+func serveCommand() *command {
+	s := serveFlags{addr: "127.0.0.1:8080"}
+	return &command{
+		name: "serve", group: groupWatch, short: "serve the page: chains stream, words earn, runs train",
+		args: "[--addr HOST:PORT] [--model M]…",
+		long: `
+Serves the page on this machine alone and prints its address. Without --model it
+offers the built-in models; with it, these first, the built-in ones after them.
+
+Listening on any other address asks readers for a token: it is part of the
+address that is printed. A name that readers use in their address is to be given
+with --host; addresses in numbers need not be.
+
+Training runs that readers start live in the folder --state, and go on when the
+server is started again.`,
+		examples: []string{
+			"nrt serve",
+			"nrt serve --addr 127.0.0.1:9000 --model runs/gsm8k/final",
+			"nrt serve --addr 0.0.0.0:8080 --host teach.example.org --slots 8",
+		},
+		bind: func(f *flags) func(*env) error {
+			f.text(&s.addr, "addr", "HOST:PORT", "where to listen; port 0 takes a free one")
+			f.texts(&s.models, "model", "M", "a Hugging Face folder or a built-in name; may be given several times")
+			f.text(&s.state, "state", "DIR", "folder of the training runs; empty is the user's own")
+			f.toggle(&s.noTrain, "no-train", "do not let readers train")
+			f.text(&s.token, "token", "T", "what readers must know; empty makes one up where one is needed")
+			f.texts(&s.hosts, "host", "NAME", "a name that the server goes by; may be given several times")
+			f.integer(&s.threads, "threads", "N", "threads to compute with; 0 takes all")
+			f.integer(&s.slots, "slots", "N", "questions that compute at once; 0 is 4")
+			f.integer(&s.queue, "queue", "N", "questions that may wait; 0 is 64")
+			f.integer(&s.readers, "readers", "N", "readers connected at once; 0 is 512")
+			f.integer(&s.maxChain, "max-chain", "N", "longest chain in tokens; 0 is 512")
+			f.integer(&s.runs, "runs", "N", "runs that train at once; 0 is 2")
+			f.integer(&s.keepRuns, "keep-runs", "N", "runs kept; the oldest that has ended is removed beyond; 0 is 20")
+			f.toggle(&s.verbose, "verbose", "log more")
+			return func(e *env) error {
+				for _, n := range []struct {
+					name  string
+					value int
+				}{{"threads", s.threads}, {"slots", s.slots}, {"queue", s.queue}, {"readers", s.readers}, {"max-chain", s.maxChain}, {"runs", s.runs}, {"keep-runs", s.keepRuns}} {
+					if n.value < 0 {
+						return usagef("--%s: want 0 or more, have %d", n.name, n.value)
+					}
+				}
+				return s.run(e)
+			}
+		},
+	}
+}
+
+func (s *serveFlags) run(e *env) (err error) {
+	if _, _, err := net.SplitHostPort(s.addr); err != nil {
+		return usagef("--addr: want HOST:PORT, have %q", s.addr)
+	}
+	level := slog.LevelInfo
+	if s.verbose {
+		level = slog.LevelDebug
+	}
+	o := server.Options{
+		Version: version, World: world.New(worldSeed), Log: slog.New(slog.NewTextHandler(e.err, &slog.HandlerOptions{Level: level})),
+		Token: s.token, Hosts: s.hosts, Slots: s.slots, Queue: s.queue, Conns: s.readers, Chain: s.maxChain, Runs: s.runs, KeepRuns: s.keepRuns,
+	}
+	if o.Models, o.Base, err = s.sources(e); err != nil {
+		return err
+	}
+	devices, err := s.devices(&o)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, devices()) }()
+	if !s.noTrain {
+		if o.State, err = s.stateDir(e); err != nil {
+			return err
+		}
+	}
+	if host, _, _ := net.SplitHostPort(s.addr); host != "" {
+		o.Hosts = append(o.Hosts, host)
+	}
+	if name, err := os.Hostname(); err == nil {
+		o.Hosts = append(o.Hosts, name)
+	}
+	if o.Token == "" && !server.Loopback(s.addr) {
+		if o.Token, err = server.NewToken(); err != nil {
+			return err
+		}
+	}
+	listener, err := net.Listen("tcp", s.addr)
+	if err != nil {
+		return fmt.Errorf("--addr: %w", err)
+	}
+	srv, err := server.New(o)
+	if err != nil {
+		return errors.Join(err, listener.Close())
+	}
+	fmt.Fprintf(e.out, "%s\n", s.address(listener.Addr(), o.Token))
+	if err := e.out.Flush(); err != nil {
+		return errors.Join(err, listener.Close(), srv.Close())
+	}
+	return srv.Serve(e.ctx, listener)
+}
+
+// address is what a reader opens.
+func (s *serveFlags) address(at net.Addr, token string) string {
+	host, port, err := net.SplitHostPort(at.String())
+	if err != nil {
+		return at.String()
+	}
+	if ip := net.ParseIP(host); ip != nil && ip.IsUnspecified() {
+		host = "localhost"
+		if len(s.hosts) > 0 {
+			host = s.hosts[0]
+		}
+	}
+	url := "http://" + net.JoinHostPort(host, port) + "/"
+	if token != "" {
+		url += "?token=" + token
+	}
+	return url
+}
+
+// sources are the models served, the default first, and the one that training
+// starts from.
+func (s *serveFlags) sources(e *env) (list []server.Source, base string, err error) {
+	seen := map[string]bool{}
+	add := func(src server.Source) {
+		if !seen[src.Name] {
+			seen[src.Name] = true
+			list = append(list, src)
+		}
+	}
+	for _, name := range s.models {
+		files, err := e.files(name)
+		if err != nil {
+			return nil, "", err
+		}
+		src := server.Source{Name: name, Files: files}
+		if b := e.builtin(name); b != nil {
+			src.About, src.World = b.About, true
+		}
+		add(src)
+	}
+	if b := e.builtin(defaultModel); b != nil {
+		add(server.Source{Name: b.Name, About: b.About, Files: b.Files, World: true})
+	}
+	for _, b := range e.builtins {
+		add(server.Source{Name: b.Name, About: b.About, Files: b.Files, World: true})
+	}
+	if len(list) == 0 {
+		return nil, "", usagef("--model: there are no built-in models, so name one")
+	}
+	base = list[0].Name
+	if b := e.builtin("world:base"); b != nil && len(s.models) == 0 {
+		base = b.Name
+	}
+	return list, base, nil
+}
+
+// devices are one for readers and, with half the threads, one for training, so
+// that a run leaves room for readers.
+func (s *serveFlags) devices(o *server.Options) (closeAll func() error, err error) {
+	threads := s.threads
+	if threads == 0 {
+		threads = runtime.GOMAXPROCS(0)
+	}
+	dev, err := cpu.New(cpu.Options{Threads: threads})
+	if err != nil {
+		return nil, err
+	}
+	o.Device = dev
+	if s.noTrain {
+		return dev.Close, nil
+	}
+	train, err := cpu.New(cpu.Options{Threads: max(1, threads/2)})
+	if err != nil {
+		return nil, errors.Join(err, dev.Close())
+	}
+	o.Train = train
+	return func() error { return errors.Join(dev.Close(), train.Close()) }, nil
+}
+
+// stateDir is where training runs live.
+func (s *serveFlags) stateDir(e *env) (string, error) {
+	if s.state != "" {
+		return s.state, nil
+	}
+	if dir := e.getenv("XDG_STATE_HOME"); dir != "" {
+		return filepath.Join(dir, "nrt"), nil
+	}
+	dir, err := os.UserConfigDir()
+	if err != nil {
+		return "", fmt.Errorf("--state: there is no folder of the user's own (%w): name one, or give --no-train", err)
+	}
+	return filepath.Join(dir, "nrt"), nil
+}

@@ -1,0 +1,179 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"io"
+	"io/fs"
+	"math"
+	"net/http"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"nrt/backend/server"
+	"nrt/web"
+	"nrt/web/view"
+)
+
+func TestServeHelp(t *testing.T) {
+	golden(t, "help/serve.txt", setting{}.ok(t, "serve", "--help"))
+	golden(t, "help/bake.txt", setting{}.ok(t, "bake", "--help"))
+}
+
+// serving runs serve until the test ends and returns the address it printed.
+func serving(t *testing.T, args ...string) (address string, stop func() int) {
+	t.Helper()
+	list, err := builtins()
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	out, in := io.Pipe()
+	e := &env{
+		ctx: ctx, in: strings.NewReader(""), out: bufio.NewWriter(in), err: io.Discard,
+		getenv: func(string) string { return "" }, builtins: list,
+	}
+	code := make(chan int, 1)
+	go func() { code <- execute(e, commands(), append([]string{"serve", "--threads", "1"}, args...)) }()
+	line, err := bufio.NewReader(out).ReadString('\n')
+	if err != nil {
+		t.Fatal(err)
+	}
+	stop = func() int {
+		cancel()
+		select {
+		case c := <-code:
+			return c
+		case <-time.After(10 * time.Second):
+			t.Fatal("serve does not stop")
+			return -1
+		}
+	}
+	return strings.TrimSpace(line), stop
+}
+
+func TestServe(t *testing.T) {
+	dir := t.TempDir()
+	address, stop := serving(t, "--addr", "127.0.0.1:0", "--state", dir)
+	for _, path := range []string{"", "healthz", "readyz", "metrics", "api/models"} {
+		resp, err := http.Get(address + path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp.Body.Close()
+		if resp.StatusCode != http.StatusOK {
+			t.Errorf("%s: %s", path, resp.Status)
+		}
+	}
+	if code := stop(); code != exitOK {
+		t.Errorf("exit %d", code)
+	}
+	if _, err := os.Stat(filepath.Join(dir, "runs")); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestServeElsewhereAsksForAToken(t *testing.T) {
+	address, stop := serving(t, "--addr", "0.0.0.0:0", "--no-train", "--host", "teach.example.org")
+	at, token, ok := strings.Cut(address, "?token=")
+	if !ok || len(token) < 20 || !strings.HasPrefix(at, "http://teach.example.org:") {
+		t.Fatalf("address %s", address)
+	}
+	at = strings.Replace(at, "teach.example.org", "127.0.0.1", 1)
+	for _, x := range []struct {
+		bearer string
+		code   int
+	}{{"", 401}, {"wrong", 401}, {token, 200}} {
+		req, err := http.NewRequest(http.MethodGet, at+"api/models", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		req.Header.Set("Authorization", "Bearer "+x.bearer)
+		resp, err := http.DefaultClient.Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp.Body.Close()
+		if resp.StatusCode != x.code {
+			t.Errorf("%q: %s, want %d", x.bearer, resp.Status, x.code)
+		}
+	}
+	if code := stop(); code != exitOK {
+		t.Errorf("exit %d", code)
+	}
+}
+
+func TestServeRefuses(t *testing.T) {
+	for _, x := range []struct {
+		args []string
+		want string
+	}{
+		{[]string{"--addr", "nowhere"}, "--addr: want HOST:PORT"},
+		{[]string{"--slots", "-1"}, "--slots: want 0 or more"},
+		{[]string{"--model", "no/such"}, "no such folder"},
+		{nil, "no built-in models"},
+	} {
+		code, _, errs := setting{}.nrt(t, append([]string{"serve"}, x.args...)...)
+		if code == exitOK || !strings.Contains(errs, x.want) {
+			t.Errorf("%v: exit %d, %q, want %q", x.args, code, errs, x.want)
+		}
+	}
+}
+
+// TestBakedIsWhatTheModelSays bakes the page's examples again. Kernels of other
+// processors differ in the last digits.
+func TestBakedIsWhatTheModelSays(t *testing.T) {
+	list, err := builtins()
+	if err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(t.TempDir(), "baked.json")
+	setting{builtins: list}.ok(t, "bake", "--out", path)
+	read := func(raw []byte, err error) []view.Example {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+		examples, err := view.ReadExamples(raw)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return examples
+	}
+	have := read(os.ReadFile(path))
+	want := read(fs.ReadFile(web.Static(), server.Baked))
+	if len(have) != len(want) {
+		t.Fatalf("%d examples, want %d: nrt bake writes them again", len(have), len(want))
+	}
+	type key struct {
+		chain int
+		part  string
+	}
+	for i, w := range want {
+		h := have[i]
+		if h.Name != w.Name || h.Ask != w.Ask || len(h.Frame.Tokens) != len(w.Frame.Tokens) {
+			t.Errorf("%s differs: nrt bake writes it again", w.Name)
+			continue
+		}
+		at := map[key]int{}
+		for j, e := range h.Frame.Tokens {
+			at[key{e.Chain, string(e.Part)}] = j
+		}
+		for _, e := range w.Frame.Tokens {
+			o := h.Frame.Tokens[at[key{e.Chain, string(e.Part)}]]
+			if !slices.Equal(o.IDs, e.IDs) {
+				t.Errorf("%s: chain %d, %s: other tokens: nrt bake writes them again", w.Name, e.Chain, e.Part)
+				continue
+			}
+			for j, x := range e.LogProbs {
+				if math.Abs(x-o.LogProbs[j]) > 1e-3*max(1, math.Abs(x)) {
+					t.Errorf("%s: chain %d, %s, token %d: %g, want %g", w.Name, e.Chain, e.Part, j, o.LogProbs[j], x)
+				}
+			}
+		}
+	}
+}

@@ -1,0 +1,161 @@
+package server
+
+import (
+	"context"
+	"fmt"
+	"math"
+	"time"
+
+	"nrt/backend/device"
+	"nrt/backend/engine"
+	"nrt/trainer/reward"
+	"nrt/web/view"
+	"nrt/web/wire"
+)
+
+// Wanted is a question to save for the page, with its name in the address and a
+// title for people.
+type Wanted struct {
+	Name, Title string
+	Ask         wire.Ask
+	// Seeds > 1 asks with so many seeds from Ask.Seed on and keeps the group
+	// that shows most: rewards far apart, chains that differ.
+	Seeds int
+}
+
+// Bake asks a model the questions and returns what a reader would have been sent.
+func Bake(ctx context.Context, dev device.Device, source Source, list []Wanted) ([]view.Example, error) {
+	o := Options{Models: []Source{source}, Device: dev}
+	o.defaults()
+	h, err := newHub(o)
+	if err != nil {
+		return nil, err
+	}
+	defer h.close()
+	r, err := h.take(ctx, h.find(source.Name))
+	if err != nil {
+		return nil, err
+	}
+	defer h.give(r)
+	var out []view.Example
+	for _, w := range list {
+		e, err := bakeOne(ctx, r, w)
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", w.Name, err)
+		}
+		out = append(out, e)
+	}
+	return out, nil
+}
+
+func bakeOne(ctx context.Context, r *replica, w Wanted) (best view.Example, err error) {
+	most := math.Inf(-1)
+	for i := range max(1, w.Seeds) {
+		ask := w.Ask
+		ask.Seed += uint64(i)
+		e, spread, err := bakeSeed(ctx, r, ask)
+		if err != nil {
+			return best, err
+		}
+		if spread > most {
+			best, most = e, spread
+		}
+	}
+	best.Name, best.Title = w.Name, w.Title
+	return best, nil
+}
+
+// bakeSeed is one group and how much it shows: the deviation of its rewards times
+// the share of chains that differ.
+func bakeSeed(ctx context.Context, r *replica, ask wire.Ask) (view.Example, float64, error) {
+	e := view.Example{Ask: ask}
+	if _, err := wire.Encode(&ask); err != nil {
+		return e, 0, err
+	}
+	tok, form, err := r.of.vocab.open()
+	if err != nil {
+		return e, 0, err
+	}
+	req, err := request(&ask, form, r.model.Config.MaxPositions)
+	if err != nil {
+		return e, 0, err
+	}
+	began := time.Now()
+	out := &stream{id: ask.ID, tok: tok, form: form, req: &req, every: math.MaxInt64, sent: began}
+	out.say = func(m wire.Message, _ time.Time) { e.Frame = *m.(*wire.Frame) }
+	results, err := r.engine.Generate(ctx, []engine.Request{req}, out.event)
+	if err != nil {
+		return e, 0, err
+	}
+	out.flush()
+	head := wire.Head{V: wire.Version, ID: ask.ID}
+	e.Ask.Head, e.Start.Head, e.Frame.Head, e.End.Head = head, head, head, head
+	e.Ask.T, e.Start.T, e.Frame.T, e.End.T = wire.TypeAsk, wire.TypeStart, wire.TypeFrame, wire.TypeEnd
+	e.Start.Model, e.Start.K, e.Start.Seed = ask.Model, ask.K, ask.Seed
+	e.Start.Prompt, e.Start.Answer = pieces(tok, req.Prompt), pieces(tok, req.Reference)
+	e.End.Seconds = math.Round(1000*time.Since(began).Seconds()) / 1000
+	gather(&e.Frame)
+	var s [][]float64
+	for _, c := range results[0].Chains {
+		s = append(s, logProbs(c.Reference))
+	}
+	g, err := reward.ScoreGroup(s, logProbs(results[0].Baseline), view.DefaultChoice().Options())
+	if err != nil {
+		return e, 0, err
+	}
+	if g.AllHarmful {
+		return e, -1, nil
+	}
+	distinct := map[string]bool{}
+	for _, c := range results[0].Chains {
+		distinct[fmt.Sprint(ids(c.Tokens))] = true
+	}
+	return e, g.Sigma * float64(len(distinct)) / float64(len(s)), nil
+}
+
+func ids(tokens []engine.Token) []int32 {
+	out := make([]int32, len(tokens))
+	for i, t := range tokens {
+		out[i] = t.ID
+	}
+	return out
+}
+
+func logProbs(tokens []engine.Token) []float64 {
+	out := make([]float64, len(tokens))
+	for i, t := range tokens {
+		out[i] = t.LogProb
+	}
+	return out
+}
+
+// gather joins the entries of each part of each chain and rounds their numbers
+// to what a page can show.
+func gather(f *wire.Frame) {
+	type key struct {
+		chain int
+		part  wire.Part
+	}
+	at := map[key]int{}
+	var out []wire.Tokens
+	for _, t := range f.Tokens {
+		k := key{t.Chain, t.Part}
+		i, ok := at[k]
+		if !ok {
+			at[k] = len(out)
+			out = append(out, t)
+			continue
+		}
+		o := &out[i]
+		o.IDs, o.Texts = append(o.IDs, t.IDs...), append(o.Texts, t.Texts...)
+		o.LogProbs, o.Entropies = append(o.LogProbs, t.LogProbs...), append(o.Entropies, t.Entropies...)
+	}
+	for i := range out {
+		for _, list := range [][]float64{out[i].LogProbs, out[i].Entropies} {
+			for j, x := range list {
+				list[j] = math.Round(x*1e6) / 1e6
+			}
+		}
+	}
+	f.Tokens = out
+}

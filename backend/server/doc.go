@@ -1,0 +1,33 @@
+// Package server serves the page: its files, its websocket, and the training
+// runs that readers start.
+//
+// # How a question travels
+//
+//	conn     one websocket; reads and checks messages, writes what the session says
+//	session  a reader; numbers the server's messages and keeps the latest, so that
+//	         a new connection goes on where the lost one stopped
+//	sched    who computes next: a fixed number of slots, shared fairly
+//	hub      the models; each slot at work holds a replica of the model it asks
+//	ask      one question: queued → start → frames → end
+//
+// # Invariants
+//
+//   - A message gets its number when it enters the session's log; a connection
+//     is only a cursor into that log. So no message is lost or doubled by a
+//     reconnect, and a reader who does not keep up falls off the log's end and
+//     is told so, while nobody else waits for it.
+//   - One goroutine writes to a connection, one reads from it.
+//   - A model's methods exclude each other, so every computing slot has a
+//     replica of its own. Weights of a small model are cheap to copy; of a large
+//     one there is a single replica, for which slots wait.
+//   - The browser never names a file. Models and runs are looked up in lists,
+//     vocabularies and static files in maps made at start.
+//   - A reader who leaves cancels what it asked. A run goes on: it belongs to
+//     the server, and survives its restart.
+//
+// # Reading order
+//
+// server.go, session.go, conn.go, sched.go, hub.go, ask.go; then runs.go,
+// trainrun.go, evaluate.go, upload.go; then http.go, security.go, static.go,
+// page.go.
+package server

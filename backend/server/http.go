@@ -1,0 +1,266 @@
+package server
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"runtime/debug"
+	"strconv"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"nrt/web/wire"
+)
+
+// Handler is the server's HTTP side.
+//
+//	GET  /                   the page; readable without scripts and without the token
+//	GET  /static/{file}      its files
+//	GET  /ws                 the websocket; package wire says what is spoken      token
+//	GET  /vocab/{vocab}      a tokenizer for the browser, backend/token's Compact token
+//	GET  /api/status         what the server is and whether the token is needed
+//	GET  /api/models         models that can be asked                            token
+//	GET  /api/examples       held-out questions of the small world, with answers token
+//	GET  /api/runs           training runs                                       token
+//	GET  /api/runs/{run}     one of them, with all its values                    token
+//	GET  /healthz, /readyz   it lives; it can answer
+//	GET  /metrics            for Prometheus                                      token
+func (s *Server) Handler() http.Handler {
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /{$}", s.servePage)
+	mux.HandleFunc("GET /static/{file...}", s.serveStatic)
+	mux.HandleFunc("GET /ws", s.guard(s.serveSocket))
+	mux.HandleFunc("GET /vocab/{vocab}", s.guard(s.serveVocab))
+	mux.HandleFunc("GET /api/status", s.serveStatus)
+	mux.HandleFunc("GET /api/models", s.guard(s.serveModels))
+	mux.HandleFunc("GET /api/examples", s.guard(s.serveExamples))
+	mux.HandleFunc("GET /api/runs", s.guard(s.serveRuns))
+	mux.HandleFunc("GET /api/runs/{run}", s.guard(s.serveRun))
+	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { s.text(w, "ok\n") })
+	mux.HandleFunc("GET /readyz", s.serveReady)
+	mux.HandleFunc("GET /metrics", s.guard(promhttp.HandlerFor(s.metrics.registry, promhttp.HandlerOpts{}).ServeHTTP))
+	mux.HandleFunc("GET /favicon.ico", func(w http.ResponseWriter, r *http.Request) {
+		http.Redirect(w, r, "/static/icon.svg", http.StatusFound)
+	})
+	return s.count(mux, s.secure(mux))
+}
+
+// Serve answers on l until ctx ends, then closes the server in order.
+func (s *Server) Serve(ctx context.Context, l net.Listener) error {
+	h := &http.Server{
+		Handler:           s.Handler(),
+		ReadHeaderTimeout: 5 * time.Second,
+		ReadTimeout:       15 * time.Second, // no request has a body to speak of; websockets set their own
+		WriteTimeout:      time.Minute,
+		IdleTimeout:       time.Minute,
+		MaxHeaderBytes:    16 << 10,
+	}
+	failed := make(chan error, 1)
+	go func() { failed <- h.Serve(l) }()
+	select {
+	case err := <-failed:
+		return errors.Join(err, s.Close())
+	case <-ctx.Done():
+	}
+	err := s.Close()
+	wait, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	defer cancel()
+	if stop := h.Shutdown(wait); stop != nil {
+		err = errors.Join(err, stop, h.Close())
+	}
+	if served := <-failed; !errors.Is(served, http.ErrServerClosed) {
+		err = errors.Join(err, served)
+	}
+	return err
+}
+
+// count counts requests by route, and turns a panic into a 500 and a log line.
+func (s *Server) count(mux *http.ServeMux, next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		_, route := mux.Handler(r)
+		if route == "" {
+			route = "none"
+		}
+		rec := &recorder{ResponseWriter: w, code: http.StatusOK}
+		defer func() {
+			if p := recover(); p != nil {
+				if p == http.ErrAbortHandler {
+					panic(p)
+				}
+				s.log.Error("panic", "route", route, "error", fmt.Sprint(p), "stack", string(debug.Stack()))
+				if !rec.wrote {
+					s.refuse(rec, http.StatusInternalServerError, "the server made a mistake; its log says which")
+				}
+			}
+			s.metrics.requests.WithLabelValues(route, strconv.Itoa(rec.code)).Inc()
+		}()
+		next.ServeHTTP(rec, r)
+	})
+}
+
+// recorder remembers the status.
+type recorder struct {
+	http.ResponseWriter
+	code  int
+	wrote bool
+}
+
+func (r *recorder) WriteHeader(code int) {
+	if !r.wrote {
+		r.code, r.wrote = code, true
+	}
+	r.ResponseWriter.WriteHeader(code)
+}
+
+func (r *recorder) Write(p []byte) (int, error) {
+	r.wrote = true
+	return r.ResponseWriter.Write(p)
+}
+
+// Hijack lets the websocket take the connection over.
+func (r *recorder) Hijack() (net.Conn, *bufio.ReadWriter, error) {
+	h, ok := r.ResponseWriter.(http.Hijacker)
+	if !ok {
+		return nil, nil, errors.New("this connection cannot become a websocket")
+	}
+	r.code, r.wrote = http.StatusSwitchingProtocols, true
+	return h.Hijack()
+}
+
+// Unwrap is for http.ResponseController.
+func (r *recorder) Unwrap() http.ResponseWriter { return r.ResponseWriter }
+
+// refuse answers with a reason, as JSON.
+func (s *Server) refuse(w http.ResponseWriter, status int, reason string) {
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Cache-Control", "no-store")
+	w.WriteHeader(status)
+	s.encode(w, map[string]string{"error": reason})
+}
+
+// json answers with a value.
+func (s *Server) json(w http.ResponseWriter, v any) {
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Cache-Control", "no-store")
+	s.encode(w, v)
+}
+
+func (s *Server) encode(w http.ResponseWriter, v any) {
+	e := json.NewEncoder(w)
+	e.SetEscapeHTML(true)
+	if err := e.Encode(v); err != nil {
+		s.log.Debug("answer not sent", "error", err)
+	}
+}
+
+func (s *Server) text(w http.ResponseWriter, t string) {
+	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+	w.Header().Set("Cache-Control", "no-store")
+	if _, err := w.Write([]byte(t)); err != nil {
+		s.log.Debug("answer not sent", "error", err)
+	}
+}
+
+// serveReady says whether a question would be taken: the server is not stopping
+// and its first model can be read.
+func (s *Server) serveReady(w http.ResponseWriter, _ *http.Request) {
+	s.mu.Lock()
+	closed := s.closed
+	s.mu.Unlock()
+	if closed {
+		s.refuse(w, http.StatusServiceUnavailable, "the server is stopping")
+		return
+	}
+	if _, _, err := s.hub.find(s.o.Models[0].Name).vocab.open(); err != nil {
+		s.refuse(w, http.StatusServiceUnavailable, err.Error())
+		return
+	}
+	s.text(w, "ready\n")
+}
+
+// status is what anyone may know.
+type status struct {
+	Version  string `json:"version"`
+	Protocol int    `json:"protocol"`
+	Token    string `json:"token"` // "none" asked for, "needed", or "known"
+	Training bool   `json:"training"`
+	Readers  int    `json:"readers"`
+	Queue    int    `json:"queue"`
+}
+
+func (s *Server) serveStatus(w http.ResponseWriter, r *http.Request) {
+	st := status{Version: s.o.Version, Protocol: wire.Version, Token: "none", Training: s.runs != nil}
+	if s.o.Token != "" {
+		st.Token = "needed"
+		if s.permitted(r) {
+			st.Token = "known"
+		}
+	}
+	s.mu.Lock()
+	st.Readers = s.conns
+	s.mu.Unlock()
+	_, st.Queue = s.sched.load()
+	s.json(w, st)
+}
+
+func (s *Server) serveModels(w http.ResponseWriter, _ *http.Request) { s.json(w, s.models()) }
+
+// Example is a question to start from.
+type Example struct {
+	Family   string `json:"family"`
+	Question string `json:"question"`
+	Answer   string `json:"answer"`
+}
+
+func (s *Server) serveExamples(w http.ResponseWriter, _ *http.Request) { s.json(w, s.page.examples) }
+
+// serveVocab is /vocab/{vocab}: the name changes with the bytes.
+func (s *Server) serveVocab(w http.ResponseWriter, r *http.Request) {
+	v := s.hub.findVocab(r.PathValue("vocab"))
+	if v == nil {
+		s.refuse(w, http.StatusNotFound, "no such vocabulary")
+		return
+	}
+	v.compactOnce.Do(func() {
+		tok, _, err := v.open()
+		if err == nil {
+			v.compact, err = newAsset("application/octet-stream", tok.Compact())
+		}
+		v.compactErr = err
+	})
+	if v.compactErr != nil {
+		s.refuse(w, http.StatusInternalServerError, v.compactErr.Error())
+		return
+	}
+	v.compact.serve(w, r, s.o.Token == "")
+}
+
+func (s *Server) serveRuns(w http.ResponseWriter, _ *http.Request) {
+	list := []wire.State{}
+	if s.runs != nil {
+		list = append(list, s.runs.states()...)
+	}
+	s.json(w, list)
+}
+
+// runReport is a run with all its values.
+type runReport struct {
+	State wire.State   `json:"state"`
+	Steps []wire.Point `json:"steps"`
+	Evals []wire.Point `json:"evals"`
+}
+
+func (s *Server) serveRun(w http.ResponseWriter, r *http.Request) {
+	if s.runs != nil {
+		if rep, ok := s.runs.report(r.PathValue("run")); ok {
+			s.json(w, rep)
+			return
+		}
+	}
+	s.refuse(w, http.StatusNotFound, "no such run")
+}

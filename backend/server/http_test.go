@@ -1,0 +1,281 @@
+package server
+
+import (
+	"bytes"
+	"compress/gzip"
+	"encoding/json"
+	"io"
+	"net/http"
+	"net/http/cookiejar"
+	"net/url"
+	"regexp"
+	"strings"
+	"testing"
+
+	"github.com/andybalholm/brotli"
+	"github.com/gorilla/websocket"
+
+	"nrt/backend/token"
+	"nrt/web"
+	"nrt/web/wire"
+)
+
+// get asks with headers "Name: value".
+func (r *rig) get(path string, headers ...string) (*http.Response, string) {
+	r.t.Helper()
+	req, err := http.NewRequest(http.MethodGet, r.http.URL+path, nil)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	req.Header.Set("Accept-Encoding", "identity")
+	for _, h := range headers {
+		name, value, _ := strings.Cut(h, ": ")
+		if name == "Host" {
+			req.Host = value
+		}
+		req.Header.Set(name, value)
+	}
+	t := &http.Transport{DisableCompression: true, DisableKeepAlives: true}
+	resp, err := t.RoundTrip(req)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	body, err := io.ReadAll(resp.Body)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	return resp, string(body)
+}
+
+func TestHostAndOrigin(t *testing.T) {
+	r := start(t, func(o *Options) { o.Hosts = []string{"teach.example.org"} })
+	own := strings.TrimPrefix(r.http.URL, "http://")
+	for _, x := range []struct {
+		code    int
+		headers []string
+	}{
+		{200, nil},
+		{200, []string{"Host: localhost:8080"}},
+		{200, []string{"Host: [::1]:8080"}},
+		{200, []string{"Host: Teach.Example.org"}},
+		{421, []string{"Host: evil.example.com"}},
+		{421, []string{"Host: 192.168.1.7"}}, // no token, so this machine alone
+		{421, []string{"Host: localhost.evil.example.com"}},
+		{200, []string{"Origin: http://" + own}},
+		{403, []string{"Origin: http://evil.example.com"}},
+		{403, []string{"Origin: null"}},
+		{403, []string{"Origin: file://"}},
+		{403, []string{"Sec-Fetch-Site: cross-site"}},
+		{200, []string{"Sec-Fetch-Site: cross-site", "Sec-Fetch-Mode: navigate"}}, // a link
+		{200, []string{"Sec-Fetch-Site: same-origin"}},
+	} {
+		resp, body := r.get("/api/status", x.headers...)
+		if resp.StatusCode != x.code {
+			t.Errorf("%v: %d %s, want %d", x.headers, resp.StatusCode, body, x.code)
+		}
+	}
+	for _, h := range []http.Header{{"Origin": {"http://evil.example.com"}}, {"Host": {"evil.example.com"}}} {
+		_, resp, err := websocket.DefaultDialer.Dial(r.url(), h)
+		if err == nil {
+			t.Fatalf("%v: the websocket opened", h)
+		}
+		resp.Body.Close()
+	}
+}
+
+func TestTokenGuardsWhatComputes(t *testing.T) {
+	r := start(t, func(o *Options) { o.Token = "sesame" })
+	for path, code := range map[string]int{
+		"/": 200, "/healthz": 200, "/readyz": 200, "/api/status": 200, "/static/style.css": 200,
+		"/ws": 401, "/vocab/x": 401, "/api/models": 401, "/api/examples": 401, "/api/runs": 401, "/api/runs/run1": 401, "/metrics": 401,
+		"/?token=wrong": 403, "/?token=sesame": 303,
+	} {
+		if resp, body := r.get(path, "Host: 192.168.1.7"); resp.StatusCode != code {
+			t.Errorf("%s: %d %s, want %d", path, resp.StatusCode, body, code)
+		}
+	}
+	if resp, _ := r.get("/api/models", "Authorization: Bearer sesame"); resp.StatusCode != 200 {
+		t.Errorf("with a bearer token: %d", resp.StatusCode)
+	}
+	if resp, _ := r.get("/api/models", "Cookie: nrt_token=guess"); resp.StatusCode != 401 {
+		t.Errorf("with a wrong cookie: %d", resp.StatusCode)
+	}
+	resp, _ := r.get("/?token=sesame&x=1")
+	set := resp.Header.Get("Set-Cookie")
+	if !strings.Contains(set, "HttpOnly") || !strings.Contains(set, "SameSite=Strict") || resp.Header.Get("Location") != "/?x=1" {
+		t.Errorf("cookie %q, location %q", set, resp.Header.Get("Location"))
+	}
+	jar, err := cookiejar.New(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	at, err := url.Parse(r.http.URL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	jar.SetCookies(at, resp.Cookies())
+	d := websocket.Dialer{Jar: jar}
+	ws, resp, err := d.Dial(r.url(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp.Body.Close()
+	ws.Close()
+	_, body := r.get("/api/status")
+	if !strings.Contains(body, `"token":"needed"`) {
+		t.Errorf("status: %s", body)
+	}
+}
+
+func TestPage(t *testing.T) {
+	r := start(t, nil)
+	resp, body := r.get("/")
+	csp := resp.Header.Get("Content-Security-Policy")
+	found := regexp.MustCompile(`'nonce-([\w-]{20,})'`).FindStringSubmatch(csp)
+	if found == nil || !strings.Contains(csp, "'wasm-unsafe-eval'") || strings.Contains(csp, "'unsafe-eval'") ||
+		strings.Contains(csp, "script-src 'unsafe-inline'") || !strings.Contains(csp, "frame-ancestors 'none'") {
+		t.Fatalf("policy: %s", csp)
+	}
+	if strings.Count(body, `nonce="`+found[1]+`"`) == 0 {
+		t.Error("the page's scripts do not have the policy's nonce")
+	}
+	if bad := regexp.MustCompile(`(?i)<[^>]+\son\w+\s*=`).FindString(body); bad != "" {
+		t.Errorf("inline handler: %s", bad)
+	}
+	if again, _ := r.get("/"); again.Header.Get("Content-Security-Policy") == csp {
+		t.Error("the nonce is not fresh")
+	}
+	for _, h := range []string{"X-Content-Type-Options", "Referrer-Policy", "Cross-Origin-Opener-Policy", "Permissions-Policy"} {
+		if resp.Header.Get(h) == "" {
+			t.Errorf("no %s", h)
+		}
+	}
+	for _, e := range r.page.baked {
+		if !strings.Contains(body, e.Name) {
+			t.Errorf("the page does not offer the example %s", e.Name)
+		}
+	}
+	if len(r.page.baked) == 0 {
+		t.Error("no saved examples")
+	}
+	zipped, raw := r.get("/", "Accept-Encoding: gzip")
+	if zipped.Header.Get("Content-Encoding") != "gzip" || len(raw) >= len(body)/2 {
+		t.Errorf("%d bytes zipped, %d plain", len(raw), len(body))
+	}
+	t.Logf("page %d bytes, %d zipped", len(body), len(raw))
+}
+
+func TestStaticFiles(t *testing.T) {
+	r := start(t, nil)
+	_, plain := r.get("/static/style.css")
+	for encoding, open := range map[string]func(io.Reader) (io.Reader, error){
+		"br":   func(in io.Reader) (io.Reader, error) { return brotli.NewReader(in), nil },
+		"gzip": func(in io.Reader) (io.Reader, error) { return gzip.NewReader(in) },
+	} {
+		resp, body := r.get("/static/style.css", "Accept-Encoding: "+encoding)
+		if resp.Header.Get("Content-Encoding") != encoding {
+			t.Fatalf("%s: %v", encoding, resp.Header)
+		}
+		in, err := open(strings.NewReader(body))
+		if err != nil {
+			t.Fatal(err)
+		}
+		unpacked, err := io.ReadAll(in)
+		if err != nil || string(unpacked) != plain {
+			t.Errorf("%s: %d bytes, %v; want %d", encoding, len(unpacked), err, len(plain))
+		}
+	}
+	if resp, _ := r.get("/static/style.css", "Accept-Encoding: br;q=0, gzip;q=0"); resp.Header.Get("Content-Encoding") != "" {
+		t.Error("refused encodings are sent")
+	}
+	resp, _ := r.get("/static/style.css")
+	tag := resp.Header.Get("ETag")
+	if resp.Header.Get("Cache-Control") != "no-cache" || tag == "" {
+		t.Errorf("without version: %v", resp.Header)
+	}
+	if resp, body := r.get("/static/style.css", "If-None-Match: W/"+tag); resp.StatusCode != http.StatusNotModified || body != "" {
+		t.Errorf("unchanged: %d, %d bytes", resp.StatusCode, len(body))
+	}
+	if resp, _ := r.get(web.URL("style.css")); !strings.Contains(resp.Header.Get("Cache-Control"), "immutable") {
+		t.Errorf("with its version: %v", resp.Header)
+	}
+	if resp, _ := r.get("/static/style.css?v=other"); strings.Contains(resp.Header.Get("Cache-Control"), "immutable") {
+		t.Error("immutable under a wrong version")
+	}
+	for _, path := range []string{"/static/../http.go", "/static/%2e%2e/%2e%2e/go.mod", "/static/", "/static/nothing", "/static/app.wasm.br", "/static/..%5cgo.mod"} {
+		if resp, _ := r.get(path); resp.StatusCode == 200 {
+			t.Errorf("%s: served", path)
+		}
+	}
+}
+
+func TestVocab(t *testing.T) {
+	r := start(t, nil)
+	name := r.models()[0].Vocab
+	resp, body := r.get("/vocab/" + name)
+	if resp.StatusCode != 200 {
+		t.Fatal(resp.Status)
+	}
+	tok, err := token.ParseCompact([]byte(body))
+	if err != nil {
+		t.Fatal(err)
+	}
+	ask := question()
+	want, _, err := r.hub.findVocab(name).open()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if have := tok.Decode(tok.Encode(ask.Question), false); have != want.Decode(want.Encode(ask.Question), false) {
+		t.Errorf("have %q", have)
+	}
+	if resp, _ := r.get("/vocab/other"); resp.StatusCode != 404 {
+		t.Error(resp.Status)
+	}
+}
+
+func TestAPIAndMetrics(t *testing.T) {
+	r := start(t, nil)
+	c := r.reader(nil)
+	c.say(question())
+	expect[*wire.End](c)
+	_, body := r.get("/api/examples")
+	var list []Example
+	if err := json.Unmarshal([]byte(body), &list); err != nil || len(list) == 0 || list[0].Question == "" || list[0].Answer == "" {
+		t.Errorf("examples: %v %s", err, body)
+	}
+	if _, body := r.get("/api/runs"); strings.TrimSpace(body) != "[]" {
+		t.Errorf("runs: %s", body)
+	}
+	if resp, _ := r.get("/api/runs/..%2f..%2fetc"); resp.StatusCode != 404 {
+		t.Error(resp.Status)
+	}
+	_, body = r.get("/metrics")
+	for _, want := range []string{
+		"nrt_connections 1", "nrt_sessions 1", `nrt_asks_total{result="done"} 1`, `nrt_messages_total{type="ask"} 1`,
+		"nrt_ask_seconds_count 1", "nrt_first_token_seconds_count 1", "go_goroutines", `nrt_http_requests_total{code="200",route="GET /api/examples"} 1`,
+	} {
+		if !strings.Contains(body, want) {
+			t.Errorf("metrics lack %s", want)
+		}
+	}
+	resp, err := http.Post(r.http.URL+"/api/models", "text/plain", bytes.NewReader(nil))
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp.Body.Close()
+	if resp.StatusCode != http.StatusMethodNotAllowed {
+		t.Error(resp.Status)
+	}
+}
+
+func TestLoopback(t *testing.T) {
+	for addr, want := range map[string]bool{
+		"127.0.0.1:80": true, "localhost:0": true, "[::1]:80": true, "127.9.9.9:1": true,
+		":80": false, "0.0.0.0:80": false, "[::]:80": false, "192.168.0.1:80": false, "example.org:80": false, "nonsense": false,
+	} {
+		if have := Loopback(addr); have != want {
+			t.Errorf("%s: %v", addr, have)
+		}
+	}
+}

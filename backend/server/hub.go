@@ -1,0 +1,305 @@
+package server
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"sync"
+	"time"
+
+	"nrt/backend/device"
+	"nrt/backend/engine"
+	"nrt/backend/llama"
+	"nrt/backend/token"
+	"nrt/web/wire"
+)
+
+// copied is how many parameters a model may have to be copied for every slot; a
+// larger one has a single replica.
+const copied = 50_000_000
+
+// hub holds the models: their tokenizers, which many share, and the replicas
+// that slots compute with.
+type hub struct {
+	dev   device.Device
+	cache int64 // bytes of one engine's cache
+	idle  int64 // bytes of weights that may lie idle
+	slots int
+
+	mu     sync.Mutex
+	order  []string // of the served models
+	models map[string]*model
+	vocabs map[string]*vocab // by name
+	closed bool
+}
+
+// model is a model by name, with its idle replicas.
+type model struct {
+	Source
+	label string
+	run   string
+	step  int
+	vocab *vocab
+	bytes int64 // of one replica's weights
+
+	room chan struct{} // one entry a replica that may exist
+	idle []*replica    // under hub.mu
+	used time.Time     // under hub.mu
+	dead bool          // under hub.mu: no longer served
+}
+
+// replica is a model's weights with an engine; one slot uses it at a time.
+type replica struct {
+	of     *model
+	model  *llama.Model
+	engine *engine.Engine
+}
+
+// vocab is a tokenizer, parsed when first asked for.
+type vocab struct {
+	name  string
+	files fs.FS
+	once  sync.Once
+	tok   *token.Tokenizer
+	form  *token.Format
+	err   error
+
+	compactOnce sync.Once
+	compact     *asset
+	compactErr  error
+}
+
+// open parses the tokenizer.
+func (v *vocab) open() (*token.Tokenizer, *token.Format, error) {
+	v.once.Do(func() {
+		if v.tok, v.err = token.LoadFS(v.files); v.err == nil {
+			v.form, v.err = v.tok.Format("")
+		}
+	})
+	return v.tok, v.form, v.err
+}
+
+func newHub(o Options) (*hub, error) {
+	h := &hub{
+		dev: o.Device, cache: o.CacheBytes, idle: o.IdleBytes, slots: o.Slots,
+		models: map[string]*model{}, vocabs: map[string]*vocab{},
+	}
+	for _, s := range o.Models {
+		if h.models[s.Name] != nil {
+			return nil, fmt.Errorf("model %q is served twice", s.Name)
+		}
+		if _, err := h.add(s, "", 0); err != nil {
+			return nil, err
+		}
+		h.order = append(h.order, s.Name)
+	}
+	return h, nil
+}
+
+// add makes a model known by its name; its weights are loaded when asked for.
+func (h *hub) add(s Source, run string, step int) (*model, error) {
+	fail := func(err error) (*model, error) { return nil, fmt.Errorf("model %q: %w", s.Name, err) }
+	c, err := llama.ReadConfig(s.Files)
+	if err != nil {
+		return fail(err)
+	}
+	v, err := h.vocabOf(s.Files)
+	if err != nil {
+		return fail(err)
+	}
+	m := &model{Source: s, label: s.About, run: run, step: step, vocab: v}
+	params := 0
+	for _, t := range c.Tensors() {
+		params += t.Len()
+	}
+	m.bytes = 4 * int64(params)
+	replicas := h.slots
+	if params > copied {
+		replicas = 1
+	}
+	m.room = make(chan struct{}, replicas)
+	for range replicas {
+		m.room <- struct{}{}
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.models[s.Name] = m
+	return m, nil
+}
+
+// vocabOf finds the tokenizer of a folder by its bytes: models trained from one
+// another share one.
+func (h *hub) vocabOf(files fs.FS) (*vocab, error) {
+	sum := sha256.New()
+	for _, name := range []string{"tokenizer.json", "tokenizer_config.json"} {
+		raw, err := fs.ReadFile(files, name)
+		switch {
+		case err == nil:
+			sum.Write(raw)
+		case name == "tokenizer.json" && errors.Is(err, fs.ErrNotExist):
+			return nil, errors.New("holds no tokenizer.json, which questions need")
+		case !errors.Is(err, fs.ErrNotExist):
+			return nil, err
+		}
+	}
+	name := hex.EncodeToString(sum.Sum(nil)[:8])
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.vocabs[name] == nil {
+		h.vocabs[name] = &vocab{name: name, files: files}
+	}
+	return h.vocabs[name], nil
+}
+
+// find is the model of that name, or nil.
+func (h *hub) find(name string) *model {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.models[name]
+}
+
+func (h *hub) findVocab(name string) *vocab {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.vocabs[name]
+}
+
+// list is the served models for readers.
+func (h *hub) list() []wire.Model {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	var out []wire.Model
+	for _, name := range h.order {
+		out = append(out, h.models[name].wire())
+	}
+	return out
+}
+
+func (m *model) wire() wire.Model {
+	return wire.Model{Name: m.Name, Label: clip(m.label, 200), Vocab: m.vocab.name, Run: m.run, Step: m.step}
+}
+
+// take gets a replica: an idle one, or a new one where there is room for it.
+func (h *hub) take(ctx context.Context, m *model) (*replica, error) {
+	select {
+	case <-m.room:
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+	h.mu.Lock()
+	m.used = time.Now()
+	if n := len(m.idle); n > 0 {
+		r := m.idle[n-1]
+		m.idle = m.idle[:n-1]
+		h.mu.Unlock()
+		return r, nil
+	}
+	h.mu.Unlock()
+	r, err := h.load(m)
+	if err != nil {
+		m.room <- struct{}{}
+		if errors.Is(err, os.ErrNotExist) {
+			return nil, failed(wire.CodeNoModel, "model %q is no longer there", m.Name)
+		}
+		return nil, fmt.Errorf("model %q: %w", m.Name, err)
+	}
+	return r, nil
+}
+
+func (h *hub) load(m *model) (*replica, error) {
+	tok, _, err := m.vocab.open()
+	if err != nil {
+		return nil, err
+	}
+	lm, err := llama.Load(h.dev, m.Files)
+	if err != nil {
+		return nil, err
+	}
+	if tok.Size() > lm.Config.Vocab {
+		lm.Free()
+		return nil, fmt.Errorf("tokenizer.json has %d tokens, the model %d", tok.Size(), lm.Config.Vocab)
+	}
+	return &replica{of: m, model: lm, engine: engine.New(lm, tok, engine.Options{CacheBytes: h.cache})}, nil
+}
+
+// give returns a replica; those of the models unused for longest are freed when
+// too much lies idle.
+func (h *hub) give(r *replica) {
+	h.mu.Lock()
+	m := r.of
+	m.used = time.Now()
+	if h.closed || m.dead {
+		h.mu.Unlock()
+		r.free()
+	} else {
+		m.idle = append(m.idle, r)
+		spare := h.spare()
+		h.mu.Unlock()
+		for _, x := range spare {
+			x.free()
+		}
+	}
+	m.room <- struct{}{}
+}
+
+// spare takes out the idle replicas beyond the budget.
+func (h *hub) spare() []*replica {
+	var out []*replica
+	for {
+		var total int64
+		var oldest *model
+		for _, m := range h.models {
+			total += m.bytes * int64(len(m.idle))
+			if len(m.idle) > 0 && (oldest == nil || m.used.Before(oldest.used)) {
+				oldest = m
+			}
+		}
+		if oldest == nil || total <= h.idle {
+			return out
+		}
+		n := len(oldest.idle) - 1
+		out = append(out, oldest.idle[n])
+		oldest.idle = oldest.idle[:n]
+	}
+}
+
+// drop makes models unknown and frees what lies idle of them.
+func (h *hub) drop(names ...string) {
+	h.mu.Lock()
+	var out []*replica
+	for _, name := range names {
+		if m := h.models[name]; m != nil {
+			m.dead = true
+			out = append(out, m.idle...)
+			m.idle = nil
+			delete(h.models, name)
+		}
+	}
+	h.mu.Unlock()
+	for _, r := range out {
+		r.free()
+	}
+}
+
+func (h *hub) close() {
+	h.mu.Lock()
+	h.closed = true
+	var out []*replica
+	for _, m := range h.models {
+		out = append(out, m.idle...)
+		m.idle = nil
+	}
+	h.mu.Unlock()
+	for _, r := range out {
+		r.free()
+	}
+}
+
+func (r *replica) free() {
+	r.engine.Close()
+	r.model.Free()
+}

@@ -1,0 +1,101 @@
+package server
+
+import (
+	"compress/gzip"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"net/http"
+
+	"nrt/templates"
+	"nrt/web"
+	"nrt/web/view"
+	"nrt/web/wire"
+)
+
+// Baked is the file of saved examples among the static files.
+const Baked = "baked.json"
+
+// mostExamples of the small world are offered to start from.
+const mostExamples = 28
+
+// page is what the page shows before anything is asked.
+type page struct {
+	baked     []view.Example
+	raw       json.RawMessage   // the same, as the client reads it
+	fragments map[string]string // of the first
+	examples  []Example         // of the small world
+}
+
+func newPage(s *Server) (*page, error) {
+	p := &page{raw: json.RawMessage("[]"), examples: []Example{}}
+	raw, err := fs.ReadFile(web.Static(), Baked)
+	switch {
+	case err == nil:
+		if p.baked, err = view.ReadExamples(raw); err != nil {
+			return nil, fmt.Errorf("%s: %w", Baked, err)
+		}
+		p.raw = raw
+	case !errors.Is(err, fs.ErrNotExist):
+		return nil, err
+	}
+	state := view.New(p.baked)
+	p.fragments = view.Fragments(&state)
+	if s.o.World != nil {
+		for _, item := range s.o.World.HeldOut(mostExamples, 1) {
+			p.examples = append(p.examples, Example{Family: item.Family, Question: item.Question, Answer: item.Answer})
+		}
+	}
+	return p, nil
+}
+
+// servePage is the page: readable as it comes, whatever the client does then.
+func (s *Server) servePage(w http.ResponseWriter, r *http.Request) {
+	if s.admit(w, r) {
+		return
+	}
+	n, err := nonce()
+	if err != nil {
+		s.refuse(w, http.StatusInternalServerError, err.Error())
+		return
+	}
+	choice := view.DefaultChoice()
+	p := templates.Page{
+		Nonce: n, Fragments: s.page.fragments, Boot: s.page.raw, WASMSize: s.static.wasm, Asset: web.URL,
+		Mode: choice.Mode.String(), Model: s.o.Models[0].Name,
+		Settings: templates.Settings{
+			K: choice.K, Temperature: choice.Temperature, TopP: choice.TopP, Seed: choice.Seed, MaxChain: choice.MaxChain,
+			MaxK: wire.MaxChains, LimitChain: s.o.Chain,
+		},
+	}
+	for _, e := range s.page.baked {
+		p.Examples = append(p.Examples, templates.Option{Value: e.Name, Label: e.Title})
+	}
+	if len(s.page.baked) > 0 {
+		p.Example, p.Model = s.page.baked[0].Name, s.page.baked[0].Ask.Model
+	}
+	for _, m := range s.models() {
+		p.Models = append(p.Models, templates.Option{Value: m.Name, Label: m.Name})
+	}
+	h := w.Header()
+	h.Set("Content-Type", "text/html; charset=utf-8")
+	h.Set("Cache-Control", "no-store") // the nonce is of this answer alone
+	h.Set("Content-Security-Policy", policy(n, r.Host))
+	h.Set("Vary", "Accept-Encoding")
+	var out io.Writer = w
+	var z *gzip.Writer
+	if accepts(r, "gzip") {
+		h.Set("Content-Encoding", "gzip")
+		z = gzip.NewWriter(w)
+		out = z
+	}
+	err = templates.Shell(p).Render(r.Context(), out)
+	if z != nil {
+		err = errors.Join(err, z.Close())
+	}
+	if err != nil {
+		s.log.Debug("page not sent", "error", err)
+	}
+}

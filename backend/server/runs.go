@@ -1,0 +1,333 @@
+package server
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+
+	"nrt/trainer/run"
+	"nrt/trainer/world"
+	"nrt/web/wire"
+)
+
+// runs are the training runs of this server, each in a folder of its own:
+//
+//	run3/run.json       what was asked for and where it stands
+//	run3/train.jsonl    what it learns from;  held.jsonl  what it is measured on
+//	run3/evals.jsonl    measurements
+//	run3/out/           what trainer/run writes: checkpoints, metrics.jsonl
+//
+// A run's training is package run's, which goes on from its latest checkpoint as
+// if it had never stopped; so a run survives everything that its folder survives.
+// errInUse: two servers must not train in one folder.
+var errInUse = errors.New("another nrt serve uses it; give this one a folder of its own with --state")
+
+type runs struct {
+	server *Server
+	dir    string
+	unlock func() error
+
+	ctx  context.Context
+	stop context.CancelFunc
+	work sync.WaitGroup
+
+	mu    sync.Mutex
+	list  []*training // oldest first
+	next  int         // number of the next run
+	atOne int         // runs at work
+}
+
+// openRuns reads the folder; dispatch lets the runs work.
+func openRuns(s *Server) (*runs, error) {
+	dir := filepath.Join(s.o.State, "runs")
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, fmt.Errorf("state folder: %w", err)
+	}
+	unlock, err := lock(filepath.Join(s.o.State, "lock"))
+	if err != nil {
+		return nil, fmt.Errorf("state folder %s: %w", s.o.State, err)
+	}
+	r := &runs{server: s, dir: dir, unlock: unlock, next: 1}
+	r.ctx, r.stop = context.WithCancel(context.Background())
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return nil, errors.Join(err, unlock())
+	}
+	for _, e := range entries {
+		n, ok := runNumber(e.Name())
+		if !ok || !e.IsDir() {
+			continue
+		}
+		r.next = max(r.next, n+1)
+		t, err := loadTraining(r, e.Name())
+		if errors.Is(err, fs.ErrNotExist) {
+			// Never begun: its folder was made, its run.json was not.
+			err = os.RemoveAll(filepath.Join(dir, e.Name()))
+		}
+		if err != nil {
+			// One run that cannot be read must not take the page away.
+			s.log.Error("training run left out", "run", e.Name(), "error", err)
+		}
+		if t != nil {
+			r.list = append(r.list, t)
+		}
+	}
+	slices.SortFunc(r.list, func(a, b *training) int { return a.n - b.n })
+	return r, nil
+}
+
+// runNumber is N of "runN".
+func runNumber(name string) (int, bool) {
+	text, ok := strings.CutPrefix(name, "run")
+	n, err := strconv.Atoi(text)
+	return n, ok && err == nil && n > 0 && strconv.Itoa(n) == text
+}
+
+// close pauses nothing: runs at work save a checkpoint and go on when a server
+// opens their folder again.
+func (r *runs) close() error {
+	r.stop()
+	r.work.Wait()
+	return r.unlock()
+}
+
+// find is the run of that name, or an error for the reader.
+func (r *runs) find(name string) (*training, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, t := range r.list {
+		if t.name() == name {
+			return t, nil
+		}
+	}
+	return nil, failed(wire.CodeNoRun, "there is no run %q here", clip(name, 64))
+}
+
+// start begins a run.
+func (r *runs) start(x *session, m *wire.Train) error {
+	if m.Steps > r.server.o.Steps {
+		return failed(wire.CodeBadMessage, "train: steps: want 1 to %d, have %d", r.server.o.Steps, m.Steps)
+	}
+	if m.Method != "sft" && m.K < 2 {
+		return failed(wire.CodeBadMessage, "train: k: want 2 or more for %s, which compares the chains of a question, have %d", m.Method, m.K)
+	}
+	base := m.Model
+	if base == "" {
+		base = r.server.o.Base
+	}
+	source := r.server.hub.find(base)
+	if source == nil {
+		return failed(wire.CodeNoModel, "there is no model %q here", clip(base, 200))
+	}
+	if m.Upload == "" && (!source.World || r.server.o.World == nil) {
+		return failed(wire.CodeUpload, "upload: missing: %s does not know the small world, so it needs questions and answers of its own", base)
+	}
+	if err := r.room(); err != nil {
+		return err
+	}
+	r.mu.Lock()
+	n := r.next
+	r.next++
+	r.mu.Unlock()
+	t := &training{runs: r, n: n, info: runInfo{
+		Method: m.Method, Mode: m.Mode, Model: base, Steps: m.Steps, Questions: m.Questions, K: m.K, LR: m.LR, Seed: m.Seed,
+		Status: wire.StatusQueued, World: m.Upload == "",
+	}}
+	if m.Method != "nrt" {
+		t.info.Mode = ""
+	}
+	if err := t.create(source, m.Upload); err != nil {
+		return errors.Join(err, os.RemoveAll(t.dir()))
+	}
+	r.mu.Lock()
+	r.list = append(r.list, t)
+	r.mu.Unlock()
+	x.watch(t.name())
+	st := t.state()
+	st.ID = m.ID
+	x.say(&st)
+	r.tell(t, x)
+	r.dispatch()
+	return nil
+}
+
+// room removes the oldest ended run when too many are kept.
+func (r *runs) room() error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if len(r.list) < r.server.o.KeepRuns {
+		return nil
+	}
+	for i, t := range r.list {
+		if !t.ended() {
+			continue
+		}
+		r.list = slices.Delete(r.list, i, i+1)
+		r.server.hub.drop(t.kept()...)
+		if err := os.RemoveAll(t.dir()); err != nil {
+			r.server.log.Error("old training run", "run", t.name(), "error", err)
+		}
+		return nil
+	}
+	return failed(wire.CodeBusy, "%d runs are under way or paused; stop one first", len(r.list))
+}
+
+// dispatch lets queued runs work while there is room, oldest first.
+func (r *runs) dispatch() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.ctx.Err() != nil {
+		return
+	}
+	for _, t := range r.list {
+		if r.atOne >= r.server.o.Runs {
+			return
+		}
+		if t.begin() {
+			r.atOne++
+			r.work.Add(1)
+			go func() {
+				defer r.work.Done()
+				t.work()
+				r.mu.Lock()
+				r.atOne--
+				r.mu.Unlock()
+				r.dispatch()
+			}()
+		}
+	}
+}
+
+func (r *runs) busy() int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.atOne
+}
+
+// halt pauses or stops a run.
+func (r *runs) halt(x *session, name, id, status string) error {
+	t, err := r.find(name)
+	if err != nil {
+		return err
+	}
+	t.halt(status)
+	st := t.state()
+	st.ID = id
+	x.say(&st)
+	return nil
+}
+
+// resume goes on with a paused or stopped run, or tries a failed one again.
+func (r *runs) resume(x *session, name, id string) error {
+	t, err := r.find(name)
+	if err != nil {
+		return err
+	}
+	t.requeue()
+	x.watch(name)
+	st := t.state()
+	st.ID = id
+	x.say(&st)
+	r.tell(t, x)
+	r.dispatch()
+	return nil
+}
+
+// watch sends a run's state and values, and subscribes to what follows.
+func (r *runs) watch(x *session, name, id string, after int) error {
+	t, err := r.find(name)
+	if err != nil {
+		return err
+	}
+	t.join(x, id, after)
+	return nil
+}
+
+// states is all runs, oldest first.
+func (r *runs) states() []wire.State {
+	r.mu.Lock()
+	list := slices.Clone(r.list)
+	r.mu.Unlock()
+	var out []wire.State
+	for _, t := range list {
+		out = append(out, t.state())
+	}
+	return out
+}
+
+// models is what the runs have kept.
+func (r *runs) models() []wire.Model {
+	r.mu.Lock()
+	list := slices.Clone(r.list)
+	r.mu.Unlock()
+	var out []wire.Model
+	for _, t := range list {
+		for _, name := range t.kept() {
+			if m := r.server.hub.find(name); m != nil {
+				out = append(out, m.wire())
+			}
+		}
+	}
+	return out
+}
+
+func (r *runs) report(name string) (runReport, bool) {
+	t, err := r.find(name)
+	if err != nil {
+		return runReport{}, false
+	}
+	return t.report(), true
+}
+
+// tell sends a run's state to everybody (but one).
+func (r *runs) tell(t *training, but *session) {
+	for _, x := range r.server.everyone() {
+		if x != but {
+			st := t.state()
+			x.say(&st)
+		}
+	}
+}
+
+// tellModels sends the new list of models to everybody.
+func (r *runs) tellModels() {
+	list := r.server.models()
+	for _, x := range r.server.everyone() {
+		x.say(&wire.Models{Models: list})
+	}
+}
+
+// toWatchers sends values to those who watch the run.
+func (r *runs) toWatchers(name string, make func() wire.Message) {
+	for _, x := range r.server.everyone() {
+		if x.watches(name) {
+			x.say(make())
+		}
+	}
+}
+
+// writeJSON writes a small file so that it is whole or absent.
+func writeJSON(path string, v any) error {
+	raw, err := json.MarshalIndent(v, "", "  ")
+	if err != nil {
+		return err
+	}
+	return run.WriteFile(path, append(raw, '\n'))
+}
+
+// writeItems writes the small world's questions as JSON lines.
+func writeItems(path string, items []world.Item) error {
+	var b strings.Builder
+	if err := world.WriteItems(&b, items); err != nil {
+		return err
+	}
+	return run.WriteFile(path, []byte(b.String()))
+}

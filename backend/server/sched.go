@@ -1,0 +1,212 @@
+package server
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"math"
+	"slices"
+	"sync"
+	"time"
+)
+
+// sched gives a fixed number of slots to waiting tickets. A free slot goes to
+// the reader who holds the fewest, then to a reader's first ticket before
+// anybody's second, then to the reader who was served longest ago, then to the
+// oldest ticket: a reader who asks ten questions at once waits, with nine of
+// them, behind everyone who asks one.
+type sched struct {
+	mu       sync.Mutex
+	slots    int
+	queue    int // most tickets waiting, of all readers
+	each     int // most tickets waiting, of one reader
+	busy     int
+	held     map[string]int // slots by reader
+	waiting  []*ticket      // by arrival
+	served   map[string]int // when each reader got its last slot, while a queue lasts
+	turn     int
+	seconds  float64 // smoothed time that a slot is held
+	measured bool
+}
+
+// ticket is one request for a slot.
+type ticket struct {
+	reader string
+	ready  chan struct{} // closed when the slot is given
+	moved  chan struct{} // something about the place changed
+	place  int           // tickets before this one
+	wait   float64       // seconds until the slot, about
+}
+
+var (
+	errQueueFull  = errors.New("the queue is full")
+	errTooMany    = errors.New("too many requests of one reader are waiting")
+	errNotRunning = errors.New("the server is stopping")
+)
+
+func newSched(slots, queue, each int) *sched {
+	return &sched{slots: slots, queue: queue, each: each, held: map[string]int{}, served: map[string]int{}}
+}
+
+// acquire waits for a slot. told, if not nil, hears the place in the queue (0 is
+// next) and about how long it takes, whenever that changes. release must be
+// called once.
+func (s *sched) acquire(ctx context.Context, reader string, told func(place int, seconds float64)) (release func(), err error) {
+	t, err := s.enter(reader)
+	if err != nil {
+		return nil, err
+	}
+	return s.wait(ctx, t, told)
+}
+
+// wait is the rest of acquire for a ticket that has entered the queue.
+func (s *sched) wait(ctx context.Context, t *ticket, told func(place int, seconds float64)) (release func(), err error) {
+	for {
+		select {
+		case <-t.ready:
+			began := time.Now()
+			return sync.OnceFunc(func() { s.leave(t.reader, time.Since(began).Seconds()) }), nil
+		default:
+		}
+		select {
+		case <-t.ready:
+		case <-t.moved:
+			if told != nil {
+				place, wait := s.where(t)
+				if place >= 0 {
+					told(place, wait)
+				}
+			}
+		case <-ctx.Done():
+			s.abandon(t)
+			return nil, ctx.Err()
+		}
+	}
+}
+
+// enter takes a place in the queue; wait or abandon must follow.
+func (s *sched) enter(reader string) (*ticket, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	t := &ticket{reader: reader, ready: make(chan struct{}), moved: make(chan struct{}, 1), place: -1}
+	if len(s.waiting) > 0 || s.busy >= s.slots {
+		own := 0
+		for _, w := range s.waiting {
+			if w.reader == reader {
+				own++
+			}
+		}
+		switch {
+		case own >= s.each:
+			return nil, errTooMany
+		case len(s.waiting) >= s.queue:
+			return nil, errQueueFull
+		}
+	}
+	s.waiting = append(s.waiting, t)
+	s.settle()
+	return t, nil
+}
+
+// leave gives a slot back.
+func (s *sched) leave(reader string, seconds float64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !s.measured {
+		s.seconds, s.measured = seconds, true
+	}
+	s.seconds += 0.2 * (seconds - s.seconds)
+	s.free(reader)
+}
+
+func (s *sched) free(reader string) {
+	s.busy--
+	if s.held[reader]--; s.held[reader] == 0 {
+		delete(s.held, reader)
+	}
+	s.settle()
+}
+
+// abandon takes a ticket out; its slot, if it got one meanwhile, goes on.
+func (s *sched) abandon(t *ticket) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	select {
+	case <-t.ready:
+		s.free(t.reader)
+		return
+	default:
+	}
+	s.waiting = slices.DeleteFunc(s.waiting, func(w *ticket) bool { return w == t })
+	s.settle()
+}
+
+// settle hands out free slots and tells the others where they stand.
+func (s *sched) settle() {
+	order := s.order()
+	for len(order) > 0 && s.busy < s.slots {
+		t := order[0]
+		s.busy++
+		s.held[t.reader]++
+		s.turn++
+		s.served[t.reader] = s.turn
+		s.waiting = slices.DeleteFunc(s.waiting, func(w *ticket) bool { return w == t })
+		close(t.ready)
+		order = s.order()
+	}
+	if len(order) == 0 {
+		clear(s.served)
+	}
+	for i, t := range order {
+		wait := s.seconds * float64(i+1) / float64(s.slots)
+		if t.place == i && math.Abs(t.wait-wait) < 1 {
+			continue
+		}
+		t.place, t.wait = i, wait
+		select {
+		case t.moved <- struct{}{}:
+		default:
+		}
+	}
+}
+
+// order is the waiting tickets, next first.
+func (s *sched) order() []*ticket {
+	type rank struct {
+		t   *ticket
+		key int // slots held plus own tickets before this one
+	}
+	before := map[string]int{}
+	ranks := make([]rank, len(s.waiting))
+	for i, t := range s.waiting {
+		ranks[i] = rank{t, s.held[t.reader] + before[t.reader]}
+		before[t.reader]++
+	}
+	slices.SortStableFunc(ranks, func(a, b rank) int {
+		return cmp.Or(a.key-b.key, s.served[a.t.reader]-s.served[b.t.reader])
+	})
+	out := make([]*ticket, len(ranks))
+	for i, r := range ranks {
+		out[i] = r.t
+	}
+	return out
+}
+
+// where is the ticket's place, −1 once it has its slot.
+func (s *sched) where(t *ticket) (int, float64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	select {
+	case <-t.ready:
+		return -1, 0
+	default:
+		return t.place, t.wait
+	}
+}
+
+// load is how many slots are held and how many tickets wait.
+func (s *sched) load() (busy, waiting int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.busy, len(s.waiting)
+}

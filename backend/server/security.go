@@ -1,0 +1,172 @@
+package server
+
+import (
+	"crypto/rand"
+	"crypto/subtle"
+	"encoding/base64"
+	"fmt"
+	"net"
+	"net/http"
+	"net/url"
+	"strings"
+	"time"
+)
+
+// cookie holds the token after the first visit.
+const cookie = "nrt_token"
+
+// NewToken makes a token for Options.Token: 128 random bits.
+func NewToken() (string, error) {
+	var raw [16]byte
+	if _, err := rand.Read(raw[:]); err != nil {
+		return "", err
+	}
+	return base64.RawURLEncoding.EncodeToString(raw[:]), nil
+}
+
+// Loopback tells whether an address to listen on is reached from this machine
+// alone.
+func Loopback(addr string) bool {
+	host, _, err := net.SplitHostPort(addr)
+	if err != nil {
+		return false
+	}
+	if host == "localhost" {
+		return true
+	}
+	ip := net.ParseIP(host)
+	return ip != nil && ip.IsLoopback()
+}
+
+// secure wraps the routes: Host and Origin first, then the headers that every
+// answer has.
+func (s *Server) secure(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		h := w.Header()
+		h.Set("X-Content-Type-Options", "nosniff")
+		h.Set("Referrer-Policy", "no-referrer")
+		h.Set("Cross-Origin-Opener-Policy", "same-origin")
+		h.Set("Cross-Origin-Resource-Policy", "same-origin")
+		h.Set("Permissions-Policy", "camera=(), geolocation=(), microphone=(), payment=(), usb=()")
+		h.Set("Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'")
+		if !s.knownHost(r.Host) {
+			s.refuse(w, http.StatusMisdirectedRequest, fmt.Sprintf("this server does not go by the name %q; name it with --host", clip(r.Host, 100)))
+			return
+		}
+		if !sameOrigin(r) {
+			s.refuse(w, http.StatusForbidden, "requests from other sites are not answered")
+			return
+		}
+		next.ServeHTTP(w, r)
+	})
+}
+
+// knownHost refuses names that the server does not go by, so that no other name
+// can be pointed at this machine (DNS rebinding). Addresses name nothing.
+func (s *Server) knownHost(hostport string) bool {
+	host := hostport
+	if h, _, err := net.SplitHostPort(hostport); err == nil {
+		host = h
+	}
+	host = strings.ToLower(strings.TrimSuffix(strings.Trim(host, "[]"), "."))
+	if host == "localhost" || strings.HasSuffix(host, ".localhost") {
+		return true
+	}
+	if ip := net.ParseIP(host); ip != nil {
+		// Without a token only the machine itself is served.
+		return s.o.Token != "" || ip.IsLoopback()
+	}
+	for _, name := range s.o.Hosts {
+		if strings.EqualFold(host, name) {
+			return true
+		}
+	}
+	return false
+}
+
+// sameOrigin refuses what another site's page sends. Programs send no Origin.
+func sameOrigin(r *http.Request) bool {
+	switch r.Header.Get("Sec-Fetch-Site") {
+	case "cross-site", "same-site":
+		// A link to the page from elsewhere is fine; anything else is not.
+		return r.Method == http.MethodGet && r.Header.Get("Sec-Fetch-Mode") == "navigate" && r.Header.Get("Origin") == ""
+	}
+	origin := r.Header.Get("Origin")
+	if origin == "" {
+		return true
+	}
+	u, err := url.Parse(origin)
+	return err == nil && (u.Scheme == "http" || u.Scheme == "https") && strings.EqualFold(u.Host, r.Host)
+}
+
+// permitted tells whether the request knows the token.
+func (s *Server) permitted(r *http.Request) bool {
+	if s.o.Token == "" {
+		return true
+	}
+	if given, ok := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer "); ok && s.isToken(given) {
+		return true
+	}
+	c, err := r.Cookie(cookie)
+	return err == nil && s.isToken(c.Value)
+}
+
+func (s *Server) isToken(given string) bool {
+	return subtle.ConstantTimeCompare([]byte(given), []byte(s.o.Token)) == 1
+}
+
+// guard asks for the token before anything that computes or tells about it.
+func (s *Server) guard(next http.HandlerFunc) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		if s.permitted(r) {
+			next(w, r)
+			return
+		}
+		w.Header().Set("WWW-Authenticate", `Bearer realm="nrt"`)
+		s.refuse(w, http.StatusUnauthorized, "a token is needed: open the address that the server printed when it started")
+	}
+}
+
+// admit takes the token of /?token=… into a cookie and out of the address, where
+// it would end up in histories. It reports whether it has answered.
+func (s *Server) admit(w http.ResponseWriter, r *http.Request) bool {
+	q := r.URL.Query()
+	given := q.Get("token")
+	if given == "" || s.o.Token == "" {
+		return false
+	}
+	if !s.isToken(given) {
+		s.refuse(w, http.StatusForbidden, "this is not the token that the server printed when it started")
+		return true
+	}
+	http.SetCookie(w, &http.Cookie{
+		Name: cookie, Value: s.o.Token, Path: "/", HttpOnly: true, SameSite: http.SameSiteStrictMode,
+		Secure: r.TLS != nil, MaxAge: int((30 * 24 * time.Hour).Seconds()),
+	})
+	q.Del("token")
+	to := url.URL{Path: "/", RawQuery: q.Encode()}
+	http.Redirect(w, r, to.String(), http.StatusSeeOther)
+	return true
+}
+
+// policy is the page's Content-Security-Policy. Styles of single elements carry
+// computed colours and heights; scripts run only with the nonce.
+func policy(nonce, host string) string {
+	return strings.Join([]string{
+		"default-src 'none'",
+		"script-src 'self' 'nonce-" + nonce + "' 'wasm-unsafe-eval'",
+		"style-src 'self' 'nonce-" + nonce + "'",
+		"style-src-attr 'unsafe-inline'",
+		"img-src 'self' data:",
+		"font-src 'self'",
+		"connect-src 'self' ws://" + host + " wss://" + host,
+		"worker-src 'self'",
+		"manifest-src 'self'",
+		"base-uri 'none'",
+		"form-action 'self'",
+		"frame-ancestors 'none'",
+	}, "; ")
+}
+
+// nonce is fresh for every page.
+func nonce() (string, error) { return NewToken() }

@@ -1,0 +1,362 @@
+package server
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"log/slog"
+	"sync"
+	"time"
+
+	"nrt/backend/device"
+	"nrt/trainer/world"
+	"nrt/web/wire"
+)
+
+// Source is a model that can be asked.
+type Source struct {
+	Name  string // as a reader names it, such as "world:nrt"
+	About string // one line for people
+	Files fs.FS  // a Hugging Face folder with its tokenizer
+	World bool   // it knows the small world: short chains, words for tokens
+}
+
+// Options say what is served and within which bounds. Zero values take the
+// defaults noted.
+type Options struct {
+	Models  []Source      // the first is asked by default
+	Base    string        // model that training starts from by default; "" is the first
+	World   *world.World  // questions of examples and training; may be nil
+	Device  device.Device // computes for readers
+	Train   device.Device // computes for training runs; nil switches them off
+	State   string        // folder of the training runs; "" switches them off
+	Version string
+	Log     *slog.Logger // nil is silent
+
+	Token string   // what a reader must know; "" asks for none
+	Hosts []string // names that the server goes by, beside loopback and addresses
+
+	Slots       int           // questions that compute at once: 4
+	Queue       int           // questions that wait: 64
+	QueueEach   int           // of one reader: 4
+	Conns       int           // connections: 512
+	LogBytes    int           // of messages kept for one reader: 2 MiB
+	SocketBytes int           // of the kernel's buffer for one reader: 256 KiB
+	CacheBytes  int64         // of keys and values of one slot: 256 MiB
+	IdleBytes   int64         // of models kept that nobody asks: 512 MiB
+	Chain       int           // longest chain in tokens: 512
+	Steps       int           // of one run: 2000
+	Runs        int           // that train at once: 2
+	KeepRuns    int           // kept on disk; the oldest ended one goes: 20
+	Frame       time.Duration // between two frames of one question: 25 ms
+	Grace       time.Duration // for a lost connection to come back: 20 s
+	HelloWithin time.Duration // after connecting: 10 s
+	Silence     time.Duration // longest, of a reader; pings are answered: 60 s
+	PingEvery   time.Duration // 20 s
+	WriteWithin time.Duration // for one message to leave: 10 s
+
+	onToken func() // tests slow a model down with it
+	held    int    // questions of the small world asked at every kept step: 140
+}
+
+func (o *Options) defaults() {
+	number := func(p *int, n int) {
+		if *p == 0 {
+			*p = n
+		}
+	}
+	number(&o.Slots, 4)
+	number(&o.Queue, 64)
+	number(&o.QueueEach, 4)
+	number(&o.Conns, 512)
+	number(&o.LogBytes, 2<<20)
+	number(&o.SocketBytes, 256<<10)
+	number(&o.Chain, 512)
+	number(&o.Steps, 2000)
+	number(&o.Runs, 2)
+	number(&o.KeepRuns, 20)
+	number(&o.held, 140)
+	for p, n := range map[*int64]int64{&o.CacheBytes: 256 << 20, &o.IdleBytes: 512 << 20} {
+		if *p == 0 {
+			*p = n
+		}
+	}
+	for p, d := range map[*time.Duration]time.Duration{
+		&o.Frame: 25 * time.Millisecond, &o.Grace: 20 * time.Second, &o.HelloWithin: 10 * time.Second,
+		&o.Silence: time.Minute, &o.PingEvery: 20 * time.Second, &o.WriteWithin: 10 * time.Second,
+	} {
+		if *p == 0 {
+			*p = d
+		}
+	}
+	if o.Log == nil {
+		o.Log = slog.New(slog.NewTextHandler(io.Discard, nil))
+	}
+	if o.Base == "" && len(o.Models) > 0 {
+		o.Base = o.Models[0].Name
+	}
+}
+
+// Server is the page with all behind it. Close it.
+type Server struct {
+	o       Options
+	log     *slog.Logger
+	metrics *metrics
+	hub     *hub
+	sched   *sched
+	runs    *runs // nil without training
+	static  *static
+	page    *page
+	buffers sync.Pool // of websocket writers
+
+	ctx  context.Context // ends at Close
+	stop context.CancelFunc
+	work sync.WaitGroup // questions at work
+
+	mu       sync.Mutex
+	sessions map[string]*session
+	conns    int
+	empty    *sync.Cond // conns == 0
+	closed   bool
+}
+
+// New makes a server, and goes on with the training runs that its state folder
+// holds.
+func New(o Options) (*Server, error) {
+	o.defaults()
+	if len(o.Models) == 0 {
+		return nil, errors.New("no models to serve")
+	}
+	s := &Server{o: o, log: o.Log, sessions: map[string]*session{}}
+	s.empty = sync.NewCond(&s.mu)
+	s.ctx, s.stop = context.WithCancel(context.Background())
+	s.metrics = newMetrics(s)
+	s.sched = newSched(o.Slots, o.Queue, o.QueueEach)
+	var err error
+	if s.hub, err = newHub(o); err != nil {
+		return nil, err
+	}
+	if s.static, err = loadStatic(); err != nil {
+		return nil, err
+	}
+	if s.page, err = newPage(s); err != nil {
+		return nil, err
+	}
+	if o.Train != nil && o.State != "" {
+		if s.runs, err = openRuns(s); err != nil {
+			return nil, err
+		}
+		s.runs.dispatch()
+	}
+	return s, nil
+}
+
+// Close tells the readers, stops what computes, saves the training runs, and
+// returns when all of it has ended.
+func (s *Server) Close() error {
+	s.mu.Lock()
+	if s.closed {
+		s.mu.Unlock()
+		return nil
+	}
+	s.closed = true
+	var conns []*conn
+	for _, x := range s.sessions {
+		x.mu.Lock()
+		if x.conn != nil {
+			conns = append(conns, x.conn)
+		}
+		x.mu.Unlock()
+	}
+	s.mu.Unlock()
+	for _, c := range conns {
+		c.session.say(fail("", wire.CodeStopping, "the server is stopping; it may be back in a moment"))
+		c.leave(closeRestart, "the server is stopping")
+	}
+	var err error
+	if s.runs != nil {
+		err = s.runs.close()
+	}
+	s.mu.Lock()
+	for s.conns > 0 {
+		s.empty.Wait()
+	}
+	rest := make([]*session, 0, len(s.sessions))
+	for _, x := range s.sessions {
+		rest = append(rest, x)
+	}
+	s.mu.Unlock()
+	for _, x := range rest {
+		x.close()
+	}
+	s.stop()
+	s.work.Wait()
+	s.hub.close()
+	return err
+}
+
+// closeRestart is RFC 6455's registered code 1012: the service restarts.
+const closeRestart = 1012
+
+// enter counts a connection, if there is room for it.
+func (s *Server) enter() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed || s.conns >= s.o.Conns {
+		return false
+	}
+	s.conns++
+	return true
+}
+
+func (s *Server) exit() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.conns--; s.conns == 0 {
+		s.empty.Broadcast()
+	}
+}
+
+// session finds a reader's session, nil if there is none.
+func (s *Server) session(id string) *session {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.sessions[id]
+}
+
+func (s *Server) newSession() (*session, error) {
+	var raw [16]byte
+	if _, err := rand.Read(raw[:]); err != nil {
+		return nil, err
+	}
+	x := &session{
+		id: hex.EncodeToString(raw[:]), server: s,
+		asks: map[string]context.CancelCauseFunc{}, watching: map[string]bool{}, rate: newBucket(12, 2),
+	}
+	x.ctx, x.end = context.WithCancel(s.ctx)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	// Readers who are away count, so that reconnecting cannot fill the memory.
+	if s.closed || len(s.sessions) >= 2*s.o.Conns {
+		x.end()
+		return nil, errNotRunning
+	}
+	s.sessions[x.id] = x
+	return x, nil
+}
+
+func (s *Server) forget(x *session) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.sessions, x.id)
+}
+
+// everyone is all sessions.
+func (s *Server) everyone() []*session {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	list := make([]*session, 0, len(s.sessions))
+	for _, x := range s.sessions {
+		list = append(list, x)
+	}
+	return list
+}
+
+// welcome is what a new connection is told first.
+func (s *Server) welcome(x *session, last uint64, resumed bool) *wire.Welcome {
+	w := &wire.Welcome{
+		Head: wire.Head{Seq: last}, Session: x.id, Resumed: resumed, Server: clip(s.o.Version, 64),
+		Models: s.models(), Limits: s.limits(),
+	}
+	if s.runs != nil {
+		w.Runs = s.runs.states()
+	}
+	return w
+}
+
+func (s *Server) limits() wire.Limits {
+	l := wire.Limits{K: wire.MaxChains, Chain: s.o.Chain, Question: wire.MaxQuestion, Answer: wire.MaxAnswer}
+	if s.runs != nil {
+		l.Steps, l.Upload = s.o.Steps, wire.MaxUpload
+	}
+	return l
+}
+
+// models is the list that readers choose from: what is served, then what the
+// runs have kept.
+func (s *Server) models() []wire.Model {
+	list := s.hub.list()
+	if s.runs != nil {
+		list = append(list, s.runs.models()...)
+	}
+	return list
+}
+
+// handle does what a message asks for. It does not wait.
+func (s *Server) handle(x *session, m wire.Message) {
+	s.metrics.messages.WithLabelValues(m.Type()).Inc()
+	switch m := m.(type) {
+	case *wire.Hello:
+		x.say(fail(m.ID, wire.CodeBadMessage, "hello comes once, first"))
+	case *wire.Ask:
+		s.ask(x, m)
+	case *wire.Cancel:
+		// The request itself answers. One that is over needs no answer.
+		x.cancel(m.ID)
+	case *wire.Train, *wire.TrainPause, *wire.TrainResume, *wire.TrainStop, *wire.Watch:
+		s.train(x, m)
+	default:
+		x.say(fail(m.Header().ID, wire.CodeBadMessage, "the server does not know what to do with %q", m.Type()))
+	}
+}
+
+// train answers the messages about training runs.
+func (s *Server) train(x *session, m wire.Message) {
+	id := m.Header().ID
+	if s.runs == nil {
+		x.say(fail(id, wire.CodeForbidden, "this server does not train"))
+		return
+	}
+	if _, reads := m.(*wire.Watch); !reads {
+		if retry, ok := x.allow(); !ok {
+			f := fail(id, wire.CodeRate, "too many requests; wait a moment")
+			f.Retry = retry
+			x.say(f)
+			return
+		}
+	}
+	var err error
+	switch m := m.(type) {
+	case *wire.Train:
+		err = s.runs.start(x, m)
+	case *wire.TrainPause:
+		err = s.runs.halt(x, m.Run, id, wire.StatusPaused)
+	case *wire.TrainStop:
+		err = s.runs.halt(x, m.Run, id, wire.StatusStopped)
+	case *wire.TrainResume:
+		err = s.runs.resume(x, m.Run, id)
+	case *wire.Watch:
+		err = s.runs.watch(x, m.Run, id, m.After)
+	}
+	var f *failure
+	switch {
+	case errors.As(err, &f):
+		x.say(fail(id, f.code, "%s", f.text))
+	case err != nil:
+		s.log.Error("training command", "type", m.Type(), "error", err)
+		x.say(fail(id, wire.CodeInternal, "%v", err))
+	}
+}
+
+// failure is an error with a code for the reader.
+type failure struct{ code, text string }
+
+func (f *failure) Error() string { return f.text }
+
+func failed(code, format string, args ...any) error {
+	return &failure{code, fmt.Sprintf(format, args...)}
+}

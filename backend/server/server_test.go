@@ -1,0 +1,346 @@
+package server
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/gorilla/websocket"
+
+	"nrt/backend/cpu"
+	"nrt/web/wire"
+)
+
+func TestStreamEqualsEngine(t *testing.T) {
+	r := start(t, nil)
+	for _, change := range []func(*wire.Ask){
+		func(*wire.Ask) {},
+		func(a *wire.Ask) { a.K, a.Seed = 16, 99 },
+		func(a *wire.Ask) { a.K, a.Temperature = 1, 0 },
+		func(a *wire.Ask) { a.MaxChain, a.TopP = 2, 0.5 },
+		func(a *wire.Ask) { a.MaxChain = 500 }, // more than the model has room for
+	} {
+		ask := question()
+		change(ask)
+		c := r.reader(nil)
+		c.say(ask)
+		h := newHeard()
+		for !h.take(t, c.next()) {
+		}
+		h.same(t, ask)
+		if h.end.Cancelled {
+			t.Error("end: cancelled")
+		}
+	}
+}
+
+func TestFirstTokenComesAtOnce(t *testing.T) {
+	r := start(t, func(o *Options) {
+		o.Frame = 300 * time.Millisecond
+		o.onToken = func() { time.Sleep(time.Millisecond) }
+	})
+	c := r.reader(nil)
+	began := time.Now()
+	c.say(question())
+	f := expect[*wire.Frame](c)
+	if took := time.Since(began); took > 250*time.Millisecond {
+		t.Errorf("the first frame took %v", took)
+	}
+	if n := len(f.Tokens); n != 1 {
+		t.Errorf("the first frame has %d entries, want 1", n)
+	}
+	frames := 1
+	for h := newHeard(); ; {
+		m := c.next()
+		if _, ok := m.(*wire.Frame); ok {
+			frames++
+		}
+		if _, ok := m.(*wire.End); ok {
+			break
+		}
+		_ = h
+	}
+	if frames > 10 {
+		t.Errorf("%d frames: they are not batched", frames)
+	}
+}
+
+// TestResume kills the connection again and again while chains stream.
+func TestResume(t *testing.T) {
+	r := start(t, func(o *Options) {
+		o.Frame = 2 * time.Millisecond
+		o.onToken = func() { time.Sleep(500 * time.Microsecond) }
+	})
+	ask := question()
+	c := r.reader(nil)
+	c.say(ask)
+	h, kills := newHeard(), 0
+	for n := 0; ; n++ {
+		if h.take(t, c.next()) {
+			break
+		}
+		if n%7 == 6 && kills < 6 {
+			kills++
+			c.ws.NetConn().Close()
+			session := c.welcome.Session
+			c = r.reader(c)
+			if !c.welcome.Resumed || c.welcome.Session != session {
+				t.Fatalf("kill %d: not resumed: %+v", kills, c.welcome)
+			}
+		}
+	}
+	if kills == 0 {
+		t.Fatal("the connection was never killed")
+	}
+	h.same(t, ask)
+}
+
+func TestResumeAfterItIsAllOver(t *testing.T) {
+	r := start(t, nil)
+	ask := question()
+	c := r.reader(nil)
+	c.say(ask)
+	h := newHeard()
+	h.take(t, expect[*wire.Start](c))
+	c.ws.NetConn().Close()
+	settled(t, "questions", func() bool { busy, _ := r.sched.load(); return busy == 0 })
+	c = r.reader(c)
+	if !c.welcome.Resumed {
+		t.Fatal("not resumed")
+	}
+	for !h.take(t, c.next()) {
+	}
+	h.same(t, ask)
+}
+
+func TestResumeOfWhatIsForgottenStartsAfresh(t *testing.T) {
+	r := start(t, nil)
+	c := r.reader(nil)
+	c.say(question())
+	expect[*wire.End](c)
+	r.session(c.welcome.Session).received(c.seen)
+	old := *c
+	old.seen = 1
+	fresh := r.reader(&old)
+	if fresh.welcome.Resumed || fresh.welcome.Session == c.welcome.Session {
+		t.Errorf("have %+v, want a new session", fresh.welcome)
+	}
+	unknown := *c
+	unknown.welcome = &wire.Welcome{Session: "0123456789abcdef"}
+	if w := r.reader(&unknown).welcome; w.Resumed {
+		t.Errorf("an unknown session was resumed: %+v", w)
+	}
+}
+
+func TestSecondConnectionTakesOver(t *testing.T) {
+	r := start(t, nil)
+	a := r.reader(nil)
+	b := r.reader(a)
+	if !b.welcome.Resumed {
+		t.Fatal("not resumed")
+	}
+	if _, err := a.read(); !websocket.IsCloseError(err, closeTaken) {
+		t.Errorf("the first connection: %v, want code %d", err, closeTaken)
+	}
+	b.say(question())
+	expect[*wire.End](b)
+}
+
+func TestCancel(t *testing.T) {
+	r := start(t, func(o *Options) { o.Slots = 1; o.onToken = func() { time.Sleep(5 * time.Millisecond) } })
+	c := r.reader(nil)
+	running, waiting := question(), question()
+	running.K, waiting.ID = 16, "q2"
+	c.say(running)
+	expect[*wire.Frame](c)
+	c.say(waiting)
+	if q := expect[*wire.Queued](c); q.ID != "q2" || q.Place != 0 {
+		t.Errorf("have %+v", q)
+	}
+	c.say(&wire.Cancel{Head: wire.Head{ID: "q2"}})
+	if e := expect[*wire.End](c); e.ID != "q2" || !e.Cancelled {
+		t.Errorf("have %+v", e)
+	}
+	began := time.Now()
+	c.say(&wire.Cancel{Head: wire.Head{ID: "q1"}})
+	if e := expect[*wire.End](c); e.ID != "q1" || !e.Cancelled {
+		t.Errorf("have %+v", e)
+	}
+	if took := time.Since(began); took > time.Second {
+		t.Errorf("cancelling took %v", took)
+	}
+	c.say(&wire.Cancel{Head: wire.Head{ID: "never"}}) // no answer, no harm
+	again := question()
+	again.K, again.MaxChain = 1, 2
+	c.say(again)
+	if e := expect[*wire.End](c); e.Cancelled {
+		t.Errorf("have %+v", e)
+	}
+}
+
+// TestLeavingCancels: a reader who says goodbye frees its slot at once, one whose
+// connection broke when the grace period is over.
+func TestLeavingCancels(t *testing.T) {
+	for _, goodbye := range []bool{true, false} {
+		r := start(t, func(o *Options) {
+			o.Grace = 50 * time.Millisecond
+			o.onToken = func() { time.Sleep(20 * time.Millisecond) }
+		})
+		c := r.reader(nil)
+		c.say(question())
+		expect[*wire.Frame](c)
+		if goodbye {
+			msg := websocket.FormatCloseMessage(websocket.CloseGoingAway, "")
+			if err := c.ws.WriteControl(websocket.CloseMessage, msg, time.Now().Add(time.Second)); err != nil {
+				t.Fatal(err)
+			}
+		} else {
+			c.ws.NetConn().Close()
+		}
+		settled(t, "slots and sessions", func() bool {
+			busy, _ := r.sched.load()
+			return busy == 0 && len(r.everyone()) == 0
+		})
+	}
+}
+
+func TestRefusedQuestions(t *testing.T) {
+	r := start(t, func(o *Options) { o.Chain = 100 })
+	c := r.reader(nil)
+	for _, x := range []struct {
+		code   string
+		change func(*wire.Ask)
+	}{
+		{wire.CodeNoModel, func(a *wire.Ask) { a.Model = "../../etc/passwd" }},
+		{wire.CodeBadMessage, func(a *wire.Ask) { a.MaxChain = 101 }},
+		{wire.CodeTooLong, func(a *wire.Ask) { a.Question = strings.Repeat("one ", 500) }},
+	} {
+		ask := question()
+		x.change(ask)
+		c.say(ask)
+		if f := expect[*wire.Failed](c); f.Code != x.code || f.ID != "q1" || f.Message == "" {
+			t.Errorf("have %+v, want code %s", f, x.code)
+		}
+	}
+}
+
+func TestQueueIsBounded(t *testing.T) {
+	r := start(t, func(o *Options) {
+		o.Slots, o.Queue, o.QueueEach = 1, 3, 2
+		o.onToken = func() { time.Sleep(5 * time.Millisecond) }
+	})
+	a, b := r.reader(nil), r.reader(nil)
+	for i := range 4 { // one at work, two waiting, one too many
+		ask := question()
+		ask.ID = fmt.Sprint("a", i)
+		a.say(ask)
+	}
+	if f := expect[*wire.Failed](a); f.Code != wire.CodeRate || f.ID != "a3" || f.Retry <= 0 {
+		t.Errorf("have %+v", f)
+	}
+	for i := range 2 {
+		ask := question()
+		ask.ID = fmt.Sprint("b", i)
+		b.say(ask)
+	}
+	if f := expect[*wire.Failed](b); f.Code != wire.CodeBusy || f.ID != "b1" {
+		t.Errorf("have %+v", f)
+	}
+}
+
+func TestTwiceTheSameRequest(t *testing.T) {
+	r := start(t, func(o *Options) { o.onToken = func() { time.Sleep(2 * time.Millisecond) } })
+	c := r.reader(nil)
+	c.say(question())
+	expect[*wire.Start](c)
+	c.say(question())
+	if f := expect[*wire.Failed](c); f.Code != wire.CodeBadMessage || !strings.Contains(f.Message, "under way") {
+		t.Errorf("have %+v", f)
+	}
+}
+
+func TestQuestionsAreRated(t *testing.T) {
+	r := start(t, nil)
+	c := r.reader(nil)
+	for i := range 20 {
+		ask := question()
+		ask.ID, ask.K, ask.MaxChain = fmt.Sprint(i), 1, 1
+		c.say(ask)
+		for {
+			m := c.next()
+			if f, ok := m.(*wire.Failed); ok {
+				if f.Code != wire.CodeRate || f.Retry <= 0 || i < 12 {
+					t.Fatalf("question %d: %+v", i, f)
+				}
+				return
+			}
+			if _, ok := m.(*wire.End); ok {
+				break
+			}
+		}
+	}
+	t.Error("twenty questions at once were all taken")
+}
+
+func TestBake(t *testing.T) {
+	dev, err := cpu.New(cpu.Options{Threads: 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer dev.Close()
+	ask := question()
+	source := Source{Name: "world:base", Files: embedded(t, "world:base"), World: true}
+	list, err := Bake(context.Background(), dev, source, []Wanted{{Name: "one", Title: "One", Ask: *ask, Seeds: 3}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := list[0]
+	want, _, _ := direct(t, &got.Ask)
+	i := slices.IndexFunc(got.Frame.Tokens, func(e wire.Tokens) bool { return e.Part == wire.PartBaseline })
+	if i < 0 || len(got.Frame.Tokens[i].IDs) != len(want.Baseline) {
+		t.Fatalf("baseline: entry %d", i)
+	}
+	for j, w := range want.Baseline {
+		if d := got.Frame.Tokens[i].LogProbs[j] - w.LogProb; d > 1e-6 || d < -1e-6 {
+			t.Errorf("baseline %d: off by %g", j, d)
+		}
+	}
+	if len(got.Frame.Done) != ask.K {
+		t.Errorf("%d chains are done, want %d", len(got.Frame.Done), ask.K)
+	}
+}
+
+func TestServeStopsInOrder(t *testing.T) {
+	r := start(t, func(o *Options) { o.onToken = func() { time.Sleep(5 * time.Millisecond) } })
+	c := r.reader(nil)
+	c.say(question())
+	expect[*wire.Frame](c)
+	closed := make(chan error, 1)
+	go func() { closed <- r.Close() }()
+	if f := expect[*wire.Failed](c); f.Code != wire.CodeStopping {
+		t.Errorf("have %+v", f)
+	}
+	for {
+		if _, err := c.read(); err != nil {
+			if !websocket.IsCloseError(err, closeRestart) {
+				t.Errorf("closed with %v", err)
+			}
+			break
+		}
+	}
+	if err := <-closed; err != nil {
+		t.Error(err)
+	}
+	resp, err := http.Get(r.http.URL + "/readyz")
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp.Body.Close()
+	if resp.StatusCode != http.StatusServiceUnavailable {
+		t.Errorf("readyz: %d", resp.StatusCode)
+	}
+}

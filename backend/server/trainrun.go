@@ -1,0 +1,560 @@
+package server
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"nrt/trainer/objective"
+	"nrt/trainer/recipe"
+	"nrt/trainer/run"
+	"nrt/web/wire"
+)
+
+// mostQuestions bounds how many of the small world's questions are drawn for a
+// run; a longer run sees them again.
+const mostQuestions = 20_000
+
+// runInfo is run.json.
+type runInfo struct {
+	Method    string  `json:"method"`
+	Mode      string  `json:"mode,omitempty"`
+	Model     string  `json:"model"` // where it started
+	World     bool    `json:"world"` // on the small world's questions
+	Steps     int     `json:"steps"`
+	Questions int     `json:"questions"`
+	K         int     `json:"k"`
+	LR        float64 `json:"lr,omitempty"`
+	Seed      uint64  `json:"seed"`
+	Data      string  `json:"data"` // what it learns from, for people
+	MaxChain  int     `json:"max_chain"`
+	Status    string  `json:"status"`
+	Seconds   float64 `json:"seconds"` // of work before the present one
+	Message   string  `json:"message,omitempty"`
+}
+
+// training is one run.
+type training struct {
+	runs *runs
+	n    int
+
+	mu     sync.Mutex
+	info   runInfo
+	points []wire.Point // one a step, in order
+	evals  []wire.Point // by step
+	steps  []int        // of kept checkpoints, ascending
+	cancel context.CancelFunc
+	ctx    context.Context
+	want   string // status after the work that is being stopped; "" while it is not
+	since  time.Time
+}
+
+func (t *training) name() string { return "run" + strconv.Itoa(t.n) }
+func (t *training) dir() string  { return filepath.Join(t.runs.dir, t.name()) }
+func (t *training) out() string  { return filepath.Join(t.dir(), "out") }
+
+func (t *training) file(name string) string { return filepath.Join(t.dir(), name) }
+
+// modelName is how readers name a kept step.
+func (t *training) modelName(step int) string { return fmt.Sprintf("%s@%d", t.name(), step) }
+
+// create makes the run's folder: its data first, run.json last.
+func (t *training) create(source *model, upload string) error {
+	if err := os.MkdirAll(t.dir(), 0o700); err != nil {
+		return err
+	}
+	if upload == "" {
+		t.info.MaxChain = recipe.MaxChain
+		t.info.Data = "questions of the small world"
+		w := t.runs.server.o.World
+		n := min(t.info.Steps*t.perStep(), mostQuestions)
+		if err := errors.Join(
+			writeItems(t.file("train.jsonl"), w.Train(n, t.info.Seed)),
+			writeItems(t.file("held.jsonl"), w.HeldOut(t.runs.server.o.held, 1)),
+		); err != nil {
+			return err
+		}
+	} else if err := t.createUpload(source, upload); err != nil {
+		return err
+	}
+	if _, err := t.config(); err != nil {
+		return failed(wire.CodeBadMessage, "train: %v", err)
+	}
+	return t.save()
+}
+
+func (t *training) createUpload(source *model, upload string) error {
+	tok, form, err := source.vocab.open()
+	if err != nil {
+		return err
+	}
+	positions, err := source.positions()
+	if err != nil {
+		return err
+	}
+	t.info.MaxChain = min(t.runs.server.o.Chain, positions/4)
+	if source.World {
+		t.info.MaxChain = recipe.MaxChain
+	}
+	list, err := readUpload(upload, tok, form, positions-t.info.MaxChain-len(form.Close))
+	if err != nil {
+		return err
+	}
+	train, held := hold(list, t.info.Seed)
+	t.info.Data = fmt.Sprintf("%d uploaded questions, %d held out", len(train), len(held))
+	return errors.Join(writeExamples(t.file("train.jsonl"), train), writeExamples(t.file("held.jsonl"), held))
+}
+
+// perStep is how many questions a step takes: without chains, as many sequences
+// as a method with chains would train on.
+func (t *training) perStep() int {
+	if t.info.Method == "sft" {
+		return t.info.Questions * t.info.K
+	}
+	return t.info.Questions
+}
+
+// config is the run for package run. It does not change while the run lives.
+func (t *training) config() (run.Config, error) {
+	method := t.info.Method
+	if t.info.Mode != "" {
+		method += ":" + t.info.Mode
+	}
+	p, err := recipe.NewPolicy(method, t.info.Seed)
+	if err != nil {
+		return run.Config{}, err
+	}
+	c := run.Default(p.Objective.Method)
+	c.Objective = p.Objective
+	c.Model.Path = t.info.Model
+	c.Data.Train = []string{t.file("train.jsonl")}
+	c.Rollout = run.RolloutConfig{K: t.info.K, Questions: t.perStep(), MaxChain: t.info.MaxChain, Temperature: 1, TopP: 1}
+	if p.Objective.Method == objective.SFT {
+		c.Rollout.K = 1
+	}
+	c.Optim.LR = p.LR
+	if t.info.LR > 0 {
+		c.Optim.LR = t.info.LR
+	}
+	c.Optim.Schedule, c.Optim.Warmup, c.Optim.Decay, c.Optim.MinLRRatio = "wsd", 0.125, 0.3, 0.1
+	c.Optim.WeightDecay, c.Optim.MiniBatch = 0, 0
+	c.Train.Steps, c.Train.Epochs, c.Train.Seed = t.info.Steps, 1, t.info.Seed
+	c.Output = run.OutputConfig{Dir: t.out(), SaveEvery: keepEvery(t.info.Steps), Keep: 0, LogEvery: 1, Completions: 2}
+	return c, c.Validate()
+}
+
+// keepEvery is the distance of kept steps: a round number that gives at most ten.
+func keepEvery(steps int) int {
+	for unit := 1; ; unit *= 10 {
+		for _, n := range []int{unit, 2 * unit, 5 * unit} {
+			if steps <= 10*n {
+				return n
+			}
+		}
+	}
+}
+
+// loadTraining reads a run's folder. fs.ErrNotExist: it has no run.json.
+func loadTraining(r *runs, name string) (*training, error) {
+	n, _ := runNumber(name)
+	t := &training{runs: r, n: n}
+	raw, err := os.ReadFile(t.file("run.json"))
+	if err != nil {
+		return nil, err
+	}
+	if err := json.Unmarshal(raw, &t.info); err != nil {
+		return nil, fmt.Errorf("run.json: %w", err)
+	}
+	if t.info.Status == wire.StatusRunning {
+		t.info.Status = wire.StatusQueued
+	}
+	st := t.state()
+	if err := st.Validate(); err != nil {
+		return nil, fmt.Errorf("run.json: %w", err)
+	}
+	if err := t.readMetrics(&reader{}); err != nil {
+		return nil, err
+	}
+	if t.evals, err = readPoints(t.file("evals.jsonl")); err != nil {
+		return nil, err
+	}
+	return t, t.findKept()
+}
+
+func (t *training) save() error {
+	t.mu.Lock()
+	info := t.info
+	t.mu.Unlock()
+	return writeJSON(t.file("run.json"), info)
+}
+
+// saved is save for where there is nobody to tell but the log.
+func (t *training) saved() {
+	if err := t.save(); err != nil {
+		t.runs.server.log.Error("training run", "run", t.name(), "error", err)
+	}
+}
+
+// state is the run for readers.
+func (t *training) state() wire.State {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.stateLocked()
+}
+
+func (t *training) stateLocked() wire.State {
+	st := wire.State{
+		Run: t.name(), Method: t.info.Method, Mode: t.info.Mode, Status: t.info.Status, Of: t.info.Steps,
+		Seconds: t.info.Seconds, Data: clip(t.info.Data, 200), Message: clip(t.info.Message, 1<<10),
+		Checkpoints: []wire.Checkpoint{{Step: 0, Model: t.info.Model}},
+	}
+	if !t.since.IsZero() {
+		st.Seconds += time.Since(t.since).Seconds()
+	}
+	if n := len(t.points); n > 0 {
+		st.Step = t.points[n-1].Step
+	}
+	for _, s := range t.steps {
+		st.Checkpoints = append(st.Checkpoints, wire.Checkpoint{Step: s, Model: t.modelName(s)})
+	}
+	return st
+}
+
+func (t *training) report() runReport {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return runReport{State: t.stateLocked(), Steps: slices.Clone(t.points), Evals: slices.Clone(t.evals)}
+}
+
+// kept is the names of the models that the run has kept.
+func (t *training) kept() []string {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	var out []string
+	for _, s := range t.steps {
+		out = append(out, t.modelName(s))
+	}
+	return out
+}
+
+func (t *training) ended() bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	switch t.info.Status {
+	case wire.StatusDone, wire.StatusStopped, wire.StatusFailed:
+		return true
+	}
+	return false
+}
+
+// begin turns a queued run into a running one.
+func (t *training) begin() bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.info.Status != wire.StatusQueued {
+		return false
+	}
+	t.info.Status, t.info.Message, t.want = wire.StatusRunning, "", ""
+	t.since = time.Now()
+	t.ctx, t.cancel = context.WithCancel(t.runs.ctx)
+	return true
+}
+
+// halt pauses or stops the run; one at work ends its step and saves first.
+func (t *training) halt(status string) {
+	t.mu.Lock()
+	changed := false
+	switch t.info.Status {
+	case wire.StatusRunning:
+		t.want = status
+		t.cancel()
+	case wire.StatusQueued:
+		t.info.Status, changed = status, true
+	case wire.StatusPaused:
+		changed = status == wire.StatusStopped
+		t.info.Status = status
+	}
+	t.mu.Unlock()
+	if changed {
+		t.saved()
+		t.runs.tell(t, nil)
+	}
+}
+
+// requeue lets a run go on that does not.
+func (t *training) requeue() {
+	t.mu.Lock()
+	changed := true
+	switch t.info.Status {
+	case wire.StatusPaused, wire.StatusStopped, wire.StatusFailed:
+		t.info.Status, t.info.Message = wire.StatusQueued, ""
+	case wire.StatusRunning:
+		if t.want != "" {
+			t.want = wire.StatusQueued
+		}
+		changed = false
+	default:
+		changed = false
+	}
+	t.mu.Unlock()
+	if changed {
+		t.saved()
+	}
+}
+
+// work trains until the run is done, stopped, or the server closes.
+func (t *training) work() {
+	t.saved()
+	t.runs.tell(t, nil)
+	err := t.train(t.ctx)
+	t.mu.Lock()
+	t.info.Seconds += time.Since(t.since).Seconds()
+	t.since = time.Time{}
+	switch {
+	case err == nil:
+		t.info.Status = wire.StatusDone
+	case t.want != "":
+		t.info.Status = t.want
+	case t.runs.ctx.Err() != nil:
+		// Stays running in run.json: the next server goes on.
+	default:
+		t.info.Status = wire.StatusFailed
+		t.info.Message = clip(strings.ReplaceAll(err.Error(), t.dir()+string(filepath.Separator), ""), 1<<10)
+		t.runs.server.log.Error("training run", "run", t.name(), "error", err)
+	}
+	t.cancel()
+	t.mu.Unlock()
+	t.saved()
+	t.runs.tell(t, nil)
+}
+
+// train is one stretch of the run, with those who read along.
+func (t *training) train(ctx context.Context) error {
+	c, err := t.config()
+	if err != nil {
+		return err
+	}
+	source := t.runs.server.hub.find(c.Model.Path)
+	if source == nil {
+		return fmt.Errorf("the model %s that it started from is gone", c.Model.Path)
+	}
+	if found, err := run.OpenCheckpoints(t.out(), 0); err != nil {
+		return err
+	} else if steps, err := found.Steps(); err != nil {
+		return err
+	} else if len(steps) > 0 {
+		c.Output.Resume = "latest"
+	}
+	steps := make(chan struct{}, 1)
+	judge, err := t.newJudge(source)
+	if err != nil {
+		return err
+	}
+	over := make(chan struct{})
+	var along sync.WaitGroup
+	along.Go(func() { t.follow(steps, over, judge) })
+	judged := make(chan error, 1)
+	go func() { judged <- judge.run(ctx) }()
+	err = run.Train(ctx, c, run.Env{
+		Device: t.runs.server.o.Train, Open: func(string) (fs.FS, error) { return source.Files, nil },
+		Log: &nudge{steps}, Terminal: true, Now: time.Now,
+	})
+	close(over)
+	along.Wait()
+	judge.last()
+	return errors.Join(err, <-judged)
+}
+
+// nudge is the log of a run: whatever is written says that there is news.
+type nudge struct{ c chan struct{} }
+
+func (n *nudge) Write(p []byte) (int, error) {
+	select {
+	case n.c <- struct{}{}:
+	default:
+	}
+	return len(p), nil
+}
+
+// follow passes on what the run writes to its folder.
+func (t *training) follow(news, over <-chan struct{}, judge *judge) {
+	var in reader
+	look := func() {
+		if err := errors.Join(t.readMetrics(&in), t.findKept()); err != nil {
+			t.runs.server.log.Error("training run", "run", t.name(), "error", err)
+		}
+		judge.look()
+	}
+	for {
+		select {
+		case <-news:
+			look()
+		case <-over:
+			look()
+			return
+		}
+	}
+}
+
+// reader is how far metrics.jsonl has been read.
+type reader struct {
+	file fs.FileInfo
+	at   int64
+}
+
+// readMetrics reads the lines that are new. A run that goes on replaces the file
+// by its beginning; the steps it does again give the same values.
+func (t *training) readMetrics(in *reader) (err error) {
+	f, err := os.Open(filepath.Join(t.out(), "metrics.jsonl"))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, f.Close()) }()
+	info, err := f.Stat()
+	if err != nil {
+		return err
+	}
+	if in.file == nil || !os.SameFile(in.file, info) {
+		in.at = 0
+	}
+	in.file = info
+	if _, err := f.Seek(in.at, io.SeekStart); err != nil {
+		return err
+	}
+	lines := bufio.NewReader(f)
+	for {
+		line, err := lines.ReadBytes('\n')
+		if err == io.EOF {
+			return nil // a line without its end is read when it has one
+		}
+		if err != nil {
+			return err
+		}
+		in.at += int64(len(line))
+		var v run.Values
+		if err := json.Unmarshal(line, &v); err != nil {
+			return fmt.Errorf("metrics.jsonl: %w", err)
+		}
+		t.addPoint(shown(v))
+	}
+}
+
+// shown picks what readers see of a step.
+func shown(v run.Values) wire.Point {
+	p := wire.Point{Step: int(v["step"]), Values: map[string]float64{}}
+	for _, n := range []struct{ to, from, or string }{
+		{wire.ValueReward, "nrt/reward_raw", "reward"},
+		{wire.ValueBase, "nrt/reward_base", ""},
+		{wire.ValueEntropy, "entropy", ""},
+		{wire.ValueLength, "completions/mean_length", ""},
+		{wire.ValueZeroVariance, "frac_reward_zero_std", ""},
+		{wire.ValueLoss, "loss", ""},
+	} {
+		x, ok := v[n.from]
+		if !ok {
+			x, ok = v[n.or]
+		}
+		if ok && finite(x) == x {
+			p.Values[n.to] = x
+		}
+	}
+	return p
+}
+
+// addPoint takes a step that is new and sends it to those who watch.
+func (t *training) addPoint(p wire.Point) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if n := len(t.points); n > 0 && p.Step <= t.points[n-1].Step {
+		return
+	}
+	t.points = append(t.points, p)
+	t.runs.server.metrics.steps.WithLabelValues(t.info.Method).Inc()
+	t.runs.toWatchers(t.name(), func() wire.Message {
+		return &wire.Step{Run: t.name(), Of: t.info.Steps, Points: []wire.Point{p}}
+	})
+}
+
+// findKept makes new checkpoints known as models.
+func (t *training) findKept() error {
+	entries, err := os.ReadDir(t.out())
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	t.mu.Lock()
+	label := strings.ToUpper(t.info.Method)
+	if t.info.Mode != "" {
+		label += " " + t.info.Mode
+	}
+	known, world := slices.Clone(t.steps), t.info.World
+	t.mu.Unlock()
+	if m := t.runs.server.hub.find(t.info.Model); m != nil {
+		world = m.World
+	}
+	var errs []error
+	var fresh []int
+	for _, e := range entries {
+		text, ok := strings.CutPrefix(e.Name(), "checkpoint-")
+		step, err := strconv.Atoi(text)
+		if !ok || err != nil || slices.Contains(known, step) {
+			continue
+		}
+		_, err = t.runs.server.hub.add(Source{
+			Name: t.modelName(step), About: fmt.Sprintf("%s: %s after %d steps", t.name(), label, step),
+			Files: os.DirFS(filepath.Join(t.out(), e.Name())), World: world,
+		}, t.name(), step)
+		if err != nil {
+			errs = append(errs, err)
+			continue
+		}
+		fresh = append(fresh, step)
+	}
+	if len(fresh) > 0 {
+		t.mu.Lock()
+		t.steps = append(t.steps, fresh...)
+		slices.Sort(t.steps)
+		t.mu.Unlock()
+		if t.runs.server.runs != nil { // nobody to tell while the folder is opened
+			t.runs.tellModels()
+			t.runs.tell(t, nil)
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// join sends a reader what has been and subscribes it to what comes: nothing is
+// missed or doubled in between.
+func (t *training) join(x *session, id string, after int) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	x.watch(t.name())
+	st := t.stateLocked()
+	st.ID = id
+	x.say(&st)
+	later := func(list []wire.Point) []wire.Point {
+		if after == 0 {
+			return slices.Clone(list) // from the start, step 0 included
+		}
+		return slices.DeleteFunc(slices.Clone(list), func(p wire.Point) bool { return p.Step <= after })
+	}
+	if list := later(t.points); len(list) > 0 {
+		x.say(&wire.Step{Head: wire.Head{ID: id}, Run: t.name(), Of: t.info.Steps, Points: list})
+	}
+	if list := later(t.evals); len(list) > 0 {
+		x.say(&wire.Eval{Head: wire.Head{ID: id}, Run: t.name(), Points: list})
+	}
+}

@@ -1,0 +1,15 @@
+package templates
+
+// keys is what the help dialog lists.
+var keys = []struct {
+	Names []string
+	Does  string
+}{
+	{[]string{"Space"}, "next phase, from words to gradient"},
+	{[]string{"n", "p"}, "next or previous chain"},
+	{[]string{"N", "P"}, "next or previous training step"},
+	{[]string{"←", "→"}, "next word or sentence"},
+	{[]string{"1", "…", "6"}, "reward formula"},
+	{[]string{"Esc"}, "let go, close"},
+	{[]string{"?"}, "this list"},
+}

@@ -1,0 +1,104 @@
+//go:build js && wasm
+
+package main
+
+import (
+	"strconv"
+	"strings"
+	"syscall/js"
+)
+
+func window() js.Value   { return js.Global() }
+func document() js.Value { return js.Global().Get("document") }
+func location() js.Value { return js.Global().Get("location") }
+func root() js.Value     { return document().Get("documentElement") }
+
+// byID is an element, null if there is none.
+func byID(id string) js.Value { return document().Call("getElementById", id) }
+
+// content is the text of an element, "" if there is none.
+func content(id string) string {
+	if el := byID(id); el.Truthy() {
+		return el.Get("textContent").String()
+	}
+	return ""
+}
+
+// pixels reads "12px".
+func pixels(v js.Value) int {
+	x, err := strconv.ParseFloat(strings.TrimSuffix(v.String(), "px"), 64)
+	if err != nil {
+		return 0
+	}
+	return int(x)
+}
+
+// attr is an attribute, "" if the element has none.
+func attr(el js.Value, name string) string {
+	if v := el.Call("getAttribute", name); v.Type() == js.TypeString {
+		return v.String()
+	}
+	return ""
+}
+
+// on listens for as long as the page lives.
+func on(target js.Value, event string, f func(event js.Value), passive bool) {
+	target.Call("addEventListener", event, js.FuncOf(func(_ js.Value, args []js.Value) any {
+		f(args[0])
+		return nil
+	}), map[string]any{"passive": passive})
+}
+
+// then runs one of two functions when a promise is settled, and frees them.
+func then(promise js.Value, ok func(js.Value), failed func(string)) {
+	var done, bad js.Func
+	free := func() { done.Release(); bad.Release() }
+	done = js.FuncOf(func(_ js.Value, args []js.Value) any {
+		defer free()
+		v := js.Undefined()
+		if len(args) > 0 {
+			v = args[0]
+		}
+		ok(v)
+		return nil
+	})
+	bad = js.FuncOf(func(_ js.Value, args []js.Value) any {
+		defer free()
+		why := "failed"
+		if len(args) > 0 {
+			why = js.Global().Get("String").Invoke(args[0]).String()
+		}
+		failed(why)
+		return nil
+	})
+	promise.Call("then", done, bad)
+}
+
+// replace sets an element's content and keeps what the reader had there: focus,
+// and which accordions are open.
+func replace(el js.Value, html string) {
+	focus := ""
+	if active := document().Get("activeElement"); active.Truthy() && el.Call("contains", active).Bool() {
+		focus = active.Get("id").String()
+	}
+	var closed []string
+	details := el.Call("querySelectorAll", "details:not([open])")
+	for i := range details.Length() {
+		closed = append(closed, details.Index(i).Get("id").String())
+	}
+	el.Set("innerHTML", html)
+	for _, id := range closed {
+		if d := byID(id); d.Truthy() {
+			d.Set("open", false)
+		}
+	}
+	if focus != "" {
+		if to := byID(focus); to.Truthy() {
+			to.Call("focus", map[string]any{"preventScroll": true})
+		}
+	}
+}
+
+func logError(what string, err error) {
+	js.Global().Get("console").Call("warn", "nrt: "+what+": "+err.Error())
+}

@@ -1,0 +1,383 @@
+//go:build js && wasm
+
+package main
+
+import (
+	"encoding/json"
+	"strconv"
+	"strings"
+	"syscall/js"
+
+	"nrt/trainer/reward"
+	"nrt/web/view"
+)
+
+// listen attaches one listener a kind of event to the document: the containers'
+// content comes and goes.
+func (a *app) listen() {
+	on(document(), "click", a.click, false)
+	on(document(), "change", a.change, true)
+	on(document(), "input", a.input, true)
+	on(document(), "submit", a.submit, false)
+	on(document(), "keydown", a.key, false)
+	on(document(), "pointerover", a.over, true)
+	on(document(), "pointerdown", a.press, true)
+	for _, up := range []string{"pointerup", "pointercancel", "dragend"} {
+		on(document(), up, func(js.Value) { a.letGo() }, true)
+	}
+	on(document(), "visibilitychange", func(js.Value) { a.scheduled = false; a.schedule() }, true)
+	on(document(), "focusout", func(js.Value) { a.schedule() }, true)
+	on(window(), "hashchange", func(js.Value) {
+		if hash := location().Get("hash").String(); hash != a.hash {
+			a.open(hash)
+		}
+	}, true)
+	on(window(), "resize", func(js.Value) { a.measure(); a.schedule() }, true)
+	a.swipes()
+}
+
+// closest is the event's element, or the nearest around it, that a selector
+// finds.
+func closest(event js.Value, selector string) (js.Value, bool) {
+	el := event.Get("target")
+	if !el.Truthy() || el.Get("closest").Type() != js.TypeFunction {
+		return js.Null(), false
+	}
+	el = el.Call("closest", selector)
+	return el, el.Truthy()
+}
+
+// argument is what an element says to its action.
+func argument(el js.Value) string {
+	if el.Call("hasAttribute", "data-value").Bool() {
+		return attr(el, "data-value")
+	}
+	switch el.Get("type").String() {
+	case "checkbox":
+		return strconv.FormatBool(el.Get("checked").Bool())
+	case "button", "submit":
+		return ""
+	}
+	if v := el.Get("value"); v.Type() == js.TypeString {
+		return v.String()
+	}
+	return ""
+}
+
+func (a *app) click(event js.Value) {
+	el, ok := closest(event, "[data-act]")
+	if !ok {
+		return
+	}
+	if form := el.Get("form"); el.Get("type").String() == "submit" && form.Truthy() && attr(form, "data-submit") != "" {
+		return // the form's submit event follows
+	}
+	switch name := attr(el, "data-act"); name {
+	case "open":
+		a.openDialog(attr(el, "data-dialog"))
+	case "share":
+		a.share()
+	case "export":
+		a.export()
+	case "reconnect":
+		a.socket.now()
+	case "cancel":
+		a.do(name, "")
+	default:
+		a.do(name, argument(el))
+	}
+}
+
+func (a *app) change(event js.Value) {
+	el, ok := closest(event, "[data-change]")
+	if !ok {
+		return
+	}
+	name := attr(el, "data-change")
+	if name == "upload" {
+		a.readUpload(el)
+		return
+	}
+	value := argument(el)
+	if el.Get("tagName").String() == "SELECT" {
+		el.Call("blur") // its container may be drawn again
+		defer el.Call("focus", map[string]any{"preventScroll": true})
+	}
+	a.do(name, value)
+}
+
+func (a *app) input(event js.Value) {
+	if el, ok := closest(event, "[data-input]"); ok {
+		a.do(attr(el, "data-input"), argument(el))
+		a.cutTyped()
+	}
+}
+
+func (a *app) submit(event js.Value) {
+	form, ok := closest(event, "[data-submit]")
+	if !ok {
+		return
+	}
+	switch name := attr(form, "data-submit"); name {
+	case "train":
+		a.do(name, a.trainForm(form))
+	default:
+		for _, field := range []string{"question", "answer"} {
+			if el := form.Call("querySelector", `[data-input="`+field+`"]`); el.Truthy() {
+				a.do(field, el.Get("value").String())
+			}
+		}
+		a.do(name, "")
+	}
+}
+
+// over is the pointer above a word, or above nothing of the kind.
+func (a *app) over(event js.Value) {
+	if event.Get("pointerType").String() == "touch" {
+		return
+	}
+	value := ""
+	if el, ok := closest(event, `[data-act="word"]`); ok {
+		value = attr(el, "data-value")
+	}
+	now := -1
+	if i, err := strconv.Atoi(value); err == nil {
+		now = i
+	}
+	if now != a.s.Hover {
+		a.do("hover", value)
+	}
+}
+
+// press remembers the container under a pressed pointer: were it drawn again
+// before the release, the click would be lost.
+func (a *app) press(event js.Value) {
+	a.held = ""
+	el := event.Get("target")
+	for el.Truthy() {
+		if id := el.Get("id"); id.Type() == js.TypeString && a.els[id.String()].Truthy() {
+			a.held = id.String()
+			return
+		}
+		el = el.Get("parentElement")
+	}
+}
+
+func (a *app) letGo() {
+	if a.held == "" {
+		return
+	}
+	a.held = ""
+	a.schedule() // with the next frame: after the click
+}
+
+// choosing reports whether a list in el has the focus and may be open.
+func (a *app) choosing(el js.Value) bool {
+	active := document().Get("activeElement")
+	return active.Truthy() && active.Get("tagName").String() == "SELECT" && el.Call("contains", active).Bool()
+}
+
+// key are the page's keys. Fields, dialogs and combinations are left alone.
+func (a *app) key(event js.Value) {
+	if event.Get("ctrlKey").Bool() || event.Get("metaKey").Bool() || event.Get("altKey").Bool() || event.Get("defaultPrevented").Bool() {
+		return
+	}
+	if document().Call("querySelector", "dialog[open]").Truthy() {
+		return
+	}
+	if el, ok := closest(event, "input, textarea, select, [contenteditable]"); ok {
+		if kind := el.Get("type").String(); kind != "radio" && kind != "checkbox" && kind != "range" {
+			return
+		}
+	}
+	key := event.Get("key").String()
+	used := true
+	switch key {
+	case " ", "Enter":
+		used = a.pressKey(event, key)
+	case "n", "p", "N", "P":
+		a.do(map[string]string{"n": "next", "p": "prev", "N": "train-next", "P": "train-prev"}[key], "")
+	case "ArrowLeft", "ArrowRight", "Home", "End":
+		used = a.arrow(event, key)
+	case "Escape":
+		a.do("release", "")
+	case "1", "2", "3", "4", "5", "6":
+		a.do("mode", reward.Modes()[key[0]-'1'].String())
+	default:
+		used = false
+	}
+	if used {
+		event.Call("preventDefault")
+	}
+}
+
+// pressKey is Space and Enter: on a sentence they act as a click, elsewhere
+// Space goes one phase further unless the focused element needs it.
+func (a *app) pressKey(event js.Value, key string) bool {
+	if el, ok := closest(event, `[role="button"][data-act]`); ok {
+		a.do(attr(el, "data-act"), argument(el))
+		return true
+	}
+	if key != " " {
+		return false
+	}
+	if _, ok := closest(event, "button, a, summary, input, [role]:not(main):not(section)"); ok {
+		return false
+	}
+	a.do("step", "")
+	return true
+}
+
+// arrow moves between the words, or between the sentences, whose list has the
+// focus.
+func (a *app) arrow(event js.Value, key string) bool {
+	el, ok := closest(event, `[id^="word-"], [id^="sent-"]`)
+	if !ok {
+		return false
+	}
+	kind, number, _ := strings.Cut(el.Get("id").String(), "-")
+	at, err := strconv.Atoi(number)
+	if err != nil {
+		return false
+	}
+	list := document().Call("querySelectorAll", `[id^="`+kind+`-"]`)
+	n := list.Length()
+	switch key {
+	case "ArrowLeft":
+		at--
+	case "ArrowRight":
+		at++
+	case "Home":
+		at = 0
+	case "End":
+		at = n - 1
+	}
+	if at < 0 || at >= n {
+		return true
+	}
+	next := byID(kind + "-" + strconv.Itoa(at))
+	if kind == "word" {
+		next.Call("focus")
+		a.do("word", strconv.Itoa(at))
+		return true
+	}
+	// A sentence is chosen by Enter, not by passing over it.
+	el.Set("tabIndex", -1)
+	next.Set("tabIndex", 0)
+	next.Call("focus")
+	return true
+}
+
+// swipes turn the chains on a phone.
+func (a *app) swipes() {
+	var x, y float64
+	el, ok := a.els["chain"]
+	if !ok {
+		return
+	}
+	touch := func(event js.Value) (float64, float64) {
+		t := event.Get("changedTouches").Index(0)
+		return t.Get("clientX").Float(), t.Get("clientY").Float()
+	}
+	on(el, "touchstart", func(event js.Value) { x, y = touch(event) }, true)
+	on(el, "touchend", func(event js.Value) {
+		toX, toY := touch(event)
+		dx, dy := toX-x, toY-y
+		switch {
+		case dy > 40 || dy < -40:
+		case dx < -60:
+			a.do("next", "")
+		case dx > 60:
+			a.do("prev", "")
+		}
+	}, true)
+}
+
+func (a *app) openDialog(id string) {
+	d := byID(id)
+	if !d.Truthy() || d.Get("open").Bool() {
+		return
+	}
+	if id == "ask" {
+		a.fillAsk()
+	}
+	d.Call("showModal")
+}
+
+// share copies the address.
+func (a *app) share() {
+	a.saveHash()
+	address := location().Get("href").String()
+	say := func(text string) {
+		a.s.Say = text
+		a.s.Notice = &view.Notice{Code: "shared", Text: text}
+		a.schedule()
+	}
+	board := window().Get("navigator").Get("clipboard")
+	if !board.Truthy() {
+		say("The address of this page is the link. Copy it from the address bar.")
+		return
+	}
+	then(board.Call("writeText", address), func(js.Value) {
+		say("Link copied. It opens exactly this view.")
+	}, func(string) {
+		say("The address of this page is the link. Copy it from the address bar.")
+	})
+}
+
+// export saves the numbers as a file.
+func (a *app) export() {
+	name, text := view.Export(&a.s)
+	if text == "" {
+		return
+	}
+	blob := js.Global().Get("Blob").New([]any{text}, map[string]any{"type": "text/csv;charset=utf-8"})
+	url := js.Global().Get("URL").Call("createObjectURL", blob)
+	link := document().Call("createElement", "a")
+	link.Set("href", url)
+	link.Set("download", name)
+	link.Call("click")
+	js.Global().Get("URL").Call("revokeObjectURL", url)
+}
+
+// readUpload keeps the text of the chosen file for the training form.
+func (a *app) readUpload(el js.Value) {
+	a.upload = ""
+	files := el.Get("files")
+	note := func(text string) {
+		if n := byID("upload-note"); n.Truthy() {
+			n.Set("textContent", text)
+		}
+	}
+	if files.Length() == 0 {
+		note("Without a file the small world asks.")
+		return
+	}
+	file := files.Index(0)
+	most := a.s.Limits.Upload
+	if size := file.Get("size").Int(); most > 0 && size > most {
+		note("This file has " + strconv.Itoa(size) + " bytes; at most " + strconv.Itoa(most) + " are taken.")
+		return
+	}
+	then(file.Call("text"), func(text js.Value) {
+		a.upload = text.String()
+		note(strconv.Itoa(strings.Count(strings.TrimSpace(a.upload), "\n")+1) + " lines, checked when the run starts.")
+	}, note)
+}
+
+// trainForm is the form's fields as JSON.
+func (a *app) trainForm(form js.Value) string {
+	fields := map[string]string{"upload": a.upload}
+	list := form.Get("elements")
+	for i := range list.Length() {
+		el := list.Index(i)
+		if name := el.Get("name").String(); name != "" && name != "upload" && el.Get("type").String() != "submit" {
+			fields[name] = el.Get("value").String()
+		}
+	}
+	data, err := json.Marshal(fields)
+	if err != nil {
+		logError("training form", err)
+	}
+	return string(data)
+}

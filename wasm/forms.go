@@ -1,0 +1,268 @@
+//go:build js && wasm
+
+package main
+
+import (
+	"encoding/json"
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall/js"
+
+	"nrt/backend/token"
+	"nrt/web/view"
+	"nrt/web/wire"
+)
+
+// synced is what the pickers hold, so that they are rebuilt only for a reason.
+type synced struct {
+	models []wire.Model
+	world  int
+	choice string
+}
+
+// syncForms makes the templates' pickers and fields say what the state says. A
+// field with the focus is the reader's.
+func (a *app) syncForms() {
+	if !slices.Equal(a.synced.models, a.s.Models) {
+		a.synced.models = a.s.Models
+		a.synced.choice = ""
+		if el := byID("model"); el.Truthy() {
+			el.Call("replaceChildren")
+			for _, m := range a.s.Models {
+				label := m.Name
+				if m.Run != "" {
+					label = m.Run + ", step " + strconv.Itoa(m.Step)
+				}
+				option(el, m.Name, label)
+			}
+		}
+	}
+	if a.synced.world != len(a.s.World) {
+		a.synced.world = len(a.s.World)
+		a.synced.choice = ""
+		a.listWorld()
+	}
+	choice := a.s.Choice.Hash()
+	if choice == a.synced.choice {
+		return
+	}
+	a.synced.choice = choice
+	c := a.s.Choice
+	a.ownOption()
+	for id, value := range map[string]string{"model": c.Model, "modeselect": c.Mode.String(), "example": a.picked()} {
+		if el := byID(id); el.Truthy() && el.Get("value").String() != value {
+			el.Set("value", value)
+		}
+	}
+	for name, value := range map[string]string{
+		"k": strconv.Itoa(c.K), "temperature": strconv.FormatFloat(c.Temperature, 'g', -1, 64),
+		"top_p": strconv.FormatFloat(c.TopP, 'g', -1, 64), "seed": strconv.FormatUint(c.Seed, 10), "max_chain": strconv.Itoa(c.MaxChain),
+	} {
+		el := document().Call("querySelector", `input[data-change="`+name+`"]`)
+		if el.Truthy() && !el.Equal(document().Get("activeElement")) {
+			el.Set("value", value)
+		}
+	}
+	for name, on := range map[string]bool{"clip": c.Clip, "normalize": c.Normalize} {
+		if el := document().Call("querySelector", `input[data-change="`+name+`"]`); el.Truthy() {
+			el.Set("checked", on)
+		}
+	}
+	radios := document().Call("querySelectorAll", `input[type="radio"][data-change="mode"]`)
+	for i := range radios.Length() {
+		el := radios.Index(i)
+		el.Set("checked", el.Get("value").String() == c.Mode.String())
+	}
+}
+
+// picked is the question picker's value: a saved example, a question of the
+// small world, or nothing for one's own.
+func (a *app) picked() string {
+	if a.s.Example != "" {
+		return a.s.Example
+	}
+	for i, q := range a.s.World {
+		if q.Question == a.s.Question && q.Answer == a.s.Answer {
+			return "world:" + strconv.Itoa(i)
+		}
+	}
+	return ""
+}
+
+// ownOption is in the question picker while the page shows one's own question.
+func (a *app) ownOption() {
+	list := byID("example")
+	if !list.Truthy() {
+		return
+	}
+	old := list.Call("querySelector", `option[value=""]`)
+	own := a.picked() == ""
+	switch {
+	case own && !old.Truthy():
+		el := document().Call("createElement", "option")
+		el.Set("value", "")
+		el.Set("textContent", "Your own question")
+		list.Call("prepend", el)
+	case !own && old.Truthy():
+		old.Call("remove")
+	}
+}
+
+func option(list js.Value, value, label string) {
+	el := document().Call("createElement", "option")
+	el.Set("value", value)
+	el.Set("textContent", label)
+	list.Call("append", el)
+}
+
+// listWorld adds the small world's questions to the picker.
+func (a *app) listWorld() {
+	el := byID("example")
+	if !el.Truthy() {
+		return
+	}
+	if old := el.Call("querySelector", "optgroup"); old.Truthy() {
+		old.Call("remove")
+	}
+	group := document().Call("createElement", "optgroup")
+	group.Set("label", "Ask a fresh one")
+	for i, q := range a.s.World {
+		text := q.Question
+		if len(text) > 70 {
+			text = text[:strings.LastIndexByte(text[:70], ' ')+1] + "…"
+		}
+		if !strings.HasPrefix(text, q.Family) {
+			text = q.Family + ": " + text
+		}
+		option(group, "world:"+strconv.Itoa(i), text)
+	}
+	el.Call("append", group)
+	el.Set("value", a.picked())
+}
+
+// fetchWorld asks the server once for questions of the small world.
+func (a *app) fetchWorld() {
+	if len(a.s.World) > 0 {
+		return
+	}
+	then(fetch("/api/examples", "json"), func(v js.Value) {
+		var list []view.WorldQuestion
+		text := js.Global().Get("JSON").Call("stringify", v).String()
+		if err := json.Unmarshal([]byte(text), &list); err != nil {
+			logError("questions of the small world", err)
+			return
+		}
+		a.s.World = list
+		a.schedule()
+	}, func(why string) { js.Global().Get("console").Call("warn", "nrt: questions of the small world: "+why) })
+}
+
+// fetch is a promise of a response's body, as json or arrayBuffer.
+func fetch(path, as string) js.Value {
+	var body js.Func
+	body = js.FuncOf(func(_ js.Value, args []js.Value) any {
+		body.Release()
+		if !args[0].Get("ok").Bool() {
+			return js.Global().Get("Promise").Call("reject", "the server answered "+args[0].Get("status").String())
+		}
+		return args[0].Call(as)
+	})
+	return js.Global().Call("fetch", path).Call("then", body)
+}
+
+// fillAsk puts the question that is shown into an empty form.
+func (a *app) fillAsk() {
+	a.needVocab()
+	for field, text := range map[string]string{"question": a.s.Typing.Question, "answer": a.s.Typing.Answer} {
+		if el := document().Call("querySelector", `[data-input="`+field+`"]`); el.Truthy() && el.Get("value").String() == "" {
+			if text == "" && a.s.Reading != nil {
+				text = a.s.Reading.Ask.Question
+				if field == "answer" {
+					text = a.s.Reading.Ask.Answer
+				}
+			}
+			el.Set("value", text)
+			a.do(field, text)
+		}
+	}
+	a.cutTyped()
+}
+
+// needVocab fetches the chosen model's tokenizer, once.
+func (a *app) needVocab() {
+	name := ""
+	for _, m := range a.s.Models {
+		if m.Name == a.s.Model || name == "" {
+			name = m.Vocab
+		}
+		if m.Name == a.s.Model {
+			break
+		}
+	}
+	if name == "" || name == a.vocab.name {
+		return
+	}
+	a.vocab.name, a.vocab.tok, a.vocab.form = name, nil, nil
+	a.s.Typing.Known = false
+	then(fetch("/vocab/"+url.PathEscape(name), "arrayBuffer"), func(v js.Value) {
+		if a.vocab.name != name {
+			return
+		}
+		array := js.Global().Get("Uint8Array").New(v)
+		data := make([]byte, array.Get("length").Int())
+		js.CopyBytesToGo(data, array)
+		tok, err := token.ParseCompact(data)
+		if err == nil {
+			a.vocab.tok = tok
+			a.vocab.form, err = tok.Format("")
+		}
+		if err != nil {
+			logError("vocabulary", err)
+			a.vocab.name = ""
+			return
+		}
+		a.cutTyped()
+	}, func(why string) {
+		a.vocab.name = ""
+		js.Global().Get("console").Call("warn", "nrt: vocabulary: "+why)
+	})
+}
+
+// mostCut bounds the text that is cut while one types.
+const mostCut = 20000
+
+// cutTyped cuts the typed question and answer into the model's tokens.
+func (a *app) cutTyped() {
+	a.needVocab()
+	tok, form := a.vocab.tok, a.vocab.form
+	t := &a.s.Typing
+	if tok == nil || form == nil || len(t.Question)+len(t.Answer) > mostCut {
+		t.Known = false
+		a.schedule()
+		return
+	}
+	pieces := func(text string) []view.TypedPiece {
+		var list []view.TypedPiece
+		end := 0
+		for _, p := range tok.Pieces(text) {
+			x := view.TypedPiece{ID: p.ID, Text: p.Text}
+			if p.ID == tok.UNK() {
+				x.Unknown, x.Text = true, text[p.Start:p.End]
+			}
+			if p.Start > end && !strings.HasPrefix(x.Text, " ") {
+				x.Text = " " + x.Text // a tokenizer of words drops the blanks between them
+			}
+			end = p.End
+			list = append(list, x)
+		}
+		return list
+	}
+	t.QuestionPieces, t.AnswerPieces = pieces(t.Question), pieces(t.Answer)
+	for _, id := range form.End {
+		t.AnswerPieces = append(t.AnswerPieces, view.TypedPiece{ID: id, Text: "end", Special: true})
+	}
+	t.Known = true
+	a.schedule()
+}

@@ -1,0 +1,253 @@
+//go:build js && wasm
+
+// Command wasm is the page's client: it joins web/view, which is all of the
+// page's logic, to the browser. It turns events into actions, messages into
+// states and states into the containers' content, and does nothing else.
+//
+//	main.go    the state and the loop that draws it, at most once a frame
+//	events.go  clicks, changes, keys → actions
+//	socket.go  the websocket: resume, waiting, slices of work
+//	forms.go   pickers and fields that the templates own; the vocabulary
+//	dom.go     short names for the browser
+package main
+
+import (
+	"syscall/js"
+	"time"
+
+	"nrt/backend/token"
+	"nrt/web/view"
+	"nrt/web/wire"
+)
+
+// app is the running page. Everything happens on the browser's one thread.
+type app struct {
+	s    view.State
+	last map[string]string // container → the content it has
+	els  map[string]js.Value
+
+	scheduled bool
+	first     int           // container that the next drawing begins with
+	slow      time.Duration // of the last drawing
+	drawn     time.Time
+	frame     js.Func
+	curves    string
+	charts    time.Time // when curves were computed
+	held      string    // container under a pressed pointer: not to be replaced
+	hash      string
+	hashAt    js.Value // timer
+	saved     js.Func
+
+	socket socket
+	vocab  struct {
+		name string // of tok, or the one being fetched
+		tok  *token.Tokenizer
+		form *token.Format
+	}
+	play   js.Func
+	ticker bool
+	upload string
+	synced synced
+}
+
+func main() {
+	a := &app{last: map[string]string{}, els: map[string]js.Value{}}
+	breathe()
+	var examples []view.Example
+	err := view.EachExample([]byte(content("boot")), func(e view.Example) error {
+		examples = append(examples, e)
+		breathe()
+		return nil
+	})
+	if err != nil {
+		logError("saved examples", err)
+	}
+	a.s = view.New(examples)
+	for _, id := range view.Containers {
+		if el := byID(id); el.Truthy() {
+			a.els[id] = el
+			// The server drew the same state with the same functions.
+			a.last[id] = view.Fragment(&a.s, id)
+		}
+		breathe()
+	}
+	if len(examples) == 0 {
+		a.last = map[string]string{}
+	}
+	a.last["notes"] = "" // holds the loader's words until now
+	a.last["badge"] = ""
+	a.s.Link = view.Loading
+	a.frame = js.FuncOf(func(js.Value, []js.Value) any { a.draw(); return nil })
+	a.saved = js.FuncOf(func(js.Value, []js.Value) any { a.saveHash(); return nil })
+	a.play = js.FuncOf(func(js.Value, []js.Value) any { a.tick(); return nil })
+	a.measure()
+	breathe()
+	a.open(location().Get("hash").String())
+	a.listen()
+	breathe()
+	a.socket.start(a)
+	a.draw()
+	root().Get("dataset").Set("client", "ready")
+	select {}
+}
+
+// breathe lets the browser draw and react before the start goes on. A callback
+// from the browser must not do so.
+func breathe() { time.Sleep(time.Millisecond) }
+
+// open shows what an address asks for.
+func (a *app) open(hash string) {
+	c, err := view.ParseHash(hash)
+	if err != nil {
+		logError("address", err)
+	}
+	s, out := a.s.Open(c)
+	a.hash = hash
+	a.become(s, out)
+}
+
+// do takes an action.
+func (a *app) do(name, value string) {
+	s, out := a.s.Do(name, value)
+	a.become(s, out)
+}
+
+// become takes the next state, sends what it says and draws it with the next
+// frame.
+func (a *app) become(s view.State, out []wire.Message) {
+	a.s = s
+	for _, m := range out {
+		a.socket.send(m)
+	}
+	if s.Playing && !a.ticker {
+		a.ticker = true
+		window().Call("setTimeout", a.play, 1400)
+	}
+	a.schedule()
+}
+
+func (a *app) tick() {
+	a.ticker = false
+	if a.s.Playing {
+		a.do("tick", "")
+	}
+}
+
+// schedule draws with the next frame; in a hidden page, which has no frames, a
+// few times a second. A drawing that took long is given time to breathe.
+func (a *app) schedule() {
+	if a.scheduled {
+		return
+	}
+	a.scheduled = true
+	switch {
+	case document().Get("hidden").Bool():
+		window().Call("setTimeout", a.frame, 300)
+	case a.slow > 12*time.Millisecond && time.Since(a.drawn) < 4*a.slow:
+		window().Call("setTimeout", a.frame, (2 * a.slow).Milliseconds())
+	default:
+		window().Call("requestAnimationFrame", a.frame)
+	}
+}
+
+// budget is how long messages may be taken in, and most how long all of a turn
+// may take, before the rest is left to the next frame.
+const (
+	budget = 10 * time.Millisecond
+	most   = 24 * time.Millisecond
+)
+
+// draw takes in the messages that came, and makes the containers what the state
+// says, touching only what changed.
+func (a *app) draw() {
+	a.scheduled = false
+	began := time.Now()
+	more := a.socket.take(began.Add(budget))
+	n, from := len(view.Containers), a.first
+	for i := range n {
+		id := view.Containers[(from+i)%n]
+		el, ok := a.els[id]
+		if !ok || id == a.held {
+			continue
+		}
+		if time.Since(began) > most {
+			a.first, more = (from+i)%n, true
+			break
+		}
+		html := view.Fragment(&a.s, id)
+		if html == a.last[id] {
+			continue
+		}
+		if a.choosing(el) {
+			continue // a list is open here
+		}
+		a.last[id] = html
+		if id == "status" {
+			el.Set("textContent", a.s.Say)
+			continue
+		}
+		replace(el, html)
+	}
+	if badge, ok := a.els["badge"]; ok {
+		if class := "badge " + view.BadgeKind(&a.s); badge.Get("className").String() != class {
+			badge.Set("className", class)
+		}
+	}
+	a.syncForms()
+	a.drawCurves(began)
+	a.rememberHash()
+	a.drawn = time.Now()
+	a.slow = a.drawn.Sub(began)
+	if more || a.socket.waiting() {
+		a.schedule()
+	}
+}
+
+// drawCurves hands the training curves to the chart library, at most twice a
+// second.
+func (a *app) drawCurves(now time.Time) {
+	charts := js.Global().Get("nrtCharts")
+	if !charts.Truthy() || now.Sub(a.charts) < 500*time.Millisecond {
+		return
+	}
+	a.charts = now
+	if text := view.Curves(&a.s); text != a.curves {
+		a.curves = text
+		charts.Call("set", text)
+	}
+}
+
+// rememberHash writes the choices into the address, a moment after the last one.
+func (a *app) rememberHash() {
+	hash := "#" + a.s.Choice.Hash()
+	if hash == a.hash {
+		return
+	}
+	a.hash = hash
+	if a.hashAt.Truthy() {
+		window().Call("clearTimeout", a.hashAt)
+	}
+	a.hashAt = window().Call("setTimeout", a.saved, 250)
+}
+
+func (a *app) saveHash() {
+	hash := a.hash
+	if hash == "#" {
+		hash = location().Get("pathname").String() + location().Get("search").String()
+	}
+	js.Global().Get("history").Call("replaceState", js.Null(), "", hash)
+}
+
+// measure takes the charts' widths from the page.
+func (a *app) measure() {
+	a.s.Size.Phone = window().Call("matchMedia", "(max-width: 699px)").Get("matches").Bool()
+	for id, dst := range map[string]*int{"slope": &a.s.Size.Slope, "dots": &a.s.Size.Dots} {
+		if el := byID(id); el.Truthy() {
+			style := window().Call("getComputedStyle", el)
+			w := el.Get("clientWidth").Int() - pixels(style.Get("paddingLeft")) - pixels(style.Get("paddingRight"))
+			if w > 0 {
+				*dst = min(w, 720)
+			}
+		}
+	}
+}

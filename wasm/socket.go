@@ -1,0 +1,190 @@
+//go:build js && wasm
+
+package main
+
+import (
+	"math/rand/v2"
+	"strings"
+	"syscall/js"
+	"time"
+
+	"nrt/web/view"
+	"nrt/web/wire"
+)
+
+// socket is the link to the server. What comes is kept until the next drawing,
+// so that a burst costs one drawing and never blocks the page.
+type socket struct {
+	app   *app
+	ws    js.Value
+	turn  int // of this connection; events of older ones are ignored
+	inbox []string
+	tries int
+	timer js.Value
+	count js.Func
+}
+
+func (k *socket) start(a *app) {
+	k.app = a
+	k.count = js.FuncOf(func(js.Value, []js.Value) any { k.countDown(); return nil })
+	on(window(), "online", func(js.Value) { k.now() }, true)
+	on(window(), "offline", func(js.Value) {
+		if k.ws.Truthy() {
+			k.ws.Call("close")
+		}
+	}, true)
+	on(window(), "pagehide", func(js.Value) {
+		// Goodbye: the server need not keep the session. A page that comes back
+		// from the browser's cache connects again.
+		if k.ws.Truthy() {
+			k.ws.Call("close", 1000)
+		}
+	}, true)
+	on(window(), "pageshow", func(event js.Value) {
+		if event.Get("persisted").Bool() {
+			k.now()
+		}
+	}, true)
+	k.connect()
+}
+
+// now connects without waiting any longer.
+func (k *socket) now() {
+	if k.app.s.Link == view.Live {
+		return
+	}
+	k.tries = 0
+	k.connect()
+}
+
+func (k *socket) connect() {
+	k.turn++
+	turn := k.turn
+	if k.timer.Truthy() {
+		window().Call("clearTimeout", k.timer)
+		k.timer = js.Undefined()
+	}
+	scheme := "ws://"
+	if location().Get("protocol").String() == "https:" {
+		scheme = "wss://"
+	}
+	address := scheme + location().Get("host").String() + "/ws"
+	ws := js.Global().Get("WebSocket").New(address)
+	k.ws = ws
+	var opened, message, closed js.Func
+	opened = js.FuncOf(func(js.Value, []js.Value) any {
+		if turn == k.turn {
+			k.send(&wire.Hello{Resume: k.app.s.Session, After: k.app.s.Seq})
+		}
+		return nil
+	})
+	message = js.FuncOf(func(_ js.Value, args []js.Value) any {
+		if data := args[0].Get("data"); turn == k.turn && data.Type() == js.TypeString {
+			k.inbox = append(k.inbox, data.String())
+			k.app.schedule()
+		}
+		return nil
+	})
+	closed = js.FuncOf(func(js.Value, []js.Value) any {
+		opened.Release()
+		message.Release()
+		closed.Release()
+		if turn == k.turn {
+			k.lost()
+		}
+		return nil
+	})
+	ws.Set("onopen", opened)
+	ws.Set("onmessage", message)
+	ws.Set("onclose", closed)
+}
+
+// lost waits before the next try: a second, then twice as long each time, up to
+// half a minute, with some chance, so that not all readers come back at once.
+func (k *socket) lost() {
+	k.ws = js.Undefined()
+	s := k.app.s
+	if !window().Get("navigator").Get("onLine").Bool() {
+		s.Link = view.Offline
+		s.Say = "Offline."
+		k.app.become(s, nil)
+		return
+	}
+	wait := min(1<<min(k.tries, 5), 30)
+	if k.tries > 1 {
+		wait += rand.IntN(1 + wait/3)
+	}
+	k.tries++
+	s.Link, s.Retry = view.Waiting, wait
+	if k.tries == 1 {
+		s.Say = "Connection lost. Trying again."
+	}
+	k.app.become(s, nil)
+	k.timer = window().Call("setTimeout", k.count, 1000)
+}
+
+func (k *socket) countDown() {
+	s := k.app.s
+	if s.Link != view.Waiting {
+		return
+	}
+	s.Retry--
+	if s.Retry <= 0 {
+		s.Retry = 0
+		k.app.become(s, nil)
+		k.connect()
+		return
+	}
+	k.app.become(s, nil)
+	k.timer = window().Call("setTimeout", k.count, 1000)
+}
+
+// send writes a message, if there is a connection; what is asked without one is
+// asked again after the welcome.
+func (k *socket) send(m wire.Message) {
+	if !k.ws.Truthy() || k.ws.Get("readyState").Int() != 1 {
+		return
+	}
+	data, err := wire.Encode(m)
+	if err != nil {
+		logError("not sent", err)
+		return
+	}
+	k.ws.Call("send", string(data))
+}
+
+func (k *socket) waiting() bool { return len(k.inbox) > 0 }
+
+// take reads the messages that came, until the deadline; it reports whether some
+// are left.
+func (k *socket) take(deadline time.Time) (more bool) {
+	for len(k.inbox) > 0 {
+		text := k.inbox[0]
+		k.inbox[0] = ""
+		k.inbox = k.inbox[1:]
+		m, err := wire.DecodeServer([]byte(text))
+		if err != nil {
+			logError("message", err)
+			if strings.Contains(err.Error(), "wire: v:") {
+				s := k.app.s
+				s.Notice = &view.Notice{Code: "version", Text: "The server was updated. Load this page again."}
+				k.app.s = s
+			}
+			continue
+		}
+		s, out := k.app.s.Receive(m)
+		k.app.s = s
+		for _, m := range out {
+			k.send(m)
+		}
+		if _, ok := m.(*wire.Welcome); ok {
+			k.tries = 0
+			k.app.fetchWorld()
+		}
+		if time.Now().After(deadline) {
+			return len(k.inbox) > 0
+		}
+	}
+	k.inbox = nil
+	return false
+}

@@ -1,0 +1,368 @@
+package browsertest
+
+import (
+	"bytes"
+	"encoding/json"
+	"math"
+	"os/exec"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/chromedp/cdproto/input"
+	"github.com/chromedp/chromedp"
+	"github.com/chromedp/chromedp/kb"
+)
+
+// row is a chain as the page lists it.
+type row struct {
+	Chain int    // 1…
+	Rank  int    // 0: none yet
+	R, A  string // as shown
+}
+
+// rows reads the list of chains, in the page's order.
+func (b *tab) rows() []row {
+	b.t.Helper()
+	return eval[[]row](b, `[...document.querySelectorAll("#chains .chain:not(.ghost)")].map(e => ({
+		Chain: Number(e.querySelector("sub").textContent), Rank: Number(e.querySelector(".rk").textContent) || 0,
+		R: e.querySelector(".r")?.textContent ?? "", A: e.querySelector(".a")?.textContent ?? ""}))`)
+}
+
+// shown is a number of the page as a number.
+func shown(t testing.TB, s string) float64 {
+	t.Helper()
+	s = strings.NewReplacer("−", "-", "+", "", " ", "").Replace(s)
+	if m, e, ok := strings.Cut(s, "·10"); ok {
+		e = strings.NewReplacer("⁻", "-", "⁰", "0", "¹", "1", "²", "2", "³", "3", "⁴", "4", "⁵", "5", "⁶", "6", "⁷", "7", "⁸", "8", "⁹", "9").Replace(e)
+		s = m + "e" + e
+	}
+	v, err := strconv.ParseFloat(s, 64)
+	if err != nil {
+		t.Fatalf("no number: %q", s)
+	}
+	return v
+}
+
+// click clicks the first element that the selector finds, through the mouse.
+func (b *tab) click(selector string) {
+	b.t.Helper()
+	eval[bool](b, `(document.querySelector($)?.scrollIntoView({block: "center"}), true)`, selector)
+	b.run(chromedp.Click(selector, chromedp.ByQuery))
+}
+
+// choose sets a control as a reader's choice does.
+func (b *tab) choose(selector, value string) {
+	b.t.Helper()
+	if !eval[bool](b, `((e, v) => { if (!e) return false; e.value = v; e.dispatchEvent(new Event("input", {bubbles: true})); e.dispatchEvent(new Event("change", {bubbles: true})); return e.value === v; })(document.querySelector($), $)`, selector, value) {
+		b.t.Fatalf("%s has no choice %q", selector, value)
+	}
+}
+
+// mode chooses a reward formula.
+func (b *tab) mode(name string) {
+	b.t.Helper()
+	before := b.text("#pipeline [aria-current] .d") + b.text("#chains .rows")
+	was := eval[string](b, `document.querySelector("input[name=mode]:checked").value`)
+	b.run(chromedp.Evaluate(bind(`document.querySelector("input[name=mode][value='" + $ + "']").click()`, []any{name}), nil))
+	if was != name {
+		b.until("the formula's numbers", `(document.querySelector("#pipeline [aria-current] .d").innerText + document.querySelector("#chains .rows").innerText).replace(/\s+/g, "") !== $.replace(/\s+/g, "")`, before)
+	}
+}
+
+// frame lets the page draw.
+func frame(b *tab) {
+	b.t.Helper()
+	eval[bool](b, `new Promise(done => requestAnimationFrame(() => setTimeout(() => done(true))))`)
+}
+
+// texts are the chains as written, by number, read one by one.
+func (b *tab) texts() map[int]string {
+	b.t.Helper()
+	list := map[int]string{}
+	for i := range b.rows() {
+		b.run(chromedp.Evaluate(bind(`document.getElementById("chain-" + $).click()`, []any{i}), nil))
+		b.until("the chain is shown", `document.querySelector("#chain h2").textContent === "Chain " + $`, i+1)
+		list[i+1] = eval[string](b, `[...document.querySelectorAll("#chain .text .sent")].map(e => { const c = e.cloneNode(true); c.querySelectorAll(".no, .caret, .dr").forEach(x => x.remove()); return c.textContent; }).join("").trim()`)
+	}
+	return list
+}
+
+// complete waits until all chains are ranked.
+func (b *tab) complete(k int) {
+	b.t.Helper()
+	b.until("all chains are ranked", `document.querySelectorAll("#chains .chain").length === $ && [...document.querySelectorAll("#chains .chain .rk")].every(e => Number(e.textContent) > 0)`, k)
+}
+
+func TestReadableWithoutScripts(t *testing.T) {
+	s := serve(t)
+	b := open(t, view{width: 1440, height: 900, noScript: true})
+	b.run(navigate(s.url()))
+	if n := len(b.rows()); n < 4 {
+		t.Errorf("%d chains are listed", n)
+	}
+	for _, id := range []string{"question", "strip", "chain", "why", "pipeline", "slope", "dots"} {
+		if b.text("#"+id) == "" {
+			t.Errorf("#%s is empty", id)
+		}
+	}
+	if have := b.text("#notes"); !strings.Contains(have, "Scripts are off") {
+		t.Errorf("the page says %q", have)
+	}
+}
+
+func TestReadableWhenTheClientDoesNotLoad(t *testing.T) {
+	s := serve(t)
+	b := open(t, view{width: 1440, height: 900, block: []string{"*://*:*/static/app.wasm*"}})
+	b.expect("app.wasm")
+	b.run(navigate(s.url()))
+	b.until("the page says so", `document.querySelector("#notes").innerText.includes("The controls did not load")`)
+	if n := len(b.rows()); n < 4 {
+		t.Errorf("%d chains are listed", n)
+	}
+}
+
+// The client draws what the server drew: nothing moves, nothing changes.
+func TestClientTakesOverWithoutAJump(t *testing.T) {
+	s := serve(t)
+	for _, v := range []view{desk, phone} {
+		still := open(t, view{width: v.width, height: v.height, phone: v.phone, noScript: true})
+		still.run(navigate(s.url()))
+		b := open(t, v)
+		b.load(s.url())
+		frame(b)
+		if shift := eval[float64](b, `new Promise(done => { let sum = 0; new PerformanceObserver(l => { for (const e of l.getEntries()) sum += e.value; }).observe({type: "layout-shift", buffered: true}); setTimeout(() => done(sum), 200); })`); shift > 0.01 {
+			t.Errorf("%d px: the layout shifts by %.3f", v.width, shift)
+		}
+		for _, id := range []string{"pipeline", "question", "strip", "chain", "chains", "why"} {
+			if before, after := still.text("#"+id), b.text("#"+id); before != after {
+				t.Errorf("%d px: #%s changed:\n%s\n%s", v.width, id, before, after)
+			}
+		}
+	}
+}
+
+func TestNothingScrollsOnADesk(t *testing.T) {
+	s := serve(t)
+	b := open(t, desk)
+	b.load(s.url())
+	if h := eval[int](b, `document.documentElement.scrollHeight`); h > 900 {
+		t.Errorf("the page is %d px high", h)
+	}
+	for _, w := range []int64{320, 390, 700, 1024, 1360, 1440, 1920} {
+		b.run(chromedp.EmulateViewport(w, 900))
+		frame(b)
+		if have := eval[int64](b, `document.documentElement.scrollWidth`); have > w {
+			t.Errorf("at %d px the page is %d px wide: %v", w, have, eval[[]string](b, `[...document.querySelectorAll("body *")].filter(e => e.getBoundingClientRect().right > innerWidth + 1).slice(0, 5).map(e => e.tagName + "." + e.className + "#" + e.id)`))
+		}
+	}
+}
+
+// scored is what `nrt score --json` says of a group.
+type scored struct {
+	Chains []struct {
+		R    float64 `json:"R"`
+		Base float64 `json:"R_base"`
+		A    float64 `json:"A"`
+		Rank int     `json:"rank"`
+	} `json:"chains"`
+}
+
+// Every number of the list equals what the command line says of the same chains,
+// under each formula.
+func TestModesSayWhatNrtScoreSays(t *testing.T) {
+	s := serve(t)
+	b := open(t, desk)
+	b.load(s.url())
+	texts := b.texts()
+	chains := make([]string, len(texts))
+	for i := range chains {
+		chains[i] = texts[i+1]
+	}
+	answer := eval[string](b, `[...document.querySelectorAll("#strip .tok:not(.end) .chip")].map(e => e.textContent).join(" ")`)
+	line, err := json.Marshal(map[string]any{"question": b.text("#question"), "answer": answer, "chains": chains})
+	if err != nil {
+		t.Fatal(err)
+	}
+	model := eval[string](b, `document.querySelector("#model").value`)
+	var orders []string
+	for _, mode := range []string{"logp", "p", "gm", "am", "ws-1/p", "ws-logp"} {
+		cmd := exec.Command(binary(t), "score", "--model", model, "--in", "-", "--mode", mode, "--json")
+		cmd.Stdin = bytes.NewReader(append(line, '\n'))
+		out, err := cmd.Output()
+		if err != nil {
+			t.Fatalf("%v: %s\n%s", err, err.(*exec.ExitError).Stderr, line)
+		}
+		var want scored
+		if err := json.Unmarshal(out, &want); err != nil {
+			t.Fatal(err)
+		}
+		b.mode(mode)
+		order := ""
+		for _, r := range b.rows() {
+			w := want.Chains[r.Chain-1]
+			if have := shown(t, r.R); math.Abs(have-w.R) > 0.0005+1e-6 && math.Abs(have-w.R) > 0.06*math.Abs(w.R) {
+				t.Errorf("%s: chain %d: R %s on the page, %g by nrt score", mode, r.Chain, r.R, w.R)
+			}
+			if have := shown(t, r.A); math.Abs(have-w.A) > 0.0151 {
+				t.Errorf("%s: chain %d: A %s on the page, %g by nrt score", mode, r.Chain, r.A, w.A)
+			}
+			order += strconv.Itoa(r.Chain) + " "
+		}
+		orders = append(orders, order)
+	}
+	if orders[0] != orders[1] || orders[1] != orders[2] {
+		t.Errorf("logP, P and GM order differently: %q", orders[:3])
+	}
+	t.Logf("orders by formula: %q", orders)
+}
+
+func TestChainsStreamAndAreScored(t *testing.T) {
+	s := serve(t)
+	b := open(t, desk)
+	b.load(s.url())
+	b.until("connected", `document.querySelector("#badge").innerText.includes("Live")`)
+	k := len(b.rows())
+	b.click("#act-again")
+	b.until("chains are being written", `document.querySelector("#chains [data-act=cancel]")`)
+	b.complete(k)
+	if have := eval[string](b, `document.querySelector("#status").textContent`); have == "" {
+		t.Error("the status region says nothing")
+	}
+	ranks := []int{}
+	for _, r := range b.rows() {
+		ranks = append(ranks, r.Rank)
+	}
+	if !slices.IsSorted(ranks) {
+		t.Errorf("ranks are %v", ranks)
+	}
+}
+
+// ask opens the form and asks an own question.
+func (b *tab) ask(question, answer string, settings map[string]string) {
+	b.t.Helper()
+	b.click(".own")
+	b.until("the form is open", `document.querySelector("#ask").open`)
+	for id, text := range map[string]string{"#ask-question": question, "#ask-answer": answer} {
+		b.run(chromedp.Focus(id, chromedp.ByQuery), chromedp.Evaluate(`document.activeElement.select()`, nil), chromedp.KeyEvent(kb.Delete), input.InsertText(text))
+	}
+	for name, value := range settings {
+		b.choose("#askform [name="+name+"]", value)
+	}
+	b.until("the answer is cut into tokens", `document.querySelectorAll("#tokens-answer span").length > 1`)
+	frame(b)
+	frame(b)
+	b.click("#ask-go")
+	b.until("the form is closed", `!document.querySelector("#ask").open`)
+}
+
+const ownQuestion = "swap a b c d . take 2 4"
+
+func TestOwnQuestion(t *testing.T) {
+	s := serve(t)
+	b := open(t, desk)
+	b.load(s.url())
+	b.until("connected", `document.querySelector("#badge").innerText.includes("Live")`)
+	b.ask(b.text("#question"), "a b", map[string]string{"k": "4", "seed": "7"})
+	b.complete(4)
+	if have := eval[string](b, `[...document.querySelectorAll("#strip .tok:not(.end) .chip")].map(e => e.textContent).join(" ")`); have != "a b" {
+		t.Errorf("the answer's words are %q", have)
+	}
+	if hash := eval[string](b, `location.hash`); !strings.Contains(hash, "seed=7") {
+		t.Errorf("the address is %q", hash)
+	}
+	// The address is the state: another reader sees the same chains.
+	first := b.rows()
+	other := open(t, desk)
+	other.load(eval[string](b, `location.href`))
+	other.complete(4)
+	if have := other.rows(); !slices.Equal(have, first) {
+		t.Errorf("by the address: %v, want %v", have, first)
+	}
+}
+
+func TestKeyboardAlone(t *testing.T) {
+	s := serve(t)
+	b := open(t, desk)
+	b.load(s.url())
+	pressed := func() int {
+		return eval[int](b, `Number(document.querySelector("#chains .chain[aria-pressed=true] sub")?.textContent ?? 0)`)
+	}
+	first := pressed()
+	const shown = `Number(document.querySelector("#chains .chain[aria-pressed=true] sub")?.textContent ?? 0)`
+	b.run(chromedp.KeyEvent("n"))
+	b.until("n goes to the next chain", shown+` !== $`, first)
+	b.run(chromedp.KeyEvent("p"))
+	b.until("p goes back", shown+` === $`, first)
+	b.run(chromedp.KeyEvent("1"))
+	b.until("1 chooses logP", `document.querySelector("input[name=mode]:checked").value === "logp"`)
+	// Every control is reached by Tab, in an order that goes through the page, and
+	// words are one stop.
+	var stops []string
+	for range 80 {
+		b.run(chromedp.KeyEvent(kb.Tab))
+		at := eval[string](b, `(e => e === document.body ? "" : (e.id || e.className || e.tagName) )(document.activeElement)`)
+		if at == "" {
+			break
+		}
+		stops = append(stops, at)
+	}
+	all := strings.Join(stops, " ")
+	words := 0
+	for _, at := range stops {
+		if strings.HasPrefix(at, "word-") {
+			words++
+		}
+	}
+	if words != 1 {
+		t.Errorf("the words are %d stops, want 1: %s", words, all)
+	}
+	for _, want := range []string{"example", "model", "act-play", "chain-0", "act-again"} {
+		if !slices.Contains(stops, want) {
+			t.Errorf("Tab never reaches %s: %s", want, all)
+		}
+	}
+	// The arrow keys walk along the words, and focus stays on the chosen one.
+	b.run(chromedp.Focus("#strip [tabindex='0']", chromedp.ByQuery))
+	before := eval[string](b, `document.activeElement.id`)
+	b.run(chromedp.KeyEvent(kb.ArrowRight))
+	frame(b)
+	frame(b)
+	if after := eval[string](b, `document.activeElement.id`); after == before || !strings.HasPrefix(after, "word-") {
+		b.run(chromedp.KeyEvent(kb.ArrowLeft))
+		frame(b)
+		if after = eval[string](b, `document.activeElement.id`); after == before || !strings.HasPrefix(after, "word-") {
+			t.Errorf("arrows: focus goes from %s to %s", before, after)
+		}
+	}
+	b.run(chromedp.KeyEvent("?"))
+	b.until("? opens the list of keys", `document.querySelector("#keys").open`)
+	b.run(chromedp.KeyEvent(kb.Escape))
+	b.until("Esc closes it", `!document.querySelector("#keys").open`)
+}
+
+// On a phone: the promised order, targets of 44 px, one chain at a time.
+func TestPhone(t *testing.T) {
+	s := serve(t)
+	b := open(t, phone)
+	b.load(s.url())
+	order := []string{"#question", "#strip .toks", "#chains", "#chain .text", ".modecard", "#pipeline", "#why", "#slope", "#trainchart figure", "#trainchart figure:nth-child(3)"}
+	last := -1.0
+	for _, sel := range order {
+		y := eval[float64](b, `document.querySelector($)?.getBoundingClientRect().top + scrollY ?? -1`, sel)
+		if y <= last {
+			t.Errorf("%s stands at %.0f px, not below the one before at %.0f", sel, y, last)
+		}
+		last = y
+	}
+	small := eval[[]string](b, `[...document.querySelectorAll("button, select, input, summary, [role=button]")].filter(e => { const r = e.getBoundingClientRect(); return r.width > 0 && getComputedStyle(e).clipPath === "none" && !e.closest("dialog") && (r.height < 43.5 || r.width < 43.5); }).map(e => (e.id || e.className || e.tagName) + " " + Math.round(e.getBoundingClientRect().width) + "×" + Math.round(e.getBoundingClientRect().height))`)
+	if len(small) > 0 {
+		t.Errorf("too small to touch: %v", small)
+	}
+	before := b.text(".pager b")
+	b.click("#act-next")
+	b.until("the next chain comes", `document.querySelector(".pager b").innerText.replace(/\s+/g, " ").trim() !== $`, before)
+	b.choose("#modeselect", "am")
+	b.until("the phone's list chooses the formula", `document.querySelector("input[name=mode]:checked").value === "am"`)
+}

@@ -1,0 +1,150 @@
+package browsertest
+
+import (
+	"maps"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/chromedp/chromedp"
+)
+
+const (
+	live    = `document.querySelector("#badge").innerText.trim() === "Live"`
+	writing = `!!document.querySelector("#chains [data-act=cancel]") && [...document.querySelectorAll("#chains .wide")].some(e => /[1-9]/.test(e.innerText))`
+)
+
+// long makes the page ask the slow model for long chains.
+func (b *tab) long(url string) {
+	b.t.Helper()
+	b.load(url + "#k=4&seed=3&max_chain=200")
+	b.until("connected", live)
+}
+
+// A reader's question is stopped; the next one is answered.
+func TestCancel(t *testing.T) {
+	s := serve(t, "--model", slowModel(t), "--no-train")
+	b := open(t, desk)
+	b.load(s.url())
+	b.until("connected", live)
+	b.choose("#model", eval[string](b, `document.querySelector("#model").options[0].value`))
+	b.until("chains are being written", writing)
+	b.click("#act-cancel")
+	began := time.Now()
+	b.until("it has stopped", `!document.querySelector("#chains [data-act=cancel]")`)
+	if took := time.Since(began); took > 5*time.Second {
+		t.Errorf("stopping took %v", took)
+	}
+	b.click("#act-again")
+	b.until("the next is being written", writing)
+	b.click("#act-cancel")
+	b.until("it has stopped", `!document.querySelector("#chains [data-act=cancel]")`)
+}
+
+// The connection is cut again and again while chains stream; no token is lost or
+// doubled.
+func TestSocketCutWhileStreaming(t *testing.T) {
+	s := serve(t, "--model", slowModel(t), "--no-train")
+	p := newProxy(t, s.addr)
+	run := func(url string, cuts int) (map[int]string, []row) {
+		b := open(t, desk)
+		b.expect("WebSocket")
+		b.expect("ERR_")
+		b.load(url)
+		b.until("connected", live)
+		b.choose("#model", eval[string](b, `document.querySelector("#model").options[0].value`))
+		for range cuts {
+			b.until("chains are being written", writing)
+			if p.cut() == 0 {
+				t.Error("nothing to cut")
+			}
+			b.until("the page knows", `!document.querySelector("#badge").innerText.includes("Live") || document.querySelector("#chains .rk")?.textContent > 0`)
+			b.run(chromedp.Evaluate(`document.querySelector("#note-reconnect")?.click()`, nil))
+			b.until("connected again", live)
+		}
+		b.complete(8)
+		return b.texts(), b.rows()
+	}
+	want, wantRows := run(s.url(), 0)
+	have, haveRows := run(p.url(), 3)
+	if !maps.Equal(have, want) {
+		t.Errorf("the chains differ:\n%v\n%v", have, want)
+	}
+	if !slices.Equal(haveRows, wantRows) {
+		t.Errorf("the rewards differ:\n%v\n%v", haveRows, wantRows)
+	}
+}
+
+// The server is killed and started again: the page comes back by itself and asks
+// again what was lost.
+func TestServerRestart(t *testing.T) {
+	s := serve(t)
+	b := open(t, desk)
+	b.expect("WebSocket")
+	b.expect("ERR_")
+	b.load(s.url())
+	b.until("connected", live)
+	s.stop(syscall.SIGKILL)
+	b.until("the page says so", `document.querySelector("#badge").innerText.includes("Reconnecting") && document.querySelector("#notes").innerText.includes("Connection lost")`)
+	// What the browser can do alone, it still does.
+	b.mode("am")
+	s.start()
+	b.until("the page is back", live)
+	b.until("the note is gone", `!document.querySelector("#notes").innerText.includes("Connection lost")`)
+	b.click("#act-again")
+	b.complete(8)
+}
+
+// Two readers at once see their own chains, and each those of its seed.
+func TestTwoReaders(t *testing.T) {
+	s := serve(t, "--model", slowModel(t), "--no-train")
+	one, two := open(t, desk), open(t, phone)
+	for _, b := range []*tab{one, two} {
+		b.load(s.url())
+		b.until("connected", live)
+	}
+	slow := eval[string](one, `document.querySelector("#model").options[0].value`)
+	one.choose("#model", slow)
+	two.choose("#model", slow)
+	one.until("the first is being written", writing)
+	two.until("the second, too", writing+` || document.querySelector("#notes").innerText.includes("Busy")`)
+	one.complete(8)
+	two.complete(8)
+	if a, b := one.rows(), two.rows(); !slices.Equal(a, b) {
+		t.Errorf("the same question has two answers:\n%v\n%v", a, b)
+	}
+}
+
+// A training run starts, is seen live, pauses, goes on, survives a reload, and
+// its kept steps can be asked.
+func TestTrainingRunLive(t *testing.T) {
+	s := serve(t)
+	b := open(t, desk)
+	b.load(s.url())
+	b.until("connected", `/Live|Training/.test(document.querySelector("#badge").innerText)`)
+	b.click("#act-open")
+	b.until("the form is open", `document.querySelector("#traindlg").open`)
+	b.choose("#trainform [name=steps]", "12")
+	b.choose("#trainform [name=questions]", "4")
+	b.choose("#trainform [name=train-k]", "4")
+	frame(b)
+	b.click("#traindlg [type=submit]")
+	b.until("the form is closed", `!document.querySelector("#traindlg").open`)
+	b.until("steps are drawn", `document.querySelectorAll("#trainchart table tr").length > 4 && document.querySelector("#trainchart .num").textContent !== ""`)
+	b.until("it ends", `document.querySelector("#train").innerText.includes("done")`)
+	if have := b.text("#train"); !strings.Contains(have, "Held-out questions right") {
+		t.Errorf("no accuracy: %q", have)
+	}
+	if have := eval[string](b, `document.querySelector("[data-chart=reward] .canvas").getAttribute("aria-label")`); !strings.Contains(have, "at step") {
+		t.Errorf("the chart says %q", have)
+	}
+	// Another reader, or this one after a reload, finds the run.
+	b.load(s.url())
+	b.until("the run is there again", `document.querySelector("#train").innerText.includes("done") && document.querySelectorAll("#trainchart table tr").length > 4`)
+	// The slider shows the same question by the model of an earlier step.
+	b.choose("#step", "0")
+	b.until("the first step's model answers", `document.querySelector("#model").value.includes("@")`)
+	b.complete(8)
+}

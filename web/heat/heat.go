@@ -1,0 +1,174 @@
+// Package heat turns a number into a colour that can be read.
+//
+//	Sure    a probability, 0 to 1        cividis, over 0 to 0.9 of its range, so
+//	                                     that certain words stay calm
+//	Change  a difference of them, −1…1   PuOr: purple is more, orange is less
+//
+// Every colour comes for a light and a dark page, with the text colour, black or
+// white, that contrasts more; that is at least 4.5:1 on any ground. The colour
+// scales and the words of a legend come from the same Scale, so that a legend
+// cannot drift from what it explains.
+package heat
+
+import (
+	"fmt"
+	"math"
+)
+
+// RGB is an sRGB colour, 0 to 255.
+type RGB struct{ R, G, B uint8 }
+
+// String is the colour as CSS writes it, #rrggbb.
+func (c RGB) String() string {
+	const hex = "0123456789abcdef"
+	return string([]byte{'#', hex[c.R>>4], hex[c.R&15], hex[c.G>>4], hex[c.G&15], hex[c.B>>4], hex[c.B&15]})
+}
+
+// Parse reads #rrggbb.
+func Parse(s string) (RGB, error) {
+	var v [3]uint8
+	if len(s) != 7 || s[0] != '#' {
+		return RGB{}, fmt.Errorf("colour: want #rrggbb, have %q", s)
+	}
+	for i := range v {
+		for _, c := range []byte(s[1+2*i : 3+2*i]) {
+			switch {
+			case c >= '0' && c <= '9':
+				c -= '0'
+			case c >= 'a' && c <= 'f':
+				c -= 'a' - 10
+			case c >= 'A' && c <= 'F':
+				c -= 'A' - 10
+			default:
+				return RGB{}, fmt.Errorf("colour: want #rrggbb, have %q", s)
+			}
+			v[i] = v[i]<<4 | c
+		}
+	}
+	return RGB{v[0], v[1], v[2]}, nil
+}
+
+// The two text colours.
+var (
+	Black = RGB{0, 0, 0}
+	White = RGB{255, 255, 255}
+)
+
+// Luminance is the relative luminance of WCAG 2, 0 to 1.
+func (c RGB) Luminance() float64 {
+	return 0.2126*linear[c.R] + 0.7152*linear[c.G] + 0.0722*linear[c.B]
+}
+
+// linear undoes the transfer function of sRGB.
+var linear = func() (t [256]float64) {
+	for v := range t {
+		x := float64(v) / 255
+		if x <= 0.04045 {
+			t[v] = x / 12.92
+		} else {
+			t[v] = math.Pow((x+0.055)/1.055, 2.4)
+		}
+	}
+	return t
+}()
+
+// Contrast is the WCAG 2 contrast of two colours, 1 to 21.
+func Contrast(a, b RGB) float64 {
+	x, y := a.Luminance(), b.Luminance()
+	if x < y {
+		x, y = y, x
+	}
+	return (x + 0.05) / (y + 0.05)
+}
+
+// On is the text colour, black or white, that contrasts more with the ground.
+func On(ground RGB) RGB {
+	if Contrast(ground, Black) >= Contrast(ground, White) {
+		return Black
+	}
+	return White
+}
+
+// Paint is a ground with its text, for a light and for a dark page.
+type Paint struct {
+	Light, Dark     string // #rrggbb
+	OnLight, OnDark string
+}
+
+// Scale maps a domain to colours.
+type Scale struct {
+	lo, hi      float64
+	light, dark []RGB // stops at equal distances over lo…hi
+	table       []Paint
+}
+
+// resolution is the number of steps that a scale's domain is cut into: enough
+// that the eye sees no step, few enough to be computed once.
+const resolution = 200
+
+// Sure colours a probability c, 0 to 1.
+var Sure = newScale(0, 1,
+	[]RGB{{0x00, 0x20, 0x51}, {0x0e, 0x34, 0x6b}, {0x34, 0x48, 0x6e}, {0x58, 0x5d, 0x6e}, {0x74, 0x72, 0x72}, {0x8c, 0x88, 0x77}, {0xa6, 0x9f, 0x77}, {0xc6, 0xb7, 0x6c}, {0xea, 0xd1, 0x56}},
+	[]RGB{{0x59, 0x5e, 0x6e}, {0x6c, 0x6b, 0x70}, {0x7d, 0x7a, 0x74}, {0x8d, 0x88, 0x78}, {0x9d, 0x97, 0x78}, {0xb1, 0xa7, 0x75}, {0xc7, 0xb8, 0x6b}, {0xdf, 0xc9, 0x5e}, {0xf4, 0xdb, 0x4e}})
+
+// Change colours a difference of probabilities, −1 to 1. A dark page has its
+// own centre, so that little change stays quiet there too.
+var Change = newScale(-1, 1,
+	[]RGB{{0x99, 0x49, 0x07}, {0xca, 0x70, 0x10}, {0xf0, 0xa2, 0x48}, {0xfe, 0xcb, 0x8d}, {0xfc, 0xe4, 0xc3}, {0xf7, 0xf7, 0xf7}, {0xdb, 0xdd, 0xec}, {0xbd, 0xb7, 0xd8}, {0x93, 0x89, 0xb9}, {0x69, 0x4a, 0x9a}, {0x4c, 0x20, 0x7c}},
+	[]RGB{{0xf0, 0xac, 0x60}, {0xd5, 0x90, 0x4a}, {0xb3, 0x75, 0x38}, {0x93, 0x5c, 0x2a}, {0x5d, 0x40, 0x27}, {0x22, 0x24, 0x2b}, {0x34, 0x30, 0x4b}, {0x55, 0x4b, 0x80}, {0x76, 0x69, 0xac}, {0x97, 0x89, 0xcf}, {0xb7, 0xaa, 0xf0}})
+
+func newScale(lo, hi float64, light, dark []RGB) *Scale {
+	s := &Scale{lo: lo, hi: hi, light: light, dark: dark, table: make([]Paint, resolution+1)}
+	for i := range s.table {
+		x := float64(i) / resolution
+		l, d := between(light, x), between(dark, x)
+		s.table[i] = Paint{l.String(), d.String(), On(l).String(), On(d).String()}
+	}
+	return s
+}
+
+// between is the colour at x, 0 to 1, of stops at equal distances.
+func between(stops []RGB, x float64) RGB {
+	x *= float64(len(stops) - 1)
+	i := min(int(x), len(stops)-2)
+	f := x - float64(i)
+	mix := func(a, b uint8) uint8 { return uint8(math.Round(float64(a) + f*(float64(b)-float64(a)))) }
+	a, b := stops[i], stops[i+1]
+	return RGB{mix(a.R, b.R), mix(a.G, b.G), mix(a.B, b.B)}
+}
+
+// Domain is the range of values that the scale tells apart; others are held at
+// its ends.
+func (s *Scale) Domain() (lo, hi float64) { return s.lo, s.hi }
+
+// At is the paint of a value. NaN is the lower end.
+func (s *Scale) At(x float64) Paint {
+	x = (x - s.lo) / (s.hi - s.lo)
+	if !(x > 0) {
+		x = 0
+	}
+	return s.table[int(math.Round(min(x, 1)*resolution))]
+}
+
+// Ramp is the scale as CSS colour stops for a page with light-dark().
+func (s *Scale) Ramp() string {
+	out := ""
+	for i := range s.light {
+		if i > 0 {
+			out += ","
+		}
+		out += "light-dark(" + s.light[i].String() + "," + s.dark[i].String() + ")"
+	}
+	return out
+}
+
+// Ends are the words of a legend at the scale's ends, in whole per cent.
+func (s *Scale) Ends() (lo, hi string) {
+	percent := func(x float64) string {
+		if x < 0 {
+			return fmt.Sprintf("−%.0f", -100*x)
+		}
+		return fmt.Sprintf("%.0f", 100*x)
+	}
+	return percent(s.lo), percent(s.hi)
+}

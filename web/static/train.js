@@ -1,0 +1,201 @@
+// The training curves: four small uPlot charts with one cursor. The client
+// calls nrtCharts.set(JSON) with
+//   {runs: [{name, steps: [], reward: [], entropy: [], length: [], zero: []}],
+//    at: step shown in the page or null, marks: [{step, reward}]}
+// at most two runs are drawn: the first solid, the second dashed.
+(() => {
+  "use strict";
+  const keys = ["reward", "entropy", "length", "zero"];
+  const say = { reward: (v) => v.toFixed(3), entropy: (v) => v.toFixed(2), length: (v) => v.toFixed(1), zero: (v) => Math.round(100 * v) + "\u2009%" };
+  const charts = new Map(); // key → {plot, figure}
+  let data = { runs: [], at: null, marks: [] };
+
+  // colour resolves a custom property, light-dark() included.
+  const colour = (name) => {
+    const probe = document.createElement("i");
+    probe.style.color = `var(${name})`;
+    document.body.append(probe);
+    const c = getComputedStyle(probe).color;
+    probe.remove();
+    return c;
+  };
+
+  const columns = (key) => {
+    const runs = data.runs.slice(0, 2);
+    const all = [...new Set(runs.flatMap((r) => r.steps))].sort((a, b) => a - b);
+    const rows = runs.map((r) => {
+      const at = new Map(r.steps.map((s, i) => [s, r[key]?.[i] ?? null]));
+      return all.map((s) => at.get(s) ?? null);
+    });
+    return [all, ...rows];
+  };
+
+  const figureSize = (box) => ({ width: Math.max(120, box.clientWidth), height: Math.max(90, box.clientHeight) });
+
+  function options(key, box) {
+    const ink = colour("--ink"), faint = colour("--ink-3"), line = colour("--line"), surface = colour("--surface"), up = colour("--up-fill");
+    const font = `${getComputedStyle(document.body).fontSize === "15px" ? 12 : 11}px ${getComputedStyle(document.body).fontFamily}`;
+    const axis = { stroke: faint, font, grid: { stroke: line, width: 1 }, ticks: { show: false } };
+    const curve = [
+      { label: data.runs[0]?.name ?? "run", stroke: ink, width: 1.75, points: { show: (data.runs[0]?.steps.length ?? 0) < 3, size: 5, fill: ink } },
+      { label: data.runs[1]?.name ?? "second run", stroke: faint, width: 1.5, dash: [4, 3], points: { show: false } },
+    ];
+    return {
+      ...figureSize(box),
+      padding: [8, 8, 0, 0],
+      legend: { show: false },
+      cursor: { sync: { key: "nrt-train" }, y: false, drag: { x: false, y: false }, points: { size: 7 } },
+      scales: { x: { time: false }, y: { range: (u, lo, hi) => (key === "zero" ? [0, 1] : lo === null ? [0, 1] : [Math.min(0, lo), hi > lo ? hi + 0.08 * (hi - Math.min(0, lo)) : hi + 1]) } },
+      axes: [
+        { ...axis, grid: { show: false }, size: 20, gap: 3, space: 60, values: (u, v) => v.map((x, i) => (Number.isInteger(x) ? (i === 0 ? "step " + x : String(x)) : "")) },
+        { ...axis, size: 34, gap: 4, space: 36, values: (u, v) => v.map((x) => (key === "zero" ? Math.round(100 * x) : Number(x.toPrecision(3)))) },
+      ],
+      series: [{}, ...curve.slice(0, Math.min(2, data.runs.length))],
+      hooks: {
+        draw: [
+          (u) => {
+            const c = u.ctx, ratio = devicePixelRatio;
+            if (data.at !== null && data.at !== undefined && u.data[0].length) {
+              const x = Math.round(u.valToPos(data.at, "x", true));
+              c.save();
+              c.strokeStyle = ink;
+              c.lineWidth = ratio;
+              c.setLineDash([ratio, 2 * ratio]);
+              c.beginPath();
+              c.moveTo(x, u.bbox.top);
+              c.lineTo(x, u.bbox.top + u.bbox.height);
+              c.stroke();
+              c.restore();
+            }
+            if (key !== "reward") return;
+            for (const m of data.marks ?? []) {
+              const x = u.valToPos(m.step, "x", true), y = u.valToPos(m.reward, "y", true), d = 5 * ratio;
+              c.save();
+              c.fillStyle = up;
+              c.strokeStyle = surface;
+              c.beginPath();
+              c.moveTo(x, y - d);
+              c.lineTo(x + d, y);
+              c.lineTo(x, y + d);
+              c.lineTo(x - d, y);
+              c.closePath();
+              c.fill();
+              c.stroke();
+              c.restore();
+            }
+          },
+        ],
+        setCursor: [(u) => caption(key, u.cursor.idx)],
+      },
+    };
+  }
+
+  // caption shows the value under the cursor, else at the chosen step, else the last.
+  function caption(key, idx) {
+    const c = charts.get(key);
+    if (!c) return;
+    const [steps, ...rows] = c.plot.data;
+    let i = idx;
+    if (i === null || i === undefined) {
+      i = data.at === null || data.at === undefined ? steps.length - 1 : steps.findLastIndex((s) => s <= data.at);
+    }
+    const parts = rows.map((r) => r[i]).filter((v) => v !== null && v !== undefined).map(say[key]);
+    c.figure.querySelector(".num").textContent = parts.join(" · ");
+    const name = c.figure.querySelector("b").textContent;
+    c.plot.root.parentElement.setAttribute("aria-label", steps.length ? `${name} at step ${steps[i]}: ${parts.join(" and ")}. Arrow keys move along the run.` : `${name}: no run yet`);
+  }
+
+  // table is the same curve for a screen reader: at most twelve rows.
+  function table(key, figure) {
+    const [steps, ...rows] = charts.get(key).plot.data;
+    const t = figure.querySelector("table");
+    const every = Math.max(1, Math.ceil(steps.length / 12));
+    const cell = (kind, text) => {
+      const e = document.createElement(kind);
+      e.textContent = text;
+      return e;
+    };
+    const line = (...cells) => {
+      const e = document.createElement("tr");
+      e.append(...cells);
+      return e;
+    };
+    t.replaceChildren(line(cell("th", "step"), ...data.runs.slice(0, 2).map((r) => cell("th", r.name))));
+    for (let i = 0; i < steps.length; i += every) {
+      t.append(line(cell("th", String(steps[i])), ...rows.map((r) => cell("td", r[i] === null ? "" : say[key](r[i])))));
+    }
+  }
+
+  function build(key) {
+    const figure = document.querySelector(`#trainchart [data-chart="${key}"]`);
+    const box = figure?.querySelector(".canvas");
+    if (!box || typeof uPlot !== "function") return;
+    const old = charts.get(key);
+    old?.plot.destroy();
+    charts.delete(key);
+    if (!data.runs.length) {
+      box.replaceChildren();
+      figure.querySelector(".num").textContent = "";
+      return;
+    }
+    charts.set(key, { plot: new uPlot(options(key, box), columns(key), box), figure, runs: data.runs.length, names: data.runs.map((r) => r.name).join() });
+    caption(key);
+    table(key, figure);
+  }
+
+  let due = false;
+  function draw() {
+    due = false;
+    for (const key of keys) {
+      const c = charts.get(key);
+      if (!c || c.runs !== data.runs.length || c.names !== data.runs.map((r) => r.name).join()) {
+        build(key);
+        continue;
+      }
+      c.plot.setData(columns(key));
+      caption(key, c.plot.cursor.idx);
+      table(key, c.figure);
+    }
+  }
+
+  globalThis.nrtCharts = {
+    set(json) {
+      data = typeof json === "string" ? JSON.parse(json) : json;
+      data.runs ??= [];
+      document.getElementById("trainchart")?.classList.toggle("empty", !data.runs.length);
+      if (due) return;
+      due = true;
+      requestAnimationFrame(draw);
+    },
+  };
+
+  const rebuild = () => keys.forEach(build);
+  document.addEventListener("nrt:theme", rebuild);
+  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", rebuild);
+  const box = document.getElementById("trainchart");
+  if (!box) return;
+  box.classList.add("empty");
+  new ResizeObserver(() => {
+    for (const { plot } of charts.values()) {
+      const s = figureSize(plot.root.parentElement);
+      if (s.width !== plot.width || s.height !== plot.height) plot.setSize(s);
+    }
+  }).observe(box);
+
+  // ← and → walk along the run, as a mouse would; Home and End jump.
+  box.addEventListener("keydown", (e) => {
+    const key = e.target.closest("[data-chart]")?.dataset.chart;
+    const c = charts.get(key);
+    const n = c?.plot.data[0].length;
+    if (!n || !["ArrowLeft", "ArrowRight", "Home", "End"].includes(e.key)) return;
+    e.preventDefault();
+    e.stopPropagation();
+    const now = c.plot.cursor.idx ?? (e.key === "ArrowLeft" ? n : -1);
+    const i = e.key === "Home" ? 0 : e.key === "End" ? n - 1 : Math.min(n - 1, Math.max(0, now + (e.key === "ArrowLeft" ? -1 : 1)));
+    const v = c.plot.data[1][i] ?? 0;
+    c.plot.setCursor({ left: c.plot.valToPos(c.plot.data[0][i], "x"), top: c.plot.valToPos(v, "y") });
+    caption(key, i);
+    const status = document.getElementById("status");
+    if (status) status.textContent = `step ${c.plot.data[0][i]}: ${c.figure.querySelector(".num").textContent}`;
+  });
+})();

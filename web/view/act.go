@@ -1,0 +1,498 @@
+package view
+
+import (
+	"encoding/json"
+	"math"
+	"slices"
+	"strconv"
+	"strings"
+
+	"nrt/trainer/reward"
+	"nrt/web/wire"
+)
+
+// Actions are the names of data-act, data-change, data-input and data-submit,
+// and what their value is.
+var Actions = map[string]string{
+	"mode":      "change: reward formula, as trainer/reward names it; keys 1 to 6",
+	"clip":      "change: true or false",
+	"clip-off":  "click: the clip off",
+	"normalize": "change: true or false",
+	"colour":    "change: sure, change, weight or adds",
+
+	"chain":    "click: index of a chain; it stays chosen",
+	"next":     "click: next chain in the order shown; key n",
+	"prev":     "click: the one before; key p",
+	"word":     "click and arrow keys: index of an answer word; it stays chosen",
+	"hover":    "the pointer over a word: its index, empty when it leaves",
+	"sentence": "click: index of a sentence; again to let go",
+	"release":  "click: lets go of word and sentence; key Esc",
+	"phase":    "click: 0 to 6",
+	"step":     "click: one phase further, key Space; change: index of a kept training step",
+	"play":     "click: plays the phases, or stops",
+	"tick":     "the client's clock while it plays",
+
+	"example":     "change: name of a saved example, or world:N for a question of the small world",
+	"model":       "change: name of a model; the same question is asked again",
+	"k":           "change: chains",
+	"temperature": "change",
+	"top_p":       "change",
+	"seed":        "change",
+	"max_chain":   "change: tokens",
+	"question":    "input: an own question",
+	"answer":      "input: its reference answer",
+	"ask":         "submit or click: asks the own question, or the shown one again",
+	"again":       "click: the same question with the next seed",
+	"cancel":      "click: stops or leaves the queue",
+	"dismiss":     "click: closes the notice",
+	"reconnect":   "click: connects now",
+
+	"train":        "submit: starts a run; value is a JSON object of the form's fields",
+	"train-pause":  "click",
+	"train-resume": "click",
+	"train-stop":   "click",
+	"train-next":   "key N: next kept step",
+	"train-prev":   "key P: the one before",
+	"run":          "change: the run that is followed",
+	"against":      "change: the run drawn beside it, empty for none",
+
+	"open":   "click: opens the dialog of data-dialog; the client's own business",
+	"share":  "click: copies the address; the client's own business",
+	"export": "click: saves the numbers; the client's own business",
+	"upload": "change: a file; the client's own business",
+}
+
+// Do is the state after an action, and the messages to send for it. Actions that
+// cannot be done change nothing.
+func (s State) Do(name, value string) (State, []wire.Message) {
+	index, err := strconv.Atoi(value)
+	if err != nil {
+		index = -1
+	}
+	switch name {
+	case "mode":
+		if m, err := reward.ParseMode(value); err == nil {
+			s.Mode = m
+			s.Say = s.modeSaid()
+		}
+	case "clip", "clip-off":
+		s.Clip = value == "true"
+		s.Say = s.modeSaid()
+	case "normalize":
+		s.Normalize = value == "true"
+		s.Say = s.modeSaid()
+	case "colour":
+		for i, n := range colourNames {
+			if n == value {
+				s.Colour = Colour(i)
+			}
+		}
+	case "chain":
+		if r := s.Reading; r != nil && index >= 0 && index < len(r.Chains) {
+			s.Chain, s.Sentence = index, -1
+			s.Say = s.chainSaid()
+		}
+	case "next":
+		return s.turn(1), nil
+	case "prev":
+		return s.turn(-1), nil
+	case "word":
+		if r := s.Reading; r != nil && index >= 0 && index < len(r.Answer) {
+			s.Word = index
+		}
+	case "sentence":
+		if index == s.Sentence {
+			index = -1
+		}
+		s.Sentence = index
+	case "hover":
+		s.Hover = -1
+		if r := s.Reading; r != nil && index >= 0 && index < len(r.Answer) {
+			s.Hover = index
+		}
+	case "release":
+		s.Word, s.Sentence, s.Hover, s.Playing = -1, -1, -1, false
+	case "phase":
+		if index >= 0 && index < Phases {
+			s.Phase, s.Playing = index, false
+			s.Say = s.phaseSaid()
+		}
+	case "step":
+		if value != "" {
+			return s.toCheckpoint(index)
+		}
+		s.Phase = (s.Phase + 1) % Phases
+		s.Say = s.phaseSaid()
+	case "play":
+		s.Playing = !s.Playing
+		if s.Playing {
+			s.Phase = 0
+		}
+	case "tick":
+		if s.Playing {
+			s.Phase++
+			if s.Phase >= Phases-1 {
+				s.Phase, s.Playing = Phases-1, false
+			}
+			s.Say = s.phaseSaid()
+		}
+	case "dismiss":
+		s.Notice = nil
+	case "k", "temperature", "top_p", "seed", "max_chain":
+		if err := s.Choice.set(name, value); err != nil {
+			s.Notice = &Notice{Code: wire.CodeBadMessage, Text: fieldName(name) + ": " + err.Error() + ".", Field: name}
+		} else if s.Notice != nil && s.Notice.Field == name {
+			s.Notice = nil
+		}
+	case "question":
+		s.Typing.Question = value
+	case "answer":
+		s.Typing.Answer = value
+	default:
+		return s.doAsk(name, value)
+	}
+	return s, nil
+}
+
+func fieldName(name string) string {
+	return map[string]string{"k": "Chains", "temperature": "Temperature", "top_p": "Top-p", "seed": "Seed", "max_chain": "Longest chain"}[name]
+}
+
+// doAsk are the actions that talk to the server.
+func (s State) doAsk(name, value string) (State, []wire.Message) {
+	switch name {
+	case "example":
+		if q := s.worldQuestion(value); q != nil {
+			s.Example, s.Question, s.Answer = "", q.Question, q.Answer
+			return s.ask(s.again())
+		}
+		if s.example(value) == nil {
+			return s, nil
+		}
+		s, out := s.leave()
+		s.Notice = nil
+		return s.openExample(value), out
+	case "model":
+		if value == s.Model {
+			return s, nil
+		}
+		s.Model = value
+		if s.Reading == nil {
+			return s, nil
+		}
+		return s.ask(s.again())
+	case "ask":
+		if q := strings.TrimSpace(s.Typing.Question); q != "" && strings.TrimSpace(s.Typing.Answer) != "" {
+			s.Example, s.Question, s.Answer = "", q, strings.TrimSpace(s.Typing.Answer)
+		}
+		return s.ask(s.again())
+	case "again":
+		s.Seed = (s.Seed + 1) & wire.MaxSafe
+		return s.ask(s.again())
+	case "cancel":
+		if r := s.Reading; r != nil && r.under() && !r.Saved {
+			return s, []wire.Message{&wire.Cancel{Head: wire.Head{ID: r.Ask.ID}}}
+		}
+	case "train":
+		return s.train(value)
+	case "train-pause":
+		return s, s.runMessage(&wire.TrainPause{Run: s.Run})
+	case "train-resume":
+		return s, s.runMessage(&wire.TrainResume{Run: s.Run})
+	case "train-stop":
+		return s, s.runMessage(&wire.TrainStop{Run: s.Run})
+	case "train-next":
+		return s.besideCheckpoint(1)
+	case "train-prev":
+		return s.besideCheckpoint(-1)
+	case "run":
+		if s.run(value) != nil {
+			if s.Against == value {
+				s.Against = s.Run
+			}
+			s.Run, s.AtStep = value, -1
+			return s, []wire.Message{s.watch(value)}
+		}
+	case "against":
+		if s.run(value) != nil || value == "" {
+			s.Against = value
+			if value != "" {
+				return s, []wire.Message{s.watch(value)}
+			}
+		}
+	}
+	return s, nil
+}
+
+// watch asks for what a run did since the page last heard of it.
+func (s *State) watch(name string) wire.Message {
+	m := &wire.Watch{Run: name}
+	if r := s.run(name); r != nil && len(r.Steps) > 0 {
+		m.After = r.Steps[len(r.Steps)-1].Step
+	}
+	return m
+}
+
+// watches are the messages that make the server send the runs that are drawn.
+func (s *State) watches() []wire.Message {
+	var list []wire.Message
+	for _, name := range []string{s.Run, s.Against} {
+		if s.run(name) != nil {
+			list = append(list, s.watch(name))
+		}
+	}
+	return list
+}
+
+func (s *State) runMessage(m wire.Message) []wire.Message {
+	if s.run(s.Run) == nil {
+		return nil
+	}
+	return []wire.Message{m}
+}
+
+// turn goes to the next chain in the order that is shown.
+func (s State) turn(by int) State {
+	r := s.Reading
+	if r == nil || len(r.Chains) == 0 {
+		return s
+	}
+	list := make([]int, 0, len(r.Chains))
+	sc := s.scores()
+	if sc.ready {
+		list = append(list, sc.order...)
+	}
+	for i := range r.Chains {
+		if !slices.Contains(list, i) {
+			list = append(list, i)
+		}
+	}
+	at := slices.Index(list, s.chain())
+	s.Chain = list[((at+by)%len(list)+len(list))%len(list)]
+	s.Sentence = -1
+	s.Say = s.chainSaid()
+	return s
+}
+
+func (s *State) chainSaid() string {
+	i := s.chain()
+	text := "Chain " + intText(i+1)
+	if k := s.rank(s.Mode, i); k > 0 {
+		sc := s.chainScore(i)
+		return text + ", rank " + intText(k) + ", reward " + number(sc.R) + ", advantage " + signed(sc.Advantage) + "."
+	}
+	return text + "."
+}
+
+func (s *State) modeSaid() string {
+	sc := s.scores()
+	if !sc.ready {
+		return "Formula " + modeLabel(s.Mode) + "."
+	}
+	return "Formula " + modeLabel(s.Mode) + ". First: chain " + intText(sc.order[0]+1) + ". Chain " + intText(s.chain()+1) + " is now rank " + intText(s.rank(s.Mode, s.chain())) + "."
+}
+
+func (s *State) phaseSaid() string {
+	x := s.phases()[s.Phase]
+	return x.label + ": " + strings.TrimSpace(x.big+" "+x.unit) + ". " + x.detail + "."
+}
+
+// again is the request for what is shown, by the choices as they are.
+func (s *State) again() wire.Ask {
+	a := wire.Ask{Model: s.Model, Question: s.Question, Answer: s.Answer, K: s.K,
+		Temperature: s.Temperature, TopP: s.TopP, Seed: s.Seed, MaxChain: s.MaxChain}
+	if e := s.example(s.Example); e != nil {
+		a.Question, a.Answer = e.Ask.Question, e.Ask.Answer
+	}
+	if a.Model == "" && len(s.Models) > 0 {
+		a.Model = s.Models[0].Name
+	}
+	return a
+}
+
+// leave gives up a request that is under way.
+func (s State) leave() (State, []wire.Message) {
+	if r := s.Reading; r != nil && !r.Saved && r.under() {
+		return s, []wire.Message{&wire.Cancel{Head: wire.Head{ID: r.Ask.ID}}}
+	}
+	return s, nil
+}
+
+// ask puts a request to the server, unless its answer is known already.
+func (s State) ask(a wire.Ask) (State, []wire.Message) {
+	s, out := s.leave()
+	s.Notice = nil
+	if r := s.recall(&a); r != nil {
+		return s.show(r), out
+	}
+	if s.Link != Live {
+		s.Notice = &Notice{Code: codeOffline, Text: "New chains need the server. The question stays in this page's address."}
+		return s, out
+	}
+	s.asked++
+	a.ID = "q" + strconv.Itoa(s.asked)
+	m := &a
+	if err := m.Validate(); err != nil {
+		text := err.Error()
+		field := ""
+		if e, ok := err.(*wire.Error); ok {
+			field, text = e.Field, strings.ToUpper(e.Field[:1])+e.Field[1:]+": "+e.Reason+"."
+		}
+		s.Notice = &Notice{Code: wire.CodeBadMessage, Text: text, Field: field}
+		return s, out
+	}
+	s.Say = "Asked."
+	return s.show(&Reading{Ask: a, Status: Asked}), append(out, m)
+}
+
+// toCheckpoint shows the same question by the model of the i-th kept step.
+func (s State) toCheckpoint(i int) (State, []wire.Message) {
+	r := s.run(s.Run)
+	if r == nil || i < 0 || i >= len(r.Checkpoints) {
+		return s, nil
+	}
+	c := r.Checkpoints[i]
+	s.AtStep = c.Step
+	if s.Model == c.Model {
+		return s, nil
+	}
+	s.Model = c.Model
+	chain := s.Chain
+	s, out := s.ask(s.again())
+	s.Chain = chain // the same chain's number, by another model
+	s.Say = "Step " + intText(c.Step) + "."
+	return s, out
+}
+
+func (s State) besideCheckpoint(by int) (State, []wire.Message) {
+	r := s.run(s.Run)
+	if r == nil || len(r.Checkpoints) == 0 {
+		return s, nil
+	}
+	at := s.stepAt(r)
+	i := slices.IndexFunc(r.Checkpoints, func(c wire.Checkpoint) bool { return c.Step == at })
+	return s.toCheckpoint(min(max(i+by, 0), len(r.Checkpoints)-1))
+}
+
+// codeOffline marks the notice that a connection takes back.
+const codeOffline = "offline"
+
+// WorldQuestion is a question of the small world that can be asked.
+type WorldQuestion struct {
+	Family   string `json:"family"`
+	Question string `json:"question"`
+	Answer   string `json:"answer"`
+}
+
+// worldQuestion finds the question that the picker calls world:N.
+func (s *State) worldQuestion(value string) *WorldQuestion {
+	n, ok := strings.CutPrefix(value, "world:")
+	i, err := strconv.Atoi(n)
+	if !ok || err != nil || i < 0 || i >= len(s.World) {
+		return nil
+	}
+	return &s.World[i]
+}
+
+// trainForm are the fields of the training form, as its inputs are named.
+type trainForm struct {
+	Method    string `json:"method"`
+	Mode      string `json:"train-mode"`
+	Steps     string `json:"steps"`
+	Questions string `json:"questions"`
+	K         string `json:"train-k"`
+	LR        string `json:"lr"`
+	Seed      string `json:"train-seed"`
+	Upload    string `json:"upload"` // the file's text
+}
+
+// train starts a run by the form's fields.
+func (s State) train(value string) (State, []wire.Message) {
+	refuse := func(text, field string) (State, []wire.Message) {
+		s.Notice = &Notice{Code: wire.CodeBadMessage, Text: text, Field: field}
+		return s, nil
+	}
+	var f trainForm
+	if err := json.Unmarshal([]byte(value), &f); err != nil {
+		return refuse("The form cannot be read.", "")
+	}
+	if s.Link != Live {
+		return refuse("Training needs the server.", "")
+	}
+	s.asked++
+	m := &wire.Train{Head: wire.Head{ID: "t" + strconv.Itoa(s.asked)}, Method: f.Method, Mode: f.Mode, Upload: f.Upload}
+	if m.Method != "nrt" {
+		m.Mode = ""
+	}
+	for _, x := range []struct {
+		name, value string
+		dst         *int
+	}{{"Steps", f.Steps, &m.Steps}, {"Questions a step", f.Questions, &m.Questions}, {"Chains a question", f.K, &m.K}} {
+		n, err := strconv.Atoi(strings.TrimSpace(x.value))
+		if err != nil {
+			return refuse(x.name+": want a whole number.", x.name)
+		}
+		*x.dst = n
+	}
+	var err error
+	if m.LR, err = strconv.ParseFloat(strings.TrimSpace(f.LR), 64); err != nil && strings.TrimSpace(f.LR) != "" || math.IsNaN(m.LR) {
+		return refuse("Learning rate: want a number.", "lr")
+	}
+	if m.Seed, err = strconv.ParseUint(strings.TrimSpace(f.Seed), 10, 64); err != nil {
+		return refuse("Seed: want a whole number, 0 or more.", "seed")
+	}
+	if err := m.Validate(); err != nil {
+		return refuse(strings.TrimPrefix(err.Error(), "wire: ")+".", "")
+	}
+	s.Notice = nil
+	s.TrainID = m.ID
+	s.Say = "Training run requested."
+	return s, []wire.Message{m}
+}
+
+// Open is the state that an address asks for: its choices, and their example or
+// the request for their question.
+func (s State) Open(c Choice) (State, []wire.Message) {
+	if c.Example == "" && c.Question == "" && len(s.Examples) > 0 {
+		c.Example = s.Examples[0].Name
+	}
+	if e := s.example(c.Example); e != nil {
+		d := DefaultChoice()
+		// An address that names an example alone means it as it was saved.
+		if c.Model == "" {
+			c.Model = e.Ask.Model
+		}
+		for _, x := range []struct{ have, def, saved *int }{{&c.K, &d.K, &e.Ask.K}, {&c.MaxChain, &d.MaxChain, &e.Ask.MaxChain}} {
+			if *x.have == *x.def {
+				*x.have = *x.saved
+			}
+		}
+		if c.Seed == d.Seed {
+			c.Seed = e.Ask.Seed
+		}
+		if c.Temperature == d.Temperature {
+			c.Temperature = e.Ask.Temperature
+		}
+		if c.TopP == d.TopP {
+			c.TopP = e.Ask.TopP
+		}
+	} else {
+		c.Example = ""
+	}
+	s.Choice = c
+	s.Typing.Question, s.Typing.Answer = c.Question, c.Answer
+	if c.Example == "" && c.Question == "" {
+		return s, nil
+	}
+	a := s.again()
+	if r := s.recall(&a); r != nil {
+		chain, word, sentence := c.Chain, c.Word, c.Sentence
+		s = s.show(r)
+		s.Chain, s.Word, s.Sentence = chain, word, sentence
+		return s, nil
+	}
+	chain, word := c.Chain, c.Word
+	s, out := s.ask(a)
+	s.Chain, s.Word = chain, word
+	return s, out
+}

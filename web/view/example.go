@@ -1,0 +1,136 @@
+package view
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+
+	"nrt/web/wire"
+)
+
+// Example is a saved question: the request and the server's answer to it, in the
+// messages that would have come over the wire. A file of examples is a JSON
+// array of them.
+type Example struct {
+	Name  string     `json:"name"`  // in the address, "swap-3"
+	Title string     `json:"title"` // for people
+	Ask   wire.Ask   `json:"ask"`
+	Start wire.Start `json:"start"`
+	// Frame holds all tokens: one entry for each part of each chain will do.
+	Frame wire.Frame `json:"frame"`
+	End   wire.End   `json:"end"`
+}
+
+// EachExample reads a file of examples, one at a time, until one is wrong or
+// take returns an error.
+func EachExample(data []byte, take func(Example) error) error {
+	d := json.NewDecoder(bytes.NewReader(data))
+	d.DisallowUnknownFields()
+	open, err := d.Token()
+	if err != nil {
+		return fmt.Errorf("examples: %w", err)
+	}
+	if open != json.Delim('[') {
+		return fmt.Errorf("examples: want an array, have %v", open)
+	}
+	seen := map[string]bool{}
+	for i := 0; d.More(); i++ {
+		var e Example
+		if err := d.Decode(&e); err != nil {
+			return fmt.Errorf("examples: entry %d: %w", i, err)
+		}
+		if e.Name == "" || seen[e.Name] {
+			return fmt.Errorf("examples: entry %d: name: want one of its own, have %q", i, e.Name)
+		}
+		seen[e.Name] = true
+		for _, m := range []wire.Message{&e.Ask, &e.Start, &e.Frame, &e.End} {
+			if err := m.Validate(); err != nil {
+				return fmt.Errorf("examples: %s: %s: %w", e.Name, m.Type(), err)
+			}
+		}
+		if err := take(e); err != nil {
+			return fmt.Errorf("examples: %s: %w", e.Name, err)
+		}
+	}
+	if _, err := d.Token(); err != nil {
+		return fmt.Errorf("examples: %w", err)
+	}
+	return nil
+}
+
+// ReadExamples reads a file of examples and replays each of them once, so that
+// one that cannot be shown is found here.
+func ReadExamples(data []byte) ([]Example, error) {
+	var list []Example
+	err := EachExample(data, func(e Example) error {
+		r := e.replay()
+		if r.done() != len(r.Chains) {
+			return fmt.Errorf("frame: %d of %d chains are complete", r.done(), len(r.Chains))
+		}
+		list = append(list, e)
+		return score(r, DefaultChoice()).err
+	})
+	if err != nil {
+		return nil, err
+	}
+	return list, nil
+}
+
+// WriteExamples is the inverse of ReadExamples: one line an example.
+func WriteExamples(list []Example) ([]byte, error) {
+	var b bytes.Buffer
+	b.WriteString("[\n")
+	for i := range list {
+		data, err := json.Marshal(&list[i])
+		if err != nil {
+			return nil, fmt.Errorf("examples: %s: %w", list[i].Name, err)
+		}
+		b.Write(data)
+		if i+1 < len(list) {
+			b.WriteByte(',')
+		}
+		b.WriteByte('\n')
+	}
+	b.WriteString("]\n")
+	return b.Bytes(), nil
+}
+
+// replay makes the example's messages a complete reading.
+func (e *Example) replay() *Reading {
+	r := &Reading{Ask: e.Ask, Saved: true}
+	r = r.start(&e.Start)
+	r = r.frame(&e.Frame)
+	r.Status, r.Seconds = Complete, e.End.Seconds
+	return r
+}
+
+// example finds a saved example by name.
+func (s *State) example(name string) *Example {
+	for i := range s.Examples {
+		if s.Examples[i].Name == name {
+			return &s.Examples[i]
+		}
+	}
+	return nil
+}
+
+// openExample shows a saved example as it was saved.
+func (s State) openExample(name string) State {
+	e := s.example(name)
+	if e == nil {
+		return s
+	}
+	s.Example = name
+	s.Question, s.Answer = "", ""
+	s.Model, s.K, s.Temperature, s.TopP = e.Ask.Model, e.Ask.K, e.Ask.Temperature, e.Ask.TopP
+	s.Seed, s.MaxChain = e.Ask.Seed, e.Ask.MaxChain
+	return s.show(e.replay())
+}
+
+// show makes r the reading of the page; chain and word go back to the best.
+func (s State) show(r *Reading) State {
+	s.Reading = r
+	s.Chain, s.Word, s.Sentence, s.Hover = -1, -1, -1, -1
+	s.sc = nil
+	return s
+}

@@ -1,0 +1,278 @@
+package view
+
+import (
+	"math"
+	"strconv"
+	"strings"
+	"unicode"
+
+	"nrt/trainer/reward"
+	"nrt/web/heat"
+)
+
+// Containers lists the ids of the elements whose content this package writes.
+// The page around them, headings of panels and forms, is the templates'.
+var Containers = []string{
+	"pipeline",                                     // section.pipe: Play, the seven phases
+	"question",                                     // p.q: the question as it was asked
+	"strip",                                        // div.strip: the answer's words, before and after
+	"chain",                                        // div.chainbox: the chosen chain, sentence by sentence
+	"chains",                                       // section.chains: all chains, ranked
+	"why",                                          // section.why: the table word by word
+	"slope",                                        // div.plot: ranks under each formula
+	"dots",                                         // div.plot: rewards and the line of no reasoning
+	"train",                                        // div.scrub: the run's buttons and the step slider
+	"notes",                                        // div.notes: what is wrong or going on
+	"badge",                                        // span.badge: the link, in a word
+	"status",                                       // p[role=status]: what a screen reader announces
+	"tokens-question", "tokens-answer", "ask-note", // the own question, cut into tokens
+}
+
+// Fragment is the content of one container, as HTML; "" for an unknown id.
+func Fragment(s *State, id string) string {
+	switch id {
+	case "pipeline":
+		return Pipeline(s)
+	case "question":
+		return Question(s)
+	case "strip":
+		return Strip(s)
+	case "chain":
+		return ChainText(s)
+	case "chains":
+		return Chains(s)
+	case "why":
+		return Why(s)
+	case "slope":
+		return Slope(s)
+	case "dots":
+		return Dots(s)
+	case "train":
+		return Train(s)
+	case "notes":
+		return Notes(s)
+	case "badge":
+		return Badge(s)
+	case "status":
+		return new(page).text(s.Say).String()
+	case "tokens-question":
+		return TypedTokens(s, "question")
+	case "tokens-answer":
+		return TypedTokens(s, "answer")
+	case "ask-note":
+		return TypedNote(s)
+	}
+	return ""
+}
+
+// Fragments are the contents of all containers.
+func Fragments(s *State) map[string]string {
+	m := make(map[string]string, len(Containers))
+	for _, id := range Containers {
+		m[id] = Fragment(s, id)
+	}
+	return m
+}
+
+// page builds HTML. raw is for markup of this package alone; text escapes. The
+// methods are called a thousand times in the code, so that inlining them would
+// double what the browser loads.
+type page struct{ b []byte }
+
+// String is the markup so far.
+func (p *page) String() string { return string(p.b) }
+
+//go:noinline
+func (p *page) raw(parts ...string) *page {
+	for _, s := range parts {
+		p.b = append(p.b, s...)
+	}
+	return p
+}
+
+//go:noinline
+func (p *page) text(s string) *page {
+	for i := 0; i < len(s); i++ {
+		switch c := s[i]; c {
+		case '<':
+			p.b = append(p.b, "&lt;"...)
+		case '>':
+			p.b = append(p.b, "&gt;"...)
+		case '&':
+			p.b = append(p.b, "&amp;"...)
+		case '"':
+			p.b = append(p.b, "&#34;"...)
+		case '\'':
+			p.b = append(p.b, "&#39;"...)
+		default:
+			p.b = append(p.b, c)
+		}
+	}
+	return p
+}
+
+//go:noinline
+func (p *page) int(n int) *page {
+	p.b = strconv.AppendInt(p.b, int64(n), 10)
+	return p
+}
+
+// unit writes a share 0…1 as a CSS number with three decimals.
+//
+//go:noinline
+func (p *page) unit(x float64) *page {
+	if !(x > 0) {
+		x = 0
+	}
+	p.b = strconv.AppendFloat(p.b, min(x, 1), 'f', 3, 64)
+	return p
+}
+
+// icon is a drawing of 16 × 16; path is markup.
+//
+//go:noinline
+func (p *page) icon(path string) *page {
+	return p.raw(`<svg class="ico" viewBox="0 0 16 16" aria-hidden="true">`, path, `</svg>`)
+}
+
+// The icons that fragments use.
+const (
+	iconPlay    = `<path d="M5 3.5v9l7-4.5z" fill="currentColor"/>`
+	iconPause   = `<path d="M5.5 3.5v9M10.5 3.5v9"/>`
+	iconStep    = `<path d="M4 3.5v9l6-4.5z" fill="currentColor"/><path d="M12 3.5v9"/>`
+	iconStop    = `<rect x="4" y="4" width="8" height="8" rx="1" fill="currentColor"/>`
+	iconAgain   = `<path d="M13 8a5 5 0 1 1-1.5-3.5M13 2.5v3h-3"/>`
+	iconDown    = `<path d="m4 6 4 4 4-4"/>`
+	iconLeft    = `<path d="m10 4-4 4 4 4"/>`
+	iconRight   = `<path d="m6 4 4 4-4 4"/>`
+	iconNone    = `<circle cx="8" cy="8" r="5.5"/><path d="m4.2 11.8 7.6-7.6"/>`
+	iconPlug    = `<path d="M6 2v3M10 2v3M4 5h8v2.5a4 4 0 0 1-8 0zM8 11.5V14"/>`
+	iconClock   = `<circle cx="8" cy="8" r="5.5"/><path d="M8 5v3l2 1.5"/>`
+	iconWarning = `<path d="M8 2.5 14 13H2zM8 6.5v3M8 11.2v.01"/>`
+	iconChip    = `<rect x="4" y="4" width="8" height="8" rx="1"/><path d="M6.5 2v2M9.5 2v2M6.5 12v2M9.5 12v2M2 6.5h2M2 9.5h2M12 6.5h2M12 9.5h2"/>`
+	iconClose   = `<path d="m4 4 8 8M12 4l-8 8"/>`
+)
+
+// minus makes the hyphen of a formatted number a true minus sign.
+func minus(s string) string {
+	if strings.HasPrefix(s, "-") {
+		return "−" + s[1:]
+	}
+	return s
+}
+
+// percent is a probability in whole per cent, without the sign; what is not
+// quite 0 or 1 does not look as if it were.
+func percent(p float64) string {
+	switch {
+	case p > 0 && p < 0.005:
+		return "<1"
+	case p < 1 && p >= 0.995:
+		return ">99"
+	}
+	return strconv.Itoa(int(math.Round(100 * p)))
+}
+
+// number is a reward: three decimals, or two digits and a power of ten where
+// three decimals would say nothing.
+func number(x float64) string {
+	if a := math.Abs(x); a != 0 && a < 0.0005 {
+		if a < 1e-99 {
+			return "0.000"
+		}
+		e := int(math.Floor(math.Log10(a)))
+		m := x / math.Pow(10, float64(e))
+		if math.Abs(m) >= 9.95 {
+			m, e = m/10, e+1
+		}
+		return minus(strconv.FormatFloat(m, 'f', 1, 64)) + "·10" + superscript(e)
+	}
+	s := strconv.FormatFloat(x, 'f', 3, 64)
+	if s == "-0.000" {
+		s = "0.000"
+	}
+	return minus(s)
+}
+
+func superscript(n int) string {
+	const digits = "⁰¹²³⁴⁵⁶⁷⁸⁹"
+	var b strings.Builder
+	for _, c := range strconv.Itoa(n) {
+		if c == '-' {
+			b.WriteString("⁻")
+		} else {
+			b.WriteRune([]rune(digits)[c-'0'])
+		}
+	}
+	return b.String()
+}
+
+// signed is an advantage: a sign, two decimals.
+func signed(x float64) string {
+	s := strconv.FormatFloat(math.Abs(x), 'f', 2, 64)
+	switch {
+	case s == "0.00":
+		return s
+	case x < 0:
+		return "−" + s
+	}
+	return "+" + s
+}
+
+// two is a plain number with two decimals.
+func two(x float64) string { return minus(strconv.FormatFloat(x, 'f', 2, 64)) }
+
+// count is "1 chain", "8 chains".
+func count(n int, what string) string {
+	if n == 1 {
+		return "1 " + what
+	}
+	return strconv.Itoa(n) + " " + what + "s"
+}
+
+// modeLabel is a formula's name on the page.
+func modeLabel(m reward.Mode) string {
+	return [...]string{"logP", "P", "GM", "AM", "WS 1/p", "WS −log p"}[m]
+}
+
+// word is a token's text as a word of the page: without outer blanks, but never
+// empty.
+func word(text string, special bool) string {
+	t := strings.TrimSpace(text)
+	switch {
+	case special:
+		return "end"
+	case t != "":
+		return strings.Map(func(r rune) rune {
+			if unicode.IsControl(r) {
+				return '·'
+			}
+			return r
+		}, t)
+	case strings.Contains(text, "\n"):
+		return "↵"
+	case text != "":
+		return "␣"
+	}
+	return "·"
+}
+
+// answerWord is word i of the reference answer.
+func (s *State) answerWord(i int) string {
+	a := s.Reading.Answer[i]
+	return word(a.Text, a.Special)
+}
+
+// paint writes a scale's colours as the custom properties of a chip.
+//
+//go:noinline
+func (p *page) paint(x heat.Paint) *page {
+	return p.raw("--c:", x.Light, ";--d:", x.Dark, ";--t:", x.OnLight)
+}
+
+// ground writes a scale's colours as background and text, for a pill.
+//
+//go:noinline
+func (p *page) ground(x heat.Paint) *page {
+	return p.raw("background:light-dark(", x.Light, ",", x.Dark, ");color:light-dark(", x.OnLight, ",", x.OnDark, ")")
+}

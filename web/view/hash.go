@@ -1,0 +1,200 @@
+package view
+
+import (
+	"errors"
+	"fmt"
+	"math"
+	"net/url"
+	"strconv"
+	"strings"
+
+	"nrt/trainer/reward"
+	"nrt/web/wire"
+)
+
+// maxHash bounds an address that is read: a question, an answer, some numbers.
+const maxHash = 4 * (wire.MaxQuestion + wire.MaxAnswer)
+
+// Hash writes what differs from the default choice as the address's part after
+// #, without the #.
+func (c Choice) Hash() string {
+	d := DefaultChoice()
+	var list []string
+	add := func(key, value string) { list = append(list, key+"="+url.QueryEscape(value)) }
+	number := func(x float64) string { return strconv.FormatFloat(x, 'g', -1, 64) }
+	if c.Example != "" {
+		add("e", c.Example)
+	} else {
+		if c.Question != "" {
+			add("q", c.Question)
+		}
+		if c.Answer != "" {
+			add("a", c.Answer)
+		}
+	}
+	if c.Model != "" {
+		add("model", c.Model)
+	}
+	if c.K != d.K {
+		add("k", strconv.Itoa(c.K))
+	}
+	if c.Temperature != d.Temperature {
+		add("t", number(c.Temperature))
+	}
+	if c.TopP != d.TopP {
+		add("top_p", number(c.TopP))
+	}
+	if c.Seed != d.Seed {
+		add("seed", strconv.FormatUint(c.Seed, 10))
+	}
+	if c.MaxChain != d.MaxChain {
+		add("len", strconv.Itoa(c.MaxChain))
+	}
+	if c.Mode != d.Mode {
+		add("mode", c.Mode.String())
+	}
+	if c.Clip != d.Clip {
+		add("clip", boolText(c.Clip))
+	}
+	if c.Normalize != d.Normalize {
+		add("norm", boolText(c.Normalize))
+	}
+	if c.Colour != d.Colour {
+		add("by", c.Colour.String())
+	}
+	for _, x := range []struct {
+		key       string
+		have, def int
+		shift     int
+	}{{"z", c.Chain, d.Chain, 1}, {"w", c.Word, d.Word, 1}, {"s", c.Sentence, d.Sentence, 1}, {"phase", c.Phase, d.Phase, 0}} {
+		if x.have != x.def {
+			add(x.key, strconv.Itoa(x.have+x.shift))
+		}
+	}
+	return strings.Join(list, "&")
+}
+
+// ParseHash reads an address's part after #. What it does not say is as in the
+// default choice; what it says wrongly too, and the error names those keys. So
+// an old or mangled link still opens the page.
+func ParseHash(hash string) (Choice, error) {
+	c := DefaultChoice()
+	hash = strings.TrimPrefix(hash, "#")
+	if len(hash) > maxHash {
+		return c, fmt.Errorf("address: %d bytes; want at most %d", len(hash), maxHash)
+	}
+	var wrong []error
+	for _, part := range strings.Split(hash, "&") {
+		if part == "" {
+			continue
+		}
+		key, value, _ := strings.Cut(part, "=")
+		value, err := url.QueryUnescape(value)
+		if err == nil {
+			err = c.set(key, value)
+		}
+		if err != nil {
+			wrong = append(wrong, fmt.Errorf("address: %s: %w", clean(key), err))
+		}
+	}
+	if c.Example != "" {
+		c.Question, c.Answer = "", ""
+	}
+	return c, errors.Join(wrong...)
+}
+
+func clean(s string) string {
+	if len(s) > 40 {
+		s = s[:40]
+	}
+	return strings.ToValidUTF8(s, "")
+}
+
+// set sets one choice by its key in the hash.
+func (c *Choice) set(key, value string) error {
+	whole := func(dst *int, lo, hi, shift int) error {
+		n, err := strconv.Atoi(value)
+		if err != nil || n < lo || n > hi {
+			return fmt.Errorf("want %d to %d", lo, hi)
+		}
+		*dst = n - shift
+		return nil
+	}
+	real := func(dst *float64, lo, hi float64) error {
+		x, err := strconv.ParseFloat(value, 64)
+		if err != nil || math.IsNaN(x) || x < lo || x > hi {
+			return fmt.Errorf("want %v to %v", lo, hi)
+		}
+		if x == 0 {
+			x = 0 // no −0
+		}
+		*dst = x
+		return nil
+	}
+	text := func(dst *string, most int) error {
+		if len(value) > most {
+			return fmt.Errorf("%d bytes; want at most %d", len(value), most)
+		}
+		*dst = strings.ToValidUTF8(value, "")
+		return nil
+	}
+	switch key {
+	case "e":
+		return text(&c.Example, 200)
+	case "q":
+		return text(&c.Question, wire.MaxQuestion)
+	case "a":
+		return text(&c.Answer, wire.MaxAnswer)
+	case "model":
+		return text(&c.Model, 200)
+	case "k":
+		return whole(&c.K, 1, wire.MaxChains, 0)
+	case "t", "temperature":
+		return real(&c.Temperature, 0, 4)
+	case "top_p":
+		return real(&c.TopP, 0, 1)
+	case "seed":
+		n, err := strconv.ParseUint(value, 10, 64)
+		if err != nil || n > wire.MaxSafe {
+			return fmt.Errorf("want 0 to %d", uint64(wire.MaxSafe))
+		}
+		c.Seed = n
+	case "len", "max_chain":
+		return whole(&c.MaxChain, 1, wire.MaxChain, 0)
+	case "mode":
+		m, err := reward.ParseMode(value)
+		if err != nil {
+			return err
+		}
+		c.Mode = m
+	case "clip", "norm":
+		on := value == "true"
+		if !on && value != "false" {
+			return errors.New("want true or false")
+		}
+		if key == "clip" {
+			c.Clip = on
+		} else {
+			c.Normalize = on
+		}
+	case "by":
+		for i, name := range colourNames {
+			if name == value {
+				c.Colour = Colour(i)
+				return nil
+			}
+		}
+		return fmt.Errorf("want one of %v", colourNames)
+	case "z":
+		return whole(&c.Chain, 1, wire.MaxChains, 1)
+	case "w":
+		return whole(&c.Word, 1, 1<<13, 1)
+	case "s":
+		return whole(&c.Sentence, 1, 1<<13, 1)
+	case "phase":
+		return whole(&c.Phase, 0, Phases-1, 0)
+	default:
+		return errors.New("unknown")
+	}
+	return nil
+}

@@ -1,0 +1,174 @@
+package view
+
+import (
+	"math"
+	"strings"
+
+	"nrt/trainer/reward"
+)
+
+func parseMode(name string) (reward.Mode, error) { return reward.ParseMode(name) }
+
+// BadgeKind is the badge's class beside "badge": shape, word and colour change
+// together.
+func BadgeKind(s *State) string {
+	switch s.Link {
+	case Live:
+		return ""
+	case Waiting, Loading:
+		return "wait"
+	}
+	return "off"
+}
+
+// Badge is the link in a word.
+func Badge(s *State) string {
+	text := "Example"
+	switch s.Link {
+	case Loading:
+		text = "Connecting"
+	case Live:
+		text = "Live"
+		if r := s.run(s.Run); r != nil && r.Status == "running" {
+			text = "Training, step " + intText(r.Step)
+		}
+	case Waiting:
+		text = "Reconnecting, " + intText(s.Retry) + " s"
+	case Offline:
+		text = "Offline"
+	}
+	return `<i></i>` + text
+}
+
+// note is one message with an icon and buttons.
+func (p *page) note(class, icon, head, text string, acts func()) {
+	p.raw(`<div class="note`, class, `">`).icon(icon).raw(`<div class="grow"><b>`).text(head).raw(`</b>`).text(text)
+	p.raw(`</div>`)
+	if acts != nil {
+		p.raw(`<div class="acts">`)
+		acts()
+		p.raw(`</div>`)
+	}
+	p.raw(`</div>`)
+}
+
+func (p *page) act(name, label string) {
+	p.raw(`<button type="button" class="btn" id="note-`, name, `" data-act="`, name, `">`, label, `</button>`)
+}
+
+// Notes is what is wrong or going on, above the question: the link, the queue,
+// a refusal, a group without a gradient.
+func Notes(s *State) string {
+	p := &page{}
+	s.linkNote(p)
+	r := s.Reading
+	if r != nil && r.Status == Queued {
+		p.raw(`<div class="note">`).icon(iconClock).raw(`<div class="grow"><b>`).text(queueText(r.Place, r.Wait)).raw(`</b>`)
+		p.raw(`<div class="queue" aria-hidden="true"><i class="run"></i>`)
+		for range min(max(r.Place-1, 0), 12) {
+			p.raw(`<i></i>`)
+		}
+		p.raw(`<i class="me"></i></div><span class="cap">Green is being answered, black is you.</span></div><div class="acts">`)
+		p.act("cancel", "Leave")
+		p.raw(`</div></div>`)
+	}
+	if n := s.Notice; n != nil {
+		head := n.Text
+		text := ""
+		if i := strings.Index(head, ". "); i > 0 {
+			head, text = head[:i+1], head[i+2:]
+		}
+		if n.Retry > 0 {
+			text = strings.TrimSpace(text + " Try again in about " + seconds(n.Retry) + ".")
+		}
+		p.note(" warn", iconWarning, head, text, func() {
+			if r != nil && r.Status == Failed {
+				p.act("ask", "Try again")
+			}
+			p.act("dismiss", "Close")
+		})
+	}
+	if sc, g := s.scores(), s.group(); sc.ready && g != nil {
+		switch {
+		case len(s.Reading.Chains) == 1:
+			p.note("", iconNone, "One chain has no group.", "Its advantage is 0: ask for two chains or more to compare them.", nil)
+		case g.AllHarmful:
+			p.note(" warn", iconNone, "No gradient from this group.", "Every chain scored lower than no reasoning at all. All gains clip to 0, so the chains cannot be told apart and nothing is learned here.", func() {
+				p.act("again", "New chains")
+				p.act("clip-off", "Switch the clip off")
+			})
+		case g.ZeroVariance:
+			p.note("", iconNone, "No gradient from this group.", "All chains earn the same, so none is better than the others.", func() { p.act("again", "New chains") })
+		}
+		if sc.err != nil {
+			p.note(" warn", iconWarning, "These numbers cannot be scored.", sc.err.Error(), nil)
+		}
+	}
+	return p.String()
+}
+
+func (s *State) linkNote(p *page) {
+	switch s.Link {
+	case Waiting:
+		p.note(" warn", iconPlug, "Connection lost. Trying again in "+intText(s.Retry)+" s.", s.kindOfLoss(), func() { p.act("reconnect", "Now") })
+	case Offline:
+		p.note("", iconPlug, "Offline.", "Formulas and ranks still work. New chains and training need the server.", func() { p.act("reconnect", "Try again") })
+	}
+}
+
+// kindOfLoss says what a lost connection does to the chains under way.
+func (s *State) kindOfLoss() string {
+	r := s.Reading
+	if r == nil || !r.under() || len(r.Chains) == 0 {
+		return "Nothing is gone."
+	}
+	var done []string
+	for i := range r.Chains {
+		if r.Chains[i].Done {
+			done = append(done, intText(i+1))
+		}
+	}
+	switch len(done) {
+	case 0:
+		return "Nothing is gone: the chains go on from where they were."
+	case 1:
+		return "Nothing is gone: chain " + done[0] + " is complete, the others go on."
+	}
+	return "Nothing is gone: chains " + strings.Join(done[:len(done)-1], ", ") + " and " + done[len(done)-1] + " are complete."
+}
+
+// queueText is the place in the queue and the time, in words.
+func queueText(place int, wait float64) string {
+	text := "You are next."
+	switch {
+	case place == 1:
+		text = "Busy. One question is before you."
+	case place > 1:
+		text = "Busy. " + intText(place) + " questions are before you."
+	}
+	if wait > 0 {
+		text += " About " + seconds(wait) + "."
+	}
+	return text
+}
+
+func seconds(x float64) string {
+	if x >= 90 {
+		return intText(int(math.Round(x/60))) + " minutes"
+	}
+	return intText(max(int(math.Ceil(x)), 1)) + " s"
+}
+
+// endText is what the status region says when the chains are complete.
+func (s *State) endText() string {
+	r := s.Reading
+	if r.Status == Cancelled {
+		return "Stopped. " + count(r.done(), "chain") + " complete."
+	}
+	sc := s.scores()
+	if len(sc.order) == 0 {
+		return "No chain could be scored."
+	}
+	best := sc.order[0]
+	return "All " + count(len(r.Chains), "chain") + " ready. Best: chain " + intText(best+1) + ", reward " + number(s.chainScore(best).R) + "; no reasoning " + number(s.group().Base) + "."
+}

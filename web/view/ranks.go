@@ -1,0 +1,296 @@
+package view
+
+import (
+	"nrt/trainer/reward"
+	"nrt/web/chart"
+)
+
+// lane is a column of the slope graph: formulas that order alike share one.
+type lane struct {
+	label string
+	modes []reward.Mode
+}
+
+// lanes are the slope graph's columns; the chosen formula is the last.
+func (s *State) lanes() []lane {
+	all := []lane{
+		{"logP · P · GM", []reward.Mode{reward.LogP, reward.P, reward.GM}},
+		{"AM", []reward.Mode{reward.AM}},
+		{"WS 1/p", []reward.Mode{reward.WSInvP}},
+		{"WS −log p", []reward.Mode{reward.WSLogP}},
+	}
+	var list []lane
+	var last lane
+	for _, l := range all {
+		for _, m := range l.modes {
+			if m == s.Mode {
+				last = l
+			}
+		}
+		if last.label != l.label {
+			list = append(list, l)
+		}
+	}
+	return append(list, last)
+}
+
+// Rows of both charts, so that a chain's dot stands where its lane ends.
+const (
+	chartTop    = 22
+	chartHeight = 168
+)
+
+// Slope is the graph of the ranks: the same chains under each formula.
+func Slope(s *State) string {
+	sc := s.scores()
+	if !sc.ready {
+		return chartEmpty(s)
+	}
+	p := &page{}
+	w := float64(max(s.Size.Slope, 240))
+	n := sc.done
+	rows := chart.NewRows(n, chartTop, chartHeight)
+	bottom := rows.Bottom(n)
+	left, labels := 74.0, true
+	if w < 340 || s.Size.Phone {
+		left, labels = 46, false
+	}
+	lanes := s.lanes()
+	x := chart.Lanes(len(lanes), left, w-34)
+	h := chart.Num(bottom + 30)
+	p.raw(`<svg width="100%" viewBox="0 0 `, chart.Num(w), ` `, h, `" role="img" aria-label="`).text(slopeSummary(s)).raw(`">`)
+	p.raw(`<rect class="lanebg" x="`, chart.Num(w-64), `" y="0" width="60" height="`, chart.Num(bottom+4), `" rx="6"/>`)
+	for i, l := range lanes {
+		svgText(p, laneClass(i == len(lanes)-1), x[i], 13, l.label)
+	}
+	for k := range n {
+		label := intText(k + 1)
+		if labels && k == 0 {
+			label = "best 1"
+		} else if labels && k == n-1 {
+			label = "worst " + label
+		}
+		svgText(p, "e", left-24, rows.At(k)+4, label)
+	}
+	places := make([][]int, len(lanes))
+	for i, l := range lanes {
+		ranks := make([]int, n)
+		for j, c := range sc.chains {
+			ranks[j] = sc.ranks[l.modes[0]][c]
+		}
+		places[i] = chart.Places(ranks)
+	}
+	on := s.chain()
+	y := make([]float64, len(lanes))
+	draw := func(j int) {
+		c := sc.chains[j]
+		class := ""
+		if c == on {
+			class = " on"
+		}
+		for i := range lanes {
+			y[i] = rows.At(places[i][j])
+		}
+		p.raw(`<path class="slope`, class, `" d="`, chart.Slope(x, y), `"/>`)
+	}
+	for j, c := range sc.chains {
+		if c != on {
+			draw(j)
+		}
+	}
+	for j, c := range sc.chains {
+		if c == on {
+			draw(j)
+		}
+	}
+	for j, c := range sc.chains {
+		p.raw(`<g class="pickable" data-act="chain" data-value="`).int(c).raw(`">`)
+		for i, l := range lanes {
+			class := ""
+			if c == on {
+				class = " on"
+			} else if sc.groups[l.modes[0]].Chains[j].Harmful {
+				class = " cl"
+			}
+			cy := rows.At(places[i][j])
+			p.raw(`<circle class="bub`, class, `" cx="`, chart.Num(x[i]), `" cy="`, chart.Num(cy), `" r="`, chart.Num(rows.Bubble), `"/>`)
+			if rows.Step < 18 {
+				p.raw(`<text class="bt small`, class, `" x="`, chart.Num(x[i]), `" y="`, chart.Num(cy+3), `" style="font-size:8.5px">`).int(c + 1).raw(`</text>`)
+			} else {
+				svgText(p, "bt"+class, x[i], cy+4, intText(c+1))
+			}
+		}
+		p.raw(`</g>`)
+	}
+	s.advantageRow(p, lanes, x, left, bottom+18)
+	return p.raw(`</svg>`).String()
+}
+
+// advantageRow stands under the lanes: the chosen chain's A by each formula.
+func (s *State) advantageRow(p *page, lanes []lane, x []float64, left, y float64) {
+	sc := s.scores()
+	i := s.chain()
+	if i < 0 || sc.at[i] < 0 {
+		return
+	}
+	p.raw(`<text class="s" x="0" y="`, chart.Num(y), `">A<tspan dy="2" font-size="8">`).int(i + 1).raw(`</tspan></text>`)
+	for k, l := range lanes {
+		text := ""
+		for j, m := range l.modes {
+			if j > 0 {
+				text += " · "
+			}
+			text += signed(sc.groups[m].Chains[sc.at[i]].Advantage)
+		}
+		class := "mid ink2"
+		if k == len(lanes)-1 {
+			class = "mid strong"
+		}
+		if len(l.modes) > 1 && k == len(lanes)-1 {
+			text = signed(s.chainScore(i).Advantage) // no room for three at the edge
+		}
+		svgText(p, class, x[k], y, text)
+	}
+}
+
+func laneClass(on bool) string {
+	if on {
+		return "lane on"
+	}
+	return "lane"
+}
+
+//go:noinline
+func svgText(p *page, class string, x, y float64, text string) {
+	p.raw(`<text class="`, class, `" x="`, chart.Num(x), `" y="`, chart.Num(y), `">`).text(text).raw(`</text>`)
+}
+
+// slopeSummary is the slope graph in words: the winner under each formula.
+func slopeSummary(s *State) string {
+	sc := s.scores()
+	text := "Ranks of " + count(sc.done, "chain") + " under each formula."
+	for _, l := range s.lanes() {
+		for _, c := range sc.chains {
+			if sc.ranks[l.modes[0]][c] == 1 {
+				text += " " + l.label + ": chain " + intText(c+1) + " first."
+				break
+			}
+		}
+	}
+	return text
+}
+
+func chartEmpty(s *State) string {
+	if r := s.Reading; r != nil && r.under() {
+		return `<p class="cap foot-note">Ranks come when all chains are in.</p>`
+	}
+	return `<p class="cap foot-note">No chains to compare.</p>`
+}
+
+// Dots is the plot of the rewards, in the rows of the slope graph's last lane,
+// with the line of no reasoning.
+func Dots(s *State) string {
+	sc, g := s.scores(), s.group()
+	if !sc.ready || g == nil {
+		return ""
+	}
+	p := &page{}
+	w := float64(max(s.Size.Dots, 200))
+	n := sc.done
+	rows := chart.NewRows(n, chartTop, chartHeight)
+	bottom := rows.Bottom(n)
+	values := make([]float64, n)
+	for j := range g.Chains {
+		values[j] = g.Chains[j].R
+	}
+	lo, hi := chart.Axis(values, g.Base)
+	scale := chart.Scale{Lo: lo, Hi: hi, From: 22, To: w - 54}
+	base := scale.At(g.Base)
+	p.raw(`<svg width="100%" viewBox="0 0 `, chart.Num(w), ` `, chart.Num(bottom+30), `" role="img" aria-label="`).text(dotsSummary(s)).raw(`">`)
+	if s.Clip && base > scale.From {
+		p.raw(`<rect class="zone" x="`, chart.Num(scale.From), `" y="`, chart.Num(chartTop), `" width="`, chart.Num(base-scale.From), `" height="`, chart.Num(bottom-chartTop), `"/>`)
+	}
+	ticks, _ := chart.Ticks(lo, hi, 4)
+	for _, t := range ticks {
+		x := scale.At(t)
+		p.raw(`<path class="grid" d="M`, chart.Num(x), ` `, chart.Num(chartTop), `V`, chart.Num(bottom), `"/>`)
+		svgText(p, "mid", x, bottom+18, tickText(t, ticks))
+	}
+	p.raw(`<path class="axis" d="M`, chart.Num(scale.From), ` `, chart.Num(bottom), `H`, chart.Num(scale.To), `"/>`)
+	on := s.chain()
+	saidClipped := false
+	places := chart.Places(s.groupRanks())
+	for _, c := range sc.order {
+		j := sc.at[c]
+		x, y := scale.At(g.Chains[j].R), rows.At(places[j])
+		p.raw(`<g class="pickable" data-act="chain" data-value="`).int(c).raw(`">`)
+		svgText(p, "e ink2", 14, y+4, intText(c+1))
+		clipped := s.Clip && g.Chains[j].Harmful
+		class, r := "", min(4.5, rows.Bubble)
+		if c == on {
+			class, r = " on", r+1
+		}
+		if clipped {
+			class = " cl" + class
+		} else if x > base {
+			p.raw(`<path class="lolli" d="M`, chart.Num(base), ` `, chart.Num(y), `H`, chart.Num(x), `"/>`)
+		}
+		p.raw(`<circle class="dot`, class, `" cx="`, chart.Num(x), `" cy="`, chart.Num(y), `" r="`, chart.Num(r), `"/>`)
+		label := "s"
+		if c == on {
+			label = "s strong"
+		}
+		switch {
+		case !clipped:
+			svgText(p, label, max(x, base)+9, y+4, number(g.Chains[j].R))
+		case !saidClipped:
+			saidClipped = true
+			svgText(p, label, base+8, y+4, "clipped to 0")
+		}
+		p.raw(`</g>`)
+	}
+	p.raw(`<path class="base" d="M`, chart.Num(base), ` 18V`, chart.Num(bottom), `"/>`)
+	if base > w/2 {
+		svgText(p, "e ink2", base, 13, "no reasoning "+number(g.Base))
+	} else {
+		svgText(p, "s ink2", max(base-40, 0), 13, "no reasoning "+number(g.Base))
+		svgText(p, "e", w-2, 13, "reward R →")
+	}
+	return p.raw(`</svg>`).String()
+}
+
+// groupRanks are the ranks of the group's chains under the chosen formula.
+func (s *State) groupRanks() []int {
+	sc := s.scores()
+	ranks := make([]int, len(sc.chains))
+	for j, c := range sc.chains {
+		ranks[j] = sc.ranks[s.Mode][c]
+	}
+	return ranks
+}
+
+// tickText writes a tick with as many decimals as its neighbours need.
+func tickText(t float64, ticks []float64) string {
+	lo, hi := ticks[0], ticks[len(ticks)-1]
+	_, d := chart.Ticks(lo, hi, max(len(ticks)-1, 1))
+	if d > 4 {
+		return number(t)
+	}
+	return minus(fixed(t, d))
+}
+
+// dotsSummary is the dot plot in words.
+func dotsSummary(s *State) string {
+	sc, g := s.scores(), s.group()
+	above := 0
+	for j := range g.Chains {
+		if !g.Chains[j].Harmful {
+			above++
+		}
+	}
+	text := "Rewards by " + modeLabel(s.Mode) + ". No reasoning: " + number(g.Base) + "; " + intText(above) + " of " + count(sc.done, "chain") + " above."
+	for _, c := range sc.order {
+		text += " Chain " + intText(c+1) + ": " + number(s.chainScore(c).R) + "."
+	}
+	return text
+}

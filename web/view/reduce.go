@@ -1,0 +1,295 @@
+package view
+
+import (
+	"fmt"
+	"slices"
+
+	"nrt/web/wire"
+)
+
+// Receive is the state after a message of the server, and what to say to it:
+// after a welcome, which runs to watch and the question that got lost. Messages
+// of requests that the page no longer waits for change nothing but the sequence
+// number.
+func (s State) Receive(m wire.Message) (State, []wire.Message) {
+	if w, ok := m.(*wire.Welcome); ok {
+		return s.welcome(w)
+	}
+	return s.receive(m), nil
+}
+
+func (s State) receive(m wire.Message) State {
+	h := m.Header()
+	if h.Seq != 0 {
+		if h.Seq <= s.Seq {
+			return s // seen before: resent after a reconnection
+		}
+		s.Seq = h.Seq
+	}
+	switch m := m.(type) {
+	case *wire.Models:
+		s.Models = m.Models
+	case *wire.State:
+		return s.runState(m)
+	case *wire.Step:
+		return s.runPoints(m.Run, m.Points, nil)
+	case *wire.Eval:
+		return s.runPoints(m.Run, nil, m.Points)
+	case *wire.Failed:
+		return s.failed(m)
+	}
+	r := s.Reading
+	if r == nil || r.Saved || h.ID == "" || h.ID != r.Ask.ID {
+		return s
+	}
+	switch m := m.(type) {
+	case *wire.Queued:
+		next := *r
+		next.Status, next.Place, next.Wait = Queued, m.Place, m.Seconds
+		s.Reading = &next
+		s.Say = queueText(m.Place, m.Seconds)
+	case *wire.Start:
+		s.Reading = r.start(m)
+		s.Say = fmt.Sprintf("Writing %s.", count(m.K, "chain"))
+	case *wire.Frame:
+		before := r.done()
+		s.Reading = r.frame(m)
+		if n := s.Reading.done(); n > before {
+			s.Say = fmt.Sprintf("%d of %s ready.", n, count(len(r.Chains), "chain"))
+		}
+	case *wire.End:
+		next := *r
+		next.Status, next.Seconds = Complete, m.Seconds
+		if m.Cancelled {
+			next.Status = Cancelled
+		}
+		s.Reading = &next
+		s.sc = nil
+		s = s.keep(&next)
+		s.Say = s.endText()
+	}
+	return s
+}
+
+// start begins the chains.
+func (r *Reading) start(m *wire.Start) *Reading {
+	next := *r
+	next.Status, next.Place, next.Wait = Writing, 0, 0
+	next.Prompt, next.Answer = m.Prompt, m.Answer
+	next.Ask.Seed = m.Seed
+	next.Base = nil
+	next.Chains = make([]Chain, m.K)
+	return &next
+}
+
+// frame adds tokens. Entries that do not continue what is there are dropped: a
+// token is never doubled, and a gap never closed by the wrong token.
+func (r *Reading) frame(m *wire.Frame) *Reading {
+	next := *r
+	next.Chains = slices.Clone(r.Chains)
+	for i := range m.Tokens {
+		next.add(&m.Tokens[i])
+	}
+	for _, d := range m.Done {
+		if d.Chain < len(next.Chains) {
+			c := &next.Chains[d.Chain]
+			c.Done, c.Finish, c.Answer, c.Match = true, d.Finish, d.Answer, d.Match
+		}
+	}
+	return &next
+}
+
+func (r *Reading) add(t *wire.Tokens) {
+	if t.Part == wire.PartBaseline {
+		r.Base = continued(r.Base, t.At, t.LogProbs, len(r.Answer))
+		return
+	}
+	if t.Chain < 0 || t.Chain >= len(r.Chains) {
+		return
+	}
+	c := &r.Chains[t.Chain]
+	switch t.Part {
+	case wire.PartChain:
+		for i, text := range t.Texts {
+			if t.At+i == len(c.Tokens) {
+				c.Tokens = append(c.Tokens, Token{Text: text, LogProb: t.LogProbs[i], Entropy: t.Entropies[i]})
+			}
+		}
+	case wire.PartBoundary:
+		c.Forced = true
+	case wire.PartReference:
+		c.Ref = continued(c.Ref, t.At, t.LogProbs, len(r.Answer))
+	}
+}
+
+// continued appends what follows list, at most to n entries.
+func continued(list []float64, at int, more []float64, n int) []float64 {
+	for i, x := range more {
+		if at+i == len(list) && len(list) < n {
+			list = append(list, x)
+		}
+	}
+	return list
+}
+
+// keepReadings is how many complete readings the page can go back to.
+const keepReadings = 24
+
+// keep remembers a complete reading, so that going back to its question and
+// model costs nothing.
+func (s State) keep(r *Reading) State {
+	if r.Status != Complete {
+		return s
+	}
+	list := make([]*Reading, 0, len(s.kept)+1)
+	for _, k := range s.kept {
+		if !same(&k.Ask, &r.Ask) {
+			list = append(list, k)
+		}
+	}
+	list = append(list, r)
+	s.kept = list[max(0, len(list)-keepReadings):]
+	return s
+}
+
+// same reports whether two requests have the same answer.
+func same(a, b *wire.Ask) bool {
+	x, y := *a, *b
+	x.Head, y.Head = wire.Head{}, wire.Head{}
+	return x == y
+}
+
+// recall finds the complete reading of a request, also among the examples.
+func (s *State) recall(a *wire.Ask) *Reading {
+	for _, r := range s.kept {
+		if same(&r.Ask, a) {
+			return r
+		}
+	}
+	for i := range s.Examples {
+		if same(&s.Examples[i].Ask, a) {
+			return s.Examples[i].replay()
+		}
+	}
+	return nil
+}
+
+// welcome takes up the session. A question that the server never heard of, or
+// forgot because it started again, is asked again: the same seed gives the same
+// chains.
+func (s State) welcome(w *wire.Welcome) (State, []wire.Message) {
+	resumed := w.Resumed && w.Session == s.Session
+	s.Link, s.Retry = Live, 0
+	s.Models, s.Limits = w.Models, w.Limits
+	if s.Notice != nil && s.Notice.Code == codeOffline {
+		s.Notice = nil
+	}
+	missed := s.Seq < w.Seq
+	if !resumed {
+		s.Seq = 0
+		s.TrainID = ""
+	}
+	s.Session = w.Session
+	for i := range w.Runs {
+		s = s.runState(&w.Runs[i])
+	}
+	if s.Run == "" && len(s.Runs) > 0 {
+		s.Run = s.Runs[len(s.Runs)-1].State.Run
+	}
+	out := s.watches()
+	r := s.Reading
+	if r == nil || r.Saved || !r.under() {
+		return s, out
+	}
+	if !resumed || r.Status == Asked && !missed {
+		if resumed {
+			out = append(out, &wire.Cancel{Head: wire.Head{ID: r.Ask.ID}})
+		}
+		chain, word := s.Chain, s.Word
+		s.Reading = nil
+		next, more := s.ask(r.Ask)
+		next.Chain, next.Word = chain, word
+		return next, append(out, more...)
+	}
+	return s, out
+}
+
+// under reports whether the server still works on it.
+func (r *Reading) under() bool {
+	return r.Status == Asked || r.Status == Queued || r.Status == Writing
+}
+
+func (s State) failed(m *wire.Failed) State {
+	r := s.Reading
+	mine := r != nil && m.ID == r.Ask.ID && !r.Saved
+	if m.ID != "" && !mine && m.ID != s.TrainID {
+		return s // of a request that the page gave up
+	}
+	s.Notice = &Notice{Code: m.Code, Text: m.Message, Field: m.Field, Retry: m.Retry}
+	s.Say = m.Message
+	switch {
+	case m.ID == "":
+	case mine:
+		next := *r
+		next.Status = Failed
+		s.Reading = &next
+	default:
+		s.TrainID = ""
+	}
+	return s
+}
+
+func (s State) runState(m *wire.State) State {
+	s.Runs = slices.Clone(s.Runs)
+	i := slices.IndexFunc(s.Runs, func(r Run) bool { return r.State.Run == m.Run })
+	if i < 0 {
+		s.Runs = append(s.Runs, Run{})
+		i = len(s.Runs) - 1
+	}
+	before := s.Runs[i].Status
+	s.Runs[i].State = *m
+	if m.ID != "" && m.ID == s.TrainID {
+		s.TrainID = ""
+		if s.Run != m.Run {
+			s.Against, s.Run, s.AtStep = s.Run, m.Run, -1
+		}
+	}
+	if before != m.Status {
+		s.Say = fmt.Sprintf("Training run %s: %s.", m.Run, m.Status)
+	}
+	return s
+}
+
+// runPoints adds values to a run; a step that is there already is replaced.
+func (s State) runPoints(run string, steps, evals []wire.Point) State {
+	i := slices.IndexFunc(s.Runs, func(r Run) bool { return r.State.Run == run })
+	if i < 0 {
+		return s
+	}
+	s.Runs = slices.Clone(s.Runs)
+	r := &s.Runs[i]
+	r.Steps = merge(r.Steps, steps)
+	r.Evals = merge(r.Evals, evals)
+	if n := len(r.Steps); n > 0 {
+		r.Step = max(r.Step, r.Steps[n-1].Step)
+	}
+	return s
+}
+
+func merge(list, more []wire.Point) []wire.Point {
+	for _, p := range more {
+		n := len(list)
+		if n == 0 || list[n-1].Step < p.Step {
+			list = append(list, p)
+			continue
+		}
+		at, found := slices.BinarySearchFunc(list, p.Step, func(q wire.Point, step int) int { return q.Step - step })
+		list = slices.Clone(list)
+		if found {
+			list[at] = p
+		} else {
+			list = slices.Insert(list, at, p)
+		}
+	}
+	return list
+}

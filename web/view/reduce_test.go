@@ -1,0 +1,344 @@
+package view
+
+import (
+	"reflect"
+	"strings"
+	"testing"
+
+	"nrt/trainer/reward"
+	"nrt/web/wire"
+)
+
+// live is a page that is connected and has asked; id names the request.
+func live(t *testing.T) (s State, id string) {
+	t.Helper()
+	s, out := testState().Receive(&wire.Welcome{Session: "s1", Models: []wire.Model{{Name: "test"}, {Name: "other"}}})
+	if len(out) != 0 {
+		t.Fatalf("a welcome without work is answered by %v", out)
+	}
+	s, out = s.Do("model", "other")
+	if len(out) != 1 || out[0].Type() != wire.TypeAsk {
+		t.Fatalf("have %v, want an ask", out)
+	}
+	return s, out[0].Header().ID
+}
+
+// pieces cuts the example's frame into one message a token.
+func pieces(id string) []wire.Message {
+	e := testExample()
+	e.Start.ID, e.End.ID = id, id
+	list := []wire.Message{&e.Start}
+	for _, x := range e.Frame.Tokens {
+		for i := range x.IDs {
+			y := x
+			y.At, y.IDs, y.Texts, y.LogProbs, y.Entropies = i, x.IDs[i:i+1], x.Texts[i:i+1], x.LogProbs[i:i+1], x.Entropies[i:i+1]
+			list = append(list, &wire.Frame{Head: wire.Head{ID: id}, Tokens: []wire.Tokens{y}})
+		}
+	}
+	list = append(list, &wire.Frame{Head: wire.Head{ID: id}, Done: e.Frame.Done}, &e.End)
+	for i, m := range list {
+		m.Header().Seq = uint64(i + 1)
+	}
+	return list
+}
+
+func TestStreamedEqualsSaved(t *testing.T) {
+	s, id := live(t)
+	for _, m := range pieces(id) {
+		s = s.receives(m)
+	}
+	want := testState()
+	for _, f := range []string{"strip", "chain", "chains", "why", "slope", "dots", "pipeline"} {
+		if have := Fragment(&s, f); have != Fragment(&want, f) {
+			t.Errorf("%s differs from the saved example's:\n%s", f, have)
+		}
+	}
+}
+
+// A connection that breaks at any message, resends some and goes on, neither
+// loses nor doubles a token.
+func TestResentMessagesChangeNothing(t *testing.T) {
+	s, id := live(t)
+	list := pieces(id)
+	for i, m := range list {
+		s = s.receives(m)
+		if i%7 == 0 {
+			from := max(0, i-5)
+			s, _ = s.Receive(&wire.Welcome{Head: wire.Head{Seq: uint64(len(list))}, Session: "s1", Resumed: true, Models: s.Models})
+			for _, again := range list[from : i+1] {
+				s = s.receives(again)
+			}
+		}
+	}
+	want := testState()
+	for k := range want.Reading.Chains {
+		if !reflect.DeepEqual(s.Reading.Chains[k], want.Reading.Chains[k]) {
+			t.Errorf("chain %d: have %+v", k+1, s.Reading.Chains[k])
+		}
+	}
+}
+
+func TestGapsAreNotClosedByTheWrongToken(t *testing.T) {
+	s, id := live(t)
+	for _, m := range pieces(id) {
+		if f, ok := m.(*wire.Frame); ok && len(f.Tokens) > 0 && f.Tokens[0].Part == wire.PartReference && f.Tokens[0].Chain == 2 && f.Tokens[0].At == 3 {
+			continue
+		}
+		s = s.receives(m)
+	}
+	if s.Reading.scored(2) || !s.Reading.scored(1) {
+		t.Error("chain 3 lost a token and is scored")
+	}
+	if html := Chains(&s); !strings.Contains(html, "Chain 3, not scored") {
+		t.Errorf("have %s", html)
+	}
+}
+
+func TestServerThatForgotIsAskedAgain(t *testing.T) {
+	s, id := live(t)
+	list := pieces(id)
+	for _, m := range list[:40] {
+		s = s.receives(m)
+	}
+	s, out := s.Receive(&wire.Welcome{Session: "s2", Models: s.Models})
+	if len(out) != 1 || out[0].Type() != wire.TypeAsk || out[0].Header().ID == id {
+		t.Fatalf("have %v, want a new ask", out)
+	}
+	if s.Seq != 0 || s.Reading.Status != Asked {
+		t.Errorf("seq %d, status %d", s.Seq, s.Reading.Status)
+	}
+	for _, m := range pieces(out[0].Header().ID) {
+		s = s.receives(m)
+	}
+	if s.Reading.Status != Complete || s.Reading.done() != 8 {
+		t.Error("the question did not come through")
+	}
+}
+
+func TestAskThatNeverArrivedIsAskedAgain(t *testing.T) {
+	s, id := live(t)
+	s, out := s.Receive(&wire.Welcome{Session: "s1", Resumed: true, Models: s.Models})
+	if len(out) != 2 || out[0].Type() != wire.TypeCancel || out[0].Header().ID != id || out[1].Type() != wire.TypeAsk {
+		t.Fatalf("have %v", out)
+	}
+	// What the server says about the old one is of no interest any more.
+	s = s.receives(&wire.Failed{Head: wire.Head{ID: id, Seq: 1}, Code: wire.CodeBadMessage, Message: "no such request"})
+	if s.Notice != nil || s.Reading.Status != Asked {
+		t.Errorf("have %+v", s.Notice)
+	}
+}
+
+func TestGoingBackCostsNothing(t *testing.T) {
+	s, id := live(t)
+	for _, m := range pieces(id) {
+		s = s.receives(m)
+	}
+	s, out := s.Do("model", "test")
+	if len(out) != 0 || s.Reading.Ask.Model != "test" {
+		t.Fatalf("the saved example is asked again: %v", out)
+	}
+	s, out = s.Do("model", "other")
+	if len(out) != 0 || s.Reading.Status != Complete {
+		t.Fatalf("a complete reading is asked again: %v", out)
+	}
+	s, out = s.Do("again", "")
+	if len(out) != 1 || out[0].(*wire.Ask).Seed != 43 {
+		t.Fatalf("have %v", out)
+	}
+	_, out = s.Do("example", "kinship")
+	if len(out) != 1 || out[0].Type() != wire.TypeCancel {
+		t.Fatalf("leaving does not cancel: %v", out)
+	}
+}
+
+func TestBadFieldsAreNamed(t *testing.T) {
+	s, _ := live(t)
+	s, _ = s.Do("k", "99")
+	if s.Notice == nil || s.Notice.Field != "k" || s.K != 8 {
+		t.Errorf("have %+v", s.Notice)
+	}
+	s, _ = s.Do("k", "4")
+	if s.Notice != nil || s.K != 4 {
+		t.Errorf("have %+v", s.Notice)
+	}
+	s, out := s.Do("train", `{"method":"nrt","train-mode":"gm","steps":"x"}`)
+	if len(out) != 0 || s.Notice == nil || !strings.HasPrefix(s.Notice.Text, "Steps:") {
+		t.Errorf("have %+v", s.Notice)
+	}
+	s, out = s.Do("train", `{"method":"rlpr","train-mode":"gm","steps":"5","questions":"4","train-k":"4","lr":"","train-seed":"1"}`)
+	if len(out) != 1 || out[0].(*wire.Train).Mode != "" || s.TrainID == "" {
+		t.Fatalf("have %v, %+v", out, s.Notice)
+	}
+	s = s.receives(&wire.State{Head: wire.Head{ID: s.TrainID}, Run: "r9", Method: "rlpr", Status: wire.StatusRunning, Of: 5})
+	if s.Run != "r9" || s.TrainID != "" {
+		t.Errorf("the run is not followed: %q", s.Run)
+	}
+}
+
+func TestTurningGoesByRank(t *testing.T) {
+	s := testState()
+	var seen []int
+	for range 9 {
+		seen = append(seen, s.chain()+1)
+		s, _ = s.Do("next", "")
+	}
+	if want := []int{5, 6, 2, 7, 3, 4, 1, 8, 5}; !reflect.DeepEqual(seen, want) {
+		t.Errorf("have %v, want %v", seen, want)
+	}
+	s, _ = s.Do("prev", "")
+	if s.chain()+1 != 5 {
+		t.Errorf("back at %d", s.chain()+1)
+	}
+}
+
+func TestPhasesPlayOnceAndStop(t *testing.T) {
+	s := testState()
+	s, _ = s.Do("play", "")
+	for range 20 {
+		s, _ = s.Do("tick", "")
+	}
+	if s.Playing || s.Phase != Phases-1 {
+		t.Errorf("playing %v at %d", s.Playing, s.Phase)
+	}
+	s, _ = s.Do("step", "")
+	if s.Phase != 0 {
+		t.Errorf("at %d", s.Phase)
+	}
+}
+
+func TestOldStatesStay(t *testing.T) {
+	s, id := live(t)
+	list := pieces(id)
+	var states []State
+	var drawn []string
+	for _, m := range list {
+		states, drawn = append(states, s), append(drawn, Chains(&s)+ChainText(&s))
+		s = s.receives(m)
+	}
+	for i := range states {
+		if Chains(&states[i])+ChainText(&states[i]) != drawn[i] {
+			t.Fatalf("state %d changed after it was left", i)
+		}
+	}
+}
+
+func TestPointsComeInAnyOrder(t *testing.T) {
+	s := testState().receives(&wire.State{Run: "r", Method: "sft", Status: wire.StatusRunning, Of: 9})
+	point := func(step int, x float64) wire.Point {
+		return wire.Point{Step: step, Values: map[string]float64{wire.ValueLoss: x}}
+	}
+	s = s.receives(&wire.Step{Run: "r", Of: 9, Points: []wire.Point{point(1, 1), point(3, 3)}})
+	s = s.receives(&wire.Step{Run: "r", Of: 9, Points: []wire.Point{point(2, 2), point(3, 9), point(4, 4)}})
+	var have []float64
+	for _, p := range s.run("r").Steps {
+		have = append(have, p.Values[wire.ValueLoss])
+	}
+	if !reflect.DeepEqual(have, []float64{1, 2, 9, 4}) {
+		t.Errorf("have %v", have)
+	}
+}
+
+func TestHashKeepsEveryChoice(t *testing.T) {
+	c := Choice{Question: "Is 1 & 2 < 3 #?", Answer: "ja, né", Model: "run1@40", K: 16, Temperature: 0.7, TopP: 0.9, Seed: wire.MaxSafe, MaxChain: 99,
+		Mode: reward.GM, Clip: false, Normalize: true, Colour: ByAdds, Chain: 0, Word: 3, Sentence: 2, Phase: 6}
+	have, err := ParseHash("#" + c.Hash())
+	if err != nil || have != c {
+		t.Errorf("have %+v (%v), want %+v", have, err, c)
+	}
+	if h := DefaultChoice().Hash(); h != "" {
+		t.Errorf("the default choice has the hash %q", h)
+	}
+	have, err = ParseHash("#k=8&mode=ppo&t=-1&zz=1&w=%zz&seed=7")
+	if err == nil || have.Seed != 7 || have.Mode != DefaultChoice().Mode {
+		t.Errorf("have %+v (%v)", have, err)
+	}
+	for _, key := range []string{"mode", "t:", "zz", "w"} {
+		if !strings.Contains(err.Error(), "address: "+key) {
+			t.Errorf("%s is not named: %v", key, err)
+		}
+	}
+}
+
+func TestAddressOpensTheSameView(t *testing.T) {
+	s := testState()
+	for _, a := range [][2]string{{"mode", "am"}, {"chain", "1"}, {"word", "0"}, {"clip", "false"}, {"phase", "5"}, {"colour", "change"}} {
+		s, _ = s.Do(a[0], a[1])
+	}
+	c, err := ParseHash(s.Choice.Hash())
+	if err != nil {
+		t.Fatal(err)
+	}
+	have, out := testState().Open(c)
+	if len(out) != 0 {
+		t.Errorf("asks %v", out)
+	}
+	for id, html := range Fragments(&have) {
+		if want := Fragment(&s, id); id != "status" && html != want {
+			t.Errorf("%s differs", id)
+		}
+	}
+}
+
+func FuzzParseHash(f *testing.F) {
+	f.Add("e=kinship&mode=am&z=3&w=1")
+	f.Add("q=a%20b&a=%F0%9F%8D%8E&k=16&t=0.5")
+	f.Fuzz(func(t *testing.T, hash string) {
+		c, _ := ParseHash(hash)
+		again, err := ParseHash(c.Hash())
+		if err != nil || again != c {
+			t.Fatalf("%q: have %+v (%v), want %+v", hash, again, err, c)
+		}
+		s, _ := testState().Open(c)
+		for _, id := range Containers {
+			Fragment(&s, id)
+		}
+	})
+}
+
+// FuzzDo: no action with any value breaks the page.
+func FuzzDo(f *testing.F) {
+	for name := range Actions {
+		f.Add(name, "1", "next", "")
+	}
+	f.Fuzz(func(t *testing.T, a, x, b, y string) {
+		s := testState().receives(&wire.Welcome{Session: "s", Models: []wire.Model{{Name: "test"}}, Runs: []wire.State{{Run: "r", Method: "sft", Status: wire.StatusPaused, Of: 3, Checkpoints: []wire.Checkpoint{{Model: "r@0"}, {Step: 2, Model: "r@2"}}}}})
+		s, out := s.Do(a, x)
+		s, more := s.Do(b, y)
+		for _, m := range append(out, more...) {
+			if _, err := wire.Encode(m); err != nil {
+				t.Fatal(err)
+			}
+		}
+		for _, id := range Containers {
+			Fragment(&s, id)
+		}
+	})
+}
+
+func TestCurvesHoldTheRunsValues(t *testing.T) {
+	s := moments(t)["training"]
+	want := `{"runs":[{"name":"NRT ws-logp · r1","steps":[0,1,2],"reward":[null,0.1,0.2],"entropy":[null,null,null],"length":[null,null,3],"zero":[null,null,null]}],"at":10,"marks":[]}`
+	if have := Curves(&s); have != want {
+		t.Errorf("have %s", have)
+	}
+	s = testState()
+	if have := Curves(&s); have != `{"runs":[],"at":null,"marks":[]}` {
+		t.Errorf("have %s", have)
+	}
+}
+
+func TestExportHasEveryNumber(t *testing.T) {
+	s := testState()
+	name, text := Export(&s)
+	lines := strings.Split(strings.TrimSpace(text), "\n")
+	if name != "nrt-ws-logp-42.csv" || len(lines) != 1+8*8 {
+		t.Fatalf("%s: %d lines", name, len(lines))
+	}
+	if !strings.HasPrefix(lines[1], "test,ws-logp,true,false,42,5,1,0.3715239463") {
+		t.Errorf("have %s", lines[1])
+	}
+	s = New(nil)
+	if _, text := Export(&s); text != "" {
+		t.Errorf("have %q", text)
+	}
+}

@@ -1,0 +1,290 @@
+// Package view is the page as functions: what the reader chose and what the
+// server said go in, HTML comes out. The server renders a saved example with it,
+// the WebAssembly client everything that follows, so that the client takes over
+// without a jump.
+//
+//	state.go     what there is: choices, the question read, the link, the runs
+//	example.go   saved examples, replayed as if they came over the wire
+//	reduce.go    what the server's messages do to it
+//	act.go       what the reader's actions do to it
+//	score.go     rewards, ranks and advantages, by trainer/reward
+//	hash.go      choices as the address's #…
+//	fragment.go  the list of containers, and numbers and text as HTML
+//	chains.go strip.go reading.go why.go ranks.go pipeline.go train.go notes.go
+//
+// A State is a value: each function returns the next one and leaves the old one
+// as it was. States follow each other in a line; two futures of one state share
+// memory and must not both receive tokens.
+//
+// # Actions
+//
+// An element with data-act="name" acts when it is clicked, data-change when its
+// value changes, data-input while it is typed into, data-submit when its form is
+// sent; data-value is the argument, or the element's own value. [Actions] lists
+// the names.
+package view
+
+import (
+	"nrt/trainer/reward"
+	"nrt/web/wire"
+)
+
+// Choice is all that the reader chose. It is the address of the page: the hash.
+type Choice struct {
+	Example string // name of a saved example, "" with an own question
+
+	Question, Answer string // an own question; as typed
+	Model            string // wire.Model's Name, "" is the server's default
+	K                int
+	Temperature      float64
+	TopP             float64
+	Seed             uint64
+	MaxChain         int
+
+	Mode      reward.Mode
+	Clip      bool
+	Normalize bool
+	Colour    Colour
+
+	Chain    int // index, −1: the best
+	Word     int // index into the answer's tokens, −1: where most changed
+	Sentence int // index, −1: none
+	Phase    int // 0 to 6: question … gradient
+}
+
+// Colour says what the answer's words are coloured by.
+type Colour int
+
+// The four colourings.
+const (
+	BySure   Colour = iota // c
+	ByChange               // c − c_base
+	ByWeight               // w
+	ByAdds                 // w·c, the word's part of R
+	colours
+)
+
+var colourNames = [colours]string{"sure", "change", "weight", "adds"}
+
+// String is the colouring's name in the hash.
+func (c Colour) String() string {
+	if c < 0 || c >= colours {
+		return "?"
+	}
+	return colourNames[c]
+}
+
+// DefaultChoice is what a reader without a hash sees.
+func DefaultChoice() Choice {
+	return Choice{K: 8, Temperature: 1, TopP: 1, Seed: 42, MaxChain: 64,
+		Mode: reward.WSLogP, Clip: true, Chain: -1, Word: -1, Sentence: -1, Phase: 3}
+}
+
+// Options are the reward's options that the choice stands for.
+func (c Choice) Options() reward.Options {
+	return reward.Options{Mode: c.Mode, Clip: c.Clip, NormalizeWeights: c.Normalize}
+}
+
+// Status says how far a question has come.
+type Status int
+
+// The statuses of a Reading.
+const (
+	Idle Status = iota
+	Asked
+	Queued
+	Writing
+	Complete
+	Cancelled
+	Failed
+)
+
+// Token is one token of a chain.
+type Token struct {
+	Text             string
+	LogProb, Entropy float64 // nats
+}
+
+// Chain is one chain and what followed it.
+type Chain struct {
+	Tokens []Token
+	Forced bool      // the server had to close it
+	Ref    []float64 // log c, as far as known
+	Done   bool
+	Finish string // of wire.Done
+	Answer string // the model's own answer
+	Match  bool   // which equals the reference
+}
+
+// Reading is one question put to one model, and all that came back.
+type Reading struct {
+	Ask     wire.Ask
+	Status  Status
+	Place   int     // Queued: how many are before
+	Wait    float64 // Queued: seconds, 0 unknown
+	Prompt  []wire.Piece
+	Answer  []wire.Piece
+	Base    []float64 // log b
+	Chains  []Chain
+	Seconds float64
+	Saved   bool // from a saved example
+}
+
+// ready reports whether every chain has been scored, so that ranks exist.
+func (r *Reading) ready() bool {
+	if r == nil || len(r.Chains) == 0 || r.Status != Complete && r.Status != Cancelled {
+		return false
+	}
+	return r.done() > 0
+}
+
+// done counts the scored chains.
+func (r *Reading) done() int {
+	n := 0
+	for i := range r.Chains {
+		if r.scored(i) {
+			n++
+		}
+	}
+	return n
+}
+
+// scored reports whether chain i has its reward.
+func (r *Reading) scored(i int) bool {
+	return r.Chains[i].Done && len(r.Answer) > 0 && len(r.Base) == len(r.Answer) && len(r.Chains[i].Ref) == len(r.Answer)
+}
+
+// Link is the connection to the server.
+type Link int
+
+// The states of the link.
+const (
+	Saved     Link = iota // no client yet: the page is the saved example
+	Loading               // the client is being fetched or connects
+	Live                  // connected
+	Waiting               // lost, trying again
+	Offline               // given up until the reader or the browser says so
+	NoControl             // the client cannot run here
+)
+
+// Run is a training run as the page follows it.
+type Run struct {
+	wire.State
+	Steps []wire.Point
+	Evals []wire.Point
+}
+
+// Size is what the charts are drawn to, in CSS pixels.
+type Size struct {
+	Slope, Dots int
+	Phone       bool
+}
+
+// Notice is a thing that went wrong, said once, until it is dismissed or over.
+type Notice struct {
+	Code, Text, Field string
+	Retry             float64 // seconds
+}
+
+// State is the whole page.
+type State struct {
+	Choice
+	Examples []Example
+	World    []WorldQuestion // more to ask, by the server
+	Models   []wire.Model
+	Limits   wire.Limits
+	Link     Link
+	Retry    int // Waiting: seconds until the next try
+	Session  string
+	Seq      uint64 // last message of the session
+
+	Reading *Reading
+	kept    []*Reading // complete ones, latest last
+
+	Runs    []Run
+	Run     string // the run that the training panel follows
+	Against string // the run drawn beside it
+	AtStep  int    // the step that the slider shows, −1: the latest
+	TrainID string // a train request without answer
+	Notice  *Notice
+	Say     string // for the status region
+	Playing bool   // the pipeline plays
+	Hover   int    // word under the pointer, −1
+	Size    Size
+	asked   int // requests made, to name them
+	Typing  Typing
+	sc      *scores
+}
+
+// Typing is an own question while it is typed, cut into tokens.
+type Typing struct {
+	Question, Answer             string
+	QuestionPieces, AnswerPieces []TypedPiece
+	Known                        bool // false: the vocabulary is not loaded yet
+}
+
+// TypedPiece is a token of what is typed.
+type TypedPiece struct {
+	ID      int32
+	Text    string
+	Special bool
+	Unknown bool // the vocabulary lacks it
+}
+
+// New is the page with its saved examples, the first of them open.
+func New(examples []Example) State {
+	s := State{Choice: DefaultChoice(), Examples: examples, AtStep: -1, Hover: -1, Size: Size{Slope: 352, Dots: 318}}
+	if len(examples) > 0 {
+		s = s.openExample(examples[0].Name)
+	}
+	return s
+}
+
+// chain is the index of the chain that the page shows, −1 without chains.
+func (s *State) chain() int {
+	r := s.Reading
+	if r == nil || len(r.Chains) == 0 {
+		return -1
+	}
+	if s.Chain >= 0 && s.Chain < len(r.Chains) {
+		return s.Chain
+	}
+	if sc := s.scores(); sc.ready {
+		return sc.order[0]
+	}
+	// The longest unfinished chain would change all the time; the first stays.
+	return 0
+}
+
+// word is the index of the answer's word that the page points at, −1 without.
+func (s *State) word() int {
+	r := s.Reading
+	if r == nil || len(r.Answer) == 0 {
+		return -1
+	}
+	if s.Hover >= 0 && s.Hover < len(r.Answer) {
+		return s.Hover
+	}
+	if s.Word >= 0 && s.Word < len(r.Answer) {
+		return s.Word
+	}
+	sc := s.chainScore(s.chain())
+	most, at := -1.0, 0
+	for i := range r.Answer {
+		if sc == nil {
+			// Before there is a chain: the word that the model knows least.
+			if i < len(r.Base) && -r.Base[i] > most {
+				most, at = -r.Base[i], i
+			}
+			continue
+		}
+		x := sc.Contribution[i] - sc.W[i]*s.baseTerm(i)
+		if x < 0 {
+			x = -x
+		}
+		if x > most {
+			most, at = x, i
+		}
+	}
+	return at
+}

@@ -1,0 +1,213 @@
+package view
+
+import (
+	"math"
+	"strconv"
+
+	"nrt/web/chart"
+	"nrt/web/heat"
+)
+
+func intText(n int) string     { return strconv.Itoa(n) }
+func uintText(n uint64) string { return strconv.FormatUint(n, 10) }
+
+// Question is the question as it was asked; its last sentence stands out.
+func Question(s *State) string {
+	p := &page{}
+	if s.Reading == nil {
+		return ""
+	}
+	q := s.Reading.Ask.Question
+	at := lastSentence(q)
+	return p.text(q[:at]).raw(`<b>`).text(q[at:]).raw(`</b>`).String()
+}
+
+// lastSentence is where the last sentence of a text begins.
+func lastSentence(q string) int {
+	at := 0
+	for i := 0; i+2 < len(q); i++ {
+		if (q[i] == '.' || q[i] == '!' || q[i] == '?' || q[i] == '\n') && (q[i+1] == ' ' || q[i+1] == '\n') {
+			at = i + 2
+		}
+	}
+	return at
+}
+
+// Strip is the reference answer word by word: how sure the model was before and
+// after the chosen chain.
+func Strip(s *State) string {
+	p := &page{}
+	r := s.Reading
+	p.raw(`<div class="strip-h"><h2>`)
+	i := s.chain()
+	score := s.chainScore(i)
+	switch {
+	case r == nil || len(r.Answer) == 0:
+		p.raw(`How sure is the model of each answer word?`)
+	case score != nil:
+		p.raw(`How sure was the model of each answer word, before and after this reasoning?`)
+	case len(r.Chains) == 0 || !r.under():
+		p.raw(`How sure was the model of each answer word?`)
+	default:
+		p.raw(`How sure was the model before? After comes when chain `).int(i + 1).raw(` is complete.`)
+	}
+	p.raw(`</h2>`)
+	legend(s, p)
+	p.raw(`</div>`)
+	if r == nil {
+		return p.String()
+	}
+	most := s.mostWeight()
+	on := s.word()
+	p.raw(`<ol class="toks" aria-label="Reference answer. Left and right arrow keys move between words.">`)
+	for k := range r.Answer {
+		s.stripWord(p, k, k == on, most)
+	}
+	return p.raw(`</ol>`).String()
+}
+
+// stripWord is one word: a bar, the word on its colour, the change, the numbers.
+func (s *State) stripWord(p *page, k int, on bool, most float64) {
+	r, score := s.Reading, s.chainScore(s.chain())
+	w := s.answerWord(k)
+	known := k < len(r.Base)
+	before := 0.0
+	if known {
+		before = math.Exp(min(r.Base[k], 0))
+	}
+	p.raw(`<li class="tok`)
+	if on {
+		p.raw(` on`)
+	}
+	if r.Answer[k].Special {
+		p.raw(` end`)
+	}
+	p.raw(`"`)
+	tab := "-1"
+	if on {
+		tab = "0"
+	}
+	button := func(label string) {
+		p.raw(`><button type="button" id="word-`).int(k).raw(`" data-act="word" data-value="`).int(k).raw(`" tabindex="`, tab, `" aria-pressed="`, boolText(on), `" aria-label="`).text(label).raw(`">`)
+	}
+	if score == nil {
+		label := w + ": not known yet"
+		if known {
+			label = w + ": " + percent(before) + " % before"
+		}
+		button(label)
+		p.raw(`<span class="sky">`)
+		if known {
+			p.raw(`<i class="g" style="--lo:`).unit(before).raw(`;--hi:`).unit(before).raw(`"></i>`)
+		}
+		p.raw(`</span><span class="chip none">`).text(w).raw(`</span><span class="pct">`)
+		if known {
+			p.text(percent(before)).raw(` → ?`)
+		} else {
+			p.raw(`?`)
+		}
+		p.raw(`</span></button></li>`)
+		return
+	}
+	after := score.C[k]
+	change := after - before
+	paint := heat.Sure.At(after)
+	switch s.Colour {
+	case ByChange:
+		paint = heat.Change.At(change)
+	case ByWeight:
+		paint = heat.Sure.At(score.W[k] / most)
+	case ByAdds:
+		paint = heat.Sure.At(math.Abs(score.Contribution[k]) / most)
+	}
+	bar := chart.NewBar(before, after)
+	p.raw(` style="`).paint(paint).raw(`"`)
+	button(w + ": " + percent(before) + " % before, " + percent(after) + " % after")
+	p.raw(`<span class="sky"><i class="`)
+	if bar.Less {
+		p.raw(`l`)
+	} else {
+		p.raw(`g`)
+	}
+	p.raw(`" style="--lo:`).unit(bar.Lo).raw(`;--hi:`).unit(bar.Hi).raw(`"></i></span><span class="chip">`).text(w).raw(`</span>`)
+	changeMark(p, change)
+	p.raw(`<span class="pct">`).text(percent(before)).raw(` → <b>`).text(percent(after)).raw(` %</b></span></button></li>`)
+}
+
+// bigChange is the change of probability from which a word's mark has a ground.
+const bigChange = 0.1
+
+// changeMark is ▲ or ▼ and the change in points.
+func changeMark(p *page, change float64) {
+	points := int(math.Round(100 * math.Abs(change)))
+	switch {
+	case points == 0:
+		p.raw(`<span class="ar cap">±0</span>`)
+		return
+	case change >= bigChange || change <= -bigChange:
+		p.raw(`<span class="ar big" style="`).ground(heat.Change.At(change)).raw(`">`)
+	default:
+		p.raw(`<span class="ar `, direction(change), `">`)
+	}
+	if change > 0 {
+		p.raw(`▲ `)
+	} else {
+		p.raw(`▼ `)
+	}
+	p.int(points).raw(`</span>`)
+}
+
+// mostWeight is the largest weight or contribution: the end of their scale.
+func (s *State) mostWeight() float64 {
+	most := 0.0
+	if score := s.chainScore(s.chain()); score != nil {
+		list := score.W
+		if s.Colour == ByAdds {
+			list = score.Contribution
+		}
+		for _, x := range list {
+			most = max(most, math.Abs(x))
+		}
+	}
+	if most == 0 {
+		return 1
+	}
+	return most
+}
+
+// legend explains bars and colours; its ends come from the scale's domain.
+func legend(s *State, p *page) {
+	p.raw(`<div class="key" id="legend"><span aria-hidden="true"><i class="b0"></i>sure already</span><span aria-hidden="true"><i class="b1"></i>added by reasoning</span><span aria-hidden="true"><i class="b3"></i>taken away</span><span class="sp">`)
+	scale := heat.Sure
+	lo, hi := scale.Ends()
+	switch s.Colour {
+	case ByChange:
+		scale = heat.Change
+		lo, hi = scale.Ends()
+		hi = "+" + hi + " points"
+	case BySure:
+		hi += " % sure"
+	case ByWeight, ByAdds:
+		lo, hi = "0", number(s.mostWeight())
+		if s.Colour == ByWeight && s.chainScore(s.chain()) != nil {
+			hi = two(s.mostWeight() * s.times())
+		}
+	}
+	p.raw(`<label class="vh" for="colour">Words are coloured by</label><select id="colour" class="mini" data-change="colour">`)
+	for c, name := range [colours]string{"how sure", "change", "weight", "part of R"} {
+		p.raw(`<option value="`, Colour(c).String(), `"`)
+		if s.Colour == Colour(c) {
+			p.raw(` selected`)
+		}
+		p.raw(`>`, name, `</option>`)
+	}
+	p.raw(`</select>`).text(lo).raw(` <i class="ramp" style="background:linear-gradient(to right,`, scale.Ramp(), `)"></i> `).text(hi).raw(`</span></div>`)
+}
+
+// times is what a weight is multiplied with to be read (see weightOf).
+func (s *State) times() float64 {
+	if s.divided() {
+		return float64(len(s.Reading.Answer))
+	}
+	return 1
+}

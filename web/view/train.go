@@ -1,0 +1,318 @@
+package view
+
+import (
+	"encoding/json"
+	"math"
+	"strings"
+
+	"nrt/web/wire"
+)
+
+// run is the training run that the panel follows, nil without one.
+func (s *State) run(name string) *Run {
+	for i := range s.Runs {
+		if s.Runs[i].State.Run == name && name != "" {
+			return &s.Runs[i]
+		}
+	}
+	return nil
+}
+
+// methodLabel names a run by its method, and its formula where it has one.
+func methodLabel(r *wire.State) string {
+	name := map[string]string{"nrt": "NRT", "rlpr": "RLPR", "verifree": "VeriFree", "sft": "SFT"}[r.Method]
+	if name == "" {
+		name = r.Method
+	}
+	if r.Method == "nrt" && r.Mode != "" {
+		name += " " + r.Mode
+	}
+	return name
+}
+
+func runLabel(r *wire.State) string { return methodLabel(r) + " · " + r.Run }
+
+// checkpoint is the kept step at or before at, the latest for −1, nil without
+// any.
+func (r *Run) checkpoint(at int) *wire.Checkpoint {
+	list := r.Checkpoints
+	if len(list) == 0 {
+		return nil
+	}
+	if at < 0 {
+		return &list[len(list)-1]
+	}
+	best := 0
+	for i := range list {
+		if list[i].Step <= at {
+			best = i
+		}
+	}
+	return &list[best]
+}
+
+// Train is the run's buttons, the slider over its kept steps, and which runs are
+// drawn.
+func Train(s *State) string {
+	p := &page{}
+	r := s.run(s.Run)
+	live := s.Link == Live
+	button := func(act, icon, label string, primary, off bool) {
+		p.raw(`<button type="button" class="btn`)
+		if primary {
+			p.raw(` primary`)
+		}
+		p.raw(`" id="act-`, act, `" data-act="`, act, `"`)
+		if act == "open" {
+			p.raw(` data-dialog="traindlg"`)
+		}
+		if off {
+			p.raw(` disabled`)
+		}
+		p.raw(`>`)
+		if icon != "" {
+			p.icon(icon)
+		}
+		p.raw(label, `</button>`)
+	}
+	p.raw(`<div class="acts">`)
+	switch {
+	case s.TrainID != "":
+		button("open", iconPlay, "Starting", true, true)
+	case r == nil:
+		button("open", iconPlay, "Train", true, !live)
+	case r.Status == wire.StatusRunning || r.Status == wire.StatusQueued:
+		button("train-pause", iconPause, "Pause", true, !live)
+		button("train-stop", iconStop, "Stop", false, !live)
+	case r.Status == wire.StatusPaused:
+		button("train-resume", iconPlay, "Train further", true, !live)
+		button("train-stop", iconStop, "Stop", false, !live)
+	case r.Status == wire.StatusStopped && r.Step < r.Of:
+		button("train-resume", iconPlay, "Train further", true, !live)
+		button("open", "", "New run", false, !live)
+	default:
+		button("open", iconPlay, "New run", true, !live)
+	}
+	p.raw(`</div>`)
+	if r == nil {
+		p.raw(`<span class="cap">`)
+		if live {
+			p.raw(`No run yet. A run on the small world takes a minute or two.`)
+		} else {
+			p.raw(`Training needs the server.`)
+		}
+		return p.raw(`</span>`).String()
+	}
+	s.slider(p, r)
+	s.runPicks(p, r)
+	return p.String()
+}
+
+// slider moves over the kept steps.
+func (s *State) slider(p *page, r *Run) {
+	list := r.Checkpoints
+	at := s.stepAt(r)
+	if len(list) > 1 {
+		i := 0
+		for j := range list {
+			if list[j].Step == at {
+				i = j
+			}
+		}
+		p.raw(`<input type="range" id="step" data-change="step" min="0" max="`).int(len(list) - 1).raw(`" step="1" value="`).int(i)
+		p.raw(`" style="--at:`).int(100 * i / (len(list) - 1)).raw(`%" aria-label="Training step shown in the page" aria-valuetext="step `).int(at).raw(`">`)
+	} else {
+		share := 100 * float64(r.Step) / float64(max(r.Of, 1))
+		p.raw(`<div class="prog" role="progressbar" aria-label="Steps done" aria-valuemin="0" aria-valuemax="`).int(r.Of).raw(`" aria-valuenow="`).int(r.Step).raw(`" style="--p:`, fixed(share, 1), `%"><i></i></div>`)
+	}
+	p.raw(`<span class="at">step `).int(at).raw(` <small>of `).int(r.Of).raw(` · `).text(statusText(r))
+	if c := r.checkpoint(at); c != nil && s.Reading != nil {
+		if c.Model == s.Reading.Ask.Model {
+			p.raw(` · the page shows this step`)
+		} else {
+			p.raw(` · the page shows `).text(s.Reading.Ask.Model)
+		}
+	}
+	p.raw(`</small></span>`)
+}
+
+// stepAt is the step of the checkpoint that the page shows, or how far the run
+// is while none is kept.
+func (s *State) stepAt(r *Run) int {
+	for _, c := range r.Checkpoints {
+		if c.Model == s.Model && s.AtStep < 0 {
+			return c.Step
+		}
+	}
+	if c := r.checkpoint(s.AtStep); c != nil {
+		return c.Step
+	}
+	return r.Step
+}
+
+func statusText(r *Run) string {
+	switch r.Status {
+	case wire.StatusQueued:
+		return "waits for its turn"
+	case wire.StatusRunning:
+		return "training, now at " + intText(r.Step)
+	case wire.StatusPaused:
+		return "paused at " + intText(r.Step)
+	case wire.StatusStopped:
+		return "stopped at " + intText(r.Step)
+	case wire.StatusFailed:
+		return strings.TrimSuffix("failed: "+r.Message, ": ")
+	}
+	return "done"
+}
+
+// runPicks choose the run that is followed and the one drawn beside it.
+func (s *State) runPicks(p *page, r *Run) {
+	p.raw(`<div class="runs">`)
+	if a := r.accuracy(); a != "" {
+		p.raw(`<span class="cap">Held-out questions right: <b>`).text(a).raw(`</b></span>`)
+	}
+	if len(s.Runs) > 1 {
+		pick := func(id, label, chosen string, none bool) {
+			p.raw(`<label class="pick"><span class="k">`, label, `</span><select id="`, id, `" data-change="`, id, `">`)
+			if none {
+				p.raw(`<option value="">none</option>`)
+			}
+			for i := range s.Runs {
+				x := &s.Runs[i].State
+				p.raw(`<option value="`).text(x.Run).raw(`"`)
+				if x.Run == chosen {
+					p.raw(` selected`)
+				}
+				p.raw(`>`).text(runLabel(x)).raw(`</option>`)
+			}
+			p.raw(`</select></label>`)
+		}
+		pick("run", "Run", s.Run, false)
+		pick("against", "Dashed", s.Against, true)
+	} else {
+		p.raw(`<span class="cap">`).text(runLabel(&r.State))
+		if r.Data != "" {
+			p.raw(` · `).text(r.Data)
+		}
+		p.raw(`</span>`)
+	}
+	p.raw(`</div>`)
+}
+
+// accuracy is the latest measurement on held-out questions, with its interval.
+func (r *Run) accuracy() string {
+	if len(r.Evals) == 0 {
+		return ""
+	}
+	text := func(v map[string]float64) string {
+		t := percent(v[wire.ValueAccuracy]) + " %"
+		lo, ok1 := v[wire.ValueLow]
+		hi, ok2 := v[wire.ValueHigh]
+		if ok1 && ok2 {
+			t += " (" + percent(lo) + " to " + percent(hi) + ")"
+		}
+		return t
+	}
+	last := text(r.Evals[len(r.Evals)-1].Values)
+	if len(r.Evals) > 1 {
+		return text(r.Evals[0].Values) + " → " + last
+	}
+	return last
+}
+
+// curve is a run as the chart library draws it; a missing value is null.
+type curve struct {
+	Name    string     `json:"name"`
+	Steps   []int      `json:"steps"`
+	Reward  []*float64 `json:"reward"`
+	Entropy []*float64 `json:"entropy"`
+	Length  []*float64 `json:"length"`
+	Zero    []*float64 `json:"zero"`
+}
+
+type mark struct {
+	Step   int     `json:"step"`
+	Reward float64 `json:"reward"`
+}
+
+// Curves is what the training charts draw, as JSON: the followed run, the one
+// beside it, the step shown in the page and, as marks, the mean reward that the
+// shown question earned at each kept step that was asked.
+func Curves(s *State) string {
+	var out struct {
+		Runs  []curve `json:"runs"`
+		At    *int    `json:"at"`
+		Marks []mark  `json:"marks"`
+	}
+	out.Runs, out.Marks = []curve{}, []mark{}
+	for _, name := range []string{s.Run, s.Against} {
+		r := s.run(name)
+		if r == nil || name == s.Against && s.Against == s.Run && len(out.Runs) > 0 {
+			continue
+		}
+		c := curve{Name: runLabel(&r.State), Steps: []int{}}
+		steps := r.Steps
+		if len(steps) > 0 && steps[0].Step > 0 && len(r.Checkpoints) > 0 && r.Checkpoints[0].Step == 0 {
+			// The start has no values, but the slider goes there.
+			steps = append([]wire.Point{{}}, steps...)
+		}
+		for _, x := range steps {
+			value := func(name string) *float64 {
+				v, ok := x.Values[name]
+				if !ok || math.IsNaN(v) || math.IsInf(v, 0) {
+					return nil
+				}
+				return &v
+			}
+			c.Steps = append(c.Steps, x.Step)
+			c.Reward = append(c.Reward, value(wire.ValueReward))
+			c.Entropy = append(c.Entropy, value(wire.ValueEntropy))
+			c.Length = append(c.Length, value(wire.ValueLength))
+			c.Zero = append(c.Zero, value(wire.ValueZeroVariance))
+		}
+		out.Runs = append(out.Runs, c)
+	}
+	if r := s.run(s.Run); r != nil && len(r.Checkpoints) > 0 {
+		at := s.stepAt(r)
+		out.At = &at
+		out.Marks = s.marks(r)
+	}
+	data, err := json.Marshal(out)
+	if err != nil {
+		return `{"runs":[],"at":null,"marks":[]}` // finite numbers and plain text: never
+	}
+	return string(data)
+}
+
+// marks are the mean rewards of the shown question at the run's kept steps, as
+// far as they were asked with the same seed, under the run's own formula.
+func (s *State) marks(r *Run) []mark {
+	list := []mark{}
+	if s.Reading == nil {
+		return list
+	}
+	for _, c := range r.Checkpoints {
+		a := s.Reading.Ask
+		a.Model = c.Model
+		for _, k := range s.kept {
+			if !same(&k.Ask, &a) {
+				continue
+			}
+			choice := s.Choice
+			if m, err := parseMode(r.Mode); err == nil {
+				choice.Mode = m
+			}
+			sc := score(k, choice)
+			if sc.done == 0 {
+				continue
+			}
+			sum := 0.0
+			for _, x := range sc.groups[choice.Mode].Chains {
+				sum += x.R
+			}
+			list = append(list, mark{c.Step, sum / float64(sc.done)})
+		}
+	}
+	return list
+}

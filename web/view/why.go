@@ -1,0 +1,178 @@
+package view
+
+import (
+	"math"
+
+	"nrt/trainer/reward"
+	"nrt/web/heat"
+)
+
+// Why is the table word by word: before, after, weight, what the word adds to R,
+// and its weight in the gradient. Its last column adds up to R (or, for P and
+// GM, to the logarithm of which R is made).
+func Why(s *State) string {
+	p := &page{}
+	r := s.Reading
+	score := s.chainScore(s.chain())
+	p.raw(`<details open id="why-words"><summary><h3>Why`)
+	switch {
+	case score != nil:
+		p.raw(` `, number(score.R), `, word by word</h3><span class="cap only-desk">`, whyCaption(s.Mode), `</span>`)
+	case r != nil && r.under() && s.chain() >= 0:
+		p.raw(`, word by word</h3><span class="cap">chain `).int(s.chain() + 1).raw(` is still being written</span>`)
+	default:
+		p.raw(`, word by word</h3>`)
+	}
+	p.icon(iconDown).raw(`</summary>`)
+	if r == nil || len(r.Answer) == 0 {
+		return p.raw(`<p class="cap foot-note">The answer's words come with the first chain.</p></details>`).String()
+	}
+	p.raw(`<table><thead><tr><th scope="col">answer word</th><th scope="col">before<br><span class="v">c</span><sub>base</sub></th><th scope="col">after<br><span class="v">c</span></th><th scope="col">weight<br><span class="v">w</span></th><th scope="col">`)
+	p.raw(s.addsHead()).raw(`</th><th scope="col" title="the word's weight in the gradient: ∂R′/∂log c, divided by σ">pull<br><span class="v">G</span></th></tr></thead><tbody>`)
+	weights := s.weights()
+	on := s.word()
+	most := 0.0
+	if score != nil {
+		for i := range score.C {
+			most = max(most, math.Abs(score.Contribution[i]), math.Abs(score.W[i]*s.baseTerm(i)))
+		}
+	}
+	for k := range r.Answer {
+		p.raw(`<tr`)
+		if k == on {
+			p.raw(` class="on"`)
+		}
+		p.raw(` data-act="word" data-value="`).int(k).raw(`"><th scope="row">`).text(s.answerWord(k)).raw(`</th><td>`)
+		if k < len(r.Base) {
+			p.text(percent(math.Exp(min(r.Base[k], 0)))).raw(` %`)
+		} else {
+			p.raw(`?`)
+		}
+		p.raw(`</td><td class="c">`)
+		if score != nil {
+			p.raw(`<i style="`).paint(heat.Sure.At(score.C[k])).raw(`"></i> <b>`).text(percent(score.C[k])).raw(` %</b>`)
+		} else {
+			p.raw(`<span class="skel" aria-hidden="true"></span>`)
+		}
+		p.raw(`</td><td class="w">`)
+		if weights != nil {
+			p.raw(`× `, s.weightText(weights[k]))
+		}
+		p.raw(`</td><td>`)
+		if score != nil {
+			s.addsBar(p, score, k, most)
+			p.raw(part(score.Contribution[k], score.R), `</td><td class="w">`, two(score.TokenWeight[k]))
+		} else {
+			p.raw(`<span class="skel" aria-hidden="true"></span></td><td class="w">`)
+		}
+		p.raw(`</td></tr>`)
+	}
+	p.raw(`</tbody><tfoot>`)
+	if score != nil {
+		s.whySum(p, score)
+	}
+	p.raw(`</tfoot></table>`)
+	if score == nil && weights != nil && !s.Mode.Log() && s.Mode != reward.AM {
+		s.weightsNote(p, weights)
+	}
+	return p.raw(`</details>`).String()
+}
+
+// part is a part of R: with R's own decimals, where R has some.
+func part(x, r float64) string {
+	if math.Abs(r) >= 0.01 && math.Abs(x) < 0.0005 {
+		return "0.000"
+	}
+	return number(x)
+}
+
+func whyCaption(m reward.Mode) string {
+	switch m {
+	case reward.P:
+		return "the last column is log R"
+	case reward.GM:
+		return "the mean of the column is log R"
+	}
+	return "add up the column"
+}
+
+// addsHead is the head of the column that adds up.
+func (s *State) addsHead() string {
+	switch s.Mode {
+	case reward.LogP:
+		return `adds to <span class="v">R</span><br>log <span class="v">c</span>`
+	case reward.P:
+		return `adds to log <span class="v">R</span><br>log <span class="v">c</span>`
+	case reward.GM:
+		return `adds to log <span class="v">R</span><br><span class="v">w</span> log <span class="v">c</span>`
+	}
+	if s.divided() {
+		return `adds to <span class="v">R</span><br><span class="v">c</span> × <span class="v">w</span> ÷ ` + intText(len(s.Reading.Answer))
+	}
+	return `adds to <span class="v">R</span><br><span class="v">c</span> × <span class="v">w</span>`
+}
+
+// weightText is a weight as it is read, with the digits that its size needs.
+func (s *State) weightText(w float64) string {
+	w *= s.times()
+	switch {
+	case w >= 1000:
+		return intText(int(math.Round(min(w, 1e15))))
+	case s.Mode == reward.GM || s.divided() || w >= 1:
+		return two(w)
+	}
+	return number(w)
+}
+
+// addsBar is the word's part of R: grey as without reasoning, purple more,
+// orange less. In the logarithmic formulas less negative is more.
+func (s *State) addsBar(p *page, score *reward.Scored, k int, most float64) {
+	before, after := math.Abs(score.W[k]*s.baseTerm(k)), math.Abs(score.Contribution[k])
+	if most == 0 {
+		most = 1
+	}
+	less := after < before
+	if s.Mode.Log() {
+		less = after > before
+	}
+	p.raw(`<span class="kb" aria-hidden="true"><i class="`)
+	if less {
+		p.raw(`l`)
+	} else {
+		p.raw(`g`)
+	}
+	p.raw(`" style="--lo:`).unit(min(before, after) / most).raw(`;--hi:`).unit(max(before, after) / most).raw(`"></i></span>`)
+}
+
+// whySum is the last row: R, R without reasoning, the gain.
+func (s *State) whySum(p *page, score *reward.Scored) {
+	p.raw(`<tr><td colspan="6"><div><span>`)
+	switch s.Mode {
+	case reward.P, reward.GM:
+		p.raw(`Sum `, number(score.LogR))
+	default:
+		p.raw(`Sum`)
+	}
+	p.raw(`</span><span><span class="v">R</span> <b>`, number(score.R), `</b> − no reasoning <b>`, number(score.Base), `</b> = `)
+	gain := score.R - score.Base
+	if score.Harmful {
+		p.raw(`<b class="down">`, number(gain), `</b>`)
+		if s.Clip {
+			p.raw(` · clipped to 0`)
+		}
+	} else {
+		p.raw(`gain <b class="up">`, number(gain), `</b>`)
+	}
+	p.raw(`</span></div></td></tr>`)
+}
+
+// weightsNote says what the weights do, while the chain is not there yet.
+func (s *State) weightsNote(p *page, weights []float64) {
+	at := 0
+	for i, w := range weights {
+		if w > weights[at] {
+			at = i
+		}
+	}
+	p.raw(`<p class="cap foot-note">Weights are known already: they depend only on the model without reasoning. Common words count little, “`).text(s.answerWord(at)).raw(`” counts `, s.weightText(weights[at]), `.</p>`)
+}

@@ -1,0 +1,209 @@
+package wire
+
+import "fmt"
+
+// The names of the page's messages.
+const (
+	TypeHello       = "hello"
+	TypeAsk         = "ask"
+	TypeCancel      = "cancel"
+	TypeTrain       = "train"
+	TypeTrainPause  = "train_pause"
+	TypeTrainResume = "train_resume"
+	TypeTrainStop   = "train_stop"
+	TypeWatch       = "watch"
+)
+
+// Bounds of a page's messages. A server may set narrower ones (Limits).
+const (
+	MaxQuestion = 8 << 10 // bytes
+	MaxAnswer   = 4 << 10
+	MaxUpload   = 1 << 20
+	MaxChains   = 16
+	MaxChain    = 2048 // tokens
+	MaxSteps    = 10000
+)
+
+// Methods lists the training methods that a page can start.
+func Methods() []string { return []string{"nrt", "rlpr", "verifree", "sft"} }
+
+// Modes lists the reward formulas by the names that trainer/reward gives them.
+func Modes() []string { return []string{"logp", "p", "gm", "am", "ws-1/p", "ws-logp"} }
+
+func newClient(t string) Message {
+	switch t {
+	case TypeHello:
+		return &Hello{}
+	case TypeAsk:
+		return &Ask{}
+	case TypeCancel:
+		return &Cancel{}
+	case TypeTrain:
+		return &Train{}
+	case TypeTrainPause:
+		return &TrainPause{}
+	case TypeTrainResume:
+		return &TrainResume{}
+	case TypeTrainStop:
+		return &TrainStop{}
+	case TypeWatch:
+		return &Watch{}
+	}
+	return nil
+}
+
+// Hello opens a connection. With Resume the server sends every message of that
+// session after seq After, if it still has them; Welcome says whether it does.
+type Hello struct {
+	Head
+	Resume string `json:"resume,omitempty"`
+	After  uint64 `json:"after,omitempty"`
+}
+
+// Type implements Message.
+func (*Hello) Type() string { return TypeHello }
+
+// Validate implements Message.
+func (m *Hello) Validate() error {
+	return first(text("resume", m.Resume, 64), within("after", m.After, 0, MaxSafe))
+}
+
+// Ask asks a model for K chains, and for the reference answer's probabilities
+// after each of them and after no chain. The head's ID names the request.
+type Ask struct {
+	Head
+	Model       string  `json:"model"` // a Model's Name
+	Question    string  `json:"question"`
+	Answer      string  `json:"answer"` // the reference
+	K           int     `json:"k"`
+	Temperature float64 `json:"temperature"` // 0 is greedy
+	TopP        float64 `json:"top_p"`       // 0 and 1 are off
+	Seed        uint64  `json:"seed"`
+	MaxChain    int     `json:"max_chain"` // tokens
+}
+
+// Type implements Message.
+func (*Ask) Type() string { return TypeAsk }
+
+// Validate implements Message.
+func (m *Ask) Validate() error {
+	return first(
+		some("id", m.ID, 64),
+		some("model", m.Model, 200),
+		some("question", m.Question, MaxQuestion),
+		some("answer", m.Answer, MaxAnswer),
+		within("k", m.K, 1, MaxChains),
+		within("temperature", m.Temperature, 0, 4),
+		within("top_p", m.TopP, 0, 1),
+		within("seed", m.Seed, 0, MaxSafe),
+		within("max_chain", m.MaxChain, 1, MaxChain),
+	)
+}
+
+// Cancel ends the request of the head's ID: an ask, queued or running. The
+// server answers with end (Cancelled) as soon as it has stopped.
+type Cancel struct{ Head }
+
+// Type implements Message.
+func (*Cancel) Type() string { return TypeCancel }
+
+// Validate implements Message.
+func (m *Cancel) Validate() error { return some("id", m.ID, 64) }
+
+// Train starts a run on the small world's questions, or on Upload. The answer is
+// a State with the run's name, under the head's ID.
+type Train struct {
+	Head
+	Method    string  `json:"method"`          // one of Methods
+	Mode      string  `json:"mode,omitempty"`  // one of Modes; nrt only
+	Model     string  `json:"model,omitempty"` // where to start, default: the base model
+	Steps     int     `json:"steps"`
+	Questions int     `json:"questions"`    // of one step
+	K         int     `json:"k"`            // chains of one question
+	LR        float64 `json:"lr,omitempty"` // 0: the method's default
+	Seed      uint64  `json:"seed"`
+	// Upload is JSONL: {"question":"…","answer":"…"} a line.
+	Upload string `json:"upload,omitempty"`
+}
+
+// Type implements Message.
+func (*Train) Type() string { return TypeTrain }
+
+// Validate implements Message.
+func (m *Train) Validate() error {
+	err := first(
+		some("id", m.ID, 64),
+		oneOf("method", m.Method, Methods()...),
+		text("model", m.Model, 200),
+		within("steps", m.Steps, 1, MaxSteps),
+		within("questions", m.Questions, 1, 256),
+		within("k", m.K, 1, MaxChains),
+		within("lr", m.LR, 0, 1),
+		within("seed", m.Seed, 0, MaxSafe),
+		text("upload", m.Upload, MaxUpload),
+	)
+	if err == nil && m.Mode != "" {
+		err = oneOf("mode", m.Mode, Modes()...)
+	}
+	if err == nil && m.Mode == "" && m.Method == "nrt" {
+		err = bad("mode", "missing: nrt needs a reward formula")
+	}
+	return err
+}
+
+// TrainPause pauses a run; its State follows.
+type TrainPause struct {
+	Head
+	Run string `json:"run"`
+}
+
+// Type implements Message.
+func (*TrainPause) Type() string { return TypeTrainPause }
+
+// Validate implements Message.
+func (m *TrainPause) Validate() error { return some("run", m.Run, 64) }
+
+// TrainResume goes on with a paused or stopped run; its State follows.
+type TrainResume struct {
+	Head
+	Run string `json:"run"`
+}
+
+// Type implements Message.
+func (*TrainResume) Type() string { return TypeTrainResume }
+
+// Validate implements Message.
+func (m *TrainResume) Validate() error { return some("run", m.Run, 64) }
+
+// TrainStop ends a run; its State follows. Kept checkpoints stay.
+type TrainStop struct {
+	Head
+	Run string `json:"run"`
+}
+
+// Type implements Message.
+func (*TrainStop) Type() string { return TypeTrainStop }
+
+// Validate implements Message.
+func (m *TrainStop) Validate() error { return some("run", m.Run, 64) }
+
+// Watch asks for a run's state, for its values after step After, and for all
+// that follow.
+type Watch struct {
+	Head
+	Run   string `json:"run"`
+	After int    `json:"after,omitempty"` // 0: from the start
+}
+
+// Type implements Message.
+func (*Watch) Type() string { return TypeWatch }
+
+// Validate implements Message.
+func (m *Watch) Validate() error {
+	return first(some("run", m.Run, 64), within("after", m.After, 0, MaxSteps))
+}
+
+// String is what a log says of an ask: no text of the reader.
+func (m *Ask) String() string {
+	return fmt.Sprintf("ask %s: %d chains of %s, seed %d", m.ID, m.K, m.Model, m.Seed)
+}

@@ -1,0 +1,432 @@
+package wire
+
+import "fmt"
+
+// The names of the server's messages.
+const (
+	TypeWelcome = "welcome"
+	TypeModels  = "models"
+	TypeQueued  = "queued"
+	TypeStart   = "start"
+	TypeFrame   = "frame"
+	TypeEnd     = "end"
+	TypeFailed  = "failed"
+	TypeStep    = "step"
+	TypeEval    = "eval"
+	TypeState   = "state"
+)
+
+func newServer(t string) Message {
+	switch t {
+	case TypeWelcome:
+		return &Welcome{}
+	case TypeModels:
+		return &Models{}
+	case TypeQueued:
+		return &Queued{}
+	case TypeStart:
+		return &Start{}
+	case TypeFrame:
+		return &Frame{}
+	case TypeEnd:
+		return &End{}
+	case TypeFailed:
+		return &Failed{}
+	case TypeStep:
+		return &Step{}
+	case TypeEval:
+		return &Eval{}
+	case TypeState:
+		return &State{}
+	}
+	return nil
+}
+
+// Model is a model that can be asked.
+type Model struct {
+	Name  string `json:"name"`            // as Ask.Model names it: "world:nrt", "run3@40"
+	Label string `json:"label,omitempty"` // for people
+	Vocab string `json:"vocab,omitempty"` // /vocab/{Vocab} is its tokenizer
+	Run   string `json:"run,omitempty"`   // the training run that made it
+	Step  int    `json:"step,omitempty"`
+}
+
+func (m *Model) validate() error {
+	return first(some("name", m.Name, 200), text("label", m.Label, 200), text("vocab", m.Vocab, 200),
+		text("run", m.Run, 64), within("step", m.Step, 0, MaxSteps))
+}
+
+// Limits are the server's own bounds, at most those of this package.
+type Limits struct {
+	K        int `json:"k"`
+	Chain    int `json:"chain"`    // tokens
+	Question int `json:"question"` // bytes
+	Answer   int `json:"answer"`   // bytes
+	Steps    int `json:"steps"`
+	Upload   int `json:"upload"` // bytes; 0: no uploads
+}
+
+// Welcome answers hello. It has the seq of the session's last message, and is
+// not itself counted. Resumed: what was missed follows. Otherwise the session is
+// new (or too old), and requests of the page that were under way are gone.
+type Welcome struct {
+	Head
+	Session string  `json:"session"`
+	Resumed bool    `json:"resumed,omitempty"`
+	Server  string  `json:"server,omitempty"` // its version
+	Models  []Model `json:"models"`           // the first is the default
+	Runs    []State `json:"runs,omitempty"`
+	Limits  Limits  `json:"limits"`
+}
+
+// Type implements Message.
+func (*Welcome) Type() string { return TypeWelcome }
+
+// Validate implements Message.
+func (m *Welcome) Validate() error {
+	return first(
+		some("session", m.Session, 64),
+		text("server", m.Server, 64),
+		count("models", len(m.Models), 1000),
+		each("models", m.Models, (*Model).validate),
+		count("runs", len(m.Runs), 1000),
+		each("runs", m.Runs, (*State).Validate),
+	)
+}
+
+// Models replaces the list of models, after a run kept a checkpoint.
+type Models struct {
+	Head
+	Models []Model `json:"models"`
+}
+
+// Type implements Message.
+func (*Models) Type() string { return TypeModels }
+
+// Validate implements Message.
+func (m *Models) Validate() error {
+	return first(count("models", len(m.Models), 1000), each("models", m.Models, (*Model).validate))
+}
+
+// Queued says how many requests are before this one (0: it is next) and about
+// how long that takes. It comes again whenever that changes.
+type Queued struct {
+	Head
+	Place   int     `json:"place"`
+	Seconds float64 `json:"seconds"` // 0: unknown
+}
+
+// Type implements Message.
+func (*Queued) Type() string { return TypeQueued }
+
+// Validate implements Message.
+func (m *Queued) Validate() error {
+	return first(some("id", m.ID, 64), within("place", m.Place, 0, 1<<20), within("seconds", m.Seconds, 0, 1e6))
+}
+
+// Piece is a token as text. Texts of a list join to the whole; a token that ends
+// inside a character has no text of its own, the token that completes it has.
+type Piece struct {
+	ID      int32  `json:"id"`
+	Text    string `json:"text"`
+	Special bool   `json:"special,omitempty"`
+}
+
+func (p *Piece) validate() error {
+	return first(within("id", p.ID, 0, 1<<24), text("text", p.Text, 1<<10))
+}
+
+// Start says that the chains begin, and how the texts were cut into tokens. The
+// answer's pieces hold the end token that is scored with it.
+type Start struct {
+	Head
+	Model  string  `json:"model"`
+	K      int     `json:"k"`
+	Seed   uint64  `json:"seed"`
+	Prompt []Piece `json:"prompt"`
+	Answer []Piece `json:"answer"`
+}
+
+// Type implements Message.
+func (*Start) Type() string { return TypeStart }
+
+// Validate implements Message.
+func (m *Start) Validate() error {
+	err := first(
+		some("id", m.ID, 64),
+		some("model", m.Model, 200),
+		within("k", m.K, 1, MaxChains),
+		within("seed", m.Seed, 0, MaxSafe),
+		count("prompt", len(m.Prompt), 1<<16),
+		each("prompt", m.Prompt, (*Piece).validate),
+		count("answer", len(m.Answer), 1<<13),
+		each("answer", m.Answer, (*Piece).validate),
+	)
+	if err == nil && len(m.Answer) == 0 {
+		err = bad("answer", "missing")
+	}
+	return err
+}
+
+// Part names where tokens belong.
+type Part string
+
+// The parts, in the order in which a chain's tokens come. The baseline belongs
+// to no chain: its Chain is -1.
+const (
+	PartChain     Part = "chain"
+	PartBoundary  Part = "boundary"  // forced by the server: the chain did not close itself
+	PartReference Part = "reference" // the reference answer after the chain: log c
+	PartAnswer    Part = "answer"    // what the model answers itself
+	PartBaseline  Part = "baseline"  // the reference answer after no chain: log b
+)
+
+// Tokens are consecutive tokens of one part of one chain. The four lists have
+// one length; Texts join to the text (see Piece).
+type Tokens struct {
+	Chain     int       `json:"chain"`
+	Part      Part      `json:"part"`
+	At        int       `json:"at"` // index of the first within its part
+	IDs       []int32   `json:"ids"`
+	Texts     []string  `json:"texts"`
+	LogProbs  []float64 `json:"logprobs"`  // nats
+	Entropies []float64 `json:"entropies"` // nats
+}
+
+// maxTokens bounds one entry of a frame and any token's index.
+const maxTokens = 1 << 14
+
+func (m *Tokens) validate() error {
+	n := len(m.IDs)
+	err := first(
+		within("chain", m.Chain, -1, MaxChains-1),
+		oneOf("part", string(m.Part), string(PartChain), string(PartBoundary), string(PartReference), string(PartAnswer), string(PartBaseline)),
+		within("at", m.At, 0, maxTokens),
+		within("ids", n, 1, maxTokens),
+	)
+	if err == nil && (m.Part == PartBaseline) != (m.Chain == -1) {
+		err = bad("chain", "have %d with part %s", m.Chain, m.Part)
+	}
+	for _, l := range []struct {
+		name string
+		n    int
+	}{{"texts", len(m.Texts)}, {"logprobs", len(m.LogProbs)}, {"entropies", len(m.Entropies)}} {
+		if err == nil && l.n != n {
+			err = bad(l.name, "%d entries for %d ids", l.n, n)
+		}
+	}
+	if err != nil {
+		return err
+	}
+	for i, id := range m.IDs {
+		err := first(within("ids", id, 0, 1<<24), text("texts", m.Texts[i], 1<<10),
+			finite("logprobs", m.LogProbs[i]), finite("entropies", m.Entropies[i]))
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Done says that a chain is complete, its reference scored.
+type Done struct {
+	Chain  int    `json:"chain"`
+	Finish string `json:"finish"`           // "close": by itself; "stop"; "length"
+	Answer string `json:"answer,omitempty"` // the model's own, as text
+	Match  bool   `json:"match,omitempty"`  // which equals the reference
+}
+
+func (m *Done) validate() error {
+	return first(within("chain", m.Chain, 0, MaxChains-1), oneOf("finish", m.Finish, "close", "stop", "length"),
+		text("answer", m.Answer, MaxAnswer))
+}
+
+// Frame is what happened to a request since the frame before: tokens first, then
+// the chains that these complete.
+type Frame struct {
+	Head
+	Tokens []Tokens `json:"tokens,omitempty"`
+	Done   []Done   `json:"done,omitempty"`
+}
+
+// Type implements Message.
+func (*Frame) Type() string { return TypeFrame }
+
+// Validate implements Message.
+func (m *Frame) Validate() error {
+	return first(
+		some("id", m.ID, 64),
+		count("tokens", len(m.Tokens), 1<<12),
+		each("tokens", m.Tokens, (*Tokens).validate),
+		count("done", len(m.Done), MaxChains),
+		each("done", m.Done, (*Done).validate),
+	)
+}
+
+// End closes a request that succeeded or was cancelled.
+type End struct {
+	Head
+	Seconds   float64 `json:"seconds"` // computing, without the queue
+	Cancelled bool    `json:"cancelled,omitempty"`
+}
+
+// Type implements Message.
+func (*End) Type() string { return TypeEnd }
+
+// Validate implements Message.
+func (m *End) Validate() error {
+	return first(some("id", m.ID, 64), within("seconds", m.Seconds, 0, 1e6))
+}
+
+// Codes of Failed.
+const (
+	CodeBadMessage = "bad_message" // Message names the field
+	CodeNoModel    = "no_model"
+	CodeTooLong    = "too_long" // prompt and chain do not fit the model
+	CodeBusy       = "busy"     // the queue is full
+	CodeRate       = "rate"     // too many requests of one reader
+	CodeForbidden  = "forbidden"
+	CodeNoRun      = "no_run"
+	CodeUpload     = "upload"   // Message names the line
+	CodeSlow       = "slow"     // the reader does not keep up; the connection closes
+	CodeStopping   = "stopping" // the server shuts down
+	CodeInternal   = "internal"
+)
+
+// Failed closes the request of the head's ID, or without ID concerns the
+// connection.
+type Failed struct {
+	Head
+	Code    string  `json:"code"`
+	Message string  `json:"message"` // one sentence for the reader
+	Field   string  `json:"field,omitempty"`
+	Retry   float64 `json:"retry,omitempty"` // seconds after which trying again makes sense
+}
+
+// Type implements Message.
+func (*Failed) Type() string { return TypeFailed }
+
+// Validate implements Message.
+func (m *Failed) Validate() error {
+	return first(some("code", m.Code, 64), text("message", m.Message, 1<<10), text("field", m.Field, 200),
+		within("retry", m.Retry, 0, 1e6))
+}
+
+// Names of a training run's values. A method sends those it has.
+const (
+	ValueReward       = "reward"        // mean R of all chains
+	ValueBase         = "base"          // mean R without a chain
+	ValueEntropy      = "entropy"       // nats per chain token
+	ValueLength       = "length"        // tokens per chain
+	ValueZeroVariance = "zero_variance" // share of groups without a gradient
+	ValueLoss         = "loss"
+	ValueAccuracy     = "accuracy" // of held-out questions
+	ValueLow          = "low"      // its 95 % interval
+	ValueHigh         = "high"
+)
+
+// Point is a run's values at a step.
+type Point struct {
+	Step   int                `json:"step"`
+	Values map[string]float64 `json:"values"`
+}
+
+func (p *Point) validate() error {
+	err := first(within("step", p.Step, 0, MaxSteps), count("values", len(p.Values), 64))
+	for name, x := range p.Values {
+		if err == nil {
+			err = first(text("values", name, 64), finite(fmt.Sprintf("values.%s", short(name)), x))
+		}
+	}
+	return err
+}
+
+// Step has the values of one step or, for a reader who joins, of many.
+type Step struct {
+	Head
+	Run    string  `json:"run"`
+	Of     int     `json:"of"` // steps of the run
+	Points []Point `json:"points"`
+}
+
+// Type implements Message.
+func (*Step) Type() string { return TypeStep }
+
+// Validate implements Message.
+func (m *Step) Validate() error {
+	return first(some("run", m.Run, 64), within("of", m.Of, 1, MaxSteps), count("points", len(m.Points), MaxSteps),
+		each("points", m.Points, (*Point).validate))
+}
+
+// Eval has measurements on held-out questions: ValueAccuracy, Low, High.
+type Eval struct {
+	Head
+	Run    string  `json:"run"`
+	Points []Point `json:"points"`
+}
+
+// Type implements Message.
+func (*Eval) Type() string { return TypeEval }
+
+// Validate implements Message.
+func (m *Eval) Validate() error {
+	return first(some("run", m.Run, 64), count("points", len(m.Points), MaxSteps), each("points", m.Points, (*Point).validate))
+}
+
+// Statuses of a run.
+const (
+	StatusQueued  = "queued"
+	StatusRunning = "running"
+	StatusPaused  = "paused"
+	StatusStopped = "stopped"
+	StatusDone    = "done"
+	StatusFailed  = "failed"
+)
+
+// Checkpoint is a kept step of a run, which can be asked as a model.
+type Checkpoint struct {
+	Step  int    `json:"step"`
+	Model string `json:"model"`
+}
+
+func (c *Checkpoint) validate() error {
+	return first(within("step", c.Step, 0, MaxSteps), some("model", c.Model, 200))
+}
+
+// State is what a run is and where it stands; sent whenever that changes.
+type State struct {
+	Head
+	Run         string       `json:"run"`
+	Method      string       `json:"method"`
+	Mode        string       `json:"mode,omitempty"`
+	Status      string       `json:"status"`
+	Step        int          `json:"step"`
+	Of          int          `json:"of"`
+	Seconds     float64      `json:"seconds,omitempty"` // spent computing
+	Data        string       `json:"data,omitempty"`    // what it learns from, for people
+	Message     string       `json:"message,omitempty"` // why it failed
+	Checkpoints []Checkpoint `json:"checkpoints,omitempty"`
+}
+
+// Type implements Message.
+func (*State) Type() string { return TypeState }
+
+// Validate implements Message.
+func (m *State) Validate() error {
+	err := first(
+		some("run", m.Run, 64),
+		oneOf("method", m.Method, Methods()...),
+		oneOf("status", m.Status, StatusQueued, StatusRunning, StatusPaused, StatusStopped, StatusDone, StatusFailed),
+		within("step", m.Step, 0, MaxSteps),
+		within("of", m.Of, 1, MaxSteps),
+		within("seconds", m.Seconds, 0, 1e9),
+		text("data", m.Data, 200),
+		text("message", m.Message, 1<<10),
+		count("checkpoints", len(m.Checkpoints), 1000),
+		each("checkpoints", m.Checkpoints, (*Checkpoint).validate),
+	)
+	if err == nil && m.Mode != "" {
+		err = oneOf("mode", m.Mode, Modes()...)
+	}
+	return err
+}
