@@ -19,7 +19,7 @@ type Wanted struct {
 	Name, Title string
 	Ask         wire.Ask
 	// Seeds > 1 asks with so many seeds from Ask.Seed on and keeps the group
-	// that shows most: rewards far apart, chains that differ.
+	// that shows most: rewards far apart, chains that differ, a best one to read.
 	Seeds int
 }
 
@@ -66,7 +66,8 @@ func bakeOne(ctx context.Context, r *replica, w Wanted) (best view.Example, err 
 }
 
 // bakeSeed is one group and how much it shows: the deviation of its rewards times
-// the share of chains that differ.
+// the share of chains that differ, times the best chain's length as a share of the
+// longest: a lucky guess of three words explains nothing.
 func bakeSeed(ctx context.Context, r *replica, ask wire.Ask) (view.Example, float64, error) {
 	e := view.Example{Ask: ask}
 	if _, err := wire.Encode(&ask); err != nil {
@@ -110,7 +111,15 @@ func bakeSeed(ctx context.Context, r *replica, ask wire.Ask) (view.Example, floa
 	for _, c := range results[0].Chains {
 		distinct[fmt.Sprint(ids(c.Tokens))] = true
 	}
-	return e, g.Sigma * float64(len(distinct)) / float64(len(s)), nil
+	best, longest := 0, 0
+	for k, c := range results[0].Chains {
+		longest = max(longest, len(c.Tokens))
+		if g.Chains[k].R > g.Chains[best].R {
+			best = k
+		}
+	}
+	read := float64(len(results[0].Chains[best].Tokens)) / float64(longest)
+	return e, g.Sigma * read * float64(len(distinct)) / float64(len(s)), nil
 }
 
 func ids(tokens []engine.Token) []int32 {
