@@ -33,6 +33,7 @@ type app struct {
 	frame     js.Func
 	curves    string
 	charts    time.Time // when curves were computed
+	later     bool      // they are computed again in a moment
 	held      string    // container under a pressed pointer: not to be replaced
 	hash      string
 	hashAt    js.Value // timer
@@ -207,7 +208,20 @@ func (a *app) draw() {
 // second.
 func (a *app) drawCurves(now time.Time) {
 	charts := js.Global().Get("nrtCharts")
-	if !charts.Truthy() || now.Sub(a.charts) < 500*time.Millisecond {
+	if !charts.Truthy() || a.later {
+		return
+	}
+	const pause = 500 * time.Millisecond
+	if now.Sub(a.charts) < pause {
+		a.later = true // what is skipped now is drawn then
+		var again js.Func
+		again = js.FuncOf(func(js.Value, []js.Value) any {
+			again.Release()
+			a.later = false
+			a.drawCurves(time.Now())
+			return nil
+		})
+		window().Call("setTimeout", again, pause.Milliseconds())
 		return
 	}
 	a.charts = now

@@ -16,8 +16,8 @@ import (
 	"time"
 )
 
-// binary is the program under test.
-func binary(t testing.TB) string {
+// program is the program under test.
+func program(t testing.TB) string {
 	t.Helper()
 	name := os.Getenv("NRT")
 	if name == "" {
@@ -75,7 +75,7 @@ func (s *server) url() string { return "http://" + s.addr + "/" }
 func (s *server) start() {
 	s.t.Helper()
 	args := append([]string{"serve", "--addr", s.addr, "--state", s.state}, s.args...)
-	s.cmd = exec.Command(binary(s.t), args...)
+	s.cmd = exec.Command(program(s.t), args...)
 	out, err := s.cmd.StdoutPipe()
 	if err != nil {
 		s.t.Fatal(err)

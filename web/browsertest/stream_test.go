@@ -16,11 +16,13 @@ const (
 	writing = `!!document.querySelector("#chains [data-act=cancel]") && [...document.querySelectorAll("#chains .wide")].some(e => /[1-9]/.test(e.innerText))`
 )
 
-// long makes the page ask the slow model for long chains.
-func (b *tab) long(url string) {
+// slow asks the slow model, which the server lists first, for long chains.
+func (b *tab) slow() {
 	b.t.Helper()
-	b.load(url + "#k=4&seed=3&max_chain=200")
 	b.until("connected", live)
+	b.choose("#askform [name=max_chain]", "160")
+	b.choose("#model", eval[string](b, `document.querySelector("#model").options[0].value`))
+	b.until("chains are being written", writing)
 }
 
 // A reader's question is stopped; the next one is answered.
@@ -28,8 +30,7 @@ func TestCancel(t *testing.T) {
 	s := serve(t, "--model", slowModel(t), "--no-train")
 	b := open(t, desk)
 	b.load(s.url())
-	b.until("connected", live)
-	b.choose("#model", eval[string](b, `document.querySelector("#model").options[0].value`))
+	b.slow()
 	b.until("chains are being written", writing)
 	b.click("#act-cancel")
 	began := time.Now()
@@ -53,8 +54,7 @@ func TestSocketCutWhileStreaming(t *testing.T) {
 		b.expect("WebSocket")
 		b.expect("ERR_")
 		b.load(url)
-		b.until("connected", live)
-		b.choose("#model", eval[string](b, `document.querySelector("#model").options[0].value`))
+		b.slow()
 		for range cuts {
 			b.until("chains are being written", writing)
 			if p.cut() == 0 {
@@ -101,13 +101,10 @@ func TestServerRestart(t *testing.T) {
 func TestTwoReaders(t *testing.T) {
 	s := serve(t, "--model", slowModel(t), "--no-train")
 	one, two := open(t, desk), open(t, phone)
-	for _, b := range []*tab{one, two} {
-		b.load(s.url())
-		b.until("connected", live)
-	}
-	slow := eval[string](one, `document.querySelector("#model").options[0].value`)
-	one.choose("#model", slow)
-	two.choose("#model", slow)
+	one.load(s.url())
+	two.load(s.url())
+	one.slow()
+	two.slow()
 	one.until("the first is being written", writing)
 	two.until("the second, too", writing+` || document.querySelector("#notes").innerText.includes("Busy")`)
 	one.complete(8)

@@ -97,7 +97,9 @@
     const [steps, ...rows] = c.plot.data;
     let i = idx;
     if (i === null || i === undefined) {
-      i = data.at === null || data.at === undefined ? steps.length - 1 : steps.findLastIndex((s) => s <= data.at);
+      const known = steps.findIndex((_, k) => rows.some((r) => r[k] !== null)); // step 0 has no rollouts
+      const at = data.at === null || data.at === undefined ? steps.length - 1 : steps.findLastIndex((s) => s <= data.at);
+      i = Math.max(at, known);
     }
     const parts = rows.map((r) => r[i]).filter((v) => v !== null && v !== undefined).map(say[key]);
     c.figure.querySelector(".num").textContent = parts.join(" · ");

@@ -325,7 +325,8 @@ func (s State) ask(a wire.Ask) (State, []wire.Message) {
 	if r := s.recall(&a); r != nil {
 		return s.show(r), out
 	}
-	if s.Link != Live {
+	// While the page connects, the question waits for the welcome.
+	if s.Link != Live && s.Link != Loading {
 		s.Notice = &Notice{Code: codeOffline, Text: "New chains need the server. The question stays in this page's address."}
 		return s, out
 	}

@@ -143,14 +143,14 @@ func chainRow(s *State, p *page, i int) {
 	if score == nil {
 		p.raw(` live`)
 	}
-	p.raw(`" id="chain-`).int(i).raw(`" data-act="chain" data-value="`).int(i).raw(`" aria-pressed="`, boolText(on), `" aria-label="`).text(label).raw(`">`)
-	p.raw(`<span class="rk">`)
+	p.raw(`" id="chain-`).int(i).raw(`" data-act="chain" data-value="`).int(i).raw(`" aria-pressed="`, boolText(on), `"><span class="vh">`).text(label).raw(`</span>`)
+	p.raw(`<span class="rk" aria-hidden="true">`)
 	if rank > 0 {
 		p.int(rank)
 	} else {
 		p.raw(`·`)
 	}
-	p.raw(`</span><span class="zn"><span class="v">z</span><sub>`).int(i + 1).raw(`</sub></span>`)
+	p.raw(`</span><span class="zn" aria-hidden="true"><span class="v">z</span><sub>`).int(i + 1).raw(`</sub></span>`)
 	if score == nil {
 		share := float64(len(c.Tokens)) / float64(max(r.Ask.MaxChain, 1))
 		p.raw(`<span class="wide" aria-hidden="true"><span class="prog" style="--p:`, chart.Num(100*min(share, 1)), `%"><i></i></span><span>`)
@@ -164,9 +164,9 @@ func chainRow(s *State, p *page, i int) {
 		return
 	}
 	sparkline(s, p, score.C)
-	p.raw(`<span class="r">`, number(score.R), `</span>`)
+	p.raw(`<span class="r" aria-hidden="true">`, number(score.R), `</span>`)
 	if rank == 0 {
-		p.raw(`<span class="adiv" aria-hidden="true"></span><span class="a">waits</span></button></li>`)
+		p.raw(`<span class="adiv" aria-hidden="true"></span><span class="a" aria-hidden="true">waits</span></button></li>`)
 		return
 	}
 	p.raw(`<span class="adiv" aria-hidden="true"><i class="`)
@@ -175,7 +175,7 @@ func chainRow(s *State, p *page, i int) {
 	} else {
 		p.raw(`p`)
 	}
-	p.raw(`" style="--a:`).unit(math.Abs(score.Advantage)/s.widest()).raw(`"></i></span><span class="a">`, signed(score.Advantage), `</span></button></li>`)
+	p.raw(`" style="--a:`).unit(math.Abs(score.Advantage)/s.widest()).raw(`"></i></span><span class="a" aria-hidden="true">`, signed(score.Advantage), `</span></button></li>`)
 }
 
 // widest is the advantage that fills half a row: at least 1.7, so that small

@@ -87,26 +87,31 @@ func (s *State) stripWord(p *page, k int, on bool, most float64) {
 	if on {
 		tab = "0"
 	}
-	button := func(label string) {
-		p.raw(`><button type="button" id="word-`).int(k).raw(`" data-act="word" data-value="`).int(k).raw(`" tabindex="`, tab, `" aria-pressed="`, boolText(on), `" aria-label="`).text(label).raw(`">`)
+	// Its name is what a screen reader says: the word, then the numbers in words.
+	// What is drawn instead is hidden from it.
+	button := func(drawn func(), said string) {
+		p.raw(`><button type="button" id="word-`).int(k).raw(`" data-act="word" data-value="`).int(k).raw(`" tabindex="`, tab, `" aria-pressed="`, boolText(on), `">`)
+		drawn()
+		p.raw(`<span class="vh">: `).text(said).raw(`</span></button></li>`)
 	}
 	if score == nil {
-		label := w + ": not known yet"
+		said := "not known yet"
 		if known {
-			label = w + ": " + percent(before) + " % before"
+			said = percent(before) + " % before"
 		}
-		button(label)
-		p.raw(`<span class="sky">`)
-		if known {
-			p.raw(`<i class="g" style="--lo:`).unit(before).raw(`;--hi:`).unit(before).raw(`"></i>`)
-		}
-		p.raw(`</span><span class="chip none">`).text(w).raw(`</span><span class="pct">`)
-		if known {
-			p.text(percent(before)).raw(` → ?`)
-		} else {
-			p.raw(`?`)
-		}
-		p.raw(`</span></button></li>`)
+		button(func() {
+			p.raw(`<span class="sky">`)
+			if known {
+				p.raw(`<i class="g" style="--lo:`).unit(before).raw(`;--hi:`).unit(before).raw(`"></i>`)
+			}
+			p.raw(`</span><span class="chip none">`).text(w).raw(`</span><span class="pct" aria-hidden="true">`)
+			if known {
+				p.text(percent(before)).raw(` → ?`)
+			} else {
+				p.raw(`?`)
+			}
+			p.raw(`</span>`)
+		}, said)
 		return
 	}
 	after := score.C[k]
@@ -122,16 +127,17 @@ func (s *State) stripWord(p *page, k int, on bool, most float64) {
 	}
 	bar := chart.NewBar(before, after)
 	p.raw(` style="`).paint(paint).raw(`"`)
-	button(w + ": " + percent(before) + " % before, " + percent(after) + " % after")
-	p.raw(`<span class="sky"><i class="`)
-	if bar.Less {
-		p.raw(`l`)
-	} else {
-		p.raw(`g`)
-	}
-	p.raw(`" style="--lo:`).unit(bar.Lo).raw(`;--hi:`).unit(bar.Hi).raw(`"></i></span><span class="chip">`).text(w).raw(`</span>`)
-	changeMark(p, change)
-	p.raw(`<span class="pct">`).text(percent(before)).raw(` → <b>`).text(percent(after)).raw(` %</b></span></button></li>`)
+	button(func() {
+		p.raw(`<span class="sky"><i class="`)
+		if bar.Less {
+			p.raw(`l`)
+		} else {
+			p.raw(`g`)
+		}
+		p.raw(`" style="--lo:`).unit(bar.Lo).raw(`;--hi:`).unit(bar.Hi).raw(`"></i></span><span class="chip">`).text(w).raw(`</span>`)
+		changeMark(p, change)
+		p.raw(`<span class="pct" aria-hidden="true">`).text(percent(before)).raw(` → <b>`).text(percent(after)).raw(` %</b></span>`)
+	}, percent(before)+" % before, "+percent(after)+" % after")
 }
 
 // bigChange is the change of probability from which a word's mark has a ground.
@@ -142,12 +148,12 @@ func changeMark(p *page, change float64) {
 	points := int(math.Round(100 * math.Abs(change)))
 	switch {
 	case points == 0:
-		p.raw(`<span class="ar cap">±0</span>`)
+		p.raw(`<span class="ar cap" aria-hidden="true">±0</span>`)
 		return
 	case change >= bigChange || change <= -bigChange:
-		p.raw(`<span class="ar big" style="`).ground(heat.Change.At(change)).raw(`">`)
+		p.raw(`<span class="ar big" aria-hidden="true" style="`).ground(heat.Change.At(change)).raw(`">`)
 	default:
-		p.raw(`<span class="ar `, direction(change), `">`)
+		p.raw(`<span class="ar `, direction(change), `" aria-hidden="true">`)
 	}
 	if change > 0 {
 		p.raw(`▲ `)

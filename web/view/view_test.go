@@ -73,7 +73,7 @@ func TestExamplesSurviveTheirFile(t *testing.T) {
 // Every number of the chains list is the one that trainer/reward computes, under
 // every formula, with and without clip and normalisation.
 func TestNumbersAreTheRewardsOwn(t *testing.T) {
-	row := regexp.MustCompile(`aria-label="Chain (\d), rank (\d) of 8, reward ([^,]+), advantage ([^"]+)"`)
+	row := regexp.MustCompile(`class="vh">Chain (\d), rank (\d) of 8, reward ([^,]+), advantage ([^<]+)<`)
 	var refs [][]float64
 	for _, c := range testC {
 		refs = append(refs, logs(c))

@@ -1,0 +1,49 @@
+package browsertest
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/chromedp/chromedp"
+)
+
+// axe reads the checker of accessibility rules that `make browser-tools` fetched
+// from npm.
+func axe(t testing.TB) string {
+	t.Helper()
+	raw, err := os.ReadFile(filepath.Join("..", "..", ".cache", "node_modules", "axe-core", "axe.min.js"))
+	if err != nil {
+		t.Skip("no axe-core: make browser-tools fetches it")
+	}
+	return string(raw)
+}
+
+// No rule of axe-core is broken: in light and dark, on desk and phone, with the
+// dialogs open, with a run in the charts.
+func TestAccessibility(t *testing.T) {
+	rules := axe(t)
+	s := serve(t)
+	for _, v := range []view{desk, {width: 1440, height: 900, dark: true}, phone, {width: 390, height: 844, phone: true, dark: true}} {
+		b := open(t, v)
+		b.load(s.url())
+		b.until("connected", live)
+		b.run(chromedp.Evaluate(rules, nil))
+		check := func(what string) {
+			t.Helper()
+			found := eval[[]string](b, `axe.run(document, {resultTypes: ["violations"]}).then(r => r.violations.flatMap(v => v.nodes.slice(0, 4).map(n => v.id + ": " + n.html.slice(0, 160) + " | " + n.failureSummary.replace(/\s+/g, " ").slice(0, 240))))`)
+			if len(found) > 0 {
+				t.Errorf("%s:\n%s", what, strings.Join(found, "\n"))
+			}
+		}
+		name := fmt.Sprintf("%d px, dark %t", v.width, v.dark)
+		check(name)
+		for _, id := range []string{"ask", "traindlg", "keys"} {
+			b.run(chromedp.Evaluate(bind(`document.getElementById($).showModal()`, []any{id}), nil))
+			check(name + ", dialog " + id)
+			b.run(chromedp.Evaluate(bind(`document.getElementById($).close()`, []any{id}), nil))
+		}
+	}
+}
