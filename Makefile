@@ -15,7 +15,7 @@ BUILD = $(GO) build -trimpath -buildvcs=false -ldflags '-s -w -X main.version=$(
 WASM_PACKAGES = ./trainer/reward ./trainer/objective ./backend/token ./backend/device ./web/wire ./web/heat ./web/chart ./web/view ./wasm
 RACE_PACKAGES = ./backend/cpu ./backend/engine ./trainer/run ./backend/server ./backend/cmd/nrt
 
-.PHONY: help run wasm test build deps generate bench docker world-models check-format check-vet check-platforms check-tests check-race check-wasm check-generated check-run
+.PHONY: help run wasm test build deps generate bench docker world-models check-format check-vet check-platforms check-tests check-race check-wasm check-generated check-run check-browser browser-tools
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.* ## ' Makefile | sed -e 's/:.* ## /\t/' | expand -t 18
@@ -64,6 +64,13 @@ check-generated: generate ## generated code is what its generators write
 
 check-run: build ## the binary that was built explains a sample question
 	@echo '== run'; $(OUT) version && $(OUT) explain --k 2
+
+check-browser: build browser-tools ## drive the page in Chromium (skips without one)
+	@echo '== browser'; cd web/browsertest && $(GO) vet . && $(GO) test -count=1 -timeout 10m .
+
+# The rules of accessibility are fetched for the tests alone.
+browser-tools: ## fetch axe-core for check-browser (needs npm)
+	@if test -e .cache/node_modules/axe-core/axe.min.js; then :; elif command -v npm >/dev/null; then npm install --silent --prefix .cache --no-save --no-package-lock --no-audit --no-fund --ignore-scripts axe-core@4.14.1; else echo 'axe-core: needs npm'; fi
 
 generate: ## write generated code again
 	$(GO) generate ./...

@@ -64,7 +64,7 @@ func startChrome(t testing.TB) context.Context {
 			chromedp.Flag("hide-scrollbars", false), chromedp.WSURLReadTimeout(60*time.Second),
 		)
 		alloc, stopAlloc := chromedp.NewExecAllocator(context.Background(), options...)
-		ctx, stop := chromedp.NewContext(alloc)
+		ctx, stop := chromedp.NewContext(alloc, chromedp.WithErrorf(quiet))
 		chrome.ctx = ctx
 		chrome.stop = func() { stop(); stopAlloc(); os.RemoveAll(dir) }
 		chrome.err = chromedp.Run(ctx)
@@ -280,3 +280,10 @@ func (b *tab) shot(name string, full bool) {
 }
 
 func navigate(url string) chromedp.Action { return chromedp.Navigate(url) }
+
+// quiet leaves out chromedp's complaints about events newer than itself.
+func quiet(format string, args ...any) {
+	if !strings.HasPrefix(format, "unhandled") {
+		fmt.Fprintf(os.Stderr, format+"\n", args...)
+	}
+}
