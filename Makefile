@@ -15,7 +15,7 @@ BUILD = $(GO) build -trimpath -buildvcs=false -ldflags '-s -w -X main.version=$(
 WASM_PACKAGES = ./trainer/reward ./trainer/objective ./backend/token ./backend/device ./web/wire ./web/heat ./web/chart ./web/view ./wasm
 RACE_PACKAGES = ./backend/cpu ./backend/engine ./trainer/run ./backend/server ./backend/cmd/nrt
 
-.PHONY: help run wasm test build deps generate bench docker world-models check-format check-vet check-platforms check-tests check-race check-wasm check-generated check-run
+.PHONY: help run wasm test build deps generate bench docker world-models check-format check-vet check-platforms check-tests check-race check-wasm check-generated check-run check-browser browser-tools
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.* ## ' Makefile | sed -e 's/:.* ## /\t/' | expand -t 18
@@ -28,16 +28,17 @@ run: build ## build bin/nrt and serve the page; prints its address (ADDR=host:po
 build: wasm ## build bin/nrt, one static binary with the page's client inside
 	$(BUILD) -o $(OUT) ./backend/cmd/nrt
 
-# The client is compiled for size (without inlining it is a tenth smaller on the
-# wire), stripped and compressed; unchanged bytes are not
-# compressed again.
+# The client is compiled for size, stripped and compressed; unchanged bytes are
+# not compressed again. Inlining makes it a tenth larger on the wire, so only the
+# packages that work in every frame have it.
+INLINED = nrt/... runtime internal/runtime/... syscall/js strings strconv bytes slices math math/bits unicode/utf8
 wasm: ## build the page's WebAssembly client into web/static
 	@mkdir -p .cache
-	GOOS=js GOARCH=wasm $(GO) build -trimpath -buildvcs=false -gcflags=all=-l -ldflags '-s -w -buildid=' -o .cache/app.wasm ./wasm
+	GOOS=js GOARCH=wasm $(GO) build -trimpath -buildvcs=false -gcflags=all=-l $(INLINED:%=-gcflags=%=) -ldflags '-s -w -buildid=' -o .cache/app.wasm ./wasm
 	@cp -f "$$($(GO) env GOROOT)/lib/wasm/wasm_exec.js" web/static/wasm_exec.js
 	@$(GO) run ./web/pack .cache/app.wasm web/static
 
-test: deps build check-format check-vet check-platforms check-tests check-race check-wasm check-generated check-run ## run every check below
+test: deps build check-format check-vet check-platforms check-tests check-race check-wasm check-generated check-run check-browser ## run every check below
 
 check-format: ## gofmt has nothing to change
 	@echo '== format'; bad=$$("$$($(GO) env GOROOT)/bin/gofmt" -l .); test -z "$$bad" || { echo "gofmt -w these files:"; echo "$$bad"; exit 1; }
@@ -64,6 +65,13 @@ check-generated: generate ## generated code is what its generators write
 
 check-run: build ## the binary that was built explains a sample question
 	@echo '== run'; $(OUT) version && $(OUT) explain --k 2
+
+check-browser: build browser-tools ## drive the page in Chromium (skips without one)
+	@echo '== browser'; cd web/browsertest && $(GO) vet . && $(GO) test -count=1 -timeout 10m .
+
+# The rules of accessibility are fetched for the tests alone.
+browser-tools: ## fetch axe-core for check-browser (needs npm)
+	@if test -e .cache/node_modules/axe-core/axe.min.js; then :; elif command -v npm >/dev/null; then npm install --silent --prefix .cache --no-save --no-package-lock --no-audit --no-fund --ignore-scripts axe-core@4.14.1; else echo 'axe-core: needs npm'; fi
 
 generate: ## write generated code again
 	$(GO) generate ./...
