@@ -28,12 +28,13 @@ run: build ## build bin/nrt and serve the page; prints its address (ADDR=host:po
 build: wasm ## build bin/nrt, one static binary with the page's client inside
 	$(BUILD) -o $(OUT) ./backend/cmd/nrt
 
-# The client is compiled for size (without inlining it is a tenth smaller on the
-# wire), stripped and compressed; unchanged bytes are not
-# compressed again.
+# The client is compiled for size, stripped and compressed; unchanged bytes are
+# not compressed again. Inlining makes it a tenth larger on the wire, so only the
+# packages that work in every frame have it.
+INLINED = nrt/... runtime internal/runtime/... syscall/js strings strconv bytes slices math math/bits unicode/utf8
 wasm: ## build the page's WebAssembly client into web/static
 	@mkdir -p .cache
-	GOOS=js GOARCH=wasm $(GO) build -trimpath -buildvcs=false -gcflags=all=-l -ldflags '-s -w -buildid=' -o .cache/app.wasm ./wasm
+	GOOS=js GOARCH=wasm $(GO) build -trimpath -buildvcs=false -gcflags=all=-l $(INLINED:%=-gcflags=%=) -ldflags '-s -w -buildid=' -o .cache/app.wasm ./wasm
 	@cp -f "$$($(GO) env GOROOT)/lib/wasm/wasm_exec.js" web/static/wasm_exec.js
 	@$(GO) run ./web/pack .cache/app.wasm web/static
 

@@ -74,29 +74,10 @@ func then(promise js.Value, ok func(js.Value), failed func(string)) {
 	promise.Call("then", done, bad)
 }
 
-// replace sets an element's content and keeps what the reader had there: focus,
-// and which accordions are open.
+// replace makes an element's content what html says. Only what differs is
+// touched (static/morph.js), so that focus, open accordions and scrolling stay.
 func replace(el js.Value, html string) {
-	focus := ""
-	if active := document().Get("activeElement"); active.Truthy() && el.Call("contains", active).Bool() {
-		focus = active.Get("id").String()
-	}
-	var closed []string
-	details := el.Call("querySelectorAll", "details:not([open])")
-	for i := range details.Length() {
-		closed = append(closed, details.Index(i).Get("id").String())
-	}
-	el.Set("innerHTML", html)
-	for _, id := range closed {
-		if d := byID(id); d.Truthy() {
-			d.Set("open", false)
-		}
-	}
-	if focus != "" {
-		if to := byID(focus); to.Truthy() {
-			to.Call("focus", map[string]any{"preventScroll": true})
-		}
-	}
+	js.Global().Call("nrtMorph", el, html)
 }
 
 func logError(what string, err error) {

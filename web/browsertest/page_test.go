@@ -132,8 +132,16 @@ func TestClientTakesOverWithoutAJump(t *testing.T) {
 		b := open(t, v)
 		b.load(s.url())
 		frame(b)
-		if shift := eval[float64](b, `new Promise(done => { let sum = 0; new PerformanceObserver(l => { for (const e of l.getEntries()) sum += e.value; }).observe({type: "layout-shift", buffered: true}); setTimeout(() => done(sum), 200); })`); shift > 0.01 {
-			t.Errorf("%d px: the layout shifts by %.3f", v.width, shift)
+		shifts := eval[[]struct {
+			Value float64
+			What  string
+		}](b, `new Promise(done => { const list = []; new PerformanceObserver(l => { for (const e of l.getEntries()) list.push({Value: e.value, What: e.sources.map(s => (s.node?.outerHTML ?? s.node?.nodeName ?? "?").slice(0, 60) + " " + [s.previousRect.x, s.previousRect.y, s.previousRect.width, s.currentRect.x, s.currentRect.y, s.currentRect.width].join()).join("; ")}); }).observe({type: "layout-shift", buffered: true}); setTimeout(() => done(list), 200); })`)
+		sum := 0.0
+		for _, x := range shifts {
+			sum += x.Value
+		}
+		if sum > 0.01 {
+			t.Errorf("%d px: the layout shifts by %.3f: %v", v.width, sum, shifts)
 		}
 		for _, id := range []string{"pipeline", "question", "strip", "chain", "chains", "why"} {
 			if before, after := still.text("#"+id), b.text("#"+id); before != after {

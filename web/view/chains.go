@@ -192,24 +192,58 @@ func (s *State) widest() float64 {
 // of as many stretches.
 const sparkWords = 28
 
+// A sparkline's size in its own units.
+const (
+	sparkWidth  = 56.0
+	sparkHeight = 22.0
+)
+
+// box appends a rectangle to a path.
+func box(path []byte, x, y, w, h float64) []byte {
+	if h <= 0 {
+		return path
+	}
+	path = chart.AppendNum(append(path, 'M'), x)
+	path = chart.AppendNum(append(path, ' '), y)
+	path = chart.AppendNum(append(path, 'h'), w)
+	path = chart.AppendNum(append(path, 'v'), h)
+	path = chart.AppendNum(append(path, 'h'), -w)
+	return append(path, 'z')
+}
+
 // sparkline is one bar a word: what was known in grey, what was added in purple,
 // what was taken away as a hole.
 func sparkline(s *State, p *page, c []float64) {
 	b := s.scores().b
 	n := len(c)
 	m := min(n, sparkWords)
-	p.raw(`<span class="spark" aria-hidden="true">`)
+	// Four paths, however many words: sixteen rows are drawn in every frame.
+	var known, added, lost, edge []byte
+	step := sparkWidth / float64(m)
 	for i := range m {
 		from, to := i*n/m, (i+1)*n/m
 		bar := chart.NewBar(mean(b[from:to]), mean(c[from:to]))
-		if bar.Less {
-			p.raw(`<i class="l" style="--lo:`)
-		} else {
-			p.raw(`<i class="g" style="--lo:`)
+		x, w := float64(i)*step, step-1
+		lo, hi := sparkHeight*bar.Lo, sparkHeight*bar.Hi
+		known = box(known, x, sparkHeight-lo, w, lo)
+		switch {
+		case bar.Less:
+			lost = box(lost, x, sparkHeight-hi, w, hi-lo)
+			edge = box(edge, x, sparkHeight-lo-1.5, w, 1.5)
+		case hi-lo > 1:
+			added = box(added, x, sparkHeight-hi, w, hi-lo-1)
 		}
-		p.unit(bar.Lo).raw(`;--hi:`).unit(bar.Hi).raw(`"></i>`)
 	}
-	p.raw(`</span>`)
+	p.raw(`<svg class="spark" viewBox="0 0 56 22" preserveAspectRatio="none" aria-hidden="true">`)
+	for _, x := range []struct {
+		class string
+		path  []byte
+	}{{"s0", known}, {"s1", added}, {"s2", lost}, {"s3", edge}} {
+		if len(x.path) > 0 {
+			p.raw(`<path class="`, x.class, `" d="`, string(x.path), `"/>`)
+		}
+	}
+	p.raw(`</svg>`)
 }
 
 func mean(x []float64) float64 {

@@ -59,11 +59,24 @@ func Strip(s *State) string {
 	}
 	most := s.mostWeight()
 	on := s.word()
-	p.raw(`<ol class="toks" aria-label="Reference answer. Left and right arrow keys move between words.">`)
+	p.raw(`<ol class="toks`, crowd(len(r.Answer)), `" aria-label="Reference answer. Left and right arrow keys move between words.">`)
 	for k := range r.Answer {
 		s.stripWord(p, k, k == on, most)
 	}
 	return p.raw(`</ol>`).String()
+}
+
+// crowd is how closely n words stand.
+func crowd(n int) string {
+	switch {
+	case n >= 19:
+		return " many more most"
+	case n >= 15:
+		return " many more"
+	case n >= 10:
+		return " many"
+	}
+	return ""
 }
 
 // stripWord is one word: a bar, the word on its colour, the change, the numbers.

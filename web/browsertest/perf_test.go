@@ -1,0 +1,109 @@
+package browsertest
+
+import (
+	"context"
+	"math"
+	"slices"
+	"testing"
+
+	"github.com/chromedp/cdproto/page"
+	"github.com/chromedp/chromedp"
+)
+
+// fakeSocket stands for the server: it answers an ask with 16 chains of 256
+// tokens and a reference of 24, in frames of 25 ms, as fast as a reader can
+// follow.
+const fakeSocket = `
+window.longest = 0;
+window.drawings = [];
+for (const name of ["requestAnimationFrame", "setTimeout"]) {
+	const real = window[name].bind(window);
+	window[name] = (f, ...rest) => real(typeof f !== "function" ? f : (...args) => {
+		const from = performance.now();
+		window.morphed = false;
+		f(...args);
+		if (window.morphed) window.drawings.push(performance.now() - from);
+	}, ...rest);
+}
+let morph;
+Object.defineProperty(window, "nrtMorph", {get: () => (e, html) => { window.morphed = true; morph(e, html); }, set: f => { morph = f; }});
+new PerformanceObserver(l => { for (const e of l.getEntries()) window.longest = Math.max(window.longest, e.duration); }).observe({type: "longtask", buffered: true});
+window.WebSocket = class extends EventTarget {
+	constructor() { super(); this.readyState = 0; this.seq = 0; setTimeout(() => { this.readyState = 1; this.onopen?.({}); }, 10); }
+	close() { this.readyState = 3; this.onclose?.({}); }
+	say(m) { if (m.t !== "welcome") m.seq = ++this.seq; this.onmessage?.({data: JSON.stringify({v: 1, ...m})}); }
+	send(text) {
+		const m = JSON.parse(text);
+		if (m.t === "hello") this.say({t: "welcome", seq: 0, session: "s", models: [{name: "world:base"}, {name: "wide"}], limits: {k: 16, chain: 512, question: 8192, answer: 4096, steps: 0, upload: 0}});
+		if (m.t === "ask") this.answer(m);
+	}
+	answer(ask) {
+		const n = 24, tokens = 256, k = 16, each = 8;
+		const random = (s => () => (s = (s * 16807) % 2147483647) / 2147483647)(7);
+		const piece = i => ({id: i, text: " word" + i, special: i === n - 1});
+		const list = (from, count, p) => ({at: from, ids: Array.from({length: count}, (_, i) => i), texts: Array.from({length: count}, (_, i) => (from + i) % 12 === 11 ? " end." : " word" + (from + i)), logprobs: Array.from({length: count}, p), entropies: Array.from({length: count}, () => 1)});
+		this.say({t: "start", id: ask.id, model: ask.model, k, seed: ask.seed, prompt: [piece(0)], answer: Array.from({length: n}, (_, i) => piece(i))});
+		this.say({t: "frame", id: ask.id, tokens: [{chain: -1, part: "baseline", ...list(0, n, () => -3 * random())}]});
+		let at = 0;
+		const step = () => {
+			const frame = {t: "frame", id: ask.id, tokens: [], done: []};
+			for (let c = 0; c < k; c++) {
+				if (at < tokens) frame.tokens.push({chain: c, part: "chain", ...list(at, each, () => -random())});
+				else { frame.tokens.push({chain: c, part: "reference", ...list(0, n, () => -3 * random())}); frame.done.push({chain: c, finish: "close", answer: "word"}); }
+			}
+			this.say(frame);
+			at += each;
+			if (at <= tokens) setTimeout(step, 25);
+			else this.say({t: "end", id: ask.id, seconds: 1});
+		};
+		step();
+	}
+};
+`
+
+// Sixteen chains stream, then formulas are switched, and the page stays quick.
+// A switch is all of the client's work: rewards, ranks, HTML, the page's content.
+func TestQuickWithSixteenLongChains(t *testing.T) {
+	s := serve(t, "--no-train")
+	b := open(t, desk)
+	b.run(chromedp.ActionFunc(func(ctx context.Context) error {
+		_, err := page.AddScriptToEvaluateOnNewDocument(fakeSocket).Do(ctx)
+		return err
+	}))
+	b.load(s.url())
+	b.until("connected", live)
+	b.choose("#askform [name=k]", "16")
+	b.choose("#askform [name=max_chain]", "256")
+	b.choose("#model", "wide")
+	b.until("chains are being written", writing)
+	b.complete(16)
+
+	// Other programs may compete for the cores: the quietest of three rounds counts.
+	const rounds = 3
+	streaming, switching := math.Inf(1), math.Inf(1)
+	for range rounds {
+		eval[bool](b, `(window.longest = 0, true)`)
+		b.click("#act-again")
+		b.until("chains are being written", writing)
+		b.complete(16)
+		streaming = min(streaming, eval[float64](b, `window.longest`))
+		var took []float64
+		for _, mode := range []string{"logp", "am", "ws-1/p", "gm", "p", "ws-logp"} {
+			eval[bool](b, `(window.drawings = [], true)`)
+			b.mode(mode)
+			frame(b)
+			took = append(took, eval[float64](b, `Math.max(...window.drawings)`))
+		}
+		slices.Sort(took)
+		switching = min(switching, took[len(took)/2])
+	}
+	t.Logf("16 chains × 256 tokens × 24 answer words: longest task while streaming %.0f ms; a switch of the formula %.1f ms (script, median of 6); budgets 50 and 16", streaming, switching)
+	// The budgets are 50 ms and 16 ms; a machine that is busy with other tests is
+	// given twice that.
+	if streaming > 2*50 {
+		t.Errorf("a task of %.0f ms while 16 chains stream", streaming)
+	}
+	if switching > 2*16 {
+		t.Errorf("switching the formula takes %.1f ms", switching)
+	}
+}

@@ -1,0 +1,89 @@
+// nrtMorph(element, html) makes an element's content what html says and touches
+// only what differs: focus, selection, scrolling and open accordions stay, and
+// bars that change slide. Children with an id, and list items whose first child
+// has one, are recognised wherever they move.
+(() => {
+  "use strict";
+  const template = document.createElement("template");
+  const key = (n) => (n.nodeName === "LI" ? (n.firstElementChild?.id ?? "") : (n.id ?? ""));
+  // Whole parts that often stay are compared at once, which browsers do fastest.
+  const part = new Set(["LI", "TR", "OL", "SELECT", "g", "svg"]);
+  const alike = (a, b) => a.nodeType === b.nodeType && a.nodeName === b.nodeName;
+  const move = (parent, node, before) => (parent.moveBefore ? parent.moveBefore(node, before) : parent.insertBefore(node, before));
+
+  function attributes(a, b) {
+    const details = a.nodeName === "DETAILS"; // open is the reader's
+    const have = a.attributes, want = b.attributes;
+    let equal = have.length === want.length;
+    for (let i = 0; i < want.length; i++) {
+      const { name, value } = want[i];
+      if (equal && have[i].name === name && have[i].value === value) continue;
+      equal = false;
+      if (!(details && name === "open") && a.getAttribute(name) !== value) a.setAttribute(name, value);
+    }
+    if (!equal) {
+      for (let i = have.length - 1; i >= 0; i--) {
+        const { name } = have[i];
+        if (!b.hasAttribute(name) && !(details && name === "open")) a.removeAttribute(name);
+      }
+    }
+    if (a === document.activeElement) return; // what is being set by hand stays
+    if (a.nodeName === "INPUT" && a.value !== b.value) a.value = b.value;
+    if (a.nodeName === "OPTION" && a.selected !== b.hasAttribute("selected")) a.selected = b.hasAttribute("selected");
+  }
+
+  function children(a, b) {
+    let known = null; // built when the first child is not where it was
+    const find = (k, from) => {
+      if (!known) {
+        known = new Map();
+        for (let c = from; c; c = c.nextSibling) {
+          const at = key(c);
+          if (at) known.set(at, c);
+        }
+      }
+      return known.get(k) ?? null;
+    };
+    let at = a.firstChild;
+    for (let n = b.firstChild, next; n; n = next) {
+      next = n.nextSibling;
+      const k = key(n);
+      let old = at;
+      if (at && (k || at.nodeType === 1) && key(at) !== k) old = k ? find(k, at) : null;
+      if (old && !alike(old, n)) old = null;
+      if (!old) {
+        a.insertBefore(n, at); // taken out of the template
+        continue;
+      }
+      if (old === at) at = at.nextSibling;
+      else move(a, old, at);
+      same(old, n);
+    }
+    while (at) {
+      const next = at.nextSibling;
+      at.remove();
+      at = next;
+    }
+  }
+
+  function same(a, b) {
+    if (a.nodeType !== 1) {
+      if (a.data !== b.data) a.data = b.data;
+      return;
+    }
+    if (part.has(a.nodeName) && a.isEqualNode(b)) return;
+    attributes(a, b);
+    if (a.firstChild || b.firstChild) children(a, b);
+  }
+
+  globalThis.nrtMorph = (element, html) => {
+    // A drawing without state of its own is quicker made anew.
+    if ("plain" in element.dataset && !element.contains(document.activeElement)) {
+      element.innerHTML = html;
+      return;
+    }
+    template.innerHTML = html;
+    children(element, template.content);
+    template.replaceChildren();
+  };
+})();
