@@ -133,11 +133,17 @@ func (s *State) advantageRow(p *page, lanes []lane, x []float64, left, y float64
 	if i < 0 || sc.at[i] < 0 {
 		return
 	}
-	p.raw(`<text class="s" x="0" y="`, chart.Num(y), `">A<tspan dy="2" font-size="8">`).int(i + 1).raw(`</tspan></text>`)
+	narrow := left < 60 // the label and the three of the first lane share one place
+	if !narrow {
+		p.raw(`<text class="s" x="0" y="`, chart.Num(y), `">A<tspan dy="2" font-size="8">`).int(i + 1).raw(`</tspan></text>`)
+	}
 	for k, l := range lanes {
 		text := ""
 		for j, m := range l.modes {
-			if j > 0 {
+			switch {
+			case j > 0 && narrow:
+				text += "·"
+			case j > 0:
 				text += " · "
 			}
 			text += signed(sc.groups[m].Chains[sc.at[i]].Advantage)
@@ -148,6 +154,10 @@ func (s *State) advantageRow(p *page, lanes []lane, x []float64, left, y float64
 		}
 		if len(l.modes) > 1 && k == len(lanes)-1 {
 			text = signed(s.chainScore(i).Advantage) // no room for three at the edge
+		}
+		if k == 0 && narrow {
+			svgText(p, "s ink2", 0, y, "A "+text)
+			continue
 		}
 		svgText(p, class, x[k], y, text)
 	}

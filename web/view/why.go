@@ -75,7 +75,32 @@ func Why(s *State) string {
 	if score == nil && weights != nil && !s.Mode.Log() && s.Mode != reward.AM {
 		s.weightsNote(p, weights)
 	}
+	s.formulaNote(p)
 	return p.raw(`</details>`).String()
+}
+
+// formulaNote says in words what the columns are under the chosen formula.
+func (s *State) formulaNote(p *page) {
+	const c, w, base = `<span class="v">c</span>`, `<span class="v">w</span>`, `<span class="v">c</span><sub>base</sub>`
+	p.raw(`<p class="formula"><b>`, modeLabel(s.Mode), `.</b> `)
+	switch s.Mode {
+	case reward.LogP:
+		p.raw(`The logarithms of `, c, ` add up: one word that the model misses costs most.`)
+	case reward.P:
+		p.raw(`All `, c, ` multiplied: the chance of the whole answer, tiny when it is long.`)
+	case reward.GM:
+		p.raw(`All `, c, ` multiplied, then the root: a typical word’s probability.`)
+	case reward.AM:
+		p.raw(`The mean of `, c, `: every word counts the same, however easy it is.`)
+	case reward.WSInvP:
+		p.raw(`Each word weighs `, w, ` = 1 ÷ `, base, `: what the model knew before counts little.`)
+	case reward.WSLogP:
+		p.raw(`Each word weighs `, w, ` = −log `, base, `: what the model knew before counts little.`)
+	}
+	if s.Normalize && (s.Mode == reward.WSInvP || s.Mode == reward.WSLogP) {
+		p.raw(` Then the weights are scaled to add up to one.`)
+	}
+	p.raw(` <b>Pull</b> is how hard the gradient raises the word.</p>`)
 }
 
 // part is a part of R: with R's own decimals, where R has some.
