@@ -85,5 +85,5 @@ bench: build ## measure this machine
 docker: ## build the container image nrt
 	docker build --build-arg VERSION=$(VERSION) -t nrt .
 
-world-models: build ## pretrain and train the embedded models again (about 20 minutes)
+world-models: build ## pretrain and train the embedded models again (10 to 20 minutes)
 	$(OUT) world --models trainer/world/models
