@@ -38,7 +38,7 @@ wasm: ## build the page's WebAssembly client into web/static
 	@cp -f "$$($(GO) env GOROOT)/lib/wasm/wasm_exec.js" web/static/wasm_exec.js
 	@$(GO) run ./web/pack .cache/app.wasm web/static
 
-test: deps build check-format check-vet check-platforms check-tests check-race check-wasm check-generated check-run ## run every check below
+test: deps build check-format check-vet check-platforms check-tests check-race check-wasm check-generated check-run check-browser ## run every check below
 
 check-format: ## gofmt has nothing to change
 	@echo '== format'; bad=$$("$$($(GO) env GOROOT)/bin/gofmt" -l .); test -z "$$bad" || { echo "gofmt -w these files:"; echo "$$bad"; exit 1; }
@@ -66,8 +66,8 @@ check-generated: generate ## generated code is what its generators write
 check-run: build ## the binary that was built explains a sample question
 	@echo '== run'; $(OUT) version && $(OUT) explain --k 2
 
-check-browser: build browser-tools ## drive the page in Chromium (skips without one)
-	@echo '== browser'; cd web/browsertest && $(GO) vet . && $(GO) test -count=1 -timeout 10m .
+check-browser: build browser-tools ## drive the page in Chromium (needs chromium)
+	@echo '== browser'; if command -v chromium >/dev/null || command -v chromium-browser >/dev/null || command -v google-chrome >/dev/null; then cd web/browsertest && $(GO) vet . && $(GO) test -count=1 -timeout 10m -v .; else echo 'skipped: needs chromium'; fi
 
 # The rules of accessibility are fetched for the tests alone.
 browser-tools: ## fetch axe-core for check-browser (needs npm)

@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/chromedp/cdproto/input"
 	"github.com/chromedp/chromedp"
@@ -45,11 +46,18 @@ func shown(t testing.TB, s string) float64 {
 	return v
 }
 
-// click clicks the first element that the selector finds, through the mouse.
+// click clicks the first element that the selector finds, through the mouse. It
+// clicks a place and not a node: the page may draw the element anew meanwhile.
 func (b *tab) click(selector string) {
 	b.t.Helper()
-	eval[bool](b, `(document.querySelector($)?.scrollIntoView({block: "center"}), true)`, selector)
-	b.run(chromedp.Click(selector, chromedp.ByQuery))
+	var at []float64
+	for end := time.Now().Add(30 * time.Second); at == nil; time.Sleep(25 * time.Millisecond) {
+		at = eval[[]float64](b, `(e => { if (!e) return null; e.scrollIntoView({block: "center", behavior: "instant"}); const r = e.getBoundingClientRect(); return [r.x + r.width / 2, r.y + r.height / 2]; })(document.querySelector($))`, selector)
+		if at == nil && time.Now().After(end) {
+			b.t.Fatalf("after 30 s there is no %s", selector)
+		}
+	}
+	b.run(chromedp.MouseClickXY(at[0], at[1]))
 }
 
 // choose sets a control as a reader's choice does.
@@ -190,7 +198,7 @@ func TestModesSayWhatNrtScoreSays(t *testing.T) {
 		chains[i] = texts[i+1]
 	}
 	answer := eval[string](b, `[...document.querySelectorAll("#strip .tok:not(.end) .chip")].map(e => e.textContent).join(" ")`)
-	line, err := json.Marshal(map[string]any{"question": b.text("#question"), "answer": answer, "chains": chains})
+	line, err := json.Marshal(map[string]any{"question": b.text("#question .asked"), "answer": answer, "chains": chains})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -271,7 +279,7 @@ func TestOwnQuestion(t *testing.T) {
 	b := open(t, desk)
 	b.load(s.url())
 	b.until("connected", `document.querySelector("#badge").innerText.includes("Live")`)
-	b.ask(b.text("#question"), "that guy is hana", map[string]string{"k": "4", "seed": "7"})
+	b.ask(b.text("#question .asked"), "that guy is hana", map[string]string{"k": "4", "seed": "7"})
 	b.complete(4)
 	if have := eval[string](b, `[...document.querySelectorAll("#strip .tok:not(.end) .chip")].map(e => e.textContent).join(" ")`); have != "that guy is hana" {
 		t.Errorf("the answer's words are %q", have)

@@ -8,10 +8,14 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"strings"
 
 	"nrt/backend/cpu"
 	"nrt/backend/server"
+	"nrt/trainer/run"
 	"nrt/trainer/world"
+	"nrt/trainer/world/models"
+	"nrt/web/wire"
 )
 
 // serveFlags are what serve was asked.
@@ -95,6 +99,9 @@ func (s *serveFlags) run(e *env) (err error) {
 		Token: s.token, Hosts: s.hosts, Slots: s.slots, Queue: s.queue, Conns: s.readers, Chain: s.maxChain, Runs: s.runs, KeepRuns: s.keepRuns,
 	}
 	if o.Models, o.Base, err = s.sources(e); err != nil {
+		return err
+	}
+	if o.Saved, err = savedRuns(); err != nil {
 		return err
 	}
 	devices, err := s.devices(&o)
@@ -187,6 +194,32 @@ func (s *serveFlags) sources(e *env) (list []server.Source, base string, err err
 		base = b.Name
 	}
 	return list, base, nil
+}
+
+// savedRuns is how the embedded models were trained, for the page's curves.
+func savedRuns() ([]server.SavedRun, error) {
+	list, err := models.Runs()
+	if err != nil {
+		return nil, err
+	}
+	var out []server.SavedRun
+	for _, r := range list {
+		method, mode, _ := strings.Cut(r.Method, ":")
+		x := server.SavedRun{State: wire.State{
+			Run: r.Name, Method: method, Mode: mode, Status: wire.StatusDone, Step: r.Steps, Of: r.Steps, Data: "questions of the small world",
+		}}
+		for _, v := range r.Metrics {
+			x.Metrics = append(x.Metrics, run.Values(v))
+		}
+		for _, k := range r.Kept {
+			x.State.Checkpoints = append(x.State.Checkpoints, wire.Checkpoint{Step: k.Step, Model: k.Model})
+			x.Evals = append(x.Evals, wire.Point{Step: k.Step, Values: map[string]float64{
+				wire.ValueAccuracy: k.Accuracy, wire.ValueLow: k.Low, wire.ValueHigh: k.High,
+			}})
+		}
+		out = append(out, x)
+	}
+	return out, nil
 }
 
 // devices are one for readers and, with half the threads, one for training, so
