@@ -177,6 +177,8 @@ func (s *serveFlags) sources(e *env) (list []server.Source, base string, err err
 		src := server.Source{Name: name, Files: files}
 		if b := e.builtin(name); b != nil {
 			src.About, src.World = b.About, true
+		} else if short := shortName(name); !seen[short] && e.builtin(short) == nil {
+			src.Name = short
 		}
 		add(src)
 	}
@@ -194,6 +196,17 @@ func (s *serveFlags) sources(e *env) (list []server.Source, base string, err err
 		base = b.Name
 	}
 	return list, base, nil
+}
+
+// shortName is what readers call a folder's model: they need not know where it
+// lies. A checkpoint is named with its run.
+func shortName(path string) string {
+	path = filepath.ToSlash(filepath.Clean(path))
+	dir, name := filepath.Split(path)
+	if dir = filepath.Base(dir); (name == "final" || strings.HasPrefix(name, "checkpoint-")) && dir != "." && dir != "/" {
+		return dir + "/" + name
+	}
+	return name
 }
 
 // savedRuns is how the embedded models were trained, for the page's curves.
