@@ -19,7 +19,7 @@ func tables(t testing.TB) []*kernels[float32] {
 		}
 	}()
 	var all []*kernels[float32]
-	for _, name := range []string{"generic", "avx2", "avx512"} {
+	for _, name := range []string{"generic", "avx2", "avx512", "neon"} {
 		os.Setenv("NRT_CPU", name)
 		if k, err := kernels32(false); err == nil {
 			all = append(all, k)
