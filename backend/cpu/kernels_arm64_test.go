@@ -1,0 +1,56 @@
+package cpu
+
+import (
+	"slices"
+	"testing"
+)
+
+// TestShortSlices: the kernels that take slices check them, since nothing else
+// does. Empty slices are fine where there is nothing to reduce.
+func TestShortSlices(t *testing.T) {
+	k := neonKernels()
+	for _, c := range []struct {
+		name   string
+		slices int
+		f      func(x [][]float32)
+	}{
+		{"add", 2, func(x [][]float32) { k.add(x[0], x[1]) }},
+		{"mulAdd", 3, func(x [][]float32) { k.mulAdd(x[0], x[1], x[2], 1) }},
+		{"exp", 2, func(x [][]float32) { k.exp(x[0], x[1], 1, 0) }},
+		{"softmaxBack", 2, func(x [][]float32) { k.softmaxBack(x[0], x[1], 1, 1) }},
+		{"rmsScale", 3, func(x [][]float32) { k.rmsScale(x[0], x[1], x[2], 1) }},
+		{"rmsBack", 4, func(x [][]float32) { k.rmsBack(x[0], x[1], x[2], x[3], 1, 1) }},
+		{"rope", 4, func(x [][]float32) { k.rope(x[0], x[1], x[2], x[3], 1) }},
+		{"swiglu", 3, func(x [][]float32) { k.swiglu(x[0], x[1], x[2]) }},
+		{"swigluBack", 5, func(x [][]float32) { k.swigluBack(x[0], x[1], x[2], x[3], x[4]) }},
+		{"adamw", 4, func(x [][]float32) { k.adamw(x[0], x[1], x[2], x[3], adamConst[float32]{}) }},
+		{"dot", 2, func(x [][]float32) { k.dot(x[0], x[1]) }},
+		{"dot3", 3, func(x [][]float32) { k.dot3(x[0], x[1], x[2]) }},
+	} {
+		all := make([][]float32, c.slices)
+		c.f(all)
+		for i := range all {
+			all[i] = make([]float32, 9)
+		}
+		c.f(all)
+		for i := 1; i < c.slices; i++ {
+			x := slices.Clone(all)
+			x[i] = x[i][:8]
+			if !panics(func() { c.f(x) }) {
+				t.Errorf("%s: slice %d is short: no panic", c.name, i)
+			}
+		}
+	}
+	if !panics(func() { k.softmax(nil, 1) }) || !panics(func() { k.stats(nil, 1) }) {
+		t.Error("the largest of no elements: no panic")
+	}
+	if s := k.sumSquares(nil); s != 0 {
+		t.Errorf("sumSquares of nothing is %g", s)
+	}
+}
+
+func panics(f func()) (did bool) {
+	defer func() { did = recover() != nil }()
+	f()
+	return false
+}
