@@ -129,6 +129,15 @@ func TestGemmChain(t *testing.T) {
 	}
 }
 
+// TestChunksBeginWithPanels: see vocabChunk.
+func TestChunksBeginWithPanels(t *testing.T) {
+	for _, k := range tables(t) {
+		if vocabChunk%k.nr != 0 {
+			t.Errorf("%s: chunks of %d, panels of %d", k.name, vocabChunk, k.nr)
+		}
+	}
+}
+
 // TestCuts: an elementwise kernel gives an element the same bits wherever a
 // range was cut.
 func TestCuts(t *testing.T) {
