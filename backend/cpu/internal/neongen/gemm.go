@@ -243,5 +243,5 @@ func (g *gen) transpose() {
 	g.ins("ADD", "$16", "R2")
 	g.ins("SUB", "$1", "R4")
 	g.ins("CBNZ", "R4", "block")
-	g.end(false)
+	g.end()
 }

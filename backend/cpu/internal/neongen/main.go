@@ -54,8 +54,9 @@ type gen struct {
 
 // function is the frame of the function being written.
 type function struct {
-	name string
-	at   map[string]string // parameter → its place in the frame
+	name   string
+	at     map[string]string // parameter → its place in the frame
+	checks bool              // it jumps to short when a slice is too short
 }
 
 func (g *gen) assembly() []byte {
@@ -156,9 +157,8 @@ func params(list string) []param {
 // adamFields are the fields of adamConst, in its order.
 var adamFields = []string{"scale", "b1", "b2", "c1", "c2", "keep", "step", "root", "eps"}
 
-// begin starts a function and checks its slices: none may be shorter than the
-// first, and a function that has results of its elements needs one element.
-// Afterwards R0 is the first slice's length and R1, R2, … are the slices.
+// begin starts a function and checks that none of its slices is shorter than
+// the first. Afterwards R0 is the first slice's length and R1, R2, … are the slices.
 func (g *gen) begin(name, in, out, doc string) {
 	g.fn = function{name: name, at: map[string]string{}}
 	g.single, g.used, g.kept = false, 0, map[string]vec{}
@@ -208,18 +208,24 @@ func (g *gen) begin(name, in, out, doc string) {
 	for _, s := range slices[1:] {
 		g.ins("MOVD", g.fn.at[s+"_len"], "R19")
 		g.ins("CMP", "R0", "R19")
-		g.ins("BLT", "short")
+		g.ins("BLT", g.short())
 	}
 	for i, s := range slices {
 		g.ins("MOVD", g.fn.at[s+"_base"], fmt.Sprintf("R%d", i+1))
 	}
 }
 
-// end returns; begin's checks lead here.
-func (g *gen) end(checked bool) {
+// short is the label for slices that are too short.
+func (g *gen) short() string {
+	g.fn.checks = true
+	return "short"
+}
+
+// end returns from the function, or panics in Go.
+func (g *gen) end() {
 	g.ins("RET")
-	if checked {
-		g.label("short")
+	if g.fn.checks {
+		g.label(g.short())
 		g.ins("B", "·shortSlice(SB)")
 	}
 }

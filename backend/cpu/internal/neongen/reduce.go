@@ -26,7 +26,7 @@ func (g *gen) reductions() {
 		g.op3("fadd.4s", sum, sum, e)
 	})
 	g.result("sum", g.sum(sum))
-	g.end(true)
+	g.end()
 
 	g.begin("statsNEON", "x []float32, scale float32", "top, sum, weighted float32",
 		"returns max x and, with y = scale·(x−top), Σ exp(y) and Σ exp(y)·y.")
@@ -45,7 +45,7 @@ func (g *gen) reductions() {
 	})
 	g.result("sum", g.sum(sum))
 	g.result("weighted", g.sum(weighted))
-	g.end(true)
+	g.end()
 }
 
 // shifted sets x to y = scale·(x−top), clamped, and returns exp(y).
@@ -77,7 +77,7 @@ func (g *gen) sum(v vec) vec {
 // all lanes, and stores it as top. NaN wins over everything. R0 and R1 are the
 // slice again afterwards.
 func (g *gen) maximum() vec {
-	g.ins("CBZ", "R0", "short")
+	g.ins("CBZ", "R0", g.short())
 	m := g.v()
 	g.move(m, g.constant(float32(math.Inf(-1))))
 	g.over("max", 1, func() {
@@ -137,7 +137,7 @@ func (g *gen) product(name string, slices int, list string) {
 	g.op3("fadd.4s", acc[2], acc[2], acc[3])
 	g.op3("fadd.4s", acc[0], acc[0], acc[2])
 	g.result("sum", g.sum(acc[0]))
-	g.end(true)
+	g.end()
 }
 
 // sumSquares adds squares in float64, where the square of a float32 is exact.
@@ -157,5 +157,5 @@ func (g *gen) sumSquares() {
 	g.op3("fadd.2d", lo, lo, hi)
 	g.op3("faddp.2d", lo, lo, lo)
 	g.ins("FMOVD", lo.float(), g.fn.at["sum"])
-	g.end(false)
+	g.end()
 }

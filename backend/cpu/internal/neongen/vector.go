@@ -13,7 +13,7 @@ func (g *gen) elementwise() {
 		g.op3("fadd.4s", d, d, s)
 		g.store(d, "R1")
 	})
-	g.end(true)
+	g.end()
 
 	g.begin("scaleNEON", "x []float32, s float32", "", "sets x *= s.")
 	s := g.param("s")
@@ -22,7 +22,7 @@ func (g *gen) elementwise() {
 		g.op3("fmul.4s", x, x, s)
 		g.store(x, "R1")
 	})
-	g.end(false)
+	g.end()
 
 	g.begin("mulAddNEON", "dst, a, b []float32, s float32", "", "sets dst += a·b·s.")
 	s = g.param("s")
@@ -32,7 +32,7 @@ func (g *gen) elementwise() {
 		g.fmla(d, a, b)
 		g.store(d, "R1")
 	})
-	g.end(true)
+	g.end()
 
 	g.begin("expNEON", "dst, x []float32, scale, shift float32", "", "sets dst = exp(scale·x−shift).")
 	s = g.param("scale")
@@ -45,7 +45,7 @@ func (g *gen) elementwise() {
 		g.clamp(y)
 		g.store(g.exp(y), "R1")
 	})
-	g.end(true)
+	g.end()
 
 	g.begin("softmaxBackNEON", "dp, p []float32, delta, scale float32", "", "sets dp = p·(dp−delta)·scale.")
 	delta, s := g.param("delta"), g.param("scale")
@@ -56,7 +56,7 @@ func (g *gen) elementwise() {
 		g.op3("fmul.4s", d, d, s)
 		g.store(d, "R1")
 	})
-	g.end(true)
+	g.end()
 
 	g.begin("classBackNEON", "x []float32, scale, lse, entropy, wl, we float32", "",
 		"sets x = p·(wl+we·(log p+entropy)), log p = scale·x−lse.")
@@ -75,7 +75,7 @@ func (g *gen) elementwise() {
 		g.op3("fmul.4s", x, x, p)
 		g.store(x, "R1")
 	})
-	g.end(false)
+	g.end()
 
 	g.begin("rmsScaleNEON", "out, x, w []float32, s float32", "", "sets out = x·s·w.")
 	s = g.param("s")
@@ -85,7 +85,7 @@ func (g *gen) elementwise() {
 		g.op3("fmul.4s", x, x, w)
 		g.store(x, "R1")
 	})
-	g.end(true)
+	g.end()
 
 	g.begin("rmsBackNEON", "dx, dout, x, w []float32, s, t float32", "", "sets dx += dout·w·s − x·t.")
 	s, t := g.param("s"), g.param("t")
@@ -96,7 +96,7 @@ func (g *gen) elementwise() {
 		g.fmls(dx, x, t)
 		g.store(dx, "R1")
 	})
-	g.end(true)
+	g.end()
 
 	g.begin("ropeNEON", "x, y, cos, sin []float32, sign float32", "", "rotates (x, y) by (cos, sign·sin).")
 	sign := g.param("sign")
@@ -111,7 +111,7 @@ func (g *gen) elementwise() {
 		g.store(xc, "R1")
 		g.store(yc, "R2")
 	})
-	g.end(true)
+	g.end()
 
 	g.begin("swigluNEON", "out, gate, up []float32", "", "sets out = gate·σ(gate)·up.")
 	g.expSetup()
@@ -122,7 +122,7 @@ func (g *gen) elementwise() {
 		g.op3("fdiv.4s", x, x, d)
 		g.store(x, "R1")
 	})
-	g.end(true)
+	g.end()
 
 	g.begin("swigluBackNEON", "dgate, dup, dout, gate, up []float32", "",
 		"sets dgate = dout·up·silu'(gate), dup = dout·silu(gate).")
@@ -143,7 +143,7 @@ func (g *gen) elementwise() {
 		g.op3("fmul.4s", y, y, u)
 		g.store(y, "R1")
 	})
-	g.end(true)
+	g.end()
 
 	g.begin("adamwNEON", "p, g, m, v []float32, c adamConst[float32]", "", "is one AdamW update; see adamConst.")
 	for _, f := range adamFields {
@@ -169,7 +169,7 @@ func (g *gen) elementwise() {
 		g.fmla(step, w, g.param("c_keep"))
 		g.store(step, "R1")
 	})
-	g.end(true)
+	g.end()
 }
 
 // negative is minus a parameter, in all lanes.
