@@ -47,6 +47,7 @@ level 2  devices and files
 backend/device/devicetest:  std testing backend/device
 backend/cpu:                std unsafe backend/device golang.org/x/sys
 backend/cpu/internal/neongen: std
+backend/cpu/peak:           std golang.org/x/sys
 backend/safetensors:        std
 
 level 3  the model
@@ -74,7 +75,7 @@ level 8  the server
 backend/server:             std backend/device backend/engine backend/llama backend/token trainer/reward trainer/data trainer/world trainer/eval trainer/objective trainer/run trainer/recipe templates web/wire web/view web github.com/andybalholm/brotli github.com/gorilla/websocket github.com/prometheus/client_golang golang.org/x/sys
 
 level 9  the programs, and the whole
-backend/cmd/nrt:            std backend/engine backend/llama backend/device backend/cpu backend/safetensors backend/token trainer/reward trainer/objective trainer/data trainer/optim trainer/world trainer/world/models trainer/eval trainer/run trainer/recipe backend/server web/view web/wire
+backend/cmd/nrt:            std backend/engine backend/llama backend/device backend/cpu backend/cpu/peak backend/safetensors backend/token trainer/reward trainer/objective trainer/data trainer/optim trainer/world trainer/world/models trainer/eval trainer/run trainer/recipe backend/server web/view web/wire
 trainer/recipe/plot:        std trainer/recipe trainer/world gonum.org/v1/plot
 wasm wasm:                  std backend/token trainer/reward web/heat web/chart web/wire web/view
 .:

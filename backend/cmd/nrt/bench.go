@@ -3,177 +3,224 @@ package main
 import (
 	"errors"
 	"fmt"
+	"io/fs"
+	"runtime"
+	"runtime/debug"
 	"slices"
-	"time"
+	"strings"
 
 	"nrt/backend/cpu"
 	"nrt/backend/device"
-	"nrt/backend/engine"
 	"nrt/backend/llama"
 )
 
-// benchShapes are the models that nrt bench knows by name.
-var benchShapes = []struct {
-	name, about string
-	config      llama.Config
+// benchParts are what nrt bench measures, in this order. bench_machine.go has
+// the first two, bench_train.go, bench_serve.go and bench_token.go the others.
+var benchParts = []struct {
+	name    string
+	measure func(*bench) error
+	model   bool // needs the weights
 }{
-	{"world", "the embedded models' shape", benchConfig(200, 96, 256, 3, 3, 32, 128)},
-	{"tiny", "3.48M parameters", benchConfig(1024, 256, 704, 4, 8, 32, 512)},
-	{"15m", "15M parameters", benchConfig(32000, 288, 768, 6, 6, 48, 512)},
+	{"machine", (*bench).machine, false},
+	{"matmul", (*bench).matmul, false},
+	{"train", (*bench).train, true},
+	{"prefill", (*bench).prefill, true},
+	{"decode", (*bench).decode, true},
+	{"score", (*bench).score, true},
+	{"prefix", (*bench).prefix, true},
+	{"tokenizer", (*bench).tokenizer, false},
 }
 
-func benchConfig(vocab, hidden, ffn, layers, heads, dim, positions int) llama.Config {
-	return llama.Config{
-		ModelType: "llama", Vocab: vocab, Hidden: hidden, Intermediate: ffn, Layers: layers, Heads: heads, KVHeads: heads,
-		HeadDim: dim, MaxPositions: positions, RMSEps: 1e-5, RopeTheta: 10000, TieEmbeddings: true,
+func benchPartNames() []string {
+	var names []string
+	for _, p := range benchParts {
+		names = append(names, p.name)
 	}
-}
-
-// benchResult is one measured line.
-type benchResult struct {
-	Work string  `json:"work"`
-	Rate float64 `json:"rate"`
-	Unit string  `json:"unit"`
+	return names
 }
 
 func benchCommand() *command {
 	return &command{
-		name: "bench", group: groupAbout, args: "[--shape NAME] [flags]",
+		name: "bench", group: groupAbout, args: "[--shape NAME | --model M] [flags]",
 		short: "measure this machine",
 		long: `
-Random weights of a named shape: world, tiny (3.48M parameters) or 15m. Each line
-is the median of several repetitions of about --seconds in all.`,
-		examples: []string{"nrt bench", "nrt bench --shape 15m --seconds 3 --json"},
+Each line is the median of at least three runs, with the slowest and the fastest.
+GFLOP/s are set beside the peak of this machine's multiply-adds, GB/s of weights
+beside how fast it reads memory of that size; both are measured first. Nothing
+else should run meanwhile. docs/performance.md says more, and has other programs'
+figures.
+
+What is measured, unless --only chooses:
+
+  machine    multiply-adds without memory, and reading
+  matmul     products of the shape's matrices, and square ones
+  train      a step of 16 × 128 tokens: forward, backward, AdamW
+  prefill    a prompt of 256 tokens up to its first new token
+  decode     112 tokens after 16, one sequence and 16
+  score      a reference after each of 8 chains, from their caches and anew
+  prefix     a training step of 8 chains that share a prompt, and that do not
+  tokenizer  text to ids`,
+		examples: []string{
+			"nrt bench",
+			"nrt bench --shape 135m --only matmul,decode",
+			"nrt bench --model DIR --seconds 3 --json > bench.json",
+		},
 		bind: func(f *flags) func(*env) error {
-			shape, seconds, threads, asJSON := "tiny", 1.0, 0, false
-			f.text(&shape, "shape", "NAME", "world, tiny or 15m")
-			f.number(&seconds, "seconds", "S", "time for each line")
-			f.integer(&threads, "threads", "N", "threads to compute with; 0 takes all")
+			o := benchOptions{seconds: 1, shape: "tiny", large: 1 << 30, available: availableMemory}
+			names := make([]string, len(benchShapes))
+			about := "random weights of a shape, one of these"
+			for i, s := range benchShapes {
+				names[i] = s.name
+				about += fmt.Sprintf("\n%-6s %s", s.name, s.about)
+			}
+			only, asJSON := "", false
+			f.text(&o.shape, "shape", "NAME", about)
+			f.text(&o.model, "model", "M", "a Hugging Face folder, or a name that \"nrt models\" lists, in place of a shape")
+			f.text(&only, "only", "PARTS", "measure these alone, separated by commas")
+			f.text(&o.text, "text", "FILE", "what the tokenizer reads; made up otherwise")
+			f.number(&o.seconds, "seconds", "S", "time for each line, at least")
+			f.integer(&o.threads, "threads", "N", "threads to compute with; 0 takes all")
 			f.json(&asJSON)
-			return func(e *env) (err error) {
-				if seconds <= 0 {
-					return usagef("--seconds: want more than 0, have %g", seconds)
+			return func(e *env) error {
+				switch {
+				case !(o.seconds > 0):
+					return usagef("--seconds: want more than 0, have %g", o.seconds)
+				case o.threads < 0:
+					return usagef("--threads: want 0 or more, have %d", o.threads)
+				case o.model != "" && f.given("shape"):
+					return usagef("--shape and --model: want one of them")
+				case o.model == "" && !slices.Contains(names, o.shape):
+					return usagef("--shape: want %s, have %q", strings.Join(names, ", "), o.shape)
 				}
-				if threads < 0 {
-					return usagef("--threads: want 0 or more, have %d", threads)
-				}
-				for _, s := range benchShapes {
-					if s.name != shape {
+				for p := range strings.SplitSeq(only, ",") {
+					if p = strings.TrimSpace(p); p == "" {
 						continue
+					} else if !slices.Contains(benchPartNames(), p) {
+						return usagef("--only: want parts of %s, have %q", strings.Join(benchPartNames(), ","), p)
 					}
-					dev, err := cpu.New(cpu.Options{Threads: threads})
-					if err != nil {
-						return err
-					}
-					list, err := bench(e, dev, s.config, time.Duration(seconds*float64(time.Second)))
-					if err = errors.Join(err, dev.Close()); err != nil {
-						return err
-					}
-					if asJSON {
-						return e.printJSON(map[string]any{"device": dev.Name(), "shape": shape, "results": list}, true)
-					}
-					fmt.Fprintf(e.out, "%s, shape %s (%s)\n\n", dev.Name(), s.name, s.about)
-					for _, r := range list {
-						fmt.Fprintf(e.out, "  %-44s %10.0f %s\n", r.Work, r.Rate, r.Unit)
-					}
-					return nil
+					o.only = append(o.only, p)
 				}
-				return usagef("--shape: want world, tiny or 15m, have %q", shape)
+				report, err := e.bench(o)
+				if err != nil {
+					return err
+				}
+				if asJSON {
+					return e.printJSON(report, true)
+				}
+				report.print(e.out)
+				return nil
 			}
 		},
 	}
 }
 
-// bench measures matrix products, training, sampling and scoring.
-func bench(e *env, dev device.Device, c llama.Config, each time.Duration) ([]benchResult, error) {
-	m, err := llama.New(dev, c, 1)
-	if err != nil {
+// benchOptions are what a call of nrt bench asks for.
+type benchOptions struct {
+	shape, model string // one of them; model goes first
+	only         []string
+	text         string
+	seconds      float64
+	threads      int
+	// large is how many bytes surely come from memory, not from a cache.
+	large int
+	// available is how much memory may be taken, in bytes; false for unknown.
+	available func() (int64, bool)
+}
+
+// bench is one run of nrt bench.
+type bench struct {
+	benchReport
+	o       benchOptions
+	e       *env
+	dev     device.Device
+	kernels string // as package peak names them
+	config  llama.Config
+	files   fs.FS        // of --model, else nil
+	model   *llama.Model // nil until a part needs it
+	// weightBytes is what the model reads for one weight when it serves.
+	weightBytes int
+
+	peakRate spread         // FLOP/s that no product surpasses; zero until measured
+	reading  map[int]spread // bytes → B/s of reading so much memory again and again
+}
+
+// bench measures the parts one by one. A part that memory has no room for is
+// left out, with the numbers, unless it was asked for by name.
+func (e *env) bench(o benchOptions) (report *benchReport, err error) {
+	b := &bench{o: o, e: e, weightBytes: 4, reading: map[int]spread{}}
+	if o.model != "" {
+		if b.files, err = e.files(o.model); err != nil {
+			return nil, err
+		}
+		if b.config, err = llama.ReadConfig(b.files); err != nil {
+			return nil, fmt.Errorf("model %q: %w", o.model, err)
+		}
+	} else {
+		for _, s := range benchShapes {
+			if s.name == o.shape {
+				b.config = s.config
+			}
+		}
+	}
+	if b.dev, err = cpu.New(cpu.Options{Threads: o.threads}); err != nil {
 		return nil, err
 	}
-	defer m.Free()
-	var list []benchResult
-	var failed error
-	measure := func(work, unit string, perRun float64, run func() error) {
-		if failed != nil || e.ctx.Err() != nil {
-			return
+	defer func() {
+		if b.model != nil {
+			b.model.Free()
 		}
-		if failed = run(); failed != nil { // warm up
-			return
+		err = errors.Join(err, b.dev.Close())
+	}()
+	if b.o.threads == 0 {
+		b.o.threads = runtime.GOMAXPROCS(0)
+	}
+	if words := strings.Fields(b.dev.Name()); len(words) > 1 {
+		b.kernels = words[1]
+	}
+	b.describe()
+	chosen := benchParts[:0:0]
+	for _, p := range benchParts {
+		if len(o.only) == 0 || slices.Contains(o.only, p.name) {
+			chosen = append(chosen, p)
 		}
-		var runs []float64
-		for began := time.Now(); len(runs) < 3 || time.Since(began) < each; {
-			t := time.Now()
-			if failed = run(); failed != nil {
-				return
+	}
+	for _, p := range chosen { // before the others take their time
+		if p.model {
+			if err := b.fits("the model", modelBytes(b.config), false); err != nil {
+				return nil, err
 			}
-			runs = append(runs, time.Since(t).Seconds())
-		}
-		list = append(list, benchResult{work, perRun / median(runs), unit})
-	}
-
-	const n = 512
-	a, b, out := dev.Alloc(n*n), dev.Alloc(n*n), dev.Alloc(n*n)
-	measure("matrix product 512×512×512", "GFLOP/s", 2*n*n*n/1e9, func() error {
-		dev.MatMul(out, a, b, n, n, n, false, true, false)
-		return dev.Sync()
-	})
-	for _, x := range []device.Buffer{a, b, out} {
-		dev.Free(x)
-	}
-
-	batch, targets := benchBatch(c, 16, min(128, c.MaxPositions))
-	pass, grad := m.NewPass(), m.NewGrad()
-	weights := make([]float64, len(targets.IDs))
-	measure("forward and backward, 16 sequences × 128", "tokens/s", float64(len(batch.IDs)), func() error {
-		pass.Forward(batch)
-		fwd := pass.Classify(targets)
-		pass.Backward(grad, llama.Loss{Targets: targets, Fwd: fwd, LogProb: weights})
-		return dev.Sync()
-	})
-	pass.Free()
-	grad.Free()
-
-	eng := engine.New(m, nil, engine.Options{})
-	defer eng.Close()
-	prompt, chain := batch.IDs[:16], min(96, c.MaxPositions-32)
-	for _, k := range []int{1, 16} {
-		r := engine.Request{Prompt: prompt, N: k, MaxChain: chain, Sampling: engine.Sampling{Temperature: 1}}
-		measure(fmt.Sprintf("sampling, %d at once", k), "tokens/s", float64(k*chain), func() error {
-			_, err := eng.Generate(e.ctx, []engine.Request{r}, nil)
-			return err
-		})
-	}
-	chains := make([][]int32, 8)
-	for i := range chains {
-		chains[i] = batch.IDs[:chain]
-	}
-	r := engine.Request{Prompt: prompt, Forced: chains, Reference: batch.IDs[:16]}
-	measure("scoring 8 chains of one question", "chains/s", 8, func() error {
-		_, err := eng.Generate(e.ctx, []engine.Request{r}, nil)
-		return err
-	})
-	return list, errors.Join(failed, e.ctx.Err())
-}
-
-// benchBatch is n sequences of arbitrary tokens, each predicting the next.
-func benchBatch(c llama.Config, n, length int) (llama.Batch, llama.Targets) {
-	var b llama.Batch
-	var t llama.Targets
-	for s := range n {
-		first := len(b.IDs)
-		b.Seqs = append(b.Seqs, device.Seq{Q: device.Span{Start: first, Len: length}, Own: first})
-		for i := range length {
-			b.IDs = append(b.IDs, int32((s*31+i*7)%c.Vocab))
-			b.Pos = append(b.Pos, int32(i))
-			t.Rows = append(t.Rows, int32(first+i))
-			t.IDs = append(t.IDs, int32((s*17+i*5)%c.Vocab))
 		}
 	}
-	return b, t
+	for _, p := range chosen {
+		var memory *memoryError
+		switch err := p.measure(b); {
+		case errors.As(err, &memory) && memory.part && len(o.only) == 0:
+			b.LeftOut = append(b.LeftOut, benchLeftOut{p.name, err.Error()})
+		case err != nil:
+			return nil, err
+		}
+		debug.FreeOSMemory() // the next part shall not pay for this one's garbage
+	}
+	return &b.benchReport, nil
 }
 
-func median(x []float64) float64 {
-	s := append([]float64(nil), x...)
-	slices.Sort(s)
-	return s[len(s)/2]
+// weights makes the model, or loads it, when the first part needs it.
+func (b *bench) weights() (*llama.Model, error) {
+	if b.model != nil {
+		return b.model, nil
+	}
+	var err error
+	if b.files != nil {
+		b.progress("loading %s", b.o.model)
+		b.model, err = llama.Load(b.dev, b.files)
+	} else {
+		b.progress("drawing %s random weights", millions(b.Parameters))
+		b.model, err = llama.New(b.dev, b.config, 1)
+	}
+	return b.model, err
+}
+
+// progress tells on standard error what is being measured.
+func (b *bench) progress(format string, args ...any) {
+	fmt.Fprintf(b.e.err, "bench: "+format+"\n", args...)
 }

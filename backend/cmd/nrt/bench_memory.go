@@ -1,0 +1,111 @@
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"fmt"
+	"io/fs"
+	"os"
+	"strconv"
+	"strings"
+
+	"nrt/backend/llama"
+)
+
+// memoryError is what there is no room for.
+type memoryError struct {
+	what       string
+	need, have int64 // bytes
+	part       bool  // other parts may fit
+}
+
+func (m *memoryError) Error() string {
+	return fmt.Sprintf("%s needs %s of memory, and %s are free", m.what, gigabytes(m.need), gigabytes(m.have))
+}
+
+func gigabytes(n int64) string { return fmt.Sprintf("%.1f GB", float64(n)/1e9) }
+
+// fits refuses what would not fit into free memory; where the system does not
+// tell, everything fits.
+func (b *bench) fits(what string, need int64, part bool) error {
+	if have, ok := b.o.available(); ok && need > have {
+		return &memoryError{what, need, have, part}
+	}
+	return nil
+}
+
+// availableMemory is how many bytes a program may still take without swapping:
+// the system's free memory, or less where a control group sets a limit. Only
+// Linux tells.
+func availableMemory() (int64, bool) { return availableIn(os.DirFS("/")) }
+
+func availableIn(root fs.FS) (int64, bool) {
+	info, err := fs.ReadFile(root, "proc/meminfo")
+	if err != nil {
+		return 0, false
+	}
+	free := int64(-1)
+	for lines := bufio.NewScanner(bytes.NewReader(info)); lines.Scan(); {
+		if rest, ok := strings.CutPrefix(lines.Text(), "MemAvailable:"); ok {
+			if kib, err := strconv.ParseInt(strings.TrimSpace(strings.TrimSuffix(rest, "kB")), 10, 64); err == nil {
+				free = kib << 10
+			}
+		}
+	}
+	if free < 0 {
+		return 0, false
+	}
+	limit, ok1 := readInt(root, "sys/fs/cgroup/memory.max")
+	used, ok2 := readInt(root, "sys/fs/cgroup/memory.current")
+	if ok1 && ok2 {
+		free = min(free, max(0, limit-used))
+	}
+	return free, true
+}
+
+// readInt reads a file that holds one number; "max" and its like are none.
+func readInt(root fs.FS, name string) (int64, bool) {
+	text, err := fs.ReadFile(root, name)
+	if err != nil {
+		return 0, false
+	}
+	n, err := strconv.ParseInt(strings.TrimSpace(string(text)), 10, 64)
+	return n, err == nil
+}
+
+// The plans below count floats of four bytes. They follow the layouts of package
+// llama: Pass.plan, planActs and planBackward, Cache.
+
+// modelBytes is for the weights, the copies of them that the kernels like better
+// to read, and the largest tensor while it is drawn or read from a file.
+func modelBytes(c llama.Config) int64 {
+	all, largest := parameters(c)
+	return 4 * (2*all + largest)
+}
+
+// parameters counts the floats of all tensors and of the largest.
+func parameters(c llama.Config) (all, largest int64) {
+	for _, t := range c.Tensors() {
+		all += int64(t.Len())
+		largest = max(largest, int64(t.Len()))
+	}
+	return all, largest
+}
+
+// trainBytes is for what a training step over rows tokens has beside the model:
+// gradient, two moments, activations and their gradients.
+func trainBytes(c llama.Config, rows int) int64 {
+	all, _ := parameters(c)
+	d, q, kv, f := int64(c.Hidden), int64(c.Heads*c.HeadDim), int64(c.KVHeads*c.HeadDim), int64(c.Intermediate)
+	layer := 4*d + 2*q + 2*kv + 3*f + int64(c.Heads) + 2
+	rest := 7*d + 2*q + 2*kv + 3*f + 1
+	return 4 * (3*all + int64(rows)*(int64(c.Layers)*layer+rest))
+}
+
+// serveBytes is for reading rows tokens at once into a cache of so many, and for
+// the logits of n of them.
+func serveBytes(c llama.Config, rows, cache, n int) int64 {
+	d, q, kv, f := int64(c.Hidden), int64(c.Heads*c.HeadDim), int64(c.KVHeads*c.HeadDim), int64(c.Intermediate)
+	acts := 4*d + 2*q + 2*kv + 3*f + int64(c.Heads) + 3
+	return 4 * (int64(cache)*int64(c.Layers)*2*kv + int64(rows)*acts + int64(n)*(d+int64(c.Vocab)))
+}

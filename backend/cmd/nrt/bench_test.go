@@ -1,0 +1,187 @@
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"math"
+	"strings"
+	"testing"
+	"testing/fstest"
+	"unicode/utf8"
+
+	"nrt/backend/llama"
+)
+
+// Every part measures the smallest shape, and what it prints is sound.
+func TestBenchMeasuresEveryPart(t *testing.T) {
+	list, err := builtins()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var progress strings.Builder
+	e := &env{ctx: t.Context(), err: &progress, builtins: list}
+	r, err := e.bench(benchOptions{shape: "world", seconds: 1e-3, large: 1 << 24, available: availableMemory})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if r.Threads < 1 || r.Device == "" || r.Go == "" || r.Parameters < 300_000 || r.Parameters > 400_000 {
+		t.Errorf("report is %+v", r)
+	}
+	seen := map[string]int{}
+	for _, row := range r.Rows {
+		seen[row.Part]++
+		if !(row.Slowest > 0 && row.Slowest <= row.Rate && row.Rate <= row.Fastest) || math.IsInf(row.Fastest, 0) {
+			t.Errorf("%s %s: median %g, slowest %g, fastest %g", row.Part, row.Work, row.Rate, row.Slowest, row.Fastest)
+		}
+		if row.Runs < minRuns {
+			t.Errorf("%s %s: %d runs", row.Part, row.Work, row.Runs)
+		}
+		if (row.GFLOPs > 0) != (row.PeakShare > 0) || (row.GBps > 0) != (row.BandwidthShare > 0) || (row.Ratio > 0) != (row.Than != "") {
+			t.Errorf("%s %s: a rate without its share: %+v", row.Part, row.Work, row)
+		}
+	}
+	for _, p := range benchPartNames() {
+		if seen[p] == 0 {
+			t.Errorf("part %s has no line; left out are %+v", p, r.LeftOut)
+		}
+		if !strings.Contains(benchCommand().long, "\n  "+p+" ") {
+			t.Errorf("the help does not tell of part %s", p)
+		}
+	}
+	if !strings.Contains(progress.String(), "bench: training step") {
+		t.Errorf("no progress on standard error: %q", progress.String())
+	}
+}
+
+func TestBenchJSON(t *testing.T) {
+	var r benchReport
+	out := setting{}.ok(t, "bench", "--shape", "world", "--seconds", "0.001", "--only", "prefill", "--threads", "1", "--json")
+	if err := json.Unmarshal([]byte(out), &r); err != nil {
+		t.Fatal(err)
+	}
+	if len(r.Rows) != 1 || r.Rows[0].Part != "prefill" || r.Rows[0].Unit != "tokens/s" || r.Threads != 1 || r.Model != "world" {
+		t.Errorf("report is %+v", r)
+	}
+}
+
+func TestBenchOnlyAndTable(t *testing.T) {
+	list, err := builtins()
+	if err != nil {
+		t.Fatal(err)
+	}
+	out := setting{builtins: list}.ok(t, "bench", "--model", "world:nrt", "--seconds", "0.001", "--only", "decode, tokenizer")
+	for _, want := range []string{"world:nrt, 0.35 million parameters, weights in f32", "\ndecode ", "16 sequences", "GB/s of weights", "\ntokenizer "} {
+		if !strings.Contains(out, want) {
+			t.Errorf("%q is missing in\n%s", want, out)
+		}
+	}
+	for _, not := range []string{"\ntrain", "\nmachine", "\nscore"} {
+		if strings.Contains(out, not) {
+			t.Errorf("%q was not asked for:\n%s", not, out)
+		}
+	}
+}
+
+func TestBenchChecksMemory(t *testing.T) {
+	e := &env{ctx: t.Context(), err: &strings.Builder{}}
+	free := int64(3e9)
+	o := benchOptions{shape: "1b", seconds: 1e-3, threads: 1, available: func() (int64, bool) { return free, true }}
+	_, err := e.bench(o)
+	var memory *memoryError
+	if !errors.As(err, &memory) || !strings.Contains(err.Error(), "the model needs 10.9 GB of memory, and 3.0 GB are free") {
+		t.Errorf("a model too large: %v", err)
+	}
+	// The world's model fits, its training step does not.
+	o.shape, free = "world", 6e6
+	o.only = []string{"train"}
+	if _, err := e.bench(o); !errors.As(err, &memory) || !memory.part {
+		t.Errorf("a step too large, asked for: %v", err)
+	}
+	free = 0
+	b := &bench{o: o}
+	if err := b.fits("x", 1, true); err == nil {
+		t.Error("a byte fits into none")
+	}
+	b.o.available = func() (int64, bool) { return 0, false }
+	if err := b.fits("x", 1<<60, true); err != nil {
+		t.Errorf("memory is unknown: %v", err)
+	}
+}
+
+func TestAvailableMemory(t *testing.T) {
+	file := func(s string) *fstest.MapFile { return &fstest.MapFile{Data: []byte(s)} }
+	info := file("MemTotal:       24000000 kB\nMemAvailable:   20000000 kB\n")
+	for _, c := range []struct {
+		name string
+		fs   fstest.MapFS
+		want int64
+		ok   bool
+	}{
+		{"no file", fstest.MapFS{}, 0, false},
+		{"no such line", fstest.MapFS{"proc/meminfo": file("MemTotal: 1 kB\n")}, 0, false},
+		{"system", fstest.MapFS{"proc/meminfo": info}, 20000000 << 10, true},
+		{"limit", fstest.MapFS{"proc/meminfo": info, "sys/fs/cgroup/memory.max": file("5000\n"), "sys/fs/cgroup/memory.current": file("2000\n")}, 3000, true},
+		{"over the limit", fstest.MapFS{"proc/meminfo": info, "sys/fs/cgroup/memory.max": file("5000\n"), "sys/fs/cgroup/memory.current": file("6000\n")}, 0, true},
+		{"no limit", fstest.MapFS{"proc/meminfo": info, "sys/fs/cgroup/memory.max": file("max\n"), "sys/fs/cgroup/memory.current": file("2000\n")}, 20000000 << 10, true},
+	} {
+		if have, ok := availableIn(c.fs); have != c.want || ok != c.ok {
+			t.Errorf("%s: %d, %v; want %d, %v", c.name, have, ok, c.want, c.ok)
+		}
+	}
+}
+
+func TestBenchShapes(t *testing.T) {
+	for name, want := range map[string]int64{"tiny": 3_475_712, "15m": 15_191_712, "135m": 134_515_008, "1b": 1_235_814_400} {
+		found := false
+		for _, s := range benchShapes {
+			if s.name != name {
+				continue
+			}
+			found = true
+			if err := s.config.Validate(); err != nil {
+				t.Errorf("%s: %v", name, err)
+			}
+			if have, _ := parameters(s.config); have != want {
+				t.Errorf("%s has %d parameters, want %d", name, have, want)
+			}
+			norms := int64((2*s.config.Layers + 1) * s.config.Hidden)
+			if have := int64(layerFloats(s.config)+headFloats(s.config)) + norms; have != want {
+				t.Errorf("%s: matrices and norms have %d, want %d", name, have, want)
+			}
+		}
+		if !found {
+			t.Errorf("no shape %s", name)
+		}
+	}
+}
+
+func TestBenchLengthsFit(t *testing.T) {
+	for positions := 8; positions < 600; positions++ {
+		l := lengths(llama.Config{MaxPositions: positions})
+		if l.train < 1 || l.train > positions || l.prefill+1 > positions || l.context < 1 || l.generate < 2 || l.context+l.generate > positions {
+			t.Errorf("%d positions: %+v", positions, l)
+		}
+		if l.prompt < 1 || l.chain < 1 || l.answer < 1 || l.prompt+l.chain+l.answer > positions {
+			t.Errorf("%d positions: %+v", positions, l)
+		}
+	}
+}
+
+func TestBenchProse(t *testing.T) {
+	a, b := prose(5000, 1), prose(5000, 1)
+	if a != b || len(a) < 5000 || len(a) > 5050 || !utf8.ValidString(a) {
+		t.Errorf("%d bytes, the same twice: %v", len(a), a == b)
+	}
+	if distinct := len(strings.Fields(a)); distinct < 500 || prose(5000, 2) == a {
+		t.Errorf("%d words", distinct)
+	}
+}
+
+func TestRates(t *testing.T) {
+	if have, want := rates(6, []float64{3, 1, 2}), (spread{3, 2, 6, 3}); have != want {
+		t.Errorf("odd: %+v, want %+v", have, want)
+	}
+	if have, want := rates(6, []float64{3, 1}), (spread{3, 2, 6, 2}); have != want {
+		t.Errorf("even: %+v, want %+v", have, want)
+	}
+}

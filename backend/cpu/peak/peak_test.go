@@ -1,0 +1,63 @@
+package peak
+
+import (
+	"math/rand/v2"
+	"testing"
+)
+
+func TestFMACountsWhatItDoes(t *testing.T) {
+	for _, kernels := range []string{"generic", "avx2", "avx512"} {
+		lanes := fmaLanes(kernels)
+		const n, threads = 1000, 3
+		if have, want := FMA(kernels, threads, n), float64(2*chains*n*threads*lanes); have != want {
+			t.Errorf("%s: %g operations, want %g", kernels, have, want)
+		}
+		if lanes == 0 {
+			t.Logf("%s: not on this machine", kernels)
+			continue
+		}
+		// Each round adds 1 to the first lane of every register.
+		if have := fma(kernels, n); have != chains*n {
+			t.Errorf("%s: the registers hold %g, want %d", kernels, have, chains*n)
+		}
+	}
+	if have := FMA("avx512", 1, 0); have != 0 {
+		t.Errorf("no rounds: %g operations", have)
+	}
+}
+
+func TestReadSeesEveryWord(t *testing.T) {
+	r := rand.New(rand.NewPCG(1, 2))
+	for _, kernels := range []string{"generic", "avx2", "avx512"} {
+		for _, n := range []int{0, 1, 7, 8, 31, 32, 63, 64, 65, 1000, 4099} {
+			words := make([]uint64, n)
+			var want uint64
+			for i := range words {
+				words[i] = r.Uint64()
+				want ^= words[i]
+			}
+			for _, threads := range []int{1, 2, 3} {
+				if have := Read(kernels, threads, 1, words); have != want {
+					t.Errorf("%s, %d words, %d threads: %x, want %x", kernels, n, threads, have, want)
+				}
+				if have := Read(kernels, threads, 3, words); have != want {
+					t.Errorf("%s, %d words, %d threads, three rounds: %x, want %x", kernels, n, threads, have, want)
+				}
+			}
+		}
+	}
+}
+
+// More blocks than one call of the assembly reads.
+func TestReadLong(t *testing.T) {
+	words := make([]uint64, 3<<20|5)
+	for i := range words {
+		words[i] = uint64(i) * 0x9e3779b97f4a7c15
+	}
+	want := readGo(words)
+	for _, kernels := range []string{"avx2", "avx512"} {
+		if have := read(kernels, words); have != want {
+			t.Errorf("%s: %x, want %x", kernels, have, want)
+		}
+	}
+}
