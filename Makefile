@@ -84,8 +84,9 @@ generate: ## write generated code again
 deps: ## download the modules
 	$(GO) mod download
 
-bench: build ## measure this machine
-	$(OUT) bench
+BENCH ?= .
+bench: ## time the kernels, six times each, for benchstat (BENCH=MatMul for some)
+	@$(GO) test ./backend/cpu -run '^$$' -bench '$(BENCH)' -benchtime 100ms -count 6 -timeout 20m
 
 docker: ## build the container image nrt
 	docker build --build-arg VERSION=$(VERSION) -t nrt .

@@ -47,7 +47,7 @@ level 2  devices and files
 backend/device/devicetest:  std testing backend/device
 backend/cpu:                std unsafe backend/device golang.org/x/sys
 backend/cpu/internal/neongen: std
-backend/cpu/peak:           std golang.org/x/sys
+backend/cpu/peak:           std unsafe golang.org/x/sys
 backend/safetensors:        std
 
 level 3  the model

@@ -46,9 +46,9 @@ func benchCommand() *command {
 		long: `
 Each line is the median of at least three runs, with the slowest and the fastest.
 GFLOP/s are set beside the peak of this machine's multiply-adds, GB/s of weights
-beside how fast it reads memory of that size; both are measured first. Nothing
-else should run meanwhile. docs/performance.md says more, and has other programs'
-figures.
+beside how fast it reads as much memory: the fastest run of each, measured in the
+same minutes. Nothing else should run meanwhile. docs/performance.md says more,
+and has other programs' figures.
 
 What is measured, unless --only chooses:
 

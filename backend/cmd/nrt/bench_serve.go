@@ -45,7 +45,7 @@ func (b *bench) prefill() error {
 	s := rates(float64(n), times)
 	row := b.add("prefill", fmt.Sprintf("prompt of %d", n), "tokens/s", s)
 	row.GFLOPs = forwardFLOPs(b.config, n, 1, n*(n+1)/2) * s.median / float64(n) * 1e-9
-	row.PeakShare = row.GFLOPs * 1e9 / flops.median
+	row.PeakShare = row.GFLOPs * 1e9 / flops.fastest
 	return nil
 }
 

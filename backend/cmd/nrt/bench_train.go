@@ -39,7 +39,7 @@ func (b *bench) train() error {
 	// A backward pass costs two forward passes.
 	work := 3 * forwardFLOPs(b.config, tokens, tokens, trainSequences*n*(n+1)/2)
 	row.GFLOPs = work * s.median / float64(tokens) * 1e-9
-	row.PeakShare = row.GFLOPs * 1e9 / flops.median
+	row.PeakShare = row.GFLOPs * 1e9 / flops.fastest
 	return nil
 }
 

@@ -43,6 +43,13 @@ func Read(kernels string, threads, rounds int, words []uint64) uint64 {
 	return all
 }
 
+// fill writes to every page: those never written to are all one page of zeros.
+func fill(words []uint64) {
+	for i := range words {
+		words[i] = uint64(i)
+	}
+}
+
 // each calls f(0) … f(threads−1) at once and waits for all.
 func each(threads int, f func(t int)) {
 	var wg sync.WaitGroup

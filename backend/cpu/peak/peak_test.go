@@ -48,6 +48,20 @@ func TestReadSeesEveryWord(t *testing.T) {
 	}
 }
 
+func TestWords(t *testing.T) {
+	for _, n := range []int{0, 1, 1000, 1 << 18, 1<<18 + 1} {
+		w := Words(n)
+		if len(w) != n {
+			t.Fatalf("%d words, want %d", len(w), n)
+		}
+		for i := range w {
+			if w[i] != uint64(i) {
+				t.Fatalf("word %d of %d is %d", i, n, w[i])
+			}
+		}
+	}
+}
+
 // More blocks than one call of the assembly reads.
 func TestReadLong(t *testing.T) {
 	words := make([]uint64, 3<<20|5)
