@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"os"
 	"runtime"
 	"runtime/debug"
 	"slices"
@@ -191,6 +192,7 @@ func (e *env) bench(o benchOptions) (report *benchReport, err error) {
 			}
 		}
 	}
+	before, told := busyIn(os.DirFS("/"))
 	for _, p := range chosen {
 		var memory *memoryError
 		switch err := p.measure(b); {
@@ -200,6 +202,10 @@ func (e *env) bench(o benchOptions) (report *benchReport, err error) {
 			return nil, err
 		}
 		debug.FreeOSMemory() // the next part shall not pay for this one's garbage
+	}
+	if now, ok := busyIn(os.DirFS("/")); ok && told {
+		share := before.elsewhere(now)
+		b.Elsewhere = &share
 	}
 	return &b.benchReport, nil
 }

@@ -60,7 +60,7 @@ func clock(do func() error) func() (float64, error) {
 }
 
 // burst repeats something short, so that a clock can tell its time: a run is at
-// least a millisecond and counts as one.
+// least five milliseconds and counts as one.
 func burst(do func()) func() (float64, error) {
 	n := 1
 	return func() (float64, error) {
@@ -70,7 +70,7 @@ func burst(do func()) func() (float64, error) {
 				do()
 			}
 			t := time.Since(began)
-			if t >= time.Millisecond || n >= 1<<20 {
+			if t >= 5*time.Millisecond || n >= 1<<20 {
 				return t.Seconds() / float64(n), nil
 			}
 			n *= 2

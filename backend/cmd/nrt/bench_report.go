@@ -10,17 +10,20 @@ import (
 
 // benchReport is what nrt bench found out; --json prints it as it is.
 type benchReport struct {
-	Version    string         `json:"version"`
-	Go         string         `json:"go"`
-	Platform   string         `json:"platform"`
-	Device     string         `json:"device"`
-	Threads    int            `json:"threads"`
-	Model      string         `json:"model"` // a shape's name, or what --model named
-	Parameters int64          `json:"parameters"`
-	Weights    string         `json:"weights"` // the type in which weights are kept to serve
-	PeakBy     string         `json:"peak_by"` // what the peak of GFLOP/s was measured with
-	Rows       []benchRow     `json:"results"`
-	LeftOut    []benchLeftOut `json:"left_out"`
+	Version    string `json:"version"`
+	Go         string `json:"go"`
+	Platform   string `json:"platform"`
+	Device     string `json:"device"`
+	Threads    int    `json:"threads"`
+	Model      string `json:"model"` // a shape's name, or what --model named
+	Parameters int64  `json:"parameters"`
+	Weights    string `json:"weights"` // the type in which weights are kept to serve
+	PeakBy     string `json:"peak_by"` // what the peak of GFLOP/s was measured with
+	// Elsewhere is the share of the processors that other programs took meanwhile;
+	// null where the system does not tell.
+	Elsewhere *float64       `json:"elsewhere"`
+	Rows      []benchRow     `json:"results"`
+	LeftOut   []benchLeftOut `json:"left_out"`
 }
 
 // benchRow is one measured line.
@@ -84,6 +87,9 @@ func (r *benchReport) print(out io.Writer) {
 		fmt.Fprintf(w, "  %s\t%8s %s\t%8s – %s\t%s\n", row.Work, digits(row.Rate), row.Unit, digits(row.Slowest), digits(row.Fastest), row.remark())
 	}
 	w.Flush()
+	if r.Elsewhere != nil {
+		fmt.Fprintf(out, "\nother programs took %.0f %% of the processors meanwhile\n", 100**r.Elsewhere)
+	}
 	for _, l := range r.LeftOut {
 		fmt.Fprintf(out, "\n%s was left out: %s\n", l.Part, l.Why)
 	}

@@ -130,6 +130,35 @@ func TestAvailableMemory(t *testing.T) {
 	}
 }
 
+func TestBusy(t *testing.T) {
+	root := func(stat, self string) fstest.MapFS {
+		return fstest.MapFS{"proc/stat": {Data: []byte(stat)}, "proc/self/stat": {Data: []byte(self)}}
+	}
+	//                             user nice sys idle wait irq soft steal guest
+	before, ok := busyIn(root("cpu  100 10 20 1000 5 1 2 3 0 0\ncpu0 1\n", "7 (a ) b) R 1 1 1 0 -1 0 0 0 0 0 50 5 0 0"))
+	if want := (busy{all: 136, ours: 55, total: 1141}); !ok || before != want {
+		t.Errorf("%+v, %v; want %+v", before, ok, want)
+	}
+	now := busy{all: 136 + 60, ours: 55 + 40, total: 1141 + 200}
+	if have := before.elsewhere(now); have != 0.1 {
+		t.Errorf("%g of the time went elsewhere, want 0.1", have)
+	}
+	if have := before.elsewhere(before); have != 0 {
+		t.Errorf("no time has passed, %g", have)
+	}
+	now.ours = 300 // the counters are not read at once
+	if have := before.elsewhere(now); have != 0 {
+		t.Errorf("more than all, %g", have)
+	}
+	for name, files := range map[string]fstest.MapFS{
+		"none": {}, "short": root("cpu 1 2", "1 (a) R"), "words": root("cpu a b c d e f g h", "7 (a) R 1 1 1 0 -1 0 0 0 0 0 50 5"),
+	} {
+		if b, ok := busyIn(files); ok {
+			t.Errorf("%s: %+v", name, b)
+		}
+	}
+}
+
 func TestBenchShapes(t *testing.T) {
 	for name, want := range map[string]int64{"tiny": 3_475_712, "15m": 15_191_712, "135m": 134_515_008, "1b": 1_235_814_400} {
 		found := false
