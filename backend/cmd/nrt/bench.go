@@ -210,10 +210,14 @@ func (e *env) bench(o benchOptions) (report *benchReport, err error) {
 	return &b.benchReport, nil
 }
 
-// weights makes the model, or loads it, when the first part needs it.
-func (b *bench) weights() (*llama.Model, error) {
+// weightsFor makes the model, or loads it, when the first part needs it, if what
+// the part itself needs fits beside it.
+func (b *bench) weightsFor(part string, bytes int64) (*llama.Model, error) {
 	if b.model != nil {
-		return b.model, nil
+		return b.model, b.fits(part, bytes, true)
+	}
+	if err := b.fits(part+" and the model", bytes+modelBytes(b.config), true); err != nil {
+		return nil, err
 	}
 	var err error
 	if b.files != nil {

@@ -11,11 +11,8 @@ import (
 // engineFor makes an engine, if a step of rows tokens, a cache of so many tokens
 // and the logits of n of them fit beside the model.
 func (b *bench) engineFor(what string, rows, cache, n int) (*engine.Engine, error) {
-	m, err := b.weights()
+	m, err := b.weightsFor(what, serveBytes(b.config, rows, cache, n))
 	if err != nil {
-		return nil, err
-	}
-	if err := b.fits(what, serveBytes(b.config, rows, cache, n), true); err != nil {
 		return nil, err
 	}
 	return engine.New(m, nil, engine.Options{}), nil
@@ -96,8 +93,9 @@ func (b *bench) decode() error {
 }
 
 // score measures the log-probabilities of a reference after each of the chains of
-// one question: read on from the caches that sampling left, with the chains given
-// and only the prompt shared, and by a full forward for each chain.
+// one question: read on from the caches that sampling left; with the chains given
+// and only the prompt shared, where the chains' own tokens get log-probabilities
+// too; and by a full forward for each chain.
 func (b *bench) score() error {
 	l, vocab := lengths(b.config), b.config.Vocab
 	prompt, reference := arbitraries(0, l.prompt, vocab), arbitraries(7, l.answer, vocab)
@@ -162,7 +160,7 @@ func (b *bench) score() error {
 	for _, way := range []struct {
 		name  string
 		times []float64
-	}{{"given chains, the prompt read once", shared}, {"sampled chains, from their caches", after}} {
+	}{{"given chains, scored too, the prompt read once", shared}, {"sampled chains, from their caches", after}} {
 		s := rates(groupChains, way.times)
 		row := b.add("score", fmt.Sprintf("%d %s", groupChains, way.name), "chains/s", s)
 		row.Ratio, row.Than = s.median/base.median, "full forwards"

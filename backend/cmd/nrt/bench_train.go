@@ -92,11 +92,8 @@ func (b *bench) prefix() error {
 // AdamW at learning rate 0, so that the model stays what it is. free gives its
 // memory back.
 func (b *bench) step(batch *benchBatch, what string) (step func() error, free func(), err error) {
-	m, err := b.weights()
+	m, err := b.weightsFor(what, trainBytes(b.config, batch.Rows()))
 	if err != nil {
-		return nil, nil, err
-	}
-	if err := b.fits(what, trainBytes(b.config, batch.Rows()), true); err != nil {
 		return nil, nil, err
 	}
 	pass, grad := m.NewPass(), m.NewGrad()
