@@ -50,7 +50,7 @@ func (b *bench) peak() (spread, error) {
 		return b.peakRate, nil
 	}
 	b.progress("the peak of multiply-adds")
-	const rounds = 1 << 20
+	const rounds = 1 << 22
 	b.PeakBy = "multiply-adds on registers"
 	flops := peak.FMA(b.kernels, b.Threads, 1) * rounds
 	run := clock(func() error { peak.FMA(b.kernels, b.Threads, rounds); return nil })
