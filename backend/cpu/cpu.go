@@ -88,11 +88,31 @@ type dev[T real] struct {
 	scratch []scratch[T] // one per worker
 	shared  []T          // packed operand of the matrix product in progress
 	logits  []T          // gradient of the logits in ClassifierBackward
+	attn    attn[T]
+	back    attnBack[T]
+	class   class[T]
+	jobs    jobs[T]
 	closed  bool
 }
 
 func newDev[T real](k *kernels[T], threads int) *dev[T] {
 	return &dev[T]{k: k, pool: newPool(threads), scratch: make([]scratch[T], threads)}
+}
+
+// jobs are those of the operations, one of each, since operations exclude each
+// other. What they point to is free to go once a buffer is freed; see Free.
+type jobs[T real] struct {
+	flat       flatJob[T]
+	move       moveJob[T]
+	sum        sumJob[T]
+	norm       normJob[T]
+	normBack   normBackJob[T]
+	rope       ropeJob[T]
+	swiglu     swigluJob[T]
+	swigluBack swigluBackJob[T]
+	adamw      adamwJob[T]
+	squares    squaresJob[T]
+	sample     sampleJob[T]
 }
 
 // scratch is memory that one worker reuses from task to task.
@@ -153,7 +173,7 @@ func (d *dev[T]) Alloc(n int) device.Buffer {
 	if n < 0 {
 		panic(fmt.Sprintf("cpu: Alloc(%d)", n))
 	}
-	m := &memory[T]{data: make([]T, n)}
+	m := &memory[T]{data: floats[T](n)}
 	return &buffer[T]{mem: m, data: m.data}
 }
 
@@ -165,6 +185,7 @@ func (d *dev[T]) Free(b device.Buffer) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.packs.drop(buf.mem)
+	d.jobs, d.attn, d.back, d.class = jobs[T]{}, attn[T]{}, attnBack[T]{}, class[T]{}
 	buf.mem.data, buf.data = nil, nil
 }
 

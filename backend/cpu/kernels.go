@@ -17,6 +17,12 @@ type kernels[T real] struct {
 	// transpose sets dst[p·ldd+j] = src[j·lds+p] for j < rows, p < cols.
 	transpose func(dst []T, ldd int, src []T, lds int, rows, cols int)
 
+	// dotRows sets s[j] = Σ_d q[d]·k[j·ldk+d] for j < blocks·lanes, with the
+	// additions of gemm. len(q) is a multiple of 4. nil where there is no vector
+	// kernel; Attention then packs keys and takes gemm.
+	dotRows func(s, q, k []T, ldk, blocks int)
+	lanes   int // of dotRows
+
 	add   func(dst, src []T)
 	scale func(x []T, s T)
 	// mulAdd sets dst += a·b·s.
@@ -42,6 +48,9 @@ type kernels[T real] struct {
 
 	// rope rotates the pairs (x[i], y[i]) by the angle (cos[i], sign·sin[i]).
 	rope func(x, y, cos, sin []T, sign T)
+
+	// above counts the x > limit and adds up the p beside them.
+	above func(x, p []T, limit T) (count int, mass float64)
 
 	swiglu     func(out, gate, up []T)
 	swigluBack func(dgate, dup, dout, gate, up []T)

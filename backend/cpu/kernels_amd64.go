@@ -38,6 +38,7 @@ type asm struct {
 	gemm          func(c *float32, ldc int, a *float32, rs, cs int, b *float32, ldb int, m, n, k, accumulate int)
 	split         bool // gemm wants whole vectors of columns, or less than one
 	lanes         int
+	dotRows       func(s, q, k *float32, ldk, blocks, dim int)
 	add           func(dst, src *float32, n int)
 	scale         func(x *float32, n int, s float32)
 	mulAdd        func(dst, a, b *float32, n int, s float32)
@@ -55,31 +56,38 @@ type asm struct {
 	swigluBack    func(dgate, dup, dout, gate, up *float32, n int)
 	adamw         func(p, g, m, v *float32, n int, scale, b1, b2, c1, c2, keep, step, root, eps float32)
 	sumSquaresAsm func(x *float32, n int) float64
+	above         func(x, p *float32, n int, limit float32) (count int, mass float64)
 }
 
 func avx512Kernels() *kernels[float32] {
 	a := &asm{lanes: 16,
-		gemm: gemmAVX512, add: addAVX512, scale: scaleAVX512, mulAdd: mulAddAVX512, dot: dotAVX512,
+		gemm: gemmAVX512, dotRows: dotRowsAVX512, add: addAVX512, scale: scaleAVX512, mulAdd: mulAddAVX512, dot: dotAVX512,
 		dot3: dot3AVX512, softmax: softmaxAVX512, stats: statsAVX512, exp: expAVX512,
 		softmaxBack: softmaxBackAVX512, classBack: classBackAVX512, rmsScale: rmsScaleAVX512,
 		rmsBack: rmsBackAVX512, rope: ropeAVX512, swiglu: swigluAVX512, swigluBack: swigluBackAVX512,
-		adamw: adamwAVX512, sumSquaresAsm: sumSquaresAVX512}
+		adamw: adamwAVX512, sumSquaresAsm: sumSquaresAVX512, above: aboveAVX512}
 	return a.kernels("avx512", 12, 32)
 }
 
 func avx2Kernels() *kernels[float32] {
 	a := &asm{lanes: 8, split: true,
-		gemm: gemmAVX2, add: addAVX2, scale: scaleAVX2, mulAdd: mulAddAVX2, dot: dotAVX2,
+		gemm: gemmAVX2, dotRows: dotRowsAVX2, add: addAVX2, scale: scaleAVX2, mulAdd: mulAddAVX2, dot: dotAVX2,
 		dot3: dot3AVX2, softmax: softmaxAVX2, stats: statsAVX2, exp: expAVX2,
 		softmaxBack: softmaxBackAVX2, classBack: classBackAVX2, rmsScale: rmsScaleAVX2,
 		rmsBack: rmsBackAVX2, rope: ropeAVX2, swiglu: swigluAVX2, swigluBack: swigluBackAVX2,
-		adamw: adamwAVX2, sumSquaresAsm: sumSquaresAVX2}
+		adamw: adamwAVX2, sumSquaresAsm: sumSquaresAVX2, above: aboveAVX2}
 	return a.kernels("avx2", 6, 16)
 }
 
 func (a *asm) kernels(name string, mr, nr int) *kernels[float32] {
 	return &kernels[float32]{name: name, mr: mr, nr: nr, transpose: transposeAVX2,
-		gemm: a.gemmTile,
+		gemm: a.gemmTile, lanes: a.lanes,
+		dotRows: func(s, q, k []float32, ldk, blocks int) {
+			if n, dim := blocks*a.lanes, len(q); n > 0 {
+				_, _ = s[n-1], k[(n-1)*ldk+dim-1]
+				a.dotRows(&s[0], &q[0], &k[0], ldk, blocks, dim)
+			}
+		},
 		add: func(dst, src []float32) {
 			if n := len(dst); n > 0 {
 				a.add(&dst[0], &src[:n][0], n)
@@ -166,6 +174,13 @@ func (a *asm) kernels(name string, mr, nr int) *kernels[float32] {
 				return 0
 			}
 			return a.sumSquaresAsm(&x[0], len(x))
+		},
+		above: func(x, p []float32, limit float32) (count int, mass float64) {
+			n := len(x)
+			if n == 0 {
+				return 0, 0
+			}
+			return a.above(&x[0], &p[:n][0], n, limit)
 		},
 	}
 }

@@ -2135,6 +2135,71 @@ sq_end:
 	VZEROUPPER
 	RET
 
+// func aboveAVX2(x *float32, p *float32, n int, limit float32) (count int, mass float64)
+// Requires: AVX, POPCNT
+TEXT ·aboveAVX2(SB), NOSPLIT, $0-48
+	MOVQ         x+0(FP), AX
+	MOVQ         p+8(FP), CX
+	MOVQ         n+16(FP), DX
+	VBROADCASTSS limit+24(FP), Y0
+	XORQ         BX, BX
+	VXORPS       Y1, Y1, Y1
+	VXORPS       Y2, Y2, Y2
+	CMPQ         DX, $0x08
+	JLT          above_tail
+
+above_loop:
+	VMOVUPS      (AX), Y3
+	VCMPPS       $0x1e, Y0, Y3, Y3
+	VMOVMSKPS    Y3, SI
+	VMOVUPS      (CX), Y4
+	VANDPS       Y4, Y3, Y3
+	VEXTRACTF128 $0x01, Y3, X4
+	VCVTPS2PD    X3, Y3
+	VCVTPS2PD    X4, Y4
+	POPCNTQ      SI, SI
+	ADDQ         SI, BX
+	VADDPD       Y3, Y1, Y1
+	VADDPD       Y4, Y2, Y2
+	ADDQ         $0x20, AX
+	ADDQ         $0x20, CX
+	SUBQ         $0x08, DX
+	CMPQ         DX, $0x08
+	JGE          above_loop
+
+above_tail:
+	TESTQ        DX, DX
+	JZ           above_end
+	LEAQ         tailMasks<>+0(SB), SI
+	MOVQ         $0x00000008, DI
+	SUBQ         DX, DI
+	VMOVUPS      (SI)(DI*4), Y3
+	VMASKMOVPS   (AX), Y3, Y4
+	VCMPPS       $0x1e, Y0, Y4, Y0
+	VANDPS       Y0, Y3, Y0
+	VMOVMSKPS    Y0, SI
+	VMASKMOVPS   (CX), Y3, Y3
+	VANDPS       Y3, Y0, Y0
+	VEXTRACTF128 $0x01, Y0, X3
+	VCVTPS2PD    X0, Y0
+	VCVTPS2PD    X3, Y3
+	POPCNTQ      SI, SI
+	ADDQ         SI, BX
+	VADDPD       Y0, Y1, Y1
+	VADDPD       Y3, Y2, Y2
+
+above_end:
+	MOVQ         BX, count+32(FP)
+	VADDPD       Y2, Y1, Y1
+	VMOVAPS      Y1, Y0
+	VEXTRACTF128 $0x01, Y0, X1
+	VADDPD       X0, X1, X1
+	VPERMILPD    $0x01, X1, X0
+	VADDPD       X0, X1, X1
+	VMOVSD       X1, mass+40(FP)
+	VZEROUPPER
+	RET
+
 // func softmaxAVX2(x *float32, n int, scale float32) (top float32, sum float32)
 // Requires: AVX, AVX2, FMA3
 TEXT ·softmaxAVX2(SB), NOSPLIT, $0-32
@@ -2406,5 +2471,63 @@ exp_end:
 	VMOVSHDUP    X1, X0
 	VADDPS       X0, X1, X1
 	VMOVSS       X1, weighted+32(FP)
+	VZEROUPPER
+	RET
+
+// func dotRowsAVX2(s *float32, q *float32, k *float32, ldk int, blocks int, dim int)
+// Requires: AVX, FMA3
+TEXT ·dotRowsAVX2(SB), NOSPLIT, $0-48
+	MOVQ s+0(FP), AX
+	MOVQ q+8(FP), CX
+	MOVQ k+16(FP), DX
+	MOVQ ldk+24(FP), BX
+	MOVQ blocks+32(FP), SI
+	MOVQ dim+40(FP), DI
+	SHLQ $0x02, BX
+	SHLQ $0x02, DI
+	LEAQ (BX)(BX*2), R8
+
+block:
+	MOVQ   DX, R9
+	LEAQ   (R9)(BX*4), R10
+	VXORPS Y0, Y0, Y0
+	XORQ   R11, R11
+
+columns:
+	VMOVUPS      (R9), X1
+	VINSERTF128  $0x01, (R10), Y1, Y1
+	VMOVUPS      (R9)(BX*1), X2
+	VINSERTF128  $0x01, (R10)(BX*1), Y2, Y2
+	VMOVUPS      (R9)(BX*2), X3
+	VINSERTF128  $0x01, (R10)(BX*2), Y3, Y3
+	VMOVUPS      (R9)(R8*1), X4
+	VINSERTF128  $0x01, (R10)(R8*1), Y4, Y4
+	VUNPCKLPS    Y2, Y1, Y5
+	VUNPCKHPS    Y2, Y1, Y6
+	VUNPCKLPS    Y4, Y3, Y7
+	VUNPCKHPS    Y4, Y3, Y8
+	VSHUFPS      $0x44, Y7, Y5, Y9
+	VBROADCASTSS (CX)(R11*1), Y10
+	VFMADD231PS  Y10, Y9, Y0
+	VSHUFPS      $0xee, Y7, Y5, Y5
+	VBROADCASTSS 4(CX)(R11*1), Y7
+	VFMADD231PS  Y7, Y5, Y0
+	VSHUFPS      $0x44, Y8, Y6, Y5
+	VBROADCASTSS 8(CX)(R11*1), Y7
+	VFMADD231PS  Y7, Y5, Y0
+	VSHUFPS      $0xee, Y8, Y6, Y5
+	VBROADCASTSS 12(CX)(R11*1), Y6
+	VFMADD231PS  Y6, Y5, Y0
+	ADDQ         $0x10, R9
+	ADDQ         $0x10, R10
+	ADDQ         $0x10, R11
+	CMPQ         R11, DI
+	JLT          columns
+	VMOVUPS      Y0, (AX)
+	ADDQ         $0x20, AX
+	LEAQ         (DX)(BX*4), DX
+	LEAQ         (DX)(BX*4), DX
+	DECQ         SI
+	JNZ          block
 	VZEROUPPER
 	RET

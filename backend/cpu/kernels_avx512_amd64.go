@@ -52,8 +52,14 @@ func dot3AVX512(a *float32, b *float32, c *float32, n int) float32
 // sumSquaresAVX512 is Σ x², added in float64.
 func sumSquaresAVX512(x *float32, n int) float64
 
+// aboveAVX512 counts the x > limit and adds up the p beside them, in float64.
+func aboveAVX512(x *float32, p *float32, n int, limit float32) (count int, mass float64)
+
 // softmaxAVX512 sets x = exp(scale·(x−top)), top = max x, and returns the sum.
 func softmaxAVX512(x *float32, n int, scale float32) (top float32, sum float32)
 
 // statsAVX512 returns max x and, with y = scale·(x−top), Σ exp(y) and Σ exp(y)·y.
 func statsAVX512(x *float32, n int, scale float32) (top float32, sum float32, weighted float32)
+
+// dotRowsAVX512 sets s[j] = Σ q[d]·k[j·ldk+d], in the order of d, for so many blocks of as many j as a vector has lanes; dim is a multiple of 4.
+func dotRowsAVX512(s *float32, q *float32, k *float32, ldk int, blocks int, dim int)

@@ -4879,6 +4879,69 @@ sq_end:
 	VZEROUPPER
 	RET
 
+// func aboveAVX512(x *float32, p *float32, n int, limit float32) (count int, mass float64)
+// Requires: AVX, AVX512F, BMI2, POPCNT
+TEXT ·aboveAVX512(SB), NOSPLIT, $0-48
+	MOVQ         x+0(FP), AX
+	MOVQ         p+8(FP), CX
+	MOVQ         n+16(FP), DX
+	VBROADCASTSS limit+24(FP), Z0
+	XORQ         BX, BX
+	VPXORD       Z1, Z1, Z1
+	VPXORD       Z2, Z2, Z2
+	CMPQ         DX, $0x10
+	JLT          above_tail
+
+above_loop:
+	VMOVUPS       (AX), Z3
+	VCMPPS        $0x1e, Z0, Z3, K2
+	KMOVW         K2, SI
+	VMOVUPS.Z     (CX), K2, Z3
+	VEXTRACTF64X4 $0x01, Z3, Y4
+	VCVTPS2PD     Y3, Z3
+	VCVTPS2PD     Y4, Z4
+	POPCNTQ       SI, SI
+	ADDQ          SI, BX
+	VADDPD        Z3, Z1, Z1
+	VADDPD        Z4, Z2, Z2
+	ADDQ          $0x40, AX
+	ADDQ          $0x40, CX
+	SUBQ          $0x10, DX
+	CMPQ          DX, $0x10
+	JGE           above_loop
+
+above_tail:
+	TESTQ         DX, DX
+	JZ            above_end
+	MOVL          $0x00000001, SI
+	SHLXL         DX, SI, SI
+	DECL          SI
+	KMOVW         SI, K1
+	VMOVUPS.Z     (AX), K1, Z3
+	VCMPPS        $0x1e, Z0, Z3, K1, K2
+	KMOVW         K2, SI
+	VMOVUPS.Z     (CX), K2, Z0
+	VEXTRACTF64X4 $0x01, Z0, Y3
+	VCVTPS2PD     Y0, Z0
+	VCVTPS2PD     Y3, Z3
+	POPCNTQ       SI, SI
+	ADDQ          SI, BX
+	VADDPD        Z0, Z1, Z1
+	VADDPD        Z3, Z2, Z2
+
+above_end:
+	MOVQ          BX, count+32(FP)
+	VADDPD        Z2, Z1, Z1
+	VEXTRACTF64X4 $0x01, Z1, Y0
+	VADDPD        Y1, Y0, Y0
+	VEXTRACTF128  $0x01, Y0, X1
+	VADDPD        X0, X1, X1
+	VPERMILPD     $0x01, X1, X0
+	VADDPD        X0, X1, X1
+	VMOVSD        X1, mass+40(FP)
+	VZEROUPPER
+	RET
+
 // func softmaxAVX512(x *float32, n int, scale float32) (top float32, sum float32)
 // Requires: AVX, AVX512F, BMI2
 TEXT ·softmaxAVX512(SB), NOSPLIT, $0-32
@@ -5137,5 +5200,73 @@ exp_end:
 	VMOVSHDUP     X1, X0
 	VADDPS        X0, X1, X1
 	VMOVSS        X1, weighted+32(FP)
+	VZEROUPPER
+	RET
+
+// func dotRowsAVX512(s *float32, q *float32, k *float32, ldk int, blocks int, dim int)
+// Requires: AVX, AVX512F
+TEXT ·dotRowsAVX512(SB), NOSPLIT, $0-48
+	MOVQ s+0(FP), AX
+	MOVQ q+8(FP), CX
+	MOVQ k+16(FP), DX
+	MOVQ ldk+24(FP), BX
+	MOVQ blocks+32(FP), SI
+	MOVQ dim+40(FP), DI
+	SHLQ $0x02, BX
+	SHLQ $0x02, DI
+	LEAQ (BX)(BX*2), R8
+
+block:
+	MOVQ   DX, R9
+	LEAQ   (R9)(BX*4), R10
+	LEAQ   (R10)(BX*4), R11
+	LEAQ   (R11)(BX*4), R12
+	VPXORD Z0, Z0, Z0
+	XORQ   R13, R13
+
+columns:
+	VMOVUPS          (R9), X1
+	VINSERTF32X4     $0x01, (R10), Z1, Z1
+	VINSERTF32X4     $0x02, (R11), Z1, Z1
+	VINSERTF32X4     $0x03, (R12), Z1, Z1
+	VMOVUPS          (R9)(BX*1), X2
+	VINSERTF32X4     $0x01, (R10)(BX*1), Z2, Z2
+	VINSERTF32X4     $0x02, (R11)(BX*1), Z2, Z2
+	VINSERTF32X4     $0x03, (R12)(BX*1), Z2, Z2
+	VMOVUPS          (R9)(BX*2), X3
+	VINSERTF32X4     $0x01, (R10)(BX*2), Z3, Z3
+	VINSERTF32X4     $0x02, (R11)(BX*2), Z3, Z3
+	VINSERTF32X4     $0x03, (R12)(BX*2), Z3, Z3
+	VMOVUPS          (R9)(R8*1), X4
+	VINSERTF32X4     $0x01, (R10)(R8*1), Z4, Z4
+	VINSERTF32X4     $0x02, (R11)(R8*1), Z4, Z4
+	VINSERTF32X4     $0x03, (R12)(R8*1), Z4, Z4
+	VUNPCKLPS        Z2, Z1, Z5
+	VUNPCKHPS        Z2, Z1, Z6
+	VUNPCKLPS        Z4, Z3, Z7
+	VUNPCKHPS        Z4, Z3, Z8
+	VSHUFPS          $0x44, Z7, Z5, Z9
+	VFMADD231PS.BCST (CX)(R13*1), Z9, Z0
+	VSHUFPS          $0xee, Z7, Z5, Z5
+	VFMADD231PS.BCST 4(CX)(R13*1), Z5, Z0
+	VSHUFPS          $0x44, Z8, Z6, Z5
+	VFMADD231PS.BCST 8(CX)(R13*1), Z5, Z0
+	VSHUFPS          $0xee, Z8, Z6, Z5
+	VFMADD231PS.BCST 12(CX)(R13*1), Z5, Z0
+	ADDQ             $0x10, R9
+	ADDQ             $0x10, R10
+	ADDQ             $0x10, R11
+	ADDQ             $0x10, R12
+	ADDQ             $0x10, R13
+	CMPQ             R13, DI
+	JLT              columns
+	VMOVUPS          Z0, (AX)
+	ADDQ             $0x40, AX
+	LEAQ             (DX)(BX*4), DX
+	LEAQ             (DX)(BX*4), DX
+	LEAQ             (DX)(BX*4), DX
+	LEAQ             (DX)(BX*4), DX
+	DECQ             SI
+	JNZ              block
 	VZEROUPPER
 	RET

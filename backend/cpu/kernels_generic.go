@@ -26,6 +26,7 @@ func genericKernels[T real](name string) *kernels[T] {
 		swigluBack:  genericSwiGLUBack[T],
 		adamw:       genericAdamW[T],
 		sumSquares:  genericSumSquares[T],
+		above:       genericAbove[T],
 	}
 }
 
@@ -229,4 +230,14 @@ func genericSumSquares[T real](x []T) float64 {
 		s += float64(v) * float64(v)
 	}
 	return s
+}
+
+func genericAbove[T real](x, p []T, limit T) (count int, mass float64) {
+	for i, v := range x {
+		if v > limit {
+			count++
+			mass += float64(p[i])
+		}
+	}
+	return count, mass
 }

@@ -12,7 +12,8 @@ import (
 type Cache struct {
 	m    *Model
 	rows int
-	k, v []device.Buffer // per layer (rows, kv·dim)
+	all  device.Buffer
+	k, v []device.Buffer // views of all, per layer (rows, kv·dim)
 
 	arena  arena
 	x      device.Buffer // residual stream (N, hidden)
@@ -26,10 +27,11 @@ type Cache struct {
 // NewCache makes a cache of so many rows (tokens).
 func (m *Model) NewCache(rows int) *Cache {
 	c := &Cache{m: m, rows: rows, arena: arena{dev: m.dev}, picked: scratch{dev: m.dev}, logits: scratch{dev: m.dev}}
-	width := m.Config.KVHeads * m.Config.HeadDim
-	for range m.Config.Layers {
-		c.k = append(c.k, m.dev.Alloc(rows*width))
-		c.v = append(c.v, m.dev.Alloc(rows*width))
+	n := rows * m.Config.KVHeads * m.Config.HeadDim
+	c.all = m.dev.Alloc(2 * m.Config.Layers * n)
+	for l := range m.Config.Layers {
+		c.k = append(c.k, c.all.View(2*l*n, n))
+		c.v = append(c.v, c.all.View((2*l+1)*n, n))
 	}
 	return c
 }
@@ -39,10 +41,7 @@ func (c *Cache) Rows() int { return c.rows }
 
 // Free gives the cache's memory back.
 func (c *Cache) Free() {
-	for l := range c.k {
-		c.m.dev.Free(c.k[l])
-		c.m.dev.Free(c.v[l])
-	}
+	c.m.dev.Free(c.all)
 	c.arena.free()
 	c.picked.free()
 	c.logits.free()

@@ -195,9 +195,11 @@ func (a *arena) layout(divide func(*arena)) {
 
 // take returns the next n floats; their content is undefined.
 func (a *arena) take(n int) device.Buffer {
-	const align = 16 // floats: one cache line
+	// Whole cache lines, and some between one and the next: rows of a power of two
+	// in size would otherwise all begin at the same place of a cache.
+	const line, apart = 16, 37 // floats, lines
 	off := a.used
-	a.used += (n + align - 1) / align * align
+	a.used += ((n+line-1)/line + apart) * line
 	if a.dry {
 		return nil
 	}

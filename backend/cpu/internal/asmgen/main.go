@@ -41,6 +41,7 @@ func main() {
 	g.transpose()
 	g.elementwise()
 	g.reductions()
+	g.dotRows()
 	Generate()
 }
 
