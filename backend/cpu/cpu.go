@@ -29,6 +29,7 @@ package cpu
 import (
 	"fmt"
 	"runtime"
+	"slices"
 	"sync"
 
 	"nrt/backend/device"
@@ -226,7 +227,8 @@ func (d *dev[T]) rowsOf(op, name string, b device.Buffer, width int) int {
 func positive(op string, dims ...int) {
 	for _, n := range dims {
 		if n <= 0 {
-			panic(fmt.Sprintf("cpu: %s: dimensions %v must be positive", op, dims))
+			// The clone lets dims itself stay on the stack.
+			panic(fmt.Sprintf("cpu: %s: dimensions %v must be positive", op, slices.Clone(dims)))
 		}
 	}
 }

@@ -90,6 +90,7 @@ type OptimConfig struct {
 	MiniBatch   int
 	Iterations  int
 	MicroTokens int
+	Recompute   bool
 }
 
 // Options are those of the optimizer.

@@ -22,6 +22,7 @@ type Learner struct {
 	MicroRows int     // tokens in one forward pass; 0 = 8192
 	InvTemp   float64 // 1/temperature of the rollouts
 	Close     []int32 // the boundary, as the rollouts have it
+	Recompute bool    // keep only layers' inputs; see llama.Pass
 
 	pass *llama.Pass
 	grad *llama.Grad
@@ -131,6 +132,7 @@ func (l *Learner) backward(plan *objective.Plan, groups []group, t *totals) erro
 	if len(p.samples) == 0 {
 		return nil
 	}
+	l.pass.Recompute = l.Recompute
 	l.pass.Forward(p.batch)
 	drawn, forced := l.pass.Classify(p.drawn), l.pass.Classify(p.forced)
 	wDrawn, eDrawn := make([]float64, len(p.drawn.IDs)), make([]float64, len(p.drawn.IDs))

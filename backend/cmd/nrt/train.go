@@ -68,7 +68,7 @@ func (e *env) train(c run.Config) (err error) {
 	stderr, isFile := e.err.(*os.File)
 	err = run.Train(e.ctx, c, run.Env{
 		Device: dev, Open: func(name string) (fs.FS, error) { return e.files(name) },
-		Log: e.err, Terminal: isFile && run.IsTerminal(stderr), Now: time.Now,
+		Log: e.err, Terminal: isFile && run.IsTerminal(stderr), Now: time.Now, Free: run.FreeMemory(os.DirFS("/")),
 	})
 	if err != nil && e.ctx.Err() != nil {
 		return fmt.Errorf("stopped; the same command with --resume goes on from the last checkpoint in %s: %w", c.Output.Dir, err)
