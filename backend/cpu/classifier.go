@@ -83,7 +83,7 @@ func (c *class[T]) panels(j, n int) []T {
 	}
 	nr := c.d.k.nr
 	p := grow(&c.d.shared, (n+nr-1)/nr*nr*c.dim)
-	c.d.packTransposed(p, view.data, n, c.dim)
+	c.d.packTransposed(p, view.data, c.dim, n, c.dim)
 	return p
 }
 

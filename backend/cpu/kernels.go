@@ -14,6 +14,8 @@ type kernels[T real] struct {
 	// summed in the order of p, where c₀ is c[i·ldc+j] with accumulate and 0
 	// without. m ≤ mr; any n; k ≥ 0. It touches nothing outside the tile.
 	gemm func(c []T, ldc int, a []T, rs, cs int, b []T, ldb int, m, n, k int, accumulate bool)
+	// strip sets dst[i·ldd+j] = src[i·lds+j] for i < rows, j < width ≤ nr.
+	strip func(dst []T, ldd int, src []T, lds int, width, rows int)
 	// transpose sets dst[p·ldd+j] = src[j·lds+p] for j < rows, p < cols.
 	transpose func(dst []T, ldd int, src []T, lds int, rows, cols int)
 

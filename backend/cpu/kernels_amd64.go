@@ -38,6 +38,7 @@ type asm struct {
 	gemm          func(c *float32, ldc int, a *float32, rs, cs int, b *float32, ldb int, m, n, k, accumulate int)
 	split         bool // gemm wants whole vectors of columns, or less than one
 	lanes         int
+	strip         func(dst *float32, ldd int, src *float32, lds, width, rows int)
 	add           func(dst, src *float32, n int)
 	scale         func(x *float32, n int, s float32)
 	mulAdd        func(dst, a, b *float32, n int, s float32)
@@ -59,7 +60,7 @@ type asm struct {
 
 func avx512Kernels() *kernels[float32] {
 	a := &asm{lanes: 16,
-		gemm: gemmAVX512, add: addAVX512, scale: scaleAVX512, mulAdd: mulAddAVX512, dot: dotAVX512,
+		gemm: gemmAVX512, strip: stripAVX512, add: addAVX512, scale: scaleAVX512, mulAdd: mulAddAVX512, dot: dotAVX512,
 		dot3: dot3AVX512, softmax: softmaxAVX512, stats: statsAVX512, exp: expAVX512,
 		softmaxBack: softmaxBackAVX512, classBack: classBackAVX512, rmsScale: rmsScaleAVX512,
 		rmsBack: rmsBackAVX512, rope: ropeAVX512, swiglu: swigluAVX512, swigluBack: swigluBackAVX512,
@@ -69,7 +70,7 @@ func avx512Kernels() *kernels[float32] {
 
 func avx2Kernels() *kernels[float32] {
 	a := &asm{lanes: 8, split: true,
-		gemm: gemmAVX2, add: addAVX2, scale: scaleAVX2, mulAdd: mulAddAVX2, dot: dotAVX2,
+		gemm: gemmAVX2, strip: stripAVX2, add: addAVX2, scale: scaleAVX2, mulAdd: mulAddAVX2, dot: dotAVX2,
 		dot3: dot3AVX2, softmax: softmaxAVX2, stats: statsAVX2, exp: expAVX2,
 		softmaxBack: softmaxBackAVX2, classBack: classBackAVX2, rmsScale: rmsScaleAVX2,
 		rmsBack: rmsBackAVX2, rope: ropeAVX2, swiglu: swigluAVX2, swigluBack: swigluBackAVX2,
@@ -80,6 +81,12 @@ func avx2Kernels() *kernels[float32] {
 func (a *asm) kernels(name string, mr, nr int) *kernels[float32] {
 	return &kernels[float32]{name: name, mr: mr, nr: nr, transpose: transposeAVX2,
 		gemm: a.gemmTile,
+		strip: func(dst []float32, ldd int, src []float32, lds int, width, rows int) {
+			if width > 0 && rows > 0 {
+				_, _ = dst[(rows-1)*ldd+width-1], src[(rows-1)*lds+width-1]
+				a.strip(&dst[0], ldd, &src[0], lds, width, rows)
+			}
+		},
 		add: func(dst, src []float32) {
 			if n := len(dst); n > 0 {
 				a.add(&dst[0], &src[:n][0], n)

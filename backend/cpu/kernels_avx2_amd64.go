@@ -13,6 +13,9 @@ func transpose8AVX2(dst *float32, ldd int, src *float32, lds int, blocks int)
 // transpose4AVX2 sets dst[p·ldd+j] = src[j·lds+p] for j < 4, p < 4·blocks.
 func transpose4AVX2(dst *float32, ldd int, src *float32, lds int, blocks int)
 
+// stripAVX2 sets dst[i·ldd+j] = src[i·lds+j] for i < rows, j < width; rows > 0, 0 < width <= two vectors.
+func stripAVX2(dst *float32, ldd int, src *float32, lds int, width int, rows int)
+
 // addAVX2 sets dst += src.
 func addAVX2(dst *float32, src *float32, n int)
 

@@ -23,7 +23,7 @@ DATA tailMasks<>+60(SB)/4, $0x00000000
 GLOBL tailMasks<>(SB), RODATA|NOPTR, $64
 
 // func gemmAVX2(c *float32, ldc int, a *float32, rs int, cs int, b *float32, ldb int, m int, n int, k int, accumulate int)
-// Requires: AVX, FMA3
+// Requires: AVX, FMA3, MMX+
 TEXT ·gemmAVX2(SB), NOSPLIT, $0-88
 	MOVQ       c+0(FP), AX
 	MOVQ       a+16(FP), CX
@@ -317,29 +317,48 @@ cut_1_loop:
 	RET
 
 two:
-	CMPQ    R9, $0x06
-	JNE     full2_not6
-	TESTQ   R12, R12
-	JZ      full2_6_clear
-	MOVQ    AX, R9
-	VMOVUPS (R9), Y0
-	VMOVUPS 32(R9), Y1
-	ADDQ    BX, R9
-	VMOVUPS (R9), Y2
-	VMOVUPS 32(R9), Y3
-	ADDQ    BX, R9
-	VMOVUPS (R9), Y4
-	VMOVUPS 32(R9), Y5
-	ADDQ    BX, R9
-	VMOVUPS (R9), Y6
-	VMOVUPS 32(R9), Y7
-	ADDQ    BX, R9
-	VMOVUPS (R9), Y8
-	VMOVUPS 32(R9), Y9
-	ADDQ    BX, R9
-	VMOVUPS (R9), Y10
-	VMOVUPS 32(R9), Y11
-	JMP     full2_6_start
+	CMPQ       R9, $0x06
+	JNE        full2_not6
+	TESTQ      R12, R12
+	JZ         full2_6_clear
+	MOVQ       AX, R9
+	VMOVUPS    (R9), Y0
+	VMOVUPS    32(R9), Y1
+	ADDQ       BX, R9
+	VMOVUPS    (R9), Y2
+	VMOVUPS    32(R9), Y3
+	ADDQ       BX, R9
+	VMOVUPS    (R9), Y4
+	VMOVUPS    32(R9), Y5
+	ADDQ       BX, R9
+	VMOVUPS    (R9), Y6
+	VMOVUPS    32(R9), Y7
+	ADDQ       BX, R9
+	VMOVUPS    (R9), Y8
+	VMOVUPS    32(R9), Y9
+	ADDQ       BX, R9
+	VMOVUPS    (R9), Y10
+	VMOVUPS    32(R9), Y11
+	LEAQ       (BX)(BX*2), R9
+	LEAQ       (AX)(R9*2), R9
+	PREFETCHT0 (R9)
+	PREFETCHT0 60(R9)
+	ADDQ       BX, R9
+	PREFETCHT0 (R9)
+	PREFETCHT0 60(R9)
+	ADDQ       BX, R9
+	PREFETCHT0 (R9)
+	PREFETCHT0 60(R9)
+	ADDQ       BX, R9
+	PREFETCHT0 (R9)
+	PREFETCHT0 60(R9)
+	ADDQ       BX, R9
+	PREFETCHT0 (R9)
+	PREFETCHT0 60(R9)
+	ADDQ       BX, R9
+	PREFETCHT0 (R9)
+	PREFETCHT0 60(R9)
+	JMP        full2_6_start
 
 full2_6_clear:
 	VXORPS Y0, Y0, Y0
@@ -358,8 +377,11 @@ full2_6_clear:
 full2_6_start:
 	LEAQ (SI)(SI*2), R9
 	LEAQ (CX)(SI*4), R10
+	MOVQ R8, R12
+	SHLQ $0x05, R12
 
 full2_6_loop:
+	PREFETCHT0   (DX)(R12*1)
 	VMOVUPS      (DX), Y12
 	VMOVUPS      32(DX), Y13
 	VBROADCASTSS (CX), Y14
@@ -1057,6 +1079,68 @@ loop4:
 	ADDQ      $0x10, DX
 	DECQ      SI
 	JNZ       loop4
+	VZEROUPPER
+	RET
+
+// func stripAVX2(dst *float32, ldd int, src *float32, lds int, width int, rows int)
+// Requires: AVX
+TEXT ·stripAVX2(SB), NOSPLIT, $0-48
+	MOVQ    dst+0(FP), AX
+	MOVQ    ldd+8(FP), CX
+	MOVQ    src+16(FP), DX
+	MOVQ    lds+24(FP), BX
+	MOVQ    width+32(FP), SI
+	MOVQ    rows+40(FP), DI
+	SHLQ    $0x02, CX
+	SHLQ    $0x02, BX
+	CMPQ    SI, $0x10
+	JEQ     two
+	CMPQ    SI, $0x08
+	JGT     between
+	LEAQ    tailMasks<>+0(SB), R8
+	MOVQ    $0x00000008, R9
+	SUBQ    SI, R9
+	VMOVUPS (R8)(R9*4), Y0
+
+cut:
+	VMASKMOVPS (DX), Y0, Y1
+	VMASKMOVPS Y1, Y0, (AX)
+	ADDQ       BX, DX
+	ADDQ       CX, AX
+	DECQ       DI
+	JNZ        cut
+	VZEROUPPER
+	RET
+
+between:
+	SUBQ    $0x08, SI
+	LEAQ    tailMasks<>+0(SB), R8
+	MOVQ    $0x00000008, R9
+	SUBQ    SI, R9
+	VMOVUPS (R8)(R9*4), Y0
+
+more:
+	VMOVUPS    (DX), Y1
+	VMASKMOVPS 32(DX), Y0, Y2
+	VMOVUPS    Y1, (AX)
+	VMASKMOVPS Y2, Y0, 32(AX)
+	ADDQ       BX, DX
+	ADDQ       CX, AX
+	DECQ       DI
+	JNZ        more
+	VZEROUPPER
+	RET
+
+two:
+full:
+	VMOVUPS (DX), Y0
+	VMOVUPS 32(DX), Y1
+	VMOVUPS Y0, (AX)
+	VMOVUPS Y1, 32(AX)
+	ADDQ    BX, DX
+	ADDQ    CX, AX
+	DECQ    DI
+	JNZ     full
 	VZEROUPPER
 	RET
 

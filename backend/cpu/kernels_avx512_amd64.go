@@ -7,6 +7,9 @@ package cpu
 // gemmAVX512 sets c = c·accumulate + a·b for 0 < m <= 12, 0 < n <= 32, k > 0; strides are in floats.
 func gemmAVX512(c *float32, ldc int, a *float32, rs int, cs int, b *float32, ldb int, m int, n int, k int, accumulate int)
 
+// stripAVX512 sets dst[i·ldd+j] = src[i·lds+j] for i < rows, j < width; rows > 0, 0 < width <= two vectors.
+func stripAVX512(dst *float32, ldd int, src *float32, lds int, width int, rows int)
+
 // addAVX512 sets dst += src.
 func addAVX512(dst *float32, src *float32, n int)
 

@@ -5,74 +5,111 @@
 #include "textflag.h"
 
 // func gemmAVX512(c *float32, ldc int, a *float32, rs int, cs int, b *float32, ldb int, m int, n int, k int, accumulate int)
-// Requires: AVX, AVX512F, BMI2
+// Requires: AVX, AVX512F, BMI2, MMX+
 TEXT ·gemmAVX512(SB), NOSPLIT, $0-88
-	MOVQ      c+0(FP), AX
-	MOVQ      a+16(FP), CX
-	MOVQ      b+40(FP), DX
-	MOVQ      ldc+8(FP), BX
-	MOVQ      rs+24(FP), SI
-	MOVQ      cs+32(FP), DI
-	MOVQ      ldb+48(FP), R8
-	MOVQ      m+56(FP), R9
-	MOVQ      n+64(FP), R10
-	MOVQ      k+72(FP), R11
-	MOVQ      accumulate+80(FP), R12
-	SHLQ      $0x02, BX
-	SHLQ      $0x02, SI
-	SHLQ      $0x02, DI
-	SHLQ      $0x02, R8
-	CMPQ      R10, $0x20
-	JEQ       two
-	CMPQ      R10, $0x10
-	JEQ       one
-	JLT       less
-	SUBQ      $0x10, R10
-	MOVL      $0x00000001, R13
-	SHLXL     R10, R13, R13
-	DECL      R13
-	KMOVW     R13, K1
-	CMPQ      R9, $0x0c
-	JNE       between_not12
-	TESTQ     R12, R12
-	JZ        between_12_clear
-	MOVQ      AX, R9
-	VMOVUPS   (R9), Z0
-	VMOVUPS.Z 64(R9), K1, Z1
-	ADDQ      BX, R9
-	VMOVUPS   (R9), Z2
-	VMOVUPS.Z 64(R9), K1, Z3
-	ADDQ      BX, R9
-	VMOVUPS   (R9), Z4
-	VMOVUPS.Z 64(R9), K1, Z5
-	ADDQ      BX, R9
-	VMOVUPS   (R9), Z6
-	VMOVUPS.Z 64(R9), K1, Z7
-	ADDQ      BX, R9
-	VMOVUPS   (R9), Z8
-	VMOVUPS.Z 64(R9), K1, Z9
-	ADDQ      BX, R9
-	VMOVUPS   (R9), Z10
-	VMOVUPS.Z 64(R9), K1, Z11
-	ADDQ      BX, R9
-	VMOVUPS   (R9), Z12
-	VMOVUPS.Z 64(R9), K1, Z13
-	ADDQ      BX, R9
-	VMOVUPS   (R9), Z14
-	VMOVUPS.Z 64(R9), K1, Z15
-	ADDQ      BX, R9
-	VMOVUPS   (R9), Z16
-	VMOVUPS.Z 64(R9), K1, Z17
-	ADDQ      BX, R9
-	VMOVUPS   (R9), Z18
-	VMOVUPS.Z 64(R9), K1, Z19
-	ADDQ      BX, R9
-	VMOVUPS   (R9), Z20
-	VMOVUPS.Z 64(R9), K1, Z21
-	ADDQ      BX, R9
-	VMOVUPS   (R9), Z22
-	VMOVUPS.Z 64(R9), K1, Z23
-	JMP       between_12_start
+	MOVQ       c+0(FP), AX
+	MOVQ       a+16(FP), CX
+	MOVQ       b+40(FP), DX
+	MOVQ       ldc+8(FP), BX
+	MOVQ       rs+24(FP), SI
+	MOVQ       cs+32(FP), DI
+	MOVQ       ldb+48(FP), R8
+	MOVQ       m+56(FP), R9
+	MOVQ       n+64(FP), R10
+	MOVQ       k+72(FP), R11
+	MOVQ       accumulate+80(FP), R12
+	SHLQ       $0x02, BX
+	SHLQ       $0x02, SI
+	SHLQ       $0x02, DI
+	SHLQ       $0x02, R8
+	CMPQ       R10, $0x20
+	JEQ        two
+	CMPQ       R10, $0x10
+	JEQ        one
+	JLT        less
+	SUBQ       $0x10, R10
+	MOVL       $0x00000001, R13
+	SHLXL      R10, R13, R13
+	DECL       R13
+	KMOVW      R13, K1
+	CMPQ       R9, $0x0c
+	JNE        between_not12
+	TESTQ      R12, R12
+	JZ         between_12_clear
+	MOVQ       AX, R9
+	VMOVUPS    (R9), Z0
+	VMOVUPS.Z  64(R9), K1, Z1
+	ADDQ       BX, R9
+	VMOVUPS    (R9), Z2
+	VMOVUPS.Z  64(R9), K1, Z3
+	ADDQ       BX, R9
+	VMOVUPS    (R9), Z4
+	VMOVUPS.Z  64(R9), K1, Z5
+	ADDQ       BX, R9
+	VMOVUPS    (R9), Z6
+	VMOVUPS.Z  64(R9), K1, Z7
+	ADDQ       BX, R9
+	VMOVUPS    (R9), Z8
+	VMOVUPS.Z  64(R9), K1, Z9
+	ADDQ       BX, R9
+	VMOVUPS    (R9), Z10
+	VMOVUPS.Z  64(R9), K1, Z11
+	ADDQ       BX, R9
+	VMOVUPS    (R9), Z12
+	VMOVUPS.Z  64(R9), K1, Z13
+	ADDQ       BX, R9
+	VMOVUPS    (R9), Z14
+	VMOVUPS.Z  64(R9), K1, Z15
+	ADDQ       BX, R9
+	VMOVUPS    (R9), Z16
+	VMOVUPS.Z  64(R9), K1, Z17
+	ADDQ       BX, R9
+	VMOVUPS    (R9), Z18
+	VMOVUPS.Z  64(R9), K1, Z19
+	ADDQ       BX, R9
+	VMOVUPS    (R9), Z20
+	VMOVUPS.Z  64(R9), K1, Z21
+	ADDQ       BX, R9
+	VMOVUPS    (R9), Z22
+	VMOVUPS.Z  64(R9), K1, Z23
+	LEAQ       (BX)(BX*2), R9
+	LEAQ       (AX)(R9*4), R9
+	PREFETCHT0 (R9)
+	PREFETCHT0 124(R9)
+	ADDQ       BX, R9
+	PREFETCHT0 (R9)
+	PREFETCHT0 124(R9)
+	ADDQ       BX, R9
+	PREFETCHT0 (R9)
+	PREFETCHT0 124(R9)
+	ADDQ       BX, R9
+	PREFETCHT0 (R9)
+	PREFETCHT0 124(R9)
+	ADDQ       BX, R9
+	PREFETCHT0 (R9)
+	PREFETCHT0 124(R9)
+	ADDQ       BX, R9
+	PREFETCHT0 (R9)
+	PREFETCHT0 124(R9)
+	ADDQ       BX, R9
+	PREFETCHT0 (R9)
+	PREFETCHT0 124(R9)
+	ADDQ       BX, R9
+	PREFETCHT0 (R9)
+	PREFETCHT0 124(R9)
+	ADDQ       BX, R9
+	PREFETCHT0 (R9)
+	PREFETCHT0 124(R9)
+	ADDQ       BX, R9
+	PREFETCHT0 (R9)
+	PREFETCHT0 124(R9)
+	ADDQ       BX, R9
+	PREFETCHT0 (R9)
+	PREFETCHT0 124(R9)
+	ADDQ       BX, R9
+	PREFETCHT0 (R9)
+	PREFETCHT0 124(R9)
+	JMP        between_12_start
 
 between_12_clear:
 	VPXORD Z0, Z0, Z0
@@ -104,8 +141,12 @@ between_12_start:
 	LEAQ (SI)(SI*2), R9
 	LEAQ (CX)(SI*4), R10
 	LEAQ (R10)(SI*4), R12
+	MOVQ R8, R13
+	SHLQ $0x05, R13
 
 between_12_loop:
+	PREFETCHT0   (DX)(R13*1)
+	PREFETCHT0   64(DX)(R13*1)
 	VMOVUPS      (DX), Z24
 	VMOVUPS.Z    64(DX), K1, Z25
 	VBROADCASTSS (CX), Z26
@@ -1976,47 +2017,84 @@ cut_1_loop:
 	RET
 
 two:
-	CMPQ    R9, $0x0c
-	JNE     full2_not12
-	TESTQ   R12, R12
-	JZ      full2_12_clear
-	MOVQ    AX, R9
-	VMOVUPS (R9), Z0
-	VMOVUPS 64(R9), Z1
-	ADDQ    BX, R9
-	VMOVUPS (R9), Z2
-	VMOVUPS 64(R9), Z3
-	ADDQ    BX, R9
-	VMOVUPS (R9), Z4
-	VMOVUPS 64(R9), Z5
-	ADDQ    BX, R9
-	VMOVUPS (R9), Z6
-	VMOVUPS 64(R9), Z7
-	ADDQ    BX, R9
-	VMOVUPS (R9), Z8
-	VMOVUPS 64(R9), Z9
-	ADDQ    BX, R9
-	VMOVUPS (R9), Z10
-	VMOVUPS 64(R9), Z11
-	ADDQ    BX, R9
-	VMOVUPS (R9), Z12
-	VMOVUPS 64(R9), Z13
-	ADDQ    BX, R9
-	VMOVUPS (R9), Z14
-	VMOVUPS 64(R9), Z15
-	ADDQ    BX, R9
-	VMOVUPS (R9), Z16
-	VMOVUPS 64(R9), Z17
-	ADDQ    BX, R9
-	VMOVUPS (R9), Z18
-	VMOVUPS 64(R9), Z19
-	ADDQ    BX, R9
-	VMOVUPS (R9), Z20
-	VMOVUPS 64(R9), Z21
-	ADDQ    BX, R9
-	VMOVUPS (R9), Z22
-	VMOVUPS 64(R9), Z23
-	JMP     full2_12_start
+	CMPQ       R9, $0x0c
+	JNE        full2_not12
+	TESTQ      R12, R12
+	JZ         full2_12_clear
+	MOVQ       AX, R9
+	VMOVUPS    (R9), Z0
+	VMOVUPS    64(R9), Z1
+	ADDQ       BX, R9
+	VMOVUPS    (R9), Z2
+	VMOVUPS    64(R9), Z3
+	ADDQ       BX, R9
+	VMOVUPS    (R9), Z4
+	VMOVUPS    64(R9), Z5
+	ADDQ       BX, R9
+	VMOVUPS    (R9), Z6
+	VMOVUPS    64(R9), Z7
+	ADDQ       BX, R9
+	VMOVUPS    (R9), Z8
+	VMOVUPS    64(R9), Z9
+	ADDQ       BX, R9
+	VMOVUPS    (R9), Z10
+	VMOVUPS    64(R9), Z11
+	ADDQ       BX, R9
+	VMOVUPS    (R9), Z12
+	VMOVUPS    64(R9), Z13
+	ADDQ       BX, R9
+	VMOVUPS    (R9), Z14
+	VMOVUPS    64(R9), Z15
+	ADDQ       BX, R9
+	VMOVUPS    (R9), Z16
+	VMOVUPS    64(R9), Z17
+	ADDQ       BX, R9
+	VMOVUPS    (R9), Z18
+	VMOVUPS    64(R9), Z19
+	ADDQ       BX, R9
+	VMOVUPS    (R9), Z20
+	VMOVUPS    64(R9), Z21
+	ADDQ       BX, R9
+	VMOVUPS    (R9), Z22
+	VMOVUPS    64(R9), Z23
+	LEAQ       (BX)(BX*2), R9
+	LEAQ       (AX)(R9*4), R9
+	PREFETCHT0 (R9)
+	PREFETCHT0 124(R9)
+	ADDQ       BX, R9
+	PREFETCHT0 (R9)
+	PREFETCHT0 124(R9)
+	ADDQ       BX, R9
+	PREFETCHT0 (R9)
+	PREFETCHT0 124(R9)
+	ADDQ       BX, R9
+	PREFETCHT0 (R9)
+	PREFETCHT0 124(R9)
+	ADDQ       BX, R9
+	PREFETCHT0 (R9)
+	PREFETCHT0 124(R9)
+	ADDQ       BX, R9
+	PREFETCHT0 (R9)
+	PREFETCHT0 124(R9)
+	ADDQ       BX, R9
+	PREFETCHT0 (R9)
+	PREFETCHT0 124(R9)
+	ADDQ       BX, R9
+	PREFETCHT0 (R9)
+	PREFETCHT0 124(R9)
+	ADDQ       BX, R9
+	PREFETCHT0 (R9)
+	PREFETCHT0 124(R9)
+	ADDQ       BX, R9
+	PREFETCHT0 (R9)
+	PREFETCHT0 124(R9)
+	ADDQ       BX, R9
+	PREFETCHT0 (R9)
+	PREFETCHT0 124(R9)
+	ADDQ       BX, R9
+	PREFETCHT0 (R9)
+	PREFETCHT0 124(R9)
+	JMP        full2_12_start
 
 full2_12_clear:
 	VPXORD Z0, Z0, Z0
@@ -2048,8 +2126,12 @@ full2_12_start:
 	LEAQ (SI)(SI*2), R9
 	LEAQ (CX)(SI*4), R10
 	LEAQ (R10)(SI*4), R12
+	MOVQ R8, R13
+	SHLQ $0x05, R13
 
 full2_12_loop:
+	PREFETCHT0   (DX)(R13*1)
+	PREFETCHT0   64(DX)(R13*1)
 	VMOVUPS      (DX), Z24
 	VMOVUPS      64(DX), Z25
 	VBROADCASTSS (CX), Z26
@@ -3912,6 +3994,68 @@ full1_1_loop:
 	DECQ         R11
 	JNZ          full1_1_loop
 	VMOVUPS      Z0, (AX)
+	VZEROUPPER
+	RET
+
+// func stripAVX512(dst *float32, ldd int, src *float32, lds int, width int, rows int)
+// Requires: AVX, AVX512F, BMI2
+TEXT ·stripAVX512(SB), NOSPLIT, $0-48
+	MOVQ  dst+0(FP), AX
+	MOVQ  ldd+8(FP), CX
+	MOVQ  src+16(FP), DX
+	MOVQ  lds+24(FP), BX
+	MOVQ  width+32(FP), SI
+	MOVQ  rows+40(FP), DI
+	SHLQ  $0x02, CX
+	SHLQ  $0x02, BX
+	CMPQ  SI, $0x20
+	JEQ   two
+	CMPQ  SI, $0x10
+	JGT   between
+	MOVL  $0x00000001, R8
+	SHLXL SI, R8, R8
+	DECL  R8
+	KMOVW R8, K1
+
+cut:
+	VMOVUPS.Z (DX), K1, Z0
+	VMOVUPS   Z0, K1, (AX)
+	ADDQ      BX, DX
+	ADDQ      CX, AX
+	DECQ      DI
+	JNZ       cut
+	VZEROUPPER
+	RET
+
+between:
+	SUBQ  $0x10, SI
+	MOVL  $0x00000001, R8
+	SHLXL SI, R8, R8
+	DECL  R8
+	KMOVW R8, K1
+
+more:
+	VMOVUPS   (DX), Z0
+	VMOVUPS.Z 64(DX), K1, Z1
+	VMOVUPS   Z0, (AX)
+	VMOVUPS   Z1, K1, 64(AX)
+	ADDQ      BX, DX
+	ADDQ      CX, AX
+	DECQ      DI
+	JNZ       more
+	VZEROUPPER
+	RET
+
+two:
+full:
+	VMOVUPS (DX), Z0
+	VMOVUPS 64(DX), Z1
+	VMOVUPS Z0, (AX)
+	VMOVUPS Z1, 64(AX)
+	ADDQ    BX, DX
+	ADDQ    CX, AX
+	DECQ    DI
+	JNZ     full
 	VZEROUPPER
 	RET
 

@@ -8,6 +8,7 @@ func genericKernels[T real](name string) *kernels[T] {
 	return &kernels[T]{
 		name: name, mr: 4, nr: 4,
 		gemm:        genericGemm[T],
+		strip:       genericStrip[T],
 		transpose:   genericTranspose[T],
 		add:         genericAdd[T],
 		scale:       genericScale[T],
@@ -74,6 +75,12 @@ func gemmRow1[T real](s T, a []T, ai, cs int, b []T, bi, ldb, k int) T {
 		ai, bi = ai+cs, bi+ldb
 	}
 	return s
+}
+
+func genericStrip[T real](dst []T, ldd int, src []T, lds int, width, rows int) {
+	for i := range rows {
+		copy(dst[i*ldd:i*ldd+width], src[i*lds:i*lds+width])
+	}
 }
 
 func genericTranspose[T real](dst []T, ldd int, src []T, lds int, rows, cols int) {

@@ -6,14 +6,21 @@ import (
 	"nrt/backend/device"
 )
 
-// Blocking of the matrix product: mcTiles tiles of rows of A, kc deep, stay in
-// the second-level cache of their worker; B is packed at most packMax floats at
-// a time. None of them changes a bit of the result (see kernels.gemm).
+// Blocking of the matrix product, none of which changes a bit of the result
+// (see kernels.gemm): a panel of B, depthMax deep, stays in the first-level
+// cache while the tiles of A run past it; mcTiles tiles of A stay in the second
+// level of their worker; B is packed for all workers at most packMax floats at a
+// time, or by each worker for itself when it has no more than ownRows rows of C.
 const (
-	kc      = 384
-	mcTiles = 16
-	packMax = 4 << 20
+	depthMax = 384
+	mcTiles  = 32
+	packMax  = 1 << 20
+	ownRows  = 384
 )
+
+// small is how many multiply-adds one thread does in a few microseconds, less
+// than it takes to share them out.
+const small = 1 << 17
 
 // MatMul computes C = op(A)·op(B). The micro-kernel reads A with any strides
 // and B by rows, so only a transposed B must be packed; packing A or B is
@@ -44,28 +51,39 @@ func (d *dev[T]) MatMul(c, a, b device.Buffer, m, n, k int, transA, transB, accu
 			d.product(C, n, A, rs, cs, packed, 0, m, n, k, accumulate)
 			return
 		}
-	}
-	nr := d.k.nr
-	if !transB && (m < 64 || n*k < 1<<13) {
+	} else if m <= ownRows || n*k < 1<<13 {
 		d.product(C, n, A, rs, cs, B, n, m, n, k, accumulate)
 		return
 	}
-	nc := max(packMax/k/nr, 1) * nr
+	nr, depth := d.k.nr, depthOf(k)
+	nc := packMax / depth / nr * nr
 	for j := 0; j < n; j += nc {
 		w := min(nc, n-j)
-		packed := grow(&d.shared, (w+nr-1)/nr*nr*k)
-		if transB {
-			d.packTransposed(packed, B[j*k:], w, k)
-		} else {
-			d.packRows(packed, B[j:], n, w, k)
+		for p := 0; p < k; p += depth {
+			h := min(depth, k-p)
+			packed := grow(&d.shared, (w+nr-1)/nr*nr*h)
+			if transB {
+				d.packTransposed(packed, B[j*k+p:], k, w, h)
+			} else {
+				d.packRows(packed, B[p*n+j:], n, w, h)
+			}
+			d.product(C[j:], n, A[p*cs:], rs, cs, packed, 0, m, w, h, accumulate || p > 0)
 		}
-		d.product(C[j:], n, A, rs, cs, packed, 0, m, w, k, accumulate)
 	}
 }
 
-// packTransposed packs b (n, k) as panels of nr columns of bᵀ: panel j/nr holds
-// (k, nr), the last one filled up with zeros.
-func (d *dev[T]) packTransposed(dst, b []T, n, k int) {
+// depthOf cuts k into equal parts of at most depthMax.
+func depthOf(k int) int {
+	if k <= depthMax {
+		return k
+	}
+	parts := (k + depthMax - 1) / depthMax
+	return (k/parts + 31) &^ 31
+}
+
+// packTransposed packs b (n, k), with rows ldb apart, as panels of nr columns of
+// bᵀ: panel j/nr holds (k, nr), the last one filled up with zeros.
+func (d *dev[T]) packTransposed(dst, b []T, ldb, n, k int) {
 	nr := d.k.nr
 	d.pool.each((n+nr-1)/nr, 2*nr*k, func(_, lo, hi int) {
 		for t := lo; t < hi; t++ {
@@ -73,7 +91,7 @@ func (d *dev[T]) packTransposed(dst, b []T, n, k int) {
 			if w < nr {
 				clear(panel)
 			}
-			d.k.transpose(panel, nr, b[t*nr*k:], k, w, k)
+			d.k.transpose(panel, nr, b[t*nr*ldb:], ldb, w, k)
 		}
 	})
 }
@@ -82,40 +100,33 @@ func (d *dev[T]) packTransposed(dst, b []T, n, k int) {
 func (d *dev[T]) packRows(dst, b []T, ldb, n, k int) {
 	nr := d.k.nr
 	d.pool.each((n+nr-1)/nr, nr*k, func(_, lo, hi int) {
-		for t := lo; t < hi; t++ {
-			panel, w := row(dst, t, nr*k), min(nr, n-t*nr)
-			for p := range k {
-				to := panel[p*nr : p*nr+nr]
-				copy(to, b[p*ldb+t*nr:p*ldb+t*nr+w])
-				clear(to[w:])
+		if w := n - lo*nr; w < (hi-lo)*nr {
+			clear(row(dst, hi-1, nr*k)) // what the last panel lacks is 0
+		}
+		// A few rows of B at a time, along their length.
+		for p := 0; p < k; p += stripRows {
+			h := min(stripRows, k-p)
+			for t := lo; t < hi; t++ {
+				d.k.strip(dst[(t*k+p)*nr:], nr, b[p*ldb+t*nr:], ldb, min(nr, n-t*nr), h)
 			}
 		}
 	})
 }
+
+// stripRows is how many rows are packed at a time: as many pages as the
+// processor keeps translations of.
+const stripRows = 32
 
 // product computes C with B either packed in panels (ldb 0) or in rows ldb
 // apart. Threads share out tiles of C, never k.
 func (d *dev[T]) product(c []T, ldc int, a []T, rs, cs int, b []T, ldb int, m, n, k int, accumulate bool) {
 	mr, nr := d.k.mr, d.k.nr
 	rowTiles, colTiles := (m+mr-1)/mr, (n+nr-1)/nr
-	rowBlock, colBlock := rowTiles, colTiles
-	const small = 1 << 17 // multiply-adds a thread does in a few microseconds
-	if want := min(4*d.pool.threads, m*n*k/small); d.pool.threads > 1 && want > 1 {
-		// Cut the longer side of C, so that the operand read again and again
-		// is the smaller one; cut the other side if that was not enough.
-		if n > m {
-			colBlock = max(1, colTiles/want)
-			rowBlock = max(1, rowTiles*((colTiles+colBlock-1)/colBlock)/want)
-		} else {
-			rowBlock = max(1, rowTiles/want)
-			colBlock = max(1, colTiles*((rowTiles+rowBlock-1)/rowBlock)/want)
-		}
-	}
-	rowBlock = min(rowBlock, mcTiles)
-	rowBlocks, colBlocks := (rowTiles+rowBlock-1)/rowBlock, (colTiles+colBlock-1)/colBlock
+	rowBlocks, colBlocks := d.cut(rowTiles, colTiles, m*n*k, n > m || ldb > 0)
 	task := func(w, t int) {
-		i0, j0 := t%rowBlocks*rowBlock*mr, t/rowBlocks*colBlock*nr
-		i1, j1 := min(i0+rowBlock*mr, m), min(j0+colBlock*nr, n)
+		r, j := t%rowBlocks, t/rowBlocks
+		i0, i1 := rowTiles*r/rowBlocks*mr, min(rowTiles*(r+1)/rowBlocks*mr, m)
+		j0, j1 := colTiles*j/colBlocks*nr, min(colTiles*(j+1)/colBlocks*nr, n)
 		d.block(&d.scratch[w], c, ldc, a, rs, cs, b, ldb, i0, i1, j0, j1, k, accumulate)
 	}
 	if m*n*k < small {
@@ -127,30 +138,68 @@ func (d *dev[T]) product(c []T, ldc int, a []T, rs, cs int, b []T, ldb int, m, n
 	d.pool.run(rowBlocks*colBlocks, task)
 }
 
+// cut says into how many blocks of rows and of columns to divide C, whose
+// product costs so many multiply-adds: a few for every thread, the same number
+// for each, and none with more rows of A than its cache holds. It cuts columns
+// before rows or rows before columns, so that one operand is read by one thread.
+func (d *dev[T]) cut(rowTiles, colTiles, cost int, columns bool) (rowBlocks, colBlocks int) {
+	threads := d.pool.threads
+	want := min(4*threads, cost/small)
+	if threads == 1 || want <= 1 {
+		want = 1
+	} else {
+		want = (want + threads - 1) / threads * threads
+	}
+	most := (rowTiles + mcTiles - 1) / mcTiles
+	if columns {
+		// Every block reads all of its rows of A, so it should be some panels wide.
+		const wide = 6
+		colBlocks = min(colTiles, want, max(colTiles/wide/threads, 1)*threads)
+		rowBlocks = max(most, min(want, threads)/colBlocks)
+	} else {
+		rowBlocks = min(rowTiles, max(most, want))
+		for rowBlocks%threads != 0 && rowBlocks < rowTiles {
+			rowBlocks++
+		}
+		colBlocks = min(colTiles, max(1, want/rowBlocks))
+	}
+	return min(rowBlocks, rowTiles), colBlocks
+}
+
 // block computes rows [i0, i1) and columns [j0, j1) of C.
 func (d *dev[T]) block(s *scratch[T], c []T, ldc int, a []T, rs, cs int, b []T, ldb int, i0, i1, j0, j1, k int, accumulate bool) {
 	mr, nr := d.k.mr, d.k.nr
-	// Rows far apart share cache sets; packing pays once many panels read them.
-	packA := j1-j0 >= 16*nr && max(rs, cs) >= 1024 && i1-i0 >= mr
-	for p := 0; p < k; p += kc {
-		depth, acc := min(kc, k-p), accumulate || p > 0
+	rows, panels := i1-i0, (j1-j0+nr-1)/nr
+	// Elements of a tile that lie far apart share cache sets and pages; packing
+	// pays once a few panels read them, or many where they lie in rows.
+	packA := panels >= 3 && cs > 1 || panels >= 16 && rs >= 1024 && rows >= mr
+	packB := ldb > 0 && rows > 2*mr
+	depth := depthOf(k)
+	for p := 0; p < k; p += depth {
+		h, acc := min(depth, k-p), accumulate || p > 0
+		ap, tile, ars, acs := a[i0*rs+p*cs:], mr*rs, rs, cs
 		if packA {
-			d.packA(grow(&s.a, (i1-i0+mr-1)/mr*mr*kc), a[i0*rs+p*cs:], rs, cs, i1-i0, depth)
+			ap = d.packA(grow(&s.a, rows*depth), ap, rs, cs, rows, h)
+			tile, ars = mr*h, 1
 		}
 		for j := j0; j < j1; j += nr {
+			w := min(nr, j1-j)
 			bp, bs := b, ldb
-			if ldb == 0 {
+			switch {
+			case ldb == 0:
 				bp, bs = b[j*k+p*nr:], nr
-			} else {
+			case packB:
+				bp, bs = grow(&s.b, depthMax*nr), nr
+				d.k.strip(bp, nr, b[p*ldb+j:], ldb, w, h)
+			default:
 				bp = b[p*ldb+j:]
 			}
-			for i := i0; i < i1; i += mr {
-				h := min(mr, i1-i)
+			for i := 0; i < rows; i += mr {
+				t := min(mr, rows-i)
 				if packA {
-					d.k.gemm(c[i*ldc+j:], ldc, s.a[(i-i0)*depth:], 1, h, bp, bs, h, min(nr, j1-j), depth, acc)
-				} else {
-					d.k.gemm(c[i*ldc+j:], ldc, a[i*rs+p*cs:], rs, cs, bp, bs, h, min(nr, j1-j), depth, acc)
+					acs = t
 				}
+				d.k.gemm(c[(i0+i)*ldc+j:], ldc, ap[i/mr*tile:], ars, acs, bp, bs, t, w, h, acc)
 			}
 		}
 	}
@@ -158,16 +207,21 @@ func (d *dev[T]) block(s *scratch[T], c []T, ldc int, a []T, rs, cs int, b []T, 
 
 // packA packs m rows and k columns of a into tiles (k, mr); a last tile of h
 // rows is (k, h).
-func (d *dev[T]) packA(dst, a []T, rs, cs, m, k int) {
+func (d *dev[T]) packA(dst, a []T, rs, cs, m, k int) []T {
 	mr := d.k.mr
-	for i := 0; i < m; i += mr {
-		h, to := min(mr, m-i), dst[i*k:]
-		if rs == 1 {
-			for p := range k {
-				copy(to[p*h:p*h+h], a[i+p*cs:])
+	if rs == 1 {
+		for p := 0; p < k; p += stripRows {
+			depth := min(stripRows, k-p)
+			for i := 0; i < m; i += mr {
+				h := min(mr, m-i)
+				d.k.strip(dst[i*k+p*h:], h, a[i+p*cs:], cs, h, depth)
 			}
-		} else {
-			d.k.transpose(to, h, a[i*rs:], rs, h, k)
 		}
+		return dst
 	}
+	for i := 0; i < m; i += mr {
+		h := min(mr, m-i)
+		d.k.transpose(dst[i*k:], h, a[i*rs:], rs, h, k)
+	}
+	return dst
 }

@@ -43,7 +43,7 @@ func (c *packCache[T]) lookup(d *dev[T], b *buffer[T], n, k int) []T {
 		if e.data == nil {
 			return nil
 		}
-		d.packTransposed(e.data, b.data, n, k)
+		d.packTransposed(e.data, b.data, k, n, k)
 		return e.data
 	}
 	if e.data == nil {
@@ -54,7 +54,7 @@ func (c *packCache[T]) lookup(d *dev[T], b *buffer[T], n, k int) []T {
 		}
 		e.data = make([]T, size)
 		c.floats += size
-		d.packTransposed(e.data, b.data, n, k)
+		d.packTransposed(e.data, b.data, k, n, k)
 	}
 	return e.data
 }

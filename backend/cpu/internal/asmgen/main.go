@@ -39,6 +39,7 @@ func main() {
 	ConstraintExpr("amd64")
 	g.gemm()
 	g.transpose()
+	g.strip()
 	g.elementwise()
 	g.reductions()
 	Generate()
