@@ -58,8 +58,8 @@ func (d *dev[T]) spread(logits []T, scale T) spread {
 // class is one classifier call.
 type class[T real] struct {
 	d          *dev[T]
-	h, w       []T
-	weights    *buffer[T]
+	h          []T
+	w          device.Buffer
 	targets    []int32
 	vocab, dim int
 	scale      T
@@ -71,20 +71,26 @@ func newClass[T real](d *dev[T], op string, h, w device.Buffer, targets []int32,
 	if len(fwd.LogProb) != len(targets) || len(fwd.Entropy) != len(targets) || len(fwd.LSE) != len(targets) {
 		panic(fmt.Sprintf("cpu: %s: results for %d, %d, %d rows, want %d", op, len(fwd.LogProb), len(fwd.Entropy), len(fwd.LSE), len(targets)))
 	}
-	return class[T]{d: d, h: d.in(op, "h", h, len(targets)*dim), w: d.in(op, "w", w, vocab*dim),
-		weights: w.(*buffer[T]), targets: targets, vocab: vocab, dim: dim, scale: T(invTemp)}
+	if d.weights(op, "w", w, vocab, dim) == nil {
+		d.in(op, "w", w, vocab*dim)
+	}
+	return class[T]{d: d, h: d.in(op, "h", h, len(targets)*dim), w: w, targets: targets, vocab: vocab, dim: dim, scale: T(invTemp)}
 }
 
-// panels returns rows [j, j+n) of w transposed and packed.
-func (c *class[T]) panels(j, n int) []T {
-	view := c.weights.View(j*c.dim, n*c.dim).(*buffer[T])
-	if p := c.d.packs.lookup(c.d, view, n, c.dim); p != nil {
-		return p
-	}
+// panels returns rows [j, j+n) of w transposed and packed; j counts chunks.
+func (c *class[T]) panels(j, n int) panels[T] {
 	nr := c.d.k.nr
+	if w, ok := c.w.(*weights[T]); ok {
+		return w.p.part(j, n, nr)
+	}
+	w := c.w.(*buffer[T])
+	if p := c.d.packs.lookup(c.d, w, c.vocab, c.dim); p != nil {
+		whole := panels[T]{full: p, n: c.vocab, k: c.dim}
+		return whole.part(j, n, nr)
+	}
 	p := grow(&c.d.shared, (n+nr-1)/nr*nr*c.dim)
-	c.d.packTransposed(p, view.data, c.dim, n, c.dim)
-	return p
+	c.d.packTransposed(p, w.data[j*c.dim:], c.dim, n, c.dim)
+	return panels[T]{full: p, n: n, k: c.dim}
 }
 
 // block is how many rows a task takes out of n.
@@ -116,9 +122,7 @@ func (d *dev[T]) Classifier(out device.Classified, h, w device.Buffer, targets [
 	for j := 0; j < vocab; j += vocabChunk {
 		n := min(vocabChunk, vocab-j)
 		p := c.panels(j, n)
-		c.blocks(0, len(targets), n*(dim+8), func(s *scratch[T], lo, hi int) {
-			logits := grow(&s.b, (hi-lo)*n)
-			d.block(s, logits, n, c.h[lo*dim:], dim, 1, p, 0, 0, hi-lo, 0, n, dim, false)
+		look := func(logits []T, lo, hi int) {
 			for i := lo; i < hi; i++ {
 				x := row(logits, i-lo, n)
 				top, sum, weighted := d.k.stats(x, c.scale)
@@ -127,6 +131,17 @@ func (d *dev[T]) Classifier(out device.Classified, h, w device.Buffer, targets [
 					out.LogProb[i] = float64(c.scale * x[t])
 				}
 			}
+		}
+		if m := len(targets); m <= d.k.fewMax { // too few rows to share out
+			logits := grow(&d.logits, m*n)
+			d.project(logits, n, c.h, dim, 1, &p, m, false)
+			look(logits, 0, m)
+			continue
+		}
+		c.blocks(0, len(targets), n*(dim+8), func(s *scratch[T], lo, hi int) {
+			logits := grow(&s.c, (hi-lo)*n)
+			d.block(s, logits, n, c.h[lo*dim:], dim, 1, right[T]{packed: p}, 0, hi-lo, 0, n, dim, false)
+			look(logits, lo, hi)
 		})
 	}
 	for i, s := range state {
@@ -152,7 +167,8 @@ func (d *dev[T]) ClassifierBackward(dh, dw, h, w device.Buffer, targets []int32,
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	c := newClass(d, op, h, w, targets, vocab, dim, invTemp, fwd)
-	DH, DW := d.out(op, "dh", dh, len(c.h)), d.out(op, "dw", dw, len(c.w))
+	W := d.in(op, "w", w, vocab*dim)
+	DH, DW := d.out(op, "dh", dh, len(c.h)), d.out(op, "dw", dw, len(W))
 	chunk := min(vocabChunk, vocab)
 	rows := min(len(targets), max(256, logitsMax/chunk))
 	dl := grow(&d.logits, rows*chunk)
@@ -163,7 +179,7 @@ func (d *dev[T]) ClassifierBackward(dh, dw, h, w device.Buffer, targets []int32,
 			p := c.panels(j, n)
 			c.blocks(r0, r1, n*(2*dim+8), func(s *scratch[T], lo, hi int) {
 				g := dl[(lo-r0)*n : (hi-r0)*n]
-				d.block(s, g, n, c.h[lo*dim:], dim, 1, p, 0, 0, hi-lo, 0, n, dim, false)
+				d.block(s, g, n, c.h[lo*dim:], dim, 1, right[T]{packed: p}, 0, hi-lo, 0, n, dim, false)
 				for i := lo; i < hi; i++ {
 					x, a, e := row(g, i-lo, n), wLogp[i]*invTemp, 0.0
 					if wEnt != nil {
@@ -174,9 +190,9 @@ func (d *dev[T]) ClassifierBackward(dh, dw, h, w device.Buffer, targets []int32,
 						x[t] -= T(a)
 					}
 				}
-				d.block(s, DH[lo*dim:], dim, g, n, 1, c.w[j*dim:], dim, 0, hi-lo, 0, dim, n, j > 0)
+				d.block(s, DH[lo*dim:], dim, g, n, 1, right[T]{rows: W[j*dim:], ld: dim}, 0, hi-lo, 0, dim, n, j > 0)
 			})
-			d.product(DW[j*dim:], dim, dl, 1, n, c.h[r0*dim:], dim, n, dim, r1-r0, true)
+			d.product(DW[j*dim:], dim, dl, 1, n, right[T]{rows: c.h[r0*dim:], ld: dim}, n, dim, r1-r0, true)
 		}
 	}
 }

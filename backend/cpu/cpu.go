@@ -86,6 +86,7 @@ type dev[T real] struct {
 	pool    *pool
 	packs   packCache[T]
 	scratch []scratch[T] // one per worker
+	slab    slab         // memory of Weights
 	shared  []T          // packed operand of the matrix product in progress
 	logits  []T          // gradient of the logits in ClassifierBackward
 	closed  bool
@@ -158,6 +159,10 @@ func (d *dev[T]) Alloc(n int) device.Buffer {
 }
 
 func (d *dev[T]) Free(b device.Buffer) {
+	if w, ok := b.(*weights[T]); ok {
+		w.p = panels[T]{}
+		return
+	}
 	buf := d.own("Free", "b", b)
 	if len(buf.data) != len(buf.mem.data) {
 		panic("cpu: Free of a view")

@@ -31,8 +31,12 @@ func (d *dev[T]) MatMul(c, a, b device.Buffer, m, n, k int, transA, transB, accu
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	A, B := d.in("MatMul", "a", a, m*k), d.in("MatMul", "b", b, k*n)
-	C := d.out("MatMul", "c", c, m*n)
+	var B []T
+	w := d.weights("MatMul", "b", b, n, k)
+	if w == nil || !transB {
+		B = d.in("MatMul", "b", b, k*n)
+	}
+	A, C := d.in("MatMul", "a", a, m*k), d.out("MatMul", "c", c, m*n)
 	if m == 0 || n == 0 {
 		return
 	}
@@ -46,13 +50,17 @@ func (d *dev[T]) MatMul(c, a, b device.Buffer, m, n, k int, transA, transB, accu
 	if transA {
 		rs, cs = 1, m
 	}
-	if transB {
+	switch {
+	case w != nil:
+		d.project(C, n, A, rs, cs, &w.p, m, accumulate)
+		return
+	case transB:
 		if packed := d.packs.lookup(d, b.(*buffer[T]), n, k); packed != nil {
-			d.product(C, n, A, rs, cs, packed, 0, m, n, k, accumulate)
+			d.project(C, n, A, rs, cs, &panels[T]{full: packed, n: n, k: k}, m, accumulate)
 			return
 		}
-	} else if m <= ownRows || n*k < 1<<13 {
-		d.product(C, n, A, rs, cs, B, n, m, n, k, accumulate)
+	case m <= ownRows || n*k < 1<<13:
+		d.product(C, n, A, rs, cs, right[T]{rows: B, ld: n}, m, n, k, accumulate)
 		return
 	}
 	nr, depth := d.k.nr, depthOf(k)
@@ -67,9 +75,34 @@ func (d *dev[T]) MatMul(c, a, b device.Buffer, m, n, k int, transA, transB, accu
 			} else {
 				d.packRows(packed, B[p*n+j:], n, w, h)
 			}
-			d.product(C[j:], n, A[p*cs:], rs, cs, packed, 0, m, w, h, accumulate || p > 0)
+			b := right[T]{packed: panels[T]{full: packed, n: w, k: h}}
+			d.product(C[j:], n, A[p*cs:], rs, cs, b, m, w, h, accumulate || p > 0)
 		}
 	}
+}
+
+// right is the right operand of a product: rows (k, n), ld > 0 apart, or panels.
+type right[T real] struct {
+	rows   []T
+	ld     int
+	packed panels[T]
+}
+
+// project multiplies by packed weights.
+func (d *dev[T]) project(c []T, ldc int, a []T, rs, cs int, b *panels[T], m int, accumulate bool) {
+	if m > d.k.fewMax || cs != 1 {
+		d.product(c, ldc, a, rs, cs, right[T]{packed: *b}, m, b.n, b.k, accumulate)
+		return
+	}
+	// Time is that of reading b. Threads share out its panels.
+	const piece = 1 << 15
+	nr := d.k.nr
+	count := (b.n + nr - 1) / nr
+	tasks := min(count, 2*d.pool.threads, max(1, b.n*b.k/piece))
+	d.pool.run(tasks, func(w, t int) {
+		t0, t1 := count*t/tasks, count*(t+1)/tasks
+		d.k.few(c[t0*nr:], ldc, a, rs, b, t0, t1, m, accumulate, grow(&d.scratch[w].b, m*nr))
+	})
 }
 
 // depthOf cuts k into equal parts of at most depthMax.
@@ -117,17 +150,16 @@ func (d *dev[T]) packRows(dst, b []T, ldb, n, k int) {
 // processor keeps translations of.
 const stripRows = 32
 
-// product computes C with B either packed in panels (ldb 0) or in rows ldb
-// apart. Threads share out tiles of C, never k.
-func (d *dev[T]) product(c []T, ldc int, a []T, rs, cs int, b []T, ldb int, m, n, k int, accumulate bool) {
+// product computes C. Threads share out tiles of C, never k.
+func (d *dev[T]) product(c []T, ldc int, a []T, rs, cs int, b right[T], m, n, k int, accumulate bool) {
 	mr, nr := d.k.mr, d.k.nr
 	rowTiles, colTiles := (m+mr-1)/mr, (n+nr-1)/nr
-	rowBlocks, colBlocks := d.cut(rowTiles, colTiles, m*n*k, n > m || ldb > 0)
+	rowBlocks, colBlocks := d.cut(rowTiles, colTiles, m*n*k, n > m || b.ld > 0)
 	task := func(w, t int) {
 		r, j := t%rowBlocks, t/rowBlocks
 		i0, i1 := rowTiles*r/rowBlocks*mr, min(rowTiles*(r+1)/rowBlocks*mr, m)
 		j0, j1 := colTiles*j/colBlocks*nr, min(colTiles*(j+1)/colBlocks*nr, n)
-		d.block(&d.scratch[w], c, ldc, a, rs, cs, b, ldb, i0, i1, j0, j1, k, accumulate)
+		d.block(&d.scratch[w], c, ldc, a, rs, cs, b, i0, i1, j0, j1, k, accumulate)
 	}
 	if m*n*k < small {
 		for t := range rowBlocks * colBlocks {
@@ -167,13 +199,13 @@ func (d *dev[T]) cut(rowTiles, colTiles, cost int, columns bool) (rowBlocks, col
 }
 
 // block computes rows [i0, i1) and columns [j0, j1) of C.
-func (d *dev[T]) block(s *scratch[T], c []T, ldc int, a []T, rs, cs int, b []T, ldb int, i0, i1, j0, j1, k int, accumulate bool) {
+func (d *dev[T]) block(s *scratch[T], c []T, ldc int, a []T, rs, cs int, b right[T], i0, i1, j0, j1, k int, accumulate bool) {
 	mr, nr := d.k.mr, d.k.nr
 	rows, panels := i1-i0, (j1-j0+nr-1)/nr
 	// Elements of a tile that lie far apart share cache sets and pages; packing
 	// pays once a few panels read them, or many where they lie in rows.
 	packA := panels >= 3 && cs > 1 || panels >= 16 && rs >= 1024 && rows >= mr
-	packB := ldb > 0 && rows > 2*mr
+	packB := b.ld > 0 && rows > 2*mr
 	depth := depthOf(k)
 	for p := 0; p < k; p += depth {
 		h, acc := min(depth, k-p), accumulate || p > 0
@@ -184,15 +216,19 @@ func (d *dev[T]) block(s *scratch[T], c []T, ldc int, a []T, rs, cs int, b []T, 
 		}
 		for j := j0; j < j1; j += nr {
 			w := min(nr, j1-j)
-			bp, bs := b, ldb
+			var bp []T
+			bs := nr
 			switch {
-			case ldb == 0:
-				bp, bs = b[j*k+p*nr:], nr
 			case packB:
-				bp, bs = grow(&s.b, depthMax*nr), nr
-				d.k.strip(bp, nr, b[p*ldb+j:], ldb, w, h)
+				bp = grow(&s.b, depthMax*nr)
+				d.k.strip(bp, nr, b.rows[p*b.ld+j:], b.ld, w, h)
+			case b.ld > 0:
+				bp, bs = b.rows[p*b.ld+j:], b.ld
+			case b.packed.format == device.F32:
+				bp = b.packed.full[j*k+p*nr:]
 			default:
-				bp = b[p*ldb+j:]
+				bp = grow(&s.b, depthMax*nr)
+				d.widen(bp, &b.packed, j/nr, p, h)
 			}
 			for i := 0; i < rows; i += mr {
 				t := min(mr, rows-i)

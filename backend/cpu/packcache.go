@@ -23,7 +23,7 @@ type packEntry[T real] struct {
 }
 
 const (
-	packLimit   = 1 << 27 // floats
+	packLimit   = 1 << 28 // floats
 	packEntries = 4096
 )
 

@@ -133,13 +133,14 @@ func (g *gen) tile(name string, t tile, rows, vecs int, cut bool) {
 		return m
 	}
 	b := make([]VecVirtual, vecs)
+	// Rows of B that come 32 steps later are asked for now.
 	ahead := GP64()
-	if rows == g.rows && vecs == 2 {
+	if !cut && vecs == 2 {
 		MOVQ(t.ldb, ahead)
 		SHLQ(U8(5), ahead)
 	}
 	Label(name + "_loop")
-	if rows == g.rows && vecs == 2 {
+	if !cut && vecs == 2 {
 		for v := 0; v < 2*g.lanes; v += 16 {
 			PREFETCHT0(Mem{Base: t.b, Index: ahead, Scale: 1, Disp: 4 * v})
 		}

@@ -40,6 +40,8 @@ func main() {
 	g.gemm()
 	g.transpose()
 	g.strip()
+	g.few()
+	g.widen()
 	g.elementwise()
 	g.reductions()
 	Generate()
