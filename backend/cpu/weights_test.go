@@ -8,6 +8,24 @@ import (
 	"nrt/backend/device"
 )
 
+// TestWeightsAreReadInParts: a matrix of any size passes through a few megabytes.
+func TestWeightsAreReadInParts(t *testing.T) {
+	d := mustNew(t, Options{Threads: 2})
+	const rows, cols = 3000, 1000
+	calls := 0
+	w, err := d.NewWeights(device.BF16, rows, cols, func(_ int, dst []float32) error {
+		calls++
+		if len(dst) > 1<<20 {
+			t.Errorf("asks for %d floats at once", len(dst))
+		}
+		return nil
+	})
+	if err != nil || calls < 2 {
+		t.Errorf("%d calls, %v", calls, err)
+	}
+	d.Free(w)
+}
+
 // FuzzProduct holds a product of any shape, mode and format against plain sums
 // in float64, on every kernel table, and asks that the vector tables agree bit
 // for bit.
