@@ -2571,12 +2571,11 @@ add_end:
 	RET
 
 // func scaleAVX2(x *float32, n int, s float32)
-// Requires: AVX, AVX2, SSE
+// Requires: AVX
 TEXT ·scaleAVX2(SB), NOSPLIT, $0-20
 	MOVQ         x+0(FP), AX
 	MOVQ         n+8(FP), CX
-	MOVSS        s+16(FP), X0
-	VBROADCASTSS X0, Y0
+	VBROADCASTSS s+16(FP), Y0
 	CMPQ         CX, $0x08
 	JLT          scale_tail
 
@@ -2605,14 +2604,13 @@ scale_end:
 	RET
 
 // func mulAddAVX2(dst *float32, a *float32, b *float32, n int, s float32)
-// Requires: AVX, AVX2, FMA3, SSE
+// Requires: AVX, FMA3
 TEXT ·mulAddAVX2(SB), NOSPLIT, $0-36
 	MOVQ         dst+0(FP), AX
 	MOVQ         a+8(FP), CX
 	MOVQ         b+16(FP), DX
 	MOVQ         n+24(FP), BX
-	MOVSS        s+32(FP), X0
-	VBROADCASTSS X0, Y0
+	VBROADCASTSS s+32(FP), Y0
 	CMPQ         BX, $0x08
 	JLT          mulAdd_tail
 
@@ -2649,15 +2647,13 @@ mulAdd_end:
 	RET
 
 // func expAVX2(dst *float32, x *float32, n int, scale float32, shift float32)
-// Requires: AVX, AVX2, FMA3, SSE
+// Requires: AVX, AVX2, FMA3
 TEXT ·expAVX2(SB), NOSPLIT, $0-32
 	MOVQ         dst+0(FP), AX
 	MOVQ         x+8(FP), CX
 	MOVQ         n+16(FP), DX
-	MOVSS        scale+24(FP), X0
-	VBROADCASTSS X0, Y0
-	MOVSS        shift+28(FP), X1
-	VBROADCASTSS X1, Y1
+	VBROADCASTSS scale+24(FP), Y0
+	VBROADCASTSS shift+28(FP), Y1
 	VBROADCASTSS fc2d00000<>+0(SB), Y2
 	VBROADCASTSS f42b20000<>+0(SB), Y3
 	CMPQ         DX, $0x08
@@ -2841,15 +2837,13 @@ DATA v0000007f<>+28(SB)/4, $0x0000007f
 GLOBL v0000007f<>(SB), RODATA|NOPTR, $32
 
 // func softmaxBackAVX2(dp *float32, p *float32, n int, delta float32, scale float32)
-// Requires: AVX, AVX2, SSE
+// Requires: AVX
 TEXT ·softmaxBackAVX2(SB), NOSPLIT, $0-32
 	MOVQ         dp+0(FP), AX
 	MOVQ         p+8(FP), CX
 	MOVQ         n+16(FP), DX
-	MOVSS        delta+24(FP), X0
-	VBROADCASTSS X0, Y0
-	MOVSS        scale+28(FP), X1
-	VBROADCASTSS X1, Y1
+	VBROADCASTSS delta+24(FP), Y0
+	VBROADCASTSS scale+28(FP), Y1
 	CMPQ         DX, $0x08
 	JLT          softmaxBack_tail
 
@@ -2885,20 +2879,15 @@ softmaxBack_end:
 	RET
 
 // func classBackAVX2(x *float32, n int, scale float32, lse float32, entropy float32, wl float32, we float32)
-// Requires: AVX, AVX2, FMA3, SSE
+// Requires: AVX, AVX2, FMA3
 TEXT ·classBackAVX2(SB), NOSPLIT, $0-36
 	MOVQ         x+0(FP), AX
 	MOVQ         n+8(FP), CX
-	MOVSS        scale+16(FP), X0
-	VBROADCASTSS X0, Y0
-	MOVSS        lse+20(FP), X1
-	VBROADCASTSS X1, Y1
-	MOVSS        entropy+24(FP), X2
-	VBROADCASTSS X2, Y2
-	MOVSS        wl+28(FP), X3
-	VBROADCASTSS X3, Y3
-	MOVSS        we+32(FP), X4
-	VBROADCASTSS X4, Y4
+	VBROADCASTSS scale+16(FP), Y0
+	VBROADCASTSS lse+20(FP), Y1
+	VBROADCASTSS entropy+24(FP), Y2
+	VBROADCASTSS wl+28(FP), Y3
+	VBROADCASTSS we+32(FP), Y4
 	VBROADCASTSS fc2d00000<>+0(SB), Y5
 	VBROADCASTSS f42b20000<>+0(SB), Y6
 	CMPQ         CX, $0x08
@@ -2981,14 +2970,13 @@ classBack_end:
 	RET
 
 // func rmsScaleAVX2(out *float32, x *float32, w *float32, n int, s float32)
-// Requires: AVX, AVX2, SSE
+// Requires: AVX
 TEXT ·rmsScaleAVX2(SB), NOSPLIT, $0-36
 	MOVQ         out+0(FP), AX
 	MOVQ         x+8(FP), CX
 	MOVQ         w+16(FP), DX
 	MOVQ         n+24(FP), BX
-	MOVSS        s+32(FP), X0
-	VBROADCASTSS X0, Y0
+	VBROADCASTSS s+32(FP), Y0
 	CMPQ         BX, $0x08
 	JLT          rmsScale_tail
 
@@ -3023,17 +3011,15 @@ rmsScale_end:
 	RET
 
 // func rmsBackAVX2(dx *float32, dout *float32, x *float32, w *float32, n int, s float32, t float32)
-// Requires: AVX, AVX2, FMA3, SSE
+// Requires: AVX, FMA3
 TEXT ·rmsBackAVX2(SB), NOSPLIT, $0-48
 	MOVQ         dx+0(FP), AX
 	MOVQ         dout+8(FP), CX
 	MOVQ         x+16(FP), DX
 	MOVQ         w+24(FP), BX
 	MOVQ         n+32(FP), SI
-	MOVSS        s+40(FP), X0
-	VBROADCASTSS X0, Y0
-	MOVSS        t+44(FP), X1
-	VBROADCASTSS X1, Y1
+	VBROADCASTSS s+40(FP), Y0
+	VBROADCASTSS t+44(FP), Y1
 	CMPQ         SI, $0x08
 	JLT          rmsBack_tail
 
@@ -3075,15 +3061,14 @@ rmsBack_end:
 	RET
 
 // func ropeAVX2(x *float32, y *float32, cos *float32, sin *float32, n int, sign float32)
-// Requires: AVX, AVX2, FMA3, SSE
+// Requires: AVX, FMA3
 TEXT ·ropeAVX2(SB), NOSPLIT, $0-44
 	MOVQ         x+0(FP), AX
 	MOVQ         y+8(FP), CX
 	MOVQ         cos+16(FP), DX
 	MOVQ         sin+24(FP), BX
 	MOVQ         n+32(FP), SI
-	MOVSS        sign+40(FP), X0
-	VBROADCASTSS X0, Y0
+	VBROADCASTSS sign+40(FP), Y0
 	CMPQ         SI, $0x08
 	JLT          rope_tail
 
@@ -3342,31 +3327,22 @@ swigluBack_end:
 	RET
 
 // func adamwAVX2(p *float32, grad *float32, m *float32, v *float32, n int, scale float32, b1 float32, b2 float32, c1 float32, c2 float32, keep float32, step float32, root float32, eps float32)
-// Requires: AVX, AVX2, FMA3, SSE
+// Requires: AVX, FMA3
 TEXT ·adamwAVX2(SB), NOSPLIT, $0-76
 	MOVQ         p+0(FP), AX
 	MOVQ         grad+8(FP), CX
 	MOVQ         m+16(FP), DX
 	MOVQ         v+24(FP), BX
 	MOVQ         n+32(FP), SI
-	MOVSS        scale+40(FP), X0
-	VBROADCASTSS X0, Y0
-	MOVSS        b1+44(FP), X1
-	VBROADCASTSS X1, Y1
-	MOVSS        b2+48(FP), X2
-	VBROADCASTSS X2, Y2
-	MOVSS        c1+52(FP), X3
-	VBROADCASTSS X3, Y3
-	MOVSS        c2+56(FP), X4
-	VBROADCASTSS X4, Y4
-	MOVSS        keep+60(FP), X5
-	VBROADCASTSS X5, Y5
-	MOVSS        step+64(FP), X6
-	VBROADCASTSS X6, Y6
-	MOVSS        root+68(FP), X7
-	VBROADCASTSS X7, Y7
-	MOVSS        eps+72(FP), X8
-	VBROADCASTSS X8, Y8
+	VBROADCASTSS scale+40(FP), Y0
+	VBROADCASTSS b1+44(FP), Y1
+	VBROADCASTSS b2+48(FP), Y2
+	VBROADCASTSS c1+52(FP), Y3
+	VBROADCASTSS c2+56(FP), Y4
+	VBROADCASTSS keep+60(FP), Y5
+	VBROADCASTSS step+64(FP), Y6
+	VBROADCASTSS root+68(FP), Y7
+	VBROADCASTSS eps+72(FP), Y8
 	CMPQ         SI, $0x08
 	JLT          adamw_tail
 
@@ -3428,7 +3404,7 @@ adamw_end:
 	RET
 
 // func dotAVX2(a *float32, b *float32, n int) float32
-// Requires: AVX, FMA3, SSE
+// Requires: AVX, FMA3
 TEXT ·dotAVX2(SB), NOSPLIT, $0-28
 	MOVQ   a+0(FP), AX
 	MOVQ   b+8(FP), CX
@@ -3495,12 +3471,12 @@ one_end:
 	VADDPS       X0, X1, X1
 	VMOVSHDUP    X1, X0
 	VADDPS       X0, X1, X1
-	MOVSS        X1, ret+24(FP)
+	VMOVSS       X1, ret+24(FP)
 	VZEROUPPER
 	RET
 
 // func dot3AVX2(a *float32, b *float32, c *float32, n int) float32
-// Requires: AVX, FMA3, SSE
+// Requires: AVX, FMA3
 TEXT ·dot3AVX2(SB), NOSPLIT, $0-36
 	MOVQ   a+0(FP), AX
 	MOVQ   b+8(FP), CX
@@ -3582,12 +3558,12 @@ one_end:
 	VADDPS       X0, X1, X1
 	VMOVSHDUP    X1, X0
 	VADDPS       X0, X1, X1
-	MOVSS        X1, ret+32(FP)
+	VMOVSS       X1, ret+32(FP)
 	VZEROUPPER
 	RET
 
 // func sumSquaresAVX2(x *float32, n int) float64
-// Requires: AVX, FMA3, SSE2
+// Requires: AVX, FMA3
 TEXT ·sumSquaresAVX2(SB), NOSPLIT, $0-24
 	MOVQ   x+0(FP), AX
 	MOVQ   n+8(FP), CX
@@ -3629,15 +3605,14 @@ sq_end:
 	VADDPD       X0, X1, X1
 	VPERMILPD    $0x01, X1, X0
 	VADDPD       X0, X1, X1
-	MOVSD        X1, ret+16(FP)
+	VMOVSD       X1, ret+16(FP)
 	VZEROUPPER
 	RET
 
 // func softmaxAVX2(x *float32, n int, scale float32) (top float32, sum float32)
-// Requires: AVX, AVX2, FMA3, SSE
+// Requires: AVX, AVX2, FMA3
 TEXT ·softmaxAVX2(SB), NOSPLIT, $0-32
-	MOVSS        scale+16(FP), X0
-	VBROADCASTSS X0, Y0
+	VBROADCASTSS scale+16(FP), Y0
 	MOVQ         x+0(FP), AX
 	MOVQ         n+8(FP), CX
 	VBROADCASTSS fff800000<>+0(SB), Y1
@@ -3674,7 +3649,7 @@ max_end:
 	VMAXPS       X1, X2, X2
 	VBROADCASTSS X2, Y1
 	MOVQ         x+0(FP), AX
-	MOVSS        X1, top+24(FP)
+	VMOVSS       X1, top+24(FP)
 	MOVQ         n+8(FP), CX
 	VBROADCASTSS fc2d00000<>+0(SB), Y2
 	VBROADCASTSS f42b20000<>+0(SB), Y3
@@ -3761,7 +3736,7 @@ exp_end:
 	VADDPS       X0, X1, X1
 	VMOVSHDUP    X1, X0
 	VADDPS       X0, X1, X1
-	MOVSS        X1, sum+28(FP)
+	VMOVSS       X1, sum+28(FP)
 	VZEROUPPER
 	RET
 
@@ -3769,10 +3744,9 @@ DATA fff800000<>+0(SB)/4, $0xff800000
 GLOBL fff800000<>(SB), RODATA|NOPTR, $4
 
 // func statsAVX2(x *float32, n int, scale float32) (top float32, sum float32, weighted float32)
-// Requires: AVX, AVX2, FMA3, SSE
+// Requires: AVX, AVX2, FMA3
 TEXT ·statsAVX2(SB), NOSPLIT, $0-36
-	MOVSS        scale+16(FP), X0
-	VBROADCASTSS X0, Y0
+	VBROADCASTSS scale+16(FP), Y0
 	MOVQ         x+0(FP), AX
 	MOVQ         n+8(FP), CX
 	VBROADCASTSS fff800000<>+0(SB), Y1
@@ -3809,7 +3783,7 @@ max_end:
 	VMAXPS       X1, X2, X2
 	VBROADCASTSS X2, Y1
 	MOVQ         x+0(FP), AX
-	MOVSS        X1, top+24(FP)
+	VMOVSS       X1, top+24(FP)
 	MOVQ         n+8(FP), CX
 	VBROADCASTSS fc2d00000<>+0(SB), Y2
 	VBROADCASTSS f42b20000<>+0(SB), Y3
@@ -3897,7 +3871,7 @@ exp_end:
 	VADDPS       X0, X1, X1
 	VMOVSHDUP    X1, X0
 	VADDPS       X0, X1, X1
-	MOVSS        X1, sum+28(FP)
+	VMOVSS       X1, sum+28(FP)
 	VMOVAPS      Y5, Y0
 	VEXTRACTF128 $0x01, Y0, X1
 	VADDPS       X0, X1, X1
@@ -3905,6 +3879,6 @@ exp_end:
 	VADDPS       X0, X1, X1
 	VMOVSHDUP    X1, X0
 	VADDPS       X0, X1, X1
-	MOVSS        X1, weighted+32(FP)
+	VMOVSS       X1, weighted+32(FP)
 	VZEROUPPER
 	RET

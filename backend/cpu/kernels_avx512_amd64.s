@@ -6980,12 +6980,11 @@ add_end:
 	RET
 
 // func scaleAVX512(x *float32, n int, s float32)
-// Requires: AVX, AVX512F, BMI2, SSE
+// Requires: AVX, AVX512F, BMI2
 TEXT ·scaleAVX512(SB), NOSPLIT, $0-20
 	MOVQ         x+0(FP), AX
 	MOVQ         n+8(FP), CX
-	MOVSS        s+16(FP), X0
-	VBROADCASTSS X0, Z0
+	VBROADCASTSS s+16(FP), Z0
 	CMPQ         CX, $0x10
 	JLT          scale_tail
 
@@ -7014,14 +7013,13 @@ scale_end:
 	RET
 
 // func mulAddAVX512(dst *float32, a *float32, b *float32, n int, s float32)
-// Requires: AVX, AVX512F, BMI2, SSE
+// Requires: AVX, AVX512F, BMI2
 TEXT ·mulAddAVX512(SB), NOSPLIT, $0-36
 	MOVQ         dst+0(FP), AX
 	MOVQ         a+8(FP), CX
 	MOVQ         b+16(FP), DX
 	MOVQ         n+24(FP), BX
-	MOVSS        s+32(FP), X0
-	VBROADCASTSS X0, Z0
+	VBROADCASTSS s+32(FP), Z0
 	CMPQ         BX, $0x10
 	JLT          mulAdd_tail
 
@@ -7058,15 +7056,13 @@ mulAdd_end:
 	RET
 
 // func expAVX512(dst *float32, x *float32, n int, scale float32, shift float32)
-// Requires: AVX, AVX512F, BMI2, SSE
+// Requires: AVX, AVX512F, BMI2
 TEXT ·expAVX512(SB), NOSPLIT, $0-32
 	MOVQ         dst+0(FP), AX
 	MOVQ         x+8(FP), CX
 	MOVQ         n+16(FP), DX
-	MOVSS        scale+24(FP), X0
-	VBROADCASTSS X0, Z0
-	MOVSS        shift+28(FP), X1
-	VBROADCASTSS X1, Z1
+	VBROADCASTSS scale+24(FP), Z0
+	VBROADCASTSS shift+28(FP), Z1
 	VBROADCASTSS fc2d00000<>+0(SB), Z2
 	VBROADCASTSS f42b20000<>+0(SB), Z3
 	VBROADCASTSS f3fb8aa3b<>+0(SB), Z4
@@ -7168,15 +7164,13 @@ DATA fb102e308<>+0(SB)/4, $0xb102e308
 GLOBL fb102e308<>(SB), RODATA|NOPTR, $4
 
 // func softmaxBackAVX512(dp *float32, p *float32, n int, delta float32, scale float32)
-// Requires: AVX, AVX512F, BMI2, SSE
+// Requires: AVX, AVX512F, BMI2
 TEXT ·softmaxBackAVX512(SB), NOSPLIT, $0-32
 	MOVQ         dp+0(FP), AX
 	MOVQ         p+8(FP), CX
 	MOVQ         n+16(FP), DX
-	MOVSS        delta+24(FP), X0
-	VBROADCASTSS X0, Z0
-	MOVSS        scale+28(FP), X1
-	VBROADCASTSS X1, Z1
+	VBROADCASTSS delta+24(FP), Z0
+	VBROADCASTSS scale+28(FP), Z1
 	CMPQ         DX, $0x10
 	JLT          softmaxBack_tail
 
@@ -7212,20 +7206,15 @@ softmaxBack_end:
 	RET
 
 // func classBackAVX512(x *float32, n int, scale float32, lse float32, entropy float32, wl float32, we float32)
-// Requires: AVX, AVX512F, BMI2, SSE
+// Requires: AVX, AVX512F, BMI2
 TEXT ·classBackAVX512(SB), NOSPLIT, $0-36
 	MOVQ         x+0(FP), AX
 	MOVQ         n+8(FP), CX
-	MOVSS        scale+16(FP), X0
-	VBROADCASTSS X0, Z0
-	MOVSS        lse+20(FP), X1
-	VBROADCASTSS X1, Z1
-	MOVSS        entropy+24(FP), X2
-	VBROADCASTSS X2, Z2
-	MOVSS        wl+28(FP), X3
-	VBROADCASTSS X3, Z3
-	MOVSS        we+32(FP), X4
-	VBROADCASTSS X4, Z4
+	VBROADCASTSS scale+16(FP), Z0
+	VBROADCASTSS lse+20(FP), Z1
+	VBROADCASTSS entropy+24(FP), Z2
+	VBROADCASTSS wl+28(FP), Z3
+	VBROADCASTSS we+32(FP), Z4
 	VBROADCASTSS fc2d00000<>+0(SB), Z5
 	VBROADCASTSS f42b20000<>+0(SB), Z6
 	VBROADCASTSS f3fb8aa3b<>+0(SB), Z7
@@ -7299,14 +7288,13 @@ classBack_end:
 	RET
 
 // func rmsScaleAVX512(out *float32, x *float32, w *float32, n int, s float32)
-// Requires: AVX, AVX512F, BMI2, SSE
+// Requires: AVX, AVX512F, BMI2
 TEXT ·rmsScaleAVX512(SB), NOSPLIT, $0-36
 	MOVQ         out+0(FP), AX
 	MOVQ         x+8(FP), CX
 	MOVQ         w+16(FP), DX
 	MOVQ         n+24(FP), BX
-	MOVSS        s+32(FP), X0
-	VBROADCASTSS X0, Z0
+	VBROADCASTSS s+32(FP), Z0
 	CMPQ         BX, $0x10
 	JLT          rmsScale_tail
 
@@ -7341,17 +7329,15 @@ rmsScale_end:
 	RET
 
 // func rmsBackAVX512(dx *float32, dout *float32, x *float32, w *float32, n int, s float32, t float32)
-// Requires: AVX, AVX512F, BMI2, SSE
+// Requires: AVX, AVX512F, BMI2
 TEXT ·rmsBackAVX512(SB), NOSPLIT, $0-48
 	MOVQ         dx+0(FP), AX
 	MOVQ         dout+8(FP), CX
 	MOVQ         x+16(FP), DX
 	MOVQ         w+24(FP), BX
 	MOVQ         n+32(FP), SI
-	MOVSS        s+40(FP), X0
-	VBROADCASTSS X0, Z0
-	MOVSS        t+44(FP), X1
-	VBROADCASTSS X1, Z1
+	VBROADCASTSS s+40(FP), Z0
+	VBROADCASTSS t+44(FP), Z1
 	CMPQ         SI, $0x10
 	JLT          rmsBack_tail
 
@@ -7393,15 +7379,14 @@ rmsBack_end:
 	RET
 
 // func ropeAVX512(x *float32, y *float32, cos *float32, sin *float32, n int, sign float32)
-// Requires: AVX, AVX512F, BMI2, SSE
+// Requires: AVX, AVX512F, BMI2
 TEXT ·ropeAVX512(SB), NOSPLIT, $0-44
 	MOVQ         x+0(FP), AX
 	MOVQ         y+8(FP), CX
 	MOVQ         cos+16(FP), DX
 	MOVQ         sin+24(FP), BX
 	MOVQ         n+32(FP), SI
-	MOVSS        sign+40(FP), X0
-	VBROADCASTSS X0, Z0
+	VBROADCASTSS sign+40(FP), Z0
 	CMPQ         SI, $0x10
 	JLT          rope_tail
 
@@ -7637,31 +7622,22 @@ swigluBack_end:
 	RET
 
 // func adamwAVX512(p *float32, grad *float32, m *float32, v *float32, n int, scale float32, b1 float32, b2 float32, c1 float32, c2 float32, keep float32, step float32, root float32, eps float32)
-// Requires: AVX, AVX512F, BMI2, SSE
+// Requires: AVX, AVX512F, BMI2
 TEXT ·adamwAVX512(SB), NOSPLIT, $0-76
 	MOVQ         p+0(FP), AX
 	MOVQ         grad+8(FP), CX
 	MOVQ         m+16(FP), DX
 	MOVQ         v+24(FP), BX
 	MOVQ         n+32(FP), SI
-	MOVSS        scale+40(FP), X0
-	VBROADCASTSS X0, Z0
-	MOVSS        b1+44(FP), X1
-	VBROADCASTSS X1, Z1
-	MOVSS        b2+48(FP), X2
-	VBROADCASTSS X2, Z2
-	MOVSS        c1+52(FP), X3
-	VBROADCASTSS X3, Z3
-	MOVSS        c2+56(FP), X4
-	VBROADCASTSS X4, Z4
-	MOVSS        keep+60(FP), X5
-	VBROADCASTSS X5, Z5
-	MOVSS        step+64(FP), X6
-	VBROADCASTSS X6, Z6
-	MOVSS        root+68(FP), X7
-	VBROADCASTSS X7, Z7
-	MOVSS        eps+72(FP), X8
-	VBROADCASTSS X8, Z8
+	VBROADCASTSS scale+40(FP), Z0
+	VBROADCASTSS b1+44(FP), Z1
+	VBROADCASTSS b2+48(FP), Z2
+	VBROADCASTSS c1+52(FP), Z3
+	VBROADCASTSS c2+56(FP), Z4
+	VBROADCASTSS keep+60(FP), Z5
+	VBROADCASTSS step+64(FP), Z6
+	VBROADCASTSS root+68(FP), Z7
+	VBROADCASTSS eps+72(FP), Z8
 	CMPQ         SI, $0x10
 	JLT          adamw_tail
 
@@ -7723,7 +7699,7 @@ adamw_end:
 	RET
 
 // func dotAVX512(a *float32, b *float32, n int) float32
-// Requires: AVX, AVX512F, BMI2, SSE
+// Requires: AVX, AVX512F, BMI2
 TEXT ·dotAVX512(SB), NOSPLIT, $0-28
 	MOVQ   a+0(FP), AX
 	MOVQ   b+8(FP), CX
@@ -7791,12 +7767,12 @@ one_end:
 	VADDPS        X1, X0, X0
 	VMOVSHDUP     X0, X1
 	VADDPS        X1, X0, X0
-	MOVSS         X0, ret+24(FP)
+	VMOVSS        X0, ret+24(FP)
 	VZEROUPPER
 	RET
 
 // func dot3AVX512(a *float32, b *float32, c *float32, n int) float32
-// Requires: AVX, AVX512F, BMI2, SSE
+// Requires: AVX, AVX512F, BMI2
 TEXT ·dot3AVX512(SB), NOSPLIT, $0-36
 	MOVQ   a+0(FP), AX
 	MOVQ   b+8(FP), CX
@@ -7879,12 +7855,12 @@ one_end:
 	VADDPS        X1, X0, X0
 	VMOVSHDUP     X0, X1
 	VADDPS        X1, X0, X0
-	MOVSS         X0, ret+32(FP)
+	VMOVSS        X0, ret+32(FP)
 	VZEROUPPER
 	RET
 
 // func sumSquaresAVX512(x *float32, n int) float64
-// Requires: AVX, AVX512F, BMI2, SSE2
+// Requires: AVX, AVX512F, BMI2
 TEXT ·sumSquaresAVX512(SB), NOSPLIT, $0-24
 	MOVQ   x+0(FP), AX
 	MOVQ   n+8(FP), CX
@@ -7927,25 +7903,24 @@ sq_end:
 	VADDPD        X1, X0, X0
 	VPERMILPD     $0x01, X0, X1
 	VADDPD        X1, X0, X0
-	MOVSD         X0, ret+16(FP)
+	VMOVSD        X0, ret+16(FP)
 	VZEROUPPER
 	RET
 
 // func softmaxAVX512(x *float32, n int, scale float32) (top float32, sum float32)
-// Requires: AVX, AVX512F, BMI2, SSE
+// Requires: AVX, AVX512F, BMI2
 TEXT ·softmaxAVX512(SB), NOSPLIT, $0-32
-	MOVSS        scale+16(FP), X0
-	VBROADCASTSS X0, Z0
+	VBROADCASTSS scale+16(FP), Z0
 	MOVQ         x+0(FP), AX
 	MOVQ         n+8(FP), CX
-	VBROADCASTSS fff800000<>+0(SB), Z2
-	VMOVAPS      Z2, Z3
+	VBROADCASTSS fff800000<>+0(SB), Z1
+	VMOVAPS      Z1, Z2
 	CMPQ         CX, $0x10
 	JLT          max_tail
 
 max_loop:
-	VMOVUPS (AX), Z4
-	VMAXPS  Z4, Z3, Z3
+	VMOVUPS (AX), Z3
+	VMAXPS  Z3, Z2, Z2
 	ADDQ    $0x40, AX
 	SUBQ    $0x10, CX
 	CMPQ    CX, $0x10
@@ -7958,25 +7933,25 @@ max_tail:
 	SHLXL     CX, DX, DX
 	DECL      DX
 	KMOVW     DX, K1
-	VMOVUPS.Z (AX), K1, Z4
-	VBLENDMPS Z4, Z2, K1, Z4
-	VMAXPS    Z4, Z3, Z3
+	VMOVUPS.Z (AX), K1, Z3
+	VBLENDMPS Z3, Z1, K1, Z3
+	VMAXPS    Z3, Z2, Z2
 
 max_end:
-	VEXTRACTF64X4 $0x01, Z3, Y2
-	VMAXPS        Y3, Y2, Y2
-	VEXTRACTF128  $0x01, Y2, X3
-	VMAXPS        X2, X3, X3
-	VMOVHLPS      X3, X3, X2
-	VMAXPS        X2, X3, X3
-	VMOVSHDUP     X3, X2
-	VMAXPS        X2, X3, X3
-	VBROADCASTSS  X3, Z2
+	VEXTRACTF64X4 $0x01, Z2, Y1
+	VMAXPS        Y2, Y1, Y1
+	VEXTRACTF128  $0x01, Y1, X2
+	VMAXPS        X1, X2, X2
+	VMOVHLPS      X2, X2, X1
+	VMAXPS        X1, X2, X2
+	VMOVSHDUP     X2, X1
+	VMAXPS        X1, X2, X2
+	VBROADCASTSS  X2, Z1
 	MOVQ          x+0(FP), AX
-	MOVSS         X2, top+24(FP)
+	VMOVSS        X1, top+24(FP)
 	MOVQ          n+8(FP), CX
-	VBROADCASTSS  fc2d00000<>+0(SB), Z3
-	VBROADCASTSS  f42b20000<>+0(SB), Z4
+	VBROADCASTSS  fc2d00000<>+0(SB), Z2
+	VBROADCASTSS  f42b20000<>+0(SB), Z3
 	VBROADCASTSS  f3fb8aa3b<>+0(SB), Z5
 	VBROADCASTSS  f3f800000<>+0(SB), Z6
 	VBROADCASTSS  f3f000000<>+0(SB), Z7
@@ -7984,16 +7959,16 @@ max_end:
 	VBROADCASTSS  f3d2aaa8c<>+0(SB), Z9
 	VBROADCASTSS  f3c090631<>+0(SB), Z10
 	VBROADCASTSS  f3ab688ff<>+0(SB), Z11
-	VPXORD        Z1, Z1, Z1
+	VPXORD        Z4, Z4, Z4
 	CMPQ          CX, $0x10
 	JLT           exp_tail
 
 exp_loop:
 	VMOVUPS           (AX), Z12
-	VSUBPS            Z2, Z12, Z12
+	VSUBPS            Z1, Z12, Z12
 	VMULPS            Z0, Z12, Z12
-	VMAXPS            Z12, Z3, Z12
-	VMINPS            Z12, Z4, Z12
+	VMAXPS            Z12, Z2, Z12
+	VMINPS            Z12, Z3, Z12
 	VMULPS            Z5, Z12, Z13
 	VRNDSCALEPS       $0x00, Z13, Z13
 	VMOVAPS           Z12, Z12
@@ -8008,7 +7983,7 @@ exp_loop:
 	VFMADD213PS       Z6, Z12, Z14
 	VSCALEFPS         Z13, Z14, Z14
 	VMOVUPS           Z14, (AX)
-	VADDPS            Z14, Z1, Z1
+	VADDPS            Z14, Z4, Z4
 	ADDQ              $0x40, AX
 	SUBQ              $0x10, CX
 	CMPQ              CX, $0x10
@@ -8022,37 +7997,37 @@ exp_tail:
 	DECL              DX
 	KMOVW             DX, K1
 	VMOVUPS.Z         (AX), K1, Z12
-	VSUBPS            Z2, Z12, Z12
+	VSUBPS            Z1, Z12, Z12
 	VMULPS            Z0, Z12, Z12
-	VMAXPS            Z12, Z3, Z12
-	VMINPS            Z12, Z4, Z12
+	VMAXPS            Z12, Z2, Z12
+	VMINPS            Z12, Z3, Z12
 	VMULPS            Z5, Z12, Z0
 	VRNDSCALEPS       $0x00, Z0, Z0
-	VMOVAPS           Z12, Z2
-	VFNMADD231PS.BCST f3f317218<>+0(SB), Z0, Z2
-	VFNMADD231PS.BCST fb102e308<>+0(SB), Z0, Z2
-	VMOVAPS           Z11, Z3
-	VFMADD213PS       Z10, Z2, Z3
-	VFMADD213PS       Z9, Z2, Z3
-	VFMADD213PS       Z8, Z2, Z3
-	VFMADD213PS       Z7, Z2, Z3
-	VFMADD213PS       Z6, Z2, Z3
-	VFMADD213PS       Z6, Z2, Z3
-	VSCALEFPS         Z0, Z3, Z3
-	VMOVUPS           Z3, K1, (AX)
-	VMOVAPS.Z         Z3, K1, Z3
-	VADDPS            Z3, Z1, Z1
+	VMOVAPS           Z12, Z1
+	VFNMADD231PS.BCST f3f317218<>+0(SB), Z0, Z1
+	VFNMADD231PS.BCST fb102e308<>+0(SB), Z0, Z1
+	VMOVAPS           Z11, Z2
+	VFMADD213PS       Z10, Z1, Z2
+	VFMADD213PS       Z9, Z1, Z2
+	VFMADD213PS       Z8, Z1, Z2
+	VFMADD213PS       Z7, Z1, Z2
+	VFMADD213PS       Z6, Z1, Z2
+	VFMADD213PS       Z6, Z1, Z2
+	VSCALEFPS         Z0, Z2, Z2
+	VMOVUPS           Z2, K1, (AX)
+	VMOVAPS.Z         Z2, K1, Z2
+	VADDPS            Z2, Z4, Z4
 
 exp_end:
-	VEXTRACTF64X4 $0x01, Z1, Y0
-	VADDPS        Y1, Y0, Y0
+	VEXTRACTF64X4 $0x01, Z4, Y0
+	VADDPS        Y4, Y0, Y0
 	VEXTRACTF128  $0x01, Y0, X1
 	VADDPS        X0, X1, X1
 	VMOVHLPS      X1, X1, X0
 	VADDPS        X0, X1, X1
 	VMOVSHDUP     X1, X0
 	VADDPS        X0, X1, X1
-	MOVSS         X1, sum+28(FP)
+	VMOVSS        X1, sum+28(FP)
 	VZEROUPPER
 	RET
 
@@ -8060,20 +8035,19 @@ DATA fff800000<>+0(SB)/4, $0xff800000
 GLOBL fff800000<>(SB), RODATA|NOPTR, $4
 
 // func statsAVX512(x *float32, n int, scale float32) (top float32, sum float32, weighted float32)
-// Requires: AVX, AVX512F, BMI2, SSE
+// Requires: AVX, AVX512F, BMI2
 TEXT ·statsAVX512(SB), NOSPLIT, $0-36
-	MOVSS        scale+16(FP), X0
-	VBROADCASTSS X0, Z0
+	VBROADCASTSS scale+16(FP), Z0
 	MOVQ         x+0(FP), AX
 	MOVQ         n+8(FP), CX
-	VBROADCASTSS fff800000<>+0(SB), Z3
-	VMOVAPS      Z3, Z4
+	VBROADCASTSS fff800000<>+0(SB), Z1
+	VMOVAPS      Z1, Z2
 	CMPQ         CX, $0x10
 	JLT          max_tail
 
 max_loop:
-	VMOVUPS (AX), Z5
-	VMAXPS  Z5, Z4, Z4
+	VMOVUPS (AX), Z3
+	VMAXPS  Z3, Z2, Z2
 	ADDQ    $0x40, AX
 	SUBQ    $0x10, CX
 	CMPQ    CX, $0x10
@@ -8086,25 +8060,25 @@ max_tail:
 	SHLXL     CX, DX, DX
 	DECL      DX
 	KMOVW     DX, K1
-	VMOVUPS.Z (AX), K1, Z5
-	VBLENDMPS Z5, Z3, K1, Z5
-	VMAXPS    Z5, Z4, Z4
+	VMOVUPS.Z (AX), K1, Z3
+	VBLENDMPS Z3, Z1, K1, Z3
+	VMAXPS    Z3, Z2, Z2
 
 max_end:
-	VEXTRACTF64X4 $0x01, Z4, Y3
-	VMAXPS        Y4, Y3, Y3
-	VEXTRACTF128  $0x01, Y3, X4
-	VMAXPS        X3, X4, X4
-	VMOVHLPS      X4, X4, X3
-	VMAXPS        X3, X4, X4
-	VMOVSHDUP     X4, X3
-	VMAXPS        X3, X4, X4
-	VBROADCASTSS  X4, Z3
+	VEXTRACTF64X4 $0x01, Z2, Y1
+	VMAXPS        Y2, Y1, Y1
+	VEXTRACTF128  $0x01, Y1, X2
+	VMAXPS        X1, X2, X2
+	VMOVHLPS      X2, X2, X1
+	VMAXPS        X1, X2, X2
+	VMOVSHDUP     X2, X1
+	VMAXPS        X1, X2, X2
+	VBROADCASTSS  X2, Z1
 	MOVQ          x+0(FP), AX
-	MOVSS         X3, top+24(FP)
+	VMOVSS        X1, top+24(FP)
 	MOVQ          n+8(FP), CX
-	VBROADCASTSS  fc2d00000<>+0(SB), Z4
-	VBROADCASTSS  f42b20000<>+0(SB), Z5
+	VBROADCASTSS  fc2d00000<>+0(SB), Z2
+	VBROADCASTSS  f42b20000<>+0(SB), Z3
 	VBROADCASTSS  f3fb8aa3b<>+0(SB), Z6
 	VBROADCASTSS  f3f800000<>+0(SB), Z7
 	VBROADCASTSS  f3f000000<>+0(SB), Z8
@@ -8112,17 +8086,17 @@ max_end:
 	VBROADCASTSS  f3d2aaa8c<>+0(SB), Z10
 	VBROADCASTSS  f3c090631<>+0(SB), Z11
 	VBROADCASTSS  f3ab688ff<>+0(SB), Z12
-	VPXORD        Z1, Z1, Z1
-	VPXORD        Z2, Z2, Z2
+	VPXORD        Z4, Z4, Z4
+	VPXORD        Z5, Z5, Z5
 	CMPQ          CX, $0x10
 	JLT           exp_tail
 
 exp_loop:
 	VMOVUPS           (AX), Z13
-	VSUBPS            Z3, Z13, Z13
+	VSUBPS            Z1, Z13, Z13
 	VMULPS            Z0, Z13, Z13
-	VMAXPS            Z13, Z4, Z13
-	VMINPS            Z13, Z5, Z13
+	VMAXPS            Z13, Z2, Z13
+	VMINPS            Z13, Z3, Z13
 	VMULPS            Z6, Z13, Z14
 	VRNDSCALEPS       $0x00, Z14, Z14
 	VMOVAPS           Z13, Z15
@@ -8136,8 +8110,8 @@ exp_loop:
 	VFMADD213PS       Z7, Z15, Z16
 	VFMADD213PS       Z7, Z15, Z16
 	VSCALEFPS         Z14, Z16, Z16
-	VADDPS            Z16, Z1, Z1
-	VFMADD231PS       Z16, Z13, Z2
+	VADDPS            Z16, Z4, Z4
+	VFMADD231PS       Z16, Z13, Z5
 	ADDQ              $0x40, AX
 	SUBQ              $0x10, CX
 	CMPQ              CX, $0x10
@@ -8151,45 +8125,45 @@ exp_tail:
 	DECL              DX
 	KMOVW             DX, K1
 	VMOVUPS.Z         (AX), K1, Z13
-	VSUBPS            Z3, Z13, Z13
+	VSUBPS            Z1, Z13, Z13
 	VMULPS            Z0, Z13, Z13
-	VMAXPS            Z13, Z4, Z13
-	VMINPS            Z13, Z5, Z13
+	VMAXPS            Z13, Z2, Z13
+	VMINPS            Z13, Z3, Z13
 	VMULPS            Z6, Z13, Z0
 	VRNDSCALEPS       $0x00, Z0, Z0
-	VMOVAPS           Z13, Z3
-	VFNMADD231PS.BCST f3f317218<>+0(SB), Z0, Z3
-	VFNMADD231PS.BCST fb102e308<>+0(SB), Z0, Z3
-	VMOVAPS           Z12, Z4
-	VFMADD213PS       Z11, Z3, Z4
-	VFMADD213PS       Z10, Z3, Z4
-	VFMADD213PS       Z9, Z3, Z4
-	VFMADD213PS       Z8, Z3, Z4
-	VFMADD213PS       Z7, Z3, Z4
-	VFMADD213PS       Z7, Z3, Z4
-	VSCALEFPS         Z0, Z4, Z4
-	VMOVAPS.Z         Z4, K1, Z4
-	VADDPS            Z4, Z1, Z1
-	VFMADD231PS       Z4, Z13, Z2
+	VMOVAPS           Z13, Z1
+	VFNMADD231PS.BCST f3f317218<>+0(SB), Z0, Z1
+	VFNMADD231PS.BCST fb102e308<>+0(SB), Z0, Z1
+	VMOVAPS           Z12, Z2
+	VFMADD213PS       Z11, Z1, Z2
+	VFMADD213PS       Z10, Z1, Z2
+	VFMADD213PS       Z9, Z1, Z2
+	VFMADD213PS       Z8, Z1, Z2
+	VFMADD213PS       Z7, Z1, Z2
+	VFMADD213PS       Z7, Z1, Z2
+	VSCALEFPS         Z0, Z2, Z2
+	VMOVAPS.Z         Z2, K1, Z2
+	VADDPS            Z2, Z4, Z4
+	VFMADD231PS       Z2, Z13, Z5
 
 exp_end:
-	VEXTRACTF64X4 $0x01, Z1, Y0
-	VADDPS        Y1, Y0, Y0
+	VEXTRACTF64X4 $0x01, Z4, Y0
+	VADDPS        Y4, Y0, Y0
 	VEXTRACTF128  $0x01, Y0, X1
 	VADDPS        X0, X1, X1
 	VMOVHLPS      X1, X1, X0
 	VADDPS        X0, X1, X1
 	VMOVSHDUP     X1, X0
 	VADDPS        X0, X1, X1
-	MOVSS         X1, sum+28(FP)
-	VEXTRACTF64X4 $0x01, Z2, Y0
-	VADDPS        Y2, Y0, Y0
+	VMOVSS        X1, sum+28(FP)
+	VEXTRACTF64X4 $0x01, Z5, Y0
+	VADDPS        Y5, Y0, Y0
 	VEXTRACTF128  $0x01, Y0, X1
 	VADDPS        X0, X1, X1
 	VMOVHLPS      X1, X1, X0
 	VADDPS        X0, X1, X1
 	VMOVSHDUP     X1, X0
 	VADDPS        X0, X1, X1
-	MOVSS         X1, weighted+32(FP)
+	VMOVSS        X1, weighted+32(FP)
 	VZEROUPPER
 	RET
