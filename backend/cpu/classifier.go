@@ -134,7 +134,7 @@ func (d *dev[T]) Classifier(out device.Classified, h, w device.Buffer, targets [
 		}
 		if m := len(targets); m <= d.k.fewMax { // too few rows to share out
 			logits := grow(&d.logits, m*n)
-			d.project(logits, n, c.h, dim, 1, &p, m, false)
+			d.project(logits, n, c.h, dim, 1, p, m, false)
 			look(logits, 0, m)
 			continue
 		}

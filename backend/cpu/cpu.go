@@ -86,6 +86,9 @@ type dev[T real] struct {
 	pool    *pool
 	packs   packCache[T]
 	scratch []scratch[T] // one per worker
+	prod    product[T]
+	few     few[T]
+	embed   embed[T]
 	slab    slab         // memory of Weights
 	shared  []T          // packed operand of the matrix product in progress
 	logits  []T          // gradient of the logits in ClassifierBackward

@@ -52,11 +52,11 @@ func (d *dev[T]) MatMul(c, a, b device.Buffer, m, n, k int, transA, transB, accu
 	}
 	switch {
 	case w != nil:
-		d.project(C, n, A, rs, cs, &w.p, m, accumulate)
+		d.project(C, n, A, rs, cs, w.p, m, accumulate)
 		return
 	case transB:
 		if packed := d.packs.lookup(d, b.(*buffer[T]), n, k); packed != nil {
-			d.project(C, n, A, rs, cs, &panels[T]{full: packed, n: n, k: k}, m, accumulate)
+			d.project(C, n, A, rs, cs, panels[T]{full: packed, n: n, k: k}, m, accumulate)
 			return
 		}
 	case m <= ownRows || n*k < 1<<13:
@@ -89,20 +89,33 @@ type right[T real] struct {
 }
 
 // project multiplies by packed weights.
-func (d *dev[T]) project(c []T, ldc int, a []T, rs, cs int, b *panels[T], m int, accumulate bool) {
+func (d *dev[T]) project(c []T, ldc int, a []T, rs, cs int, b panels[T], m int, accumulate bool) {
 	if m > d.k.fewMax || cs != 1 {
-		d.product(c, ldc, a, rs, cs, right[T]{packed: *b}, m, b.n, b.k, accumulate)
+		d.product(c, ldc, a, rs, cs, right[T]{packed: b}, m, b.n, b.k, accumulate)
 		return
 	}
 	// Time is that of reading b. Threads share out its panels.
 	const piece = 1 << 15
-	nr := d.k.nr
-	count := (b.n + nr - 1) / nr
-	tasks := min(count, 2*d.pool.threads, max(1, b.n*b.k/piece))
-	d.pool.run(tasks, func(w, t int) {
-		t0, t1 := count*t/tasks, count*(t+1)/tasks
-		d.k.few(c[t0*nr:], ldc, a, rs, b, t0, t1, m, accumulate, grow(&d.scratch[w].b, m*nr))
-	})
+	count := (b.n + d.k.nr - 1) / d.k.nr
+	d.few = few[T]{d: d, c: c, ldc: ldc, a: a, rs: rs, b: b, m: m, accumulate: accumulate}
+	d.pool.start(count, min(count, 2*d.pool.threads, max(1, b.n*b.k/piece)), &d.few)
+}
+
+// few is the job of a product of few rows; its items are panels.
+type few[T real] struct {
+	d          *dev[T]
+	c          []T
+	ldc        int
+	a          []T
+	rs         int
+	b          panels[T]
+	m          int
+	accumulate bool
+}
+
+func (f *few[T]) do(worker, lo, hi int) {
+	nr := f.d.k.nr
+	f.d.k.few(f.c[lo*nr:], f.ldc, f.a, f.rs, &f.b, lo, hi, f.m, f.accumulate, grow(&f.d.scratch[worker].b, f.m*nr))
 }
 
 // depthOf cuts k into equal parts of at most depthMax.
@@ -117,33 +130,42 @@ func depthOf(k int) int {
 // packTransposed packs b (n, k), with rows ldb apart, as panels of nr columns of
 // bᵀ: panel j/nr holds (k, nr), the last one filled up with zeros.
 func (d *dev[T]) packTransposed(dst, b []T, ldb, n, k int) {
-	nr := d.k.nr
-	d.pool.each((n+nr-1)/nr, 2*nr*k, func(_, lo, hi int) {
-		for t := lo; t < hi; t++ {
-			panel, w := row(dst, t, nr*k), min(nr, n-t*nr)
-			if w < nr {
-				clear(panel)
-			}
-			d.k.transpose(panel, nr, b[t*nr*ldb:], ldb, w, k)
-		}
-	})
+	d.packs.job = packing[T]{k: d.k, dst: dst, b: b, ldb: ldb, n: n, depth: k, transposed: true}
+	d.pool.divide((n+d.k.nr-1)/d.k.nr, 2*d.k.nr*k, &d.packs.job)
 }
 
 // packRows packs b (k, n), with rows ldb apart, into the same panels.
 func (d *dev[T]) packRows(dst, b []T, ldb, n, k int) {
-	nr := d.k.nr
-	d.pool.each((n+nr-1)/nr, nr*k, func(_, lo, hi int) {
-		if w := n - lo*nr; w < (hi-lo)*nr {
-			clear(row(dst, hi-1, nr*k)) // what the last panel lacks is 0
+	d.packs.job = packing[T]{k: d.k, dst: dst, b: b, ldb: ldb, n: n, depth: k}
+	d.pool.divide((n+d.k.nr-1)/d.k.nr, d.k.nr*k, &d.packs.job)
+}
+
+// packing is the job of packing b; its items are panels.
+type packing[T real] struct {
+	k             *kernels[T]
+	dst, b        []T
+	ldb, n, depth int
+	transposed    bool
+}
+
+func (j *packing[T]) do(_, lo, hi int) {
+	nr, k := j.k.nr, j.depth
+	if w := j.n - lo*nr; w < (hi-lo)*nr {
+		clear(row(j.dst, hi-1, nr*k)) // what the last panel lacks is 0
+	}
+	if j.transposed {
+		for t := lo; t < hi; t++ {
+			j.k.transpose(row(j.dst, t, nr*k), nr, j.b[t*nr*j.ldb:], j.ldb, min(nr, j.n-t*nr), k)
 		}
-		// A few rows of B at a time, along their length.
-		for p := 0; p < k; p += stripRows {
-			h := min(stripRows, k-p)
-			for t := lo; t < hi; t++ {
-				d.k.strip(dst[(t*k+p)*nr:], nr, b[p*ldb+t*nr:], ldb, min(nr, n-t*nr), h)
-			}
+		return
+	}
+	// A few rows of B at a time, along their length.
+	for p := 0; p < k; p += stripRows {
+		h := min(stripRows, k-p)
+		for t := lo; t < hi; t++ {
+			j.k.strip(j.dst[(t*k+p)*nr:], nr, j.b[p*j.ldb+t*nr:], j.ldb, min(nr, j.n-t*nr), h)
 		}
-	})
+	}
 }
 
 // stripRows is how many rows are packed at a time: as many pages as the
@@ -152,22 +174,40 @@ const stripRows = 32
 
 // product computes C. Threads share out tiles of C, never k.
 func (d *dev[T]) product(c []T, ldc int, a []T, rs, cs int, b right[T], m, n, k int, accumulate bool) {
-	mr, nr := d.k.mr, d.k.nr
-	rowTiles, colTiles := (m+mr-1)/mr, (n+nr-1)/nr
-	rowBlocks, colBlocks := d.cut(rowTiles, colTiles, m*n*k, n > m || b.ld > 0)
-	task := func(w, t int) {
-		r, j := t%rowBlocks, t/rowBlocks
-		i0, i1 := rowTiles*r/rowBlocks*mr, min(rowTiles*(r+1)/rowBlocks*mr, m)
-		j0, j1 := colTiles*j/colBlocks*nr, min(colTiles*(j+1)/colBlocks*nr, n)
-		d.block(&d.scratch[w], c, ldc, a, rs, cs, b, i0, i1, j0, j1, k, accumulate)
-	}
+	p := &d.prod
+	*p = product[T]{d: d, c: c, ldc: ldc, a: a, rs: rs, cs: cs, b: b, m: m, n: n, k: k, accumulate: accumulate}
+	p.rowTiles, p.colTiles = (m+d.k.mr-1)/d.k.mr, (n+d.k.nr-1)/d.k.nr
+	p.rowBlocks, p.colBlocks = d.cut(p.rowTiles, p.colTiles, m*n*k, n > m || b.ld > 0)
+	tasks := p.rowBlocks * p.colBlocks
 	if m*n*k < small {
-		for t := range rowBlocks * colBlocks {
-			task(0, t)
-		}
+		p.do(0, 0, tasks)
 		return
 	}
-	d.pool.run(rowBlocks*colBlocks, task)
+	d.pool.start(tasks, tasks, p)
+}
+
+// product is the job of a product; its items are blocks of C.
+type product[T real] struct {
+	d                    *dev[T]
+	c                    []T
+	ldc                  int
+	a                    []T
+	rs, cs               int
+	b                    right[T]
+	m, n, k              int
+	accumulate           bool
+	rowTiles, colTiles   int
+	rowBlocks, colBlocks int
+}
+
+func (p *product[T]) do(worker, lo, hi int) {
+	mr, nr := p.d.k.mr, p.d.k.nr
+	for t := lo; t < hi; t++ {
+		r, j := t%p.rowBlocks, t/p.rowBlocks
+		i0, i1 := p.rowTiles*r/p.rowBlocks*mr, min(p.rowTiles*(r+1)/p.rowBlocks*mr, p.m)
+		j0, j1 := p.colTiles*j/p.colBlocks*nr, min(p.colTiles*(j+1)/p.colBlocks*nr, p.n)
+		p.d.block(&p.d.scratch[worker], p.c, p.ldc, p.a, p.rs, p.cs, p.b, i0, i1, j0, j1, p.k, p.accumulate)
+	}
 }
 
 // cut says into how many blocks of rows and of columns to divide C, whose

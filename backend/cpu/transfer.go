@@ -153,12 +153,8 @@ func (d *dev[T]) Embed(out, table device.Buffer, ids []int32, dim int) {
 		defer d.mu.Unlock()
 		d.weights("Embed", "table", table, w.p.n, dim)
 		checkIDs("Embed", "ids", ids, w.p.n)
-		o := d.out("Embed", "out", out, len(ids)*dim)
-		d.pool.each(len(ids), 16*dim, func(_, lo, hi int) {
-			for i := lo; i < hi; i++ {
-				w.readRow(row(o, i, dim), int(ids[i]))
-			}
-		})
+		d.embed = embed[T]{w: w, out: d.out("Embed", "out", out, len(ids)*dim), ids: ids}
+		d.pool.divide(len(ids), 16*dim, &d.embed)
 		return
 	}
 	d.GatherRows(out, table, ids, dim)

@@ -201,10 +201,19 @@ func (p *panels[T]) part(j, n, nr int) panels[T] {
 	return q
 }
 
-// readRow sets dst to row j of the weights.
-func (w *weights[T]) readRow(dst []T, j int) {
-	for p := range dst {
-		dst[p] = w.p.at(w.nr, j, p)
+// embed is the job of looking rows up; its items are ids.
+type embed[T real] struct {
+	w   *weights[T]
+	out []T
+	ids []int32
+}
+
+func (e *embed[T]) do(_, lo, hi int) {
+	for i := lo; i < hi; i++ {
+		to := row(e.out, i, e.w.p.k)
+		for p := range to {
+			to[p] = e.w.p.at(e.w.nr, int(e.ids[i]), p)
+		}
 	}
 }
 

@@ -26,6 +26,36 @@ func TestWeightsAreReadInParts(t *testing.T) {
 	d.Free(w)
 }
 
+// TestProductsAllocateNothing: in steady state.
+func TestProductsAllocateNothing(t *testing.T) {
+	d := mustNew(t, Options{Threads: 2})
+	for _, m := range []int{1, 8, 300} {
+		const n, k = 576, 500
+		a, b, c := filled(d, m*k), filled(d, n*k), d.Alloc(m*n)
+		measure := func(what string, f func()) {
+			t.Helper()
+			f()
+			f()
+			if n := testing.AllocsPerRun(10, f); n > 0 {
+				t.Errorf("%s of %d rows allocates %g times", what, m, n)
+			}
+		}
+		measure("a·bᵀ", func() { d.MatMul(c, a, b, m, n, k, false, true, false) })
+		measure("a·b", func() { d.MatMul(c, a, b, m, n, k, false, false, false) })
+		g := d.Alloc(n * k)
+		measure("aᵀ·b", func() { d.MatMul(g, c, a, n, k, m, true, false, true) })
+		for _, f := range []device.Format{device.F32, device.BF16, device.Q8} {
+			w, err := d.NewWeights(f, n, k, func(int, []float32) error { return nil })
+			if err != nil {
+				t.Fatal(err)
+			}
+			ids := make([]int32, m)
+			measure(f.String()+" product", func() { d.MatMul(c, a, w, m, n, k, false, true, false) })
+			measure(f.String()+" lookup", func() { d.Embed(a, w, ids, k) })
+		}
+	}
+}
+
 // FuzzProduct holds a product of any shape, mode and format against plain sums
 // in float64, on every kernel table, and asks that the vector tables agree bit
 // for bit.
