@@ -59,8 +59,8 @@ func (d *dev[T]) spread(logits []T, scale T) spread {
 // blocks of its rows.
 type class[T real] struct {
 	d          *dev[T]
-	h, w       []T
-	weights    *buffer[T]
+	h          []T
+	w          device.Buffer
 	targets    []int32
 	vocab, dim int
 	scale      T
@@ -70,10 +70,11 @@ type class[T real] struct {
 	// The chunk: logits [j, j+n) for rows [r0, r1), size rows a block; panels is
 	// that part of w.
 	j, n, r0, r1, size int
-	panels             []T
+	panels             panels[T]
 
 	// The backward pass: nil in the forward one.
 	dh, dlogits []T
+	rows        []T // of w
 	invTemp     float64
 	wLogp, wEnt []float64
 }
@@ -85,21 +86,27 @@ func (c *class[T]) set(d *dev[T], op string, h, w device.Buffer, targets []int32
 	if len(fwd.LogProb) != len(targets) || len(fwd.Entropy) != len(targets) || len(fwd.LSE) != len(targets) {
 		panic(fmt.Sprintf("cpu: %s: results for %d, %d, %d rows, want %d", op, len(fwd.LogProb), len(fwd.Entropy), len(fwd.LSE), len(targets)))
 	}
-	*c = class[T]{d: d, h: d.in(op, "h", h, len(targets)*dim), w: d.in(op, "w", w, vocab*dim),
-		weights: w.(*buffer[T]), targets: targets, vocab: vocab, dim: dim, scale: T(invTemp), invTemp: invTemp, fwd: fwd,
+	if d.weights(op, "w", w, vocab, dim) == nil {
+		d.in(op, "w", w, vocab*dim)
+	}
+	*c = class[T]{d: d, h: d.in(op, "h", h, len(targets)*dim), w: w, targets: targets, vocab: vocab, dim: dim, scale: T(invTemp), invTemp: invTemp, fwd: fwd,
 		state: c.state}
 }
 
-// pack returns rows [j, j+n) of w transposed and packed.
-func (c *class[T]) pack(j, n int) []T {
-	view := c.weights.View(j*c.dim, n*c.dim).(*buffer[T])
-	if p := c.d.packs.lookup(c.d, view, n, c.dim); p != nil {
-		return p
-	}
+// pack returns rows [j, j+n) of w transposed and packed; j counts chunks.
+func (c *class[T]) pack(j, n int) panels[T] {
 	nr := c.d.k.nr
+	if w, ok := c.w.(*weights[T]); ok {
+		return w.p.part(j, n, nr)
+	}
+	w := c.w.(*buffer[T])
+	if p := c.d.packs.lookup(c.d, w, c.vocab, c.dim); p != nil {
+		whole := panels[T]{full: p, n: c.vocab, k: c.dim}
+		return whole.part(j, n, nr)
+	}
 	p := grow(&c.d.shared, (n+nr-1)/nr*nr*c.dim)
-	c.d.packTransposed(p, view.data, n, c.dim)
-	return p
+	c.d.packTransposed(p, w.data[j*c.dim:], c.dim, n, c.dim)
+	return panels[T]{full: p, n: n, k: c.dim}
 }
 
 // block is how many rows a task takes out of n.
@@ -140,6 +147,13 @@ func (d *dev[T]) Classifier(out device.Classified, h, w device.Buffer, targets [
 	clear(state)
 	for j := 0; j < vocab; j += vocabChunk {
 		n := min(vocabChunk, vocab-j)
+		if m := len(targets); m <= d.k.fewMax { // few rows; share out the vocabulary
+			c.j, c.n = j, n
+			logits := grow(&d.logits, m*n)
+			d.project(logits, n, c.h, dim, 1, c.pack(j, n), m, false)
+			c.look(logits, 0, m)
+			continue
+		}
 		c.chunk(j, n, 0, len(targets), n*(dim+8))
 	}
 	for i, s := range state {
@@ -151,8 +165,14 @@ func (d *dev[T]) Classifier(out device.Classified, h, w device.Buffer, targets [
 
 func (c *class[T]) forward(s *scratch[T], lo, hi int) {
 	n, dim := c.n, c.dim
-	logits := grow(&s.b, (hi-lo)*n)
-	c.d.block(s, logits, n, c.h[lo*dim:], dim, 1, c.panels, 0, 0, hi-lo, 0, n, dim, false)
+	logits := grow(&s.c, (hi-lo)*n)
+	c.d.block(s, logits, n, c.h[lo*dim:], dim, 1, right[T]{packed: c.panels}, 0, hi-lo, 0, n, dim, false)
+	c.look(logits, lo, hi)
+}
+
+// look takes the chunk's logits of rows [lo, hi) in.
+func (c *class[T]) look(logits []T, lo, hi int) {
+	n := c.n
 	for i := lo; i < hi; i++ {
 		x := row(logits, i-lo, n)
 		top, sum, weighted := c.d.k.stats(x, c.scale)
@@ -181,7 +201,8 @@ func (d *dev[T]) ClassifierBackward(dh, dw, h, w device.Buffer, targets []int32,
 	c := &d.class
 	c.set(d, op, h, w, targets, vocab, dim, invTemp, fwd)
 	c.dh, c.wLogp, c.wEnt = d.out(op, "dh", dh, len(c.h)), wLogp, wEnt
-	grad := d.out(op, "dw", dw, len(c.w))
+	c.rows = d.in(op, "w", w, vocab*dim)
+	grad := d.out(op, "dw", dw, len(c.rows))
 	chunk := min(vocabChunk, vocab)
 	rows := min(len(targets), max(256, logitsMax/chunk))
 	c.dlogits = grow(&d.logits, rows*chunk)
@@ -190,7 +211,7 @@ func (d *dev[T]) ClassifierBackward(dh, dw, h, w device.Buffer, targets []int32,
 		for j := 0; j < vocab; j += chunk {
 			n := min(chunk, vocab-j)
 			c.chunk(j, n, r0, r1, n*(2*dim+8))
-			d.product(grad[j*dim:], dim, c.dlogits, 1, n, c.h[r0*dim:], dim, n, dim, r1-r0, true)
+			d.product(grad[j*dim:], dim, c.dlogits, 1, n, right[T]{rows: c.h[r0*dim:], ld: dim}, n, dim, r1-r0, true)
 		}
 	}
 }
@@ -198,7 +219,7 @@ func (d *dev[T]) ClassifierBackward(dh, dw, h, w device.Buffer, targets []int32,
 func (c *class[T]) backward(s *scratch[T], lo, hi int) {
 	n, dim := c.n, c.dim
 	g := c.dlogits[(lo-c.r0)*n : (hi-c.r0)*n]
-	c.d.block(s, g, n, c.h[lo*dim:], dim, 1, c.panels, 0, 0, hi-lo, 0, n, dim, false)
+	c.d.block(s, g, n, c.h[lo*dim:], dim, 1, right[T]{packed: c.panels}, 0, hi-lo, 0, n, dim, false)
 	for i := lo; i < hi; i++ {
 		x, a, e := row(g, i-lo, n), c.wLogp[i]*c.invTemp, 0.0
 		if c.wEnt != nil {
@@ -209,5 +230,5 @@ func (c *class[T]) backward(s *scratch[T], lo, hi int) {
 			x[t] -= T(a)
 		}
 	}
-	c.d.block(s, c.dh[lo*dim:], dim, g, n, 1, c.w[c.j*dim:], dim, 0, hi-lo, 0, dim, n, c.j > 0)
+	c.d.block(s, c.dh[lo*dim:], dim, g, n, 1, right[T]{rows: c.rows[c.j*dim:], ld: dim}, 0, hi-lo, 0, dim, n, c.j > 0)
 }

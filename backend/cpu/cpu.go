@@ -87,8 +87,12 @@ type dev[T real] struct {
 	pool    *pool
 	packs   packCache[T]
 	scratch []scratch[T] // one per worker
-	shared  []T          // packed operand of the matrix product in progress
-	logits  []T          // gradient of the logits in ClassifierBackward
+	prod    product[T]
+	few     few[T]
+	embed   embed[T]
+	slab    slab // memory of Weights
+	shared  []T  // packed operand of the matrix product in progress
+	logits  []T  // gradient of the logits in ClassifierBackward
 	attn    attn[T]
 	back    attnBack[T]
 	class   class[T]
@@ -179,6 +183,10 @@ func (d *dev[T]) Alloc(n int) device.Buffer {
 }
 
 func (d *dev[T]) Free(b device.Buffer) {
+	if w, ok := b.(*weights[T]); ok {
+		w.p = panels[T]{}
+		return
+	}
 	buf := d.own("Free", "b", b)
 	if len(buf.data) != len(buf.mem.data) {
 		panic("cpu: Free of a view")

@@ -5,6 +5,8 @@ import (
 	"os"
 
 	"golang.org/x/sys/cpu"
+
+	"nrt/backend/device"
 )
 
 //go:generate go run -C internal/asmgen . -isa avx2 -pkg cpu -out ../../kernels_avx2_amd64.s -stubs ../../kernels_avx2_amd64.go
@@ -39,6 +41,12 @@ type asm struct {
 	split         bool // gemm wants whole vectors of columns, or less than one
 	lanes         int
 	dotRows       func(s, q, k *float32, ldk, blocks, dim int)
+	fewF32        func(c *float32, ldc int, a *float32, rs int, b *float32, stride, m, panels, k, accumulate int)
+	fewBF16       func(c *float32, ldc int, a *float32, rs int, b *uint16, stride, m, panels, k, accumulate int)
+	fewQ8         func(c *float32, ldc int, a *float32, rs int, b *byte, stride, m, panels, k, accumulate int)
+	widenBF16     func(dst *float32, src *uint16, vectors int)
+	widenQ8       func(dst *float32, src *byte, h int)
+	strip         func(dst *float32, ldd int, src *float32, lds, width, rows int)
 	add           func(dst, src *float32, n int)
 	scale         func(x *float32, n int, s float32)
 	mulAdd        func(dst, a, b *float32, n int, s float32)
@@ -61,7 +69,8 @@ type asm struct {
 
 func avx512Kernels() *kernels[float32] {
 	a := &asm{lanes: 16,
-		gemm: gemmAVX512, dotRows: dotRowsAVX512, add: addAVX512, scale: scaleAVX512, mulAdd: mulAddAVX512, dot: dotAVX512,
+		gemm: gemmAVX512, dotRows: dotRowsAVX512, fewF32: fewF32AVX512, fewBF16: fewBF16AVX512, fewQ8: fewQ8AVX512,
+		widenBF16: widenBF16AVX512, widenQ8: widenQ8AVX512, strip: stripAVX512, add: addAVX512, scale: scaleAVX512, mulAdd: mulAddAVX512, dot: dotAVX512,
 		dot3: dot3AVX512, softmax: softmaxAVX512, stats: statsAVX512, exp: expAVX512,
 		softmaxBack: softmaxBackAVX512, classBack: classBackAVX512, rmsScale: rmsScaleAVX512,
 		rmsBack: rmsBackAVX512, rope: ropeAVX512, swiglu: swigluAVX512, swigluBack: swigluBackAVX512,
@@ -71,7 +80,8 @@ func avx512Kernels() *kernels[float32] {
 
 func avx2Kernels() *kernels[float32] {
 	a := &asm{lanes: 8, split: true,
-		gemm: gemmAVX2, dotRows: dotRowsAVX2, add: addAVX2, scale: scaleAVX2, mulAdd: mulAddAVX2, dot: dotAVX2,
+		gemm: gemmAVX2, dotRows: dotRowsAVX2, fewF32: fewF32AVX2, fewBF16: fewBF16AVX2, fewQ8: fewQ8AVX2,
+		widenBF16: widenBF16AVX2, widenQ8: widenQ8AVX2, strip: stripAVX2, add: addAVX2, scale: scaleAVX2, mulAdd: mulAddAVX2, dot: dotAVX2,
 		dot3: dot3AVX2, softmax: softmaxAVX2, stats: statsAVX2, exp: expAVX2,
 		softmaxBack: softmaxBackAVX2, classBack: classBackAVX2, rmsScale: rmsScaleAVX2,
 		rmsBack: rmsBackAVX2, rope: ropeAVX2, swiglu: swigluAVX2, swigluBack: swigluBackAVX2,
@@ -81,11 +91,28 @@ func avx2Kernels() *kernels[float32] {
 
 func (a *asm) kernels(name string, mr, nr int) *kernels[float32] {
 	return &kernels[float32]{name: name, mr: mr, nr: nr, transpose: transposeAVX2,
-		gemm: a.gemmTile, lanes: a.lanes,
+		gemm: a.gemmTile, lanes: a.lanes, few: a.fewRows, fewMax: 4,
 		dotRows: func(s, q, k []float32, ldk, blocks int) {
 			if n, dim := blocks*a.lanes, len(q); n > 0 {
 				_, _ = s[n-1], k[(n-1)*ldk+dim-1]
 				a.dotRows(&s[0], &q[0], &k[0], ldk, blocks, dim)
+			}
+		},
+		widenBF16: func(dst []float32, src []uint16) {
+			if n := len(dst) / a.lanes; n > 0 {
+				a.widenBF16(&dst[0], &src[:len(dst)][0], n)
+			}
+		},
+		widenQ8: func(dst []float32, src []byte, nr, h int) {
+			if h > 0 {
+				_, _ = dst[h*nr-1], src[(2+h)*nr-1]
+				a.widenQ8(&dst[0], &src[0], h)
+			}
+		},
+		strip: func(dst []float32, ldd int, src []float32, lds int, width, rows int) {
+			if width > 0 && rows > 0 {
+				_, _ = dst[(rows-1)*ldd+width-1], src[(rows-1)*lds+width-1]
+				a.strip(&dst[0], ldd, &src[0], lds, width, rows)
 			}
 		},
 		add: func(dst, src []float32) {
@@ -208,6 +235,61 @@ func (a *asm) gemmTile(c []float32, ldc int, x []float32, rs, cs int, b []float3
 		return
 	}
 	a.gemm(&c[0], ldc, &x[0], rs, cs, &b[0], ldb, m, n, k, acc)
+}
+
+// fewGroup is how many panels the assembly takes at once; see groups in asmgen.
+func (a *asm) fewGroup(f device.Format, m int) int {
+	switch {
+	case a.lanes == 16 && m <= 2, f != device.Q8 && m == 1:
+		return 4
+	case a.lanes == 16, m <= 2:
+		return 2
+	}
+	return 1
+}
+
+func (a *asm) fewRows(c []float32, ldc int, x []float32, rs int, b *panels[float32], t0, t1, m int, accumulate bool, edge []float32) {
+	nr, acc := 2*a.lanes, 0
+	if accumulate {
+		acc = 1
+	}
+	size := panelSize(b.format, b.k, nr)
+	_ = x[(m-1)*rs+b.k-1]
+	run := func(c *float32, ldc, t, n int) {
+		switch b.format {
+		case device.F32:
+			_ = b.full[(t+n)*size-1]
+			a.fewF32(c, ldc, &x[0], rs, &b.full[t*size], 4*size, m, n, b.k, acc)
+		case device.BF16:
+			_ = b.half[(t+n)*size-1]
+			a.fewBF16(c, ldc, &x[0], rs, &b.half[t*size], 2*size, m, n, b.k, acc)
+		case device.Q8:
+			_ = b.bytes[(t+n)*size-1]
+			a.fewQ8(c, ldc, &x[0], rs, &b.bytes[t*size], size, m, n, b.k, acc)
+		}
+	}
+	group := a.fewGroup(b.format, m)
+	for t := t0; t < t1; {
+		at, w := (t-t0)*nr, b.n-t*nr
+		if w < nr { // a cut panel, by way of a whole one
+			edge = edge[:m*nr]
+			for i := range m {
+				copy(edge[i*nr:i*nr+w], c[i*ldc+at:])
+			}
+			run(&edge[0], nr, t, 1)
+			for i := range m {
+				copy(c[i*ldc+at:i*ldc+at+w], edge[i*nr:])
+			}
+			return
+		}
+		n := min(group, t1-t, w/nr)
+		if left := t1 - t - n; left == 1 && n > 2 {
+			n-- // 3 and 2 are faster than 4 and 1
+		}
+		_ = c[(m-1)*ldc+at+n*nr-1]
+		run(&c[at], ldc, t, n)
+		t += n
+	}
 }
 
 // transposeAVX2 moves blocks of 8 by 8, then of 4 by 4, then single floats.

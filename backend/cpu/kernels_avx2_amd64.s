@@ -23,7 +23,7 @@ DATA tailMasks<>+60(SB)/4, $0x00000000
 GLOBL tailMasks<>(SB), RODATA|NOPTR, $64
 
 // func gemmAVX2(c *float32, ldc int, a *float32, rs int, cs int, b *float32, ldb int, m int, n int, k int, accumulate int)
-// Requires: AVX, FMA3
+// Requires: AVX, FMA3, MMX+
 TEXT ·gemmAVX2(SB), NOSPLIT, $0-88
 	MOVQ       c+0(FP), AX
 	MOVQ       a+16(FP), CX
@@ -317,29 +317,48 @@ cut_1_loop:
 	RET
 
 two:
-	CMPQ    R9, $0x06
-	JNE     full2_not6
-	TESTQ   R12, R12
-	JZ      full2_6_clear
-	MOVQ    AX, R9
-	VMOVUPS (R9), Y0
-	VMOVUPS 32(R9), Y1
-	ADDQ    BX, R9
-	VMOVUPS (R9), Y2
-	VMOVUPS 32(R9), Y3
-	ADDQ    BX, R9
-	VMOVUPS (R9), Y4
-	VMOVUPS 32(R9), Y5
-	ADDQ    BX, R9
-	VMOVUPS (R9), Y6
-	VMOVUPS 32(R9), Y7
-	ADDQ    BX, R9
-	VMOVUPS (R9), Y8
-	VMOVUPS 32(R9), Y9
-	ADDQ    BX, R9
-	VMOVUPS (R9), Y10
-	VMOVUPS 32(R9), Y11
-	JMP     full2_6_start
+	CMPQ       R9, $0x06
+	JNE        full2_not6
+	TESTQ      R12, R12
+	JZ         full2_6_clear
+	MOVQ       AX, R9
+	VMOVUPS    (R9), Y0
+	VMOVUPS    32(R9), Y1
+	ADDQ       BX, R9
+	VMOVUPS    (R9), Y2
+	VMOVUPS    32(R9), Y3
+	ADDQ       BX, R9
+	VMOVUPS    (R9), Y4
+	VMOVUPS    32(R9), Y5
+	ADDQ       BX, R9
+	VMOVUPS    (R9), Y6
+	VMOVUPS    32(R9), Y7
+	ADDQ       BX, R9
+	VMOVUPS    (R9), Y8
+	VMOVUPS    32(R9), Y9
+	ADDQ       BX, R9
+	VMOVUPS    (R9), Y10
+	VMOVUPS    32(R9), Y11
+	LEAQ       (BX)(BX*2), R9
+	LEAQ       (AX)(R9*2), R9
+	PREFETCHT0 (R9)
+	PREFETCHT0 60(R9)
+	ADDQ       BX, R9
+	PREFETCHT0 (R9)
+	PREFETCHT0 60(R9)
+	ADDQ       BX, R9
+	PREFETCHT0 (R9)
+	PREFETCHT0 60(R9)
+	ADDQ       BX, R9
+	PREFETCHT0 (R9)
+	PREFETCHT0 60(R9)
+	ADDQ       BX, R9
+	PREFETCHT0 (R9)
+	PREFETCHT0 60(R9)
+	ADDQ       BX, R9
+	PREFETCHT0 (R9)
+	PREFETCHT0 60(R9)
+	JMP        full2_6_start
 
 full2_6_clear:
 	VXORPS Y0, Y0, Y0
@@ -358,8 +377,11 @@ full2_6_clear:
 full2_6_start:
 	LEAQ (SI)(SI*2), R9
 	LEAQ (CX)(SI*4), R10
+	MOVQ R8, R12
+	SHLQ $0x05, R12
 
 full2_6_loop:
+	PREFETCHT0   (DX)(R12*1)
 	VMOVUPS      (DX), Y12
 	VMOVUPS      32(DX), Y13
 	VBROADCASTSS (CX), Y14
@@ -442,8 +464,11 @@ full2_5_clear:
 full2_5_start:
 	LEAQ (SI)(SI*2), R9
 	LEAQ (CX)(SI*4), R10
+	MOVQ R8, R12
+	SHLQ $0x05, R12
 
 full2_5_loop:
+	PREFETCHT0   (DX)(R12*1)
 	VMOVUPS      (DX), Y10
 	VMOVUPS      32(DX), Y11
 	VBROADCASTSS (CX), Y12
@@ -514,8 +539,11 @@ full2_4_clear:
 
 full2_4_start:
 	LEAQ (SI)(SI*2), R9
+	MOVQ R8, R10
+	SHLQ $0x05, R10
 
 full2_4_loop:
+	PREFETCHT0   (DX)(R10*1)
 	VMOVUPS      (DX), Y8
 	VMOVUPS      32(DX), Y9
 	VBROADCASTSS (CX), Y10
@@ -574,8 +602,11 @@ full2_3_clear:
 
 full2_3_start:
 	LEAQ (SI)(SI*2), R9
+	MOVQ R8, R9
+	SHLQ $0x05, R9
 
 full2_3_loop:
+	PREFETCHT0   (DX)(R9*1)
 	VMOVUPS      (DX), Y6
 	VMOVUPS      32(DX), Y7
 	VBROADCASTSS (CX), Y8
@@ -623,8 +654,11 @@ full2_2_clear:
 
 full2_2_start:
 	LEAQ (SI)(SI*2), R9
+	MOVQ R8, R9
+	SHLQ $0x05, R9
 
 full2_2_loop:
+	PREFETCHT0   (DX)(R9*1)
 	VMOVUPS      (DX), Y4
 	VMOVUPS      32(DX), Y5
 	VBROADCASTSS (CX), Y6
@@ -659,8 +693,11 @@ full2_1_clear:
 
 full2_1_start:
 	LEAQ (SI)(SI*2), BX
+	MOVQ R8, BX
+	SHLQ $0x05, BX
 
 full2_1_loop:
+	PREFETCHT0   (DX)(BX*1)
 	VMOVUPS      (DX), Y2
 	VMOVUPS      32(DX), Y3
 	VBROADCASTSS (CX), Y4
@@ -1057,6 +1094,1443 @@ loop4:
 	ADDQ      $0x10, DX
 	DECQ      SI
 	JNZ       loop4
+	VZEROUPPER
+	RET
+
+// func stripAVX2(dst *float32, ldd int, src *float32, lds int, width int, rows int)
+// Requires: AVX
+TEXT ·stripAVX2(SB), NOSPLIT, $0-48
+	MOVQ    dst+0(FP), AX
+	MOVQ    ldd+8(FP), CX
+	MOVQ    src+16(FP), DX
+	MOVQ    lds+24(FP), BX
+	MOVQ    width+32(FP), SI
+	MOVQ    rows+40(FP), DI
+	SHLQ    $0x02, CX
+	SHLQ    $0x02, BX
+	CMPQ    SI, $0x10
+	JEQ     two
+	CMPQ    SI, $0x08
+	JGT     between
+	LEAQ    tailMasks<>+0(SB), R8
+	MOVQ    $0x00000008, R9
+	SUBQ    SI, R9
+	VMOVUPS (R8)(R9*4), Y0
+
+cut:
+	VMASKMOVPS (DX), Y0, Y1
+	VMASKMOVPS Y1, Y0, (AX)
+	ADDQ       BX, DX
+	ADDQ       CX, AX
+	DECQ       DI
+	JNZ        cut
+	VZEROUPPER
+	RET
+
+between:
+	SUBQ    $0x08, SI
+	LEAQ    tailMasks<>+0(SB), R8
+	MOVQ    $0x00000008, R9
+	SUBQ    SI, R9
+	VMOVUPS (R8)(R9*4), Y0
+
+more:
+	VMOVUPS    (DX), Y1
+	VMASKMOVPS 32(DX), Y0, Y2
+	VMOVUPS    Y1, (AX)
+	VMASKMOVPS Y2, Y0, 32(AX)
+	ADDQ       BX, DX
+	ADDQ       CX, AX
+	DECQ       DI
+	JNZ        more
+	VZEROUPPER
+	RET
+
+two:
+full:
+	VMOVUPS (DX), Y0
+	VMOVUPS 32(DX), Y1
+	VMOVUPS Y0, (AX)
+	VMOVUPS Y1, 32(AX)
+	ADDQ    BX, DX
+	ADDQ    CX, AX
+	DECQ    DI
+	JNZ     full
+	VZEROUPPER
+	RET
+
+// func fewF32AVX2(c *float32, ldc int, a *float32, rs int, b *float32, stride int, m int, panels int, k int, accumulate int)
+// Requires: AVX, FMA3, MMX+
+TEXT ·fewF32AVX2(SB), NOSPLIT, $0-80
+	MOVQ    c+0(FP), AX
+	MOVQ    ldc+8(FP), CX
+	MOVQ    a+16(FP), DX
+	MOVQ    rs+24(FP), BX
+	MOVQ    b+32(FP), SI
+	MOVQ    stride+40(FP), DI
+	MOVQ    k+64(FP), R8
+	MOVQ    accumulate+72(FP), R9
+	MOVQ    m+48(FP), R10
+	MOVQ    panels+56(FP), R11
+	SHLQ    $0x02, CX
+	SHLQ    $0x02, BX
+	SHLQ    $0x03, R10
+	ADDQ    R11, R10
+	CMPQ    R10, $0x09
+	JNE     m1p1_not
+	TESTQ   R9, R9
+	JZ      m1p1_clear
+	MOVQ    AX, CX
+	VMOVUPS (CX), Y0
+	VMOVUPS 32(CX), Y1
+	JMP     m1p1_start
+
+m1p1_clear:
+	VXORPS Y0, Y0, Y0
+	VXORPS Y1, Y1, Y1
+
+m1p1_start:
+m1p1_loop:
+	PREFETCHT0   1024(SI)
+	VBROADCASTSS (DX), Y2
+	VFMADD231PS  (SI), Y2, Y0
+	VFMADD231PS  32(SI), Y2, Y1
+	ADDQ         $0x04, DX
+	ADDQ         $0x00000040, SI
+	DECQ         R8
+	JNZ          m1p1_loop
+	VMOVUPS      Y0, (AX)
+	VMOVUPS      Y1, 32(AX)
+	VZEROUPPER
+	RET
+
+m1p1_not:
+	CMPQ    R10, $0x0a
+	JNE     m1p2_not
+	TESTQ   R9, R9
+	JZ      m1p2_clear
+	MOVQ    AX, CX
+	VMOVUPS (CX), Y0
+	VMOVUPS 32(CX), Y1
+	VMOVUPS 64(CX), Y2
+	VMOVUPS 96(CX), Y3
+	JMP     m1p2_start
+
+m1p2_clear:
+	VXORPS Y0, Y0, Y0
+	VXORPS Y1, Y1, Y1
+	VXORPS Y2, Y2, Y2
+	VXORPS Y3, Y3, Y3
+
+m1p2_start:
+m1p2_loop:
+	PREFETCHT0   1024(SI)
+	PREFETCHT0   1024(SI)(DI*1)
+	VBROADCASTSS (DX), Y4
+	VFMADD231PS  (SI), Y4, Y0
+	VFMADD231PS  32(SI), Y4, Y1
+	VFMADD231PS  (SI)(DI*1), Y4, Y2
+	VFMADD231PS  32(SI)(DI*1), Y4, Y3
+	ADDQ         $0x04, DX
+	ADDQ         $0x00000040, SI
+	DECQ         R8
+	JNZ          m1p2_loop
+	VMOVUPS      Y0, (AX)
+	VMOVUPS      Y1, 32(AX)
+	VMOVUPS      Y2, 64(AX)
+	VMOVUPS      Y3, 96(AX)
+	VZEROUPPER
+	RET
+
+m1p2_not:
+	CMPQ    R10, $0x0b
+	JNE     m1p3_not
+	TESTQ   R9, R9
+	JZ      m1p3_clear
+	MOVQ    AX, CX
+	VMOVUPS (CX), Y0
+	VMOVUPS 32(CX), Y1
+	VMOVUPS 64(CX), Y2
+	VMOVUPS 96(CX), Y3
+	VMOVUPS 128(CX), Y4
+	VMOVUPS 160(CX), Y5
+	JMP     m1p3_start
+
+m1p3_clear:
+	VXORPS Y0, Y0, Y0
+	VXORPS Y1, Y1, Y1
+	VXORPS Y2, Y2, Y2
+	VXORPS Y3, Y3, Y3
+	VXORPS Y4, Y4, Y4
+	VXORPS Y5, Y5, Y5
+
+m1p3_start:
+m1p3_loop:
+	PREFETCHT0   1024(SI)
+	PREFETCHT0   1024(SI)(DI*1)
+	PREFETCHT0   1024(SI)(DI*2)
+	VBROADCASTSS (DX), Y6
+	VFMADD231PS  (SI), Y6, Y0
+	VFMADD231PS  32(SI), Y6, Y1
+	VFMADD231PS  (SI)(DI*1), Y6, Y2
+	VFMADD231PS  32(SI)(DI*1), Y6, Y3
+	VFMADD231PS  (SI)(DI*2), Y6, Y4
+	VFMADD231PS  32(SI)(DI*2), Y6, Y5
+	ADDQ         $0x04, DX
+	ADDQ         $0x00000040, SI
+	DECQ         R8
+	JNZ          m1p3_loop
+	VMOVUPS      Y0, (AX)
+	VMOVUPS      Y1, 32(AX)
+	VMOVUPS      Y2, 64(AX)
+	VMOVUPS      Y3, 96(AX)
+	VMOVUPS      Y4, 128(AX)
+	VMOVUPS      Y5, 160(AX)
+	VZEROUPPER
+	RET
+
+m1p3_not:
+	CMPQ    R10, $0x0c
+	JNE     m1p4_not
+	TESTQ   R9, R9
+	JZ      m1p4_clear
+	MOVQ    AX, CX
+	VMOVUPS (CX), Y0
+	VMOVUPS 32(CX), Y1
+	VMOVUPS 64(CX), Y2
+	VMOVUPS 96(CX), Y3
+	VMOVUPS 128(CX), Y4
+	VMOVUPS 160(CX), Y5
+	VMOVUPS 192(CX), Y6
+	VMOVUPS 224(CX), Y7
+	JMP     m1p4_start
+
+m1p4_clear:
+	VXORPS Y0, Y0, Y0
+	VXORPS Y1, Y1, Y1
+	VXORPS Y2, Y2, Y2
+	VXORPS Y3, Y3, Y3
+	VXORPS Y4, Y4, Y4
+	VXORPS Y5, Y5, Y5
+	VXORPS Y6, Y6, Y6
+	VXORPS Y7, Y7, Y7
+
+m1p4_start:
+	LEAQ (DI)(DI*2), CX
+
+m1p4_loop:
+	PREFETCHT0   1024(SI)
+	PREFETCHT0   1024(SI)(DI*1)
+	PREFETCHT0   1024(SI)(DI*2)
+	PREFETCHT0   1024(SI)(CX*1)
+	VBROADCASTSS (DX), Y8
+	VFMADD231PS  (SI), Y8, Y0
+	VFMADD231PS  32(SI), Y8, Y1
+	VFMADD231PS  (SI)(DI*1), Y8, Y2
+	VFMADD231PS  32(SI)(DI*1), Y8, Y3
+	VFMADD231PS  (SI)(DI*2), Y8, Y4
+	VFMADD231PS  32(SI)(DI*2), Y8, Y5
+	VFMADD231PS  (SI)(CX*1), Y8, Y6
+	VFMADD231PS  32(SI)(CX*1), Y8, Y7
+	ADDQ         $0x04, DX
+	ADDQ         $0x00000040, SI
+	DECQ         R8
+	JNZ          m1p4_loop
+	VMOVUPS      Y0, (AX)
+	VMOVUPS      Y1, 32(AX)
+	VMOVUPS      Y2, 64(AX)
+	VMOVUPS      Y3, 96(AX)
+	VMOVUPS      Y4, 128(AX)
+	VMOVUPS      Y5, 160(AX)
+	VMOVUPS      Y6, 192(AX)
+	VMOVUPS      Y7, 224(AX)
+	VZEROUPPER
+	RET
+
+m1p4_not:
+	CMPQ    R10, $0x11
+	JNE     m2p1_not
+	TESTQ   R9, R9
+	JZ      m2p1_clear
+	MOVQ    AX, DI
+	VMOVUPS (DI), Y0
+	VMOVUPS 32(DI), Y1
+	ADDQ    CX, DI
+	VMOVUPS (DI), Y2
+	VMOVUPS 32(DI), Y3
+	JMP     m2p1_start
+
+m2p1_clear:
+	VXORPS Y0, Y0, Y0
+	VXORPS Y1, Y1, Y1
+	VXORPS Y2, Y2, Y2
+	VXORPS Y3, Y3, Y3
+
+m2p1_start:
+m2p1_loop:
+	PREFETCHT0   1024(SI)
+	VBROADCASTSS (DX), Y4
+	VBROADCASTSS (DX)(BX*1), Y5
+	VMOVUPS      (SI), Y6
+	VFMADD231PS  Y6, Y4, Y0
+	VFMADD231PS  Y6, Y5, Y2
+	VMOVUPS      32(SI), Y6
+	VFMADD231PS  Y6, Y4, Y1
+	VFMADD231PS  Y6, Y5, Y3
+	ADDQ         $0x04, DX
+	ADDQ         $0x00000040, SI
+	DECQ         R8
+	JNZ          m2p1_loop
+	VMOVUPS      Y0, (AX)
+	VMOVUPS      Y1, 32(AX)
+	ADDQ         CX, AX
+	VMOVUPS      Y2, (AX)
+	VMOVUPS      Y3, 32(AX)
+	VZEROUPPER
+	RET
+
+m2p1_not:
+	CMPQ    R10, $0x12
+	JNE     m2p2_not
+	TESTQ   R9, R9
+	JZ      m2p2_clear
+	MOVQ    AX, R9
+	VMOVUPS (R9), Y0
+	VMOVUPS 32(R9), Y1
+	VMOVUPS 64(R9), Y2
+	VMOVUPS 96(R9), Y3
+	ADDQ    CX, R9
+	VMOVUPS (R9), Y4
+	VMOVUPS 32(R9), Y5
+	VMOVUPS 64(R9), Y6
+	VMOVUPS 96(R9), Y7
+	JMP     m2p2_start
+
+m2p2_clear:
+	VXORPS Y0, Y0, Y0
+	VXORPS Y1, Y1, Y1
+	VXORPS Y2, Y2, Y2
+	VXORPS Y3, Y3, Y3
+	VXORPS Y4, Y4, Y4
+	VXORPS Y5, Y5, Y5
+	VXORPS Y6, Y6, Y6
+	VXORPS Y7, Y7, Y7
+
+m2p2_start:
+m2p2_loop:
+	PREFETCHT0   1024(SI)
+	PREFETCHT0   1024(SI)(DI*1)
+	VBROADCASTSS (DX), Y8
+	VBROADCASTSS (DX)(BX*1), Y9
+	VMOVUPS      (SI), Y10
+	VFMADD231PS  Y10, Y8, Y0
+	VFMADD231PS  Y10, Y9, Y4
+	VMOVUPS      32(SI), Y10
+	VFMADD231PS  Y10, Y8, Y1
+	VFMADD231PS  Y10, Y9, Y5
+	VMOVUPS      (SI)(DI*1), Y10
+	VFMADD231PS  Y10, Y8, Y2
+	VFMADD231PS  Y10, Y9, Y6
+	VMOVUPS      32(SI)(DI*1), Y10
+	VFMADD231PS  Y10, Y8, Y3
+	VFMADD231PS  Y10, Y9, Y7
+	ADDQ         $0x04, DX
+	ADDQ         $0x00000040, SI
+	DECQ         R8
+	JNZ          m2p2_loop
+	VMOVUPS      Y0, (AX)
+	VMOVUPS      Y1, 32(AX)
+	VMOVUPS      Y2, 64(AX)
+	VMOVUPS      Y3, 96(AX)
+	ADDQ         CX, AX
+	VMOVUPS      Y4, (AX)
+	VMOVUPS      Y5, 32(AX)
+	VMOVUPS      Y6, 64(AX)
+	VMOVUPS      Y7, 96(AX)
+	VZEROUPPER
+	RET
+
+m2p2_not:
+	CMPQ    R10, $0x19
+	JNE     m3p1_not
+	TESTQ   R9, R9
+	JZ      m3p1_clear
+	MOVQ    AX, DI
+	VMOVUPS (DI), Y0
+	VMOVUPS 32(DI), Y1
+	ADDQ    CX, DI
+	VMOVUPS (DI), Y2
+	VMOVUPS 32(DI), Y3
+	ADDQ    CX, DI
+	VMOVUPS (DI), Y4
+	VMOVUPS 32(DI), Y5
+	JMP     m3p1_start
+
+m3p1_clear:
+	VXORPS Y0, Y0, Y0
+	VXORPS Y1, Y1, Y1
+	VXORPS Y2, Y2, Y2
+	VXORPS Y3, Y3, Y3
+	VXORPS Y4, Y4, Y4
+	VXORPS Y5, Y5, Y5
+
+m3p1_start:
+m3p1_loop:
+	PREFETCHT0   1024(SI)
+	VBROADCASTSS (DX), Y6
+	VBROADCASTSS (DX)(BX*1), Y7
+	VBROADCASTSS (DX)(BX*2), Y8
+	VMOVUPS      (SI), Y9
+	VFMADD231PS  Y9, Y6, Y0
+	VFMADD231PS  Y9, Y7, Y2
+	VFMADD231PS  Y9, Y8, Y4
+	VMOVUPS      32(SI), Y9
+	VFMADD231PS  Y9, Y6, Y1
+	VFMADD231PS  Y9, Y7, Y3
+	VFMADD231PS  Y9, Y8, Y5
+	ADDQ         $0x04, DX
+	ADDQ         $0x00000040, SI
+	DECQ         R8
+	JNZ          m3p1_loop
+	VMOVUPS      Y0, (AX)
+	VMOVUPS      Y1, 32(AX)
+	ADDQ         CX, AX
+	VMOVUPS      Y2, (AX)
+	VMOVUPS      Y3, 32(AX)
+	ADDQ         CX, AX
+	VMOVUPS      Y4, (AX)
+	VMOVUPS      Y5, 32(AX)
+	VZEROUPPER
+	RET
+
+m3p1_not:
+	CMPQ    R10, $0x21
+	JNE     m4p1_not
+	TESTQ   R9, R9
+	JZ      m4p1_clear
+	MOVQ    AX, DI
+	VMOVUPS (DI), Y0
+	VMOVUPS 32(DI), Y1
+	ADDQ    CX, DI
+	VMOVUPS (DI), Y2
+	VMOVUPS 32(DI), Y3
+	ADDQ    CX, DI
+	VMOVUPS (DI), Y4
+	VMOVUPS 32(DI), Y5
+	ADDQ    CX, DI
+	VMOVUPS (DI), Y6
+	VMOVUPS 32(DI), Y7
+	JMP     m4p1_start
+
+m4p1_clear:
+	VXORPS Y0, Y0, Y0
+	VXORPS Y1, Y1, Y1
+	VXORPS Y2, Y2, Y2
+	VXORPS Y3, Y3, Y3
+	VXORPS Y4, Y4, Y4
+	VXORPS Y5, Y5, Y5
+	VXORPS Y6, Y6, Y6
+	VXORPS Y7, Y7, Y7
+
+m4p1_start:
+	LEAQ (BX)(BX*2), DI
+
+m4p1_loop:
+	PREFETCHT0   1024(SI)
+	VBROADCASTSS (DX), Y8
+	VBROADCASTSS (DX)(BX*1), Y9
+	VBROADCASTSS (DX)(BX*2), Y10
+	VBROADCASTSS (DX)(DI*1), Y11
+	VMOVUPS      (SI), Y12
+	VFMADD231PS  Y12, Y8, Y0
+	VFMADD231PS  Y12, Y9, Y2
+	VFMADD231PS  Y12, Y10, Y4
+	VFMADD231PS  Y12, Y11, Y6
+	VMOVUPS      32(SI), Y12
+	VFMADD231PS  Y12, Y8, Y1
+	VFMADD231PS  Y12, Y9, Y3
+	VFMADD231PS  Y12, Y10, Y5
+	VFMADD231PS  Y12, Y11, Y7
+	ADDQ         $0x04, DX
+	ADDQ         $0x00000040, SI
+	DECQ         R8
+	JNZ          m4p1_loop
+	VMOVUPS      Y0, (AX)
+	VMOVUPS      Y1, 32(AX)
+	ADDQ         CX, AX
+	VMOVUPS      Y2, (AX)
+	VMOVUPS      Y3, 32(AX)
+	ADDQ         CX, AX
+	VMOVUPS      Y4, (AX)
+	VMOVUPS      Y5, 32(AX)
+	ADDQ         CX, AX
+	VMOVUPS      Y6, (AX)
+	VMOVUPS      Y7, 32(AX)
+	VZEROUPPER
+	RET
+
+m4p1_not:
+	VZEROUPPER
+	RET
+
+// func fewBF16AVX2(c *float32, ldc int, a *float32, rs int, b *uint16, stride int, m int, panels int, k int, accumulate int)
+// Requires: AVX, AVX2, FMA3, MMX+
+TEXT ·fewBF16AVX2(SB), NOSPLIT, $0-80
+	MOVQ    c+0(FP), AX
+	MOVQ    ldc+8(FP), CX
+	MOVQ    a+16(FP), DX
+	MOVQ    rs+24(FP), BX
+	MOVQ    b+32(FP), SI
+	MOVQ    stride+40(FP), DI
+	MOVQ    k+64(FP), R8
+	MOVQ    accumulate+72(FP), R9
+	MOVQ    m+48(FP), R10
+	MOVQ    panels+56(FP), R11
+	SHLQ    $0x02, CX
+	SHLQ    $0x02, BX
+	SHLQ    $0x03, R10
+	ADDQ    R11, R10
+	CMPQ    R10, $0x09
+	JNE     m1p1_not
+	TESTQ   R9, R9
+	JZ      m1p1_clear
+	MOVQ    AX, CX
+	VMOVUPS (CX), Y0
+	VMOVUPS 32(CX), Y1
+	JMP     m1p1_start
+
+m1p1_clear:
+	VXORPS Y0, Y0, Y0
+	VXORPS Y1, Y1, Y1
+
+m1p1_start:
+m1p1_loop:
+	PREFETCHT0   1024(SI)
+	VBROADCASTSS (DX), Y2
+	VPMOVZXWD    (SI), Y3
+	VPSLLD       $0x10, Y3, Y3
+	VFMADD231PS  Y3, Y2, Y0
+	VPMOVZXWD    16(SI), Y3
+	VPSLLD       $0x10, Y3, Y3
+	VFMADD231PS  Y3, Y2, Y1
+	ADDQ         $0x04, DX
+	ADDQ         $0x20, SI
+	DECQ         R8
+	JNZ          m1p1_loop
+	VMOVUPS      Y0, (AX)
+	VMOVUPS      Y1, 32(AX)
+	VZEROUPPER
+	RET
+
+m1p1_not:
+	CMPQ    R10, $0x0a
+	JNE     m1p2_not
+	TESTQ   R9, R9
+	JZ      m1p2_clear
+	MOVQ    AX, CX
+	VMOVUPS (CX), Y0
+	VMOVUPS 32(CX), Y1
+	VMOVUPS 64(CX), Y2
+	VMOVUPS 96(CX), Y3
+	JMP     m1p2_start
+
+m1p2_clear:
+	VXORPS Y0, Y0, Y0
+	VXORPS Y1, Y1, Y1
+	VXORPS Y2, Y2, Y2
+	VXORPS Y3, Y3, Y3
+
+m1p2_start:
+m1p2_loop:
+	PREFETCHT0   1024(SI)
+	PREFETCHT0   1024(SI)(DI*1)
+	VBROADCASTSS (DX), Y4
+	VPMOVZXWD    (SI), Y5
+	VPSLLD       $0x10, Y5, Y5
+	VFMADD231PS  Y5, Y4, Y0
+	VPMOVZXWD    16(SI), Y5
+	VPSLLD       $0x10, Y5, Y5
+	VFMADD231PS  Y5, Y4, Y1
+	VPMOVZXWD    (SI)(DI*1), Y5
+	VPSLLD       $0x10, Y5, Y5
+	VFMADD231PS  Y5, Y4, Y2
+	VPMOVZXWD    16(SI)(DI*1), Y5
+	VPSLLD       $0x10, Y5, Y5
+	VFMADD231PS  Y5, Y4, Y3
+	ADDQ         $0x04, DX
+	ADDQ         $0x20, SI
+	DECQ         R8
+	JNZ          m1p2_loop
+	VMOVUPS      Y0, (AX)
+	VMOVUPS      Y1, 32(AX)
+	VMOVUPS      Y2, 64(AX)
+	VMOVUPS      Y3, 96(AX)
+	VZEROUPPER
+	RET
+
+m1p2_not:
+	CMPQ    R10, $0x0b
+	JNE     m1p3_not
+	TESTQ   R9, R9
+	JZ      m1p3_clear
+	MOVQ    AX, CX
+	VMOVUPS (CX), Y0
+	VMOVUPS 32(CX), Y1
+	VMOVUPS 64(CX), Y2
+	VMOVUPS 96(CX), Y3
+	VMOVUPS 128(CX), Y4
+	VMOVUPS 160(CX), Y5
+	JMP     m1p3_start
+
+m1p3_clear:
+	VXORPS Y0, Y0, Y0
+	VXORPS Y1, Y1, Y1
+	VXORPS Y2, Y2, Y2
+	VXORPS Y3, Y3, Y3
+	VXORPS Y4, Y4, Y4
+	VXORPS Y5, Y5, Y5
+
+m1p3_start:
+m1p3_loop:
+	PREFETCHT0   1024(SI)
+	PREFETCHT0   1024(SI)(DI*1)
+	PREFETCHT0   1024(SI)(DI*2)
+	VBROADCASTSS (DX), Y6
+	VPMOVZXWD    (SI), Y7
+	VPSLLD       $0x10, Y7, Y7
+	VFMADD231PS  Y7, Y6, Y0
+	VPMOVZXWD    16(SI), Y7
+	VPSLLD       $0x10, Y7, Y7
+	VFMADD231PS  Y7, Y6, Y1
+	VPMOVZXWD    (SI)(DI*1), Y7
+	VPSLLD       $0x10, Y7, Y7
+	VFMADD231PS  Y7, Y6, Y2
+	VPMOVZXWD    16(SI)(DI*1), Y7
+	VPSLLD       $0x10, Y7, Y7
+	VFMADD231PS  Y7, Y6, Y3
+	VPMOVZXWD    (SI)(DI*2), Y7
+	VPSLLD       $0x10, Y7, Y7
+	VFMADD231PS  Y7, Y6, Y4
+	VPMOVZXWD    16(SI)(DI*2), Y7
+	VPSLLD       $0x10, Y7, Y7
+	VFMADD231PS  Y7, Y6, Y5
+	ADDQ         $0x04, DX
+	ADDQ         $0x20, SI
+	DECQ         R8
+	JNZ          m1p3_loop
+	VMOVUPS      Y0, (AX)
+	VMOVUPS      Y1, 32(AX)
+	VMOVUPS      Y2, 64(AX)
+	VMOVUPS      Y3, 96(AX)
+	VMOVUPS      Y4, 128(AX)
+	VMOVUPS      Y5, 160(AX)
+	VZEROUPPER
+	RET
+
+m1p3_not:
+	CMPQ    R10, $0x0c
+	JNE     m1p4_not
+	TESTQ   R9, R9
+	JZ      m1p4_clear
+	MOVQ    AX, CX
+	VMOVUPS (CX), Y0
+	VMOVUPS 32(CX), Y1
+	VMOVUPS 64(CX), Y2
+	VMOVUPS 96(CX), Y3
+	VMOVUPS 128(CX), Y4
+	VMOVUPS 160(CX), Y5
+	VMOVUPS 192(CX), Y6
+	VMOVUPS 224(CX), Y7
+	JMP     m1p4_start
+
+m1p4_clear:
+	VXORPS Y0, Y0, Y0
+	VXORPS Y1, Y1, Y1
+	VXORPS Y2, Y2, Y2
+	VXORPS Y3, Y3, Y3
+	VXORPS Y4, Y4, Y4
+	VXORPS Y5, Y5, Y5
+	VXORPS Y6, Y6, Y6
+	VXORPS Y7, Y7, Y7
+
+m1p4_start:
+	LEAQ (DI)(DI*2), CX
+
+m1p4_loop:
+	PREFETCHT0   1024(SI)
+	PREFETCHT0   1024(SI)(DI*1)
+	PREFETCHT0   1024(SI)(DI*2)
+	PREFETCHT0   1024(SI)(CX*1)
+	VBROADCASTSS (DX), Y8
+	VPMOVZXWD    (SI), Y9
+	VPSLLD       $0x10, Y9, Y9
+	VFMADD231PS  Y9, Y8, Y0
+	VPMOVZXWD    16(SI), Y9
+	VPSLLD       $0x10, Y9, Y9
+	VFMADD231PS  Y9, Y8, Y1
+	VPMOVZXWD    (SI)(DI*1), Y9
+	VPSLLD       $0x10, Y9, Y9
+	VFMADD231PS  Y9, Y8, Y2
+	VPMOVZXWD    16(SI)(DI*1), Y9
+	VPSLLD       $0x10, Y9, Y9
+	VFMADD231PS  Y9, Y8, Y3
+	VPMOVZXWD    (SI)(DI*2), Y9
+	VPSLLD       $0x10, Y9, Y9
+	VFMADD231PS  Y9, Y8, Y4
+	VPMOVZXWD    16(SI)(DI*2), Y9
+	VPSLLD       $0x10, Y9, Y9
+	VFMADD231PS  Y9, Y8, Y5
+	VPMOVZXWD    (SI)(CX*1), Y9
+	VPSLLD       $0x10, Y9, Y9
+	VFMADD231PS  Y9, Y8, Y6
+	VPMOVZXWD    16(SI)(CX*1), Y9
+	VPSLLD       $0x10, Y9, Y9
+	VFMADD231PS  Y9, Y8, Y7
+	ADDQ         $0x04, DX
+	ADDQ         $0x20, SI
+	DECQ         R8
+	JNZ          m1p4_loop
+	VMOVUPS      Y0, (AX)
+	VMOVUPS      Y1, 32(AX)
+	VMOVUPS      Y2, 64(AX)
+	VMOVUPS      Y3, 96(AX)
+	VMOVUPS      Y4, 128(AX)
+	VMOVUPS      Y5, 160(AX)
+	VMOVUPS      Y6, 192(AX)
+	VMOVUPS      Y7, 224(AX)
+	VZEROUPPER
+	RET
+
+m1p4_not:
+	CMPQ    R10, $0x11
+	JNE     m2p1_not
+	TESTQ   R9, R9
+	JZ      m2p1_clear
+	MOVQ    AX, DI
+	VMOVUPS (DI), Y0
+	VMOVUPS 32(DI), Y1
+	ADDQ    CX, DI
+	VMOVUPS (DI), Y2
+	VMOVUPS 32(DI), Y3
+	JMP     m2p1_start
+
+m2p1_clear:
+	VXORPS Y0, Y0, Y0
+	VXORPS Y1, Y1, Y1
+	VXORPS Y2, Y2, Y2
+	VXORPS Y3, Y3, Y3
+
+m2p1_start:
+m2p1_loop:
+	PREFETCHT0   1024(SI)
+	VBROADCASTSS (DX), Y4
+	VBROADCASTSS (DX)(BX*1), Y5
+	VPMOVZXWD    (SI), Y6
+	VPSLLD       $0x10, Y6, Y6
+	VFMADD231PS  Y6, Y4, Y0
+	VFMADD231PS  Y6, Y5, Y2
+	VPMOVZXWD    16(SI), Y6
+	VPSLLD       $0x10, Y6, Y6
+	VFMADD231PS  Y6, Y4, Y1
+	VFMADD231PS  Y6, Y5, Y3
+	ADDQ         $0x04, DX
+	ADDQ         $0x20, SI
+	DECQ         R8
+	JNZ          m2p1_loop
+	VMOVUPS      Y0, (AX)
+	VMOVUPS      Y1, 32(AX)
+	ADDQ         CX, AX
+	VMOVUPS      Y2, (AX)
+	VMOVUPS      Y3, 32(AX)
+	VZEROUPPER
+	RET
+
+m2p1_not:
+	CMPQ    R10, $0x12
+	JNE     m2p2_not
+	TESTQ   R9, R9
+	JZ      m2p2_clear
+	MOVQ    AX, R9
+	VMOVUPS (R9), Y0
+	VMOVUPS 32(R9), Y1
+	VMOVUPS 64(R9), Y2
+	VMOVUPS 96(R9), Y3
+	ADDQ    CX, R9
+	VMOVUPS (R9), Y4
+	VMOVUPS 32(R9), Y5
+	VMOVUPS 64(R9), Y6
+	VMOVUPS 96(R9), Y7
+	JMP     m2p2_start
+
+m2p2_clear:
+	VXORPS Y0, Y0, Y0
+	VXORPS Y1, Y1, Y1
+	VXORPS Y2, Y2, Y2
+	VXORPS Y3, Y3, Y3
+	VXORPS Y4, Y4, Y4
+	VXORPS Y5, Y5, Y5
+	VXORPS Y6, Y6, Y6
+	VXORPS Y7, Y7, Y7
+
+m2p2_start:
+m2p2_loop:
+	PREFETCHT0   1024(SI)
+	PREFETCHT0   1024(SI)(DI*1)
+	VBROADCASTSS (DX), Y8
+	VBROADCASTSS (DX)(BX*1), Y9
+	VPMOVZXWD    (SI), Y10
+	VPSLLD       $0x10, Y10, Y10
+	VFMADD231PS  Y10, Y8, Y0
+	VFMADD231PS  Y10, Y9, Y4
+	VPMOVZXWD    16(SI), Y10
+	VPSLLD       $0x10, Y10, Y10
+	VFMADD231PS  Y10, Y8, Y1
+	VFMADD231PS  Y10, Y9, Y5
+	VPMOVZXWD    (SI)(DI*1), Y10
+	VPSLLD       $0x10, Y10, Y10
+	VFMADD231PS  Y10, Y8, Y2
+	VFMADD231PS  Y10, Y9, Y6
+	VPMOVZXWD    16(SI)(DI*1), Y10
+	VPSLLD       $0x10, Y10, Y10
+	VFMADD231PS  Y10, Y8, Y3
+	VFMADD231PS  Y10, Y9, Y7
+	ADDQ         $0x04, DX
+	ADDQ         $0x20, SI
+	DECQ         R8
+	JNZ          m2p2_loop
+	VMOVUPS      Y0, (AX)
+	VMOVUPS      Y1, 32(AX)
+	VMOVUPS      Y2, 64(AX)
+	VMOVUPS      Y3, 96(AX)
+	ADDQ         CX, AX
+	VMOVUPS      Y4, (AX)
+	VMOVUPS      Y5, 32(AX)
+	VMOVUPS      Y6, 64(AX)
+	VMOVUPS      Y7, 96(AX)
+	VZEROUPPER
+	RET
+
+m2p2_not:
+	CMPQ    R10, $0x19
+	JNE     m3p1_not
+	TESTQ   R9, R9
+	JZ      m3p1_clear
+	MOVQ    AX, DI
+	VMOVUPS (DI), Y0
+	VMOVUPS 32(DI), Y1
+	ADDQ    CX, DI
+	VMOVUPS (DI), Y2
+	VMOVUPS 32(DI), Y3
+	ADDQ    CX, DI
+	VMOVUPS (DI), Y4
+	VMOVUPS 32(DI), Y5
+	JMP     m3p1_start
+
+m3p1_clear:
+	VXORPS Y0, Y0, Y0
+	VXORPS Y1, Y1, Y1
+	VXORPS Y2, Y2, Y2
+	VXORPS Y3, Y3, Y3
+	VXORPS Y4, Y4, Y4
+	VXORPS Y5, Y5, Y5
+
+m3p1_start:
+m3p1_loop:
+	PREFETCHT0   1024(SI)
+	VBROADCASTSS (DX), Y6
+	VBROADCASTSS (DX)(BX*1), Y7
+	VBROADCASTSS (DX)(BX*2), Y8
+	VPMOVZXWD    (SI), Y9
+	VPSLLD       $0x10, Y9, Y9
+	VFMADD231PS  Y9, Y6, Y0
+	VFMADD231PS  Y9, Y7, Y2
+	VFMADD231PS  Y9, Y8, Y4
+	VPMOVZXWD    16(SI), Y9
+	VPSLLD       $0x10, Y9, Y9
+	VFMADD231PS  Y9, Y6, Y1
+	VFMADD231PS  Y9, Y7, Y3
+	VFMADD231PS  Y9, Y8, Y5
+	ADDQ         $0x04, DX
+	ADDQ         $0x20, SI
+	DECQ         R8
+	JNZ          m3p1_loop
+	VMOVUPS      Y0, (AX)
+	VMOVUPS      Y1, 32(AX)
+	ADDQ         CX, AX
+	VMOVUPS      Y2, (AX)
+	VMOVUPS      Y3, 32(AX)
+	ADDQ         CX, AX
+	VMOVUPS      Y4, (AX)
+	VMOVUPS      Y5, 32(AX)
+	VZEROUPPER
+	RET
+
+m3p1_not:
+	CMPQ    R10, $0x21
+	JNE     m4p1_not
+	TESTQ   R9, R9
+	JZ      m4p1_clear
+	MOVQ    AX, DI
+	VMOVUPS (DI), Y0
+	VMOVUPS 32(DI), Y1
+	ADDQ    CX, DI
+	VMOVUPS (DI), Y2
+	VMOVUPS 32(DI), Y3
+	ADDQ    CX, DI
+	VMOVUPS (DI), Y4
+	VMOVUPS 32(DI), Y5
+	ADDQ    CX, DI
+	VMOVUPS (DI), Y6
+	VMOVUPS 32(DI), Y7
+	JMP     m4p1_start
+
+m4p1_clear:
+	VXORPS Y0, Y0, Y0
+	VXORPS Y1, Y1, Y1
+	VXORPS Y2, Y2, Y2
+	VXORPS Y3, Y3, Y3
+	VXORPS Y4, Y4, Y4
+	VXORPS Y5, Y5, Y5
+	VXORPS Y6, Y6, Y6
+	VXORPS Y7, Y7, Y7
+
+m4p1_start:
+	LEAQ (BX)(BX*2), DI
+
+m4p1_loop:
+	PREFETCHT0   1024(SI)
+	VBROADCASTSS (DX), Y8
+	VBROADCASTSS (DX)(BX*1), Y9
+	VBROADCASTSS (DX)(BX*2), Y10
+	VBROADCASTSS (DX)(DI*1), Y11
+	VPMOVZXWD    (SI), Y12
+	VPSLLD       $0x10, Y12, Y12
+	VFMADD231PS  Y12, Y8, Y0
+	VFMADD231PS  Y12, Y9, Y2
+	VFMADD231PS  Y12, Y10, Y4
+	VFMADD231PS  Y12, Y11, Y6
+	VPMOVZXWD    16(SI), Y12
+	VPSLLD       $0x10, Y12, Y12
+	VFMADD231PS  Y12, Y8, Y1
+	VFMADD231PS  Y12, Y9, Y3
+	VFMADD231PS  Y12, Y10, Y5
+	VFMADD231PS  Y12, Y11, Y7
+	ADDQ         $0x04, DX
+	ADDQ         $0x20, SI
+	DECQ         R8
+	JNZ          m4p1_loop
+	VMOVUPS      Y0, (AX)
+	VMOVUPS      Y1, 32(AX)
+	ADDQ         CX, AX
+	VMOVUPS      Y2, (AX)
+	VMOVUPS      Y3, 32(AX)
+	ADDQ         CX, AX
+	VMOVUPS      Y4, (AX)
+	VMOVUPS      Y5, 32(AX)
+	ADDQ         CX, AX
+	VMOVUPS      Y6, (AX)
+	VMOVUPS      Y7, 32(AX)
+	VZEROUPPER
+	RET
+
+m4p1_not:
+	VZEROUPPER
+	RET
+
+// func fewQ8AVX2(c *float32, ldc int, a *float32, rs int, b *byte, stride int, m int, panels int, k int, accumulate int)
+// Requires: AVX, AVX2, FMA3, MMX+
+TEXT ·fewQ8AVX2(SB), NOSPLIT, $0-80
+	MOVQ    c+0(FP), AX
+	MOVQ    ldc+8(FP), CX
+	MOVQ    a+16(FP), DX
+	MOVQ    rs+24(FP), BX
+	MOVQ    b+32(FP), SI
+	MOVQ    stride+40(FP), DI
+	MOVQ    k+64(FP), R8
+	MOVQ    accumulate+72(FP), R9
+	MOVQ    m+48(FP), R10
+	MOVQ    panels+56(FP), R11
+	SHLQ    $0x02, CX
+	SHLQ    $0x02, BX
+	SHLQ    $0x03, R10
+	ADDQ    R11, R10
+	CMPQ    R10, $0x09
+	JNE     m1p1_not
+	TESTQ   R9, R9
+	JZ      m1p1_clear
+	MOVQ    AX, CX
+	VMOVUPS (CX), Y0
+	VMOVUPS 32(CX), Y1
+	JMP     m1p1_start
+
+m1p1_clear:
+	VXORPS Y0, Y0, Y0
+	VXORPS Y1, Y1, Y1
+
+m1p1_start:
+m1p1_block:
+	VPMOVZXWD (SI), Y2
+	VPSLLD    $0x10, Y2, Y2
+	VPMOVZXWD 16(SI), Y3
+	VPSLLD    $0x10, Y3, Y3
+	ADDQ      $0x20, SI
+	MOVQ      $0x00000020, CX
+	CMPQ      R8, CX
+	JGE       m1p1_whole
+	MOVQ      R8, CX
+
+m1p1_whole:
+	SUBQ CX, R8
+
+m1p1_loop:
+	PREFETCHT0   1024(SI)
+	VBROADCASTSS (DX), Y4
+	VPMOVSXBD    (SI), Y5
+	VCVTDQ2PS    Y5, Y5
+	VMULPS       Y2, Y5, Y5
+	VFMADD231PS  Y5, Y4, Y0
+	VPMOVSXBD    8(SI), Y5
+	VCVTDQ2PS    Y5, Y5
+	VMULPS       Y3, Y5, Y5
+	VFMADD231PS  Y5, Y4, Y1
+	ADDQ         $0x04, DX
+	ADDQ         $0x10, SI
+	DECQ         CX
+	JNZ          m1p1_loop
+	TESTQ        R8, R8
+	JNZ          m1p1_block
+	VMOVUPS      Y0, (AX)
+	VMOVUPS      Y1, 32(AX)
+	VZEROUPPER
+	RET
+
+m1p1_not:
+	CMPQ    R10, $0x0a
+	JNE     m1p2_not
+	TESTQ   R9, R9
+	JZ      m1p2_clear
+	MOVQ    AX, CX
+	VMOVUPS (CX), Y0
+	VMOVUPS 32(CX), Y1
+	VMOVUPS 64(CX), Y2
+	VMOVUPS 96(CX), Y3
+	JMP     m1p2_start
+
+m1p2_clear:
+	VXORPS Y0, Y0, Y0
+	VXORPS Y1, Y1, Y1
+	VXORPS Y2, Y2, Y2
+	VXORPS Y3, Y3, Y3
+
+m1p2_start:
+m1p2_block:
+	VPMOVZXWD (SI), Y4
+	VPSLLD    $0x10, Y4, Y4
+	VPMOVZXWD 16(SI), Y5
+	VPSLLD    $0x10, Y5, Y5
+	VPMOVZXWD (SI)(DI*1), Y6
+	VPSLLD    $0x10, Y6, Y6
+	VPMOVZXWD 16(SI)(DI*1), Y7
+	VPSLLD    $0x10, Y7, Y7
+	ADDQ      $0x20, SI
+	MOVQ      $0x00000020, CX
+	CMPQ      R8, CX
+	JGE       m1p2_whole
+	MOVQ      R8, CX
+
+m1p2_whole:
+	SUBQ CX, R8
+
+m1p2_loop:
+	PREFETCHT0   1024(SI)
+	PREFETCHT0   1024(SI)(DI*1)
+	VBROADCASTSS (DX), Y8
+	VPMOVSXBD    (SI), Y9
+	VCVTDQ2PS    Y9, Y9
+	VMULPS       Y4, Y9, Y9
+	VFMADD231PS  Y9, Y8, Y0
+	VPMOVSXBD    8(SI), Y9
+	VCVTDQ2PS    Y9, Y9
+	VMULPS       Y5, Y9, Y9
+	VFMADD231PS  Y9, Y8, Y1
+	VPMOVSXBD    (SI)(DI*1), Y9
+	VCVTDQ2PS    Y9, Y9
+	VMULPS       Y6, Y9, Y9
+	VFMADD231PS  Y9, Y8, Y2
+	VPMOVSXBD    8(SI)(DI*1), Y9
+	VCVTDQ2PS    Y9, Y9
+	VMULPS       Y7, Y9, Y9
+	VFMADD231PS  Y9, Y8, Y3
+	ADDQ         $0x04, DX
+	ADDQ         $0x10, SI
+	DECQ         CX
+	JNZ          m1p2_loop
+	TESTQ        R8, R8
+	JNZ          m1p2_block
+	VMOVUPS      Y0, (AX)
+	VMOVUPS      Y1, 32(AX)
+	VMOVUPS      Y2, 64(AX)
+	VMOVUPS      Y3, 96(AX)
+	VZEROUPPER
+	RET
+
+m1p2_not:
+	CMPQ    R10, $0x11
+	JNE     m2p1_not
+	TESTQ   R9, R9
+	JZ      m2p1_clear
+	MOVQ    AX, DI
+	VMOVUPS (DI), Y0
+	VMOVUPS 32(DI), Y1
+	ADDQ    CX, DI
+	VMOVUPS (DI), Y2
+	VMOVUPS 32(DI), Y3
+	JMP     m2p1_start
+
+m2p1_clear:
+	VXORPS Y0, Y0, Y0
+	VXORPS Y1, Y1, Y1
+	VXORPS Y2, Y2, Y2
+	VXORPS Y3, Y3, Y3
+
+m2p1_start:
+m2p1_block:
+	VPMOVZXWD (SI), Y4
+	VPSLLD    $0x10, Y4, Y4
+	VPMOVZXWD 16(SI), Y5
+	VPSLLD    $0x10, Y5, Y5
+	ADDQ      $0x20, SI
+	MOVQ      $0x00000020, DI
+	CMPQ      R8, DI
+	JGE       m2p1_whole
+	MOVQ      R8, DI
+
+m2p1_whole:
+	SUBQ DI, R8
+
+m2p1_loop:
+	PREFETCHT0   1024(SI)
+	VBROADCASTSS (DX), Y6
+	VBROADCASTSS (DX)(BX*1), Y7
+	VPMOVSXBD    (SI), Y8
+	VCVTDQ2PS    Y8, Y8
+	VMULPS       Y4, Y8, Y8
+	VFMADD231PS  Y8, Y6, Y0
+	VFMADD231PS  Y8, Y7, Y2
+	VPMOVSXBD    8(SI), Y8
+	VCVTDQ2PS    Y8, Y8
+	VMULPS       Y5, Y8, Y8
+	VFMADD231PS  Y8, Y6, Y1
+	VFMADD231PS  Y8, Y7, Y3
+	ADDQ         $0x04, DX
+	ADDQ         $0x10, SI
+	DECQ         DI
+	JNZ          m2p1_loop
+	TESTQ        R8, R8
+	JNZ          m2p1_block
+	VMOVUPS      Y0, (AX)
+	VMOVUPS      Y1, 32(AX)
+	ADDQ         CX, AX
+	VMOVUPS      Y2, (AX)
+	VMOVUPS      Y3, 32(AX)
+	VZEROUPPER
+	RET
+
+m2p1_not:
+	CMPQ    R10, $0x12
+	JNE     m2p2_not
+	TESTQ   R9, R9
+	JZ      m2p2_clear
+	MOVQ    AX, R9
+	VMOVUPS (R9), Y0
+	VMOVUPS 32(R9), Y1
+	VMOVUPS 64(R9), Y2
+	VMOVUPS 96(R9), Y3
+	ADDQ    CX, R9
+	VMOVUPS (R9), Y4
+	VMOVUPS 32(R9), Y5
+	VMOVUPS 64(R9), Y6
+	VMOVUPS 96(R9), Y7
+	JMP     m2p2_start
+
+m2p2_clear:
+	VXORPS Y0, Y0, Y0
+	VXORPS Y1, Y1, Y1
+	VXORPS Y2, Y2, Y2
+	VXORPS Y3, Y3, Y3
+	VXORPS Y4, Y4, Y4
+	VXORPS Y5, Y5, Y5
+	VXORPS Y6, Y6, Y6
+	VXORPS Y7, Y7, Y7
+
+m2p2_start:
+m2p2_block:
+	VPMOVZXWD (SI), Y8
+	VPSLLD    $0x10, Y8, Y8
+	VPMOVZXWD 16(SI), Y9
+	VPSLLD    $0x10, Y9, Y9
+	VPMOVZXWD (SI)(DI*1), Y10
+	VPSLLD    $0x10, Y10, Y10
+	VPMOVZXWD 16(SI)(DI*1), Y11
+	VPSLLD    $0x10, Y11, Y11
+	ADDQ      $0x20, SI
+	MOVQ      $0x00000020, R9
+	CMPQ      R8, R9
+	JGE       m2p2_whole
+	MOVQ      R8, R9
+
+m2p2_whole:
+	SUBQ R9, R8
+
+m2p2_loop:
+	PREFETCHT0   1024(SI)
+	PREFETCHT0   1024(SI)(DI*1)
+	VBROADCASTSS (DX), Y12
+	VBROADCASTSS (DX)(BX*1), Y13
+	VPMOVSXBD    (SI), Y14
+	VCVTDQ2PS    Y14, Y14
+	VMULPS       Y8, Y14, Y14
+	VFMADD231PS  Y14, Y12, Y0
+	VFMADD231PS  Y14, Y13, Y4
+	VPMOVSXBD    8(SI), Y14
+	VCVTDQ2PS    Y14, Y14
+	VMULPS       Y9, Y14, Y14
+	VFMADD231PS  Y14, Y12, Y1
+	VFMADD231PS  Y14, Y13, Y5
+	VPMOVSXBD    (SI)(DI*1), Y14
+	VCVTDQ2PS    Y14, Y14
+	VMULPS       Y10, Y14, Y14
+	VFMADD231PS  Y14, Y12, Y2
+	VFMADD231PS  Y14, Y13, Y6
+	VPMOVSXBD    8(SI)(DI*1), Y14
+	VCVTDQ2PS    Y14, Y14
+	VMULPS       Y11, Y14, Y14
+	VFMADD231PS  Y14, Y12, Y3
+	VFMADD231PS  Y14, Y13, Y7
+	ADDQ         $0x04, DX
+	ADDQ         $0x10, SI
+	DECQ         R9
+	JNZ          m2p2_loop
+	TESTQ        R8, R8
+	JNZ          m2p2_block
+	VMOVUPS      Y0, (AX)
+	VMOVUPS      Y1, 32(AX)
+	VMOVUPS      Y2, 64(AX)
+	VMOVUPS      Y3, 96(AX)
+	ADDQ         CX, AX
+	VMOVUPS      Y4, (AX)
+	VMOVUPS      Y5, 32(AX)
+	VMOVUPS      Y6, 64(AX)
+	VMOVUPS      Y7, 96(AX)
+	VZEROUPPER
+	RET
+
+m2p2_not:
+	CMPQ    R10, $0x19
+	JNE     m3p1_not
+	TESTQ   R9, R9
+	JZ      m3p1_clear
+	MOVQ    AX, DI
+	VMOVUPS (DI), Y0
+	VMOVUPS 32(DI), Y1
+	ADDQ    CX, DI
+	VMOVUPS (DI), Y2
+	VMOVUPS 32(DI), Y3
+	ADDQ    CX, DI
+	VMOVUPS (DI), Y4
+	VMOVUPS 32(DI), Y5
+	JMP     m3p1_start
+
+m3p1_clear:
+	VXORPS Y0, Y0, Y0
+	VXORPS Y1, Y1, Y1
+	VXORPS Y2, Y2, Y2
+	VXORPS Y3, Y3, Y3
+	VXORPS Y4, Y4, Y4
+	VXORPS Y5, Y5, Y5
+
+m3p1_start:
+m3p1_block:
+	VPMOVZXWD (SI), Y6
+	VPSLLD    $0x10, Y6, Y6
+	VPMOVZXWD 16(SI), Y7
+	VPSLLD    $0x10, Y7, Y7
+	ADDQ      $0x20, SI
+	MOVQ      $0x00000020, DI
+	CMPQ      R8, DI
+	JGE       m3p1_whole
+	MOVQ      R8, DI
+
+m3p1_whole:
+	SUBQ DI, R8
+
+m3p1_loop:
+	PREFETCHT0   1024(SI)
+	VBROADCASTSS (DX), Y8
+	VBROADCASTSS (DX)(BX*1), Y9
+	VBROADCASTSS (DX)(BX*2), Y10
+	VPMOVSXBD    (SI), Y11
+	VCVTDQ2PS    Y11, Y11
+	VMULPS       Y6, Y11, Y11
+	VFMADD231PS  Y11, Y8, Y0
+	VFMADD231PS  Y11, Y9, Y2
+	VFMADD231PS  Y11, Y10, Y4
+	VPMOVSXBD    8(SI), Y11
+	VCVTDQ2PS    Y11, Y11
+	VMULPS       Y7, Y11, Y11
+	VFMADD231PS  Y11, Y8, Y1
+	VFMADD231PS  Y11, Y9, Y3
+	VFMADD231PS  Y11, Y10, Y5
+	ADDQ         $0x04, DX
+	ADDQ         $0x10, SI
+	DECQ         DI
+	JNZ          m3p1_loop
+	TESTQ        R8, R8
+	JNZ          m3p1_block
+	VMOVUPS      Y0, (AX)
+	VMOVUPS      Y1, 32(AX)
+	ADDQ         CX, AX
+	VMOVUPS      Y2, (AX)
+	VMOVUPS      Y3, 32(AX)
+	ADDQ         CX, AX
+	VMOVUPS      Y4, (AX)
+	VMOVUPS      Y5, 32(AX)
+	VZEROUPPER
+	RET
+
+m3p1_not:
+	CMPQ    R10, $0x21
+	JNE     m4p1_not
+	TESTQ   R9, R9
+	JZ      m4p1_clear
+	MOVQ    AX, DI
+	VMOVUPS (DI), Y0
+	VMOVUPS 32(DI), Y1
+	ADDQ    CX, DI
+	VMOVUPS (DI), Y2
+	VMOVUPS 32(DI), Y3
+	ADDQ    CX, DI
+	VMOVUPS (DI), Y4
+	VMOVUPS 32(DI), Y5
+	ADDQ    CX, DI
+	VMOVUPS (DI), Y6
+	VMOVUPS 32(DI), Y7
+	JMP     m4p1_start
+
+m4p1_clear:
+	VXORPS Y0, Y0, Y0
+	VXORPS Y1, Y1, Y1
+	VXORPS Y2, Y2, Y2
+	VXORPS Y3, Y3, Y3
+	VXORPS Y4, Y4, Y4
+	VXORPS Y5, Y5, Y5
+	VXORPS Y6, Y6, Y6
+	VXORPS Y7, Y7, Y7
+
+m4p1_start:
+	LEAQ (BX)(BX*2), DI
+
+m4p1_block:
+	VPMOVZXWD (SI), Y8
+	VPSLLD    $0x10, Y8, Y8
+	VPMOVZXWD 16(SI), Y9
+	VPSLLD    $0x10, Y9, Y9
+	ADDQ      $0x20, SI
+	MOVQ      $0x00000020, R9
+	CMPQ      R8, R9
+	JGE       m4p1_whole
+	MOVQ      R8, R9
+
+m4p1_whole:
+	SUBQ R9, R8
+
+m4p1_loop:
+	PREFETCHT0   1024(SI)
+	VBROADCASTSS (DX), Y10
+	VBROADCASTSS (DX)(BX*1), Y11
+	VBROADCASTSS (DX)(BX*2), Y12
+	VBROADCASTSS (DX)(DI*1), Y13
+	VPMOVSXBD    (SI), Y14
+	VCVTDQ2PS    Y14, Y14
+	VMULPS       Y8, Y14, Y14
+	VFMADD231PS  Y14, Y10, Y0
+	VFMADD231PS  Y14, Y11, Y2
+	VFMADD231PS  Y14, Y12, Y4
+	VFMADD231PS  Y14, Y13, Y6
+	VPMOVSXBD    8(SI), Y14
+	VCVTDQ2PS    Y14, Y14
+	VMULPS       Y9, Y14, Y14
+	VFMADD231PS  Y14, Y10, Y1
+	VFMADD231PS  Y14, Y11, Y3
+	VFMADD231PS  Y14, Y12, Y5
+	VFMADD231PS  Y14, Y13, Y7
+	ADDQ         $0x04, DX
+	ADDQ         $0x10, SI
+	DECQ         R9
+	JNZ          m4p1_loop
+	TESTQ        R8, R8
+	JNZ          m4p1_block
+	VMOVUPS      Y0, (AX)
+	VMOVUPS      Y1, 32(AX)
+	ADDQ         CX, AX
+	VMOVUPS      Y2, (AX)
+	VMOVUPS      Y3, 32(AX)
+	ADDQ         CX, AX
+	VMOVUPS      Y4, (AX)
+	VMOVUPS      Y5, 32(AX)
+	ADDQ         CX, AX
+	VMOVUPS      Y6, (AX)
+	VMOVUPS      Y7, 32(AX)
+	VZEROUPPER
+	RET
+
+m4p1_not:
+	VZEROUPPER
+	RET
+
+// func widenBF16AVX2(dst *float32, src *uint16, vectors int)
+// Requires: AVX, AVX2
+TEXT ·widenBF16AVX2(SB), NOSPLIT, $0-24
+	MOVQ dst+0(FP), AX
+	MOVQ src+8(FP), CX
+	MOVQ vectors+16(FP), DX
+
+loop:
+	VPMOVZXWD (CX), Y0
+	VPSLLD    $0x10, Y0, Y0
+	VMOVUPS   Y0, (AX)
+	ADDQ      $0x10, CX
+	ADDQ      $0x20, AX
+	DECQ      DX
+	JNZ       loop
+	VZEROUPPER
+	RET
+
+// func widenQ8AVX2(dst *float32, src *byte, h int)
+// Requires: AVX, AVX2
+TEXT ·widenQ8AVX2(SB), NOSPLIT, $0-24
+	MOVQ      dst+0(FP), AX
+	MOVQ      src+8(FP), CX
+	MOVQ      h+16(FP), DX
+	VPMOVZXWD (CX), Y0
+	VPSLLD    $0x10, Y0, Y0
+	VPMOVZXWD 16(CX), Y1
+	VPSLLD    $0x10, Y1, Y1
+	ADDQ      $0x20, CX
+
+loop:
+	VPMOVSXBD (CX), Y2
+	VCVTDQ2PS Y2, Y2
+	VMULPS    Y0, Y2, Y2
+	VMOVUPS   Y2, (AX)
+	VPMOVSXBD 8(CX), Y2
+	VCVTDQ2PS Y2, Y2
+	VMULPS    Y1, Y2, Y2
+	VMOVUPS   Y2, 32(AX)
+	ADDQ      $0x10, CX
+	ADDQ      $0x00000040, AX
+	DECQ      DX
+	JNZ       loop
 	VZEROUPPER
 	RET
 

@@ -1,6 +1,10 @@
 package cpu
 
-import "nrt/backend/device"
+import (
+	"fmt"
+
+	"nrt/backend/device"
+)
 
 func (d *dev[T]) Write(dst device.Buffer, src []float32) {
 	d.mu.Lock()
@@ -11,6 +15,10 @@ func (d *dev[T]) Write(dst device.Buffer, src []float32) {
 func (d *dev[T]) Read(dst []float32, src device.Buffer) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	if w, ok := src.(*weights[T]); ok {
+		readWeights(d, "Read", dst, w)
+		return
+	}
 	convert(dst, d.in("Read", "src", src, len(dst)))
 }
 
@@ -23,7 +31,26 @@ func (d *dev[T]) Write64(dst device.Buffer, src []float64) {
 func (d *dev[T]) Read64(dst []float64, src device.Buffer) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	if w, ok := src.(*weights[T]); ok {
+		readWeights(d, "Read64", dst, w)
+		return
+	}
 	convert(dst, d.in("Read64", "src", src, len(dst)))
+}
+
+// readWeights sets dst to the numbers that the weights' format kept.
+func readWeights[D, T real](d *dev[T], op string, dst []D, w *weights[T]) {
+	if len(dst) != w.Len() {
+		panic(fmt.Sprintf("cpu: %s: src has %d floats, want %d", op, w.Len(), len(dst)))
+	}
+	k := w.p.k
+	d.pool.each(w.p.n, 8*k, func(_, lo, hi int) {
+		for j := lo; j < hi; j++ {
+			for p := range k {
+				dst[j*k+p] = D(w.p.at(w.nr, j, p))
+			}
+		}
+	})
 }
 
 // convert sets dst = src in dst's type.
@@ -170,6 +197,15 @@ func (j *sumJob[T]) do(_, lo, hi int) {
 func row[T any](x []T, i, width int) []T { return x[i*width : (i+1)*width : (i+1)*width] }
 
 func (d *dev[T]) Embed(out, table device.Buffer, ids []int32, dim int) {
+	if w, ok := table.(*weights[T]); ok {
+		d.mu.Lock()
+		defer d.mu.Unlock()
+		d.weights("Embed", "table", table, w.p.n, dim)
+		checkIDs("Embed", "ids", ids, w.p.n)
+		d.embed = embed[T]{w: w, out: d.out("Embed", "out", out, len(ids)*dim), ids: ids}
+		d.pool.divide(len(ids), 16*dim, &d.embed)
+		return
+	}
 	d.GatherRows(out, table, ids, dim)
 }
 

@@ -32,6 +32,7 @@ type Options struct {
 	Base    string        // model that training starts from by default; "" is the first
 	World   *world.World  // questions of examples and training; may be nil
 	Device  device.Device // computes for readers
+	Weights device.Format // of the models that readers ask
 	Train   device.Device // computes for training runs; nil switches them off
 	State   string        // folder of the training runs; "" switches them off
 	Version string

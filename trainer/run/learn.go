@@ -28,8 +28,12 @@ type Learner struct {
 	grad *llama.Grad
 }
 
-// NewLearner prepares gradient and optimizer for a model.
+// NewLearner prepares gradient and optimizer for a model, which must not be
+// read-only.
 func NewLearner(m *llama.Model, obj *objective.Objective, o optim.Options, s optim.Schedule) (*Learner, error) {
+	if err := m.Trainable(); err != nil {
+		return nil, err
+	}
 	l := &Learner{Model: m, Objective: obj, Schedule: s, InvTemp: 1, pass: m.NewPass(), grad: m.NewGrad()}
 	o.FlatGrad = l.grad.Flat
 	var params []optim.Param
