@@ -132,7 +132,7 @@ func (d *dev[T]) Classifier(out device.Classified, h, w device.Buffer, targets [
 				}
 			}
 		}
-		if m := len(targets); m <= d.k.fewMax { // too few rows to share out
+		if m := len(targets); m <= d.k.fewMax { // few rows; share out the vocabulary
 			logits := grow(&d.logits, m*n)
 			d.project(logits, n, c.h, dim, 1, p, m, false)
 			look(logits, 0, m)
