@@ -107,8 +107,9 @@ func (p *panels[T]) set(t, nr int, panel []T) {
 	case device.F32:
 		copy(p.full[t*size:], panel)
 	case device.BF16:
+		to := p.half[t*size:][:len(panel)]
 		for i, x := range panel {
-			p.half[t*size+i] = toBF16(float32(x))
+			to[i] = toBF16(float32(x))
 		}
 	case device.Q8:
 		to := p.bytes[t*size : (t+1)*size]
