@@ -178,6 +178,9 @@ func (d *dev[T]) Attention(out, lse, q, k, v device.Buffer, seqs []device.Seq, h
 		}
 		for end := s + max(n, 1); s < end; s++ {
 			work += seqs[s].Q.Len * a.most[s] * a.qw
+			if n > 0 { // memory limits a single query: each key is used once
+				work += 3 * a.most[s] * a.kw
+			}
 		}
 	}
 	d.pool.divide(len(a.tasks), work/max(len(a.tasks), 1), a)

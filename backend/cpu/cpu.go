@@ -6,8 +6,8 @@
 // Every operation is written once, over a table of a dozen row kernels
 // (kernels.go): one matrix micro-kernel and a few vector functions. The table
 // in plain Go is the oracle and runs everywhere; on amd64 generated AVX2 and
-// AVX-512 kernels take its place for float32. Read kernels.go, then matmul.go,
-// then attention.go, which is nothing but the micro-kernel and a softmax.
+// AVX-512 kernels take its place for float32. Read kernels.go, then matmul.go
+// and weights.go, then attention.go, which is nothing but the micro-kernel and a softmax.
 //
 // # Reproducibility
 //

@@ -41,6 +41,8 @@ type asm struct {
 	split         bool // gemm wants whole vectors of columns, or less than one
 	lanes         int
 	dotRows       func(s, q, k *float32, ldk, blocks, dim int)
+	fewTile       int // rows that fewF32 and its like take at once
+	fewMax        int
 	fewF32        func(c *float32, ldc int, a *float32, rs int, b *float32, stride, m, panels, k, accumulate int)
 	fewBF16       func(c *float32, ldc int, a *float32, rs int, b *uint16, stride, m, panels, k, accumulate int)
 	fewQ8         func(c *float32, ldc int, a *float32, rs int, b *byte, stride, m, panels, k, accumulate int)
@@ -68,7 +70,7 @@ type asm struct {
 }
 
 func avx512Kernels() *kernels[float32] {
-	a := &asm{lanes: 16,
+	a := &asm{lanes: 16, fewTile: 12, fewMax: 24,
 		gemm: gemmAVX512, dotRows: dotRowsAVX512, fewF32: fewF32AVX512, fewBF16: fewBF16AVX512, fewQ8: fewQ8AVX512,
 		widenBF16: widenBF16AVX512, widenQ8: widenQ8AVX512, strip: stripAVX512, add: addAVX512, scale: scaleAVX512, mulAdd: mulAddAVX512, dot: dotAVX512,
 		dot3: dot3AVX512, softmax: softmaxAVX512, stats: statsAVX512, exp: expAVX512,
@@ -79,7 +81,7 @@ func avx512Kernels() *kernels[float32] {
 }
 
 func avx2Kernels() *kernels[float32] {
-	a := &asm{lanes: 8, split: true,
+	a := &asm{lanes: 8, split: true, fewTile: 4, fewMax: 4,
 		gemm: gemmAVX2, dotRows: dotRowsAVX2, fewF32: fewF32AVX2, fewBF16: fewBF16AVX2, fewQ8: fewQ8AVX2,
 		widenBF16: widenBF16AVX2, widenQ8: widenQ8AVX2, strip: stripAVX2, add: addAVX2, scale: scaleAVX2, mulAdd: mulAddAVX2, dot: dotAVX2,
 		dot3: dot3AVX2, softmax: softmaxAVX2, stats: statsAVX2, exp: expAVX2,
@@ -91,7 +93,7 @@ func avx2Kernels() *kernels[float32] {
 
 func (a *asm) kernels(name string, mr, nr int) *kernels[float32] {
 	return &kernels[float32]{name: name, mr: mr, nr: nr, transpose: transposeAVX2,
-		gemm: a.gemmTile, lanes: a.lanes, few: a.fewRows, fewMax: 4,
+		gemm: a.gemmTile, lanes: a.lanes, few: a.fewRows, fewMax: a.fewMax,
 		dotRows: func(s, q, k []float32, ldk, blocks int) {
 			if n, dim := blocks*a.lanes, len(q); n > 0 {
 				_, _ = s[n-1], k[(n-1)*ldk+dim-1]
@@ -242,7 +244,7 @@ func (a *asm) fewGroup(f device.Format, m int) int {
 	switch {
 	case a.lanes == 16 && m <= 2, f != device.Q8 && m == 1:
 		return 4
-	case a.lanes == 16, m <= 2:
+	case a.lanes == 16 && m <= 4, m <= 2:
 		return 2
 	}
 	return 1
@@ -254,21 +256,33 @@ func (a *asm) fewRows(c []float32, ldc int, x []float32, rs int, b *panels[float
 		acc = 1
 	}
 	size := panelSize(b.format, b.k, nr)
-	_ = x[(m-1)*rs+b.k-1]
-	run := func(c *float32, ldc, t, n int) {
-		switch b.format {
-		case device.F32:
-			_ = b.full[(t+n)*size-1]
-			a.fewF32(c, ldc, &x[0], rs, &b.full[t*size], 4*size, m, n, b.k, acc)
-		case device.BF16:
-			_ = b.half[(t+n)*size-1]
-			a.fewBF16(c, ldc, &x[0], rs, &b.half[t*size], 2*size, m, n, b.k, acc)
-		case device.Q8:
-			_ = b.bytes[(t+n)*size-1]
-			a.fewQ8(c, ldc, &x[0], rs, &b.bytes[t*size], size, m, n, b.k, acc)
+	// The last elements that assembly reads and writes.
+	_, _ = x[(m-1)*rs+b.k-1], c[(m-1)*ldc+min(t1*nr, b.n)-t0*nr-1]
+	switch b.format {
+	case device.F32:
+		_ = b.full[t1*size-1]
+	case device.BF16:
+		_ = b.half[t1*size-1]
+	case device.Q8:
+		_ = b.bytes[t1*size-1]
+	}
+	// Rows in equal parts, each while the panels are in a cache.
+	parts := (m + a.fewTile - 1) / a.fewTile
+	run := func(c []float32, ldc, t, n int) {
+		for p := range parts {
+			i := m * p / parts
+			h := m*(p+1)/parts - i
+			switch b.format {
+			case device.F32:
+				a.fewF32(&c[i*ldc], ldc, &x[i*rs], rs, &b.full[t*size], 4*size, h, n, b.k, acc)
+			case device.BF16:
+				a.fewBF16(&c[i*ldc], ldc, &x[i*rs], rs, &b.half[t*size], 2*size, h, n, b.k, acc)
+			case device.Q8:
+				a.fewQ8(&c[i*ldc], ldc, &x[i*rs], rs, &b.bytes[t*size], size, h, n, b.k, acc)
+			}
 		}
 	}
-	group := a.fewGroup(b.format, m)
+	group := a.fewGroup(b.format, (m+parts-1)/parts)
 	for t := t0; t < t1; {
 		at, w := (t-t0)*nr, b.n-t*nr
 		if w < nr { // a cut panel, by way of a whole one
@@ -276,7 +290,7 @@ func (a *asm) fewRows(c []float32, ldc int, x []float32, rs int, b *panels[float
 			for i := range m {
 				copy(edge[i*nr:i*nr+w], c[i*ldc+at:])
 			}
-			run(&edge[0], nr, t, 1)
+			run(edge, nr, t, 1)
 			for i := range m {
 				copy(c[i*ldc+at:i*ldc+at+w], edge[i*nr:])
 			}
@@ -286,8 +300,7 @@ func (a *asm) fewRows(c []float32, ldc int, x []float32, rs int, b *panels[float
 		if left := t1 - t - n; left == 1 && n > 2 {
 			n-- // 3 and 2 are faster than 4 and 1
 		}
-		_ = c[(m-1)*ldc+at+n*nr-1]
-		run(&c[at], ldc, t, n)
+		run(c[at:], ldc, t, n)
 		t += n
 	}
 }

@@ -13,9 +13,9 @@ import (
 // time, or by each worker for itself when it has no more than ownRows rows of C.
 const (
 	depthMax = 384
-	mcTiles  = 32
+	mcTiles  = 44
 	packMax  = 1 << 20
-	ownRows  = 384
+	ownRows  = 512
 )
 
 // small is how many multiply-adds one thread does in a few microseconds, less
@@ -63,7 +63,7 @@ func (d *dev[T]) MatMul(c, a, b device.Buffer, m, n, k int, transA, transB, accu
 		d.product(C, n, A, rs, cs, right[T]{rows: B, ld: n}, m, n, k, accumulate)
 		return
 	}
-	nr, depth := d.k.nr, depthOf(k)
+	nr, depth := d.k.nr, depthOf(k, depthMax)
 	nc := packMax / depth / nr * nr
 	for j := 0; j < n; j += nc {
 		w := min(nc, n-j)
@@ -118,12 +118,12 @@ func (f *few[T]) do(worker, lo, hi int) {
 	f.d.k.few(f.c[lo*nr:], f.ldc, f.a, f.rs, &f.b, lo, hi, f.m, f.accumulate, grow(&f.d.scratch[worker].b, f.m*nr))
 }
 
-// depthOf cuts k into equal parts of at most depthMax.
-func depthOf(k int) int {
-	if k <= depthMax {
+// depthOf cuts k into equal parts of at most most.
+func depthOf(k, most int) int {
+	if k <= most {
 		return k
 	}
-	parts := (k + depthMax - 1) / depthMax
+	parts := (k + most - 1) / most
 	return (k/parts + 31) &^ 31
 }
 
@@ -246,7 +246,10 @@ func (d *dev[T]) block(s *scratch[T], c []T, ldc int, a []T, rs, cs int, b right
 	// pays once a few panels read them, or many where they lie in rows.
 	packA := panels >= 3 && cs > 1 || panels >= 16 && rs >= 1024 && rows >= mr
 	packB := b.ld > 0 && rows > 2*mr
-	depth := depthOf(k)
+	depth := depthOf(k, depthMax)
+	if b.ld == 0 && !packA {
+		depth = depthOf(k, depthMax*2/3) // rows of A want room in the cache too
+	}
 	for p := 0; p < k; p += depth {
 		h, acc := min(depth, k-p), accumulate || p > 0
 		ap, tile, ars, acs := a[i0*rs+p*cs:], mr*rs, rs, cs

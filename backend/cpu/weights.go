@@ -80,14 +80,18 @@ func (d *dev[T]) NewWeights(f device.Format, rows, cols int, read func(first int
 		d.mu.Lock()
 		d.pool.each((n+nr-1)/nr, 8*nr*cols, func(worker, lo, hi int) {
 			for t := lo; t < hi; t++ {
-				panel := grow(&d.scratch[worker].b, nr*cols)
-				clear(panel)
-				h := min(nr, n-t*nr)
-				for j := range h {
-					for p, x := range part[(t*nr+j)*cols : (t*nr+j+1)*cols] {
-						panel[p*nr+j] = T(x)
-					}
+				s := &d.scratch[worker]
+				panel, h := grow(&s.b, nr*cols), min(nr, n-t*nr)
+				if h < nr {
+					clear(panel)
 				}
+				from := part[t*nr*cols : (t*nr+h)*cols]
+				x, same := any(from).([]T)
+				if !same {
+					x = grow(&s.a, len(from))
+					convert(x, from)
+				}
+				d.k.transpose(panel, nr, x, cols, h, cols)
 				w.p.set(i/nr+t, nr, panel)
 			}
 		})
@@ -103,8 +107,9 @@ func (p *panels[T]) set(t, nr int, panel []T) {
 	case device.F32:
 		copy(p.full[t*size:], panel)
 	case device.BF16:
+		to := p.half[t*size:][:len(panel)]
 		for i, x := range panel {
-			p.half[t*size+i] = toBF16(float32(x))
+			to[i] = toBF16(float32(x))
 		}
 	case device.Q8:
 		to := p.bytes[t*size : (t+1)*size]

@@ -11,19 +11,19 @@ import (
 // q8Block is how deep a block of Q8 numbers is that share a scale.
 const q8Block = 32
 
-// groups are the tiles of the kernels for few rows: at once so many panels, and
-// every number below, for 1, 2, 3 and 4 rows. One row needs many panels, or its
-// sums would wait for each other: a fused multiply-add takes four cycles, and two
+// groups are the tiles of the kernels for few rows: for 1, 2, 3 … rows at once so
+// many panels, and every number below. One row needs many panels, or its sums
+// would wait for each other: a fused multiply-add takes four cycles, and two
 // start in each. The scales of Q8 take registers too. Package cpu knows these
 // numbers (fewGroup).
-func (g *gen) groups(format string) [4]int {
+func (g *gen) groups(format string) []int {
 	switch {
 	case g.wide():
-		return [4]int{4, 4, 2, 2}
+		return []int{4, 4, 2, 2, 1, 1, 1, 1, 1, 1, 1, 1}
 	case format == "Q8":
-		return [4]int{2, 2, 1, 1}
+		return []int{2, 2, 1, 1}
 	}
-	return [4]int{4, 2, 1, 1}
+	return []int{4, 2, 1, 1}
 }
 
 // few writes the products of few rows with packed weights of each format, whose
@@ -56,9 +56,9 @@ func (g *gen) few() {
 	}
 }
 
-// ahead is how many bytes of each panel are asked for in advance: a stream is
-// too short for the processor to find its pace by itself.
-const ahead = 1024
+// ahead is how many rows of each panel are asked for in advance: as a stream it
+// is too short for the processor to find its pace by itself.
+const ahead = 32
 
 type weightTile struct {
 	format                           string
@@ -106,9 +106,15 @@ func (g *gen) fewTile(name string, w weightTile, rows, panels int) {
 		three = GP64()
 		LEAQ(Mem{Base: w.stride, Index: w.stride, Scale: 2}, three)
 	}
-	if rows == 4 {
+	if rows >= 4 {
 		rs3 = GP64()
 		LEAQ(Mem{Base: w.rs, Index: w.rs, Scale: 2}, rs3)
+	}
+	bases := []Register{w.a} // of every fourth row of A
+	for i := 4; i < rows; i += 4 {
+		p := GP64()
+		LEAQ(Mem{Base: bases[len(bases)-1], Index: w.rs, Scale: 4}, p)
+		bases = append(bases, p)
 	}
 	strided := func(base, step, triple Register, i int) Mem {
 		switch i {
@@ -129,22 +135,41 @@ func (g *gen) fewTile(name string, w weightTile, rows, panels int) {
 	step := func(size int, load func(v int) Op) {
 		for v := range vecs {
 			if m := place(v, size); v%2*g.lanes*size%64 == 0 {
-				m.Disp += ahead
+				m.Disp += ahead * 2 * g.lanes * size
 				PREFETCHT0(m)
 			}
 		}
-		x := make([]VecVirtual, rows)
-		for i := range x {
-			x[i] = g.vec()
-			VBROADCASTSS(strided(w.a, w.rs, rs3, i), x[i])
+		element := func(i int) VecVirtual {
+			x := g.vec()
+			VBROADCASTSS(strided(bases[i/4], w.rs, rs3, i%4), x)
+			return x
 		}
-		for v := range vecs {
-			b := load(v)
+		if rows <= 4 {
+			x := make([]VecVirtual, rows)
 			for i := range x {
-				VFMADD231PS(b, x[i], acc[i][v])
+				x[i] = element(i)
+			}
+			for v := range vecs {
+				b := load(v)
+				for i := range x {
+					VFMADD231PS(b, x[i], acc[i][v])
+				}
+			}
+		} else {
+			b := make([]Op, vecs)
+			for v := range b {
+				b[v] = load(v)
+			}
+			for i := range acc {
+				x := element(i)
+				for v := range b {
+					VFMADD231PS(b[v], x, acc[i][v])
+				}
 			}
 		}
-		ADDQ(U8(4), w.a)
+		for _, p := range bases {
+			ADDQ(U8(4), p)
+		}
 	}
 	loop := name + "_loop"
 	switch w.format {
