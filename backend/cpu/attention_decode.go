@@ -69,7 +69,8 @@ func (a *attn[T]) decode(s *scratch[T], t attnTask) {
 		shared = a.seqs[t.seq].Past[0].Len
 	}
 	ld := most + k.lanes // dotRows writes whole vectors
-	p, q, out := grow(&s.b, rows*ld), grow(&s.c, rows*dim), grow(&s.d, rows*dim)
+	p, q, out := grow(&s.b, rows*ld+k.lanes), grow(&s.c, rows*dim), grow(&s.d, rows*dim)
+	spare := p[rows*ld:]
 	// at is where q and out have the query heads of row r's key head.
 	at := func(r int) int {
 		i := r / group
@@ -105,7 +106,7 @@ func (a *attn[T]) decode(s *scratch[T], t attnTask) {
 	}
 	each(func(r int, x run, g int) {
 		for end := r + group; r < end; r++ {
-			a.dots(p[r*ld+x.at:], row(q, r, dim), x, g)
+			a.dots(p[r*ld+x.at:], row(q, r, dim), spare, x, g)
 		}
 	})
 	for r := range rows {
@@ -137,16 +138,15 @@ func (a *attn[T]) decode(s *scratch[T], t attnTask) {
 }
 
 // dots sets s[j] = q·k_j for the keys of one run, of key head g. It may write a
-// vector's length beyond them.
-func (a *attn[T]) dots(s, q []T, x run, g int) {
+// vector's length beyond them; spare is room for a vector.
+func (a *attn[T]) dots(s, q, spare []T, x run, g int) {
 	lanes, rows := a.d.k.lanes, len(a.k)/a.kw
 	whole := min((x.n+lanes-1)/lanes, (rows-x.row)/lanes) // blocks that stay within k
 	a.d.k.dotRows(s, q, a.k[x.row*a.kw+g*a.h.Dim:], a.kw, whole)
 	if done := whole * lanes; done < x.n {
 		// The last block of k, of which only the end is wanted.
-		var block [16]T
 		last := rows - lanes
-		a.d.k.dotRows(block[:], q, a.k[last*a.kw+g*a.h.Dim:], a.kw, 1)
-		copy(s[done:x.n], block[x.row+done-last:])
+		a.d.k.dotRows(spare, q, a.k[last*a.kw+g*a.h.Dim:], a.kw, 1)
+		copy(s[done:x.n], spare[x.row+done-last:])
 	}
 }

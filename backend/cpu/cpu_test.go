@@ -103,13 +103,45 @@ func TestPool(t *testing.T) {
 		}
 	}
 	p.close()
+	expectGoroutines(t, before)
+}
+
+// expectGoroutines waits a while for goroutines to end.
+func expectGoroutines(t *testing.T, want int) {
+	t.Helper()
 	for range 100 {
-		if runtime.NumGoroutine() <= before {
+		if runtime.NumGoroutine() <= want {
 			return
 		}
 		time.Sleep(time.Millisecond)
 	}
-	t.Errorf("%d goroutines, %d before", runtime.NumGoroutine(), before)
+	t.Errorf("%d goroutines, %d before", runtime.NumGoroutine(), want)
+}
+
+// TestClose: a device leaves no goroutine behind, be its threads spinning or
+// parked, and whatever number they are.
+func TestClose(t *testing.T) {
+	time.Sleep(time.Millisecond)
+	before := runtime.NumGoroutine()
+	for i, threads := range []int{1, 2, 3, 8, 8} {
+		d, err := New(Options{Threads: threads})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if have := runtime.NumGoroutine() - before; have != threads-1 {
+			t.Errorf("%d threads: %d goroutines", threads, have)
+		}
+		x := d.Alloc(1 << 20)
+		d.Scale(x, 2)
+		if i%2 == 1 {
+			time.Sleep(5 * spin)
+		}
+		if err := d.Close(); err != nil {
+			t.Error(err)
+		}
+		d.Scale(x, 2) // serial from now on
+		expectGoroutines(t, before)
+	}
 }
 
 // TestDecodeBits: a row decoded from a cache is, to the bit, the row of the
