@@ -69,7 +69,7 @@ func TestPlanMemory(t *testing.T) {
 // and changes that fit.
 func TestMemoryRefusal(t *testing.T) {
 	c := Default(objective.NRT)
-	c.Rollout.K, c.Rollout.MaxChain = 8, 512
+	c.Rollout.K, c.Rollout.MaxChain, c.Optim.MicroTokens = 8, 512, 8192
 	x := extent{model: big, prompt: 200, answer: 100, close: 1}
 	p := planMemory(c, x)
 	for _, free := range []int64{0, p.total()} {
