@@ -99,6 +99,7 @@ func (d *dev[T]) project(c []T, ldc int, a []T, rs, cs int, b panels[T], m int, 
 	count := (b.n + d.k.nr - 1) / d.k.nr
 	d.few = few[T]{d: d, c: c, ldc: ldc, a: a, rs: rs, b: b, m: m, accumulate: accumulate}
 	d.pool.start(count, min(count, 2*d.pool.threads, max(1, b.n*b.k/piece)), &d.few)
+	d.few = few[T]{} // holds on to nothing that may be freed
 }
 
 // few is the job of a product of few rows; its items are panels.
@@ -132,12 +133,14 @@ func depthOf(k, most int) int {
 func (d *dev[T]) packTransposed(dst, b []T, ldb, n, k int) {
 	d.packs.job = packing[T]{k: d.k, dst: dst, b: b, ldb: ldb, n: n, depth: k, transposed: true}
 	d.pool.divide((n+d.k.nr-1)/d.k.nr, 2*d.k.nr*k, &d.packs.job)
+	d.packs.job = packing[T]{}
 }
 
 // packRows packs b (k, n), with rows ldb apart, into the same panels.
 func (d *dev[T]) packRows(dst, b []T, ldb, n, k int) {
 	d.packs.job = packing[T]{k: d.k, dst: dst, b: b, ldb: ldb, n: n, depth: k}
 	d.pool.divide((n+d.k.nr-1)/d.k.nr, d.k.nr*k, &d.packs.job)
+	d.packs.job = packing[T]{}
 }
 
 // packing is the job of packing b; its items are panels.
@@ -181,9 +184,10 @@ func (d *dev[T]) product(c []T, ldc int, a []T, rs, cs int, b right[T], m, n, k 
 	tasks := p.rowBlocks * p.colBlocks
 	if m*n*k < small {
 		p.do(0, 0, tasks)
-		return
+	} else {
+		d.pool.start(tasks, tasks, p)
 	}
-	d.pool.start(tasks, tasks, p)
+	*p = product[T]{}
 }
 
 // product is the job of a product; its items are blocks of C.
