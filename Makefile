@@ -15,10 +15,10 @@ BUILD = $(GO) build -trimpath -buildvcs=false -ldflags '-s -w -X main.version=$(
 WASM_PACKAGES = ./trainer/reward ./trainer/objective ./backend/token ./backend/device ./web/wire ./web/heat ./web/chart ./web/view ./wasm
 RACE_PACKAGES = ./backend/cpu ./backend/engine ./trainer/run ./backend/server ./backend/cmd/nrt
 
-.PHONY: help run wasm test build deps generate bench docker world-models check-format check-vet check-platforms check-tests check-race check-wasm check-generated check-run check-browser browser-tools
+.PHONY: help run wasm test build deps generate bench docker world-models check-format check-vet check-platforms check-tests check-race check-wasm check-arm64 check-generated check-run check-browser browser-tools
 
 help: ## list the targets
-	@grep -E '^[a-z-]+:.* ## ' Makefile | sed -e 's/:.* ## /\t/' | expand -t 18
+	@grep -E '^[a-z0-9-]+:.* ## ' Makefile | sed -e 's/:.* ## /\t/' | expand -t 18
 
 ADDR ?= 127.0.0.1:8080
 
@@ -38,7 +38,7 @@ wasm: ## build the page's WebAssembly client into web/static
 	@cp -f "$$($(GO) env GOROOT)/lib/wasm/wasm_exec.js" web/static/wasm_exec.js
 	@$(GO) run ./web/pack .cache/app.wasm web/static
 
-test: deps build check-format check-vet check-platforms check-tests check-race check-wasm check-generated check-run ## run every check below
+test: deps build check-format check-vet check-platforms check-tests check-race check-wasm check-arm64 check-generated check-run check-browser ## run every check below
 
 check-format: ## gofmt has nothing to change
 	@echo '== format'; bad=$$("$$($(GO) env GOROOT)/bin/gofmt" -l .); test -z "$$bad" || { echo "gofmt -w these files:"; echo "$$bad"; exit 1; }
@@ -46,9 +46,10 @@ check-format: ## gofmt has nothing to change
 check-vet: ## go vet finds nothing
 	@echo '== vet'; $(GO) vet ./...
 
-check-platforms: ## build and vet for Windows, macOS and the browser
+check-platforms: ## build and vet for Windows, macOS, Linux on arm64 and the browser
 	@echo '== windows/amd64'; GOOS=windows GOARCH=amd64 $(GO) build ./... && GOOS=windows GOARCH=amd64 $(GO) vet ./...
 	@echo '== darwin/arm64'; GOOS=darwin GOARCH=arm64 $(GO) build ./... && GOOS=darwin GOARCH=arm64 $(GO) vet ./...
+	@echo '== linux/arm64'; GOOS=linux GOARCH=arm64 $(GO) build ./... && GOOS=linux GOARCH=arm64 $(GO) vet ./...
 	@echo '== js/wasm'; GOOS=js GOARCH=wasm $(GO) build $(WASM_PACKAGES) && GOOS=js GOARCH=wasm $(GO) vet $(WASM_PACKAGES)
 
 check-tests: ## all tests
@@ -60,14 +61,18 @@ check-race: ## the race detector on packages with goroutines (needs a C compiler
 check-wasm: ## the reward's golden numbers, computed in WebAssembly (needs node)
 	@echo '== wasm'; if command -v node >/dev/null; then GOOS=js GOARCH=wasm $(GO) test -exec="$$($(GO) env GOROOT)/lib/wasm/go_js_wasm_exec" ./trainer/reward; else echo 'skipped: needs node'; fi
 
+# Of the kernel tables only NEON's: the others are the same Go as everywhere.
+check-arm64: ## kernels and model on an emulated arm64 (needs qemu-user)
+	@echo '== arm64'; if command -v qemu-aarch64 >/dev/null; then export GOOS=linux GOARCH=arm64 CGO_ENABLED=0; $(GO) test -exec=qemu-aarch64 -run=/neon ./backend/cpu && $(GO) test -exec=qemu-aarch64 ./backend/llama; else echo 'skipped: needs qemu-user'; fi
+
 check-generated: generate ## generated code is what its generators write
 	@echo '== generated'; git grep -lE '^// Code generated .* DO NOT EDIT\.$$' | xargs -r git diff --exit-code --
 
 check-run: build ## the binary that was built explains a sample question
 	@echo '== run'; $(OUT) version && $(OUT) explain --k 2
 
-check-browser: build browser-tools ## drive the page in Chromium (skips without one)
-	@echo '== browser'; cd web/browsertest && $(GO) vet . && $(GO) test -count=1 -timeout 10m .
+check-browser: build browser-tools ## drive the page in Chromium (needs chromium)
+	@echo '== browser'; if command -v chromium >/dev/null || command -v chromium-browser >/dev/null || command -v google-chrome >/dev/null; then cd web/browsertest && $(GO) vet . && $(GO) test -count=1 -timeout 10m -v .; else echo 'skipped: needs chromium'; fi
 
 # The rules of accessibility are fetched for the tests alone.
 browser-tools: ## fetch axe-core for check-browser (needs npm)

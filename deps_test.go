@@ -46,6 +46,7 @@ web/view wasm:              std trainer/reward web/heat web/chart web/wire
 level 2  devices and files
 backend/device/devicetest:  std testing backend/device
 backend/cpu:                std unsafe backend/device golang.org/x/sys
+backend/cpu/internal/neongen: std
 backend/safetensors:        std
 
 level 3  the model

@@ -20,7 +20,7 @@ func makefile(t *testing.T) (targets map[string][]string, vars map[string]string
 		t.Fatal(err)
 	}
 	targets, vars = map[string][]string{}, map[string]string{}
-	rule := regexp.MustCompile(`^([a-z-]+):([^=#]*)(?:## (.*))?$`)
+	rule := regexp.MustCompile(`^([a-z0-9-]+):([^=#]*)(?:## (.*))?$`)
 	variable := regexp.MustCompile(`^([A-Z_]+) = (.*)$`)
 	for line := range strings.Lines(string(raw)) {
 		line = strings.TrimSuffix(line, "\n")

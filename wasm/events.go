@@ -65,6 +65,12 @@ func argument(el js.Value) string {
 }
 
 func (a *app) click(event js.Value) {
+	if el, ok := closest(event, "[data-change=upload]"); ok {
+		// Let go of the file, so that the same one, edited, can be chosen again.
+		el.Set("value", "")
+		a.readUpload(el)
+		return
+	}
 	el, ok := closest(event, "[data-act]")
 	if !ok {
 		return

@@ -10,8 +10,9 @@ import (
 const (
 	// vocabChunk is how many logits of a row exist at a time. It fixes the
 	// order of summation, and Sample uses the same, so that a token's
-	// log-probability is the same number when drawn and when trained on.
-	vocabChunk = 2048
+	// log-probability is the same number when drawn and when trained on. It
+	// is a multiple of every table's nr: a chunk begins with a panel.
+	vocabChunk = 1536
 	// logitsMax bounds the gradient of the logits held by ClassifierBackward.
 	logitsMax = 1 << 20
 )

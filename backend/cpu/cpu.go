@@ -5,9 +5,9 @@
 //
 // Every operation is written once, over a table of a dozen row kernels
 // (kernels.go): one matrix micro-kernel and a few vector functions. The table
-// in plain Go is the oracle and runs everywhere; on amd64 generated AVX2 and
-// AVX-512 kernels take its place for float32. Read kernels.go, then matmul.go
-// and weights.go, then attention.go, which is nothing but the micro-kernel and a softmax.
+// in plain Go is the oracle and runs everywhere; generated kernels take its place
+// for float32: AVX2 and AVX-512 on amd64, NEON on arm64. Read kernels.go, then
+// matmul.go and weights.go, then attention.go.
 //
 // # Reproducibility
 //
@@ -58,7 +58,7 @@ type Options struct {
 
 // New makes a CPU device. Close it to stop its threads.
 //
-// The environment variable NRT_CPU (generic, avx2 or avx512) overrides the
+// The environment variable NRT_CPU (generic, avx2, avx512 or neon) overrides the
 // choice of float32 kernels; New fails if this machine cannot run them.
 func New(o Options) (device.Device, error) {
 	if o.Threads < 0 {
@@ -178,7 +178,7 @@ func (d *dev[T]) Alloc(n int) device.Buffer {
 	if n < 0 {
 		panic(fmt.Sprintf("cpu: Alloc(%d)", n))
 	}
-	m := &memory[T]{data: floats[T](n)}
+	m := &memory[T]{data: zeroed[T](n)}
 	return &buffer[T]{mem: m, data: m.data}
 }
 

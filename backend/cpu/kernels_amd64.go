@@ -43,9 +43,9 @@ type asm struct {
 	dotRows       func(s, q, k *float32, ldk, blocks, dim int)
 	fewTile       int // rows that fewF32 and its like take at once
 	fewMax        int
-	fewF32        func(c *float32, ldc int, a *float32, rs int, b *float32, stride, m, panels, k, accumulate int)
-	fewBF16       func(c *float32, ldc int, a *float32, rs int, b *uint16, stride, m, panels, k, accumulate int)
-	fewQ8         func(c *float32, ldc int, a *float32, rs int, b *byte, stride, m, panels, k, accumulate int)
+	fewF32        func(c *float32, ldc int, a *float32, rs int, b *float32, stride, m, panels, k, accumulate, ahead int)
+	fewBF16       func(c *float32, ldc int, a *float32, rs int, b *uint16, stride, m, panels, k, accumulate, ahead int)
+	fewQ8         func(c *float32, ldc int, a *float32, rs int, b *byte, stride, m, panels, k, accumulate, ahead int)
 	widenBF16     func(dst *float32, src *uint16, vectors int)
 	widenQ8       func(dst *float32, src *byte, h int)
 	strip         func(dst *float32, ldd int, src *float32, lds, width, rows int)
@@ -70,7 +70,7 @@ type asm struct {
 }
 
 func avx512Kernels() *kernels[float32] {
-	a := &asm{lanes: 16, fewTile: 12, fewMax: 24,
+	a := &asm{lanes: 16, fewTile: 12, fewMax: 48,
 		gemm: gemmAVX512, dotRows: dotRowsAVX512, fewF32: fewF32AVX512, fewBF16: fewBF16AVX512, fewQ8: fewQ8AVX512,
 		widenBF16: widenBF16AVX512, widenQ8: widenQ8AVX512, strip: stripAVX512, add: addAVX512, scale: scaleAVX512, mulAdd: mulAddAVX512, dot: dotAVX512,
 		dot3: dot3AVX512, softmax: softmaxAVX512, stats: statsAVX512, exp: expAVX512,
@@ -266,19 +266,26 @@ func (a *asm) fewRows(c []float32, ldc int, x []float32, rs int, b *panels[float
 	case device.Q8:
 		_ = b.bytes[t1*size-1]
 	}
-	// Rows in equal parts, each while the panels are in a cache.
+	// Rows in equal parts. The first meets panels that are not in a cache yet,
+	// and asks for some rows of them in advance: as a stream a panel is too short
+	// for the processor to find its pace by itself. While the other parts compute,
+	// the next panels arrive.
+	const ahead = 32
 	parts := (m + a.fewTile - 1) / a.fewTile
 	run := func(c []float32, ldc, t, n int) {
 		for p := range parts {
 			i := m * p / parts
-			h := m*(p+1)/parts - i
+			h, soon := m*(p+1)/parts-i, ahead*nr
+			if p > 0 {
+				soon = n * size
+			}
 			switch b.format {
 			case device.F32:
-				a.fewF32(&c[i*ldc], ldc, &x[i*rs], rs, &b.full[t*size], 4*size, h, n, b.k, acc)
+				a.fewF32(&c[i*ldc], ldc, &x[i*rs], rs, &b.full[t*size], 4*size, h, n, b.k, acc, 4*soon)
 			case device.BF16:
-				a.fewBF16(&c[i*ldc], ldc, &x[i*rs], rs, &b.half[t*size], 2*size, h, n, b.k, acc)
+				a.fewBF16(&c[i*ldc], ldc, &x[i*rs], rs, &b.half[t*size], 2*size, h, n, b.k, acc, 2*soon)
 			case device.Q8:
-				a.fewQ8(&c[i*ldc], ldc, &x[i*rs], rs, &b.bytes[t*size], size, h, n, b.k, acc)
+				a.fewQ8(&c[i*ldc], ldc, &x[i*rs], rs, &b.bytes[t*size], size, h, n, b.k, acc, soon)
 			}
 		}
 	}

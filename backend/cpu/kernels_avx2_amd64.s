@@ -1159,9 +1159,9 @@ full:
 	VZEROUPPER
 	RET
 
-// func fewF32AVX2(c *float32, ldc int, a *float32, rs int, b *float32, stride int, m int, panels int, k int, accumulate int)
+// func fewF32AVX2(c *float32, ldc int, a *float32, rs int, b *float32, stride int, m int, panels int, k int, accumulate int, ahead int)
 // Requires: AVX, FMA3, MMX+
-TEXT ·fewF32AVX2(SB), NOSPLIT, $0-80
+TEXT ·fewF32AVX2(SB), NOSPLIT, $0-88
 	MOVQ    c+0(FP), AX
 	MOVQ    ldc+8(FP), CX
 	MOVQ    a+16(FP), DX
@@ -1170,13 +1170,14 @@ TEXT ·fewF32AVX2(SB), NOSPLIT, $0-80
 	MOVQ    stride+40(FP), DI
 	MOVQ    k+64(FP), R8
 	MOVQ    accumulate+72(FP), R9
-	MOVQ    m+48(FP), R10
-	MOVQ    panels+56(FP), R11
+	MOVQ    ahead+80(FP), R10
+	MOVQ    m+48(FP), R11
+	MOVQ    panels+56(FP), R12
 	SHLQ    $0x02, CX
 	SHLQ    $0x02, BX
-	SHLQ    $0x03, R10
-	ADDQ    R11, R10
-	CMPQ    R10, $0x09
+	SHLQ    $0x03, R11
+	ADDQ    R12, R11
+	CMPQ    R11, $0x09
 	JNE     m1p1_not
 	TESTQ   R9, R9
 	JZ      m1p1_clear
@@ -1190,13 +1191,16 @@ m1p1_clear:
 	VXORPS Y1, Y1, Y1
 
 m1p1_start:
+	LEAQ (SI)(R10*1), CX
+
 m1p1_loop:
-	PREFETCHT0   2048(SI)
+	PREFETCHT0   (CX)
 	VBROADCASTSS (DX), Y2
 	VFMADD231PS  (SI), Y2, Y0
 	VFMADD231PS  32(SI), Y2, Y1
 	ADDQ         $0x04, DX
 	ADDQ         $0x00000040, SI
+	ADDQ         $0x00000040, CX
 	DECQ         R8
 	JNZ          m1p1_loop
 	VMOVUPS      Y0, (AX)
@@ -1205,7 +1209,7 @@ m1p1_loop:
 	RET
 
 m1p1_not:
-	CMPQ    R10, $0x0a
+	CMPQ    R11, $0x0a
 	JNE     m1p2_not
 	TESTQ   R9, R9
 	JZ      m1p2_clear
@@ -1223,9 +1227,11 @@ m1p2_clear:
 	VXORPS Y3, Y3, Y3
 
 m1p2_start:
+	LEAQ (SI)(R10*1), CX
+
 m1p2_loop:
-	PREFETCHT0   2048(SI)
-	PREFETCHT0   2048(SI)(DI*1)
+	PREFETCHT0   (CX)
+	PREFETCHT0   (CX)(DI*1)
 	VBROADCASTSS (DX), Y4
 	VFMADD231PS  (SI), Y4, Y0
 	VFMADD231PS  32(SI), Y4, Y1
@@ -1233,6 +1239,7 @@ m1p2_loop:
 	VFMADD231PS  32(SI)(DI*1), Y4, Y3
 	ADDQ         $0x04, DX
 	ADDQ         $0x00000040, SI
+	ADDQ         $0x00000040, CX
 	DECQ         R8
 	JNZ          m1p2_loop
 	VMOVUPS      Y0, (AX)
@@ -1243,7 +1250,7 @@ m1p2_loop:
 	RET
 
 m1p2_not:
-	CMPQ    R10, $0x0b
+	CMPQ    R11, $0x0b
 	JNE     m1p3_not
 	TESTQ   R9, R9
 	JZ      m1p3_clear
@@ -1265,10 +1272,12 @@ m1p3_clear:
 	VXORPS Y5, Y5, Y5
 
 m1p3_start:
+	LEAQ (SI)(R10*1), CX
+
 m1p3_loop:
-	PREFETCHT0   2048(SI)
-	PREFETCHT0   2048(SI)(DI*1)
-	PREFETCHT0   2048(SI)(DI*2)
+	PREFETCHT0   (CX)
+	PREFETCHT0   (CX)(DI*1)
+	PREFETCHT0   (CX)(DI*2)
 	VBROADCASTSS (DX), Y6
 	VFMADD231PS  (SI), Y6, Y0
 	VFMADD231PS  32(SI), Y6, Y1
@@ -1278,6 +1287,7 @@ m1p3_loop:
 	VFMADD231PS  32(SI)(DI*2), Y6, Y5
 	ADDQ         $0x04, DX
 	ADDQ         $0x00000040, SI
+	ADDQ         $0x00000040, CX
 	DECQ         R8
 	JNZ          m1p3_loop
 	VMOVUPS      Y0, (AX)
@@ -1290,7 +1300,7 @@ m1p3_loop:
 	RET
 
 m1p3_not:
-	CMPQ    R10, $0x0c
+	CMPQ    R11, $0x0c
 	JNE     m1p4_not
 	TESTQ   R9, R9
 	JZ      m1p4_clear
@@ -1317,12 +1327,13 @@ m1p4_clear:
 
 m1p4_start:
 	LEAQ (DI)(DI*2), CX
+	LEAQ (SI)(R10*1), BX
 
 m1p4_loop:
-	PREFETCHT0   2048(SI)
-	PREFETCHT0   2048(SI)(DI*1)
-	PREFETCHT0   2048(SI)(DI*2)
-	PREFETCHT0   2048(SI)(CX*1)
+	PREFETCHT0   (BX)
+	PREFETCHT0   (BX)(DI*1)
+	PREFETCHT0   (BX)(DI*2)
+	PREFETCHT0   (BX)(CX*1)
 	VBROADCASTSS (DX), Y8
 	VFMADD231PS  (SI), Y8, Y0
 	VFMADD231PS  32(SI), Y8, Y1
@@ -1334,6 +1345,7 @@ m1p4_loop:
 	VFMADD231PS  32(SI)(CX*1), Y8, Y7
 	ADDQ         $0x04, DX
 	ADDQ         $0x00000040, SI
+	ADDQ         $0x00000040, BX
 	DECQ         R8
 	JNZ          m1p4_loop
 	VMOVUPS      Y0, (AX)
@@ -1348,7 +1360,7 @@ m1p4_loop:
 	RET
 
 m1p4_not:
-	CMPQ    R10, $0x11
+	CMPQ    R11, $0x11
 	JNE     m2p1_not
 	TESTQ   R9, R9
 	JZ      m2p1_clear
@@ -1367,8 +1379,10 @@ m2p1_clear:
 	VXORPS Y3, Y3, Y3
 
 m2p1_start:
+	LEAQ (SI)(R10*1), DI
+
 m2p1_loop:
-	PREFETCHT0   2048(SI)
+	PREFETCHT0   (DI)
 	VBROADCASTSS (DX), Y4
 	VBROADCASTSS (DX)(BX*1), Y5
 	VMOVUPS      (SI), Y6
@@ -1379,6 +1393,7 @@ m2p1_loop:
 	VFMADD231PS  Y6, Y5, Y3
 	ADDQ         $0x04, DX
 	ADDQ         $0x00000040, SI
+	ADDQ         $0x00000040, DI
 	DECQ         R8
 	JNZ          m2p1_loop
 	VMOVUPS      Y0, (AX)
@@ -1390,7 +1405,7 @@ m2p1_loop:
 	RET
 
 m2p1_not:
-	CMPQ    R10, $0x12
+	CMPQ    R11, $0x12
 	JNE     m2p2_not
 	TESTQ   R9, R9
 	JZ      m2p2_clear
@@ -1417,9 +1432,11 @@ m2p2_clear:
 	VXORPS Y7, Y7, Y7
 
 m2p2_start:
+	LEAQ (SI)(R10*1), R9
+
 m2p2_loop:
-	PREFETCHT0   2048(SI)
-	PREFETCHT0   2048(SI)(DI*1)
+	PREFETCHT0   (R9)
+	PREFETCHT0   (R9)(DI*1)
 	VBROADCASTSS (DX), Y8
 	VBROADCASTSS (DX)(BX*1), Y9
 	VMOVUPS      (SI), Y10
@@ -1436,6 +1453,7 @@ m2p2_loop:
 	VFMADD231PS  Y10, Y9, Y7
 	ADDQ         $0x04, DX
 	ADDQ         $0x00000040, SI
+	ADDQ         $0x00000040, R9
 	DECQ         R8
 	JNZ          m2p2_loop
 	VMOVUPS      Y0, (AX)
@@ -1451,7 +1469,7 @@ m2p2_loop:
 	RET
 
 m2p2_not:
-	CMPQ    R10, $0x19
+	CMPQ    R11, $0x19
 	JNE     m3p1_not
 	TESTQ   R9, R9
 	JZ      m3p1_clear
@@ -1475,8 +1493,10 @@ m3p1_clear:
 	VXORPS Y5, Y5, Y5
 
 m3p1_start:
+	LEAQ (SI)(R10*1), DI
+
 m3p1_loop:
-	PREFETCHT0   2048(SI)
+	PREFETCHT0   (DI)
 	VBROADCASTSS (DX), Y6
 	VBROADCASTSS (DX)(BX*1), Y7
 	VBROADCASTSS (DX)(BX*2), Y8
@@ -1490,6 +1510,7 @@ m3p1_loop:
 	VFMADD231PS  Y9, Y8, Y5
 	ADDQ         $0x04, DX
 	ADDQ         $0x00000040, SI
+	ADDQ         $0x00000040, DI
 	DECQ         R8
 	JNZ          m3p1_loop
 	VMOVUPS      Y0, (AX)
@@ -1504,7 +1525,7 @@ m3p1_loop:
 	RET
 
 m3p1_not:
-	CMPQ    R10, $0x21
+	CMPQ    R11, $0x21
 	JNE     m4p1_not
 	TESTQ   R9, R9
 	JZ      m4p1_clear
@@ -1534,9 +1555,10 @@ m4p1_clear:
 
 m4p1_start:
 	LEAQ (BX)(BX*2), DI
+	LEAQ (SI)(R10*1), R9
 
 m4p1_loop:
-	PREFETCHT0   2048(SI)
+	PREFETCHT0   (R9)
 	VBROADCASTSS (DX), Y8
 	VBROADCASTSS (DX)(BX*1), Y9
 	VBROADCASTSS (DX)(BX*2), Y10
@@ -1553,6 +1575,7 @@ m4p1_loop:
 	VFMADD231PS  Y12, Y11, Y7
 	ADDQ         $0x04, DX
 	ADDQ         $0x00000040, SI
+	ADDQ         $0x00000040, R9
 	DECQ         R8
 	JNZ          m4p1_loop
 	VMOVUPS      Y0, (AX)
@@ -1573,9 +1596,9 @@ m4p1_not:
 	VZEROUPPER
 	RET
 
-// func fewBF16AVX2(c *float32, ldc int, a *float32, rs int, b *uint16, stride int, m int, panels int, k int, accumulate int)
+// func fewBF16AVX2(c *float32, ldc int, a *float32, rs int, b *uint16, stride int, m int, panels int, k int, accumulate int, ahead int)
 // Requires: AVX, AVX2, FMA3, MMX+
-TEXT ·fewBF16AVX2(SB), NOSPLIT, $0-80
+TEXT ·fewBF16AVX2(SB), NOSPLIT, $0-88
 	MOVQ    c+0(FP), AX
 	MOVQ    ldc+8(FP), CX
 	MOVQ    a+16(FP), DX
@@ -1584,13 +1607,14 @@ TEXT ·fewBF16AVX2(SB), NOSPLIT, $0-80
 	MOVQ    stride+40(FP), DI
 	MOVQ    k+64(FP), R8
 	MOVQ    accumulate+72(FP), R9
-	MOVQ    m+48(FP), R10
-	MOVQ    panels+56(FP), R11
+	MOVQ    ahead+80(FP), R10
+	MOVQ    m+48(FP), R11
+	MOVQ    panels+56(FP), R12
 	SHLQ    $0x02, CX
 	SHLQ    $0x02, BX
-	SHLQ    $0x03, R10
-	ADDQ    R11, R10
-	CMPQ    R10, $0x09
+	SHLQ    $0x03, R11
+	ADDQ    R12, R11
+	CMPQ    R11, $0x09
 	JNE     m1p1_not
 	TESTQ   R9, R9
 	JZ      m1p1_clear
@@ -1604,8 +1628,10 @@ m1p1_clear:
 	VXORPS Y1, Y1, Y1
 
 m1p1_start:
+	LEAQ (SI)(R10*1), CX
+
 m1p1_loop:
-	PREFETCHT0   1024(SI)
+	PREFETCHT0   (CX)
 	VBROADCASTSS (DX), Y2
 	VPMOVZXWD    (SI), Y3
 	VPSLLD       $0x10, Y3, Y3
@@ -1614,7 +1640,8 @@ m1p1_loop:
 	VPSLLD       $0x10, Y3, Y3
 	VFMADD231PS  Y3, Y2, Y1
 	ADDQ         $0x04, DX
-	ADDQ         $0x20, SI
+	ADDQ         $0x00000020, SI
+	ADDQ         $0x00000020, CX
 	DECQ         R8
 	JNZ          m1p1_loop
 	VMOVUPS      Y0, (AX)
@@ -1623,7 +1650,7 @@ m1p1_loop:
 	RET
 
 m1p1_not:
-	CMPQ    R10, $0x0a
+	CMPQ    R11, $0x0a
 	JNE     m1p2_not
 	TESTQ   R9, R9
 	JZ      m1p2_clear
@@ -1641,9 +1668,11 @@ m1p2_clear:
 	VXORPS Y3, Y3, Y3
 
 m1p2_start:
+	LEAQ (SI)(R10*1), CX
+
 m1p2_loop:
-	PREFETCHT0   1024(SI)
-	PREFETCHT0   1024(SI)(DI*1)
+	PREFETCHT0   (CX)
+	PREFETCHT0   (CX)(DI*1)
 	VBROADCASTSS (DX), Y4
 	VPMOVZXWD    (SI), Y5
 	VPSLLD       $0x10, Y5, Y5
@@ -1658,7 +1687,8 @@ m1p2_loop:
 	VPSLLD       $0x10, Y5, Y5
 	VFMADD231PS  Y5, Y4, Y3
 	ADDQ         $0x04, DX
-	ADDQ         $0x20, SI
+	ADDQ         $0x00000020, SI
+	ADDQ         $0x00000020, CX
 	DECQ         R8
 	JNZ          m1p2_loop
 	VMOVUPS      Y0, (AX)
@@ -1669,7 +1699,7 @@ m1p2_loop:
 	RET
 
 m1p2_not:
-	CMPQ    R10, $0x0b
+	CMPQ    R11, $0x0b
 	JNE     m1p3_not
 	TESTQ   R9, R9
 	JZ      m1p3_clear
@@ -1691,10 +1721,12 @@ m1p3_clear:
 	VXORPS Y5, Y5, Y5
 
 m1p3_start:
+	LEAQ (SI)(R10*1), CX
+
 m1p3_loop:
-	PREFETCHT0   1024(SI)
-	PREFETCHT0   1024(SI)(DI*1)
-	PREFETCHT0   1024(SI)(DI*2)
+	PREFETCHT0   (CX)
+	PREFETCHT0   (CX)(DI*1)
+	PREFETCHT0   (CX)(DI*2)
 	VBROADCASTSS (DX), Y6
 	VPMOVZXWD    (SI), Y7
 	VPSLLD       $0x10, Y7, Y7
@@ -1715,7 +1747,8 @@ m1p3_loop:
 	VPSLLD       $0x10, Y7, Y7
 	VFMADD231PS  Y7, Y6, Y5
 	ADDQ         $0x04, DX
-	ADDQ         $0x20, SI
+	ADDQ         $0x00000020, SI
+	ADDQ         $0x00000020, CX
 	DECQ         R8
 	JNZ          m1p3_loop
 	VMOVUPS      Y0, (AX)
@@ -1728,7 +1761,7 @@ m1p3_loop:
 	RET
 
 m1p3_not:
-	CMPQ    R10, $0x0c
+	CMPQ    R11, $0x0c
 	JNE     m1p4_not
 	TESTQ   R9, R9
 	JZ      m1p4_clear
@@ -1755,12 +1788,13 @@ m1p4_clear:
 
 m1p4_start:
 	LEAQ (DI)(DI*2), CX
+	LEAQ (SI)(R10*1), BX
 
 m1p4_loop:
-	PREFETCHT0   1024(SI)
-	PREFETCHT0   1024(SI)(DI*1)
-	PREFETCHT0   1024(SI)(DI*2)
-	PREFETCHT0   1024(SI)(CX*1)
+	PREFETCHT0   (BX)
+	PREFETCHT0   (BX)(DI*1)
+	PREFETCHT0   (BX)(DI*2)
+	PREFETCHT0   (BX)(CX*1)
 	VBROADCASTSS (DX), Y8
 	VPMOVZXWD    (SI), Y9
 	VPSLLD       $0x10, Y9, Y9
@@ -1787,7 +1821,8 @@ m1p4_loop:
 	VPSLLD       $0x10, Y9, Y9
 	VFMADD231PS  Y9, Y8, Y7
 	ADDQ         $0x04, DX
-	ADDQ         $0x20, SI
+	ADDQ         $0x00000020, SI
+	ADDQ         $0x00000020, BX
 	DECQ         R8
 	JNZ          m1p4_loop
 	VMOVUPS      Y0, (AX)
@@ -1802,7 +1837,7 @@ m1p4_loop:
 	RET
 
 m1p4_not:
-	CMPQ    R10, $0x11
+	CMPQ    R11, $0x11
 	JNE     m2p1_not
 	TESTQ   R9, R9
 	JZ      m2p1_clear
@@ -1821,8 +1856,10 @@ m2p1_clear:
 	VXORPS Y3, Y3, Y3
 
 m2p1_start:
+	LEAQ (SI)(R10*1), DI
+
 m2p1_loop:
-	PREFETCHT0   1024(SI)
+	PREFETCHT0   (DI)
 	VBROADCASTSS (DX), Y4
 	VBROADCASTSS (DX)(BX*1), Y5
 	VPMOVZXWD    (SI), Y6
@@ -1834,7 +1871,8 @@ m2p1_loop:
 	VFMADD231PS  Y6, Y4, Y1
 	VFMADD231PS  Y6, Y5, Y3
 	ADDQ         $0x04, DX
-	ADDQ         $0x20, SI
+	ADDQ         $0x00000020, SI
+	ADDQ         $0x00000020, DI
 	DECQ         R8
 	JNZ          m2p1_loop
 	VMOVUPS      Y0, (AX)
@@ -1846,7 +1884,7 @@ m2p1_loop:
 	RET
 
 m2p1_not:
-	CMPQ    R10, $0x12
+	CMPQ    R11, $0x12
 	JNE     m2p2_not
 	TESTQ   R9, R9
 	JZ      m2p2_clear
@@ -1873,9 +1911,11 @@ m2p2_clear:
 	VXORPS Y7, Y7, Y7
 
 m2p2_start:
+	LEAQ (SI)(R10*1), R9
+
 m2p2_loop:
-	PREFETCHT0   1024(SI)
-	PREFETCHT0   1024(SI)(DI*1)
+	PREFETCHT0   (R9)
+	PREFETCHT0   (R9)(DI*1)
 	VBROADCASTSS (DX), Y8
 	VBROADCASTSS (DX)(BX*1), Y9
 	VPMOVZXWD    (SI), Y10
@@ -1895,7 +1935,8 @@ m2p2_loop:
 	VFMADD231PS  Y10, Y8, Y3
 	VFMADD231PS  Y10, Y9, Y7
 	ADDQ         $0x04, DX
-	ADDQ         $0x20, SI
+	ADDQ         $0x00000020, SI
+	ADDQ         $0x00000020, R9
 	DECQ         R8
 	JNZ          m2p2_loop
 	VMOVUPS      Y0, (AX)
@@ -1911,7 +1952,7 @@ m2p2_loop:
 	RET
 
 m2p2_not:
-	CMPQ    R10, $0x19
+	CMPQ    R11, $0x19
 	JNE     m3p1_not
 	TESTQ   R9, R9
 	JZ      m3p1_clear
@@ -1935,8 +1976,10 @@ m3p1_clear:
 	VXORPS Y5, Y5, Y5
 
 m3p1_start:
+	LEAQ (SI)(R10*1), DI
+
 m3p1_loop:
-	PREFETCHT0   1024(SI)
+	PREFETCHT0   (DI)
 	VBROADCASTSS (DX), Y6
 	VBROADCASTSS (DX)(BX*1), Y7
 	VBROADCASTSS (DX)(BX*2), Y8
@@ -1951,7 +1994,8 @@ m3p1_loop:
 	VFMADD231PS  Y9, Y7, Y3
 	VFMADD231PS  Y9, Y8, Y5
 	ADDQ         $0x04, DX
-	ADDQ         $0x20, SI
+	ADDQ         $0x00000020, SI
+	ADDQ         $0x00000020, DI
 	DECQ         R8
 	JNZ          m3p1_loop
 	VMOVUPS      Y0, (AX)
@@ -1966,7 +2010,7 @@ m3p1_loop:
 	RET
 
 m3p1_not:
-	CMPQ    R10, $0x21
+	CMPQ    R11, $0x21
 	JNE     m4p1_not
 	TESTQ   R9, R9
 	JZ      m4p1_clear
@@ -1996,9 +2040,10 @@ m4p1_clear:
 
 m4p1_start:
 	LEAQ (BX)(BX*2), DI
+	LEAQ (SI)(R10*1), R9
 
 m4p1_loop:
-	PREFETCHT0   1024(SI)
+	PREFETCHT0   (R9)
 	VBROADCASTSS (DX), Y8
 	VBROADCASTSS (DX)(BX*1), Y9
 	VBROADCASTSS (DX)(BX*2), Y10
@@ -2016,7 +2061,8 @@ m4p1_loop:
 	VFMADD231PS  Y12, Y10, Y5
 	VFMADD231PS  Y12, Y11, Y7
 	ADDQ         $0x04, DX
-	ADDQ         $0x20, SI
+	ADDQ         $0x00000020, SI
+	ADDQ         $0x00000020, R9
 	DECQ         R8
 	JNZ          m4p1_loop
 	VMOVUPS      Y0, (AX)
@@ -2037,9 +2083,9 @@ m4p1_not:
 	VZEROUPPER
 	RET
 
-// func fewQ8AVX2(c *float32, ldc int, a *float32, rs int, b *byte, stride int, m int, panels int, k int, accumulate int)
+// func fewQ8AVX2(c *float32, ldc int, a *float32, rs int, b *byte, stride int, m int, panels int, k int, accumulate int, ahead int)
 // Requires: AVX, AVX2, FMA3, MMX+
-TEXT ·fewQ8AVX2(SB), NOSPLIT, $0-80
+TEXT ·fewQ8AVX2(SB), NOSPLIT, $0-88
 	MOVQ    c+0(FP), AX
 	MOVQ    ldc+8(FP), CX
 	MOVQ    a+16(FP), DX
@@ -2048,13 +2094,14 @@ TEXT ·fewQ8AVX2(SB), NOSPLIT, $0-80
 	MOVQ    stride+40(FP), DI
 	MOVQ    k+64(FP), R8
 	MOVQ    accumulate+72(FP), R9
-	MOVQ    m+48(FP), R10
-	MOVQ    panels+56(FP), R11
+	MOVQ    ahead+80(FP), R10
+	MOVQ    m+48(FP), R11
+	MOVQ    panels+56(FP), R12
 	SHLQ    $0x02, CX
 	SHLQ    $0x02, BX
-	SHLQ    $0x03, R10
-	ADDQ    R11, R10
-	CMPQ    R10, $0x09
+	SHLQ    $0x03, R11
+	ADDQ    R12, R11
+	CMPQ    R11, $0x09
 	JNE     m1p1_not
 	TESTQ   R9, R9
 	JZ      m1p1_clear
@@ -2068,22 +2115,25 @@ m1p1_clear:
 	VXORPS Y1, Y1, Y1
 
 m1p1_start:
+	LEAQ (SI)(R10*1), CX
+
 m1p1_block:
 	VPMOVZXWD (SI), Y2
 	VPSLLD    $0x10, Y2, Y2
 	VPMOVZXWD 16(SI), Y3
 	VPSLLD    $0x10, Y3, Y3
-	ADDQ      $0x20, SI
-	MOVQ      $0x00000020, CX
-	CMPQ      R8, CX
+	ADDQ      $0x00000020, SI
+	ADDQ      $0x00000020, CX
+	MOVQ      $0x00000020, BX
+	CMPQ      R8, BX
 	JGE       m1p1_whole
-	MOVQ      R8, CX
+	MOVQ      R8, BX
 
 m1p1_whole:
-	SUBQ CX, R8
+	SUBQ BX, R8
 
 m1p1_loop:
-	PREFETCHT0   512(SI)
+	PREFETCHT0   (CX)
 	VBROADCASTSS (DX), Y4
 	VPMOVSXBD    (SI), Y5
 	VCVTDQ2PS    Y5, Y5
@@ -2094,8 +2144,9 @@ m1p1_loop:
 	VMULPS       Y3, Y5, Y5
 	VFMADD231PS  Y5, Y4, Y1
 	ADDQ         $0x04, DX
-	ADDQ         $0x10, SI
-	DECQ         CX
+	ADDQ         $0x00000010, SI
+	ADDQ         $0x00000010, CX
+	DECQ         BX
 	JNZ          m1p1_loop
 	TESTQ        R8, R8
 	JNZ          m1p1_block
@@ -2105,7 +2156,7 @@ m1p1_loop:
 	RET
 
 m1p1_not:
-	CMPQ    R10, $0x0a
+	CMPQ    R11, $0x0a
 	JNE     m1p2_not
 	TESTQ   R9, R9
 	JZ      m1p2_clear
@@ -2123,6 +2174,8 @@ m1p2_clear:
 	VXORPS Y3, Y3, Y3
 
 m1p2_start:
+	LEAQ (SI)(R10*1), CX
+
 m1p2_block:
 	VPMOVZXWD (SI), Y4
 	VPSLLD    $0x10, Y4, Y4
@@ -2132,18 +2185,19 @@ m1p2_block:
 	VPSLLD    $0x10, Y6, Y6
 	VPMOVZXWD 16(SI)(DI*1), Y7
 	VPSLLD    $0x10, Y7, Y7
-	ADDQ      $0x20, SI
-	MOVQ      $0x00000020, CX
-	CMPQ      R8, CX
+	ADDQ      $0x00000020, SI
+	ADDQ      $0x00000020, CX
+	MOVQ      $0x00000020, BX
+	CMPQ      R8, BX
 	JGE       m1p2_whole
-	MOVQ      R8, CX
+	MOVQ      R8, BX
 
 m1p2_whole:
-	SUBQ CX, R8
+	SUBQ BX, R8
 
 m1p2_loop:
-	PREFETCHT0   512(SI)
-	PREFETCHT0   512(SI)(DI*1)
+	PREFETCHT0   (CX)
+	PREFETCHT0   (CX)(DI*1)
 	VBROADCASTSS (DX), Y8
 	VPMOVSXBD    (SI), Y9
 	VCVTDQ2PS    Y9, Y9
@@ -2162,8 +2216,9 @@ m1p2_loop:
 	VMULPS       Y7, Y9, Y9
 	VFMADD231PS  Y9, Y8, Y3
 	ADDQ         $0x04, DX
-	ADDQ         $0x10, SI
-	DECQ         CX
+	ADDQ         $0x00000010, SI
+	ADDQ         $0x00000010, CX
+	DECQ         BX
 	JNZ          m1p2_loop
 	TESTQ        R8, R8
 	JNZ          m1p2_block
@@ -2175,7 +2230,7 @@ m1p2_loop:
 	RET
 
 m1p2_not:
-	CMPQ    R10, $0x11
+	CMPQ    R11, $0x11
 	JNE     m2p1_not
 	TESTQ   R9, R9
 	JZ      m2p1_clear
@@ -2194,22 +2249,25 @@ m2p1_clear:
 	VXORPS Y3, Y3, Y3
 
 m2p1_start:
+	LEAQ (SI)(R10*1), DI
+
 m2p1_block:
 	VPMOVZXWD (SI), Y4
 	VPSLLD    $0x10, Y4, Y4
 	VPMOVZXWD 16(SI), Y5
 	VPSLLD    $0x10, Y5, Y5
-	ADDQ      $0x20, SI
-	MOVQ      $0x00000020, DI
-	CMPQ      R8, DI
+	ADDQ      $0x00000020, SI
+	ADDQ      $0x00000020, DI
+	MOVQ      $0x00000020, R9
+	CMPQ      R8, R9
 	JGE       m2p1_whole
-	MOVQ      R8, DI
+	MOVQ      R8, R9
 
 m2p1_whole:
-	SUBQ DI, R8
+	SUBQ R9, R8
 
 m2p1_loop:
-	PREFETCHT0   512(SI)
+	PREFETCHT0   (DI)
 	VBROADCASTSS (DX), Y6
 	VBROADCASTSS (DX)(BX*1), Y7
 	VPMOVSXBD    (SI), Y8
@@ -2223,8 +2281,9 @@ m2p1_loop:
 	VFMADD231PS  Y8, Y6, Y1
 	VFMADD231PS  Y8, Y7, Y3
 	ADDQ         $0x04, DX
-	ADDQ         $0x10, SI
-	DECQ         DI
+	ADDQ         $0x00000010, SI
+	ADDQ         $0x00000010, DI
+	DECQ         R9
 	JNZ          m2p1_loop
 	TESTQ        R8, R8
 	JNZ          m2p1_block
@@ -2237,7 +2296,7 @@ m2p1_loop:
 	RET
 
 m2p1_not:
-	CMPQ    R10, $0x12
+	CMPQ    R11, $0x12
 	JNE     m2p2_not
 	TESTQ   R9, R9
 	JZ      m2p2_clear
@@ -2264,6 +2323,8 @@ m2p2_clear:
 	VXORPS Y7, Y7, Y7
 
 m2p2_start:
+	LEAQ (SI)(R10*1), R9
+
 m2p2_block:
 	VPMOVZXWD (SI), Y8
 	VPSLLD    $0x10, Y8, Y8
@@ -2273,18 +2334,19 @@ m2p2_block:
 	VPSLLD    $0x10, Y10, Y10
 	VPMOVZXWD 16(SI)(DI*1), Y11
 	VPSLLD    $0x10, Y11, Y11
-	ADDQ      $0x20, SI
-	MOVQ      $0x00000020, R9
-	CMPQ      R8, R9
+	ADDQ      $0x00000020, SI
+	ADDQ      $0x00000020, R9
+	MOVQ      $0x00000020, R10
+	CMPQ      R8, R10
 	JGE       m2p2_whole
-	MOVQ      R8, R9
+	MOVQ      R8, R10
 
 m2p2_whole:
-	SUBQ R9, R8
+	SUBQ R10, R8
 
 m2p2_loop:
-	PREFETCHT0   512(SI)
-	PREFETCHT0   512(SI)(DI*1)
+	PREFETCHT0   (R9)
+	PREFETCHT0   (R9)(DI*1)
 	VBROADCASTSS (DX), Y12
 	VBROADCASTSS (DX)(BX*1), Y13
 	VPMOVSXBD    (SI), Y14
@@ -2308,8 +2370,9 @@ m2p2_loop:
 	VFMADD231PS  Y14, Y12, Y3
 	VFMADD231PS  Y14, Y13, Y7
 	ADDQ         $0x04, DX
-	ADDQ         $0x10, SI
-	DECQ         R9
+	ADDQ         $0x00000010, SI
+	ADDQ         $0x00000010, R9
+	DECQ         R10
 	JNZ          m2p2_loop
 	TESTQ        R8, R8
 	JNZ          m2p2_block
@@ -2326,7 +2389,7 @@ m2p2_loop:
 	RET
 
 m2p2_not:
-	CMPQ    R10, $0x19
+	CMPQ    R11, $0x19
 	JNE     m3p1_not
 	TESTQ   R9, R9
 	JZ      m3p1_clear
@@ -2350,22 +2413,25 @@ m3p1_clear:
 	VXORPS Y5, Y5, Y5
 
 m3p1_start:
+	LEAQ (SI)(R10*1), DI
+
 m3p1_block:
 	VPMOVZXWD (SI), Y6
 	VPSLLD    $0x10, Y6, Y6
 	VPMOVZXWD 16(SI), Y7
 	VPSLLD    $0x10, Y7, Y7
-	ADDQ      $0x20, SI
-	MOVQ      $0x00000020, DI
-	CMPQ      R8, DI
+	ADDQ      $0x00000020, SI
+	ADDQ      $0x00000020, DI
+	MOVQ      $0x00000020, R9
+	CMPQ      R8, R9
 	JGE       m3p1_whole
-	MOVQ      R8, DI
+	MOVQ      R8, R9
 
 m3p1_whole:
-	SUBQ DI, R8
+	SUBQ R9, R8
 
 m3p1_loop:
-	PREFETCHT0   512(SI)
+	PREFETCHT0   (DI)
 	VBROADCASTSS (DX), Y8
 	VBROADCASTSS (DX)(BX*1), Y9
 	VBROADCASTSS (DX)(BX*2), Y10
@@ -2382,8 +2448,9 @@ m3p1_loop:
 	VFMADD231PS  Y11, Y9, Y3
 	VFMADD231PS  Y11, Y10, Y5
 	ADDQ         $0x04, DX
-	ADDQ         $0x10, SI
-	DECQ         DI
+	ADDQ         $0x00000010, SI
+	ADDQ         $0x00000010, DI
+	DECQ         R9
 	JNZ          m3p1_loop
 	TESTQ        R8, R8
 	JNZ          m3p1_block
@@ -2399,7 +2466,7 @@ m3p1_loop:
 	RET
 
 m3p1_not:
-	CMPQ    R10, $0x21
+	CMPQ    R11, $0x21
 	JNE     m4p1_not
 	TESTQ   R9, R9
 	JZ      m4p1_clear
@@ -2429,23 +2496,25 @@ m4p1_clear:
 
 m4p1_start:
 	LEAQ (BX)(BX*2), DI
+	LEAQ (SI)(R10*1), R9
 
 m4p1_block:
 	VPMOVZXWD (SI), Y8
 	VPSLLD    $0x10, Y8, Y8
 	VPMOVZXWD 16(SI), Y9
 	VPSLLD    $0x10, Y9, Y9
-	ADDQ      $0x20, SI
-	MOVQ      $0x00000020, R9
-	CMPQ      R8, R9
+	ADDQ      $0x00000020, SI
+	ADDQ      $0x00000020, R9
+	MOVQ      $0x00000020, R10
+	CMPQ      R8, R10
 	JGE       m4p1_whole
-	MOVQ      R8, R9
+	MOVQ      R8, R10
 
 m4p1_whole:
-	SUBQ R9, R8
+	SUBQ R10, R8
 
 m4p1_loop:
-	PREFETCHT0   512(SI)
+	PREFETCHT0   (R9)
 	VBROADCASTSS (DX), Y10
 	VBROADCASTSS (DX)(BX*1), Y11
 	VBROADCASTSS (DX)(BX*2), Y12
@@ -2465,8 +2534,9 @@ m4p1_loop:
 	VFMADD231PS  Y14, Y12, Y5
 	VFMADD231PS  Y14, Y13, Y7
 	ADDQ         $0x04, DX
-	ADDQ         $0x10, SI
-	DECQ         R9
+	ADDQ         $0x00000010, SI
+	ADDQ         $0x00000010, R9
+	DECQ         R10
 	JNZ          m4p1_loop
 	TESTQ        R8, R8
 	JNZ          m4p1_block

@@ -4099,9 +4099,9 @@ full:
 	VZEROUPPER
 	RET
 
-// func fewF32AVX512(c *float32, ldc int, a *float32, rs int, b *float32, stride int, m int, panels int, k int, accumulate int)
+// func fewF32AVX512(c *float32, ldc int, a *float32, rs int, b *float32, stride int, m int, panels int, k int, accumulate int, ahead int)
 // Requires: AVX, AVX512F, MMX+
-TEXT ·fewF32AVX512(SB), NOSPLIT, $0-80
+TEXT ·fewF32AVX512(SB), NOSPLIT, $0-88
 	MOVQ    c+0(FP), AX
 	MOVQ    ldc+8(FP), CX
 	MOVQ    a+16(FP), DX
@@ -4110,13 +4110,14 @@ TEXT ·fewF32AVX512(SB), NOSPLIT, $0-80
 	MOVQ    stride+40(FP), DI
 	MOVQ    k+64(FP), R8
 	MOVQ    accumulate+72(FP), R9
-	MOVQ    m+48(FP), R10
-	MOVQ    panels+56(FP), R11
+	MOVQ    ahead+80(FP), R10
+	MOVQ    m+48(FP), R11
+	MOVQ    panels+56(FP), R12
 	SHLQ    $0x02, CX
 	SHLQ    $0x02, BX
-	SHLQ    $0x03, R10
-	ADDQ    R11, R10
-	CMPQ    R10, $0x09
+	SHLQ    $0x03, R11
+	ADDQ    R12, R11
+	CMPQ    R11, $0x09
 	JNE     m1p1_not
 	TESTQ   R9, R9
 	JZ      m1p1_clear
@@ -4130,14 +4131,17 @@ m1p1_clear:
 	VPXORD Z1, Z1, Z1
 
 m1p1_start:
+	LEAQ (SI)(R10*1), CX
+
 m1p1_loop:
-	PREFETCHT0   4096(SI)
-	PREFETCHT0   4160(SI)
+	PREFETCHT0   (CX)
+	PREFETCHT0   64(CX)
 	VBROADCASTSS (DX), Z2
 	VFMADD231PS  (SI), Z2, Z0
 	VFMADD231PS  64(SI), Z2, Z1
 	ADDQ         $0x04, DX
 	ADDQ         $0x00000080, SI
+	ADDQ         $0x00000080, CX
 	DECQ         R8
 	JNZ          m1p1_loop
 	VMOVUPS      Z0, (AX)
@@ -4146,7 +4150,7 @@ m1p1_loop:
 	RET
 
 m1p1_not:
-	CMPQ    R10, $0x0a
+	CMPQ    R11, $0x0a
 	JNE     m1p2_not
 	TESTQ   R9, R9
 	JZ      m1p2_clear
@@ -4164,11 +4168,13 @@ m1p2_clear:
 	VPXORD Z3, Z3, Z3
 
 m1p2_start:
+	LEAQ (SI)(R10*1), CX
+
 m1p2_loop:
-	PREFETCHT0   4096(SI)
-	PREFETCHT0   4160(SI)
-	PREFETCHT0   4096(SI)(DI*1)
-	PREFETCHT0   4160(SI)(DI*1)
+	PREFETCHT0   (CX)
+	PREFETCHT0   64(CX)
+	PREFETCHT0   (CX)(DI*1)
+	PREFETCHT0   64(CX)(DI*1)
 	VBROADCASTSS (DX), Z4
 	VFMADD231PS  (SI), Z4, Z0
 	VFMADD231PS  64(SI), Z4, Z1
@@ -4176,6 +4182,7 @@ m1p2_loop:
 	VFMADD231PS  64(SI)(DI*1), Z4, Z3
 	ADDQ         $0x04, DX
 	ADDQ         $0x00000080, SI
+	ADDQ         $0x00000080, CX
 	DECQ         R8
 	JNZ          m1p2_loop
 	VMOVUPS      Z0, (AX)
@@ -4186,7 +4193,7 @@ m1p2_loop:
 	RET
 
 m1p2_not:
-	CMPQ    R10, $0x0b
+	CMPQ    R11, $0x0b
 	JNE     m1p3_not
 	TESTQ   R9, R9
 	JZ      m1p3_clear
@@ -4208,13 +4215,15 @@ m1p3_clear:
 	VPXORD Z5, Z5, Z5
 
 m1p3_start:
+	LEAQ (SI)(R10*1), CX
+
 m1p3_loop:
-	PREFETCHT0   4096(SI)
-	PREFETCHT0   4160(SI)
-	PREFETCHT0   4096(SI)(DI*1)
-	PREFETCHT0   4160(SI)(DI*1)
-	PREFETCHT0   4096(SI)(DI*2)
-	PREFETCHT0   4160(SI)(DI*2)
+	PREFETCHT0   (CX)
+	PREFETCHT0   64(CX)
+	PREFETCHT0   (CX)(DI*1)
+	PREFETCHT0   64(CX)(DI*1)
+	PREFETCHT0   (CX)(DI*2)
+	PREFETCHT0   64(CX)(DI*2)
 	VBROADCASTSS (DX), Z6
 	VFMADD231PS  (SI), Z6, Z0
 	VFMADD231PS  64(SI), Z6, Z1
@@ -4224,6 +4233,7 @@ m1p3_loop:
 	VFMADD231PS  64(SI)(DI*2), Z6, Z5
 	ADDQ         $0x04, DX
 	ADDQ         $0x00000080, SI
+	ADDQ         $0x00000080, CX
 	DECQ         R8
 	JNZ          m1p3_loop
 	VMOVUPS      Z0, (AX)
@@ -4236,7 +4246,7 @@ m1p3_loop:
 	RET
 
 m1p3_not:
-	CMPQ    R10, $0x0c
+	CMPQ    R11, $0x0c
 	JNE     m1p4_not
 	TESTQ   R9, R9
 	JZ      m1p4_clear
@@ -4263,16 +4273,17 @@ m1p4_clear:
 
 m1p4_start:
 	LEAQ (DI)(DI*2), CX
+	LEAQ (SI)(R10*1), BX
 
 m1p4_loop:
-	PREFETCHT0   4096(SI)
-	PREFETCHT0   4160(SI)
-	PREFETCHT0   4096(SI)(DI*1)
-	PREFETCHT0   4160(SI)(DI*1)
-	PREFETCHT0   4096(SI)(DI*2)
-	PREFETCHT0   4160(SI)(DI*2)
-	PREFETCHT0   4096(SI)(CX*1)
-	PREFETCHT0   4160(SI)(CX*1)
+	PREFETCHT0   (BX)
+	PREFETCHT0   64(BX)
+	PREFETCHT0   (BX)(DI*1)
+	PREFETCHT0   64(BX)(DI*1)
+	PREFETCHT0   (BX)(DI*2)
+	PREFETCHT0   64(BX)(DI*2)
+	PREFETCHT0   (BX)(CX*1)
+	PREFETCHT0   64(BX)(CX*1)
 	VBROADCASTSS (DX), Z8
 	VFMADD231PS  (SI), Z8, Z0
 	VFMADD231PS  64(SI), Z8, Z1
@@ -4284,6 +4295,7 @@ m1p4_loop:
 	VFMADD231PS  64(SI)(CX*1), Z8, Z7
 	ADDQ         $0x04, DX
 	ADDQ         $0x00000080, SI
+	ADDQ         $0x00000080, BX
 	DECQ         R8
 	JNZ          m1p4_loop
 	VMOVUPS      Z0, (AX)
@@ -4298,7 +4310,7 @@ m1p4_loop:
 	RET
 
 m1p4_not:
-	CMPQ    R10, $0x11
+	CMPQ    R11, $0x11
 	JNE     m2p1_not
 	TESTQ   R9, R9
 	JZ      m2p1_clear
@@ -4317,9 +4329,11 @@ m2p1_clear:
 	VPXORD Z3, Z3, Z3
 
 m2p1_start:
+	LEAQ (SI)(R10*1), DI
+
 m2p1_loop:
-	PREFETCHT0   4096(SI)
-	PREFETCHT0   4160(SI)
+	PREFETCHT0   (DI)
+	PREFETCHT0   64(DI)
 	VBROADCASTSS (DX), Z4
 	VBROADCASTSS (DX)(BX*1), Z5
 	VMOVUPS      (SI), Z6
@@ -4330,6 +4344,7 @@ m2p1_loop:
 	VFMADD231PS  Z6, Z5, Z3
 	ADDQ         $0x04, DX
 	ADDQ         $0x00000080, SI
+	ADDQ         $0x00000080, DI
 	DECQ         R8
 	JNZ          m2p1_loop
 	VMOVUPS      Z0, (AX)
@@ -4341,7 +4356,7 @@ m2p1_loop:
 	RET
 
 m2p1_not:
-	CMPQ    R10, $0x12
+	CMPQ    R11, $0x12
 	JNE     m2p2_not
 	TESTQ   R9, R9
 	JZ      m2p2_clear
@@ -4368,11 +4383,13 @@ m2p2_clear:
 	VPXORD Z7, Z7, Z7
 
 m2p2_start:
+	LEAQ (SI)(R10*1), R9
+
 m2p2_loop:
-	PREFETCHT0   4096(SI)
-	PREFETCHT0   4160(SI)
-	PREFETCHT0   4096(SI)(DI*1)
-	PREFETCHT0   4160(SI)(DI*1)
+	PREFETCHT0   (R9)
+	PREFETCHT0   64(R9)
+	PREFETCHT0   (R9)(DI*1)
+	PREFETCHT0   64(R9)(DI*1)
 	VBROADCASTSS (DX), Z8
 	VBROADCASTSS (DX)(BX*1), Z9
 	VMOVUPS      (SI), Z10
@@ -4389,6 +4406,7 @@ m2p2_loop:
 	VFMADD231PS  Z10, Z9, Z7
 	ADDQ         $0x04, DX
 	ADDQ         $0x00000080, SI
+	ADDQ         $0x00000080, R9
 	DECQ         R8
 	JNZ          m2p2_loop
 	VMOVUPS      Z0, (AX)
@@ -4404,7 +4422,7 @@ m2p2_loop:
 	RET
 
 m2p2_not:
-	CMPQ    R10, $0x13
+	CMPQ    R11, $0x13
 	JNE     m2p3_not
 	TESTQ   R9, R9
 	JZ      m2p3_clear
@@ -4439,13 +4457,15 @@ m2p3_clear:
 	VPXORD Z11, Z11, Z11
 
 m2p3_start:
+	LEAQ (SI)(R10*1), R9
+
 m2p3_loop:
-	PREFETCHT0   4096(SI)
-	PREFETCHT0   4160(SI)
-	PREFETCHT0   4096(SI)(DI*1)
-	PREFETCHT0   4160(SI)(DI*1)
-	PREFETCHT0   4096(SI)(DI*2)
-	PREFETCHT0   4160(SI)(DI*2)
+	PREFETCHT0   (R9)
+	PREFETCHT0   64(R9)
+	PREFETCHT0   (R9)(DI*1)
+	PREFETCHT0   64(R9)(DI*1)
+	PREFETCHT0   (R9)(DI*2)
+	PREFETCHT0   64(R9)(DI*2)
 	VBROADCASTSS (DX), Z12
 	VBROADCASTSS (DX)(BX*1), Z13
 	VMOVUPS      (SI), Z14
@@ -4468,6 +4488,7 @@ m2p3_loop:
 	VFMADD231PS  Z14, Z13, Z11
 	ADDQ         $0x04, DX
 	ADDQ         $0x00000080, SI
+	ADDQ         $0x00000080, R9
 	DECQ         R8
 	JNZ          m2p3_loop
 	VMOVUPS      Z0, (AX)
@@ -4487,7 +4508,7 @@ m2p3_loop:
 	RET
 
 m2p3_not:
-	CMPQ    R10, $0x14
+	CMPQ    R11, $0x14
 	JNE     m2p4_not
 	TESTQ   R9, R9
 	JZ      m2p4_clear
@@ -4531,16 +4552,17 @@ m2p4_clear:
 
 m2p4_start:
 	LEAQ (DI)(DI*2), R9
+	LEAQ (SI)(R10*1), R10
 
 m2p4_loop:
-	PREFETCHT0   4096(SI)
-	PREFETCHT0   4160(SI)
-	PREFETCHT0   4096(SI)(DI*1)
-	PREFETCHT0   4160(SI)(DI*1)
-	PREFETCHT0   4096(SI)(DI*2)
-	PREFETCHT0   4160(SI)(DI*2)
-	PREFETCHT0   4096(SI)(R9*1)
-	PREFETCHT0   4160(SI)(R9*1)
+	PREFETCHT0   (R10)
+	PREFETCHT0   64(R10)
+	PREFETCHT0   (R10)(DI*1)
+	PREFETCHT0   64(R10)(DI*1)
+	PREFETCHT0   (R10)(DI*2)
+	PREFETCHT0   64(R10)(DI*2)
+	PREFETCHT0   (R10)(R9*1)
+	PREFETCHT0   64(R10)(R9*1)
 	VBROADCASTSS (DX), Z16
 	VBROADCASTSS (DX)(BX*1), Z17
 	VMOVUPS      (SI), Z18
@@ -4569,6 +4591,7 @@ m2p4_loop:
 	VFMADD231PS  Z18, Z17, Z15
 	ADDQ         $0x04, DX
 	ADDQ         $0x00000080, SI
+	ADDQ         $0x00000080, R10
 	DECQ         R8
 	JNZ          m2p4_loop
 	VMOVUPS      Z0, (AX)
@@ -4592,7 +4615,7 @@ m2p4_loop:
 	RET
 
 m2p4_not:
-	CMPQ    R10, $0x19
+	CMPQ    R11, $0x19
 	JNE     m3p1_not
 	TESTQ   R9, R9
 	JZ      m3p1_clear
@@ -4616,9 +4639,11 @@ m3p1_clear:
 	VPXORD Z5, Z5, Z5
 
 m3p1_start:
+	LEAQ (SI)(R10*1), DI
+
 m3p1_loop:
-	PREFETCHT0   4096(SI)
-	PREFETCHT0   4160(SI)
+	PREFETCHT0   (DI)
+	PREFETCHT0   64(DI)
 	VBROADCASTSS (DX), Z6
 	VBROADCASTSS (DX)(BX*1), Z7
 	VBROADCASTSS (DX)(BX*2), Z8
@@ -4632,6 +4657,7 @@ m3p1_loop:
 	VFMADD231PS  Z9, Z8, Z5
 	ADDQ         $0x04, DX
 	ADDQ         $0x00000080, SI
+	ADDQ         $0x00000080, DI
 	DECQ         R8
 	JNZ          m3p1_loop
 	VMOVUPS      Z0, (AX)
@@ -4646,7 +4672,7 @@ m3p1_loop:
 	RET
 
 m3p1_not:
-	CMPQ    R10, $0x1a
+	CMPQ    R11, $0x1a
 	JNE     m3p2_not
 	TESTQ   R9, R9
 	JZ      m3p2_clear
@@ -4682,11 +4708,13 @@ m3p2_clear:
 	VPXORD Z11, Z11, Z11
 
 m3p2_start:
+	LEAQ (SI)(R10*1), R9
+
 m3p2_loop:
-	PREFETCHT0   4096(SI)
-	PREFETCHT0   4160(SI)
-	PREFETCHT0   4096(SI)(DI*1)
-	PREFETCHT0   4160(SI)(DI*1)
+	PREFETCHT0   (R9)
+	PREFETCHT0   64(R9)
+	PREFETCHT0   (R9)(DI*1)
+	PREFETCHT0   64(R9)(DI*1)
 	VBROADCASTSS (DX), Z12
 	VBROADCASTSS (DX)(BX*1), Z13
 	VBROADCASTSS (DX)(BX*2), Z14
@@ -4708,6 +4736,7 @@ m3p2_loop:
 	VFMADD231PS  Z15, Z14, Z11
 	ADDQ         $0x04, DX
 	ADDQ         $0x00000080, SI
+	ADDQ         $0x00000080, R9
 	DECQ         R8
 	JNZ          m3p2_loop
 	VMOVUPS      Z0, (AX)
@@ -4728,7 +4757,7 @@ m3p2_loop:
 	RET
 
 m3p2_not:
-	CMPQ    R10, $0x21
+	CMPQ    R11, $0x21
 	JNE     m4p1_not
 	TESTQ   R9, R9
 	JZ      m4p1_clear
@@ -4758,10 +4787,11 @@ m4p1_clear:
 
 m4p1_start:
 	LEAQ (BX)(BX*2), DI
+	LEAQ (SI)(R10*1), R9
 
 m4p1_loop:
-	PREFETCHT0   4096(SI)
-	PREFETCHT0   4160(SI)
+	PREFETCHT0   (R9)
+	PREFETCHT0   64(R9)
 	VBROADCASTSS (DX), Z8
 	VBROADCASTSS (DX)(BX*1), Z9
 	VBROADCASTSS (DX)(BX*2), Z10
@@ -4778,6 +4808,7 @@ m4p1_loop:
 	VFMADD231PS  Z12, Z11, Z7
 	ADDQ         $0x04, DX
 	ADDQ         $0x00000080, SI
+	ADDQ         $0x00000080, R9
 	DECQ         R8
 	JNZ          m4p1_loop
 	VMOVUPS      Z0, (AX)
@@ -4795,7 +4826,7 @@ m4p1_loop:
 	RET
 
 m4p1_not:
-	CMPQ    R10, $0x22
+	CMPQ    R11, $0x22
 	JNE     m4p2_not
 	TESTQ   R9, R9
 	JZ      m4p2_clear
@@ -4841,12 +4872,13 @@ m4p2_clear:
 
 m4p2_start:
 	LEAQ (BX)(BX*2), R9
+	LEAQ (SI)(R10*1), R10
 
 m4p2_loop:
-	PREFETCHT0   4096(SI)
-	PREFETCHT0   4160(SI)
-	PREFETCHT0   4096(SI)(DI*1)
-	PREFETCHT0   4160(SI)(DI*1)
+	PREFETCHT0   (R10)
+	PREFETCHT0   64(R10)
+	PREFETCHT0   (R10)(DI*1)
+	PREFETCHT0   64(R10)(DI*1)
 	VBROADCASTSS (DX), Z16
 	VBROADCASTSS (DX)(BX*1), Z17
 	VBROADCASTSS (DX)(BX*2), Z18
@@ -4873,6 +4905,7 @@ m4p2_loop:
 	VFMADD231PS  Z20, Z19, Z15
 	ADDQ         $0x04, DX
 	ADDQ         $0x00000080, SI
+	ADDQ         $0x00000080, R10
 	DECQ         R8
 	JNZ          m4p2_loop
 	VMOVUPS      Z0, (AX)
@@ -4898,7 +4931,7 @@ m4p2_loop:
 	RET
 
 m4p2_not:
-	CMPQ    R10, $0x29
+	CMPQ    R11, $0x29
 	JNE     m5p1_not
 	TESTQ   R9, R9
 	JZ      m5p1_clear
@@ -4934,10 +4967,11 @@ m5p1_clear:
 m5p1_start:
 	LEAQ (BX)(BX*2), DI
 	LEAQ (DX)(BX*4), R9
+	LEAQ (SI)(R10*1), R10
 
 m5p1_loop:
-	PREFETCHT0   4096(SI)
-	PREFETCHT0   4160(SI)
+	PREFETCHT0   (R10)
+	PREFETCHT0   64(R10)
 	VMOVUPS      (SI), Z10
 	VMOVUPS      64(SI), Z11
 	VBROADCASTSS (DX), Z12
@@ -4958,6 +4992,7 @@ m5p1_loop:
 	ADDQ         $0x04, DX
 	ADDQ         $0x04, R9
 	ADDQ         $0x00000080, SI
+	ADDQ         $0x00000080, R10
 	DECQ         R8
 	JNZ          m5p1_loop
 	VMOVUPS      Z0, (AX)
@@ -4978,7 +5013,7 @@ m5p1_loop:
 	RET
 
 m5p1_not:
-	CMPQ    R10, $0x31
+	CMPQ    R11, $0x31
 	JNE     m6p1_not
 	TESTQ   R9, R9
 	JZ      m6p1_clear
@@ -5019,10 +5054,11 @@ m6p1_clear:
 m6p1_start:
 	LEAQ (BX)(BX*2), DI
 	LEAQ (DX)(BX*4), R9
+	LEAQ (SI)(R10*1), R10
 
 m6p1_loop:
-	PREFETCHT0   4096(SI)
-	PREFETCHT0   4160(SI)
+	PREFETCHT0   (R10)
+	PREFETCHT0   64(R10)
 	VMOVUPS      (SI), Z12
 	VMOVUPS      64(SI), Z13
 	VBROADCASTSS (DX), Z14
@@ -5046,6 +5082,7 @@ m6p1_loop:
 	ADDQ         $0x04, DX
 	ADDQ         $0x04, R9
 	ADDQ         $0x00000080, SI
+	ADDQ         $0x00000080, R10
 	DECQ         R8
 	JNZ          m6p1_loop
 	VMOVUPS      Z0, (AX)
@@ -5069,7 +5106,7 @@ m6p1_loop:
 	RET
 
 m6p1_not:
-	CMPQ    R10, $0x39
+	CMPQ    R11, $0x39
 	JNE     m7p1_not
 	TESTQ   R9, R9
 	JZ      m7p1_clear
@@ -5115,10 +5152,11 @@ m7p1_clear:
 m7p1_start:
 	LEAQ (BX)(BX*2), DI
 	LEAQ (DX)(BX*4), R9
+	LEAQ (SI)(R10*1), R10
 
 m7p1_loop:
-	PREFETCHT0   4096(SI)
-	PREFETCHT0   4160(SI)
+	PREFETCHT0   (R10)
+	PREFETCHT0   64(R10)
 	VMOVUPS      (SI), Z14
 	VMOVUPS      64(SI), Z15
 	VBROADCASTSS (DX), Z16
@@ -5145,6 +5183,7 @@ m7p1_loop:
 	ADDQ         $0x04, DX
 	ADDQ         $0x04, R9
 	ADDQ         $0x00000080, SI
+	ADDQ         $0x00000080, R10
 	DECQ         R8
 	JNZ          m7p1_loop
 	VMOVUPS      Z0, (AX)
@@ -5171,7 +5210,7 @@ m7p1_loop:
 	RET
 
 m7p1_not:
-	CMPQ    R10, $0x41
+	CMPQ    R11, $0x41
 	JNE     m8p1_not
 	TESTQ   R9, R9
 	JZ      m8p1_clear
@@ -5222,10 +5261,11 @@ m8p1_clear:
 m8p1_start:
 	LEAQ (BX)(BX*2), DI
 	LEAQ (DX)(BX*4), R9
+	LEAQ (SI)(R10*1), R10
 
 m8p1_loop:
-	PREFETCHT0   4096(SI)
-	PREFETCHT0   4160(SI)
+	PREFETCHT0   (R10)
+	PREFETCHT0   64(R10)
 	VMOVUPS      (SI), Z16
 	VMOVUPS      64(SI), Z17
 	VBROADCASTSS (DX), Z18
@@ -5255,6 +5295,7 @@ m8p1_loop:
 	ADDQ         $0x04, DX
 	ADDQ         $0x04, R9
 	ADDQ         $0x00000080, SI
+	ADDQ         $0x00000080, R10
 	DECQ         R8
 	JNZ          m8p1_loop
 	VMOVUPS      Z0, (AX)
@@ -5284,7 +5325,7 @@ m8p1_loop:
 	RET
 
 m8p1_not:
-	CMPQ    R10, $0x49
+	CMPQ    R11, $0x49
 	JNE     m9p1_not
 	TESTQ   R9, R9
 	JZ      m9p1_clear
@@ -5340,11 +5381,12 @@ m9p1_clear:
 m9p1_start:
 	LEAQ (BX)(BX*2), DI
 	LEAQ (DX)(BX*4), R9
-	LEAQ (R9)(BX*4), R10
+	LEAQ (R9)(BX*4), R11
+	LEAQ (SI)(R10*1), R10
 
 m9p1_loop:
-	PREFETCHT0   4096(SI)
-	PREFETCHT0   4160(SI)
+	PREFETCHT0   (R10)
+	PREFETCHT0   64(R10)
 	VMOVUPS      (SI), Z18
 	VMOVUPS      64(SI), Z19
 	VBROADCASTSS (DX), Z20
@@ -5371,13 +5413,14 @@ m9p1_loop:
 	VBROADCASTSS (R9)(DI*1), Z20
 	VFMADD231PS  Z18, Z20, Z14
 	VFMADD231PS  Z19, Z20, Z15
-	VBROADCASTSS (R10), Z20
+	VBROADCASTSS (R11), Z20
 	VFMADD231PS  Z18, Z20, Z16
 	VFMADD231PS  Z19, Z20, Z17
 	ADDQ         $0x04, DX
 	ADDQ         $0x04, R9
-	ADDQ         $0x04, R10
+	ADDQ         $0x04, R11
 	ADDQ         $0x00000080, SI
+	ADDQ         $0x00000080, R10
 	DECQ         R8
 	JNZ          m9p1_loop
 	VMOVUPS      Z0, (AX)
@@ -5410,7 +5453,7 @@ m9p1_loop:
 	RET
 
 m9p1_not:
-	CMPQ    R10, $0x51
+	CMPQ    R11, $0x51
 	JNE     m10p1_not
 	TESTQ   R9, R9
 	JZ      m10p1_clear
@@ -5471,11 +5514,12 @@ m10p1_clear:
 m10p1_start:
 	LEAQ (BX)(BX*2), DI
 	LEAQ (DX)(BX*4), R9
-	LEAQ (R9)(BX*4), R10
+	LEAQ (R9)(BX*4), R11
+	LEAQ (SI)(R10*1), R10
 
 m10p1_loop:
-	PREFETCHT0   4096(SI)
-	PREFETCHT0   4160(SI)
+	PREFETCHT0   (R10)
+	PREFETCHT0   64(R10)
 	VMOVUPS      (SI), Z20
 	VMOVUPS      64(SI), Z21
 	VBROADCASTSS (DX), Z22
@@ -5502,16 +5546,17 @@ m10p1_loop:
 	VBROADCASTSS (R9)(DI*1), Z22
 	VFMADD231PS  Z20, Z22, Z14
 	VFMADD231PS  Z21, Z22, Z15
-	VBROADCASTSS (R10), Z22
+	VBROADCASTSS (R11), Z22
 	VFMADD231PS  Z20, Z22, Z16
 	VFMADD231PS  Z21, Z22, Z17
-	VBROADCASTSS (R10)(BX*1), Z22
+	VBROADCASTSS (R11)(BX*1), Z22
 	VFMADD231PS  Z20, Z22, Z18
 	VFMADD231PS  Z21, Z22, Z19
 	ADDQ         $0x04, DX
 	ADDQ         $0x04, R9
-	ADDQ         $0x04, R10
+	ADDQ         $0x04, R11
 	ADDQ         $0x00000080, SI
+	ADDQ         $0x00000080, R10
 	DECQ         R8
 	JNZ          m10p1_loop
 	VMOVUPS      Z0, (AX)
@@ -5547,7 +5592,7 @@ m10p1_loop:
 	RET
 
 m10p1_not:
-	CMPQ    R10, $0x59
+	CMPQ    R11, $0x59
 	JNE     m11p1_not
 	TESTQ   R9, R9
 	JZ      m11p1_clear
@@ -5613,11 +5658,12 @@ m11p1_clear:
 m11p1_start:
 	LEAQ (BX)(BX*2), DI
 	LEAQ (DX)(BX*4), R9
-	LEAQ (R9)(BX*4), R10
+	LEAQ (R9)(BX*4), R11
+	LEAQ (SI)(R10*1), R10
 
 m11p1_loop:
-	PREFETCHT0   4096(SI)
-	PREFETCHT0   4160(SI)
+	PREFETCHT0   (R10)
+	PREFETCHT0   64(R10)
 	VMOVUPS      (SI), Z22
 	VMOVUPS      64(SI), Z23
 	VBROADCASTSS (DX), Z24
@@ -5644,19 +5690,20 @@ m11p1_loop:
 	VBROADCASTSS (R9)(DI*1), Z24
 	VFMADD231PS  Z22, Z24, Z14
 	VFMADD231PS  Z23, Z24, Z15
-	VBROADCASTSS (R10), Z24
+	VBROADCASTSS (R11), Z24
 	VFMADD231PS  Z22, Z24, Z16
 	VFMADD231PS  Z23, Z24, Z17
-	VBROADCASTSS (R10)(BX*1), Z24
+	VBROADCASTSS (R11)(BX*1), Z24
 	VFMADD231PS  Z22, Z24, Z18
 	VFMADD231PS  Z23, Z24, Z19
-	VBROADCASTSS (R10)(BX*2), Z24
+	VBROADCASTSS (R11)(BX*2), Z24
 	VFMADD231PS  Z22, Z24, Z20
 	VFMADD231PS  Z23, Z24, Z21
 	ADDQ         $0x04, DX
 	ADDQ         $0x04, R9
-	ADDQ         $0x04, R10
+	ADDQ         $0x04, R11
 	ADDQ         $0x00000080, SI
+	ADDQ         $0x00000080, R10
 	DECQ         R8
 	JNZ          m11p1_loop
 	VMOVUPS      Z0, (AX)
@@ -5695,7 +5742,7 @@ m11p1_loop:
 	RET
 
 m11p1_not:
-	CMPQ    R10, $0x61
+	CMPQ    R11, $0x61
 	JNE     m12p1_not
 	TESTQ   R9, R9
 	JZ      m12p1_clear
@@ -5766,11 +5813,12 @@ m12p1_clear:
 m12p1_start:
 	LEAQ (BX)(BX*2), DI
 	LEAQ (DX)(BX*4), R9
-	LEAQ (R9)(BX*4), R10
+	LEAQ (R9)(BX*4), R11
+	LEAQ (SI)(R10*1), R10
 
 m12p1_loop:
-	PREFETCHT0   4096(SI)
-	PREFETCHT0   4160(SI)
+	PREFETCHT0   (R10)
+	PREFETCHT0   64(R10)
 	VMOVUPS      (SI), Z24
 	VMOVUPS      64(SI), Z25
 	VBROADCASTSS (DX), Z26
@@ -5797,22 +5845,23 @@ m12p1_loop:
 	VBROADCASTSS (R9)(DI*1), Z26
 	VFMADD231PS  Z24, Z26, Z14
 	VFMADD231PS  Z25, Z26, Z15
-	VBROADCASTSS (R10), Z26
+	VBROADCASTSS (R11), Z26
 	VFMADD231PS  Z24, Z26, Z16
 	VFMADD231PS  Z25, Z26, Z17
-	VBROADCASTSS (R10)(BX*1), Z26
+	VBROADCASTSS (R11)(BX*1), Z26
 	VFMADD231PS  Z24, Z26, Z18
 	VFMADD231PS  Z25, Z26, Z19
-	VBROADCASTSS (R10)(BX*2), Z26
+	VBROADCASTSS (R11)(BX*2), Z26
 	VFMADD231PS  Z24, Z26, Z20
 	VFMADD231PS  Z25, Z26, Z21
-	VBROADCASTSS (R10)(DI*1), Z26
+	VBROADCASTSS (R11)(DI*1), Z26
 	VFMADD231PS  Z24, Z26, Z22
 	VFMADD231PS  Z25, Z26, Z23
 	ADDQ         $0x04, DX
 	ADDQ         $0x04, R9
-	ADDQ         $0x04, R10
+	ADDQ         $0x04, R11
 	ADDQ         $0x00000080, SI
+	ADDQ         $0x00000080, R10
 	DECQ         R8
 	JNZ          m12p1_loop
 	VMOVUPS      Z0, (AX)
@@ -5857,9 +5906,9 @@ m12p1_not:
 	VZEROUPPER
 	RET
 
-// func fewBF16AVX512(c *float32, ldc int, a *float32, rs int, b *uint16, stride int, m int, panels int, k int, accumulate int)
+// func fewBF16AVX512(c *float32, ldc int, a *float32, rs int, b *uint16, stride int, m int, panels int, k int, accumulate int, ahead int)
 // Requires: AVX, AVX512F, MMX+
-TEXT ·fewBF16AVX512(SB), NOSPLIT, $0-80
+TEXT ·fewBF16AVX512(SB), NOSPLIT, $0-88
 	MOVQ    c+0(FP), AX
 	MOVQ    ldc+8(FP), CX
 	MOVQ    a+16(FP), DX
@@ -5868,13 +5917,14 @@ TEXT ·fewBF16AVX512(SB), NOSPLIT, $0-80
 	MOVQ    stride+40(FP), DI
 	MOVQ    k+64(FP), R8
 	MOVQ    accumulate+72(FP), R9
-	MOVQ    m+48(FP), R10
-	MOVQ    panels+56(FP), R11
+	MOVQ    ahead+80(FP), R10
+	MOVQ    m+48(FP), R11
+	MOVQ    panels+56(FP), R12
 	SHLQ    $0x02, CX
 	SHLQ    $0x02, BX
-	SHLQ    $0x03, R10
-	ADDQ    R11, R10
-	CMPQ    R10, $0x09
+	SHLQ    $0x03, R11
+	ADDQ    R12, R11
+	CMPQ    R11, $0x09
 	JNE     m1p1_not
 	TESTQ   R9, R9
 	JZ      m1p1_clear
@@ -5888,8 +5938,10 @@ m1p1_clear:
 	VPXORD Z1, Z1, Z1
 
 m1p1_start:
+	LEAQ (SI)(R10*1), CX
+
 m1p1_loop:
-	PREFETCHT0   2048(SI)
+	PREFETCHT0   (CX)
 	VBROADCASTSS (DX), Z2
 	VPMOVZXWD    (SI), Z3
 	VPSLLD       $0x10, Z3, Z3
@@ -5898,7 +5950,8 @@ m1p1_loop:
 	VPSLLD       $0x10, Z3, Z3
 	VFMADD231PS  Z3, Z2, Z1
 	ADDQ         $0x04, DX
-	ADDQ         $0x40, SI
+	ADDQ         $0x00000040, SI
+	ADDQ         $0x00000040, CX
 	DECQ         R8
 	JNZ          m1p1_loop
 	VMOVUPS      Z0, (AX)
@@ -5907,7 +5960,7 @@ m1p1_loop:
 	RET
 
 m1p1_not:
-	CMPQ    R10, $0x0a
+	CMPQ    R11, $0x0a
 	JNE     m1p2_not
 	TESTQ   R9, R9
 	JZ      m1p2_clear
@@ -5925,9 +5978,11 @@ m1p2_clear:
 	VPXORD Z3, Z3, Z3
 
 m1p2_start:
+	LEAQ (SI)(R10*1), CX
+
 m1p2_loop:
-	PREFETCHT0   2048(SI)
-	PREFETCHT0   2048(SI)(DI*1)
+	PREFETCHT0   (CX)
+	PREFETCHT0   (CX)(DI*1)
 	VBROADCASTSS (DX), Z4
 	VPMOVZXWD    (SI), Z5
 	VPSLLD       $0x10, Z5, Z5
@@ -5942,7 +5997,8 @@ m1p2_loop:
 	VPSLLD       $0x10, Z5, Z5
 	VFMADD231PS  Z5, Z4, Z3
 	ADDQ         $0x04, DX
-	ADDQ         $0x40, SI
+	ADDQ         $0x00000040, SI
+	ADDQ         $0x00000040, CX
 	DECQ         R8
 	JNZ          m1p2_loop
 	VMOVUPS      Z0, (AX)
@@ -5953,7 +6009,7 @@ m1p2_loop:
 	RET
 
 m1p2_not:
-	CMPQ    R10, $0x0b
+	CMPQ    R11, $0x0b
 	JNE     m1p3_not
 	TESTQ   R9, R9
 	JZ      m1p3_clear
@@ -5975,10 +6031,12 @@ m1p3_clear:
 	VPXORD Z5, Z5, Z5
 
 m1p3_start:
+	LEAQ (SI)(R10*1), CX
+
 m1p3_loop:
-	PREFETCHT0   2048(SI)
-	PREFETCHT0   2048(SI)(DI*1)
-	PREFETCHT0   2048(SI)(DI*2)
+	PREFETCHT0   (CX)
+	PREFETCHT0   (CX)(DI*1)
+	PREFETCHT0   (CX)(DI*2)
 	VBROADCASTSS (DX), Z6
 	VPMOVZXWD    (SI), Z7
 	VPSLLD       $0x10, Z7, Z7
@@ -5999,7 +6057,8 @@ m1p3_loop:
 	VPSLLD       $0x10, Z7, Z7
 	VFMADD231PS  Z7, Z6, Z5
 	ADDQ         $0x04, DX
-	ADDQ         $0x40, SI
+	ADDQ         $0x00000040, SI
+	ADDQ         $0x00000040, CX
 	DECQ         R8
 	JNZ          m1p3_loop
 	VMOVUPS      Z0, (AX)
@@ -6012,7 +6071,7 @@ m1p3_loop:
 	RET
 
 m1p3_not:
-	CMPQ    R10, $0x0c
+	CMPQ    R11, $0x0c
 	JNE     m1p4_not
 	TESTQ   R9, R9
 	JZ      m1p4_clear
@@ -6039,12 +6098,13 @@ m1p4_clear:
 
 m1p4_start:
 	LEAQ (DI)(DI*2), CX
+	LEAQ (SI)(R10*1), BX
 
 m1p4_loop:
-	PREFETCHT0   2048(SI)
-	PREFETCHT0   2048(SI)(DI*1)
-	PREFETCHT0   2048(SI)(DI*2)
-	PREFETCHT0   2048(SI)(CX*1)
+	PREFETCHT0   (BX)
+	PREFETCHT0   (BX)(DI*1)
+	PREFETCHT0   (BX)(DI*2)
+	PREFETCHT0   (BX)(CX*1)
 	VBROADCASTSS (DX), Z8
 	VPMOVZXWD    (SI), Z9
 	VPSLLD       $0x10, Z9, Z9
@@ -6071,7 +6131,8 @@ m1p4_loop:
 	VPSLLD       $0x10, Z9, Z9
 	VFMADD231PS  Z9, Z8, Z7
 	ADDQ         $0x04, DX
-	ADDQ         $0x40, SI
+	ADDQ         $0x00000040, SI
+	ADDQ         $0x00000040, BX
 	DECQ         R8
 	JNZ          m1p4_loop
 	VMOVUPS      Z0, (AX)
@@ -6086,7 +6147,7 @@ m1p4_loop:
 	RET
 
 m1p4_not:
-	CMPQ    R10, $0x11
+	CMPQ    R11, $0x11
 	JNE     m2p1_not
 	TESTQ   R9, R9
 	JZ      m2p1_clear
@@ -6105,8 +6166,10 @@ m2p1_clear:
 	VPXORD Z3, Z3, Z3
 
 m2p1_start:
+	LEAQ (SI)(R10*1), DI
+
 m2p1_loop:
-	PREFETCHT0   2048(SI)
+	PREFETCHT0   (DI)
 	VBROADCASTSS (DX), Z4
 	VBROADCASTSS (DX)(BX*1), Z5
 	VPMOVZXWD    (SI), Z6
@@ -6118,7 +6181,8 @@ m2p1_loop:
 	VFMADD231PS  Z6, Z4, Z1
 	VFMADD231PS  Z6, Z5, Z3
 	ADDQ         $0x04, DX
-	ADDQ         $0x40, SI
+	ADDQ         $0x00000040, SI
+	ADDQ         $0x00000040, DI
 	DECQ         R8
 	JNZ          m2p1_loop
 	VMOVUPS      Z0, (AX)
@@ -6130,7 +6194,7 @@ m2p1_loop:
 	RET
 
 m2p1_not:
-	CMPQ    R10, $0x12
+	CMPQ    R11, $0x12
 	JNE     m2p2_not
 	TESTQ   R9, R9
 	JZ      m2p2_clear
@@ -6157,9 +6221,11 @@ m2p2_clear:
 	VPXORD Z7, Z7, Z7
 
 m2p2_start:
+	LEAQ (SI)(R10*1), R9
+
 m2p2_loop:
-	PREFETCHT0   2048(SI)
-	PREFETCHT0   2048(SI)(DI*1)
+	PREFETCHT0   (R9)
+	PREFETCHT0   (R9)(DI*1)
 	VBROADCASTSS (DX), Z8
 	VBROADCASTSS (DX)(BX*1), Z9
 	VPMOVZXWD    (SI), Z10
@@ -6179,7 +6245,8 @@ m2p2_loop:
 	VFMADD231PS  Z10, Z8, Z3
 	VFMADD231PS  Z10, Z9, Z7
 	ADDQ         $0x04, DX
-	ADDQ         $0x40, SI
+	ADDQ         $0x00000040, SI
+	ADDQ         $0x00000040, R9
 	DECQ         R8
 	JNZ          m2p2_loop
 	VMOVUPS      Z0, (AX)
@@ -6195,7 +6262,7 @@ m2p2_loop:
 	RET
 
 m2p2_not:
-	CMPQ    R10, $0x13
+	CMPQ    R11, $0x13
 	JNE     m2p3_not
 	TESTQ   R9, R9
 	JZ      m2p3_clear
@@ -6230,10 +6297,12 @@ m2p3_clear:
 	VPXORD Z11, Z11, Z11
 
 m2p3_start:
+	LEAQ (SI)(R10*1), R9
+
 m2p3_loop:
-	PREFETCHT0   2048(SI)
-	PREFETCHT0   2048(SI)(DI*1)
-	PREFETCHT0   2048(SI)(DI*2)
+	PREFETCHT0   (R9)
+	PREFETCHT0   (R9)(DI*1)
+	PREFETCHT0   (R9)(DI*2)
 	VBROADCASTSS (DX), Z12
 	VBROADCASTSS (DX)(BX*1), Z13
 	VPMOVZXWD    (SI), Z14
@@ -6261,7 +6330,8 @@ m2p3_loop:
 	VFMADD231PS  Z14, Z12, Z5
 	VFMADD231PS  Z14, Z13, Z11
 	ADDQ         $0x04, DX
-	ADDQ         $0x40, SI
+	ADDQ         $0x00000040, SI
+	ADDQ         $0x00000040, R9
 	DECQ         R8
 	JNZ          m2p3_loop
 	VMOVUPS      Z0, (AX)
@@ -6281,7 +6351,7 @@ m2p3_loop:
 	RET
 
 m2p3_not:
-	CMPQ    R10, $0x14
+	CMPQ    R11, $0x14
 	JNE     m2p4_not
 	TESTQ   R9, R9
 	JZ      m2p4_clear
@@ -6325,12 +6395,13 @@ m2p4_clear:
 
 m2p4_start:
 	LEAQ (DI)(DI*2), R9
+	LEAQ (SI)(R10*1), R10
 
 m2p4_loop:
-	PREFETCHT0   2048(SI)
-	PREFETCHT0   2048(SI)(DI*1)
-	PREFETCHT0   2048(SI)(DI*2)
-	PREFETCHT0   2048(SI)(R9*1)
+	PREFETCHT0   (R10)
+	PREFETCHT0   (R10)(DI*1)
+	PREFETCHT0   (R10)(DI*2)
+	PREFETCHT0   (R10)(R9*1)
 	VBROADCASTSS (DX), Z16
 	VBROADCASTSS (DX)(BX*1), Z17
 	VPMOVZXWD    (SI), Z18
@@ -6366,7 +6437,8 @@ m2p4_loop:
 	VFMADD231PS  Z18, Z16, Z7
 	VFMADD231PS  Z18, Z17, Z15
 	ADDQ         $0x04, DX
-	ADDQ         $0x40, SI
+	ADDQ         $0x00000040, SI
+	ADDQ         $0x00000040, R10
 	DECQ         R8
 	JNZ          m2p4_loop
 	VMOVUPS      Z0, (AX)
@@ -6390,7 +6462,7 @@ m2p4_loop:
 	RET
 
 m2p4_not:
-	CMPQ    R10, $0x19
+	CMPQ    R11, $0x19
 	JNE     m3p1_not
 	TESTQ   R9, R9
 	JZ      m3p1_clear
@@ -6414,8 +6486,10 @@ m3p1_clear:
 	VPXORD Z5, Z5, Z5
 
 m3p1_start:
+	LEAQ (SI)(R10*1), DI
+
 m3p1_loop:
-	PREFETCHT0   2048(SI)
+	PREFETCHT0   (DI)
 	VBROADCASTSS (DX), Z6
 	VBROADCASTSS (DX)(BX*1), Z7
 	VBROADCASTSS (DX)(BX*2), Z8
@@ -6430,7 +6504,8 @@ m3p1_loop:
 	VFMADD231PS  Z9, Z7, Z3
 	VFMADD231PS  Z9, Z8, Z5
 	ADDQ         $0x04, DX
-	ADDQ         $0x40, SI
+	ADDQ         $0x00000040, SI
+	ADDQ         $0x00000040, DI
 	DECQ         R8
 	JNZ          m3p1_loop
 	VMOVUPS      Z0, (AX)
@@ -6445,7 +6520,7 @@ m3p1_loop:
 	RET
 
 m3p1_not:
-	CMPQ    R10, $0x1a
+	CMPQ    R11, $0x1a
 	JNE     m3p2_not
 	TESTQ   R9, R9
 	JZ      m3p2_clear
@@ -6481,9 +6556,11 @@ m3p2_clear:
 	VPXORD Z11, Z11, Z11
 
 m3p2_start:
+	LEAQ (SI)(R10*1), R9
+
 m3p2_loop:
-	PREFETCHT0   2048(SI)
-	PREFETCHT0   2048(SI)(DI*1)
+	PREFETCHT0   (R9)
+	PREFETCHT0   (R9)(DI*1)
 	VBROADCASTSS (DX), Z12
 	VBROADCASTSS (DX)(BX*1), Z13
 	VBROADCASTSS (DX)(BX*2), Z14
@@ -6508,7 +6585,8 @@ m3p2_loop:
 	VFMADD231PS  Z15, Z13, Z7
 	VFMADD231PS  Z15, Z14, Z11
 	ADDQ         $0x04, DX
-	ADDQ         $0x40, SI
+	ADDQ         $0x00000040, SI
+	ADDQ         $0x00000040, R9
 	DECQ         R8
 	JNZ          m3p2_loop
 	VMOVUPS      Z0, (AX)
@@ -6529,7 +6607,7 @@ m3p2_loop:
 	RET
 
 m3p2_not:
-	CMPQ    R10, $0x21
+	CMPQ    R11, $0x21
 	JNE     m4p1_not
 	TESTQ   R9, R9
 	JZ      m4p1_clear
@@ -6559,9 +6637,10 @@ m4p1_clear:
 
 m4p1_start:
 	LEAQ (BX)(BX*2), DI
+	LEAQ (SI)(R10*1), R9
 
 m4p1_loop:
-	PREFETCHT0   2048(SI)
+	PREFETCHT0   (R9)
 	VBROADCASTSS (DX), Z8
 	VBROADCASTSS (DX)(BX*1), Z9
 	VBROADCASTSS (DX)(BX*2), Z10
@@ -6579,7 +6658,8 @@ m4p1_loop:
 	VFMADD231PS  Z12, Z10, Z5
 	VFMADD231PS  Z12, Z11, Z7
 	ADDQ         $0x04, DX
-	ADDQ         $0x40, SI
+	ADDQ         $0x00000040, SI
+	ADDQ         $0x00000040, R9
 	DECQ         R8
 	JNZ          m4p1_loop
 	VMOVUPS      Z0, (AX)
@@ -6597,7 +6677,7 @@ m4p1_loop:
 	RET
 
 m4p1_not:
-	CMPQ    R10, $0x22
+	CMPQ    R11, $0x22
 	JNE     m4p2_not
 	TESTQ   R9, R9
 	JZ      m4p2_clear
@@ -6643,10 +6723,11 @@ m4p2_clear:
 
 m4p2_start:
 	LEAQ (BX)(BX*2), R9
+	LEAQ (SI)(R10*1), R10
 
 m4p2_loop:
-	PREFETCHT0   2048(SI)
-	PREFETCHT0   2048(SI)(DI*1)
+	PREFETCHT0   (R10)
+	PREFETCHT0   (R10)(DI*1)
 	VBROADCASTSS (DX), Z16
 	VBROADCASTSS (DX)(BX*1), Z17
 	VBROADCASTSS (DX)(BX*2), Z18
@@ -6676,7 +6757,8 @@ m4p2_loop:
 	VFMADD231PS  Z20, Z18, Z11
 	VFMADD231PS  Z20, Z19, Z15
 	ADDQ         $0x04, DX
-	ADDQ         $0x40, SI
+	ADDQ         $0x00000040, SI
+	ADDQ         $0x00000040, R10
 	DECQ         R8
 	JNZ          m4p2_loop
 	VMOVUPS      Z0, (AX)
@@ -6702,7 +6784,7 @@ m4p2_loop:
 	RET
 
 m4p2_not:
-	CMPQ    R10, $0x29
+	CMPQ    R11, $0x29
 	JNE     m5p1_not
 	TESTQ   R9, R9
 	JZ      m5p1_clear
@@ -6738,9 +6820,10 @@ m5p1_clear:
 m5p1_start:
 	LEAQ (BX)(BX*2), DI
 	LEAQ (DX)(BX*4), R9
+	LEAQ (SI)(R10*1), R10
 
 m5p1_loop:
-	PREFETCHT0   2048(SI)
+	PREFETCHT0   (R10)
 	VPMOVZXWD    (SI), Z10
 	VPSLLD       $0x10, Z10, Z10
 	VPMOVZXWD    32(SI), Z11
@@ -6762,7 +6845,8 @@ m5p1_loop:
 	VFMADD231PS  Z11, Z12, Z9
 	ADDQ         $0x04, DX
 	ADDQ         $0x04, R9
-	ADDQ         $0x40, SI
+	ADDQ         $0x00000040, SI
+	ADDQ         $0x00000040, R10
 	DECQ         R8
 	JNZ          m5p1_loop
 	VMOVUPS      Z0, (AX)
@@ -6783,7 +6867,7 @@ m5p1_loop:
 	RET
 
 m5p1_not:
-	CMPQ    R10, $0x31
+	CMPQ    R11, $0x31
 	JNE     m6p1_not
 	TESTQ   R9, R9
 	JZ      m6p1_clear
@@ -6824,9 +6908,10 @@ m6p1_clear:
 m6p1_start:
 	LEAQ (BX)(BX*2), DI
 	LEAQ (DX)(BX*4), R9
+	LEAQ (SI)(R10*1), R10
 
 m6p1_loop:
-	PREFETCHT0   2048(SI)
+	PREFETCHT0   (R10)
 	VPMOVZXWD    (SI), Z12
 	VPSLLD       $0x10, Z12, Z12
 	VPMOVZXWD    32(SI), Z13
@@ -6851,7 +6936,8 @@ m6p1_loop:
 	VFMADD231PS  Z13, Z14, Z11
 	ADDQ         $0x04, DX
 	ADDQ         $0x04, R9
-	ADDQ         $0x40, SI
+	ADDQ         $0x00000040, SI
+	ADDQ         $0x00000040, R10
 	DECQ         R8
 	JNZ          m6p1_loop
 	VMOVUPS      Z0, (AX)
@@ -6875,7 +6961,7 @@ m6p1_loop:
 	RET
 
 m6p1_not:
-	CMPQ    R10, $0x39
+	CMPQ    R11, $0x39
 	JNE     m7p1_not
 	TESTQ   R9, R9
 	JZ      m7p1_clear
@@ -6921,9 +7007,10 @@ m7p1_clear:
 m7p1_start:
 	LEAQ (BX)(BX*2), DI
 	LEAQ (DX)(BX*4), R9
+	LEAQ (SI)(R10*1), R10
 
 m7p1_loop:
-	PREFETCHT0   2048(SI)
+	PREFETCHT0   (R10)
 	VPMOVZXWD    (SI), Z14
 	VPSLLD       $0x10, Z14, Z14
 	VPMOVZXWD    32(SI), Z15
@@ -6951,7 +7038,8 @@ m7p1_loop:
 	VFMADD231PS  Z15, Z16, Z13
 	ADDQ         $0x04, DX
 	ADDQ         $0x04, R9
-	ADDQ         $0x40, SI
+	ADDQ         $0x00000040, SI
+	ADDQ         $0x00000040, R10
 	DECQ         R8
 	JNZ          m7p1_loop
 	VMOVUPS      Z0, (AX)
@@ -6978,7 +7066,7 @@ m7p1_loop:
 	RET
 
 m7p1_not:
-	CMPQ    R10, $0x41
+	CMPQ    R11, $0x41
 	JNE     m8p1_not
 	TESTQ   R9, R9
 	JZ      m8p1_clear
@@ -7029,9 +7117,10 @@ m8p1_clear:
 m8p1_start:
 	LEAQ (BX)(BX*2), DI
 	LEAQ (DX)(BX*4), R9
+	LEAQ (SI)(R10*1), R10
 
 m8p1_loop:
-	PREFETCHT0   2048(SI)
+	PREFETCHT0   (R10)
 	VPMOVZXWD    (SI), Z16
 	VPSLLD       $0x10, Z16, Z16
 	VPMOVZXWD    32(SI), Z17
@@ -7062,7 +7151,8 @@ m8p1_loop:
 	VFMADD231PS  Z17, Z18, Z15
 	ADDQ         $0x04, DX
 	ADDQ         $0x04, R9
-	ADDQ         $0x40, SI
+	ADDQ         $0x00000040, SI
+	ADDQ         $0x00000040, R10
 	DECQ         R8
 	JNZ          m8p1_loop
 	VMOVUPS      Z0, (AX)
@@ -7092,7 +7182,7 @@ m8p1_loop:
 	RET
 
 m8p1_not:
-	CMPQ    R10, $0x49
+	CMPQ    R11, $0x49
 	JNE     m9p1_not
 	TESTQ   R9, R9
 	JZ      m9p1_clear
@@ -7148,10 +7238,11 @@ m9p1_clear:
 m9p1_start:
 	LEAQ (BX)(BX*2), DI
 	LEAQ (DX)(BX*4), R9
-	LEAQ (R9)(BX*4), R10
+	LEAQ (R9)(BX*4), R11
+	LEAQ (SI)(R10*1), R10
 
 m9p1_loop:
-	PREFETCHT0   2048(SI)
+	PREFETCHT0   (R10)
 	VPMOVZXWD    (SI), Z18
 	VPSLLD       $0x10, Z18, Z18
 	VPMOVZXWD    32(SI), Z19
@@ -7180,13 +7271,14 @@ m9p1_loop:
 	VBROADCASTSS (R9)(DI*1), Z20
 	VFMADD231PS  Z18, Z20, Z14
 	VFMADD231PS  Z19, Z20, Z15
-	VBROADCASTSS (R10), Z20
+	VBROADCASTSS (R11), Z20
 	VFMADD231PS  Z18, Z20, Z16
 	VFMADD231PS  Z19, Z20, Z17
 	ADDQ         $0x04, DX
 	ADDQ         $0x04, R9
-	ADDQ         $0x04, R10
-	ADDQ         $0x40, SI
+	ADDQ         $0x04, R11
+	ADDQ         $0x00000040, SI
+	ADDQ         $0x00000040, R10
 	DECQ         R8
 	JNZ          m9p1_loop
 	VMOVUPS      Z0, (AX)
@@ -7219,7 +7311,7 @@ m9p1_loop:
 	RET
 
 m9p1_not:
-	CMPQ    R10, $0x51
+	CMPQ    R11, $0x51
 	JNE     m10p1_not
 	TESTQ   R9, R9
 	JZ      m10p1_clear
@@ -7280,10 +7372,11 @@ m10p1_clear:
 m10p1_start:
 	LEAQ (BX)(BX*2), DI
 	LEAQ (DX)(BX*4), R9
-	LEAQ (R9)(BX*4), R10
+	LEAQ (R9)(BX*4), R11
+	LEAQ (SI)(R10*1), R10
 
 m10p1_loop:
-	PREFETCHT0   2048(SI)
+	PREFETCHT0   (R10)
 	VPMOVZXWD    (SI), Z20
 	VPSLLD       $0x10, Z20, Z20
 	VPMOVZXWD    32(SI), Z21
@@ -7312,16 +7405,17 @@ m10p1_loop:
 	VBROADCASTSS (R9)(DI*1), Z22
 	VFMADD231PS  Z20, Z22, Z14
 	VFMADD231PS  Z21, Z22, Z15
-	VBROADCASTSS (R10), Z22
+	VBROADCASTSS (R11), Z22
 	VFMADD231PS  Z20, Z22, Z16
 	VFMADD231PS  Z21, Z22, Z17
-	VBROADCASTSS (R10)(BX*1), Z22
+	VBROADCASTSS (R11)(BX*1), Z22
 	VFMADD231PS  Z20, Z22, Z18
 	VFMADD231PS  Z21, Z22, Z19
 	ADDQ         $0x04, DX
 	ADDQ         $0x04, R9
-	ADDQ         $0x04, R10
-	ADDQ         $0x40, SI
+	ADDQ         $0x04, R11
+	ADDQ         $0x00000040, SI
+	ADDQ         $0x00000040, R10
 	DECQ         R8
 	JNZ          m10p1_loop
 	VMOVUPS      Z0, (AX)
@@ -7357,7 +7451,7 @@ m10p1_loop:
 	RET
 
 m10p1_not:
-	CMPQ    R10, $0x59
+	CMPQ    R11, $0x59
 	JNE     m11p1_not
 	TESTQ   R9, R9
 	JZ      m11p1_clear
@@ -7423,10 +7517,11 @@ m11p1_clear:
 m11p1_start:
 	LEAQ (BX)(BX*2), DI
 	LEAQ (DX)(BX*4), R9
-	LEAQ (R9)(BX*4), R10
+	LEAQ (R9)(BX*4), R11
+	LEAQ (SI)(R10*1), R10
 
 m11p1_loop:
-	PREFETCHT0   2048(SI)
+	PREFETCHT0   (R10)
 	VPMOVZXWD    (SI), Z22
 	VPSLLD       $0x10, Z22, Z22
 	VPMOVZXWD    32(SI), Z23
@@ -7455,19 +7550,20 @@ m11p1_loop:
 	VBROADCASTSS (R9)(DI*1), Z24
 	VFMADD231PS  Z22, Z24, Z14
 	VFMADD231PS  Z23, Z24, Z15
-	VBROADCASTSS (R10), Z24
+	VBROADCASTSS (R11), Z24
 	VFMADD231PS  Z22, Z24, Z16
 	VFMADD231PS  Z23, Z24, Z17
-	VBROADCASTSS (R10)(BX*1), Z24
+	VBROADCASTSS (R11)(BX*1), Z24
 	VFMADD231PS  Z22, Z24, Z18
 	VFMADD231PS  Z23, Z24, Z19
-	VBROADCASTSS (R10)(BX*2), Z24
+	VBROADCASTSS (R11)(BX*2), Z24
 	VFMADD231PS  Z22, Z24, Z20
 	VFMADD231PS  Z23, Z24, Z21
 	ADDQ         $0x04, DX
 	ADDQ         $0x04, R9
-	ADDQ         $0x04, R10
-	ADDQ         $0x40, SI
+	ADDQ         $0x04, R11
+	ADDQ         $0x00000040, SI
+	ADDQ         $0x00000040, R10
 	DECQ         R8
 	JNZ          m11p1_loop
 	VMOVUPS      Z0, (AX)
@@ -7506,7 +7602,7 @@ m11p1_loop:
 	RET
 
 m11p1_not:
-	CMPQ    R10, $0x61
+	CMPQ    R11, $0x61
 	JNE     m12p1_not
 	TESTQ   R9, R9
 	JZ      m12p1_clear
@@ -7577,10 +7673,11 @@ m12p1_clear:
 m12p1_start:
 	LEAQ (BX)(BX*2), DI
 	LEAQ (DX)(BX*4), R9
-	LEAQ (R9)(BX*4), R10
+	LEAQ (R9)(BX*4), R11
+	LEAQ (SI)(R10*1), R10
 
 m12p1_loop:
-	PREFETCHT0   2048(SI)
+	PREFETCHT0   (R10)
 	VPMOVZXWD    (SI), Z24
 	VPSLLD       $0x10, Z24, Z24
 	VPMOVZXWD    32(SI), Z25
@@ -7609,22 +7706,23 @@ m12p1_loop:
 	VBROADCASTSS (R9)(DI*1), Z26
 	VFMADD231PS  Z24, Z26, Z14
 	VFMADD231PS  Z25, Z26, Z15
-	VBROADCASTSS (R10), Z26
+	VBROADCASTSS (R11), Z26
 	VFMADD231PS  Z24, Z26, Z16
 	VFMADD231PS  Z25, Z26, Z17
-	VBROADCASTSS (R10)(BX*1), Z26
+	VBROADCASTSS (R11)(BX*1), Z26
 	VFMADD231PS  Z24, Z26, Z18
 	VFMADD231PS  Z25, Z26, Z19
-	VBROADCASTSS (R10)(BX*2), Z26
+	VBROADCASTSS (R11)(BX*2), Z26
 	VFMADD231PS  Z24, Z26, Z20
 	VFMADD231PS  Z25, Z26, Z21
-	VBROADCASTSS (R10)(DI*1), Z26
+	VBROADCASTSS (R11)(DI*1), Z26
 	VFMADD231PS  Z24, Z26, Z22
 	VFMADD231PS  Z25, Z26, Z23
 	ADDQ         $0x04, DX
 	ADDQ         $0x04, R9
-	ADDQ         $0x04, R10
-	ADDQ         $0x40, SI
+	ADDQ         $0x04, R11
+	ADDQ         $0x00000040, SI
+	ADDQ         $0x00000040, R10
 	DECQ         R8
 	JNZ          m12p1_loop
 	VMOVUPS      Z0, (AX)
@@ -7669,9 +7767,9 @@ m12p1_not:
 	VZEROUPPER
 	RET
 
-// func fewQ8AVX512(c *float32, ldc int, a *float32, rs int, b *byte, stride int, m int, panels int, k int, accumulate int)
+// func fewQ8AVX512(c *float32, ldc int, a *float32, rs int, b *byte, stride int, m int, panels int, k int, accumulate int, ahead int)
 // Requires: AVX, AVX512F, MMX+
-TEXT ·fewQ8AVX512(SB), NOSPLIT, $0-80
+TEXT ·fewQ8AVX512(SB), NOSPLIT, $0-88
 	MOVQ    c+0(FP), AX
 	MOVQ    ldc+8(FP), CX
 	MOVQ    a+16(FP), DX
@@ -7680,13 +7778,14 @@ TEXT ·fewQ8AVX512(SB), NOSPLIT, $0-80
 	MOVQ    stride+40(FP), DI
 	MOVQ    k+64(FP), R8
 	MOVQ    accumulate+72(FP), R9
-	MOVQ    m+48(FP), R10
-	MOVQ    panels+56(FP), R11
+	MOVQ    ahead+80(FP), R10
+	MOVQ    m+48(FP), R11
+	MOVQ    panels+56(FP), R12
 	SHLQ    $0x02, CX
 	SHLQ    $0x02, BX
-	SHLQ    $0x03, R10
-	ADDQ    R11, R10
-	CMPQ    R10, $0x09
+	SHLQ    $0x03, R11
+	ADDQ    R12, R11
+	CMPQ    R11, $0x09
 	JNE     m1p1_not
 	TESTQ   R9, R9
 	JZ      m1p1_clear
@@ -7700,22 +7799,25 @@ m1p1_clear:
 	VPXORD Z1, Z1, Z1
 
 m1p1_start:
+	LEAQ (SI)(R10*1), CX
+
 m1p1_block:
 	VPMOVZXWD (SI), Z2
 	VPSLLD    $0x10, Z2, Z2
 	VPMOVZXWD 32(SI), Z3
 	VPSLLD    $0x10, Z3, Z3
-	ADDQ      $0x40, SI
-	MOVQ      $0x00000020, CX
-	CMPQ      R8, CX
+	ADDQ      $0x00000040, SI
+	ADDQ      $0x00000040, CX
+	MOVQ      $0x00000020, BX
+	CMPQ      R8, BX
 	JGE       m1p1_whole
-	MOVQ      R8, CX
+	MOVQ      R8, BX
 
 m1p1_whole:
-	SUBQ CX, R8
+	SUBQ BX, R8
 
 m1p1_loop:
-	PREFETCHT0   1024(SI)
+	PREFETCHT0   (CX)
 	VBROADCASTSS (DX), Z4
 	VPMOVSXBD    (SI), Z5
 	VCVTDQ2PS    Z5, Z5
@@ -7726,8 +7828,9 @@ m1p1_loop:
 	VMULPS       Z3, Z5, Z5
 	VFMADD231PS  Z5, Z4, Z1
 	ADDQ         $0x04, DX
-	ADDQ         $0x20, SI
-	DECQ         CX
+	ADDQ         $0x00000020, SI
+	ADDQ         $0x00000020, CX
+	DECQ         BX
 	JNZ          m1p1_loop
 	TESTQ        R8, R8
 	JNZ          m1p1_block
@@ -7737,7 +7840,7 @@ m1p1_loop:
 	RET
 
 m1p1_not:
-	CMPQ    R10, $0x0a
+	CMPQ    R11, $0x0a
 	JNE     m1p2_not
 	TESTQ   R9, R9
 	JZ      m1p2_clear
@@ -7755,6 +7858,8 @@ m1p2_clear:
 	VPXORD Z3, Z3, Z3
 
 m1p2_start:
+	LEAQ (SI)(R10*1), CX
+
 m1p2_block:
 	VPMOVZXWD (SI), Z4
 	VPSLLD    $0x10, Z4, Z4
@@ -7764,18 +7869,19 @@ m1p2_block:
 	VPSLLD    $0x10, Z6, Z6
 	VPMOVZXWD 32(SI)(DI*1), Z7
 	VPSLLD    $0x10, Z7, Z7
-	ADDQ      $0x40, SI
-	MOVQ      $0x00000020, CX
-	CMPQ      R8, CX
+	ADDQ      $0x00000040, SI
+	ADDQ      $0x00000040, CX
+	MOVQ      $0x00000020, BX
+	CMPQ      R8, BX
 	JGE       m1p2_whole
-	MOVQ      R8, CX
+	MOVQ      R8, BX
 
 m1p2_whole:
-	SUBQ CX, R8
+	SUBQ BX, R8
 
 m1p2_loop:
-	PREFETCHT0   1024(SI)
-	PREFETCHT0   1024(SI)(DI*1)
+	PREFETCHT0   (CX)
+	PREFETCHT0   (CX)(DI*1)
 	VBROADCASTSS (DX), Z8
 	VPMOVSXBD    (SI), Z9
 	VCVTDQ2PS    Z9, Z9
@@ -7794,8 +7900,9 @@ m1p2_loop:
 	VMULPS       Z7, Z9, Z9
 	VFMADD231PS  Z9, Z8, Z3
 	ADDQ         $0x04, DX
-	ADDQ         $0x20, SI
-	DECQ         CX
+	ADDQ         $0x00000020, SI
+	ADDQ         $0x00000020, CX
+	DECQ         BX
 	JNZ          m1p2_loop
 	TESTQ        R8, R8
 	JNZ          m1p2_block
@@ -7807,7 +7914,7 @@ m1p2_loop:
 	RET
 
 m1p2_not:
-	CMPQ    R10, $0x0b
+	CMPQ    R11, $0x0b
 	JNE     m1p3_not
 	TESTQ   R9, R9
 	JZ      m1p3_clear
@@ -7829,6 +7936,8 @@ m1p3_clear:
 	VPXORD Z5, Z5, Z5
 
 m1p3_start:
+	LEAQ (SI)(R10*1), CX
+
 m1p3_block:
 	VPMOVZXWD (SI), Z6
 	VPSLLD    $0x10, Z6, Z6
@@ -7842,19 +7951,20 @@ m1p3_block:
 	VPSLLD    $0x10, Z10, Z10
 	VPMOVZXWD 32(SI)(DI*2), Z11
 	VPSLLD    $0x10, Z11, Z11
-	ADDQ      $0x40, SI
-	MOVQ      $0x00000020, CX
-	CMPQ      R8, CX
+	ADDQ      $0x00000040, SI
+	ADDQ      $0x00000040, CX
+	MOVQ      $0x00000020, BX
+	CMPQ      R8, BX
 	JGE       m1p3_whole
-	MOVQ      R8, CX
+	MOVQ      R8, BX
 
 m1p3_whole:
-	SUBQ CX, R8
+	SUBQ BX, R8
 
 m1p3_loop:
-	PREFETCHT0   1024(SI)
-	PREFETCHT0   1024(SI)(DI*1)
-	PREFETCHT0   1024(SI)(DI*2)
+	PREFETCHT0   (CX)
+	PREFETCHT0   (CX)(DI*1)
+	PREFETCHT0   (CX)(DI*2)
 	VBROADCASTSS (DX), Z12
 	VPMOVSXBD    (SI), Z13
 	VCVTDQ2PS    Z13, Z13
@@ -7881,8 +7991,9 @@ m1p3_loop:
 	VMULPS       Z11, Z13, Z13
 	VFMADD231PS  Z13, Z12, Z5
 	ADDQ         $0x04, DX
-	ADDQ         $0x20, SI
-	DECQ         CX
+	ADDQ         $0x00000020, SI
+	ADDQ         $0x00000020, CX
+	DECQ         BX
 	JNZ          m1p3_loop
 	TESTQ        R8, R8
 	JNZ          m1p3_block
@@ -7896,7 +8007,7 @@ m1p3_loop:
 	RET
 
 m1p3_not:
-	CMPQ    R10, $0x0c
+	CMPQ    R11, $0x0c
 	JNE     m1p4_not
 	TESTQ   R9, R9
 	JZ      m1p4_clear
@@ -7923,6 +8034,7 @@ m1p4_clear:
 
 m1p4_start:
 	LEAQ (DI)(DI*2), CX
+	LEAQ (SI)(R10*1), BX
 
 m1p4_block:
 	VPMOVZXWD (SI), Z8
@@ -7941,20 +8053,21 @@ m1p4_block:
 	VPSLLD    $0x10, Z14, Z14
 	VPMOVZXWD 32(SI)(CX*1), Z15
 	VPSLLD    $0x10, Z15, Z15
-	ADDQ      $0x40, SI
-	MOVQ      $0x00000020, BX
-	CMPQ      R8, BX
+	ADDQ      $0x00000040, SI
+	ADDQ      $0x00000040, BX
+	MOVQ      $0x00000020, R9
+	CMPQ      R8, R9
 	JGE       m1p4_whole
-	MOVQ      R8, BX
+	MOVQ      R8, R9
 
 m1p4_whole:
-	SUBQ BX, R8
+	SUBQ R9, R8
 
 m1p4_loop:
-	PREFETCHT0   1024(SI)
-	PREFETCHT0   1024(SI)(DI*1)
-	PREFETCHT0   1024(SI)(DI*2)
-	PREFETCHT0   1024(SI)(CX*1)
+	PREFETCHT0   (BX)
+	PREFETCHT0   (BX)(DI*1)
+	PREFETCHT0   (BX)(DI*2)
+	PREFETCHT0   (BX)(CX*1)
 	VBROADCASTSS (DX), Z16
 	VPMOVSXBD    (SI), Z17
 	VCVTDQ2PS    Z17, Z17
@@ -7989,8 +8102,9 @@ m1p4_loop:
 	VMULPS       Z15, Z17, Z17
 	VFMADD231PS  Z17, Z16, Z7
 	ADDQ         $0x04, DX
-	ADDQ         $0x20, SI
-	DECQ         BX
+	ADDQ         $0x00000020, SI
+	ADDQ         $0x00000020, BX
+	DECQ         R9
 	JNZ          m1p4_loop
 	TESTQ        R8, R8
 	JNZ          m1p4_block
@@ -8006,7 +8120,7 @@ m1p4_loop:
 	RET
 
 m1p4_not:
-	CMPQ    R10, $0x11
+	CMPQ    R11, $0x11
 	JNE     m2p1_not
 	TESTQ   R9, R9
 	JZ      m2p1_clear
@@ -8025,22 +8139,25 @@ m2p1_clear:
 	VPXORD Z3, Z3, Z3
 
 m2p1_start:
+	LEAQ (SI)(R10*1), DI
+
 m2p1_block:
 	VPMOVZXWD (SI), Z4
 	VPSLLD    $0x10, Z4, Z4
 	VPMOVZXWD 32(SI), Z5
 	VPSLLD    $0x10, Z5, Z5
-	ADDQ      $0x40, SI
-	MOVQ      $0x00000020, DI
-	CMPQ      R8, DI
+	ADDQ      $0x00000040, SI
+	ADDQ      $0x00000040, DI
+	MOVQ      $0x00000020, R9
+	CMPQ      R8, R9
 	JGE       m2p1_whole
-	MOVQ      R8, DI
+	MOVQ      R8, R9
 
 m2p1_whole:
-	SUBQ DI, R8
+	SUBQ R9, R8
 
 m2p1_loop:
-	PREFETCHT0   1024(SI)
+	PREFETCHT0   (DI)
 	VBROADCASTSS (DX), Z6
 	VBROADCASTSS (DX)(BX*1), Z7
 	VPMOVSXBD    (SI), Z8
@@ -8054,8 +8171,9 @@ m2p1_loop:
 	VFMADD231PS  Z8, Z6, Z1
 	VFMADD231PS  Z8, Z7, Z3
 	ADDQ         $0x04, DX
-	ADDQ         $0x20, SI
-	DECQ         DI
+	ADDQ         $0x00000020, SI
+	ADDQ         $0x00000020, DI
+	DECQ         R9
 	JNZ          m2p1_loop
 	TESTQ        R8, R8
 	JNZ          m2p1_block
@@ -8068,7 +8186,7 @@ m2p1_loop:
 	RET
 
 m2p1_not:
-	CMPQ    R10, $0x12
+	CMPQ    R11, $0x12
 	JNE     m2p2_not
 	TESTQ   R9, R9
 	JZ      m2p2_clear
@@ -8095,6 +8213,8 @@ m2p2_clear:
 	VPXORD Z7, Z7, Z7
 
 m2p2_start:
+	LEAQ (SI)(R10*1), R9
+
 m2p2_block:
 	VPMOVZXWD (SI), Z8
 	VPSLLD    $0x10, Z8, Z8
@@ -8104,18 +8224,19 @@ m2p2_block:
 	VPSLLD    $0x10, Z10, Z10
 	VPMOVZXWD 32(SI)(DI*1), Z11
 	VPSLLD    $0x10, Z11, Z11
-	ADDQ      $0x40, SI
-	MOVQ      $0x00000020, R9
-	CMPQ      R8, R9
+	ADDQ      $0x00000040, SI
+	ADDQ      $0x00000040, R9
+	MOVQ      $0x00000020, R10
+	CMPQ      R8, R10
 	JGE       m2p2_whole
-	MOVQ      R8, R9
+	MOVQ      R8, R10
 
 m2p2_whole:
-	SUBQ R9, R8
+	SUBQ R10, R8
 
 m2p2_loop:
-	PREFETCHT0   1024(SI)
-	PREFETCHT0   1024(SI)(DI*1)
+	PREFETCHT0   (R9)
+	PREFETCHT0   (R9)(DI*1)
 	VBROADCASTSS (DX), Z12
 	VBROADCASTSS (DX)(BX*1), Z13
 	VPMOVSXBD    (SI), Z14
@@ -8139,8 +8260,9 @@ m2p2_loop:
 	VFMADD231PS  Z14, Z12, Z3
 	VFMADD231PS  Z14, Z13, Z7
 	ADDQ         $0x04, DX
-	ADDQ         $0x20, SI
-	DECQ         R9
+	ADDQ         $0x00000020, SI
+	ADDQ         $0x00000020, R9
+	DECQ         R10
 	JNZ          m2p2_loop
 	TESTQ        R8, R8
 	JNZ          m2p2_block
@@ -8157,7 +8279,7 @@ m2p2_loop:
 	RET
 
 m2p2_not:
-	CMPQ    R10, $0x13
+	CMPQ    R11, $0x13
 	JNE     m2p3_not
 	TESTQ   R9, R9
 	JZ      m2p3_clear
@@ -8192,6 +8314,8 @@ m2p3_clear:
 	VPXORD Z11, Z11, Z11
 
 m2p3_start:
+	LEAQ (SI)(R10*1), R9
+
 m2p3_block:
 	VPMOVZXWD (SI), Z12
 	VPSLLD    $0x10, Z12, Z12
@@ -8205,19 +8329,20 @@ m2p3_block:
 	VPSLLD    $0x10, Z16, Z16
 	VPMOVZXWD 32(SI)(DI*2), Z17
 	VPSLLD    $0x10, Z17, Z17
-	ADDQ      $0x40, SI
-	MOVQ      $0x00000020, R9
-	CMPQ      R8, R9
+	ADDQ      $0x00000040, SI
+	ADDQ      $0x00000040, R9
+	MOVQ      $0x00000020, R10
+	CMPQ      R8, R10
 	JGE       m2p3_whole
-	MOVQ      R8, R9
+	MOVQ      R8, R10
 
 m2p3_whole:
-	SUBQ R9, R8
+	SUBQ R10, R8
 
 m2p3_loop:
-	PREFETCHT0   1024(SI)
-	PREFETCHT0   1024(SI)(DI*1)
-	PREFETCHT0   1024(SI)(DI*2)
+	PREFETCHT0   (R9)
+	PREFETCHT0   (R9)(DI*1)
+	PREFETCHT0   (R9)(DI*2)
 	VBROADCASTSS (DX), Z18
 	VBROADCASTSS (DX)(BX*1), Z19
 	VPMOVSXBD    (SI), Z20
@@ -8251,8 +8376,9 @@ m2p3_loop:
 	VFMADD231PS  Z20, Z18, Z5
 	VFMADD231PS  Z20, Z19, Z11
 	ADDQ         $0x04, DX
-	ADDQ         $0x20, SI
-	DECQ         R9
+	ADDQ         $0x00000020, SI
+	ADDQ         $0x00000020, R9
+	DECQ         R10
 	JNZ          m2p3_loop
 	TESTQ        R8, R8
 	JNZ          m2p3_block
@@ -8273,7 +8399,7 @@ m2p3_loop:
 	RET
 
 m2p3_not:
-	CMPQ    R10, $0x14
+	CMPQ    R11, $0x14
 	JNE     m2p4_not
 	TESTQ   R9, R9
 	JZ      m2p4_clear
@@ -8317,6 +8443,7 @@ m2p4_clear:
 
 m2p4_start:
 	LEAQ (DI)(DI*2), R9
+	LEAQ (SI)(R10*1), R10
 
 m2p4_block:
 	VPMOVZXWD (SI), Z16
@@ -8335,20 +8462,21 @@ m2p4_block:
 	VPSLLD    $0x10, Z22, Z22
 	VPMOVZXWD 32(SI)(R9*1), Z23
 	VPSLLD    $0x10, Z23, Z23
-	ADDQ      $0x40, SI
-	MOVQ      $0x00000020, R10
-	CMPQ      R8, R10
+	ADDQ      $0x00000040, SI
+	ADDQ      $0x00000040, R10
+	MOVQ      $0x00000020, R11
+	CMPQ      R8, R11
 	JGE       m2p4_whole
-	MOVQ      R8, R10
+	MOVQ      R8, R11
 
 m2p4_whole:
-	SUBQ R10, R8
+	SUBQ R11, R8
 
 m2p4_loop:
-	PREFETCHT0   1024(SI)
-	PREFETCHT0   1024(SI)(DI*1)
-	PREFETCHT0   1024(SI)(DI*2)
-	PREFETCHT0   1024(SI)(R9*1)
+	PREFETCHT0   (R10)
+	PREFETCHT0   (R10)(DI*1)
+	PREFETCHT0   (R10)(DI*2)
+	PREFETCHT0   (R10)(R9*1)
 	VBROADCASTSS (DX), Z24
 	VBROADCASTSS (DX)(BX*1), Z25
 	VPMOVSXBD    (SI), Z26
@@ -8392,8 +8520,9 @@ m2p4_loop:
 	VFMADD231PS  Z26, Z24, Z7
 	VFMADD231PS  Z26, Z25, Z15
 	ADDQ         $0x04, DX
-	ADDQ         $0x20, SI
-	DECQ         R10
+	ADDQ         $0x00000020, SI
+	ADDQ         $0x00000020, R10
+	DECQ         R11
 	JNZ          m2p4_loop
 	TESTQ        R8, R8
 	JNZ          m2p4_block
@@ -8418,7 +8547,7 @@ m2p4_loop:
 	RET
 
 m2p4_not:
-	CMPQ    R10, $0x19
+	CMPQ    R11, $0x19
 	JNE     m3p1_not
 	TESTQ   R9, R9
 	JZ      m3p1_clear
@@ -8442,22 +8571,25 @@ m3p1_clear:
 	VPXORD Z5, Z5, Z5
 
 m3p1_start:
+	LEAQ (SI)(R10*1), DI
+
 m3p1_block:
 	VPMOVZXWD (SI), Z6
 	VPSLLD    $0x10, Z6, Z6
 	VPMOVZXWD 32(SI), Z7
 	VPSLLD    $0x10, Z7, Z7
-	ADDQ      $0x40, SI
-	MOVQ      $0x00000020, DI
-	CMPQ      R8, DI
+	ADDQ      $0x00000040, SI
+	ADDQ      $0x00000040, DI
+	MOVQ      $0x00000020, R9
+	CMPQ      R8, R9
 	JGE       m3p1_whole
-	MOVQ      R8, DI
+	MOVQ      R8, R9
 
 m3p1_whole:
-	SUBQ DI, R8
+	SUBQ R9, R8
 
 m3p1_loop:
-	PREFETCHT0   1024(SI)
+	PREFETCHT0   (DI)
 	VBROADCASTSS (DX), Z8
 	VBROADCASTSS (DX)(BX*1), Z9
 	VBROADCASTSS (DX)(BX*2), Z10
@@ -8474,8 +8606,9 @@ m3p1_loop:
 	VFMADD231PS  Z11, Z9, Z3
 	VFMADD231PS  Z11, Z10, Z5
 	ADDQ         $0x04, DX
-	ADDQ         $0x20, SI
-	DECQ         DI
+	ADDQ         $0x00000020, SI
+	ADDQ         $0x00000020, DI
+	DECQ         R9
 	JNZ          m3p1_loop
 	TESTQ        R8, R8
 	JNZ          m3p1_block
@@ -8491,7 +8624,7 @@ m3p1_loop:
 	RET
 
 m3p1_not:
-	CMPQ    R10, $0x1a
+	CMPQ    R11, $0x1a
 	JNE     m3p2_not
 	TESTQ   R9, R9
 	JZ      m3p2_clear
@@ -8527,6 +8660,8 @@ m3p2_clear:
 	VPXORD Z11, Z11, Z11
 
 m3p2_start:
+	LEAQ (SI)(R10*1), R9
+
 m3p2_block:
 	VPMOVZXWD (SI), Z12
 	VPSLLD    $0x10, Z12, Z12
@@ -8536,18 +8671,19 @@ m3p2_block:
 	VPSLLD    $0x10, Z14, Z14
 	VPMOVZXWD 32(SI)(DI*1), Z15
 	VPSLLD    $0x10, Z15, Z15
-	ADDQ      $0x40, SI
-	MOVQ      $0x00000020, R9
-	CMPQ      R8, R9
+	ADDQ      $0x00000040, SI
+	ADDQ      $0x00000040, R9
+	MOVQ      $0x00000020, R10
+	CMPQ      R8, R10
 	JGE       m3p2_whole
-	MOVQ      R8, R9
+	MOVQ      R8, R10
 
 m3p2_whole:
-	SUBQ R9, R8
+	SUBQ R10, R8
 
 m3p2_loop:
-	PREFETCHT0   1024(SI)
-	PREFETCHT0   1024(SI)(DI*1)
+	PREFETCHT0   (R9)
+	PREFETCHT0   (R9)(DI*1)
 	VBROADCASTSS (DX), Z16
 	VBROADCASTSS (DX)(BX*1), Z17
 	VBROADCASTSS (DX)(BX*2), Z18
@@ -8576,8 +8712,9 @@ m3p2_loop:
 	VFMADD231PS  Z19, Z17, Z7
 	VFMADD231PS  Z19, Z18, Z11
 	ADDQ         $0x04, DX
-	ADDQ         $0x20, SI
-	DECQ         R9
+	ADDQ         $0x00000020, SI
+	ADDQ         $0x00000020, R9
+	DECQ         R10
 	JNZ          m3p2_loop
 	TESTQ        R8, R8
 	JNZ          m3p2_block
@@ -8599,7 +8736,7 @@ m3p2_loop:
 	RET
 
 m3p2_not:
-	CMPQ    R10, $0x21
+	CMPQ    R11, $0x21
 	JNE     m4p1_not
 	TESTQ   R9, R9
 	JZ      m4p1_clear
@@ -8629,23 +8766,25 @@ m4p1_clear:
 
 m4p1_start:
 	LEAQ (BX)(BX*2), DI
+	LEAQ (SI)(R10*1), R9
 
 m4p1_block:
 	VPMOVZXWD (SI), Z8
 	VPSLLD    $0x10, Z8, Z8
 	VPMOVZXWD 32(SI), Z9
 	VPSLLD    $0x10, Z9, Z9
-	ADDQ      $0x40, SI
-	MOVQ      $0x00000020, R9
-	CMPQ      R8, R9
+	ADDQ      $0x00000040, SI
+	ADDQ      $0x00000040, R9
+	MOVQ      $0x00000020, R10
+	CMPQ      R8, R10
 	JGE       m4p1_whole
-	MOVQ      R8, R9
+	MOVQ      R8, R10
 
 m4p1_whole:
-	SUBQ R9, R8
+	SUBQ R10, R8
 
 m4p1_loop:
-	PREFETCHT0   1024(SI)
+	PREFETCHT0   (R9)
 	VBROADCASTSS (DX), Z10
 	VBROADCASTSS (DX)(BX*1), Z11
 	VBROADCASTSS (DX)(BX*2), Z12
@@ -8665,8 +8804,9 @@ m4p1_loop:
 	VFMADD231PS  Z14, Z12, Z5
 	VFMADD231PS  Z14, Z13, Z7
 	ADDQ         $0x04, DX
-	ADDQ         $0x20, SI
-	DECQ         R9
+	ADDQ         $0x00000020, SI
+	ADDQ         $0x00000020, R9
+	DECQ         R10
 	JNZ          m4p1_loop
 	TESTQ        R8, R8
 	JNZ          m4p1_block
@@ -8685,7 +8825,7 @@ m4p1_loop:
 	RET
 
 m4p1_not:
-	CMPQ    R10, $0x22
+	CMPQ    R11, $0x22
 	JNE     m4p2_not
 	TESTQ   R9, R9
 	JZ      m4p2_clear
@@ -8731,6 +8871,7 @@ m4p2_clear:
 
 m4p2_start:
 	LEAQ (BX)(BX*2), R9
+	LEAQ (SI)(R10*1), R10
 
 m4p2_block:
 	VPMOVZXWD (SI), Z16
@@ -8741,18 +8882,19 @@ m4p2_block:
 	VPSLLD    $0x10, Z18, Z18
 	VPMOVZXWD 32(SI)(DI*1), Z19
 	VPSLLD    $0x10, Z19, Z19
-	ADDQ      $0x40, SI
-	MOVQ      $0x00000020, R10
-	CMPQ      R8, R10
+	ADDQ      $0x00000040, SI
+	ADDQ      $0x00000040, R10
+	MOVQ      $0x00000020, R11
+	CMPQ      R8, R11
 	JGE       m4p2_whole
-	MOVQ      R8, R10
+	MOVQ      R8, R11
 
 m4p2_whole:
-	SUBQ R10, R8
+	SUBQ R11, R8
 
 m4p2_loop:
-	PREFETCHT0   1024(SI)
-	PREFETCHT0   1024(SI)(DI*1)
+	PREFETCHT0   (R10)
+	PREFETCHT0   (R10)(DI*1)
 	VBROADCASTSS (DX), Z20
 	VBROADCASTSS (DX)(BX*1), Z21
 	VBROADCASTSS (DX)(BX*2), Z22
@@ -8786,8 +8928,9 @@ m4p2_loop:
 	VFMADD231PS  Z24, Z22, Z11
 	VFMADD231PS  Z24, Z23, Z15
 	ADDQ         $0x04, DX
-	ADDQ         $0x20, SI
-	DECQ         R10
+	ADDQ         $0x00000020, SI
+	ADDQ         $0x00000020, R10
+	DECQ         R11
 	JNZ          m4p2_loop
 	TESTQ        R8, R8
 	JNZ          m4p2_block
@@ -8814,7 +8957,7 @@ m4p2_loop:
 	RET
 
 m4p2_not:
-	CMPQ    R10, $0x29
+	CMPQ    R11, $0x29
 	JNE     m5p1_not
 	TESTQ   R9, R9
 	JZ      m5p1_clear
@@ -8850,23 +8993,25 @@ m5p1_clear:
 m5p1_start:
 	LEAQ (BX)(BX*2), DI
 	LEAQ (DX)(BX*4), R9
+	LEAQ (SI)(R10*1), R10
 
 m5p1_block:
 	VPMOVZXWD (SI), Z10
 	VPSLLD    $0x10, Z10, Z10
 	VPMOVZXWD 32(SI), Z11
 	VPSLLD    $0x10, Z11, Z11
-	ADDQ      $0x40, SI
-	MOVQ      $0x00000020, R10
-	CMPQ      R8, R10
+	ADDQ      $0x00000040, SI
+	ADDQ      $0x00000040, R10
+	MOVQ      $0x00000020, R11
+	CMPQ      R8, R11
 	JGE       m5p1_whole
-	MOVQ      R8, R10
+	MOVQ      R8, R11
 
 m5p1_whole:
-	SUBQ R10, R8
+	SUBQ R11, R8
 
 m5p1_loop:
-	PREFETCHT0   1024(SI)
+	PREFETCHT0   (R10)
 	VPMOVSXBD    (SI), Z12
 	VCVTDQ2PS    Z12, Z12
 	VMULPS       Z10, Z12, Z12
@@ -8890,8 +9035,9 @@ m5p1_loop:
 	VFMADD231PS  Z13, Z14, Z9
 	ADDQ         $0x04, DX
 	ADDQ         $0x04, R9
-	ADDQ         $0x20, SI
-	DECQ         R10
+	ADDQ         $0x00000020, SI
+	ADDQ         $0x00000020, R10
+	DECQ         R11
 	JNZ          m5p1_loop
 	TESTQ        R8, R8
 	JNZ          m5p1_block
@@ -8913,7 +9059,7 @@ m5p1_loop:
 	RET
 
 m5p1_not:
-	CMPQ    R10, $0x31
+	CMPQ    R11, $0x31
 	JNE     m6p1_not
 	TESTQ   R9, R9
 	JZ      m6p1_clear
@@ -8954,23 +9100,25 @@ m6p1_clear:
 m6p1_start:
 	LEAQ (BX)(BX*2), DI
 	LEAQ (DX)(BX*4), R9
+	LEAQ (SI)(R10*1), R10
 
 m6p1_block:
 	VPMOVZXWD (SI), Z12
 	VPSLLD    $0x10, Z12, Z12
 	VPMOVZXWD 32(SI), Z13
 	VPSLLD    $0x10, Z13, Z13
-	ADDQ      $0x40, SI
-	MOVQ      $0x00000020, R10
-	CMPQ      R8, R10
+	ADDQ      $0x00000040, SI
+	ADDQ      $0x00000040, R10
+	MOVQ      $0x00000020, R11
+	CMPQ      R8, R11
 	JGE       m6p1_whole
-	MOVQ      R8, R10
+	MOVQ      R8, R11
 
 m6p1_whole:
-	SUBQ R10, R8
+	SUBQ R11, R8
 
 m6p1_loop:
-	PREFETCHT0   1024(SI)
+	PREFETCHT0   (R10)
 	VPMOVSXBD    (SI), Z14
 	VCVTDQ2PS    Z14, Z14
 	VMULPS       Z12, Z14, Z14
@@ -8997,8 +9145,9 @@ m6p1_loop:
 	VFMADD231PS  Z15, Z16, Z11
 	ADDQ         $0x04, DX
 	ADDQ         $0x04, R9
-	ADDQ         $0x20, SI
-	DECQ         R10
+	ADDQ         $0x00000020, SI
+	ADDQ         $0x00000020, R10
+	DECQ         R11
 	JNZ          m6p1_loop
 	TESTQ        R8, R8
 	JNZ          m6p1_block
@@ -9023,7 +9172,7 @@ m6p1_loop:
 	RET
 
 m6p1_not:
-	CMPQ    R10, $0x39
+	CMPQ    R11, $0x39
 	JNE     m7p1_not
 	TESTQ   R9, R9
 	JZ      m7p1_clear
@@ -9069,23 +9218,25 @@ m7p1_clear:
 m7p1_start:
 	LEAQ (BX)(BX*2), DI
 	LEAQ (DX)(BX*4), R9
+	LEAQ (SI)(R10*1), R10
 
 m7p1_block:
 	VPMOVZXWD (SI), Z14
 	VPSLLD    $0x10, Z14, Z14
 	VPMOVZXWD 32(SI), Z15
 	VPSLLD    $0x10, Z15, Z15
-	ADDQ      $0x40, SI
-	MOVQ      $0x00000020, R10
-	CMPQ      R8, R10
+	ADDQ      $0x00000040, SI
+	ADDQ      $0x00000040, R10
+	MOVQ      $0x00000020, R11
+	CMPQ      R8, R11
 	JGE       m7p1_whole
-	MOVQ      R8, R10
+	MOVQ      R8, R11
 
 m7p1_whole:
-	SUBQ R10, R8
+	SUBQ R11, R8
 
 m7p1_loop:
-	PREFETCHT0   1024(SI)
+	PREFETCHT0   (R10)
 	VPMOVSXBD    (SI), Z16
 	VCVTDQ2PS    Z16, Z16
 	VMULPS       Z14, Z16, Z16
@@ -9115,8 +9266,9 @@ m7p1_loop:
 	VFMADD231PS  Z17, Z18, Z13
 	ADDQ         $0x04, DX
 	ADDQ         $0x04, R9
-	ADDQ         $0x20, SI
-	DECQ         R10
+	ADDQ         $0x00000020, SI
+	ADDQ         $0x00000020, R10
+	DECQ         R11
 	JNZ          m7p1_loop
 	TESTQ        R8, R8
 	JNZ          m7p1_block
@@ -9144,7 +9296,7 @@ m7p1_loop:
 	RET
 
 m7p1_not:
-	CMPQ    R10, $0x41
+	CMPQ    R11, $0x41
 	JNE     m8p1_not
 	TESTQ   R9, R9
 	JZ      m8p1_clear
@@ -9195,23 +9347,25 @@ m8p1_clear:
 m8p1_start:
 	LEAQ (BX)(BX*2), DI
 	LEAQ (DX)(BX*4), R9
+	LEAQ (SI)(R10*1), R10
 
 m8p1_block:
 	VPMOVZXWD (SI), Z16
 	VPSLLD    $0x10, Z16, Z16
 	VPMOVZXWD 32(SI), Z17
 	VPSLLD    $0x10, Z17, Z17
-	ADDQ      $0x40, SI
-	MOVQ      $0x00000020, R10
-	CMPQ      R8, R10
+	ADDQ      $0x00000040, SI
+	ADDQ      $0x00000040, R10
+	MOVQ      $0x00000020, R11
+	CMPQ      R8, R11
 	JGE       m8p1_whole
-	MOVQ      R8, R10
+	MOVQ      R8, R11
 
 m8p1_whole:
-	SUBQ R10, R8
+	SUBQ R11, R8
 
 m8p1_loop:
-	PREFETCHT0   1024(SI)
+	PREFETCHT0   (R10)
 	VPMOVSXBD    (SI), Z18
 	VCVTDQ2PS    Z18, Z18
 	VMULPS       Z16, Z18, Z18
@@ -9244,8 +9398,9 @@ m8p1_loop:
 	VFMADD231PS  Z19, Z20, Z15
 	ADDQ         $0x04, DX
 	ADDQ         $0x04, R9
-	ADDQ         $0x20, SI
-	DECQ         R10
+	ADDQ         $0x00000020, SI
+	ADDQ         $0x00000020, R10
+	DECQ         R11
 	JNZ          m8p1_loop
 	TESTQ        R8, R8
 	JNZ          m8p1_block
@@ -9276,7 +9431,7 @@ m8p1_loop:
 	RET
 
 m8p1_not:
-	CMPQ    R10, $0x49
+	CMPQ    R11, $0x49
 	JNE     m9p1_not
 	TESTQ   R9, R9
 	JZ      m9p1_clear
@@ -9332,24 +9487,26 @@ m9p1_clear:
 m9p1_start:
 	LEAQ (BX)(BX*2), DI
 	LEAQ (DX)(BX*4), R9
-	LEAQ (R9)(BX*4), R10
+	LEAQ (R9)(BX*4), R11
+	LEAQ (SI)(R10*1), R10
 
 m9p1_block:
 	VPMOVZXWD (SI), Z18
 	VPSLLD    $0x10, Z18, Z18
 	VPMOVZXWD 32(SI), Z19
 	VPSLLD    $0x10, Z19, Z19
-	ADDQ      $0x40, SI
-	MOVQ      $0x00000020, R11
-	CMPQ      R8, R11
+	ADDQ      $0x00000040, SI
+	ADDQ      $0x00000040, R10
+	MOVQ      $0x00000020, R12
+	CMPQ      R8, R12
 	JGE       m9p1_whole
-	MOVQ      R8, R11
+	MOVQ      R8, R12
 
 m9p1_whole:
-	SUBQ R11, R8
+	SUBQ R12, R8
 
 m9p1_loop:
-	PREFETCHT0   1024(SI)
+	PREFETCHT0   (R10)
 	VPMOVSXBD    (SI), Z20
 	VCVTDQ2PS    Z20, Z20
 	VMULPS       Z18, Z20, Z20
@@ -9380,14 +9537,15 @@ m9p1_loop:
 	VBROADCASTSS (R9)(DI*1), Z22
 	VFMADD231PS  Z20, Z22, Z14
 	VFMADD231PS  Z21, Z22, Z15
-	VBROADCASTSS (R10), Z22
+	VBROADCASTSS (R11), Z22
 	VFMADD231PS  Z20, Z22, Z16
 	VFMADD231PS  Z21, Z22, Z17
 	ADDQ         $0x04, DX
 	ADDQ         $0x04, R9
-	ADDQ         $0x04, R10
-	ADDQ         $0x20, SI
-	DECQ         R11
+	ADDQ         $0x04, R11
+	ADDQ         $0x00000020, SI
+	ADDQ         $0x00000020, R10
+	DECQ         R12
 	JNZ          m9p1_loop
 	TESTQ        R8, R8
 	JNZ          m9p1_block
@@ -9421,7 +9579,7 @@ m9p1_loop:
 	RET
 
 m9p1_not:
-	CMPQ    R10, $0x51
+	CMPQ    R11, $0x51
 	JNE     m10p1_not
 	TESTQ   R9, R9
 	JZ      m10p1_clear
@@ -9482,24 +9640,26 @@ m10p1_clear:
 m10p1_start:
 	LEAQ (BX)(BX*2), DI
 	LEAQ (DX)(BX*4), R9
-	LEAQ (R9)(BX*4), R10
+	LEAQ (R9)(BX*4), R11
+	LEAQ (SI)(R10*1), R10
 
 m10p1_block:
 	VPMOVZXWD (SI), Z20
 	VPSLLD    $0x10, Z20, Z20
 	VPMOVZXWD 32(SI), Z21
 	VPSLLD    $0x10, Z21, Z21
-	ADDQ      $0x40, SI
-	MOVQ      $0x00000020, R11
-	CMPQ      R8, R11
+	ADDQ      $0x00000040, SI
+	ADDQ      $0x00000040, R10
+	MOVQ      $0x00000020, R12
+	CMPQ      R8, R12
 	JGE       m10p1_whole
-	MOVQ      R8, R11
+	MOVQ      R8, R12
 
 m10p1_whole:
-	SUBQ R11, R8
+	SUBQ R12, R8
 
 m10p1_loop:
-	PREFETCHT0   1024(SI)
+	PREFETCHT0   (R10)
 	VPMOVSXBD    (SI), Z22
 	VCVTDQ2PS    Z22, Z22
 	VMULPS       Z20, Z22, Z22
@@ -9530,17 +9690,18 @@ m10p1_loop:
 	VBROADCASTSS (R9)(DI*1), Z24
 	VFMADD231PS  Z22, Z24, Z14
 	VFMADD231PS  Z23, Z24, Z15
-	VBROADCASTSS (R10), Z24
+	VBROADCASTSS (R11), Z24
 	VFMADD231PS  Z22, Z24, Z16
 	VFMADD231PS  Z23, Z24, Z17
-	VBROADCASTSS (R10)(BX*1), Z24
+	VBROADCASTSS (R11)(BX*1), Z24
 	VFMADD231PS  Z22, Z24, Z18
 	VFMADD231PS  Z23, Z24, Z19
 	ADDQ         $0x04, DX
 	ADDQ         $0x04, R9
-	ADDQ         $0x04, R10
-	ADDQ         $0x20, SI
-	DECQ         R11
+	ADDQ         $0x04, R11
+	ADDQ         $0x00000020, SI
+	ADDQ         $0x00000020, R10
+	DECQ         R12
 	JNZ          m10p1_loop
 	TESTQ        R8, R8
 	JNZ          m10p1_block
@@ -9577,7 +9738,7 @@ m10p1_loop:
 	RET
 
 m10p1_not:
-	CMPQ    R10, $0x59
+	CMPQ    R11, $0x59
 	JNE     m11p1_not
 	TESTQ   R9, R9
 	JZ      m11p1_clear
@@ -9643,24 +9804,26 @@ m11p1_clear:
 m11p1_start:
 	LEAQ (BX)(BX*2), DI
 	LEAQ (DX)(BX*4), R9
-	LEAQ (R9)(BX*4), R10
+	LEAQ (R9)(BX*4), R11
+	LEAQ (SI)(R10*1), R10
 
 m11p1_block:
 	VPMOVZXWD (SI), Z22
 	VPSLLD    $0x10, Z22, Z22
 	VPMOVZXWD 32(SI), Z23
 	VPSLLD    $0x10, Z23, Z23
-	ADDQ      $0x40, SI
-	MOVQ      $0x00000020, R11
-	CMPQ      R8, R11
+	ADDQ      $0x00000040, SI
+	ADDQ      $0x00000040, R10
+	MOVQ      $0x00000020, R12
+	CMPQ      R8, R12
 	JGE       m11p1_whole
-	MOVQ      R8, R11
+	MOVQ      R8, R12
 
 m11p1_whole:
-	SUBQ R11, R8
+	SUBQ R12, R8
 
 m11p1_loop:
-	PREFETCHT0   1024(SI)
+	PREFETCHT0   (R10)
 	VPMOVSXBD    (SI), Z24
 	VCVTDQ2PS    Z24, Z24
 	VMULPS       Z22, Z24, Z24
@@ -9691,20 +9854,21 @@ m11p1_loop:
 	VBROADCASTSS (R9)(DI*1), Z26
 	VFMADD231PS  Z24, Z26, Z14
 	VFMADD231PS  Z25, Z26, Z15
-	VBROADCASTSS (R10), Z26
+	VBROADCASTSS (R11), Z26
 	VFMADD231PS  Z24, Z26, Z16
 	VFMADD231PS  Z25, Z26, Z17
-	VBROADCASTSS (R10)(BX*1), Z26
+	VBROADCASTSS (R11)(BX*1), Z26
 	VFMADD231PS  Z24, Z26, Z18
 	VFMADD231PS  Z25, Z26, Z19
-	VBROADCASTSS (R10)(BX*2), Z26
+	VBROADCASTSS (R11)(BX*2), Z26
 	VFMADD231PS  Z24, Z26, Z20
 	VFMADD231PS  Z25, Z26, Z21
 	ADDQ         $0x04, DX
 	ADDQ         $0x04, R9
-	ADDQ         $0x04, R10
-	ADDQ         $0x20, SI
-	DECQ         R11
+	ADDQ         $0x04, R11
+	ADDQ         $0x00000020, SI
+	ADDQ         $0x00000020, R10
+	DECQ         R12
 	JNZ          m11p1_loop
 	TESTQ        R8, R8
 	JNZ          m11p1_block
@@ -9744,7 +9908,7 @@ m11p1_loop:
 	RET
 
 m11p1_not:
-	CMPQ    R10, $0x61
+	CMPQ    R11, $0x61
 	JNE     m12p1_not
 	TESTQ   R9, R9
 	JZ      m12p1_clear
@@ -9815,24 +9979,26 @@ m12p1_clear:
 m12p1_start:
 	LEAQ (BX)(BX*2), DI
 	LEAQ (DX)(BX*4), R9
-	LEAQ (R9)(BX*4), R10
+	LEAQ (R9)(BX*4), R11
+	LEAQ (SI)(R10*1), R10
 
 m12p1_block:
 	VPMOVZXWD (SI), Z24
 	VPSLLD    $0x10, Z24, Z24
 	VPMOVZXWD 32(SI), Z25
 	VPSLLD    $0x10, Z25, Z25
-	ADDQ      $0x40, SI
-	MOVQ      $0x00000020, R11
-	CMPQ      R8, R11
+	ADDQ      $0x00000040, SI
+	ADDQ      $0x00000040, R10
+	MOVQ      $0x00000020, R12
+	CMPQ      R8, R12
 	JGE       m12p1_whole
-	MOVQ      R8, R11
+	MOVQ      R8, R12
 
 m12p1_whole:
-	SUBQ R11, R8
+	SUBQ R12, R8
 
 m12p1_loop:
-	PREFETCHT0   1024(SI)
+	PREFETCHT0   (R10)
 	VPMOVSXBD    (SI), Z26
 	VCVTDQ2PS    Z26, Z26
 	VMULPS       Z24, Z26, Z26
@@ -9863,23 +10029,24 @@ m12p1_loop:
 	VBROADCASTSS (R9)(DI*1), Z28
 	VFMADD231PS  Z26, Z28, Z14
 	VFMADD231PS  Z27, Z28, Z15
-	VBROADCASTSS (R10), Z28
+	VBROADCASTSS (R11), Z28
 	VFMADD231PS  Z26, Z28, Z16
 	VFMADD231PS  Z27, Z28, Z17
-	VBROADCASTSS (R10)(BX*1), Z28
+	VBROADCASTSS (R11)(BX*1), Z28
 	VFMADD231PS  Z26, Z28, Z18
 	VFMADD231PS  Z27, Z28, Z19
-	VBROADCASTSS (R10)(BX*2), Z28
+	VBROADCASTSS (R11)(BX*2), Z28
 	VFMADD231PS  Z26, Z28, Z20
 	VFMADD231PS  Z27, Z28, Z21
-	VBROADCASTSS (R10)(DI*1), Z28
+	VBROADCASTSS (R11)(DI*1), Z28
 	VFMADD231PS  Z26, Z28, Z22
 	VFMADD231PS  Z27, Z28, Z23
 	ADDQ         $0x04, DX
 	ADDQ         $0x04, R9
-	ADDQ         $0x04, R10
-	ADDQ         $0x20, SI
-	DECQ         R11
+	ADDQ         $0x04, R11
+	ADDQ         $0x00000020, SI
+	ADDQ         $0x00000020, R10
+	DECQ         R12
 	JNZ          m12p1_loop
 	TESTQ        R8, R8
 	JNZ          m12p1_block

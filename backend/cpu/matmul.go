@@ -18,6 +18,9 @@ const (
 	ownRows  = 512
 )
 
+// farRows is how many floats apart rows of A are packed.
+const farRows = 1024
+
 // small is how many multiply-adds one thread does in a few microseconds, less
 // than it takes to share them out.
 const small = 1 << 17
@@ -99,6 +102,7 @@ func (d *dev[T]) project(c []T, ldc int, a []T, rs, cs int, b panels[T], m int, 
 	count := (b.n + d.k.nr - 1) / d.k.nr
 	d.few = few[T]{d: d, c: c, ldc: ldc, a: a, rs: rs, b: b, m: m, accumulate: accumulate}
 	d.pool.start(count, min(count, 2*d.pool.threads, max(1, b.n*b.k/piece)), &d.few)
+	d.few = few[T]{} // holds on to nothing that may be freed
 }
 
 // few is the job of a product of few rows; its items are panels.
@@ -132,12 +136,14 @@ func depthOf(k, most int) int {
 func (d *dev[T]) packTransposed(dst, b []T, ldb, n, k int) {
 	d.packs.job = packing[T]{k: d.k, dst: dst, b: b, ldb: ldb, n: n, depth: k, transposed: true}
 	d.pool.divide((n+d.k.nr-1)/d.k.nr, 2*d.k.nr*k, &d.packs.job)
+	d.packs.job = packing[T]{}
 }
 
 // packRows packs b (k, n), with rows ldb apart, into the same panels.
 func (d *dev[T]) packRows(dst, b []T, ldb, n, k int) {
 	d.packs.job = packing[T]{k: d.k, dst: dst, b: b, ldb: ldb, n: n, depth: k}
 	d.pool.divide((n+d.k.nr-1)/d.k.nr, d.k.nr*k, &d.packs.job)
+	d.packs.job = packing[T]{}
 }
 
 // packing is the job of packing b; its items are panels.
@@ -177,13 +183,14 @@ func (d *dev[T]) product(c []T, ldc int, a []T, rs, cs int, b right[T], m, n, k 
 	p := &d.prod
 	*p = product[T]{d: d, c: c, ldc: ldc, a: a, rs: rs, cs: cs, b: b, m: m, n: n, k: k, accumulate: accumulate}
 	p.rowTiles, p.colTiles = (m+d.k.mr-1)/d.k.mr, (n+d.k.nr-1)/d.k.nr
-	p.rowBlocks, p.colBlocks = d.cut(p.rowTiles, p.colTiles, m*n*k, n > m || b.ld > 0)
+	p.rowBlocks, p.colBlocks = d.cut(p.rowTiles, p.colTiles, m*n*k, n > m || b.ld > 0, cs > 1 || rs >= farRows)
 	tasks := p.rowBlocks * p.colBlocks
 	if m*n*k < small {
 		p.do(0, 0, tasks)
-		return
+	} else {
+		d.pool.start(tasks, tasks, p)
 	}
-	d.pool.start(tasks, tasks, p)
+	*p = product[T]{}
 }
 
 // product is the job of a product; its items are blocks of C.
@@ -214,7 +221,7 @@ func (p *product[T]) do(worker, lo, hi int) {
 // product costs so many multiply-adds: a few for every thread, the same number
 // for each, and none with more rows of A than its cache holds. It cuts columns
 // before rows or rows before columns, so that one operand is read by one thread.
-func (d *dev[T]) cut(rowTiles, colTiles, cost int, columns bool) (rowBlocks, colBlocks int) {
+func (d *dev[T]) cut(rowTiles, colTiles, cost int, columns, packed bool) (rowBlocks, colBlocks int) {
 	threads := d.pool.threads
 	want := min(4*threads, cost/small)
 	if threads == 1 || want <= 1 {
@@ -224,8 +231,12 @@ func (d *dev[T]) cut(rowTiles, colTiles, cost int, columns bool) (rowBlocks, col
 	}
 	most := (rowTiles + mcTiles - 1) / mcTiles
 	if columns {
-		// Every block reads all of its rows of A, so it should be some panels wide.
-		const wide = 6
+		// Every block packs its rows of A, if they are packed, and should be some
+		// panels wide then.
+		wide := 2
+		if packed {
+			wide = 6
+		}
 		colBlocks = min(colTiles, want, max(colTiles/wide/threads, 1)*threads)
 		rowBlocks = max(most, min(want, threads)/colBlocks)
 	} else {
@@ -244,7 +255,7 @@ func (d *dev[T]) block(s *scratch[T], c []T, ldc int, a []T, rs, cs int, b right
 	rows, panels := i1-i0, (j1-j0+nr-1)/nr
 	// Elements of a tile that lie far apart share cache sets and pages; packing
 	// pays once a few panels read them, or many where they lie in rows.
-	packA := panels >= 3 && cs > 1 || panels >= 16 && rs >= 1024 && rows >= mr
+	packA := panels >= 3 && cs > 1 || panels >= 16 && rs >= farRows && rows >= mr
 	packB := b.ld > 0 && rows > 2*mr
 	depth := depthOf(k, depthMax)
 	if b.ld == 0 && !packA {

@@ -204,6 +204,7 @@ func (d *dev[T]) Embed(out, table device.Buffer, ids []int32, dim int) {
 		checkIDs("Embed", "ids", ids, w.p.n)
 		d.embed = embed[T]{w: w, out: d.out("Embed", "out", out, len(ids)*dim), ids: ids}
 		d.pool.divide(len(ids), 16*dim, &d.embed)
+		d.embed = embed[T]{}
 		return
 	}
 	d.GatherRows(out, table, ids, dim)

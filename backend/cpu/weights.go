@@ -13,9 +13,9 @@ import (
 //
 // A product widens what it reads to T and then does what it would do with the
 // widened matrix, so a format costs no accuracy but its rounding, every row of a
-// batch is the same bits as alone, and all instruction sets agree. (VDPBF16PS
-// would round the activations as well, and where it was measured it does half
-// the multiply-adds per cycle that float32 does; quantised activations, for
+// batch is the same bits as alone, and AVX2 and AVX-512 agree. (VDPBF16PS would
+// round the activations as well, and on Sapphire Rapids it does half the
+// multiply-adds per second that float32 does; quantised activations, for
 // VPDPBUSD, would round more still. Decoding waits for memory anyway.)
 type panels[T real] struct {
 	format device.Format
@@ -42,7 +42,7 @@ func (w *weights[T]) View(offset, n int) device.Buffer {
 
 const q8Block = device.Q8Block
 
-// size is how many elements of its slice a panel takes.
+// panelSize is how many elements of its slice a panel takes.
 func panelSize(f device.Format, k, nr int) int {
 	if f == device.Q8 {
 		return (k + q8Block - 1) / q8Block * (2 + q8Block) * nr

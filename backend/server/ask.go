@@ -10,6 +10,7 @@ import (
 
 	"nrt/backend/engine"
 	"nrt/backend/token"
+	"nrt/trainer/world"
 	"nrt/web/wire"
 )
 
@@ -122,7 +123,7 @@ func (s *Server) answer(ctx context.Context, x *session, m *wire.Ask, known *mod
 		return seconds(), err
 	}
 	x.say(&wire.Start{
-		Head: wire.Head{ID: m.ID}, Model: m.Model, K: m.K, Seed: m.Seed,
+		Head: wire.Head{ID: m.ID}, Model: m.Model, K: m.K, Seed: m.Seed, Plain: r.of.plain(s.o.World, m.Question),
 		Prompt: pieces(tok, req.Prompt), Answer: pieces(tok, req.Reference),
 	})
 	heard := false
@@ -168,12 +169,22 @@ func request(m *wire.Ask, form *token.Format, positions int) (engine.Request, er
 	return r, nil
 }
 
+// plain is the question in everyday English, if the model and the question are
+// of the small world.
+func (m *model) plain(w *world.World, question string) string {
+	if w == nil || !m.World {
+		return ""
+	}
+	text, _ := w.Plain(question)
+	return text
+}
+
 // pieces spells ids out; the texts join to the whole.
 func pieces(tok *token.Tokenizer, ids []int32) []wire.Piece {
 	out := make([]wire.Piece, len(ids))
 	d := tok.NewDecoder(false)
 	for i, id := range ids {
-		out[i] = wire.Piece{ID: id, Text: d.Push(id), Special: tok.Special(id)}
+		out[i] = wire.Piece{ID: id, Text: d.Push(id), Special: tok.Special(id), Unknown: id == tok.UNK()}
 	}
 	if n := len(out); n > 0 {
 		out[n-1].Text += d.Flush()

@@ -9,6 +9,7 @@ import (
 	"nrt/backend/device"
 	"nrt/backend/engine"
 	"nrt/trainer/reward"
+	"nrt/trainer/world"
 	"nrt/web/view"
 	"nrt/web/wire"
 )
@@ -23,8 +24,9 @@ type Wanted struct {
 	Seeds int
 }
 
-// Bake asks a model the questions and returns what a reader would have been sent.
-func Bake(ctx context.Context, dev device.Device, source Source, list []Wanted) ([]view.Example, error) {
+// Bake asks a model the questions and returns what a reader would have been sent;
+// w knows those of the small world.
+func Bake(ctx context.Context, dev device.Device, w *world.World, source Source, list []Wanted) ([]view.Example, error) {
 	o := Options{Models: []Source{source}, Device: dev}
 	o.defaults()
 	h, err := newHub(o)
@@ -38,22 +40,22 @@ func Bake(ctx context.Context, dev device.Device, source Source, list []Wanted) 
 	}
 	defer h.give(r)
 	var out []view.Example
-	for _, w := range list {
-		e, err := bakeOne(ctx, r, w)
+	for _, x := range list {
+		e, err := bakeOne(ctx, r, w, x)
 		if err != nil {
-			return nil, fmt.Errorf("%s: %w", w.Name, err)
+			return nil, fmt.Errorf("%s: %w", x.Name, err)
 		}
 		out = append(out, e)
 	}
 	return out, nil
 }
 
-func bakeOne(ctx context.Context, r *replica, w Wanted) (best view.Example, err error) {
+func bakeOne(ctx context.Context, r *replica, w *world.World, x Wanted) (best view.Example, err error) {
 	most := math.Inf(-1)
-	for i := range max(1, w.Seeds) {
-		ask := w.Ask
+	for i := range max(1, x.Seeds) {
+		ask := x.Ask
 		ask.Seed += uint64(i)
-		e, spread, err := bakeSeed(ctx, r, ask)
+		e, spread, err := bakeSeed(ctx, r, w, ask)
 		if err != nil {
 			return best, err
 		}
@@ -61,14 +63,14 @@ func bakeOne(ctx context.Context, r *replica, w Wanted) (best view.Example, err 
 			best, most = e, spread
 		}
 	}
-	best.Name, best.Title = w.Name, w.Title
+	best.Name, best.Title = x.Name, x.Title
 	return best, nil
 }
 
 // bakeSeed is one group and how much it shows: the deviation of its rewards times
 // the share of chains that differ, times the best chain's length as a share of the
 // longest: a lucky guess of three words explains nothing.
-func bakeSeed(ctx context.Context, r *replica, ask wire.Ask) (view.Example, float64, error) {
+func bakeSeed(ctx context.Context, r *replica, w *world.World, ask wire.Ask) (view.Example, float64, error) {
 	e := view.Example{Ask: ask}
 	if _, err := wire.Encode(&ask); err != nil {
 		return e, 0, err
@@ -93,6 +95,7 @@ func bakeSeed(ctx context.Context, r *replica, ask wire.Ask) (view.Example, floa
 	e.Ask.Head, e.Start.Head, e.Frame.Head, e.End.Head = head, head, head, head
 	e.Ask.T, e.Start.T, e.Frame.T, e.End.T = wire.TypeAsk, wire.TypeStart, wire.TypeFrame, wire.TypeEnd
 	e.Start.Model, e.Start.K, e.Start.Seed = ask.Model, ask.K, ask.Seed
+	e.Start.Plain = r.of.plain(w, ask.Question)
 	e.Start.Prompt, e.Start.Answer = pieces(tok, req.Prompt), pieces(tok, req.Reference)
 	e.End.Seconds = math.Round(1000*time.Since(began).Seconds()) / 1000
 	gather(&e.Frame)

@@ -140,8 +140,7 @@ func (j *judge) measure(ctx context.Context, step int, files fs.FS) (wire.Point,
 		return wire.Point{}, err
 	}
 	return wire.Point{Step: step, Values: map[string]float64{
-		wire.ValueAccuracy: r.Accuracy,
-		wire.ValueLow:      max(0, r.Accuracy-r.CI95), wire.ValueHigh: min(1, r.Accuracy+r.CI95),
+		wire.ValueAccuracy: r.Accuracy, wire.ValueLow: r.Low, wire.ValueHigh: r.High,
 	}}, nil
 }
 

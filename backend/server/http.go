@@ -241,11 +241,7 @@ func (s *Server) serveVocab(w http.ResponseWriter, r *http.Request) {
 }
 
 func (s *Server) serveRuns(w http.ResponseWriter, _ *http.Request) {
-	list := []wire.State{}
-	if s.runs != nil {
-		list = append(list, s.runs.states()...)
-	}
-	s.json(w, list)
+	s.json(w, s.states())
 }
 
 // runReport is a run with all its values.
@@ -256,11 +252,13 @@ type runReport struct {
 }
 
 func (s *Server) serveRun(w http.ResponseWriter, r *http.Request) {
-	if s.runs != nil {
-		if rep, ok := s.runs.report(r.PathValue("run")); ok {
-			s.json(w, rep)
-			return
-		}
+	rep, ok := s.savedRun(r.PathValue("run"))
+	if !ok && s.runs != nil {
+		rep, ok = s.runs.report(r.PathValue("run"))
+	}
+	if ok {
+		s.json(w, rep)
+		return
 	}
 	s.refuse(w, http.StatusNotFound, "no such run")
 }

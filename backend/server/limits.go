@@ -2,6 +2,13 @@ package server
 
 import "time"
 
+// What a reader may ask: so many questions at once, then so many a second. An
+// arrow key held on the training slider stays within it.
+const (
+	askBurst = 30
+	askRate  = 5
+)
+
 // bucket is a token bucket: burst at once, then so many a second.
 type bucket struct {
 	burst, perSecond float64

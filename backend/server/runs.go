@@ -145,7 +145,13 @@ func (r *runs) start(x *session, m *wire.Train) error {
 		t.info.Mode = ""
 	}
 	if err := t.create(source, m.Upload); err != nil {
-		return errors.Join(err, os.RemoveAll(t.dir()))
+		err = errors.Join(err, os.RemoveAll(t.dir()))
+		r.mu.Lock()
+		if r.next == n+1 {
+			r.next = n // the number was not used
+		}
+		r.mu.Unlock()
+		return err
 	}
 	r.mu.Lock()
 	r.list = append(r.list, t)

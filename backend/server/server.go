@@ -31,6 +31,7 @@ type Options struct {
 	Models  []Source      // the first is asked by default
 	Base    string        // model that training starts from by default; "" is the first
 	World   *world.World  // questions of examples and training; may be nil
+	Saved   []SavedRun    // training runs to show before any is started
 	Device  device.Device // computes for readers
 	Weights device.Format // of the models that readers ask
 	Train   device.Device // computes for training runs; nil switches them off
@@ -110,6 +111,7 @@ type Server struct {
 	hub     *hub
 	sched   *sched
 	runs    *runs // nil without training
+	saved   []runReport
 	static  *static
 	page    *page
 	buffers sync.Pool // of websocket writers
@@ -132,7 +134,7 @@ func New(o Options) (*Server, error) {
 	if len(o.Models) == 0 {
 		return nil, errors.New("no models to serve")
 	}
-	s := &Server{o: o, log: o.Log, sessions: map[string]*session{}}
+	s := &Server{o: o, log: o.Log, sessions: map[string]*session{}, saved: newSaved(o.Saved)}
 	s.empty = sync.NewCond(&s.mu)
 	s.ctx, s.stop = context.WithCancel(context.Background())
 	s.metrics = newMetrics(s)
@@ -236,7 +238,7 @@ func (s *Server) newSession() (*session, error) {
 	}
 	x := &session{
 		id: hex.EncodeToString(raw[:]), server: s,
-		asks: map[string]context.CancelCauseFunc{}, watching: map[string]bool{}, rate: newBucket(12, 2),
+		asks: map[string]context.CancelCauseFunc{}, watching: map[string]bool{}, rate: newBucket(askBurst, askRate),
 	}
 	x.ctx, x.end = context.WithCancel(s.ctx)
 	s.mu.Lock()
@@ -271,10 +273,7 @@ func (s *Server) everyone() []*session {
 func (s *Server) welcome(x *session, last uint64, resumed bool) *wire.Welcome {
 	w := &wire.Welcome{
 		Head: wire.Head{Seq: last}, Session: x.id, Resumed: resumed, Server: clip(s.o.Version, 64),
-		Models: s.models(), Limits: s.limits(),
-	}
-	if s.runs != nil {
-		w.Runs = s.runs.states()
+		Models: s.models(), Runs: s.states(), Limits: s.limits(),
 	}
 	return w
 }
@@ -318,6 +317,12 @@ func (s *Server) handle(x *session, m wire.Message) {
 // train answers the messages about training runs.
 func (s *Server) train(x *session, m wire.Message) {
 	id := m.Header().ID
+	if w, ok := m.(*wire.Watch); ok {
+		if r, ok := s.savedRun(w.Run); ok {
+			watchSaved(x, r, id, w.After)
+			return
+		}
+	}
 	if s.runs == nil {
 		x.say(fail(id, wire.CodeForbidden, "this server does not train"))
 		return

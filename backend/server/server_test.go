@@ -12,6 +12,7 @@ import (
 	"github.com/gorilla/websocket"
 
 	"nrt/backend/cpu"
+	"nrt/trainer/world"
 	"nrt/web/wire"
 )
 
@@ -266,14 +267,14 @@ func TestTwiceTheSameRequest(t *testing.T) {
 func TestQuestionsAreRated(t *testing.T) {
 	r := start(t, nil)
 	c := r.reader(nil)
-	for i := range 20 {
+	for i := range 60 {
 		ask := question()
 		ask.ID, ask.K, ask.MaxChain = fmt.Sprint(i), 1, 1
 		c.say(ask)
 		for {
 			m := c.next()
 			if f, ok := m.(*wire.Failed); ok {
-				if f.Code != wire.CodeRate || f.Retry <= 0 || i < 12 {
+				if f.Code != wire.CodeRate || f.Retry <= 0 || i < askBurst {
 					t.Fatalf("question %d: %+v", i, f)
 				}
 				return
@@ -283,7 +284,7 @@ func TestQuestionsAreRated(t *testing.T) {
 			}
 		}
 	}
-	t.Error("twenty questions at once were all taken")
+	t.Error("sixty questions at once were all taken")
 }
 
 func TestBake(t *testing.T) {
@@ -294,7 +295,7 @@ func TestBake(t *testing.T) {
 	defer dev.Close()
 	ask := question()
 	source := Source{Name: "world:base", Files: embedded(t, "world:base"), World: true}
-	list, err := Bake(context.Background(), dev, source, []Wanted{{Name: "one", Title: "One", Ask: *ask, Seeds: 3}})
+	list, err := Bake(context.Background(), dev, world.New(1), source, []Wanted{{Name: "one", Title: "One", Ask: *ask, Seeds: 3}})
 	if err != nil {
 		t.Fatal(err)
 	}

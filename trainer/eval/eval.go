@@ -39,7 +39,8 @@ type Options struct {
 type Report struct {
 	N             int                `json:"n"`
 	Accuracy      float64            `json:"accuracy"`
-	CI95          float64            `json:"accuracy_ci95"` // half width, normal approximation
+	Low           float64            `json:"accuracy_low"` // its 95 % interval (Wilson); 0 without a grader
+	High          float64            `json:"accuracy_high"`
 	Families      map[string]Family  `json:"by_family,omitempty"`
 	RefLogProb    float64            `json:"mean_reference_logprob"` // per token, after the chain
 	BaseLogProb   float64            `json:"mean_baseline_logprob"`  // per token, after the empty chain
@@ -174,7 +175,7 @@ func (t *tally) report() Report {
 	if t.graded > 0 {
 		p := float64(t.right) / float64(t.graded)
 		r.Accuracy = p
-		r.CI95 = 1.96 * math.Sqrt(p*(1-p)/float64(t.graded))
+		r.Low, r.High = wilson(t.right, t.graded)
 	}
 	for name, f := range t.families {
 		acc := -1.0
@@ -190,6 +191,17 @@ func (t *tally) report() Report {
 		}
 	}
 	return r
+}
+
+// wilson is the 95 % score interval of a share (Wilson 1927): unlike the normal
+// approximation it does not shrink to nothing where all or none are right.
+func wilson(right, of int) (low, high float64) {
+	const z = 1.959964
+	n := float64(of)
+	p := float64(right) / n
+	middle := (p + z*z/(2*n)) / (1 + z*z/n)
+	half := z / (1 + z*z/n) * math.Sqrt(p*(1-p)/n+z*z/(4*n*n))
+	return max(0, middle-half), min(1, middle+half)
 }
 
 func ids(tokens []engine.Token) []int32 {

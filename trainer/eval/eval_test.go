@@ -142,3 +142,15 @@ func TestGradingAndNoChain(t *testing.T) {
 		t.Errorf("families: %g and %g", even, odd)
 	}
 }
+
+// The interval of 0 and of all, worked out by hand: n/(n+z²), and of the middle.
+func TestWilson(t *testing.T) {
+	for _, x := range []struct {
+		right, of int
+		low, high float64
+	}{{420, 420, 0.990937, 1}, {0, 420, 0, 0.009063}, {50, 100, 0.403832, 0.596168}} {
+		if low, high := wilson(x.right, x.of); math.Abs(low-x.low) > 1e-6 || math.Abs(high-x.high) > 1e-6 {
+			t.Errorf("%d of %d: %g to %g, want %g to %g", x.right, x.of, low, high, x.low, x.high)
+		}
+	}
+}

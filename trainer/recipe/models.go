@@ -1,11 +1,13 @@
 package recipe
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
 	"os"
 	"path/filepath"
+	"strconv"
 	"time"
 
 	"nrt/backend/device"
@@ -34,6 +36,7 @@ type Maker struct {
 	Progress func(format string, args ...any)
 
 	list []models.Info
+	runs []models.Run
 }
 
 // Make pretrains the base, puts it through the gate, trains the policies from
@@ -71,7 +74,10 @@ func (k *Maker) Make(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	return run.WriteFile(filepath.Join(k.Dir, "index.json"), append(raw, '\n'))
+	if err := run.WriteFile(filepath.Join(k.Dir, "index.json"), append(raw, '\n')); err != nil {
+		return err
+	}
+	return k.writeRuns()
 }
 
 // base pretrains the base, or takes the one that is there.
@@ -117,6 +123,10 @@ func (k *Maker) policy(ctx context.Context, base *llama.Model, dir, method, abou
 	}
 	k.Progress("%s: %d steps in %.1f s", method, p.Steps, t.Seconds)
 	defer t.Model.Free()
+	course := models.Run{Name: "world:" + dir, Method: method, Steps: p.Steps, Kept: []models.Kept{{Model: k.list[0].Name}}}
+	for i, v := range t.Metrics {
+		course.Metrics = append(course.Metrics, kept(i+1, v))
+	}
 	info := models.Info{Name: "world:" + dir, Dir: dir, Method: method, About: about, Step: p.Steps, NoChain: noChain}
 	if err := k.write(t.Model, info); err != nil {
 		return err
@@ -129,8 +139,37 @@ func (k *Maker) policy(ctx context.Context, base *llama.Model, dir, method, abou
 		if err != nil {
 			return err
 		}
+		course.Kept = append(course.Kept, models.Kept{Step: step, Model: info.Name})
+	}
+	if !noChain {
+		course.Kept = append(course.Kept, models.Kept{Step: p.Steps, Model: course.Name})
+		k.runs = append(k.runs, course)
 	}
 	return nil
+}
+
+// keptMetrics are those that the page draws.
+var keptMetrics = []string{"reward", "nrt/reward_raw", "nrt/reward_base", "entropy", "completions/mean_length", "frac_reward_zero_std", "loss"}
+
+// kept is a step's metrics as runs.json keeps them: few, to six digits.
+func kept(step int, v run.Values) map[string]float64 {
+	out := map[string]float64{"step": float64(step)}
+	for _, name := range keptMetrics {
+		if x, ok := v[name]; ok {
+			out[name], _ = strconv.ParseFloat(strconv.FormatFloat(x, 'g', 6, 64), 64)
+		}
+	}
+	return out
+}
+
+// writeRuns writes runs.json, a line for each step.
+func (k *Maker) writeRuns() error {
+	raw, err := json.Marshal(k.runs)
+	if err != nil {
+		return err
+	}
+	raw = bytes.ReplaceAll(raw, []byte(`},{`), []byte("},\n{"))
+	return run.WriteFile(filepath.Join(k.Dir, "runs.json"), append(raw, '\n'))
 }
 
 // write stores a model and notes it in the index.
@@ -179,6 +218,13 @@ func (k *Maker) measure(ctx context.Context) error {
 			return err
 		}
 		info.Accuracy = r.Accuracy
+		for i := range k.runs {
+			for j := range k.runs[i].Kept {
+				if x := &k.runs[i].Kept[j]; x.Model == info.Name {
+					x.Accuracy, x.Low, x.High = r.Accuracy, r.Low, r.High
+				}
+			}
+		}
 		k.Progress("%-14s %.1f %% of %d held-out questions", info.Name, 100*r.Accuracy, r.N)
 	}
 	return nil

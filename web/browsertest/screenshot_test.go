@@ -4,14 +4,16 @@ import (
 	"flag"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
+	"time"
 )
 
 var pictures = flag.Bool("pictures", false, "write docs/screenshots again")
 
-// TestPictures takes the pictures of docs/screenshots: the page after a short
-// training run, on a desk and on a phone, light and dark, and the form for an
-// own question.
+// TestPictures takes the pictures of docs/screenshots: the page as it opens, on a
+// desk and on a phone, light and dark; the form for an own question; chains while
+// they are written; a group that teaches nothing.
 func TestPictures(t *testing.T) {
 	if !*pictures {
 		t.Skip("needs -pictures")
@@ -20,16 +22,7 @@ func TestPictures(t *testing.T) {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		t.Fatal(err)
 	}
-	s := serve(t)
-	b := open(t, desk)
-	b.load(s.url())
-	b.until("connected", live)
-	b.click("#act-open")
-	b.until("the form is open", `document.querySelector("#traindlg").open`)
-	b.choose("#trainform [name=steps]", "40")
-	frame(b)
-	b.click("#traindlg [type=submit]")
-	b.until("it ends", `document.querySelector("#train").innerText.includes("done")`)
+	s := serve(t, "--model", slowModel(t))
 	for _, x := range []struct {
 		name string
 		view view
@@ -52,4 +45,21 @@ func TestPictures(t *testing.T) {
 		frame(b)
 		b.shot(filepath.Join(dir, "own-question.png"), false)
 	}
+
+	b := open(t, desk)
+	b.load(s.url())
+	b.choose("#model", "world:sft")
+	for end := time.Now().Add(20 * time.Second); !strings.Contains(b.text("#notes"), "No gradient") && time.Now().Before(end); time.Sleep(time.Second) {
+		b.complete(8)
+		b.click("#act-again")
+	}
+	b.until("a group teaches nothing", `document.querySelector("#notes").innerText.includes("No gradient")`)
+	b.shot(filepath.Join(dir, "no-gradient.png"), false)
+
+	b = open(t, desk)
+	b.load(s.url())
+	b.slow()
+	b.until("curves are drawn", `document.querySelectorAll("#trainchart canvas").length === 4`)
+	b.until("chains are long", `[...document.querySelectorAll("#chain .sent")].length > 0 && [...document.querySelectorAll("#chains .wide")].some(e => parseInt(e.innerText) > 30)`)
+	b.shot(filepath.Join(dir, "streaming.png"), false)
 }

@@ -15,12 +15,13 @@ import (
 // says nothing of sense, at length, and takes its time.
 func slowModel(t testing.TB) string {
 	t.Helper()
-	dir, base := t.TempDir(), filepath.Join("..", "..", "trainer", "world", "models", "base")
+	dir, base := filepath.Join(t.TempDir(), "untrained"), filepath.Join("..", "..", "trainer", "world", "models", "base")
 	fail := func(err error) {
 		if err != nil {
 			t.Fatal(err)
 		}
 	}
+	fail(os.Mkdir(dir, 0o755))
 	for _, name := range []string{"tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "generation_config.json"} {
 		raw, err := os.ReadFile(filepath.Join(base, name))
 		fail(err)

@@ -3,7 +3,6 @@ package browsertest
 import (
 	"maps"
 	"slices"
-	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -112,36 +111,4 @@ func TestTwoReaders(t *testing.T) {
 	if a, b := one.rows(), two.rows(); !slices.Equal(a, b) {
 		t.Errorf("the same question has two answers:\n%v\n%v", a, b)
 	}
-}
-
-// A training run starts, is seen live, pauses, goes on, survives a reload, and
-// its kept steps can be asked.
-func TestTrainingRunLive(t *testing.T) {
-	s := serve(t)
-	b := open(t, desk)
-	b.load(s.url())
-	b.until("connected", `/Live|Training/.test(document.querySelector("#badge").innerText)`)
-	b.click("#act-open")
-	b.until("the form is open", `document.querySelector("#traindlg").open`)
-	b.choose("#trainform [name=steps]", "12")
-	b.choose("#trainform [name=questions]", "4")
-	b.choose("#trainform [name=train-k]", "4")
-	frame(b)
-	b.click("#traindlg [type=submit]")
-	b.until("the form is closed", `!document.querySelector("#traindlg").open`)
-	b.until("steps are drawn", `document.querySelectorAll("#trainchart table tr").length > 4 && document.querySelector("#trainchart .num").textContent !== ""`)
-	b.until("it ends", `document.querySelector("#train").innerText.includes("done")`)
-	if have := b.text("#train"); !strings.Contains(have, "Held-out questions right") {
-		t.Errorf("no accuracy: %q", have)
-	}
-	if have := eval[string](b, `document.querySelector("[data-chart=reward] .canvas").getAttribute("aria-label")`); !strings.Contains(have, "at step") {
-		t.Errorf("the chart says %q", have)
-	}
-	// Another reader, or this one after a reload, finds the run.
-	b.load(s.url())
-	b.until("the run is there again", `document.querySelector("#train").innerText.includes("done") && document.querySelectorAll("#trainchart table tr").length > 4`)
-	// The slider shows the same question by the model of another step.
-	b.choose("#step", eval[string](b, `document.querySelector("#step").max`))
-	b.until("that step's model answers", `document.querySelector("#model").value.includes("@")`)
-	b.complete(8)
 }

@@ -67,6 +67,7 @@
               c.stroke();
               c.restore();
             }
+            if (data.runs.length > 1) names(u, [ink, faint], surface, font);
             if (key !== "reward") return;
             for (const m of data.marks ?? []) {
               const x = u.valToPos(m.step, "x", true), y = u.valToPos(m.reward, "y", true), d = 5 * ratio;
@@ -90,6 +91,32 @@
     };
   }
 
+  // names writes each run's method at the end of its line, away from the other's.
+  function names(u, inks, ground, font) {
+    const c = u.ctx, ratio = devicePixelRatio;
+    const ends = data.runs.slice(0, 2).map((r, i) => {
+      const row = u.data[i + 1] ?? [];
+      const at = row.findLastIndex((v) => v !== null && v !== undefined);
+      return at < 0 ? null : { text: r.short, ink: inks[i], x: u.valToPos(u.data[0][at], "x", true), y: u.valToPos(row[at], "y", true) };
+    });
+    if (!ends[0] || !ends[1] || ends[0].text === ends[1].text) return; // the legend below tells them apart
+    const above = ends[0].y <= ends[1].y;
+    c.save();
+    c.font = font.replace(/^[\d.]+/, (n) => n * ratio);
+    c.textAlign = "right";
+    ends.forEach((e, i) => {
+      const up = (i === 0) === above;
+      const y = Math.min(Math.max(e.y + (up ? -5 : 13) * ratio, u.bbox.top + 9 * ratio), u.bbox.top + u.bbox.height - 3 * ratio);
+      c.strokeStyle = ground; // a halo, so that a line behind does not cross it
+      c.lineWidth = 4 * ratio;
+      c.lineJoin = "round";
+      c.strokeText(e.text, e.x, y);
+      c.fillStyle = e.ink;
+      c.fillText(e.text, e.x, y);
+    });
+    c.restore();
+  }
+
   // caption shows the value under the cursor, else at the chosen step, else the last.
   function caption(key, idx) {
     const c = charts.get(key);
@@ -103,6 +130,10 @@
     }
     const parts = rows.map((r) => r[i]).filter((v) => v !== null && v !== undefined).map(say[key]);
     c.figure.querySelector(".num").textContent = parts.join(" · ");
+    const what = c.figure.querySelector(".what");
+    const scales = new Set(data.runs.slice(0, 2).map((r) => r.formula));
+    what.dataset.one ??= what.textContent;
+    what.textContent = key === "reward" && scales.size > 1 ? "each by its own formula" : what.dataset.one;
     const name = c.figure.querySelector("b").textContent;
     c.plot.root.parentElement.setAttribute("aria-label", steps.length ? `${name} at step ${steps[i]}: ${parts.join(" and ")}. Arrow keys move along the run.` : `${name}: no run yet`);
   }

@@ -343,7 +343,11 @@ func (s State) ask(a wire.Ask) (State, []wire.Message) {
 		return s, out
 	}
 	s.Say = "Asked."
-	return s.show(&Reading{Ask: a, Status: Asked}), append(out, m)
+	r := &Reading{Ask: a, Status: Asked}
+	if s.Reading != nil && s.Reading.Ask.Question == a.Question {
+		r.Plain = s.Reading.Plain // until the server says it again
+	}
+	return s.show(r), append(out, m)
 }
 
 // toCheckpoint shows the same question by the model of the i-th kept step.

@@ -237,11 +237,9 @@ func modeLabel(m reward.Mode) string {
 
 // word is a token's text as a word of the page: without outer blanks, but never
 // empty.
-func word(text string, special bool) string {
+func word(text string) string {
 	t := strings.TrimSpace(text)
 	switch {
-	case special:
-		return "end"
 	case t != "":
 		return strings.Map(func(r rune) rune {
 			if unicode.IsControl(r) {
@@ -257,10 +255,23 @@ func word(text string, special bool) string {
 	return "·"
 }
 
-// answerWord is word i of the reference answer.
+// answerWord is word i of the reference answer. The token that ends the answer
+// is called what it is; one that stands for a word out of the vocabulary, too.
 func (s *State) answerWord(i int) string {
-	a := s.Reading.Answer[i]
-	return word(a.Text, a.Special)
+	switch a := s.Reading.Answer[i]; {
+	case a.Unknown:
+		return "unknown"
+	case s.answerEnd(i):
+		return "end"
+	default:
+		return word(a.Text)
+	}
+}
+
+// answerEnd reports whether word i is the token that ends the answer.
+func (s *State) answerEnd(i int) bool {
+	list := s.Reading.Answer
+	return i == len(list)-1 && list[i].Special && !list[i].Unknown
 }
 
 // paint writes a scale's colours as the custom properties of a chip.

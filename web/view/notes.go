@@ -88,12 +88,13 @@ func Notes(s *State) string {
 			p.act("dismiss", "Close")
 		})
 	}
+	s.unknownNote(p)
 	if sc, g := s.scores(), s.group(); sc.ready && g != nil {
 		switch {
 		case len(s.Reading.Chains) == 1:
 			p.note("", iconNone, "One chain has no group.", "Its advantage is 0: ask for two chains or more to compare them.", nil)
 		case g.AllHarmful:
-			p.note(" warn", iconNone, "No gradient from this group.", "Every chain scored lower than no reasoning at all. All gains clip to 0, so the chains cannot be told apart and nothing is learned here.", func() {
+			p.note(" warn", iconNone, "No gradient from this group.", "Every chain scored lower than no reasoning at all: all gains clip to 0, and nothing is learned here.", func() {
 				p.act("again", "New chains")
 				p.act("clip-off", "Switch the clip off")
 			})
@@ -105,6 +106,22 @@ func Notes(s *State) string {
 		}
 	}
 	return p.String()
+}
+
+// unknownNote warns of answer words that the model cannot tell from each other.
+func (s *State) unknownNote(p *page) {
+	if s.Reading == nil {
+		return
+	}
+	n := 0
+	for _, w := range s.Reading.Answer {
+		if w.Unknown {
+			n++
+		}
+	}
+	if n > 0 {
+		p.note("", iconWarning, "This model lacks "+count(n, "word")+" of the answer.", "It reads each as the same unknown word, so their numbers say little.", nil)
+	}
 }
 
 func (s *State) linkNote(p *page) {

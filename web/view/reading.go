@@ -87,7 +87,7 @@ func (s *State) sentenceNote(p *page, c *Chain, list []sentence) {
 		}
 		p.raw(`<div class="whatif said"><p><b>Sentence `).int(k + 1).raw(`: `).text(count(len(tokens), "token")).raw(`, `)
 		p.text(percent(math.Exp(sum / float64(len(tokens))))).raw(` % sure each, on average.</b> <span class="cap">Boldest word: “`)
-		p.text(word(tokens[least].Text, false)).raw(`”, `).text(percent(math.Exp(tokens[least].LogProb))).raw(` %. That is how sure the model was while it wrote; the reward does not look at it.</span></p>`)
+		p.text(word(tokens[least].Text)).raw(`”, `).text(percent(math.Exp(tokens[least].LogProb))).raw(` %. That is how sure the model was while it wrote; the reward does not look at it.</span></p>`)
 		p.raw(`<div class="acts"><button type="button" class="btn" id="act-release" data-act="release">Let go</button></div></div>`)
 		return
 	}

@@ -75,7 +75,7 @@ func (s State) receive(m wire.Message) State {
 func (r *Reading) start(m *wire.Start) *Reading {
 	next := *r
 	next.Status, next.Place, next.Wait = Writing, 0, 0
-	next.Prompt, next.Answer = m.Prompt, m.Answer
+	next.Plain, next.Prompt, next.Answer = m.Plain, m.Prompt, m.Answer
 	next.Ask.Seed = m.Seed
 	next.Base = nil
 	next.Chains = make([]Chain, m.K)
@@ -193,8 +193,11 @@ func (s State) welcome(w *wire.Welcome) (State, []wire.Message) {
 	for i := range w.Runs {
 		s = s.runState(&w.Runs[i])
 	}
-	if s.Run == "" && len(s.Runs) > 0 {
-		s.Run = s.Runs[len(s.Runs)-1].State.Run
+	if n := len(s.Runs); s.Run == "" && n > 0 {
+		s.Run = s.Runs[n-1].State.Run
+		if n > 1 && s.Runs[n-1].Saved {
+			s.Against = s.Runs[n-2].State.Run // saved runs are there to be compared
+		}
 	}
 	out := s.watches()
 	r := s.Reading

@@ -2,6 +2,7 @@ package view
 
 import (
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 
@@ -317,13 +318,71 @@ func FuzzDo(f *testing.F) {
 
 func TestCurvesHoldTheRunsValues(t *testing.T) {
 	s := moments(t)["training"]
-	want := `{"runs":[{"name":"NRT ws-logp · r1","steps":[0,1,2],"reward":[null,0.1,0.2],"entropy":[null,null,null],"length":[null,null,3],"zero":[null,null,null]}],"at":10,"marks":[]}`
+	want := `{"runs":[{"name":"NRT ws-logp · r1","short":"NRT","formula":"NRT ws-logp","steps":[0,1,2],"reward":[null,0.1,0.2],"entropy":[null,null,null],"length":[null,null,3],"zero":[null,null,null]}],"at":10,"marks":[]}`
 	if have := Curves(&s); have != want {
 		t.Errorf("have %s", have)
 	}
 	s = testState()
 	if have := Curves(&s); have != `{"runs":[],"at":null,"marks":[]}` {
 		t.Errorf("have %s", have)
+	}
+}
+
+// Saved runs are there to be compared: the last is followed, the one before drawn
+// beside it. A run of one's own is what is followed once there is one.
+func TestSavedRunsAreDrawnTogether(t *testing.T) {
+	saved := func(name, method string) wire.State {
+		return wire.State{Run: name, Method: method, Status: wire.StatusDone, Step: 2, Of: 2, Saved: true}
+	}
+	list := []wire.State{saved("world:rlpr", "rlpr"), saved("world:nrt", "nrt")}
+	s := testState().receives(&wire.Welcome{Session: "s", Limits: wire.Limits{Steps: 9}, Runs: list})
+	if s.Run != "world:nrt" || s.Against != "world:rlpr" {
+		t.Errorf("followed: %q, beside it: %q", s.Run, s.Against)
+	}
+	if have := Train(&s); !strings.Contains(have, `data-act="open" data-dialog="traindlg">`) || strings.Contains(have, "train-resume") {
+		t.Errorf("a saved run offers %s", have)
+	}
+	list = append(list, wire.State{Run: "run1", Method: "nrt", Status: wire.StatusPaused, Of: 2})
+	s = testState().receives(&wire.Welcome{Session: "s", Runs: list})
+	if s.Run != "run1" || s.Against != "" {
+		t.Errorf("with a run of one's own, followed: %q, beside it: %q", s.Run, s.Against)
+	}
+}
+
+// The question in plain words comes with the first chain and stays while the same
+// question is asked again.
+func TestPlainWordsStay(t *testing.T) {
+	s := testState()
+	s.Link = Live
+	s, out := s.Do("again", "")
+	id := out[len(out)-1].Header().ID
+	s = s.receives(&wire.Start{Head: wire.Head{ID: id}, K: 8, Plain: "Who <is> it?", Answer: []wire.Piece{{ID: 1, Text: "me"}}})
+	if have := Question(&s); !strings.Contains(have, "Who &lt;is&gt; it?") {
+		t.Errorf("the question reads %s", have)
+	}
+	s, _ = s.Do("again", "")
+	if have := Question(&s); !strings.Contains(have, "Who &lt;is&gt; it?") {
+		t.Errorf("asked again, the question reads %s", have)
+	}
+}
+
+// A word that the vocabulary lacks is called unknown wherever it stands, and only
+// the token that ends the answer is called its end.
+func TestUnknownWordsAreNotTheEnd(t *testing.T) {
+	s := testState()
+	r := *s.Reading
+	r.Answer = slices.Clone(r.Answer)
+	r.Answer[0] = wire.Piece{ID: 3, Text: "<unk>", Special: true, Unknown: true}
+	r.Answer[1] = wire.Piece{ID: 4, Text: "<mask>", Special: true}
+	s.Reading = &r
+	last := len(r.Answer) - 1
+	for i, want := range map[int]string{0: "unknown", 1: "<mask>", last: "end"} {
+		if have := s.answerWord(i); have != want {
+			t.Errorf("word %d is called %q, want %q", i, have, want)
+		}
+	}
+	if have := Strip(&s); strings.Count(have, `class="tok end"`)+strings.Count(have, `class="tok on end"`) != 1 || !strings.Contains(have, "unk\"") {
+		t.Errorf("the strip reads %s", have)
 	}
 }
 

@@ -122,6 +122,7 @@ type Reading struct {
 	Status  Status
 	Place   int     // Queued: how many are before
 	Wait    float64 // Queued: seconds, 0 unknown
+	Plain   string  // the question in everyday English, "" where it is already
 	Prompt  []wire.Piece
 	Answer  []wire.Piece
 	Base    []float64 // log b

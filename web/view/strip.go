@@ -11,7 +11,8 @@ import (
 func intText(n int) string     { return strconv.Itoa(n) }
 func uintText(n uint64) string { return strconv.FormatUint(n, 10) }
 
-// Question is the question as it was asked; its last sentence stands out.
+// Question is the question as it was asked; its last sentence stands out. One in
+// a language of its own is said in plain words below.
 func Question(s *State) string {
 	p := &page{}
 	if s.Reading == nil {
@@ -19,7 +20,11 @@ func Question(s *State) string {
 	}
 	q := s.Reading.Ask.Question
 	at := lastSentence(q)
-	return p.text(q[:at]).raw(`<b>`).text(q[at:]).raw(`</b>`).String()
+	p.raw(`<span class="asked">`).text(q[:at]).raw(`<b>`).text(q[at:]).raw(`</b></span>`)
+	if plain := s.Reading.Plain; plain != "" {
+		p.raw(`<span class="cap plain">`).text(plain).raw(`</span>`)
+	}
+	return p.String()
 }
 
 // lastSentence is where the last sentence of a text begins.
@@ -92,8 +97,11 @@ func (s *State) stripWord(p *page, k int, on bool, most float64) {
 	if on {
 		p.raw(` on`)
 	}
-	if r.Answer[k].Special {
+	switch {
+	case s.answerEnd(k):
 		p.raw(` end`)
+	case r.Answer[k].Unknown:
+		p.raw(` unk`)
 	}
 	p.raw(`"`)
 	tab := "-1"

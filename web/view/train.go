@@ -30,7 +30,18 @@ func methodLabel(r *wire.State) string {
 	return name
 }
 
-func runLabel(r *wire.State) string { return methodLabel(r) + " · " + r.Run }
+func runLabel(r *wire.State) string {
+	if r.Saved {
+		return methodLabel(r) + " · saved"
+	}
+	return methodLabel(r) + " · " + r.Run
+}
+
+// shortLabel is a run's method alone.
+func shortLabel(r *wire.State) string {
+	name, _, _ := strings.Cut(methodLabel(r), " ")
+	return name
+}
 
 // checkpoint is the kept step at or before at, the latest for −1, nil without
 // any.
@@ -56,7 +67,7 @@ func (r *Run) checkpoint(at int) *wire.Checkpoint {
 func Train(s *State) string {
 	p := &page{}
 	r := s.run(s.Run)
-	live := s.Link == Live
+	live := s.Link == Live && s.Limits.Steps > 0
 	button := func(act, icon, label string, primary, off bool) {
 		p.raw(`<button type="button" class="btn`)
 		if primary {
@@ -79,7 +90,7 @@ func Train(s *State) string {
 	switch {
 	case s.TrainID != "":
 		button("open", iconPlay, "Starting", true, true)
-	case r == nil:
+	case r == nil || r.Saved:
 		button("open", iconPlay, "Train", true, !live)
 	case r.Status == wire.StatusRunning || r.Status == wire.StatusQueued:
 		button("train-pause", iconPause, "Pause", true, !live)
@@ -96,9 +107,12 @@ func Train(s *State) string {
 	p.raw(`</div>`)
 	if r == nil {
 		p.raw(`<span class="cap">`)
-		if live {
+		switch {
+		case live:
 			p.raw(`No run yet. A run on the small world takes a minute or two.`)
-		} else {
+		case s.Link == Live:
+			p.raw(`This server does not train.`)
+		default:
 			p.raw(`Training needs the server.`)
 		}
 		return p.raw(`</span>`).String()
@@ -151,6 +165,9 @@ func (s *State) stepAt(r *Run) int {
 }
 
 func statusText(r *Run) string {
+	if r.Saved {
+		return "saved"
+	}
 	switch r.Status {
 	case wire.StatusQueued:
 		return "waits for its turn"
@@ -169,9 +186,7 @@ func statusText(r *Run) string {
 // runPicks choose the run that is followed and the one drawn beside it.
 func (s *State) runPicks(p *page, r *Run) {
 	p.raw(`<div class="runs">`)
-	if a := r.accuracy(); a != "" {
-		p.raw(`<span class="cap">Held-out questions right: <b>`).text(a).raw(`</b></span>`)
-	}
+	s.accuracies(p, r)
 	if len(s.Runs) > 1 {
 		pick := func(id, label, chosen string, none bool) {
 			p.raw(`<label class="pick"><span class="k">`, label, `</span><select id="`, id, `" data-change="`, id, `">`)
@@ -200,6 +215,40 @@ func (s *State) runPicks(p *page, r *Run) {
 	p.raw(`</div>`)
 }
 
+// accuracies says what the runs that are drawn answer right, from the start to
+// now; of one alone with its intervals.
+func (s *State) accuracies(p *page, r *Run) {
+	if len(r.Evals) == 0 {
+		return
+	}
+	other := s.run(s.Against)
+	if other == nil || other.State.Run == r.State.Run || len(other.Evals) == 0 {
+		p.raw(`<span class="cap">Held-out questions right: <b>`).text(r.accuracy()).raw(`</b></span>`)
+		return
+	}
+	names := []string{shortLabel(&r.State), shortLabel(&other.State)}
+	if names[0] == names[1] {
+		for i, x := range []*Run{r, other} {
+			if names[i] = x.State.Run; x.Saved {
+				names[i] = "saved"
+			}
+		}
+	}
+	p.raw(`<span class="cap">Held-out right: `)
+	for i, x := range []*Run{r, other} {
+		first, last := x.Evals[0].Values[wire.ValueAccuracy], x.Evals[len(x.Evals)-1].Values[wire.ValueAccuracy]
+		if i > 0 {
+			p.raw(`, `)
+		}
+		p.text(names[i]).raw(` <b>`)
+		if len(x.Evals) > 1 {
+			p.text(percent(first)).raw(` → `)
+		}
+		p.text(percent(last)).raw(` %</b>`)
+	}
+	p.raw(`</span>`)
+}
+
 // accuracy is the latest measurement on held-out questions, with its interval.
 func (r *Run) accuracy() string {
 	if len(r.Evals) == 0 {
@@ -224,6 +273,8 @@ func (r *Run) accuracy() string {
 // curve is a run as the chart library draws it; a missing value is null.
 type curve struct {
 	Name    string     `json:"name"`
+	Short   string     `json:"short"`   // at the end of its line
+	Formula string     `json:"formula"` // of its rewards
 	Steps   []int      `json:"steps"`
 	Reward  []*float64 `json:"reward"`
 	Entropy []*float64 `json:"entropy"`
@@ -251,7 +302,7 @@ func Curves(s *State) string {
 		if r == nil || name == s.Against && s.Against == s.Run && len(out.Runs) > 0 {
 			continue
 		}
-		c := curve{Name: runLabel(&r.State), Steps: []int{}}
+		c := curve{Name: runLabel(&r.State), Short: shortLabel(&r.State), Formula: methodLabel(&r.State), Steps: []int{}}
 		steps := r.Steps
 		if len(steps) > 0 && steps[0].Step > 0 && len(r.Checkpoints) > 0 && r.Checkpoints[0].Step == 0 {
 			// The start has no values, but the slider goes there.

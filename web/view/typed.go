@@ -37,7 +37,7 @@ func TypedTokens(s *State, field string) string {
 		case t.Unknown:
 			p.raw(` unk`)
 		}
-		p.raw(`" title="token `).int(int(t.ID)).raw(`">`).text(word(t.Text, false)).raw(` <small>`).int(int(t.ID)).raw(`</small></span>`)
+		p.raw(`" title="token `).int(int(t.ID)).raw(`">`).text(word(t.Text)).raw(` <small>`).int(int(t.ID)).raw(`</small></span>`)
 	}
 	return p.String()
 }
@@ -54,7 +54,7 @@ func TypedNote(s *State) string {
 	var strange []string
 	for _, list := range [][]TypedPiece{t.QuestionPieces, t.AnswerPieces} {
 		for _, x := range list {
-			if w := word(x.Text, false); x.Unknown && len(strange) < 4 {
+			if w := word(x.Text); x.Unknown && len(strange) < 4 {
 				strange = append(strange, "“"+w+"”")
 			}
 		}

@@ -130,6 +130,7 @@ type Piece struct {
 	ID      int32  `json:"id"`
 	Text    string `json:"text"`
 	Special bool   `json:"special,omitempty"`
+	Unknown bool   `json:"unknown,omitempty"` // stands for what the vocabulary lacks
 }
 
 func (p *Piece) validate() error {
@@ -143,6 +144,7 @@ type Start struct {
 	Model  string  `json:"model"`
 	K      int     `json:"k"`
 	Seed   uint64  `json:"seed"`
+	Plain  string  `json:"plain,omitempty"` // the question in everyday English, where it is in a language of its own
 	Prompt []Piece `json:"prompt"`
 	Answer []Piece `json:"answer"`
 }
@@ -157,6 +159,7 @@ func (m *Start) Validate() error {
 		some("model", m.Model, 200),
 		within("k", m.K, 1, MaxChains),
 		within("seed", m.Seed, 0, MaxSafe),
+		text("plain", m.Plain, MaxQuestion),
 		count("prompt", len(m.Prompt), 1<<16),
 		each("prompt", m.Prompt, (*Piece).validate),
 		count("answer", len(m.Answer), 1<<13),
@@ -405,6 +408,7 @@ type State struct {
 	Seconds     float64      `json:"seconds,omitempty"` // spent computing
 	Data        string       `json:"data,omitempty"`    // what it learns from, for people
 	Message     string       `json:"message,omitempty"` // why it failed
+	Saved       bool         `json:"saved,omitempty"`   // it came with the program: it cannot go on
 	Checkpoints []Checkpoint `json:"checkpoints,omitempty"`
 }
 

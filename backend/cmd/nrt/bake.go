@@ -66,7 +66,7 @@ func (e *env) bake(model, out string) (err error) {
 			},
 		})
 	}
-	baked, err := server.Bake(e.ctx, dev, server.Source{Name: b.Name, About: b.About, Files: b.Files, World: true}, list)
+	baked, err := server.Bake(e.ctx, dev, w, server.Source{Name: b.Name, About: b.About, Files: b.Files, World: true}, list)
 	if err != nil {
 		return err
 	}

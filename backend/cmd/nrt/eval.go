@@ -200,7 +200,7 @@ func (e *env) printReport(model, data string, r eval.Report) {
 	row := func(name, format string, args ...any) {
 		fmt.Fprintf(e.out, "  %-28s "+format+"\n", append([]any{name}, args...)...)
 	}
-	row("right answers", "%.1f %% ± %.1f", 100*r.Accuracy, 100*r.CI95)
+	row("right answers", "%.1f %% (95 %%: %.1f to %.1f)", 100*r.Accuracy, 100*r.Low, 100*r.High)
 	row("reference log-prob a token", "%.4f after the chain, %.4f after none", r.RefLogProb, r.BaseLogProb)
 	row("chain", "%.1f tokens, entropy %.3f nats a token, %.0f %% closed", r.ChainLength, r.ChainEntropy, 100*r.ClosedShare)
 	if len(r.Kinds) > 0 {

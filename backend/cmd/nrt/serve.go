@@ -8,10 +8,14 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"strings"
 
 	"nrt/backend/cpu"
 	"nrt/backend/server"
+	"nrt/trainer/run"
 	"nrt/trainer/world"
+	"nrt/trainer/world/models"
+	"nrt/web/wire"
 )
 
 // serveFlags are what serve was asked.
@@ -99,6 +103,9 @@ func (s *serveFlags) run(e *env) (err error) {
 	if o.Models, o.Base, err = s.sources(e); err != nil {
 		return err
 	}
+	if o.Saved, err = savedRuns(); err != nil {
+		return err
+	}
 	devices, err := s.devices(&o)
 	if err != nil {
 		return err
@@ -172,6 +179,8 @@ func (s *serveFlags) sources(e *env) (list []server.Source, base string, err err
 		src := server.Source{Name: name, Files: files}
 		if b := e.builtin(name); b != nil {
 			src.About, src.World = b.About, true
+		} else if short := shortName(name); !seen[short] && e.builtin(short) == nil {
+			src.Name = short
 		}
 		add(src)
 	}
@@ -189,6 +198,43 @@ func (s *serveFlags) sources(e *env) (list []server.Source, base string, err err
 		base = b.Name
 	}
 	return list, base, nil
+}
+
+// shortName is what readers call a folder's model: they need not know where it
+// lies. A checkpoint is named with its run.
+func shortName(path string) string {
+	path = filepath.ToSlash(filepath.Clean(path))
+	dir, name := filepath.Split(path)
+	if dir = filepath.Base(dir); (name == "final" || strings.HasPrefix(name, "checkpoint-")) && dir != "." && dir != "/" {
+		return dir + "/" + name
+	}
+	return name
+}
+
+// savedRuns is how the embedded models were trained, for the page's curves.
+func savedRuns() ([]server.SavedRun, error) {
+	list, err := models.Runs()
+	if err != nil {
+		return nil, err
+	}
+	var out []server.SavedRun
+	for _, r := range list {
+		method, mode, _ := strings.Cut(r.Method, ":")
+		x := server.SavedRun{State: wire.State{
+			Run: r.Name, Method: method, Mode: mode, Status: wire.StatusDone, Step: r.Steps, Of: r.Steps, Data: "questions of the small world",
+		}}
+		for _, v := range r.Metrics {
+			x.Metrics = append(x.Metrics, run.Values(v))
+		}
+		for _, k := range r.Kept {
+			x.State.Checkpoints = append(x.State.Checkpoints, wire.Checkpoint{Step: k.Step, Model: k.Model})
+			x.Evals = append(x.Evals, wire.Point{Step: k.Step, Values: map[string]float64{
+				wire.ValueAccuracy: k.Accuracy, wire.ValueLow: k.Low, wire.ValueHigh: k.High,
+			}})
+		}
+		out = append(out, x)
+	}
+	return out, nil
 }
 
 // devices are one for readers and, with half the threads, one for training, so

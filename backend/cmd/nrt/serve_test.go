@@ -177,3 +177,14 @@ func TestBakedIsWhatTheModelSays(t *testing.T) {
 		}
 	}
 }
+
+func TestShortName(t *testing.T) {
+	for path, want := range map[string]string{
+		"llama-1b": "llama-1b", "/models/llama-1b/": "llama-1b", "runs/gsm8k/final": "gsm8k/final",
+		"out/checkpoint-40": "out/checkpoint-40", "final": "final", "/final": "final",
+	} {
+		if have := shortName(path); have != want {
+			t.Errorf("%s is called %q, want %q", path, have, want)
+		}
+	}
+}

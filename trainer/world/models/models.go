@@ -1,6 +1,7 @@
 // Package models holds the small world's trained models inside the program:
-// one Hugging Face folder each, and index.json, which says how each was made and
-// what it measured. `make world-models` writes all of it.
+// one Hugging Face folder each, index.json, which says how each was made and
+// what it measured, and runs.json, the course of their training. `make
+// world-models` writes all of it.
 package models
 
 import (
@@ -33,6 +34,38 @@ func List() ([]Info, error) {
 	var list []Info
 	if err := json.Unmarshal(raw, &list); err != nil {
 		return nil, fmt.Errorf("embedded models: index.json: %w", err)
+	}
+	return list, nil
+}
+
+// Run is the training that made some of the models.
+type Run struct {
+	Name   string `json:"name"`   // of its last model
+	Method string `json:"method"` // as Info's
+	Steps  int    `json:"steps"`
+	// Metrics of every step, under the names of a run's metrics.jsonl.
+	Metrics []map[string]float64 `json:"metrics"`
+	Kept    []Kept               `json:"kept"` // by step, the start first
+}
+
+// Kept is a step whose weights are one of the models, and what it answers right.
+type Kept struct {
+	Step     int     `json:"step"`
+	Model    string  `json:"model"`
+	Accuracy float64 `json:"heldout_accuracy"`
+	Low      float64 `json:"low"` // its 95 % interval
+	High     float64 `json:"high"`
+}
+
+// Runs is the trainings whose course is kept.
+func Runs() ([]Run, error) {
+	raw, err := files.ReadFile("runs.json")
+	if err != nil {
+		return nil, err
+	}
+	var list []Run
+	if err := json.Unmarshal(raw, &list); err != nil {
+		return nil, fmt.Errorf("embedded models: runs.json: %w", err)
 	}
 	return list, nil
 }

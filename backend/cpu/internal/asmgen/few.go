@@ -33,11 +33,11 @@ func (g *gen) few() {
 	for _, f := range []struct{ name, of, elem string }{
 		{"F32", "float32", "float32"}, {"BF16", "bfloat16", "uint16"}, {"Q8", "int8", "byte"},
 	} {
-		g.text("few"+f.name, "func(c *float32, ldc int, a *float32, rs int, b *"+f.elem+", stride int, m, panels, k, accumulate int)",
-			"sets c = c·accumulate + a·b for m rows of A and so many panels of "+f.of+", stride bytes apart; see groups.")
+		g.text("few"+f.name, "func(c *float32, ldc int, a *float32, rs int, b *"+f.elem+", stride int, m, panels, k, accumulate, ahead int)",
+			"sets c = c·accumulate + a·b for m rows of A and so many panels of "+f.of+", stride bytes apart, and asks for what lies ahead bytes further; see groups.")
 		w := weightTile{format: f.name,
 			c: Load(Param("c"), GP64()), ldc: Load(Param("ldc"), GP64()), a: Load(Param("a"), GP64()), rs: Load(Param("rs"), GP64()),
-			b: Load(Param("b"), GP64()), stride: Load(Param("stride"), GP64()), k: Load(Param("k"), GP64()), acc: Load(Param("accumulate"), GP64())}
+			b: Load(Param("b"), GP64()), stride: Load(Param("stride"), GP64()), k: Load(Param("k"), GP64()), acc: Load(Param("accumulate"), GP64()), ahead: Load(Param("ahead"), GP64())}
 		m, panels := Load(Param("m"), GP64()), Load(Param("panels"), GP64())
 		SHLQ(U8(2), w.ldc)
 		SHLQ(U8(2), w.rs)
@@ -56,13 +56,9 @@ func (g *gen) few() {
 	}
 }
 
-// ahead is how many rows of each panel are asked for in advance: as a stream it
-// is too short for the processor to find its pace by itself.
-const ahead = 32
-
 type weightTile struct {
-	format                           string
-	c, ldc, a, rs, b, stride, k, acc Register
+	format                                  string
+	c, ldc, a, rs, b, stride, k, acc, ahead Register
 }
 
 // fewTile computes rows × panels of C in registers.
@@ -131,13 +127,17 @@ func (g *gen) fewTile(name string, w weightTile, rows, panels int) {
 		m.Disp = v % 2 * g.lanes * size
 		return m
 	}
+	soon := GP64()
+	LEAQ(Mem{Base: w.b, Index: w.ahead, Scale: 1}, soon)
 	// step multiplies by one row of the panels, whose vectors load gives.
 	step := func(size int, load func(v int) Op) {
 		for v := range vecs {
-			if m := place(v, size); v%2*g.lanes*size%64 == 0 {
-				m.Disp += ahead * 2 * g.lanes * size
-				PREFETCHT0(m)
+			if v%2*g.lanes*size%64 != 0 {
+				continue // the same cache line
 			}
+			m := strided(soon, w.stride, three, v/2)
+			m.Disp = v % 2 * g.lanes * size
+			PREFETCHT0(m)
 		}
 		element := func(i int) VecVirtual {
 			x := g.vec()
@@ -171,6 +171,10 @@ func (g *gen) fewTile(name string, w weightTile, rows, panels int) {
 			ADDQ(U8(4), p)
 		}
 	}
+	next := func(bytes int) {
+		ADDQ(U32(uint32(bytes)), w.b)
+		ADDQ(U32(uint32(bytes)), soon)
+	}
 	loop := name + "_loop"
 	switch w.format {
 	case "F32":
@@ -183,13 +187,13 @@ func (g *gen) fewTile(name string, w weightTile, rows, panels int) {
 			VMOVUPS(place(v, 4), b)
 			return b
 		})
-		ADDQ(U32(8*g.lanes), w.b)
+		next(8 * g.lanes)
 		DECQ(w.k)
 		JNZ(LabelRef(loop))
 	case "BF16":
 		Label(loop)
 		step(2, func(v int) Op { return g.fromBF16(place(v, 2)) })
-		ADDQ(U8(4*g.lanes), w.b)
+		next(4 * g.lanes)
 		DECQ(w.k)
 		JNZ(LabelRef(loop))
 	case "Q8":
@@ -198,11 +202,11 @@ func (g *gen) fewTile(name string, w weightTile, rows, panels int) {
 		for v := range scale {
 			scale[v] = g.fromBF16(place(v, 2))
 		}
-		ADDQ(U8(4*g.lanes), w.b)
+		next(4 * g.lanes)
 		n := g.blockDepth(name, w.k)
 		Label(loop)
 		step(1, func(v int) Op { return g.fromQ8(place(v, 1), scale[v]) })
-		ADDQ(U8(2*g.lanes), w.b)
+		next(2 * g.lanes)
 		DECQ(n)
 		JNZ(LabelRef(loop))
 		TESTQ(w.k, w.k)

@@ -1,0 +1,180 @@
+package browsertest
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+
+	"github.com/chromedp/chromedp"
+)
+
+// following is that the panel follows the run and says this of it.
+const following = `document.querySelector("#run")?.value === $ && document.querySelector("#train").innerText.includes($)`
+
+// train fills in the form and starts a run; name is what the server will call it.
+func (b *tab) train(name string, settings map[string]string, upload string) {
+	b.t.Helper()
+	b.fillTraining(settings, upload)
+	b.until("the run is followed", `document.querySelector("#run")?.value === $`, name)
+}
+
+func (b *tab) fillTraining(settings map[string]string, upload string) {
+	b.t.Helper()
+	b.click("#act-open")
+	b.until("the form is open", `document.querySelector("#traindlg").open`)
+	for name, value := range settings {
+		b.choose("#trainform [name="+name+"]", value)
+	}
+	if upload != "" {
+		b.click("#upload")
+		b.until("no file is chosen", `document.querySelector("#upload-note").innerText.includes("Without a file")`)
+		b.run(chromedp.SetUploadFiles("#upload", []string{upload}, chromedp.ByQuery))
+		b.until("the file is read", `document.querySelector("#upload-note").innerText.includes("checked when the run starts")`)
+	}
+	frame(b)
+	b.click("#traindlg [type=submit]")
+	b.until("the form is closed", `!document.querySelector("#traindlg").open`)
+}
+
+// small is a run of seconds.
+func small(more ...string) map[string]string {
+	m := map[string]string{"steps": "12", "questions": "4", "train-k": "4"}
+	for i := 0; i+1 < len(more); i += 2 {
+		m[more[i]] = more[i+1]
+	}
+	return m
+}
+
+// Before any run the charts show how the embedded models were trained, and the
+// slider goes through them.
+func TestSavedRuns(t *testing.T) {
+	s := serve(t, "--no-train")
+	b := open(t, desk)
+	b.load(s.url())
+	b.until("connected", live)
+	b.until("two runs are drawn", `document.querySelector("#trainchart table tr")?.children.length === 3`)
+	if have := b.text("#train"); !strings.Contains(have, "NRT 20 → 100 %") || !strings.Contains(have, "RLPR 20 → 19 %") {
+		t.Errorf("the panel says %q", have)
+	}
+	if !eval[bool](b, `document.querySelector("#act-open").disabled`) {
+		t.Error("a server that does not train offers to")
+	}
+	b.choose("#step", eval[string](b, `document.querySelector("#step").max`))
+	b.until("the trained model answers", `document.querySelector("#model").value === "world:nrt"`)
+	b.complete(8)
+}
+
+// A training run starts, is seen live, survives a reload, and its kept steps can
+// be asked.
+func TestTrainingRunLive(t *testing.T) {
+	s := serve(t)
+	b := open(t, desk)
+	b.load(s.url())
+	b.until("connected", live)
+	b.train("run1", small(), "")
+	b.until("it ends", following, "run1", "done")
+	b.until("its steps are drawn", `document.querySelectorAll("#trainchart table")[0].rows.length > 4 && document.querySelector("#trainchart .num").textContent !== ""`)
+	b.until("it is measured", `document.querySelector("#train").innerText.includes("Held-out")`)
+	if have := eval[string](b, `document.querySelector("[data-chart=reward] .canvas").getAttribute("aria-label")`); !strings.Contains(have, "at step") {
+		t.Errorf("the chart says %q", have)
+	}
+	// Another reader, or this one after a reload, finds the run.
+	b.load(s.url())
+	b.until("the run is there again", following, "run1", "done")
+	// The slider shows the same question by the model of another step.
+	b.choose("#step", eval[string](b, `document.querySelector("#step").max`))
+	b.until("that step's model answers", `document.querySelector("#model").value === "run1@12"`)
+	b.complete(8)
+}
+
+// A run pauses, stays paused over a reload, goes on and is stopped.
+func TestTrainingPausesAndStops(t *testing.T) {
+	s := serve(t)
+	b := open(t, desk)
+	b.load(s.url())
+	b.until("connected", live)
+	b.train("run1", small("steps", "2000"), "")
+	b.until("it trains", following, "run1", "training, now at")
+	b.click("#act-train-pause")
+	b.until("it pauses", following, "run1", "paused at")
+	paused := b.text("#train .at")
+	b.load(s.url())
+	b.until("it is still paused", following, "run1", "paused at")
+	if have := b.text("#train .at"); have != paused {
+		t.Errorf("after a reload: %q, before: %q", have, paused)
+	}
+	b.click("#act-train-resume")
+	b.until("it goes on", following, "run1", "training, now at")
+	b.click("#act-train-stop")
+	b.until("it stops", following, "run1", "stopped at")
+	if have := b.text("#act-train-resume"); have != "Train further" {
+		t.Errorf("a stopped run offers %q", have)
+	}
+}
+
+// The server is killed while a run trains; the next one goes on with it.
+func TestTrainingSurvivesTheServer(t *testing.T) {
+	s := serve(t)
+	b := open(t, desk)
+	b.expect("WebSocket")
+	b.expect("ERR_")
+	b.load(s.url())
+	b.until("connected", live)
+	b.train("run1", small("steps", "40"), "")
+	b.until("it trains", following, "run1", "training, now at")
+	s.stop(syscall.SIGKILL)
+	b.until("the page says so", `document.querySelector("#badge").innerText.includes("Reconnecting")`)
+	s.start()
+	b.run(chromedp.Evaluate(`document.querySelector("#note-reconnect")?.click()`, nil))
+	b.until("the run ends", following, "run1", "done")
+	b.until("all its steps are drawn", `[...document.querySelectorAll("#trainchart figure:first-child tr:last-child th, #trainchart figure:first-child tr:last-child td")][0].textContent >= "37"`)
+}
+
+// Two runs are drawn beside each other, the first dashed.
+func TestTwoRunsSideBySide(t *testing.T) {
+	s := serve(t)
+	b := open(t, desk)
+	b.load(s.url())
+	b.until("connected", live)
+	b.train("run1", small("method", "rlpr"), "")
+	b.until("the first ends", following, "run1", "done")
+	b.train("run2", small("method", "nrt"), "")
+	b.until("the second ends", following, "run2", "done")
+	const heads = `[...document.querySelector("#trainchart table").rows[0].cells].map(e => e.textContent).join("|")`
+	b.until("both are drawn", heads+` === "step|NRT ws-logp · run2|RLPR · run1"`)
+	b.choose("#against", "")
+	b.until("one is drawn", heads+` === "step|NRT ws-logp · run2"`)
+	b.choose("#run", "run1")
+	b.until("the other is", heads+` === "step|RLPR · run1"`)
+}
+
+// A file of one's own: what is wrong is said with its line; a right one trains.
+func TestUpload(t *testing.T) {
+	s := serve(t)
+	b := open(t, desk)
+	b.load(s.url())
+	b.until("connected", live)
+	dir := t.TempDir()
+	write := func(name string, lines ...string) string {
+		file := filepath.Join(dir, name)
+		if err := os.WriteFile(file, []byte(strings.Join(lines, "\n")+"\n"), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		return file
+	}
+	var lines []string
+	for i := range 30 {
+		lines = append(lines, fmt.Sprintf(`{"question": "calc : %d a) +%d ?", "answer": "the result is %d ."}`, i%10, 1+i%5, (i%10+1+i%5)%10))
+	}
+	b.fillTraining(small(), write("bad.jsonl", append(lines[:3:3], `{"question": "calc : 1 ?"}`)...))
+	b.until("the line is named", `document.querySelector("#notes").innerText.includes("upload:4")`)
+	b.train("run1", small(), write("good.jsonl", lines...))
+	b.until("the run ends", following, "run1", "done")
+	b.choose("#against", "")
+	if have := b.text("#train"); !strings.Contains(have, "right") {
+		t.Errorf("the panel says %q", have)
+	}
+}
