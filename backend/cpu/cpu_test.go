@@ -87,12 +87,12 @@ func TestPool(t *testing.T) {
 	for round := range 300 {
 		n := round % 37
 		counts := make([]int32, n)
-		p.run(n, func(worker, task int) {
-			if worker < 0 || worker >= 4 {
-				t.Errorf("worker %d", worker)
+		p.start(n, n, ranger(func(worker, lo, hi int) {
+			if worker < 0 || worker >= 4 || hi != lo+1 {
+				t.Errorf("worker %d has tasks %d to %d", worker, lo, hi)
 			}
-			counts[task]++
-		})
+			counts[lo]++
+		}))
 		for i, c := range counts {
 			if c != 1 {
 				t.Fatalf("round %d: task %d ran %d times", round, i, c)

@@ -214,20 +214,6 @@ func (p *pool) divide(n, cost int, j job) {
 	p.start(n, tasks, j)
 }
 
-// run calls f(worker, task) for every task in [0, n).
-func (p *pool) run(n int, f func(worker, task int)) {
-	p.start(n, n, runner(f))
-}
-
-// runner is a job of single tasks.
-type runner func(worker, task int)
-
-func (f runner) do(worker, lo, hi int) {
-	for t := lo; t < hi; t++ {
-		f(worker, t)
-	}
-}
-
 // ranger is a job written as a function of a range.
 type ranger func(worker, lo, hi int)
 

@@ -76,7 +76,7 @@ func planMemory(c Config, x extent) memoryPlan {
 		return engine.CacheRows(x.model, engine.Options{}, questions*request, request)
 	}
 	cached, drawn := 0, 0
-	if k > 1 || c.Rollout.K == 1 && chain > x.close {
+	if c.Objective.Method != objective.SFT && c.Objective.Method != objective.LM {
 		cached, drawn = asked(c.Rollout.Questions, k), c.Rollout.Questions*k
 	}
 	if x.exam > 0 && c.Objective.Method != objective.LM {
@@ -87,7 +87,7 @@ func planMemory(c Config, x extent) memoryPlan {
 		plan = append(plan, memoryPart{"cache", float * int64(x.model.CacheFloats(cached, read, min(drawn, read))), fmt.Sprintf("keys and values of %d tokens", cached)})
 	}
 	// The CPU keeps the weights once more, as its matrix products read them.
-	return append(plan, memoryPart{"workspace", min(weights, 512<<20) + 32<<20, "of the matrix products"})
+	return append(plan, memoryPart{"workspace", min(weights, 1<<30) + 32<<20, "of the matrix products"})
 }
 
 // check is nil if the plan fits into so many free bytes (0: not known);
