@@ -18,33 +18,55 @@ func (d *dev[T]) AdamW(p, g, m, v device.Buffer, o device.AdamW) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	n := p.Len()
-	G := d.in("AdamW", "g", g, n)
-	P, M, V := d.out("AdamW", "p", p, n), d.out("AdamW", "m", m, n), d.out("AdamW", "v", v, n)
-	c := adamConst[T]{
+	j := &d.jobs.adamw
+	*j = adamwJob[T]{k: d.k, g: d.in("AdamW", "g", g, n),
+		p: d.out("AdamW", "p", p, n), m: d.out("AdamW", "m", m, n), v: d.out("AdamW", "v", v, n)}
+	j.c = adamConst[T]{
 		scale: T(o.Scale), eps: T(o.Eps),
 		b1: T(o.Beta1), c1: T(1 - o.Beta1), b2: T(o.Beta2), c2: T(1 - o.Beta2),
 		keep: T(1 - o.LR*o.WeightDecay),
 		step: T(o.LR / (1 - math.Pow(o.Beta1, float64(o.Step)))),
 		root: T(1 / math.Sqrt(1-math.Pow(o.Beta2, float64(o.Step)))),
 	}
-	d.pool.each(n, 8, func(_, lo, hi int) { d.k.adamw(P[lo:hi], G[lo:hi], M[lo:hi], V[lo:hi], c) })
+	d.pool.divide(n, 8, j)
 }
+
+type adamwJob[T real] struct {
+	k          *kernels[T]
+	p, g, m, v []T
+	c          adamConst[T]
+}
+
+func (j *adamwJob[T]) do(_, lo, hi int) {
+	j.k.adamw(j.p[lo:hi], j.g[lo:hi], j.m[lo:hi], j.v[lo:hi], j.c)
+}
+
+// squarePiece is how many floats add up to one part of SumSquares.
+const squarePiece = 1 << 14
 
 // SumSquares adds pieces of a fixed size in their order.
 func (d *dev[T]) SumSquares(b device.Buffer) float64 {
-	const piece = 1 << 14
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	j := &d.jobs.squares
 	x := d.in("SumSquares", "b", b, b.Len())
-	parts := make([]float64, (len(x)+piece-1)/piece)
-	d.pool.each(len(parts), piece, func(_, lo, hi int) {
-		for i := lo; i < hi; i++ {
-			parts[i] = d.k.sumSquares(x[i*piece : min((i+1)*piece, len(x))])
-		}
-	})
+	*j = squaresJob[T]{k: d.k, x: x, parts: grow(&j.parts, (len(x)+squarePiece-1)/squarePiece)}
+	d.pool.divide(len(j.parts), squarePiece, j)
 	var sum float64
-	for _, s := range parts {
+	for _, s := range j.parts {
 		sum += s
 	}
 	return sum
+}
+
+type squaresJob[T real] struct {
+	k     *kernels[T]
+	x     []T
+	parts []float64
+}
+
+func (j *squaresJob[T]) do(_, lo, hi int) {
+	for i := lo; i < hi; i++ {
+		j.parts[i] = j.k.sumSquares(j.x[i*squarePiece : min((i+1)*squarePiece, len(j.x))])
+	}
 }

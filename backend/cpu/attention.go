@@ -10,36 +10,39 @@ import (
 // queryBlock is how many queries of one Seq a task takes at a time.
 const queryBlock = 48
 
-// attn is one attention call.
+// attn is one attention call. The device keeps it for the memory of its slices.
 type attn[T real] struct {
 	d          *dev[T]
 	h          device.Heads
 	q, k, v    []T
+	out, lse   []T
 	qw, kw     int // row widths of q and k
 	group      int // query heads per key head
 	scale      T
 	seqs       []device.Seq
 	past, most []int // per Seq: rows of Past, rows of all keys
+	tasks      []attnTask
 }
 
 // run is keys [at, at+n) of a Seq, which stand in rows [row, row+n) of k and v.
 type run struct{ at, row, n int }
 
-// newAttn checks seqs against the shapes.
-func newAttn[T real](d *dev[T], op string, q, k, v []T, seqs []device.Seq, h device.Heads) *attn[T] {
+// set prepares for a call and checks seqs against the shapes.
+func (a *attn[T]) set(d *dev[T], op string, q, k, v []T, seqs []device.Seq, h device.Heads) {
 	positive(op, h.Query, h.KV, h.Dim)
 	if h.Query%h.KV != 0 || h.Window < 0 {
 		panic(fmt.Sprintf("cpu: %s: heads %+v", op, h))
 	}
-	a := &attn[T]{d: d, h: h, q: q, k: k, v: v, qw: h.Query * h.Dim, kw: h.KV * h.Dim,
+	*a = attn[T]{d: d, h: h, q: q, k: k, v: v, qw: h.Query * h.Dim, kw: h.KV * h.Dim,
 		group: h.Query / h.KV, scale: T(1 / math.Sqrt(float64(h.Dim))), seqs: seqs,
-		past: make([]int, len(seqs)), most: make([]int, len(seqs))}
+		past: grow(&a.past, len(seqs)), most: grow(&a.most, len(seqs)), tasks: a.tasks[:0]}
 	if len(q)%a.qw != 0 || len(k)%a.kw != 0 || len(k) != len(v) {
 		panic(fmt.Sprintf("cpu: %s: q, k, v have %d, %d, %d floats for heads %+v", op, len(q), len(k), len(v), h))
 	}
 	rows, keys := len(q)/a.qw, len(k)/a.kw
 	inside := func(s device.Span, n int) bool { return s.Start >= 0 && s.Len >= 0 && s.Start+s.Len <= n }
 	for i, s := range seqs {
+		a.past[i] = 0
 		ok := inside(s.Q, rows) && inside(device.Span{Start: s.Own, Len: s.Q.Len}, keys)
 		for _, p := range s.Past {
 			ok = ok && inside(p, keys)
@@ -50,7 +53,6 @@ func newAttn[T real](d *dev[T], op string, q, k, v []T, seqs []device.Seq, h dev
 		}
 		a.most[i] = a.past[i] + s.Q.Len
 	}
-	return a
 }
 
 // runs calls f for the runs of keys of Seq s within [lo, hi).
@@ -151,56 +153,81 @@ func (a *attn[T]) blank(p []T, seq, i, tile, last, lo int) {
 //
 // A task is a block of queries of one Seq and one key head. The scores of a
 // block are held whole (queryBlock × keys); out is divided by Σ at the end.
+// Seqs of one query each, the steps of decoding, are computed together; see
+// attention_decode.go.
 func (d *dev[T]) Attention(out, lse, q, k, v device.Buffer, seqs []device.Seq, h device.Heads) {
 	const op = "Attention"
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	a := newAttn(d, op, d.in(op, "q", q, q.Len()), d.in(op, "k", k, k.Len()), d.in(op, "v", v, v.Len()), seqs, h)
-	o := d.out(op, "out", out, q.Len())
-	l := d.out(op, "lse", lse, q.Len()/h.Dim)
-	var tasks []attnTask
-	work := 0
-	for s := range seqs {
-		work += seqs[s].Q.Len * a.most[s] * a.qw
-		for g := range h.KV {
+	a := &d.attn
+	a.set(d, op, d.in(op, "q", q, q.Len()), d.in(op, "k", k, k.Len()), d.in(op, "v", v, v.Len()), seqs, h)
+	a.out, a.lse = d.out(op, "out", out, q.Len()), d.out(op, "lse", lse, q.Len()/h.Dim)
+	clusters, work := 0, 0
+	for s := 0; s < len(seqs); s += max(1, a.together(s)) {
+		clusters++
+	}
+	for s := 0; s < len(seqs); {
+		n := a.together(s)
+		if n > 0 {
+			a.addDecode(s, n, clusters)
+		}
+		for g := 0; g < h.KV && n == 0; g++ {
 			for i := 0; i < seqs[s].Q.Len; i += queryBlock {
-				tasks = append(tasks, attnTask{s, g, i, min(i+queryBlock, seqs[s].Q.Len)})
+				a.tasks = append(a.tasks, attnTask{seq: s, kv: g, i0: i, i1: min(i+queryBlock, seqs[s].Q.Len)})
+			}
+		}
+		for end := s + max(n, 1); s < end; s++ {
+			work += seqs[s].Q.Len * a.most[s] * a.qw
+			if n > 0 { // memory limits a single query: each key is used once
+				work += 3 * a.most[s] * a.kw
 			}
 		}
 	}
-	d.pool.each(len(tasks), work/max(len(tasks), 1), func(w, from, to int) {
-		for _, t := range tasks[from:to] {
-			a.forward(&d.scratch[w], o, l, t)
-		}
-	})
+	d.pool.divide(len(a.tasks), work/max(len(a.tasks), 1), a)
 }
 
-// attnTask is queries [i0, i1) of a Seq, for the query heads of one key head.
-type attnTask struct{ seq, kv, i0, i1 int }
+// attnTask is queries [i0, i1) of a Seq for the query heads of one key head, or,
+// with n > 0, the queries of n Seqs of one query each for key heads [kv, kvEnd).
+type attnTask struct{ seq, kv, i0, i1, n, kvEnd int }
 
-func (a *attn[T]) forward(s *scratch[T], out, lse []T, t attnTask) {
+func (a *attn[T]) do(worker, lo, hi int) {
+	s := &a.d.scratch[worker]
+	for _, t := range a.tasks[lo:hi] {
+		if t.n > 0 {
+			a.decode(s, t)
+		} else {
+			a.forward(s, t)
+		}
+	}
+}
+
+func (a *attn[T]) forward(s *scratch[T], t attnTask) {
 	lo, _ := a.seen(t.seq, t.i0)
 	_, hi := a.seen(t.seq, t.i1-1)
 	nr, mr, start := a.d.k.nr, a.d.k.mr, a.seqs[t.seq].Q.Start
 	keys := (hi - lo + nr - 1) / nr * nr
 	kt, p := grow(&s.a, keys*a.h.Dim), grow(&s.b, (t.i1-t.i0)*keys)
 	a.transposed(kt, a.k, t.seq, t.kv, lo, hi)
-	var sums [queryBlock]T
+	var tops, sums [queryBlock]T
 	for h := t.kv * a.group; h < (t.kv+1)*a.group; h++ {
 		a.scores(p, keys, a.q, kt, t.seq, h, t.i0, t.i1, lo)
 		for i := t.i0; i < t.i1; i++ {
 			from, to := a.seen(t.seq, i)
 			pi := row(p, i-t.i0, keys)
-			top, sum := a.d.k.softmax(pi[from-lo:to-lo], a.scale)
+			tops[i-t.i0], sums[i-t.i0] = a.d.k.softmax(pi[from-lo:to-lo], a.scale)
 			tile := i - (i-t.i0)%mr
 			a.blank(pi, t.seq, i, tile, min(tile+mr, t.i1)-1, lo)
-			sums[i-t.i0] = sum
-			lse[(start+i)*a.h.Query+h] = a.scale*top + T(math.Log(float64(sum)))
 		}
-		a.mix(out, p, keys, a.v, t.seq, h, t.i0, t.i1, lo)
+		a.mix(a.out, p, keys, a.v, t.seq, h, t.i0, t.i1, lo)
 		for i := t.i0; i < t.i1; i++ {
-			o := (start+i)*a.qw + h*a.h.Dim
-			a.d.k.scale(out[o:o+a.h.Dim], 1/sums[i-t.i0])
+			a.finish(row(a.out, (start+i)*a.h.Query+h, a.h.Dim), (start+i)*a.h.Query+h, tops[i-t.i0], sums[i-t.i0])
 		}
 	}
+}
+
+// finish divides the sum of values by that of the exponentials, and keeps what
+// the backward pass needs of row·heads+head at.
+func (a *attn[T]) finish(out []T, at int, top, sum T) {
+	a.d.k.scale(out, 1/sum)
+	a.lse[at] = a.scale*top + T(math.Log(float64(sum)))
 }

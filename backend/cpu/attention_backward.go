@@ -21,31 +21,36 @@ func (d *dev[T]) AttentionBackward(dq, dk, dv, dout, q, k, v, out, lse device.Bu
 	const op = "AttentionBackward"
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	a := newAttn(d, op, d.in(op, "q", q, q.Len()), d.in(op, "k", k, k.Len()), d.in(op, "v", v, v.Len()), seqs, h)
-	b := &attnBack[T]{attn: a,
-		dout: d.in(op, "dout", dout, q.Len()), out: d.in(op, "out", out, q.Len()),
-		lse: d.in(op, "lse", lse, q.Len()/h.Dim),
-		dq:  d.out(op, "dq", dq, q.Len()), dk: d.out(op, "dk", dk, k.Len()), dv: d.out(op, "dv", dv, v.Len())}
-	families := related(seqs)
+	b := &d.back
+	b.set(d, op, d.in(op, "q", q, q.Len()), d.in(op, "k", k, k.Len()), d.in(op, "v", v, v.Len()), seqs, h)
+	b.out, b.lse = d.in(op, "out", out, q.Len()), d.in(op, "lse", lse, q.Len()/h.Dim)
+	b.dout = d.in(op, "dout", dout, q.Len())
+	b.dq, b.dk, b.dv = d.out(op, "dq", dq, q.Len()), d.out(op, "dk", dk, k.Len()), d.out(op, "dv", dv, v.Len())
+	b.families.find(seqs)
 	work := 0
 	for s := range seqs {
-		work += 3 * seqs[s].Q.Len * a.most[s] * a.qw
+		work += 3 * seqs[s].Q.Len * b.most[s] * b.qw
 	}
-	n := len(families) * h.KV
-	d.pool.each(n, work/max(n, 1), func(w, lo, hi int) {
-		for t := lo; t < hi; t++ {
-			for _, s := range families[t/h.KV] {
-				for i := 0; i < seqs[s].Q.Len; i += queryBlock {
-					b.backward(&d.scratch[w], attnTask{s, t % h.KV, i, min(i+queryBlock, seqs[s].Q.Len)})
-				}
-			}
-		}
-	})
+	n := len(b.families.ends) * h.KV
+	d.pool.divide(n, work/max(n, 1), b)
 }
 
+// attnBack is one AttentionBackward call.
 type attnBack[T real] struct {
-	*attn[T]
-	dout, out, lse, dq, dk, dv []T
+	attn[T]
+	dout, dq, dk, dv []T
+	families         families
+}
+
+func (b *attnBack[T]) do(worker, lo, hi int) {
+	s := &b.d.scratch[worker]
+	for t := lo; t < hi; t++ {
+		for _, seq := range b.families.at(t / b.h.KV) {
+			for i, n := 0, b.seqs[seq].Q.Len; i < n; i += queryBlock {
+				b.backward(s, attnTask{seq: seq, kv: t % b.h.KV, i0: i, i1: min(i+queryBlock, n)})
+			}
+		}
+	}
 }
 
 func (b *attnBack[T]) backward(s *scratch[T], t attnTask) {
@@ -93,49 +98,82 @@ func (b *attnBack[T]) mixKeys(dy, p []T, ldp int, x []T, t attnTask, h, lo, hi i
 	})
 }
 
-// related groups the Seqs that share key rows, directly or through others. The
-// groups are in the order of their first member, members in their order.
-func related(seqs []device.Seq) [][]int {
-	type span struct{ lo, hi, seq int }
-	var spans []span
-	parent := make([]int, len(seqs))
+// families are groups of Seqs that share key rows, directly or through others.
+// They are in the order of their first member, members in their order.
+type families struct {
+	members    []int // of all families, one after the other
+	ends       []int // of each family, in members
+	parent     []int
+	size, next []int // by root
+	spans      []keySpan
+}
+
+// keySpan is key rows [lo, hi) of a Seq.
+type keySpan struct{ lo, hi, seq int }
+
+// at lists the members of family i.
+func (f *families) at(i int) []int {
+	from := 0
+	if i > 0 {
+		from = f.ends[i-1]
+	}
+	return f.members[from:f.ends[i]]
+}
+
+// root is the first member of a Seq's family.
+func (f *families) root(i int) int {
+	for f.parent[i] != i {
+		f.parent[i] = f.parent[f.parent[i]]
+		i = f.parent[i]
+	}
+	return i
+}
+
+// find groups seqs: spans sorted by their start meet when the next begins before
+// all those that met have ended.
+func (f *families) find(seqs []device.Seq) {
+	f.members, f.ends, f.parent, f.spans = f.members[:0], f.ends[:0], f.parent[:0], f.spans[:0]
+	add := func(lo, n, seq int) {
+		if n > 0 {
+			f.spans = append(f.spans, keySpan{lo, lo + n, seq})
+		}
+	}
 	for i, s := range seqs {
-		parent[i] = i
-		spans = append(spans, span{s.Own, s.Own + s.Q.Len, i})
+		f.parent = append(f.parent, i)
+		add(s.Own, s.Q.Len, i)
 		for _, p := range s.Past {
-			spans = append(spans, span{p.Start, p.Start + p.Len, i})
+			add(p.Start, p.Len, i)
 		}
 	}
-	spans = slices.DeleteFunc(spans, func(s span) bool { return s.lo == s.hi })
-	slices.SortFunc(spans, func(a, b span) int { return a.lo - b.lo })
-	var find func(int) int
-	find = func(i int) int {
-		if parent[i] != i {
-			parent[i] = find(parent[i])
-		}
-		return parent[i]
-	}
-	for i := 0; i < len(spans); {
-		end := spans[i].hi
-		first := find(spans[i].seq)
-		for i++; i < len(spans) && spans[i].lo < end; i++ {
-			end = max(end, spans[i].hi)
-			other := find(spans[i].seq)
-			parent[max(first, other)] = min(first, other)
+	slices.SortFunc(f.spans, func(a, b keySpan) int { return a.lo - b.lo })
+	for i := 0; i < len(f.spans); {
+		end, first := f.spans[i].hi, f.root(f.spans[i].seq)
+		for i++; i < len(f.spans) && f.spans[i].lo < end; i++ {
+			end = max(end, f.spans[i].hi)
+			other := f.root(f.spans[i].seq)
+			f.parent[max(first, other)] = min(first, other)
 			first = min(first, other)
 		}
 	}
-	index := map[int]int{}
-	var groups [][]int
+	// A root is its family's first member. Each family gets a run of members
+	// as long as it has any, which is then filled.
+	f.size, f.next = append(f.size[:0], f.parent...), append(f.next[:0], f.parent...)
+	clear(f.size)
 	for i := range seqs {
-		r := find(i)
-		g, ok := index[r]
-		if !ok {
-			g = len(groups)
-			index[r] = g
-			groups = append(groups, nil)
-		}
-		groups[g] = append(groups[g], i)
+		f.size[f.root(i)]++
 	}
-	return groups
+	n := 0
+	for i, size := range f.size {
+		if size > 0 {
+			f.next[i] = n
+			n += size
+			f.ends = append(f.ends, n)
+		}
+	}
+	f.members = append(f.members, f.parent...)
+	for i := range seqs {
+		next := &f.next[f.root(i)]
+		f.members[*next] = i
+		*next++
+	}
 }

@@ -236,3 +236,18 @@ func BenchmarkRows(b *testing.B) {
 		})
 	}
 }
+
+// BenchmarkPool is an operation without work: what starting one costs, right
+// after another one.
+func BenchmarkPool(b *testing.B) {
+	for _, threads := range []int{1, 2} {
+		b.Run(fmt.Sprintf("threads%d", threads), func(b *testing.B) {
+			p := newPool(threads)
+			defer p.close()
+			j := ranger(func(_, _, _ int) {})
+			for b.Loop() {
+				p.start(threads, threads, j)
+			}
+		})
+	}
+}

@@ -56,36 +56,58 @@ func (d *dev[T]) spread(logits []T, scale T) spread {
 	return s
 }
 
-// class is one classifier call.
+// class is one classifier call, and as a job one chunk of the vocabulary for
+// blocks of its rows.
 type class[T real] struct {
 	d          *dev[T]
-	h, w       []T
-	weights    *buffer[T]
+	h          []T
+	w          device.Buffer
 	targets    []int32
 	vocab, dim int
 	scale      T
+	fwd        device.Classified
+	state      []spread
+
+	// The chunk: logits [j, j+n) for rows [r0, r1), size rows a block; panels is
+	// that part of w.
+	j, n, r0, r1, size int
+	panels             panels[T]
+
+	// The backward pass: nil in the forward one.
+	dh, dlogits []T
+	rows        []T // of w
+	invTemp     float64
+	wLogp, wEnt []float64
 }
 
-func newClass[T real](d *dev[T], op string, h, w device.Buffer, targets []int32, vocab, dim int, invTemp float64, fwd device.Classified) class[T] {
+// set prepares for a call.
+func (c *class[T]) set(d *dev[T], op string, h, w device.Buffer, targets []int32, vocab, dim int, invTemp float64, fwd device.Classified) {
 	positive(op, vocab, dim)
 	checkIDs(op, "targets", targets, vocab)
 	if len(fwd.LogProb) != len(targets) || len(fwd.Entropy) != len(targets) || len(fwd.LSE) != len(targets) {
 		panic(fmt.Sprintf("cpu: %s: results for %d, %d, %d rows, want %d", op, len(fwd.LogProb), len(fwd.Entropy), len(fwd.LSE), len(targets)))
 	}
-	return class[T]{d: d, h: d.in(op, "h", h, len(targets)*dim), w: d.in(op, "w", w, vocab*dim),
-		weights: w.(*buffer[T]), targets: targets, vocab: vocab, dim: dim, scale: T(invTemp)}
+	if d.weights(op, "w", w, vocab, dim) == nil {
+		d.in(op, "w", w, vocab*dim)
+	}
+	*c = class[T]{d: d, h: d.in(op, "h", h, len(targets)*dim), w: w, targets: targets, vocab: vocab, dim: dim, scale: T(invTemp), invTemp: invTemp, fwd: fwd,
+		state: c.state}
 }
 
-// panels returns rows [j, j+n) of w transposed and packed.
-func (c *class[T]) panels(j, n int) []T {
-	view := c.weights.View(j*c.dim, n*c.dim).(*buffer[T])
-	if p := c.d.packs.lookup(c.d, view, n, c.dim); p != nil {
-		return p
-	}
+// pack returns rows [j, j+n) of w transposed and packed; j counts chunks.
+func (c *class[T]) pack(j, n int) panels[T] {
 	nr := c.d.k.nr
+	if w, ok := c.w.(*weights[T]); ok {
+		return w.p.part(j, n, nr)
+	}
+	w := c.w.(*buffer[T])
+	if p := c.d.packs.lookup(c.d, w, c.vocab, c.dim); p != nil {
+		whole := panels[T]{full: p, n: c.vocab, k: c.dim}
+		return whole.part(j, n, nr)
+	}
 	p := grow(&c.d.shared, (n+nr-1)/nr*nr*c.dim)
-	c.d.packTransposed(p, view.data, n, c.dim)
-	return p
+	c.d.packTransposed(p, w.data[j*c.dim:], c.dim, n, c.dim)
+	return panels[T]{full: p, n: n, k: c.dim}
 }
 
 // block is how many rows a task takes out of n.
@@ -95,15 +117,23 @@ func (c *class[T]) block(n int) int {
 	return min(max(1, (want+mr-1)/mr), 4) * mr
 }
 
-// blocks calls f for blocks of the rows [r0, r1), in parallel.
-func (c *class[T]) blocks(r0, r1, cost int, f func(s *scratch[T], lo, hi int)) {
-	size := c.block(r1 - r0)
-	n := (r1 - r0 + size - 1) / size
-	c.d.pool.each(n, size*cost, func(w, lo, hi int) {
-		for t := lo; t < hi; t++ {
-			f(&c.d.scratch[w], r0+t*size, min(r0+(t+1)*size, r1))
+// chunk computes logits [j, j+n) for the rows [r0, r1), in parallel.
+func (c *class[T]) chunk(j, n, r0, r1, cost int) {
+	c.j, c.n, c.r0, c.r1 = j, n, r0, r1
+	c.panels, c.size = c.pack(j, n), c.block(r1-r0)
+	c.d.pool.divide((r1-r0+c.size-1)/c.size, c.size*cost, c)
+}
+
+func (c *class[T]) do(worker, lo, hi int) {
+	s := &c.d.scratch[worker]
+	for t := lo; t < hi; t++ {
+		from, to := c.r0+t*c.size, min(c.r0+(t+1)*c.size, c.r1)
+		if c.dlogits == nil {
+			c.forward(s, from, to)
+		} else {
+			c.backward(s, from, to)
 		}
-	})
+	}
 }
 
 // Classifier. With x_v = invTemp·h·w_v: LSE = log Σ exp x_v, LogProb =
@@ -112,28 +142,45 @@ func (d *dev[T]) Classifier(out device.Classified, h, w device.Buffer, targets [
 	const op = "Classifier"
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	c := newClass(d, op, h, w, targets, vocab, dim, invTemp, out)
-	state := make([]spread, len(targets))
+	c := &d.class
+	c.set(d, op, h, w, targets, vocab, dim, invTemp, out)
+	state := grow(&c.state, len(targets))
+	clear(state)
 	for j := 0; j < vocab; j += vocabChunk {
 		n := min(vocabChunk, vocab-j)
-		p := c.panels(j, n)
-		c.blocks(0, len(targets), n*(dim+8), func(s *scratch[T], lo, hi int) {
-			logits := grow(&s.b, (hi-lo)*n)
-			d.block(s, logits, n, c.h[lo*dim:], dim, 1, p, 0, 0, hi-lo, 0, n, dim, false)
-			for i := lo; i < hi; i++ {
-				x := row(logits, i-lo, n)
-				top, sum, weighted := d.k.stats(x, c.scale)
-				state[i] = state[i].join(spread{float64(top), float64(sum), float64(weighted)})
-				if t := int(targets[i]) - j; t >= 0 && t < n {
-					out.LogProb[i] = float64(c.scale * x[t])
-				}
-			}
-		})
+		if m := len(targets); m <= d.k.fewMax { // few rows; share out the vocabulary
+			c.j, c.n = j, n
+			logits := grow(&d.logits, m*n)
+			d.project(logits, n, c.h, dim, 1, c.pack(j, n), m, false)
+			c.look(logits, 0, m)
+			continue
+		}
+		c.chunk(j, n, 0, len(targets), n*(dim+8))
 	}
 	for i, s := range state {
 		out.LSE[i] = s.lse()
 		out.LogProb[i] -= out.LSE[i]
 		out.Entropy[i] = s.entropy()
+	}
+}
+
+func (c *class[T]) forward(s *scratch[T], lo, hi int) {
+	n, dim := c.n, c.dim
+	logits := grow(&s.c, (hi-lo)*n)
+	c.d.block(s, logits, n, c.h[lo*dim:], dim, 1, right[T]{packed: c.panels}, 0, hi-lo, 0, n, dim, false)
+	c.look(logits, lo, hi)
+}
+
+// look takes the chunk's logits of rows [lo, hi) in.
+func (c *class[T]) look(logits []T, lo, hi int) {
+	n := c.n
+	for i := lo; i < hi; i++ {
+		x := row(logits, i-lo, n)
+		top, sum, weighted := c.d.k.stats(x, c.scale)
+		c.state[i] = c.state[i].join(spread{float64(top), float64(sum), float64(weighted)})
+		if t := int(c.targets[i]) - c.j; t >= 0 && t < n {
+			c.fwd.LogProb[i] = float64(c.scale * x[t])
+		}
 	}
 }
 
@@ -152,32 +199,37 @@ func (d *dev[T]) ClassifierBackward(dh, dw, h, w device.Buffer, targets []int32,
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	c := newClass(d, op, h, w, targets, vocab, dim, invTemp, fwd)
-	DH, DW := d.out(op, "dh", dh, len(c.h)), d.out(op, "dw", dw, len(c.w))
+	c := &d.class
+	c.set(d, op, h, w, targets, vocab, dim, invTemp, fwd)
+	c.dh, c.wLogp, c.wEnt = d.out(op, "dh", dh, len(c.h)), wLogp, wEnt
+	c.rows = d.in(op, "w", w, vocab*dim)
+	grad := d.out(op, "dw", dw, len(c.rows))
 	chunk := min(vocabChunk, vocab)
 	rows := min(len(targets), max(256, logitsMax/chunk))
-	dl := grow(&d.logits, rows*chunk)
+	c.dlogits = grow(&d.logits, rows*chunk)
 	for r0 := 0; r0 < len(targets); r0 += rows {
 		r1 := min(r0+rows, len(targets))
 		for j := 0; j < vocab; j += chunk {
 			n := min(chunk, vocab-j)
-			p := c.panels(j, n)
-			c.blocks(r0, r1, n*(2*dim+8), func(s *scratch[T], lo, hi int) {
-				g := dl[(lo-r0)*n : (hi-r0)*n]
-				d.block(s, g, n, c.h[lo*dim:], dim, 1, p, 0, 0, hi-lo, 0, n, dim, false)
-				for i := lo; i < hi; i++ {
-					x, a, e := row(g, i-lo, n), wLogp[i]*invTemp, 0.0
-					if wEnt != nil {
-						e = wEnt[i] * invTemp
-					}
-					d.k.classBack(x, c.scale, T(fwd.LSE[i]), T(fwd.Entropy[i]), T(a), T(e))
-					if t := int(targets[i]) - j; t >= 0 && t < n {
-						x[t] -= T(a)
-					}
-				}
-				d.block(s, DH[lo*dim:], dim, g, n, 1, c.w[j*dim:], dim, 0, hi-lo, 0, dim, n, j > 0)
-			})
-			d.product(DW[j*dim:], dim, dl, 1, n, c.h[r0*dim:], dim, n, dim, r1-r0, true)
+			c.chunk(j, n, r0, r1, n*(2*dim+8))
+			d.product(grad[j*dim:], dim, c.dlogits, 1, n, right[T]{rows: c.h[r0*dim:], ld: dim}, n, dim, r1-r0, true)
 		}
 	}
+}
+
+func (c *class[T]) backward(s *scratch[T], lo, hi int) {
+	n, dim := c.n, c.dim
+	g := c.dlogits[(lo-c.r0)*n : (hi-c.r0)*n]
+	c.d.block(s, g, n, c.h[lo*dim:], dim, 1, right[T]{packed: c.panels}, 0, hi-lo, 0, n, dim, false)
+	for i := lo; i < hi; i++ {
+		x, a, e := row(g, i-lo, n), c.wLogp[i]*c.invTemp, 0.0
+		if c.wEnt != nil {
+			e = c.wEnt[i] * c.invTemp
+		}
+		c.d.k.classBack(x, c.scale, T(c.fwd.LSE[i]), T(c.fwd.Entropy[i]), T(a), T(e))
+		if t := int(c.targets[i]) - c.j; t >= 0 && t < n {
+			x[t] -= T(a)
+		}
+	}
+	c.d.block(s, c.dh[lo*dim:], dim, g, n, 1, right[T]{rows: c.rows[c.j*dim:], ld: dim}, 0, hi-lo, 0, dim, n, c.j > 0)
 }

@@ -6,8 +6,8 @@
 // Every operation is written once, over a table of a dozen row kernels
 // (kernels.go): one matrix micro-kernel and a few vector functions. The table
 // in plain Go is the oracle and runs everywhere; generated kernels take its place
-// for float32: AVX2 and AVX-512 on amd64, NEON on arm64. Read kernels.go, then matmul.go,
-// then attention.go, which is nothing but the micro-kernel and a softmax.
+// for float32: AVX2 and AVX-512 on amd64, NEON on arm64. Read kernels.go, then
+// matmul.go and weights.go, then attention.go.
 //
 // # Reproducibility
 //
@@ -29,6 +29,7 @@ package cpu
 import (
 	"fmt"
 	"runtime"
+	"slices"
 	"sync"
 
 	"nrt/backend/device"
@@ -86,13 +87,37 @@ type dev[T real] struct {
 	pool    *pool
 	packs   packCache[T]
 	scratch []scratch[T] // one per worker
-	shared  []T          // packed operand of the matrix product in progress
-	logits  []T          // gradient of the logits in ClassifierBackward
+	prod    product[T]
+	few     few[T]
+	embed   embed[T]
+	slab    slab // memory of Weights
+	shared  []T  // packed operand of the matrix product in progress
+	logits  []T  // gradient of the logits in ClassifierBackward
+	attn    attn[T]
+	back    attnBack[T]
+	class   class[T]
+	jobs    jobs[T]
 	closed  bool
 }
 
 func newDev[T real](k *kernels[T], threads int) *dev[T] {
 	return &dev[T]{k: k, pool: newPool(threads), scratch: make([]scratch[T], threads)}
+}
+
+// jobs are those of the operations, one of each, since operations exclude each
+// other. What they point to is free to go once a buffer is freed; see Free.
+type jobs[T real] struct {
+	flat       flatJob[T]
+	move       moveJob[T]
+	sum        sumJob[T]
+	norm       normJob[T]
+	normBack   normBackJob[T]
+	rope       ropeJob[T]
+	swiglu     swigluJob[T]
+	swigluBack swigluBackJob[T]
+	adamw      adamwJob[T]
+	squares    squaresJob[T]
+	sample     sampleJob[T]
 }
 
 // scratch is memory that one worker reuses from task to task.
@@ -153,11 +178,15 @@ func (d *dev[T]) Alloc(n int) device.Buffer {
 	if n < 0 {
 		panic(fmt.Sprintf("cpu: Alloc(%d)", n))
 	}
-	m := &memory[T]{data: make([]T, n)}
+	m := &memory[T]{data: zeroed[T](n)}
 	return &buffer[T]{mem: m, data: m.data}
 }
 
 func (d *dev[T]) Free(b device.Buffer) {
+	if w, ok := b.(*weights[T]); ok {
+		w.p = panels[T]{}
+		return
+	}
 	buf := d.own("Free", "b", b)
 	if len(buf.data) != len(buf.mem.data) {
 		panic("cpu: Free of a view")
@@ -165,6 +194,7 @@ func (d *dev[T]) Free(b device.Buffer) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.packs.drop(buf.mem)
+	d.jobs, d.attn, d.back, d.class = jobs[T]{}, attn[T]{}, attnBack[T]{}, class[T]{}
 	buf.mem.data, buf.data = nil, nil
 }
 
@@ -205,7 +235,8 @@ func (d *dev[T]) rowsOf(op, name string, b device.Buffer, width int) int {
 func positive(op string, dims ...int) {
 	for _, n := range dims {
 		if n <= 0 {
-			panic(fmt.Sprintf("cpu: %s: dimensions %v must be positive", op, dims))
+			// The clone lets dims itself stay on the stack.
+			panic(fmt.Sprintf("cpu: %s: dimensions %v must be positive", op, slices.Clone(dims)))
 		}
 	}
 }

@@ -87,12 +87,12 @@ func TestPool(t *testing.T) {
 	for round := range 300 {
 		n := round % 37
 		counts := make([]int32, n)
-		p.run(n, func(worker, task int) {
-			if worker < 0 || worker >= 4 {
-				t.Errorf("worker %d", worker)
+		p.start(n, n, ranger(func(worker, lo, hi int) {
+			if worker < 0 || worker >= 4 || hi != lo+1 {
+				t.Errorf("worker %d has tasks %d to %d", worker, lo, hi)
 			}
-			counts[task]++
-		})
+			counts[lo]++
+		}))
 		for i, c := range counts {
 			if c != 1 {
 				t.Fatalf("round %d: task %d ran %d times", round, i, c)
@@ -103,13 +103,45 @@ func TestPool(t *testing.T) {
 		}
 	}
 	p.close()
+	expectGoroutines(t, before)
+}
+
+// expectGoroutines waits a while for goroutines to end.
+func expectGoroutines(t *testing.T, want int) {
+	t.Helper()
 	for range 100 {
-		if runtime.NumGoroutine() <= before {
+		if runtime.NumGoroutine() <= want {
 			return
 		}
 		time.Sleep(time.Millisecond)
 	}
-	t.Errorf("%d goroutines, %d before", runtime.NumGoroutine(), before)
+	t.Errorf("%d goroutines, %d before", runtime.NumGoroutine(), want)
+}
+
+// TestClose: a device leaves no goroutine behind, be its threads spinning or
+// parked, and whatever number they are.
+func TestClose(t *testing.T) {
+	time.Sleep(time.Millisecond)
+	before := runtime.NumGoroutine()
+	for i, threads := range []int{1, 2, 3, 8, 8} {
+		d, err := New(Options{Threads: threads})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if have := runtime.NumGoroutine() - before; have != threads-1 {
+			t.Errorf("%d threads: %d goroutines", threads, have)
+		}
+		x := d.Alloc(1 << 20)
+		d.Scale(x, 2)
+		if i%2 == 1 {
+			time.Sleep(5 * spin)
+		}
+		if err := d.Close(); err != nil {
+			t.Error(err)
+		}
+		d.Scale(x, 2) // serial from now on
+		expectGoroutines(t, before)
+	}
 }
 
 // TestDecodeBits: a row decoded from a cache is, to the bit, the row of the
@@ -132,6 +164,56 @@ func TestDecodeBits(t *testing.T) {
 			for j := range want {
 				if have[j] != want[j] {
 					t.Fatalf("%s: row %d, [%d] is %g decoded, %g whole", k.name, i, j, have[j], want[j])
+				}
+			}
+		}
+		if err := d.Close(); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+// TestDecodeTogether: chains that share a prompt's rows and are decoded together
+// get, to the bit, what each gets as a sequence read at once.
+func TestDecodeTogether(t *testing.T) {
+	const seed = 43
+	r := rand.New(rand.NewPCG(seed, 0))
+	for _, k := range tables(t) {
+		d := newDev(k, 2)
+		for round := range 60 {
+			h := device.Heads{KV: 1 + r.IntN(3), Dim: []int{4, 20, 32, 48, 10}[round%5]}
+			h.Query = h.KV * []int{1, 2, 7, 30}[r.IntN(4)]
+			prompt, chains := 1+r.IntN(70), 1+r.IntN(20)
+			var seqs, whole []device.Seq
+			rows := prompt
+			for i := range chains {
+				// The chain's own rows, in two blocks: keys so far and the query.
+				n := r.IntN(40)
+				past := []device.Span{{Len: prompt}, {Start: rows, Len: n}}
+				seqs = append(seqs, device.Seq{Q: device.Span{Start: i, Len: 1}, Past: past, Own: rows + n})
+				whole = append(whole, device.Seq{Q: device.Span{Start: rows, Len: n + 1}, Past: past[:1], Own: rows})
+				rows += n + 1
+			}
+			qw, kw := h.Query*h.Dim, h.KV*h.Dim
+			q, key, v := filled(d, rows*qw), filled(d, rows*kw), filled(d, rows*kw)
+			out, lse := d.Alloc(rows*qw), d.Alloc(rows*h.Query)
+			d.Attention(out, lse, q, key, v, whole, h)
+			last := make([]int32, chains)
+			for i, s := range seqs {
+				last[i] = int32(s.Own)
+			}
+			q1, o1, l1 := d.Alloc(chains*qw), d.Alloc(chains*qw), d.Alloc(chains*h.Query)
+			want, wantLSE := d.Alloc(chains*qw), d.Alloc(chains*h.Query)
+			d.GatherRows(q1, q, last, qw)
+			d.GatherRows(want, out, last, qw)
+			d.GatherRows(wantLSE, lse, last, h.Query)
+			d.Attention(o1, l1, q1, key, v, seqs, h)
+			for _, pair := range [][2]device.Buffer{{o1, want}, {l1, wantLSE}} {
+				a, b := make([]float64, pair[0].Len()), make([]float64, pair[0].Len())
+				d.Read64(a, pair[0])
+				d.Read64(b, pair[1])
+				if !slices.Equal(a, b) {
+					t.Fatalf("%s, seed %d, round %d: heads %+v, prompt %d, %d chains: decoded together, not as read at once", k.name, seed, round, h, prompt, chains)
 				}
 			}
 		}
@@ -170,9 +252,10 @@ func TestDrawnEqualsTrained(t *testing.T) {
 	}
 }
 
-// TestRelated holds related against a walk over all pairs of Seqs.
-func TestRelated(t *testing.T) {
+// TestFamilies holds families against a walk over all pairs of Seqs.
+func TestFamilies(t *testing.T) {
 	const seed = 41
+	var f families
 	r := rand.New(rand.NewPCG(seed, 0))
 	for range 300 {
 		seqs := make([]device.Seq, 1+r.IntN(9))
@@ -216,7 +299,12 @@ func TestRelated(t *testing.T) {
 			}
 			want[at[g]] = append(want[at[g]], i)
 		}
-		if have := related(seqs); !reflect.DeepEqual(have, want) {
+		f.find(seqs)
+		var have [][]int
+		for i := range f.ends {
+			have = append(have, slices.Clone(f.at(i)))
+		}
+		if !reflect.DeepEqual(have, want) {
 			t.Fatalf("seed %d: %+v: groups %v, want %v", seed, seqs, have, want)
 		}
 	}

@@ -14,8 +14,25 @@ type kernels[T real] struct {
 	// summed in the order of p, where c₀ is c[i·ldc+j] with accumulate and 0
 	// without. m ≤ mr; any n; k ≥ 0. It touches nothing outside the tile.
 	gemm func(c []T, ldc int, a []T, rs, cs int, b []T, ldb int, m, n, k int, accumulate bool)
+	// few is the product of m ≤ fewMax rows of a, rs apart, with panels
+	// [t0, t1) of b; column 0 of c is the first of panel t0. The sums are those
+	// of gemm over widened weights. edge is scratch for a cut panel, m·nr.
+	few    func(c []T, ldc int, a []T, rs int, b *panels[T], t0, t1, m int, accumulate bool, edge []T)
+	fewMax int // 0: there is no few
+	// widenBF16 sets dst to bfloat16 numbers; widenQ8 to a block of a Q8 panel:
+	// nr scales, then h rows of nr int8.
+	widenBF16 func(dst []T, src []uint16)
+	widenQ8   func(dst []T, src []byte, nr, h int)
+	// strip sets dst[i·ldd+j] = src[i·lds+j] for i < rows, j < width ≤ nr.
+	strip func(dst []T, ldd int, src []T, lds int, width, rows int)
 	// transpose sets dst[p·ldd+j] = src[j·lds+p] for j < rows, p < cols.
 	transpose func(dst []T, ldd int, src []T, lds int, rows, cols int)
+
+	// dotRows sets s[j] = Σ_d q[d]·k[j·ldk+d] for j < blocks·lanes, with the
+	// additions of gemm. len(q) is a multiple of 4. nil where there is no vector
+	// kernel; Attention then packs keys and takes gemm.
+	dotRows func(s, q, k []T, ldk, blocks int)
+	lanes   int // of dotRows
 
 	add   func(dst, src []T)
 	scale func(x []T, s T)
@@ -42,6 +59,9 @@ type kernels[T real] struct {
 
 	// rope rotates the pairs (x[i], y[i]) by the angle (cos[i], sign·sin[i]).
 	rope func(x, y, cos, sin []T, sign T)
+
+	// above counts the x > limit and adds up the p beside them.
+	above func(x, p []T, limit T) (count int, mass float64)
 
 	swiglu     func(out, gate, up []T)
 	swigluBack func(dgate, dup, dout, gate, up []T)

@@ -5,6 +5,8 @@ import (
 	"os"
 
 	"golang.org/x/sys/cpu"
+
+	"nrt/backend/device"
 )
 
 //go:generate go run -C internal/asmgen . -isa avx2 -pkg cpu -out ../../kernels_avx2_amd64.s -stubs ../../kernels_avx2_amd64.go
@@ -38,6 +40,15 @@ type asm struct {
 	gemm          func(c *float32, ldc int, a *float32, rs, cs int, b *float32, ldb int, m, n, k, accumulate int)
 	split         bool // gemm wants whole vectors of columns, or less than one
 	lanes         int
+	dotRows       func(s, q, k *float32, ldk, blocks, dim int)
+	fewTile       int // rows that fewF32 and its like take at once
+	fewMax        int
+	fewF32        func(c *float32, ldc int, a *float32, rs int, b *float32, stride, m, panels, k, accumulate, ahead int)
+	fewBF16       func(c *float32, ldc int, a *float32, rs int, b *uint16, stride, m, panels, k, accumulate, ahead int)
+	fewQ8         func(c *float32, ldc int, a *float32, rs int, b *byte, stride, m, panels, k, accumulate, ahead int)
+	widenBF16     func(dst *float32, src *uint16, vectors int)
+	widenQ8       func(dst *float32, src *byte, h int)
+	strip         func(dst *float32, ldd int, src *float32, lds, width, rows int)
 	add           func(dst, src *float32, n int)
 	scale         func(x *float32, n int, s float32)
 	mulAdd        func(dst, a, b *float32, n int, s float32)
@@ -55,31 +66,57 @@ type asm struct {
 	swigluBack    func(dgate, dup, dout, gate, up *float32, n int)
 	adamw         func(p, g, m, v *float32, n int, scale, b1, b2, c1, c2, keep, step, root, eps float32)
 	sumSquaresAsm func(x *float32, n int) float64
+	above         func(x, p *float32, n int, limit float32) (count int, mass float64)
 }
 
 func avx512Kernels() *kernels[float32] {
-	a := &asm{lanes: 16,
-		gemm: gemmAVX512, add: addAVX512, scale: scaleAVX512, mulAdd: mulAddAVX512, dot: dotAVX512,
+	a := &asm{lanes: 16, fewTile: 12, fewMax: 48,
+		gemm: gemmAVX512, dotRows: dotRowsAVX512, fewF32: fewF32AVX512, fewBF16: fewBF16AVX512, fewQ8: fewQ8AVX512,
+		widenBF16: widenBF16AVX512, widenQ8: widenQ8AVX512, strip: stripAVX512, add: addAVX512, scale: scaleAVX512, mulAdd: mulAddAVX512, dot: dotAVX512,
 		dot3: dot3AVX512, softmax: softmaxAVX512, stats: statsAVX512, exp: expAVX512,
 		softmaxBack: softmaxBackAVX512, classBack: classBackAVX512, rmsScale: rmsScaleAVX512,
 		rmsBack: rmsBackAVX512, rope: ropeAVX512, swiglu: swigluAVX512, swigluBack: swigluBackAVX512,
-		adamw: adamwAVX512, sumSquaresAsm: sumSquaresAVX512}
+		adamw: adamwAVX512, sumSquaresAsm: sumSquaresAVX512, above: aboveAVX512}
 	return a.kernels("avx512", 12, 32)
 }
 
 func avx2Kernels() *kernels[float32] {
-	a := &asm{lanes: 8, split: true,
-		gemm: gemmAVX2, add: addAVX2, scale: scaleAVX2, mulAdd: mulAddAVX2, dot: dotAVX2,
+	a := &asm{lanes: 8, split: true, fewTile: 4, fewMax: 4,
+		gemm: gemmAVX2, dotRows: dotRowsAVX2, fewF32: fewF32AVX2, fewBF16: fewBF16AVX2, fewQ8: fewQ8AVX2,
+		widenBF16: widenBF16AVX2, widenQ8: widenQ8AVX2, strip: stripAVX2, add: addAVX2, scale: scaleAVX2, mulAdd: mulAddAVX2, dot: dotAVX2,
 		dot3: dot3AVX2, softmax: softmaxAVX2, stats: statsAVX2, exp: expAVX2,
 		softmaxBack: softmaxBackAVX2, classBack: classBackAVX2, rmsScale: rmsScaleAVX2,
 		rmsBack: rmsBackAVX2, rope: ropeAVX2, swiglu: swigluAVX2, swigluBack: swigluBackAVX2,
-		adamw: adamwAVX2, sumSquaresAsm: sumSquaresAVX2}
+		adamw: adamwAVX2, sumSquaresAsm: sumSquaresAVX2, above: aboveAVX2}
 	return a.kernels("avx2", 6, 16)
 }
 
 func (a *asm) kernels(name string, mr, nr int) *kernels[float32] {
 	return &kernels[float32]{name: name, mr: mr, nr: nr, transpose: transposeAVX2,
-		gemm: a.gemmTile,
+		gemm: a.gemmTile, lanes: a.lanes, few: a.fewRows, fewMax: a.fewMax,
+		dotRows: func(s, q, k []float32, ldk, blocks int) {
+			if n, dim := blocks*a.lanes, len(q); n > 0 {
+				_, _ = s[n-1], k[(n-1)*ldk+dim-1]
+				a.dotRows(&s[0], &q[0], &k[0], ldk, blocks, dim)
+			}
+		},
+		widenBF16: func(dst []float32, src []uint16) {
+			if n := len(dst) / a.lanes; n > 0 {
+				a.widenBF16(&dst[0], &src[:len(dst)][0], n)
+			}
+		},
+		widenQ8: func(dst []float32, src []byte, nr, h int) {
+			if h > 0 {
+				_, _ = dst[h*nr-1], src[(2+h)*nr-1]
+				a.widenQ8(&dst[0], &src[0], h)
+			}
+		},
+		strip: func(dst []float32, ldd int, src []float32, lds int, width, rows int) {
+			if width > 0 && rows > 0 {
+				_, _ = dst[(rows-1)*ldd+width-1], src[(rows-1)*lds+width-1]
+				a.strip(&dst[0], ldd, &src[0], lds, width, rows)
+			}
+		},
 		add: func(dst, src []float32) {
 			if n := len(dst); n > 0 {
 				a.add(&dst[0], &src[:n][0], n)
@@ -167,6 +204,13 @@ func (a *asm) kernels(name string, mr, nr int) *kernels[float32] {
 			}
 			return a.sumSquaresAsm(&x[0], len(x))
 		},
+		above: func(x, p []float32, limit float32) (count int, mass float64) {
+			n := len(x)
+			if n == 0 {
+				return 0, 0
+			}
+			return a.above(&x[0], &p[:n][0], n, limit)
+		},
 	}
 }
 
@@ -193,6 +237,79 @@ func (a *asm) gemmTile(c []float32, ldc int, x []float32, rs, cs int, b []float3
 		return
 	}
 	a.gemm(&c[0], ldc, &x[0], rs, cs, &b[0], ldb, m, n, k, acc)
+}
+
+// fewGroup is how many panels the assembly takes at once; see groups in asmgen.
+func (a *asm) fewGroup(f device.Format, m int) int {
+	switch {
+	case a.lanes == 16 && m <= 2, f != device.Q8 && m == 1:
+		return 4
+	case a.lanes == 16 && m <= 4, m <= 2:
+		return 2
+	}
+	return 1
+}
+
+func (a *asm) fewRows(c []float32, ldc int, x []float32, rs int, b *panels[float32], t0, t1, m int, accumulate bool, edge []float32) {
+	nr, acc := 2*a.lanes, 0
+	if accumulate {
+		acc = 1
+	}
+	size := panelSize(b.format, b.k, nr)
+	// The last elements that assembly reads and writes.
+	_, _ = x[(m-1)*rs+b.k-1], c[(m-1)*ldc+min(t1*nr, b.n)-t0*nr-1]
+	switch b.format {
+	case device.F32:
+		_ = b.full[t1*size-1]
+	case device.BF16:
+		_ = b.half[t1*size-1]
+	case device.Q8:
+		_ = b.bytes[t1*size-1]
+	}
+	// Rows in equal parts. The first meets panels that are not in a cache yet,
+	// and asks for some rows of them in advance: as a stream a panel is too short
+	// for the processor to find its pace by itself. While the other parts compute,
+	// the next panels arrive.
+	const ahead = 32
+	parts := (m + a.fewTile - 1) / a.fewTile
+	run := func(c []float32, ldc, t, n int) {
+		for p := range parts {
+			i := m * p / parts
+			h, soon := m*(p+1)/parts-i, ahead*nr
+			if p > 0 {
+				soon = n * size
+			}
+			switch b.format {
+			case device.F32:
+				a.fewF32(&c[i*ldc], ldc, &x[i*rs], rs, &b.full[t*size], 4*size, h, n, b.k, acc, 4*soon)
+			case device.BF16:
+				a.fewBF16(&c[i*ldc], ldc, &x[i*rs], rs, &b.half[t*size], 2*size, h, n, b.k, acc, 2*soon)
+			case device.Q8:
+				a.fewQ8(&c[i*ldc], ldc, &x[i*rs], rs, &b.bytes[t*size], size, h, n, b.k, acc, soon)
+			}
+		}
+	}
+	group := a.fewGroup(b.format, (m+parts-1)/parts)
+	for t := t0; t < t1; {
+		at, w := (t-t0)*nr, b.n-t*nr
+		if w < nr { // a cut panel, by way of a whole one
+			edge = edge[:m*nr]
+			for i := range m {
+				copy(edge[i*nr:i*nr+w], c[i*ldc+at:])
+			}
+			run(edge, nr, t, 1)
+			for i := range m {
+				copy(c[i*ldc+at:i*ldc+at+w], edge[i*nr:])
+			}
+			return
+		}
+		n := min(group, t1-t, w/nr)
+		if left := t1 - t - n; left == 1 && n > 2 {
+			n-- // 3 and 2 are faster than 4 and 1
+		}
+		run(c[at:], ldc, t, n)
+		t += n
+	}
 }
 
 // transposeAVX2 moves blocks of 8 by 8, then of 4 by 4, then single floats.

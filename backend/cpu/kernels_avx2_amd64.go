@@ -13,6 +13,24 @@ func transpose8AVX2(dst *float32, ldd int, src *float32, lds int, blocks int)
 // transpose4AVX2 sets dst[p·ldd+j] = src[j·lds+p] for j < 4, p < 4·blocks.
 func transpose4AVX2(dst *float32, ldd int, src *float32, lds int, blocks int)
 
+// stripAVX2 sets dst[i·ldd+j] = src[i·lds+j] for i < rows, j < width; rows > 0, 0 < width <= two vectors.
+func stripAVX2(dst *float32, ldd int, src *float32, lds int, width int, rows int)
+
+// fewF32AVX2 sets c = c·accumulate + a·b for m rows of A and so many panels of float32, stride bytes apart, and asks for what lies ahead bytes further; see groups.
+func fewF32AVX2(c *float32, ldc int, a *float32, rs int, b *float32, stride int, m int, panels int, k int, accumulate int, ahead int)
+
+// fewBF16AVX2 sets c = c·accumulate + a·b for m rows of A and so many panels of bfloat16, stride bytes apart, and asks for what lies ahead bytes further; see groups.
+func fewBF16AVX2(c *float32, ldc int, a *float32, rs int, b *uint16, stride int, m int, panels int, k int, accumulate int, ahead int)
+
+// fewQ8AVX2 sets c = c·accumulate + a·b for m rows of A and so many panels of int8, stride bytes apart, and asks for what lies ahead bytes further; see groups.
+func fewQ8AVX2(c *float32, ldc int, a *float32, rs int, b *byte, stride int, m int, panels int, k int, accumulate int, ahead int)
+
+// widenBF16AVX2 widens so many vectors of bfloat16.
+func widenBF16AVX2(dst *float32, src *uint16, vectors int)
+
+// widenQ8AVX2 widens a block of a panel, h deep: its scales, then its numbers.
+func widenQ8AVX2(dst *float32, src *byte, h int)
+
 // addAVX2 sets dst += src.
 func addAVX2(dst *float32, src *float32, n int)
 
@@ -58,8 +76,14 @@ func dot3AVX2(a *float32, b *float32, c *float32, n int) float32
 // sumSquaresAVX2 is Σ x², added in float64.
 func sumSquaresAVX2(x *float32, n int) float64
 
+// aboveAVX2 counts the x > limit and adds up the p beside them, in float64.
+func aboveAVX2(x *float32, p *float32, n int, limit float32) (count int, mass float64)
+
 // softmaxAVX2 sets x = exp(scale·(x−top)), top = max x, and returns the sum.
 func softmaxAVX2(x *float32, n int, scale float32) (top float32, sum float32)
 
 // statsAVX2 returns max x and, with y = scale·(x−top), Σ exp(y) and Σ exp(y)·y.
 func statsAVX2(x *float32, n int, scale float32) (top float32, sum float32, weighted float32)
+
+// dotRowsAVX2 sets s[j] = Σ q[d]·k[j·ldk+d], in the order of d, for so many blocks of as many j as a vector has lanes; dim is a multiple of 4.
+func dotRowsAVX2(s *float32, q *float32, k *float32, ldk int, blocks int, dim int)

@@ -23,7 +23,7 @@ DATA tailMasks<>+60(SB)/4, $0x00000000
 GLOBL tailMasks<>(SB), RODATA|NOPTR, $64
 
 // func gemmAVX2(c *float32, ldc int, a *float32, rs int, cs int, b *float32, ldb int, m int, n int, k int, accumulate int)
-// Requires: AVX, FMA3
+// Requires: AVX, FMA3, MMX+
 TEXT ·gemmAVX2(SB), NOSPLIT, $0-88
 	MOVQ       c+0(FP), AX
 	MOVQ       a+16(FP), CX
@@ -317,29 +317,48 @@ cut_1_loop:
 	RET
 
 two:
-	CMPQ    R9, $0x06
-	JNE     full2_not6
-	TESTQ   R12, R12
-	JZ      full2_6_clear
-	MOVQ    AX, R9
-	VMOVUPS (R9), Y0
-	VMOVUPS 32(R9), Y1
-	ADDQ    BX, R9
-	VMOVUPS (R9), Y2
-	VMOVUPS 32(R9), Y3
-	ADDQ    BX, R9
-	VMOVUPS (R9), Y4
-	VMOVUPS 32(R9), Y5
-	ADDQ    BX, R9
-	VMOVUPS (R9), Y6
-	VMOVUPS 32(R9), Y7
-	ADDQ    BX, R9
-	VMOVUPS (R9), Y8
-	VMOVUPS 32(R9), Y9
-	ADDQ    BX, R9
-	VMOVUPS (R9), Y10
-	VMOVUPS 32(R9), Y11
-	JMP     full2_6_start
+	CMPQ       R9, $0x06
+	JNE        full2_not6
+	TESTQ      R12, R12
+	JZ         full2_6_clear
+	MOVQ       AX, R9
+	VMOVUPS    (R9), Y0
+	VMOVUPS    32(R9), Y1
+	ADDQ       BX, R9
+	VMOVUPS    (R9), Y2
+	VMOVUPS    32(R9), Y3
+	ADDQ       BX, R9
+	VMOVUPS    (R9), Y4
+	VMOVUPS    32(R9), Y5
+	ADDQ       BX, R9
+	VMOVUPS    (R9), Y6
+	VMOVUPS    32(R9), Y7
+	ADDQ       BX, R9
+	VMOVUPS    (R9), Y8
+	VMOVUPS    32(R9), Y9
+	ADDQ       BX, R9
+	VMOVUPS    (R9), Y10
+	VMOVUPS    32(R9), Y11
+	LEAQ       (BX)(BX*2), R9
+	LEAQ       (AX)(R9*2), R9
+	PREFETCHT0 (R9)
+	PREFETCHT0 60(R9)
+	ADDQ       BX, R9
+	PREFETCHT0 (R9)
+	PREFETCHT0 60(R9)
+	ADDQ       BX, R9
+	PREFETCHT0 (R9)
+	PREFETCHT0 60(R9)
+	ADDQ       BX, R9
+	PREFETCHT0 (R9)
+	PREFETCHT0 60(R9)
+	ADDQ       BX, R9
+	PREFETCHT0 (R9)
+	PREFETCHT0 60(R9)
+	ADDQ       BX, R9
+	PREFETCHT0 (R9)
+	PREFETCHT0 60(R9)
+	JMP        full2_6_start
 
 full2_6_clear:
 	VXORPS Y0, Y0, Y0
@@ -358,8 +377,11 @@ full2_6_clear:
 full2_6_start:
 	LEAQ (SI)(SI*2), R9
 	LEAQ (CX)(SI*4), R10
+	MOVQ R8, R12
+	SHLQ $0x05, R12
 
 full2_6_loop:
+	PREFETCHT0   (DX)(R12*1)
 	VMOVUPS      (DX), Y12
 	VMOVUPS      32(DX), Y13
 	VBROADCASTSS (CX), Y14
@@ -442,8 +464,11 @@ full2_5_clear:
 full2_5_start:
 	LEAQ (SI)(SI*2), R9
 	LEAQ (CX)(SI*4), R10
+	MOVQ R8, R12
+	SHLQ $0x05, R12
 
 full2_5_loop:
+	PREFETCHT0   (DX)(R12*1)
 	VMOVUPS      (DX), Y10
 	VMOVUPS      32(DX), Y11
 	VBROADCASTSS (CX), Y12
@@ -514,8 +539,11 @@ full2_4_clear:
 
 full2_4_start:
 	LEAQ (SI)(SI*2), R9
+	MOVQ R8, R10
+	SHLQ $0x05, R10
 
 full2_4_loop:
+	PREFETCHT0   (DX)(R10*1)
 	VMOVUPS      (DX), Y8
 	VMOVUPS      32(DX), Y9
 	VBROADCASTSS (CX), Y10
@@ -574,8 +602,11 @@ full2_3_clear:
 
 full2_3_start:
 	LEAQ (SI)(SI*2), R9
+	MOVQ R8, R9
+	SHLQ $0x05, R9
 
 full2_3_loop:
+	PREFETCHT0   (DX)(R9*1)
 	VMOVUPS      (DX), Y6
 	VMOVUPS      32(DX), Y7
 	VBROADCASTSS (CX), Y8
@@ -623,8 +654,11 @@ full2_2_clear:
 
 full2_2_start:
 	LEAQ (SI)(SI*2), R9
+	MOVQ R8, R9
+	SHLQ $0x05, R9
 
 full2_2_loop:
+	PREFETCHT0   (DX)(R9*1)
 	VMOVUPS      (DX), Y4
 	VMOVUPS      32(DX), Y5
 	VBROADCASTSS (CX), Y6
@@ -659,8 +693,11 @@ full2_1_clear:
 
 full2_1_start:
 	LEAQ (SI)(SI*2), BX
+	MOVQ R8, BX
+	SHLQ $0x05, BX
 
 full2_1_loop:
+	PREFETCHT0   (DX)(BX*1)
 	VMOVUPS      (DX), Y2
 	VMOVUPS      32(DX), Y3
 	VBROADCASTSS (CX), Y4
@@ -1060,6 +1097,1513 @@ loop4:
 	VZEROUPPER
 	RET
 
+// func stripAVX2(dst *float32, ldd int, src *float32, lds int, width int, rows int)
+// Requires: AVX
+TEXT ·stripAVX2(SB), NOSPLIT, $0-48
+	MOVQ    dst+0(FP), AX
+	MOVQ    ldd+8(FP), CX
+	MOVQ    src+16(FP), DX
+	MOVQ    lds+24(FP), BX
+	MOVQ    width+32(FP), SI
+	MOVQ    rows+40(FP), DI
+	SHLQ    $0x02, CX
+	SHLQ    $0x02, BX
+	CMPQ    SI, $0x10
+	JEQ     two
+	CMPQ    SI, $0x08
+	JGT     between
+	LEAQ    tailMasks<>+0(SB), R8
+	MOVQ    $0x00000008, R9
+	SUBQ    SI, R9
+	VMOVUPS (R8)(R9*4), Y0
+
+cut:
+	VMASKMOVPS (DX), Y0, Y1
+	VMASKMOVPS Y1, Y0, (AX)
+	ADDQ       BX, DX
+	ADDQ       CX, AX
+	DECQ       DI
+	JNZ        cut
+	VZEROUPPER
+	RET
+
+between:
+	SUBQ    $0x08, SI
+	LEAQ    tailMasks<>+0(SB), R8
+	MOVQ    $0x00000008, R9
+	SUBQ    SI, R9
+	VMOVUPS (R8)(R9*4), Y0
+
+more:
+	VMOVUPS    (DX), Y1
+	VMASKMOVPS 32(DX), Y0, Y2
+	VMOVUPS    Y1, (AX)
+	VMASKMOVPS Y2, Y0, 32(AX)
+	ADDQ       BX, DX
+	ADDQ       CX, AX
+	DECQ       DI
+	JNZ        more
+	VZEROUPPER
+	RET
+
+two:
+full:
+	VMOVUPS (DX), Y0
+	VMOVUPS 32(DX), Y1
+	VMOVUPS Y0, (AX)
+	VMOVUPS Y1, 32(AX)
+	ADDQ    BX, DX
+	ADDQ    CX, AX
+	DECQ    DI
+	JNZ     full
+	VZEROUPPER
+	RET
+
+// func fewF32AVX2(c *float32, ldc int, a *float32, rs int, b *float32, stride int, m int, panels int, k int, accumulate int, ahead int)
+// Requires: AVX, FMA3, MMX+
+TEXT ·fewF32AVX2(SB), NOSPLIT, $0-88
+	MOVQ    c+0(FP), AX
+	MOVQ    ldc+8(FP), CX
+	MOVQ    a+16(FP), DX
+	MOVQ    rs+24(FP), BX
+	MOVQ    b+32(FP), SI
+	MOVQ    stride+40(FP), DI
+	MOVQ    k+64(FP), R8
+	MOVQ    accumulate+72(FP), R9
+	MOVQ    ahead+80(FP), R10
+	MOVQ    m+48(FP), R11
+	MOVQ    panels+56(FP), R12
+	SHLQ    $0x02, CX
+	SHLQ    $0x02, BX
+	SHLQ    $0x03, R11
+	ADDQ    R12, R11
+	CMPQ    R11, $0x09
+	JNE     m1p1_not
+	TESTQ   R9, R9
+	JZ      m1p1_clear
+	MOVQ    AX, CX
+	VMOVUPS (CX), Y0
+	VMOVUPS 32(CX), Y1
+	JMP     m1p1_start
+
+m1p1_clear:
+	VXORPS Y0, Y0, Y0
+	VXORPS Y1, Y1, Y1
+
+m1p1_start:
+	LEAQ (SI)(R10*1), CX
+
+m1p1_loop:
+	PREFETCHT0   (CX)
+	VBROADCASTSS (DX), Y2
+	VFMADD231PS  (SI), Y2, Y0
+	VFMADD231PS  32(SI), Y2, Y1
+	ADDQ         $0x04, DX
+	ADDQ         $0x00000040, SI
+	ADDQ         $0x00000040, CX
+	DECQ         R8
+	JNZ          m1p1_loop
+	VMOVUPS      Y0, (AX)
+	VMOVUPS      Y1, 32(AX)
+	VZEROUPPER
+	RET
+
+m1p1_not:
+	CMPQ    R11, $0x0a
+	JNE     m1p2_not
+	TESTQ   R9, R9
+	JZ      m1p2_clear
+	MOVQ    AX, CX
+	VMOVUPS (CX), Y0
+	VMOVUPS 32(CX), Y1
+	VMOVUPS 64(CX), Y2
+	VMOVUPS 96(CX), Y3
+	JMP     m1p2_start
+
+m1p2_clear:
+	VXORPS Y0, Y0, Y0
+	VXORPS Y1, Y1, Y1
+	VXORPS Y2, Y2, Y2
+	VXORPS Y3, Y3, Y3
+
+m1p2_start:
+	LEAQ (SI)(R10*1), CX
+
+m1p2_loop:
+	PREFETCHT0   (CX)
+	PREFETCHT0   (CX)(DI*1)
+	VBROADCASTSS (DX), Y4
+	VFMADD231PS  (SI), Y4, Y0
+	VFMADD231PS  32(SI), Y4, Y1
+	VFMADD231PS  (SI)(DI*1), Y4, Y2
+	VFMADD231PS  32(SI)(DI*1), Y4, Y3
+	ADDQ         $0x04, DX
+	ADDQ         $0x00000040, SI
+	ADDQ         $0x00000040, CX
+	DECQ         R8
+	JNZ          m1p2_loop
+	VMOVUPS      Y0, (AX)
+	VMOVUPS      Y1, 32(AX)
+	VMOVUPS      Y2, 64(AX)
+	VMOVUPS      Y3, 96(AX)
+	VZEROUPPER
+	RET
+
+m1p2_not:
+	CMPQ    R11, $0x0b
+	JNE     m1p3_not
+	TESTQ   R9, R9
+	JZ      m1p3_clear
+	MOVQ    AX, CX
+	VMOVUPS (CX), Y0
+	VMOVUPS 32(CX), Y1
+	VMOVUPS 64(CX), Y2
+	VMOVUPS 96(CX), Y3
+	VMOVUPS 128(CX), Y4
+	VMOVUPS 160(CX), Y5
+	JMP     m1p3_start
+
+m1p3_clear:
+	VXORPS Y0, Y0, Y0
+	VXORPS Y1, Y1, Y1
+	VXORPS Y2, Y2, Y2
+	VXORPS Y3, Y3, Y3
+	VXORPS Y4, Y4, Y4
+	VXORPS Y5, Y5, Y5
+
+m1p3_start:
+	LEAQ (SI)(R10*1), CX
+
+m1p3_loop:
+	PREFETCHT0   (CX)
+	PREFETCHT0   (CX)(DI*1)
+	PREFETCHT0   (CX)(DI*2)
+	VBROADCASTSS (DX), Y6
+	VFMADD231PS  (SI), Y6, Y0
+	VFMADD231PS  32(SI), Y6, Y1
+	VFMADD231PS  (SI)(DI*1), Y6, Y2
+	VFMADD231PS  32(SI)(DI*1), Y6, Y3
+	VFMADD231PS  (SI)(DI*2), Y6, Y4
+	VFMADD231PS  32(SI)(DI*2), Y6, Y5
+	ADDQ         $0x04, DX
+	ADDQ         $0x00000040, SI
+	ADDQ         $0x00000040, CX
+	DECQ         R8
+	JNZ          m1p3_loop
+	VMOVUPS      Y0, (AX)
+	VMOVUPS      Y1, 32(AX)
+	VMOVUPS      Y2, 64(AX)
+	VMOVUPS      Y3, 96(AX)
+	VMOVUPS      Y4, 128(AX)
+	VMOVUPS      Y5, 160(AX)
+	VZEROUPPER
+	RET
+
+m1p3_not:
+	CMPQ    R11, $0x0c
+	JNE     m1p4_not
+	TESTQ   R9, R9
+	JZ      m1p4_clear
+	MOVQ    AX, CX
+	VMOVUPS (CX), Y0
+	VMOVUPS 32(CX), Y1
+	VMOVUPS 64(CX), Y2
+	VMOVUPS 96(CX), Y3
+	VMOVUPS 128(CX), Y4
+	VMOVUPS 160(CX), Y5
+	VMOVUPS 192(CX), Y6
+	VMOVUPS 224(CX), Y7
+	JMP     m1p4_start
+
+m1p4_clear:
+	VXORPS Y0, Y0, Y0
+	VXORPS Y1, Y1, Y1
+	VXORPS Y2, Y2, Y2
+	VXORPS Y3, Y3, Y3
+	VXORPS Y4, Y4, Y4
+	VXORPS Y5, Y5, Y5
+	VXORPS Y6, Y6, Y6
+	VXORPS Y7, Y7, Y7
+
+m1p4_start:
+	LEAQ (DI)(DI*2), CX
+	LEAQ (SI)(R10*1), BX
+
+m1p4_loop:
+	PREFETCHT0   (BX)
+	PREFETCHT0   (BX)(DI*1)
+	PREFETCHT0   (BX)(DI*2)
+	PREFETCHT0   (BX)(CX*1)
+	VBROADCASTSS (DX), Y8
+	VFMADD231PS  (SI), Y8, Y0
+	VFMADD231PS  32(SI), Y8, Y1
+	VFMADD231PS  (SI)(DI*1), Y8, Y2
+	VFMADD231PS  32(SI)(DI*1), Y8, Y3
+	VFMADD231PS  (SI)(DI*2), Y8, Y4
+	VFMADD231PS  32(SI)(DI*2), Y8, Y5
+	VFMADD231PS  (SI)(CX*1), Y8, Y6
+	VFMADD231PS  32(SI)(CX*1), Y8, Y7
+	ADDQ         $0x04, DX
+	ADDQ         $0x00000040, SI
+	ADDQ         $0x00000040, BX
+	DECQ         R8
+	JNZ          m1p4_loop
+	VMOVUPS      Y0, (AX)
+	VMOVUPS      Y1, 32(AX)
+	VMOVUPS      Y2, 64(AX)
+	VMOVUPS      Y3, 96(AX)
+	VMOVUPS      Y4, 128(AX)
+	VMOVUPS      Y5, 160(AX)
+	VMOVUPS      Y6, 192(AX)
+	VMOVUPS      Y7, 224(AX)
+	VZEROUPPER
+	RET
+
+m1p4_not:
+	CMPQ    R11, $0x11
+	JNE     m2p1_not
+	TESTQ   R9, R9
+	JZ      m2p1_clear
+	MOVQ    AX, DI
+	VMOVUPS (DI), Y0
+	VMOVUPS 32(DI), Y1
+	ADDQ    CX, DI
+	VMOVUPS (DI), Y2
+	VMOVUPS 32(DI), Y3
+	JMP     m2p1_start
+
+m2p1_clear:
+	VXORPS Y0, Y0, Y0
+	VXORPS Y1, Y1, Y1
+	VXORPS Y2, Y2, Y2
+	VXORPS Y3, Y3, Y3
+
+m2p1_start:
+	LEAQ (SI)(R10*1), DI
+
+m2p1_loop:
+	PREFETCHT0   (DI)
+	VBROADCASTSS (DX), Y4
+	VBROADCASTSS (DX)(BX*1), Y5
+	VMOVUPS      (SI), Y6
+	VFMADD231PS  Y6, Y4, Y0
+	VFMADD231PS  Y6, Y5, Y2
+	VMOVUPS      32(SI), Y6
+	VFMADD231PS  Y6, Y4, Y1
+	VFMADD231PS  Y6, Y5, Y3
+	ADDQ         $0x04, DX
+	ADDQ         $0x00000040, SI
+	ADDQ         $0x00000040, DI
+	DECQ         R8
+	JNZ          m2p1_loop
+	VMOVUPS      Y0, (AX)
+	VMOVUPS      Y1, 32(AX)
+	ADDQ         CX, AX
+	VMOVUPS      Y2, (AX)
+	VMOVUPS      Y3, 32(AX)
+	VZEROUPPER
+	RET
+
+m2p1_not:
+	CMPQ    R11, $0x12
+	JNE     m2p2_not
+	TESTQ   R9, R9
+	JZ      m2p2_clear
+	MOVQ    AX, R9
+	VMOVUPS (R9), Y0
+	VMOVUPS 32(R9), Y1
+	VMOVUPS 64(R9), Y2
+	VMOVUPS 96(R9), Y3
+	ADDQ    CX, R9
+	VMOVUPS (R9), Y4
+	VMOVUPS 32(R9), Y5
+	VMOVUPS 64(R9), Y6
+	VMOVUPS 96(R9), Y7
+	JMP     m2p2_start
+
+m2p2_clear:
+	VXORPS Y0, Y0, Y0
+	VXORPS Y1, Y1, Y1
+	VXORPS Y2, Y2, Y2
+	VXORPS Y3, Y3, Y3
+	VXORPS Y4, Y4, Y4
+	VXORPS Y5, Y5, Y5
+	VXORPS Y6, Y6, Y6
+	VXORPS Y7, Y7, Y7
+
+m2p2_start:
+	LEAQ (SI)(R10*1), R9
+
+m2p2_loop:
+	PREFETCHT0   (R9)
+	PREFETCHT0   (R9)(DI*1)
+	VBROADCASTSS (DX), Y8
+	VBROADCASTSS (DX)(BX*1), Y9
+	VMOVUPS      (SI), Y10
+	VFMADD231PS  Y10, Y8, Y0
+	VFMADD231PS  Y10, Y9, Y4
+	VMOVUPS      32(SI), Y10
+	VFMADD231PS  Y10, Y8, Y1
+	VFMADD231PS  Y10, Y9, Y5
+	VMOVUPS      (SI)(DI*1), Y10
+	VFMADD231PS  Y10, Y8, Y2
+	VFMADD231PS  Y10, Y9, Y6
+	VMOVUPS      32(SI)(DI*1), Y10
+	VFMADD231PS  Y10, Y8, Y3
+	VFMADD231PS  Y10, Y9, Y7
+	ADDQ         $0x04, DX
+	ADDQ         $0x00000040, SI
+	ADDQ         $0x00000040, R9
+	DECQ         R8
+	JNZ          m2p2_loop
+	VMOVUPS      Y0, (AX)
+	VMOVUPS      Y1, 32(AX)
+	VMOVUPS      Y2, 64(AX)
+	VMOVUPS      Y3, 96(AX)
+	ADDQ         CX, AX
+	VMOVUPS      Y4, (AX)
+	VMOVUPS      Y5, 32(AX)
+	VMOVUPS      Y6, 64(AX)
+	VMOVUPS      Y7, 96(AX)
+	VZEROUPPER
+	RET
+
+m2p2_not:
+	CMPQ    R11, $0x19
+	JNE     m3p1_not
+	TESTQ   R9, R9
+	JZ      m3p1_clear
+	MOVQ    AX, DI
+	VMOVUPS (DI), Y0
+	VMOVUPS 32(DI), Y1
+	ADDQ    CX, DI
+	VMOVUPS (DI), Y2
+	VMOVUPS 32(DI), Y3
+	ADDQ    CX, DI
+	VMOVUPS (DI), Y4
+	VMOVUPS 32(DI), Y5
+	JMP     m3p1_start
+
+m3p1_clear:
+	VXORPS Y0, Y0, Y0
+	VXORPS Y1, Y1, Y1
+	VXORPS Y2, Y2, Y2
+	VXORPS Y3, Y3, Y3
+	VXORPS Y4, Y4, Y4
+	VXORPS Y5, Y5, Y5
+
+m3p1_start:
+	LEAQ (SI)(R10*1), DI
+
+m3p1_loop:
+	PREFETCHT0   (DI)
+	VBROADCASTSS (DX), Y6
+	VBROADCASTSS (DX)(BX*1), Y7
+	VBROADCASTSS (DX)(BX*2), Y8
+	VMOVUPS      (SI), Y9
+	VFMADD231PS  Y9, Y6, Y0
+	VFMADD231PS  Y9, Y7, Y2
+	VFMADD231PS  Y9, Y8, Y4
+	VMOVUPS      32(SI), Y9
+	VFMADD231PS  Y9, Y6, Y1
+	VFMADD231PS  Y9, Y7, Y3
+	VFMADD231PS  Y9, Y8, Y5
+	ADDQ         $0x04, DX
+	ADDQ         $0x00000040, SI
+	ADDQ         $0x00000040, DI
+	DECQ         R8
+	JNZ          m3p1_loop
+	VMOVUPS      Y0, (AX)
+	VMOVUPS      Y1, 32(AX)
+	ADDQ         CX, AX
+	VMOVUPS      Y2, (AX)
+	VMOVUPS      Y3, 32(AX)
+	ADDQ         CX, AX
+	VMOVUPS      Y4, (AX)
+	VMOVUPS      Y5, 32(AX)
+	VZEROUPPER
+	RET
+
+m3p1_not:
+	CMPQ    R11, $0x21
+	JNE     m4p1_not
+	TESTQ   R9, R9
+	JZ      m4p1_clear
+	MOVQ    AX, DI
+	VMOVUPS (DI), Y0
+	VMOVUPS 32(DI), Y1
+	ADDQ    CX, DI
+	VMOVUPS (DI), Y2
+	VMOVUPS 32(DI), Y3
+	ADDQ    CX, DI
+	VMOVUPS (DI), Y4
+	VMOVUPS 32(DI), Y5
+	ADDQ    CX, DI
+	VMOVUPS (DI), Y6
+	VMOVUPS 32(DI), Y7
+	JMP     m4p1_start
+
+m4p1_clear:
+	VXORPS Y0, Y0, Y0
+	VXORPS Y1, Y1, Y1
+	VXORPS Y2, Y2, Y2
+	VXORPS Y3, Y3, Y3
+	VXORPS Y4, Y4, Y4
+	VXORPS Y5, Y5, Y5
+	VXORPS Y6, Y6, Y6
+	VXORPS Y7, Y7, Y7
+
+m4p1_start:
+	LEAQ (BX)(BX*2), DI
+	LEAQ (SI)(R10*1), R9
+
+m4p1_loop:
+	PREFETCHT0   (R9)
+	VBROADCASTSS (DX), Y8
+	VBROADCASTSS (DX)(BX*1), Y9
+	VBROADCASTSS (DX)(BX*2), Y10
+	VBROADCASTSS (DX)(DI*1), Y11
+	VMOVUPS      (SI), Y12
+	VFMADD231PS  Y12, Y8, Y0
+	VFMADD231PS  Y12, Y9, Y2
+	VFMADD231PS  Y12, Y10, Y4
+	VFMADD231PS  Y12, Y11, Y6
+	VMOVUPS      32(SI), Y12
+	VFMADD231PS  Y12, Y8, Y1
+	VFMADD231PS  Y12, Y9, Y3
+	VFMADD231PS  Y12, Y10, Y5
+	VFMADD231PS  Y12, Y11, Y7
+	ADDQ         $0x04, DX
+	ADDQ         $0x00000040, SI
+	ADDQ         $0x00000040, R9
+	DECQ         R8
+	JNZ          m4p1_loop
+	VMOVUPS      Y0, (AX)
+	VMOVUPS      Y1, 32(AX)
+	ADDQ         CX, AX
+	VMOVUPS      Y2, (AX)
+	VMOVUPS      Y3, 32(AX)
+	ADDQ         CX, AX
+	VMOVUPS      Y4, (AX)
+	VMOVUPS      Y5, 32(AX)
+	ADDQ         CX, AX
+	VMOVUPS      Y6, (AX)
+	VMOVUPS      Y7, 32(AX)
+	VZEROUPPER
+	RET
+
+m4p1_not:
+	VZEROUPPER
+	RET
+
+// func fewBF16AVX2(c *float32, ldc int, a *float32, rs int, b *uint16, stride int, m int, panels int, k int, accumulate int, ahead int)
+// Requires: AVX, AVX2, FMA3, MMX+
+TEXT ·fewBF16AVX2(SB), NOSPLIT, $0-88
+	MOVQ    c+0(FP), AX
+	MOVQ    ldc+8(FP), CX
+	MOVQ    a+16(FP), DX
+	MOVQ    rs+24(FP), BX
+	MOVQ    b+32(FP), SI
+	MOVQ    stride+40(FP), DI
+	MOVQ    k+64(FP), R8
+	MOVQ    accumulate+72(FP), R9
+	MOVQ    ahead+80(FP), R10
+	MOVQ    m+48(FP), R11
+	MOVQ    panels+56(FP), R12
+	SHLQ    $0x02, CX
+	SHLQ    $0x02, BX
+	SHLQ    $0x03, R11
+	ADDQ    R12, R11
+	CMPQ    R11, $0x09
+	JNE     m1p1_not
+	TESTQ   R9, R9
+	JZ      m1p1_clear
+	MOVQ    AX, CX
+	VMOVUPS (CX), Y0
+	VMOVUPS 32(CX), Y1
+	JMP     m1p1_start
+
+m1p1_clear:
+	VXORPS Y0, Y0, Y0
+	VXORPS Y1, Y1, Y1
+
+m1p1_start:
+	LEAQ (SI)(R10*1), CX
+
+m1p1_loop:
+	PREFETCHT0   (CX)
+	VBROADCASTSS (DX), Y2
+	VPMOVZXWD    (SI), Y3
+	VPSLLD       $0x10, Y3, Y3
+	VFMADD231PS  Y3, Y2, Y0
+	VPMOVZXWD    16(SI), Y3
+	VPSLLD       $0x10, Y3, Y3
+	VFMADD231PS  Y3, Y2, Y1
+	ADDQ         $0x04, DX
+	ADDQ         $0x00000020, SI
+	ADDQ         $0x00000020, CX
+	DECQ         R8
+	JNZ          m1p1_loop
+	VMOVUPS      Y0, (AX)
+	VMOVUPS      Y1, 32(AX)
+	VZEROUPPER
+	RET
+
+m1p1_not:
+	CMPQ    R11, $0x0a
+	JNE     m1p2_not
+	TESTQ   R9, R9
+	JZ      m1p2_clear
+	MOVQ    AX, CX
+	VMOVUPS (CX), Y0
+	VMOVUPS 32(CX), Y1
+	VMOVUPS 64(CX), Y2
+	VMOVUPS 96(CX), Y3
+	JMP     m1p2_start
+
+m1p2_clear:
+	VXORPS Y0, Y0, Y0
+	VXORPS Y1, Y1, Y1
+	VXORPS Y2, Y2, Y2
+	VXORPS Y3, Y3, Y3
+
+m1p2_start:
+	LEAQ (SI)(R10*1), CX
+
+m1p2_loop:
+	PREFETCHT0   (CX)
+	PREFETCHT0   (CX)(DI*1)
+	VBROADCASTSS (DX), Y4
+	VPMOVZXWD    (SI), Y5
+	VPSLLD       $0x10, Y5, Y5
+	VFMADD231PS  Y5, Y4, Y0
+	VPMOVZXWD    16(SI), Y5
+	VPSLLD       $0x10, Y5, Y5
+	VFMADD231PS  Y5, Y4, Y1
+	VPMOVZXWD    (SI)(DI*1), Y5
+	VPSLLD       $0x10, Y5, Y5
+	VFMADD231PS  Y5, Y4, Y2
+	VPMOVZXWD    16(SI)(DI*1), Y5
+	VPSLLD       $0x10, Y5, Y5
+	VFMADD231PS  Y5, Y4, Y3
+	ADDQ         $0x04, DX
+	ADDQ         $0x00000020, SI
+	ADDQ         $0x00000020, CX
+	DECQ         R8
+	JNZ          m1p2_loop
+	VMOVUPS      Y0, (AX)
+	VMOVUPS      Y1, 32(AX)
+	VMOVUPS      Y2, 64(AX)
+	VMOVUPS      Y3, 96(AX)
+	VZEROUPPER
+	RET
+
+m1p2_not:
+	CMPQ    R11, $0x0b
+	JNE     m1p3_not
+	TESTQ   R9, R9
+	JZ      m1p3_clear
+	MOVQ    AX, CX
+	VMOVUPS (CX), Y0
+	VMOVUPS 32(CX), Y1
+	VMOVUPS 64(CX), Y2
+	VMOVUPS 96(CX), Y3
+	VMOVUPS 128(CX), Y4
+	VMOVUPS 160(CX), Y5
+	JMP     m1p3_start
+
+m1p3_clear:
+	VXORPS Y0, Y0, Y0
+	VXORPS Y1, Y1, Y1
+	VXORPS Y2, Y2, Y2
+	VXORPS Y3, Y3, Y3
+	VXORPS Y4, Y4, Y4
+	VXORPS Y5, Y5, Y5
+
+m1p3_start:
+	LEAQ (SI)(R10*1), CX
+
+m1p3_loop:
+	PREFETCHT0   (CX)
+	PREFETCHT0   (CX)(DI*1)
+	PREFETCHT0   (CX)(DI*2)
+	VBROADCASTSS (DX), Y6
+	VPMOVZXWD    (SI), Y7
+	VPSLLD       $0x10, Y7, Y7
+	VFMADD231PS  Y7, Y6, Y0
+	VPMOVZXWD    16(SI), Y7
+	VPSLLD       $0x10, Y7, Y7
+	VFMADD231PS  Y7, Y6, Y1
+	VPMOVZXWD    (SI)(DI*1), Y7
+	VPSLLD       $0x10, Y7, Y7
+	VFMADD231PS  Y7, Y6, Y2
+	VPMOVZXWD    16(SI)(DI*1), Y7
+	VPSLLD       $0x10, Y7, Y7
+	VFMADD231PS  Y7, Y6, Y3
+	VPMOVZXWD    (SI)(DI*2), Y7
+	VPSLLD       $0x10, Y7, Y7
+	VFMADD231PS  Y7, Y6, Y4
+	VPMOVZXWD    16(SI)(DI*2), Y7
+	VPSLLD       $0x10, Y7, Y7
+	VFMADD231PS  Y7, Y6, Y5
+	ADDQ         $0x04, DX
+	ADDQ         $0x00000020, SI
+	ADDQ         $0x00000020, CX
+	DECQ         R8
+	JNZ          m1p3_loop
+	VMOVUPS      Y0, (AX)
+	VMOVUPS      Y1, 32(AX)
+	VMOVUPS      Y2, 64(AX)
+	VMOVUPS      Y3, 96(AX)
+	VMOVUPS      Y4, 128(AX)
+	VMOVUPS      Y5, 160(AX)
+	VZEROUPPER
+	RET
+
+m1p3_not:
+	CMPQ    R11, $0x0c
+	JNE     m1p4_not
+	TESTQ   R9, R9
+	JZ      m1p4_clear
+	MOVQ    AX, CX
+	VMOVUPS (CX), Y0
+	VMOVUPS 32(CX), Y1
+	VMOVUPS 64(CX), Y2
+	VMOVUPS 96(CX), Y3
+	VMOVUPS 128(CX), Y4
+	VMOVUPS 160(CX), Y5
+	VMOVUPS 192(CX), Y6
+	VMOVUPS 224(CX), Y7
+	JMP     m1p4_start
+
+m1p4_clear:
+	VXORPS Y0, Y0, Y0
+	VXORPS Y1, Y1, Y1
+	VXORPS Y2, Y2, Y2
+	VXORPS Y3, Y3, Y3
+	VXORPS Y4, Y4, Y4
+	VXORPS Y5, Y5, Y5
+	VXORPS Y6, Y6, Y6
+	VXORPS Y7, Y7, Y7
+
+m1p4_start:
+	LEAQ (DI)(DI*2), CX
+	LEAQ (SI)(R10*1), BX
+
+m1p4_loop:
+	PREFETCHT0   (BX)
+	PREFETCHT0   (BX)(DI*1)
+	PREFETCHT0   (BX)(DI*2)
+	PREFETCHT0   (BX)(CX*1)
+	VBROADCASTSS (DX), Y8
+	VPMOVZXWD    (SI), Y9
+	VPSLLD       $0x10, Y9, Y9
+	VFMADD231PS  Y9, Y8, Y0
+	VPMOVZXWD    16(SI), Y9
+	VPSLLD       $0x10, Y9, Y9
+	VFMADD231PS  Y9, Y8, Y1
+	VPMOVZXWD    (SI)(DI*1), Y9
+	VPSLLD       $0x10, Y9, Y9
+	VFMADD231PS  Y9, Y8, Y2
+	VPMOVZXWD    16(SI)(DI*1), Y9
+	VPSLLD       $0x10, Y9, Y9
+	VFMADD231PS  Y9, Y8, Y3
+	VPMOVZXWD    (SI)(DI*2), Y9
+	VPSLLD       $0x10, Y9, Y9
+	VFMADD231PS  Y9, Y8, Y4
+	VPMOVZXWD    16(SI)(DI*2), Y9
+	VPSLLD       $0x10, Y9, Y9
+	VFMADD231PS  Y9, Y8, Y5
+	VPMOVZXWD    (SI)(CX*1), Y9
+	VPSLLD       $0x10, Y9, Y9
+	VFMADD231PS  Y9, Y8, Y6
+	VPMOVZXWD    16(SI)(CX*1), Y9
+	VPSLLD       $0x10, Y9, Y9
+	VFMADD231PS  Y9, Y8, Y7
+	ADDQ         $0x04, DX
+	ADDQ         $0x00000020, SI
+	ADDQ         $0x00000020, BX
+	DECQ         R8
+	JNZ          m1p4_loop
+	VMOVUPS      Y0, (AX)
+	VMOVUPS      Y1, 32(AX)
+	VMOVUPS      Y2, 64(AX)
+	VMOVUPS      Y3, 96(AX)
+	VMOVUPS      Y4, 128(AX)
+	VMOVUPS      Y5, 160(AX)
+	VMOVUPS      Y6, 192(AX)
+	VMOVUPS      Y7, 224(AX)
+	VZEROUPPER
+	RET
+
+m1p4_not:
+	CMPQ    R11, $0x11
+	JNE     m2p1_not
+	TESTQ   R9, R9
+	JZ      m2p1_clear
+	MOVQ    AX, DI
+	VMOVUPS (DI), Y0
+	VMOVUPS 32(DI), Y1
+	ADDQ    CX, DI
+	VMOVUPS (DI), Y2
+	VMOVUPS 32(DI), Y3
+	JMP     m2p1_start
+
+m2p1_clear:
+	VXORPS Y0, Y0, Y0
+	VXORPS Y1, Y1, Y1
+	VXORPS Y2, Y2, Y2
+	VXORPS Y3, Y3, Y3
+
+m2p1_start:
+	LEAQ (SI)(R10*1), DI
+
+m2p1_loop:
+	PREFETCHT0   (DI)
+	VBROADCASTSS (DX), Y4
+	VBROADCASTSS (DX)(BX*1), Y5
+	VPMOVZXWD    (SI), Y6
+	VPSLLD       $0x10, Y6, Y6
+	VFMADD231PS  Y6, Y4, Y0
+	VFMADD231PS  Y6, Y5, Y2
+	VPMOVZXWD    16(SI), Y6
+	VPSLLD       $0x10, Y6, Y6
+	VFMADD231PS  Y6, Y4, Y1
+	VFMADD231PS  Y6, Y5, Y3
+	ADDQ         $0x04, DX
+	ADDQ         $0x00000020, SI
+	ADDQ         $0x00000020, DI
+	DECQ         R8
+	JNZ          m2p1_loop
+	VMOVUPS      Y0, (AX)
+	VMOVUPS      Y1, 32(AX)
+	ADDQ         CX, AX
+	VMOVUPS      Y2, (AX)
+	VMOVUPS      Y3, 32(AX)
+	VZEROUPPER
+	RET
+
+m2p1_not:
+	CMPQ    R11, $0x12
+	JNE     m2p2_not
+	TESTQ   R9, R9
+	JZ      m2p2_clear
+	MOVQ    AX, R9
+	VMOVUPS (R9), Y0
+	VMOVUPS 32(R9), Y1
+	VMOVUPS 64(R9), Y2
+	VMOVUPS 96(R9), Y3
+	ADDQ    CX, R9
+	VMOVUPS (R9), Y4
+	VMOVUPS 32(R9), Y5
+	VMOVUPS 64(R9), Y6
+	VMOVUPS 96(R9), Y7
+	JMP     m2p2_start
+
+m2p2_clear:
+	VXORPS Y0, Y0, Y0
+	VXORPS Y1, Y1, Y1
+	VXORPS Y2, Y2, Y2
+	VXORPS Y3, Y3, Y3
+	VXORPS Y4, Y4, Y4
+	VXORPS Y5, Y5, Y5
+	VXORPS Y6, Y6, Y6
+	VXORPS Y7, Y7, Y7
+
+m2p2_start:
+	LEAQ (SI)(R10*1), R9
+
+m2p2_loop:
+	PREFETCHT0   (R9)
+	PREFETCHT0   (R9)(DI*1)
+	VBROADCASTSS (DX), Y8
+	VBROADCASTSS (DX)(BX*1), Y9
+	VPMOVZXWD    (SI), Y10
+	VPSLLD       $0x10, Y10, Y10
+	VFMADD231PS  Y10, Y8, Y0
+	VFMADD231PS  Y10, Y9, Y4
+	VPMOVZXWD    16(SI), Y10
+	VPSLLD       $0x10, Y10, Y10
+	VFMADD231PS  Y10, Y8, Y1
+	VFMADD231PS  Y10, Y9, Y5
+	VPMOVZXWD    (SI)(DI*1), Y10
+	VPSLLD       $0x10, Y10, Y10
+	VFMADD231PS  Y10, Y8, Y2
+	VFMADD231PS  Y10, Y9, Y6
+	VPMOVZXWD    16(SI)(DI*1), Y10
+	VPSLLD       $0x10, Y10, Y10
+	VFMADD231PS  Y10, Y8, Y3
+	VFMADD231PS  Y10, Y9, Y7
+	ADDQ         $0x04, DX
+	ADDQ         $0x00000020, SI
+	ADDQ         $0x00000020, R9
+	DECQ         R8
+	JNZ          m2p2_loop
+	VMOVUPS      Y0, (AX)
+	VMOVUPS      Y1, 32(AX)
+	VMOVUPS      Y2, 64(AX)
+	VMOVUPS      Y3, 96(AX)
+	ADDQ         CX, AX
+	VMOVUPS      Y4, (AX)
+	VMOVUPS      Y5, 32(AX)
+	VMOVUPS      Y6, 64(AX)
+	VMOVUPS      Y7, 96(AX)
+	VZEROUPPER
+	RET
+
+m2p2_not:
+	CMPQ    R11, $0x19
+	JNE     m3p1_not
+	TESTQ   R9, R9
+	JZ      m3p1_clear
+	MOVQ    AX, DI
+	VMOVUPS (DI), Y0
+	VMOVUPS 32(DI), Y1
+	ADDQ    CX, DI
+	VMOVUPS (DI), Y2
+	VMOVUPS 32(DI), Y3
+	ADDQ    CX, DI
+	VMOVUPS (DI), Y4
+	VMOVUPS 32(DI), Y5
+	JMP     m3p1_start
+
+m3p1_clear:
+	VXORPS Y0, Y0, Y0
+	VXORPS Y1, Y1, Y1
+	VXORPS Y2, Y2, Y2
+	VXORPS Y3, Y3, Y3
+	VXORPS Y4, Y4, Y4
+	VXORPS Y5, Y5, Y5
+
+m3p1_start:
+	LEAQ (SI)(R10*1), DI
+
+m3p1_loop:
+	PREFETCHT0   (DI)
+	VBROADCASTSS (DX), Y6
+	VBROADCASTSS (DX)(BX*1), Y7
+	VBROADCASTSS (DX)(BX*2), Y8
+	VPMOVZXWD    (SI), Y9
+	VPSLLD       $0x10, Y9, Y9
+	VFMADD231PS  Y9, Y6, Y0
+	VFMADD231PS  Y9, Y7, Y2
+	VFMADD231PS  Y9, Y8, Y4
+	VPMOVZXWD    16(SI), Y9
+	VPSLLD       $0x10, Y9, Y9
+	VFMADD231PS  Y9, Y6, Y1
+	VFMADD231PS  Y9, Y7, Y3
+	VFMADD231PS  Y9, Y8, Y5
+	ADDQ         $0x04, DX
+	ADDQ         $0x00000020, SI
+	ADDQ         $0x00000020, DI
+	DECQ         R8
+	JNZ          m3p1_loop
+	VMOVUPS      Y0, (AX)
+	VMOVUPS      Y1, 32(AX)
+	ADDQ         CX, AX
+	VMOVUPS      Y2, (AX)
+	VMOVUPS      Y3, 32(AX)
+	ADDQ         CX, AX
+	VMOVUPS      Y4, (AX)
+	VMOVUPS      Y5, 32(AX)
+	VZEROUPPER
+	RET
+
+m3p1_not:
+	CMPQ    R11, $0x21
+	JNE     m4p1_not
+	TESTQ   R9, R9
+	JZ      m4p1_clear
+	MOVQ    AX, DI
+	VMOVUPS (DI), Y0
+	VMOVUPS 32(DI), Y1
+	ADDQ    CX, DI
+	VMOVUPS (DI), Y2
+	VMOVUPS 32(DI), Y3
+	ADDQ    CX, DI
+	VMOVUPS (DI), Y4
+	VMOVUPS 32(DI), Y5
+	ADDQ    CX, DI
+	VMOVUPS (DI), Y6
+	VMOVUPS 32(DI), Y7
+	JMP     m4p1_start
+
+m4p1_clear:
+	VXORPS Y0, Y0, Y0
+	VXORPS Y1, Y1, Y1
+	VXORPS Y2, Y2, Y2
+	VXORPS Y3, Y3, Y3
+	VXORPS Y4, Y4, Y4
+	VXORPS Y5, Y5, Y5
+	VXORPS Y6, Y6, Y6
+	VXORPS Y7, Y7, Y7
+
+m4p1_start:
+	LEAQ (BX)(BX*2), DI
+	LEAQ (SI)(R10*1), R9
+
+m4p1_loop:
+	PREFETCHT0   (R9)
+	VBROADCASTSS (DX), Y8
+	VBROADCASTSS (DX)(BX*1), Y9
+	VBROADCASTSS (DX)(BX*2), Y10
+	VBROADCASTSS (DX)(DI*1), Y11
+	VPMOVZXWD    (SI), Y12
+	VPSLLD       $0x10, Y12, Y12
+	VFMADD231PS  Y12, Y8, Y0
+	VFMADD231PS  Y12, Y9, Y2
+	VFMADD231PS  Y12, Y10, Y4
+	VFMADD231PS  Y12, Y11, Y6
+	VPMOVZXWD    16(SI), Y12
+	VPSLLD       $0x10, Y12, Y12
+	VFMADD231PS  Y12, Y8, Y1
+	VFMADD231PS  Y12, Y9, Y3
+	VFMADD231PS  Y12, Y10, Y5
+	VFMADD231PS  Y12, Y11, Y7
+	ADDQ         $0x04, DX
+	ADDQ         $0x00000020, SI
+	ADDQ         $0x00000020, R9
+	DECQ         R8
+	JNZ          m4p1_loop
+	VMOVUPS      Y0, (AX)
+	VMOVUPS      Y1, 32(AX)
+	ADDQ         CX, AX
+	VMOVUPS      Y2, (AX)
+	VMOVUPS      Y3, 32(AX)
+	ADDQ         CX, AX
+	VMOVUPS      Y4, (AX)
+	VMOVUPS      Y5, 32(AX)
+	ADDQ         CX, AX
+	VMOVUPS      Y6, (AX)
+	VMOVUPS      Y7, 32(AX)
+	VZEROUPPER
+	RET
+
+m4p1_not:
+	VZEROUPPER
+	RET
+
+// func fewQ8AVX2(c *float32, ldc int, a *float32, rs int, b *byte, stride int, m int, panels int, k int, accumulate int, ahead int)
+// Requires: AVX, AVX2, FMA3, MMX+
+TEXT ·fewQ8AVX2(SB), NOSPLIT, $0-88
+	MOVQ    c+0(FP), AX
+	MOVQ    ldc+8(FP), CX
+	MOVQ    a+16(FP), DX
+	MOVQ    rs+24(FP), BX
+	MOVQ    b+32(FP), SI
+	MOVQ    stride+40(FP), DI
+	MOVQ    k+64(FP), R8
+	MOVQ    accumulate+72(FP), R9
+	MOVQ    ahead+80(FP), R10
+	MOVQ    m+48(FP), R11
+	MOVQ    panels+56(FP), R12
+	SHLQ    $0x02, CX
+	SHLQ    $0x02, BX
+	SHLQ    $0x03, R11
+	ADDQ    R12, R11
+	CMPQ    R11, $0x09
+	JNE     m1p1_not
+	TESTQ   R9, R9
+	JZ      m1p1_clear
+	MOVQ    AX, CX
+	VMOVUPS (CX), Y0
+	VMOVUPS 32(CX), Y1
+	JMP     m1p1_start
+
+m1p1_clear:
+	VXORPS Y0, Y0, Y0
+	VXORPS Y1, Y1, Y1
+
+m1p1_start:
+	LEAQ (SI)(R10*1), CX
+
+m1p1_block:
+	VPMOVZXWD (SI), Y2
+	VPSLLD    $0x10, Y2, Y2
+	VPMOVZXWD 16(SI), Y3
+	VPSLLD    $0x10, Y3, Y3
+	ADDQ      $0x00000020, SI
+	ADDQ      $0x00000020, CX
+	MOVQ      $0x00000020, BX
+	CMPQ      R8, BX
+	JGE       m1p1_whole
+	MOVQ      R8, BX
+
+m1p1_whole:
+	SUBQ BX, R8
+
+m1p1_loop:
+	PREFETCHT0   (CX)
+	VBROADCASTSS (DX), Y4
+	VPMOVSXBD    (SI), Y5
+	VCVTDQ2PS    Y5, Y5
+	VMULPS       Y2, Y5, Y5
+	VFMADD231PS  Y5, Y4, Y0
+	VPMOVSXBD    8(SI), Y5
+	VCVTDQ2PS    Y5, Y5
+	VMULPS       Y3, Y5, Y5
+	VFMADD231PS  Y5, Y4, Y1
+	ADDQ         $0x04, DX
+	ADDQ         $0x00000010, SI
+	ADDQ         $0x00000010, CX
+	DECQ         BX
+	JNZ          m1p1_loop
+	TESTQ        R8, R8
+	JNZ          m1p1_block
+	VMOVUPS      Y0, (AX)
+	VMOVUPS      Y1, 32(AX)
+	VZEROUPPER
+	RET
+
+m1p1_not:
+	CMPQ    R11, $0x0a
+	JNE     m1p2_not
+	TESTQ   R9, R9
+	JZ      m1p2_clear
+	MOVQ    AX, CX
+	VMOVUPS (CX), Y0
+	VMOVUPS 32(CX), Y1
+	VMOVUPS 64(CX), Y2
+	VMOVUPS 96(CX), Y3
+	JMP     m1p2_start
+
+m1p2_clear:
+	VXORPS Y0, Y0, Y0
+	VXORPS Y1, Y1, Y1
+	VXORPS Y2, Y2, Y2
+	VXORPS Y3, Y3, Y3
+
+m1p2_start:
+	LEAQ (SI)(R10*1), CX
+
+m1p2_block:
+	VPMOVZXWD (SI), Y4
+	VPSLLD    $0x10, Y4, Y4
+	VPMOVZXWD 16(SI), Y5
+	VPSLLD    $0x10, Y5, Y5
+	VPMOVZXWD (SI)(DI*1), Y6
+	VPSLLD    $0x10, Y6, Y6
+	VPMOVZXWD 16(SI)(DI*1), Y7
+	VPSLLD    $0x10, Y7, Y7
+	ADDQ      $0x00000020, SI
+	ADDQ      $0x00000020, CX
+	MOVQ      $0x00000020, BX
+	CMPQ      R8, BX
+	JGE       m1p2_whole
+	MOVQ      R8, BX
+
+m1p2_whole:
+	SUBQ BX, R8
+
+m1p2_loop:
+	PREFETCHT0   (CX)
+	PREFETCHT0   (CX)(DI*1)
+	VBROADCASTSS (DX), Y8
+	VPMOVSXBD    (SI), Y9
+	VCVTDQ2PS    Y9, Y9
+	VMULPS       Y4, Y9, Y9
+	VFMADD231PS  Y9, Y8, Y0
+	VPMOVSXBD    8(SI), Y9
+	VCVTDQ2PS    Y9, Y9
+	VMULPS       Y5, Y9, Y9
+	VFMADD231PS  Y9, Y8, Y1
+	VPMOVSXBD    (SI)(DI*1), Y9
+	VCVTDQ2PS    Y9, Y9
+	VMULPS       Y6, Y9, Y9
+	VFMADD231PS  Y9, Y8, Y2
+	VPMOVSXBD    8(SI)(DI*1), Y9
+	VCVTDQ2PS    Y9, Y9
+	VMULPS       Y7, Y9, Y9
+	VFMADD231PS  Y9, Y8, Y3
+	ADDQ         $0x04, DX
+	ADDQ         $0x00000010, SI
+	ADDQ         $0x00000010, CX
+	DECQ         BX
+	JNZ          m1p2_loop
+	TESTQ        R8, R8
+	JNZ          m1p2_block
+	VMOVUPS      Y0, (AX)
+	VMOVUPS      Y1, 32(AX)
+	VMOVUPS      Y2, 64(AX)
+	VMOVUPS      Y3, 96(AX)
+	VZEROUPPER
+	RET
+
+m1p2_not:
+	CMPQ    R11, $0x11
+	JNE     m2p1_not
+	TESTQ   R9, R9
+	JZ      m2p1_clear
+	MOVQ    AX, DI
+	VMOVUPS (DI), Y0
+	VMOVUPS 32(DI), Y1
+	ADDQ    CX, DI
+	VMOVUPS (DI), Y2
+	VMOVUPS 32(DI), Y3
+	JMP     m2p1_start
+
+m2p1_clear:
+	VXORPS Y0, Y0, Y0
+	VXORPS Y1, Y1, Y1
+	VXORPS Y2, Y2, Y2
+	VXORPS Y3, Y3, Y3
+
+m2p1_start:
+	LEAQ (SI)(R10*1), DI
+
+m2p1_block:
+	VPMOVZXWD (SI), Y4
+	VPSLLD    $0x10, Y4, Y4
+	VPMOVZXWD 16(SI), Y5
+	VPSLLD    $0x10, Y5, Y5
+	ADDQ      $0x00000020, SI
+	ADDQ      $0x00000020, DI
+	MOVQ      $0x00000020, R9
+	CMPQ      R8, R9
+	JGE       m2p1_whole
+	MOVQ      R8, R9
+
+m2p1_whole:
+	SUBQ R9, R8
+
+m2p1_loop:
+	PREFETCHT0   (DI)
+	VBROADCASTSS (DX), Y6
+	VBROADCASTSS (DX)(BX*1), Y7
+	VPMOVSXBD    (SI), Y8
+	VCVTDQ2PS    Y8, Y8
+	VMULPS       Y4, Y8, Y8
+	VFMADD231PS  Y8, Y6, Y0
+	VFMADD231PS  Y8, Y7, Y2
+	VPMOVSXBD    8(SI), Y8
+	VCVTDQ2PS    Y8, Y8
+	VMULPS       Y5, Y8, Y8
+	VFMADD231PS  Y8, Y6, Y1
+	VFMADD231PS  Y8, Y7, Y3
+	ADDQ         $0x04, DX
+	ADDQ         $0x00000010, SI
+	ADDQ         $0x00000010, DI
+	DECQ         R9
+	JNZ          m2p1_loop
+	TESTQ        R8, R8
+	JNZ          m2p1_block
+	VMOVUPS      Y0, (AX)
+	VMOVUPS      Y1, 32(AX)
+	ADDQ         CX, AX
+	VMOVUPS      Y2, (AX)
+	VMOVUPS      Y3, 32(AX)
+	VZEROUPPER
+	RET
+
+m2p1_not:
+	CMPQ    R11, $0x12
+	JNE     m2p2_not
+	TESTQ   R9, R9
+	JZ      m2p2_clear
+	MOVQ    AX, R9
+	VMOVUPS (R9), Y0
+	VMOVUPS 32(R9), Y1
+	VMOVUPS 64(R9), Y2
+	VMOVUPS 96(R9), Y3
+	ADDQ    CX, R9
+	VMOVUPS (R9), Y4
+	VMOVUPS 32(R9), Y5
+	VMOVUPS 64(R9), Y6
+	VMOVUPS 96(R9), Y7
+	JMP     m2p2_start
+
+m2p2_clear:
+	VXORPS Y0, Y0, Y0
+	VXORPS Y1, Y1, Y1
+	VXORPS Y2, Y2, Y2
+	VXORPS Y3, Y3, Y3
+	VXORPS Y4, Y4, Y4
+	VXORPS Y5, Y5, Y5
+	VXORPS Y6, Y6, Y6
+	VXORPS Y7, Y7, Y7
+
+m2p2_start:
+	LEAQ (SI)(R10*1), R9
+
+m2p2_block:
+	VPMOVZXWD (SI), Y8
+	VPSLLD    $0x10, Y8, Y8
+	VPMOVZXWD 16(SI), Y9
+	VPSLLD    $0x10, Y9, Y9
+	VPMOVZXWD (SI)(DI*1), Y10
+	VPSLLD    $0x10, Y10, Y10
+	VPMOVZXWD 16(SI)(DI*1), Y11
+	VPSLLD    $0x10, Y11, Y11
+	ADDQ      $0x00000020, SI
+	ADDQ      $0x00000020, R9
+	MOVQ      $0x00000020, R10
+	CMPQ      R8, R10
+	JGE       m2p2_whole
+	MOVQ      R8, R10
+
+m2p2_whole:
+	SUBQ R10, R8
+
+m2p2_loop:
+	PREFETCHT0   (R9)
+	PREFETCHT0   (R9)(DI*1)
+	VBROADCASTSS (DX), Y12
+	VBROADCASTSS (DX)(BX*1), Y13
+	VPMOVSXBD    (SI), Y14
+	VCVTDQ2PS    Y14, Y14
+	VMULPS       Y8, Y14, Y14
+	VFMADD231PS  Y14, Y12, Y0
+	VFMADD231PS  Y14, Y13, Y4
+	VPMOVSXBD    8(SI), Y14
+	VCVTDQ2PS    Y14, Y14
+	VMULPS       Y9, Y14, Y14
+	VFMADD231PS  Y14, Y12, Y1
+	VFMADD231PS  Y14, Y13, Y5
+	VPMOVSXBD    (SI)(DI*1), Y14
+	VCVTDQ2PS    Y14, Y14
+	VMULPS       Y10, Y14, Y14
+	VFMADD231PS  Y14, Y12, Y2
+	VFMADD231PS  Y14, Y13, Y6
+	VPMOVSXBD    8(SI)(DI*1), Y14
+	VCVTDQ2PS    Y14, Y14
+	VMULPS       Y11, Y14, Y14
+	VFMADD231PS  Y14, Y12, Y3
+	VFMADD231PS  Y14, Y13, Y7
+	ADDQ         $0x04, DX
+	ADDQ         $0x00000010, SI
+	ADDQ         $0x00000010, R9
+	DECQ         R10
+	JNZ          m2p2_loop
+	TESTQ        R8, R8
+	JNZ          m2p2_block
+	VMOVUPS      Y0, (AX)
+	VMOVUPS      Y1, 32(AX)
+	VMOVUPS      Y2, 64(AX)
+	VMOVUPS      Y3, 96(AX)
+	ADDQ         CX, AX
+	VMOVUPS      Y4, (AX)
+	VMOVUPS      Y5, 32(AX)
+	VMOVUPS      Y6, 64(AX)
+	VMOVUPS      Y7, 96(AX)
+	VZEROUPPER
+	RET
+
+m2p2_not:
+	CMPQ    R11, $0x19
+	JNE     m3p1_not
+	TESTQ   R9, R9
+	JZ      m3p1_clear
+	MOVQ    AX, DI
+	VMOVUPS (DI), Y0
+	VMOVUPS 32(DI), Y1
+	ADDQ    CX, DI
+	VMOVUPS (DI), Y2
+	VMOVUPS 32(DI), Y3
+	ADDQ    CX, DI
+	VMOVUPS (DI), Y4
+	VMOVUPS 32(DI), Y5
+	JMP     m3p1_start
+
+m3p1_clear:
+	VXORPS Y0, Y0, Y0
+	VXORPS Y1, Y1, Y1
+	VXORPS Y2, Y2, Y2
+	VXORPS Y3, Y3, Y3
+	VXORPS Y4, Y4, Y4
+	VXORPS Y5, Y5, Y5
+
+m3p1_start:
+	LEAQ (SI)(R10*1), DI
+
+m3p1_block:
+	VPMOVZXWD (SI), Y6
+	VPSLLD    $0x10, Y6, Y6
+	VPMOVZXWD 16(SI), Y7
+	VPSLLD    $0x10, Y7, Y7
+	ADDQ      $0x00000020, SI
+	ADDQ      $0x00000020, DI
+	MOVQ      $0x00000020, R9
+	CMPQ      R8, R9
+	JGE       m3p1_whole
+	MOVQ      R8, R9
+
+m3p1_whole:
+	SUBQ R9, R8
+
+m3p1_loop:
+	PREFETCHT0   (DI)
+	VBROADCASTSS (DX), Y8
+	VBROADCASTSS (DX)(BX*1), Y9
+	VBROADCASTSS (DX)(BX*2), Y10
+	VPMOVSXBD    (SI), Y11
+	VCVTDQ2PS    Y11, Y11
+	VMULPS       Y6, Y11, Y11
+	VFMADD231PS  Y11, Y8, Y0
+	VFMADD231PS  Y11, Y9, Y2
+	VFMADD231PS  Y11, Y10, Y4
+	VPMOVSXBD    8(SI), Y11
+	VCVTDQ2PS    Y11, Y11
+	VMULPS       Y7, Y11, Y11
+	VFMADD231PS  Y11, Y8, Y1
+	VFMADD231PS  Y11, Y9, Y3
+	VFMADD231PS  Y11, Y10, Y5
+	ADDQ         $0x04, DX
+	ADDQ         $0x00000010, SI
+	ADDQ         $0x00000010, DI
+	DECQ         R9
+	JNZ          m3p1_loop
+	TESTQ        R8, R8
+	JNZ          m3p1_block
+	VMOVUPS      Y0, (AX)
+	VMOVUPS      Y1, 32(AX)
+	ADDQ         CX, AX
+	VMOVUPS      Y2, (AX)
+	VMOVUPS      Y3, 32(AX)
+	ADDQ         CX, AX
+	VMOVUPS      Y4, (AX)
+	VMOVUPS      Y5, 32(AX)
+	VZEROUPPER
+	RET
+
+m3p1_not:
+	CMPQ    R11, $0x21
+	JNE     m4p1_not
+	TESTQ   R9, R9
+	JZ      m4p1_clear
+	MOVQ    AX, DI
+	VMOVUPS (DI), Y0
+	VMOVUPS 32(DI), Y1
+	ADDQ    CX, DI
+	VMOVUPS (DI), Y2
+	VMOVUPS 32(DI), Y3
+	ADDQ    CX, DI
+	VMOVUPS (DI), Y4
+	VMOVUPS 32(DI), Y5
+	ADDQ    CX, DI
+	VMOVUPS (DI), Y6
+	VMOVUPS 32(DI), Y7
+	JMP     m4p1_start
+
+m4p1_clear:
+	VXORPS Y0, Y0, Y0
+	VXORPS Y1, Y1, Y1
+	VXORPS Y2, Y2, Y2
+	VXORPS Y3, Y3, Y3
+	VXORPS Y4, Y4, Y4
+	VXORPS Y5, Y5, Y5
+	VXORPS Y6, Y6, Y6
+	VXORPS Y7, Y7, Y7
+
+m4p1_start:
+	LEAQ (BX)(BX*2), DI
+	LEAQ (SI)(R10*1), R9
+
+m4p1_block:
+	VPMOVZXWD (SI), Y8
+	VPSLLD    $0x10, Y8, Y8
+	VPMOVZXWD 16(SI), Y9
+	VPSLLD    $0x10, Y9, Y9
+	ADDQ      $0x00000020, SI
+	ADDQ      $0x00000020, R9
+	MOVQ      $0x00000020, R10
+	CMPQ      R8, R10
+	JGE       m4p1_whole
+	MOVQ      R8, R10
+
+m4p1_whole:
+	SUBQ R10, R8
+
+m4p1_loop:
+	PREFETCHT0   (R9)
+	VBROADCASTSS (DX), Y10
+	VBROADCASTSS (DX)(BX*1), Y11
+	VBROADCASTSS (DX)(BX*2), Y12
+	VBROADCASTSS (DX)(DI*1), Y13
+	VPMOVSXBD    (SI), Y14
+	VCVTDQ2PS    Y14, Y14
+	VMULPS       Y8, Y14, Y14
+	VFMADD231PS  Y14, Y10, Y0
+	VFMADD231PS  Y14, Y11, Y2
+	VFMADD231PS  Y14, Y12, Y4
+	VFMADD231PS  Y14, Y13, Y6
+	VPMOVSXBD    8(SI), Y14
+	VCVTDQ2PS    Y14, Y14
+	VMULPS       Y9, Y14, Y14
+	VFMADD231PS  Y14, Y10, Y1
+	VFMADD231PS  Y14, Y11, Y3
+	VFMADD231PS  Y14, Y12, Y5
+	VFMADD231PS  Y14, Y13, Y7
+	ADDQ         $0x04, DX
+	ADDQ         $0x00000010, SI
+	ADDQ         $0x00000010, R9
+	DECQ         R10
+	JNZ          m4p1_loop
+	TESTQ        R8, R8
+	JNZ          m4p1_block
+	VMOVUPS      Y0, (AX)
+	VMOVUPS      Y1, 32(AX)
+	ADDQ         CX, AX
+	VMOVUPS      Y2, (AX)
+	VMOVUPS      Y3, 32(AX)
+	ADDQ         CX, AX
+	VMOVUPS      Y4, (AX)
+	VMOVUPS      Y5, 32(AX)
+	ADDQ         CX, AX
+	VMOVUPS      Y6, (AX)
+	VMOVUPS      Y7, 32(AX)
+	VZEROUPPER
+	RET
+
+m4p1_not:
+	VZEROUPPER
+	RET
+
+// func widenBF16AVX2(dst *float32, src *uint16, vectors int)
+// Requires: AVX, AVX2
+TEXT ·widenBF16AVX2(SB), NOSPLIT, $0-24
+	MOVQ dst+0(FP), AX
+	MOVQ src+8(FP), CX
+	MOVQ vectors+16(FP), DX
+
+loop:
+	VPMOVZXWD (CX), Y0
+	VPSLLD    $0x10, Y0, Y0
+	VMOVUPS   Y0, (AX)
+	ADDQ      $0x10, CX
+	ADDQ      $0x20, AX
+	DECQ      DX
+	JNZ       loop
+	VZEROUPPER
+	RET
+
+// func widenQ8AVX2(dst *float32, src *byte, h int)
+// Requires: AVX, AVX2
+TEXT ·widenQ8AVX2(SB), NOSPLIT, $0-24
+	MOVQ      dst+0(FP), AX
+	MOVQ      src+8(FP), CX
+	MOVQ      h+16(FP), DX
+	VPMOVZXWD (CX), Y0
+	VPSLLD    $0x10, Y0, Y0
+	VPMOVZXWD 16(CX), Y1
+	VPSLLD    $0x10, Y1, Y1
+	ADDQ      $0x20, CX
+
+loop:
+	VPMOVSXBD (CX), Y2
+	VCVTDQ2PS Y2, Y2
+	VMULPS    Y0, Y2, Y2
+	VMOVUPS   Y2, (AX)
+	VPMOVSXBD 8(CX), Y2
+	VCVTDQ2PS Y2, Y2
+	VMULPS    Y1, Y2, Y2
+	VMOVUPS   Y2, 32(AX)
+	ADDQ      $0x10, CX
+	ADDQ      $0x00000040, AX
+	DECQ      DX
+	JNZ       loop
+	VZEROUPPER
+	RET
+
 // func addAVX2(dst *float32, src *float32, n int)
 // Requires: AVX
 TEXT ·addAVX2(SB), NOSPLIT, $0-24
@@ -1097,12 +2641,11 @@ add_end:
 	RET
 
 // func scaleAVX2(x *float32, n int, s float32)
-// Requires: AVX, AVX2, SSE
+// Requires: AVX
 TEXT ·scaleAVX2(SB), NOSPLIT, $0-20
 	MOVQ         x+0(FP), AX
 	MOVQ         n+8(FP), CX
-	MOVSS        s+16(FP), X0
-	VBROADCASTSS X0, Y0
+	VBROADCASTSS s+16(FP), Y0
 	CMPQ         CX, $0x08
 	JLT          scale_tail
 
@@ -1131,14 +2674,13 @@ scale_end:
 	RET
 
 // func mulAddAVX2(dst *float32, a *float32, b *float32, n int, s float32)
-// Requires: AVX, AVX2, FMA3, SSE
+// Requires: AVX, FMA3
 TEXT ·mulAddAVX2(SB), NOSPLIT, $0-36
 	MOVQ         dst+0(FP), AX
 	MOVQ         a+8(FP), CX
 	MOVQ         b+16(FP), DX
 	MOVQ         n+24(FP), BX
-	MOVSS        s+32(FP), X0
-	VBROADCASTSS X0, Y0
+	VBROADCASTSS s+32(FP), Y0
 	CMPQ         BX, $0x08
 	JLT          mulAdd_tail
 
@@ -1175,15 +2717,13 @@ mulAdd_end:
 	RET
 
 // func expAVX2(dst *float32, x *float32, n int, scale float32, shift float32)
-// Requires: AVX, AVX2, FMA3, SSE
+// Requires: AVX, AVX2, FMA3
 TEXT ·expAVX2(SB), NOSPLIT, $0-32
 	MOVQ         dst+0(FP), AX
 	MOVQ         x+8(FP), CX
 	MOVQ         n+16(FP), DX
-	MOVSS        scale+24(FP), X0
-	VBROADCASTSS X0, Y0
-	MOVSS        shift+28(FP), X1
-	VBROADCASTSS X1, Y1
+	VBROADCASTSS scale+24(FP), Y0
+	VBROADCASTSS shift+28(FP), Y1
 	VBROADCASTSS fc2d00000<>+0(SB), Y2
 	VBROADCASTSS f42b20000<>+0(SB), Y3
 	CMPQ         DX, $0x08
@@ -1367,15 +2907,13 @@ DATA v0000007f<>+28(SB)/4, $0x0000007f
 GLOBL v0000007f<>(SB), RODATA|NOPTR, $32
 
 // func softmaxBackAVX2(dp *float32, p *float32, n int, delta float32, scale float32)
-// Requires: AVX, AVX2, SSE
+// Requires: AVX
 TEXT ·softmaxBackAVX2(SB), NOSPLIT, $0-32
 	MOVQ         dp+0(FP), AX
 	MOVQ         p+8(FP), CX
 	MOVQ         n+16(FP), DX
-	MOVSS        delta+24(FP), X0
-	VBROADCASTSS X0, Y0
-	MOVSS        scale+28(FP), X1
-	VBROADCASTSS X1, Y1
+	VBROADCASTSS delta+24(FP), Y0
+	VBROADCASTSS scale+28(FP), Y1
 	CMPQ         DX, $0x08
 	JLT          softmaxBack_tail
 
@@ -1411,20 +2949,15 @@ softmaxBack_end:
 	RET
 
 // func classBackAVX2(x *float32, n int, scale float32, lse float32, entropy float32, wl float32, we float32)
-// Requires: AVX, AVX2, FMA3, SSE
+// Requires: AVX, AVX2, FMA3
 TEXT ·classBackAVX2(SB), NOSPLIT, $0-36
 	MOVQ         x+0(FP), AX
 	MOVQ         n+8(FP), CX
-	MOVSS        scale+16(FP), X0
-	VBROADCASTSS X0, Y0
-	MOVSS        lse+20(FP), X1
-	VBROADCASTSS X1, Y1
-	MOVSS        entropy+24(FP), X2
-	VBROADCASTSS X2, Y2
-	MOVSS        wl+28(FP), X3
-	VBROADCASTSS X3, Y3
-	MOVSS        we+32(FP), X4
-	VBROADCASTSS X4, Y4
+	VBROADCASTSS scale+16(FP), Y0
+	VBROADCASTSS lse+20(FP), Y1
+	VBROADCASTSS entropy+24(FP), Y2
+	VBROADCASTSS wl+28(FP), Y3
+	VBROADCASTSS we+32(FP), Y4
 	VBROADCASTSS fc2d00000<>+0(SB), Y5
 	VBROADCASTSS f42b20000<>+0(SB), Y6
 	CMPQ         CX, $0x08
@@ -1507,14 +3040,13 @@ classBack_end:
 	RET
 
 // func rmsScaleAVX2(out *float32, x *float32, w *float32, n int, s float32)
-// Requires: AVX, AVX2, SSE
+// Requires: AVX
 TEXT ·rmsScaleAVX2(SB), NOSPLIT, $0-36
 	MOVQ         out+0(FP), AX
 	MOVQ         x+8(FP), CX
 	MOVQ         w+16(FP), DX
 	MOVQ         n+24(FP), BX
-	MOVSS        s+32(FP), X0
-	VBROADCASTSS X0, Y0
+	VBROADCASTSS s+32(FP), Y0
 	CMPQ         BX, $0x08
 	JLT          rmsScale_tail
 
@@ -1549,17 +3081,15 @@ rmsScale_end:
 	RET
 
 // func rmsBackAVX2(dx *float32, dout *float32, x *float32, w *float32, n int, s float32, t float32)
-// Requires: AVX, AVX2, FMA3, SSE
+// Requires: AVX, FMA3
 TEXT ·rmsBackAVX2(SB), NOSPLIT, $0-48
 	MOVQ         dx+0(FP), AX
 	MOVQ         dout+8(FP), CX
 	MOVQ         x+16(FP), DX
 	MOVQ         w+24(FP), BX
 	MOVQ         n+32(FP), SI
-	MOVSS        s+40(FP), X0
-	VBROADCASTSS X0, Y0
-	MOVSS        t+44(FP), X1
-	VBROADCASTSS X1, Y1
+	VBROADCASTSS s+40(FP), Y0
+	VBROADCASTSS t+44(FP), Y1
 	CMPQ         SI, $0x08
 	JLT          rmsBack_tail
 
@@ -1601,15 +3131,14 @@ rmsBack_end:
 	RET
 
 // func ropeAVX2(x *float32, y *float32, cos *float32, sin *float32, n int, sign float32)
-// Requires: AVX, AVX2, FMA3, SSE
+// Requires: AVX, FMA3
 TEXT ·ropeAVX2(SB), NOSPLIT, $0-44
 	MOVQ         x+0(FP), AX
 	MOVQ         y+8(FP), CX
 	MOVQ         cos+16(FP), DX
 	MOVQ         sin+24(FP), BX
 	MOVQ         n+32(FP), SI
-	MOVSS        sign+40(FP), X0
-	VBROADCASTSS X0, Y0
+	VBROADCASTSS sign+40(FP), Y0
 	CMPQ         SI, $0x08
 	JLT          rope_tail
 
@@ -1868,31 +3397,22 @@ swigluBack_end:
 	RET
 
 // func adamwAVX2(p *float32, grad *float32, m *float32, v *float32, n int, scale float32, b1 float32, b2 float32, c1 float32, c2 float32, keep float32, step float32, root float32, eps float32)
-// Requires: AVX, AVX2, FMA3, SSE
+// Requires: AVX, FMA3
 TEXT ·adamwAVX2(SB), NOSPLIT, $0-76
 	MOVQ         p+0(FP), AX
 	MOVQ         grad+8(FP), CX
 	MOVQ         m+16(FP), DX
 	MOVQ         v+24(FP), BX
 	MOVQ         n+32(FP), SI
-	MOVSS        scale+40(FP), X0
-	VBROADCASTSS X0, Y0
-	MOVSS        b1+44(FP), X1
-	VBROADCASTSS X1, Y1
-	MOVSS        b2+48(FP), X2
-	VBROADCASTSS X2, Y2
-	MOVSS        c1+52(FP), X3
-	VBROADCASTSS X3, Y3
-	MOVSS        c2+56(FP), X4
-	VBROADCASTSS X4, Y4
-	MOVSS        keep+60(FP), X5
-	VBROADCASTSS X5, Y5
-	MOVSS        step+64(FP), X6
-	VBROADCASTSS X6, Y6
-	MOVSS        root+68(FP), X7
-	VBROADCASTSS X7, Y7
-	MOVSS        eps+72(FP), X8
-	VBROADCASTSS X8, Y8
+	VBROADCASTSS scale+40(FP), Y0
+	VBROADCASTSS b1+44(FP), Y1
+	VBROADCASTSS b2+48(FP), Y2
+	VBROADCASTSS c1+52(FP), Y3
+	VBROADCASTSS c2+56(FP), Y4
+	VBROADCASTSS keep+60(FP), Y5
+	VBROADCASTSS step+64(FP), Y6
+	VBROADCASTSS root+68(FP), Y7
+	VBROADCASTSS eps+72(FP), Y8
 	CMPQ         SI, $0x08
 	JLT          adamw_tail
 
@@ -1954,7 +3474,7 @@ adamw_end:
 	RET
 
 // func dotAVX2(a *float32, b *float32, n int) float32
-// Requires: AVX, FMA3, SSE
+// Requires: AVX, FMA3
 TEXT ·dotAVX2(SB), NOSPLIT, $0-28
 	MOVQ   a+0(FP), AX
 	MOVQ   b+8(FP), CX
@@ -2021,12 +3541,12 @@ one_end:
 	VADDPS       X0, X1, X1
 	VMOVSHDUP    X1, X0
 	VADDPS       X0, X1, X1
-	MOVSS        X1, ret+24(FP)
+	VMOVSS       X1, ret+24(FP)
 	VZEROUPPER
 	RET
 
 // func dot3AVX2(a *float32, b *float32, c *float32, n int) float32
-// Requires: AVX, FMA3, SSE
+// Requires: AVX, FMA3
 TEXT ·dot3AVX2(SB), NOSPLIT, $0-36
 	MOVQ   a+0(FP), AX
 	MOVQ   b+8(FP), CX
@@ -2108,12 +3628,12 @@ one_end:
 	VADDPS       X0, X1, X1
 	VMOVSHDUP    X1, X0
 	VADDPS       X0, X1, X1
-	MOVSS        X1, ret+32(FP)
+	VMOVSS       X1, ret+32(FP)
 	VZEROUPPER
 	RET
 
 // func sumSquaresAVX2(x *float32, n int) float64
-// Requires: AVX, FMA3, SSE2
+// Requires: AVX, FMA3
 TEXT ·sumSquaresAVX2(SB), NOSPLIT, $0-24
 	MOVQ   x+0(FP), AX
 	MOVQ   n+8(FP), CX
@@ -2155,15 +3675,79 @@ sq_end:
 	VADDPD       X0, X1, X1
 	VPERMILPD    $0x01, X1, X0
 	VADDPD       X0, X1, X1
-	MOVSD        X1, ret+16(FP)
+	VMOVSD       X1, ret+16(FP)
+	VZEROUPPER
+	RET
+
+// func aboveAVX2(x *float32, p *float32, n int, limit float32) (count int, mass float64)
+// Requires: AVX, POPCNT
+TEXT ·aboveAVX2(SB), NOSPLIT, $0-48
+	MOVQ         x+0(FP), AX
+	MOVQ         p+8(FP), CX
+	MOVQ         n+16(FP), DX
+	VBROADCASTSS limit+24(FP), Y0
+	XORQ         BX, BX
+	VXORPS       Y1, Y1, Y1
+	VXORPS       Y2, Y2, Y2
+	CMPQ         DX, $0x08
+	JLT          above_tail
+
+above_loop:
+	VMOVUPS      (AX), Y3
+	VCMPPS       $0x1e, Y0, Y3, Y3
+	VMOVMSKPS    Y3, SI
+	VMOVUPS      (CX), Y4
+	VANDPS       Y4, Y3, Y3
+	VEXTRACTF128 $0x01, Y3, X4
+	VCVTPS2PD    X3, Y3
+	VCVTPS2PD    X4, Y4
+	POPCNTQ      SI, SI
+	ADDQ         SI, BX
+	VADDPD       Y3, Y1, Y1
+	VADDPD       Y4, Y2, Y2
+	ADDQ         $0x20, AX
+	ADDQ         $0x20, CX
+	SUBQ         $0x08, DX
+	CMPQ         DX, $0x08
+	JGE          above_loop
+
+above_tail:
+	TESTQ        DX, DX
+	JZ           above_end
+	LEAQ         tailMasks<>+0(SB), SI
+	MOVQ         $0x00000008, DI
+	SUBQ         DX, DI
+	VMOVUPS      (SI)(DI*4), Y3
+	VMASKMOVPS   (AX), Y3, Y4
+	VCMPPS       $0x1e, Y0, Y4, Y0
+	VANDPS       Y0, Y3, Y0
+	VMOVMSKPS    Y0, SI
+	VMASKMOVPS   (CX), Y3, Y3
+	VANDPS       Y3, Y0, Y0
+	VEXTRACTF128 $0x01, Y0, X3
+	VCVTPS2PD    X0, Y0
+	VCVTPS2PD    X3, Y3
+	POPCNTQ      SI, SI
+	ADDQ         SI, BX
+	VADDPD       Y0, Y1, Y1
+	VADDPD       Y3, Y2, Y2
+
+above_end:
+	MOVQ         BX, count+32(FP)
+	VADDPD       Y2, Y1, Y1
+	VMOVAPS      Y1, Y0
+	VEXTRACTF128 $0x01, Y0, X1
+	VADDPD       X0, X1, X1
+	VPERMILPD    $0x01, X1, X0
+	VADDPD       X0, X1, X1
+	VMOVSD       X1, mass+40(FP)
 	VZEROUPPER
 	RET
 
 // func softmaxAVX2(x *float32, n int, scale float32) (top float32, sum float32)
-// Requires: AVX, AVX2, FMA3, SSE
+// Requires: AVX, AVX2, FMA3
 TEXT ·softmaxAVX2(SB), NOSPLIT, $0-32
-	MOVSS        scale+16(FP), X0
-	VBROADCASTSS X0, Y0
+	VBROADCASTSS scale+16(FP), Y0
 	MOVQ         x+0(FP), AX
 	MOVQ         n+8(FP), CX
 	VBROADCASTSS fff800000<>+0(SB), Y1
@@ -2200,7 +3784,7 @@ max_end:
 	VMAXPS       X1, X2, X2
 	VBROADCASTSS X2, Y1
 	MOVQ         x+0(FP), AX
-	MOVSS        X1, top+24(FP)
+	VMOVSS       X1, top+24(FP)
 	MOVQ         n+8(FP), CX
 	VBROADCASTSS fc2d00000<>+0(SB), Y2
 	VBROADCASTSS f42b20000<>+0(SB), Y3
@@ -2287,7 +3871,7 @@ exp_end:
 	VADDPS       X0, X1, X1
 	VMOVSHDUP    X1, X0
 	VADDPS       X0, X1, X1
-	MOVSS        X1, sum+28(FP)
+	VMOVSS       X1, sum+28(FP)
 	VZEROUPPER
 	RET
 
@@ -2295,10 +3879,9 @@ DATA fff800000<>+0(SB)/4, $0xff800000
 GLOBL fff800000<>(SB), RODATA|NOPTR, $4
 
 // func statsAVX2(x *float32, n int, scale float32) (top float32, sum float32, weighted float32)
-// Requires: AVX, AVX2, FMA3, SSE
+// Requires: AVX, AVX2, FMA3
 TEXT ·statsAVX2(SB), NOSPLIT, $0-36
-	MOVSS        scale+16(FP), X0
-	VBROADCASTSS X0, Y0
+	VBROADCASTSS scale+16(FP), Y0
 	MOVQ         x+0(FP), AX
 	MOVQ         n+8(FP), CX
 	VBROADCASTSS fff800000<>+0(SB), Y1
@@ -2335,7 +3918,7 @@ max_end:
 	VMAXPS       X1, X2, X2
 	VBROADCASTSS X2, Y1
 	MOVQ         x+0(FP), AX
-	MOVSS        X1, top+24(FP)
+	VMOVSS       X1, top+24(FP)
 	MOVQ         n+8(FP), CX
 	VBROADCASTSS fc2d00000<>+0(SB), Y2
 	VBROADCASTSS f42b20000<>+0(SB), Y3
@@ -2423,7 +4006,7 @@ exp_end:
 	VADDPS       X0, X1, X1
 	VMOVSHDUP    X1, X0
 	VADDPS       X0, X1, X1
-	MOVSS        X1, sum+28(FP)
+	VMOVSS       X1, sum+28(FP)
 	VMOVAPS      Y5, Y0
 	VEXTRACTF128 $0x01, Y0, X1
 	VADDPS       X0, X1, X1
@@ -2431,6 +4014,64 @@ exp_end:
 	VADDPS       X0, X1, X1
 	VMOVSHDUP    X1, X0
 	VADDPS       X0, X1, X1
-	MOVSS        X1, weighted+32(FP)
+	VMOVSS       X1, weighted+32(FP)
+	VZEROUPPER
+	RET
+
+// func dotRowsAVX2(s *float32, q *float32, k *float32, ldk int, blocks int, dim int)
+// Requires: AVX, FMA3
+TEXT ·dotRowsAVX2(SB), NOSPLIT, $0-48
+	MOVQ s+0(FP), AX
+	MOVQ q+8(FP), CX
+	MOVQ k+16(FP), DX
+	MOVQ ldk+24(FP), BX
+	MOVQ blocks+32(FP), SI
+	MOVQ dim+40(FP), DI
+	SHLQ $0x02, BX
+	SHLQ $0x02, DI
+	LEAQ (BX)(BX*2), R8
+
+block:
+	MOVQ   DX, R9
+	LEAQ   (R9)(BX*4), R10
+	VXORPS Y0, Y0, Y0
+	XORQ   R11, R11
+
+columns:
+	VMOVUPS      (R9), X1
+	VINSERTF128  $0x01, (R10), Y1, Y1
+	VMOVUPS      (R9)(BX*1), X2
+	VINSERTF128  $0x01, (R10)(BX*1), Y2, Y2
+	VMOVUPS      (R9)(BX*2), X3
+	VINSERTF128  $0x01, (R10)(BX*2), Y3, Y3
+	VMOVUPS      (R9)(R8*1), X4
+	VINSERTF128  $0x01, (R10)(R8*1), Y4, Y4
+	VUNPCKLPS    Y2, Y1, Y5
+	VUNPCKHPS    Y2, Y1, Y6
+	VUNPCKLPS    Y4, Y3, Y7
+	VUNPCKHPS    Y4, Y3, Y8
+	VSHUFPS      $0x44, Y7, Y5, Y9
+	VBROADCASTSS (CX)(R11*1), Y10
+	VFMADD231PS  Y10, Y9, Y0
+	VSHUFPS      $0xee, Y7, Y5, Y5
+	VBROADCASTSS 4(CX)(R11*1), Y7
+	VFMADD231PS  Y7, Y5, Y0
+	VSHUFPS      $0x44, Y8, Y6, Y5
+	VBROADCASTSS 8(CX)(R11*1), Y7
+	VFMADD231PS  Y7, Y5, Y0
+	VSHUFPS      $0xee, Y8, Y6, Y5
+	VBROADCASTSS 12(CX)(R11*1), Y6
+	VFMADD231PS  Y6, Y5, Y0
+	ADDQ         $0x10, R9
+	ADDQ         $0x10, R10
+	ADDQ         $0x10, R11
+	CMPQ         R11, DI
+	JLT          columns
+	VMOVUPS      Y0, (AX)
+	ADDQ         $0x20, AX
+	LEAQ         (DX)(BX*4), DX
+	LEAQ         (DX)(BX*4), DX
+	DECQ         SI
+	JNZ          block
 	VZEROUPPER
 	RET

@@ -7,6 +7,24 @@ package cpu
 // gemmAVX512 sets c = c·accumulate + a·b for 0 < m <= 12, 0 < n <= 32, k > 0; strides are in floats.
 func gemmAVX512(c *float32, ldc int, a *float32, rs int, cs int, b *float32, ldb int, m int, n int, k int, accumulate int)
 
+// stripAVX512 sets dst[i·ldd+j] = src[i·lds+j] for i < rows, j < width; rows > 0, 0 < width <= two vectors.
+func stripAVX512(dst *float32, ldd int, src *float32, lds int, width int, rows int)
+
+// fewF32AVX512 sets c = c·accumulate + a·b for m rows of A and so many panels of float32, stride bytes apart, and asks for what lies ahead bytes further; see groups.
+func fewF32AVX512(c *float32, ldc int, a *float32, rs int, b *float32, stride int, m int, panels int, k int, accumulate int, ahead int)
+
+// fewBF16AVX512 sets c = c·accumulate + a·b for m rows of A and so many panels of bfloat16, stride bytes apart, and asks for what lies ahead bytes further; see groups.
+func fewBF16AVX512(c *float32, ldc int, a *float32, rs int, b *uint16, stride int, m int, panels int, k int, accumulate int, ahead int)
+
+// fewQ8AVX512 sets c = c·accumulate + a·b for m rows of A and so many panels of int8, stride bytes apart, and asks for what lies ahead bytes further; see groups.
+func fewQ8AVX512(c *float32, ldc int, a *float32, rs int, b *byte, stride int, m int, panels int, k int, accumulate int, ahead int)
+
+// widenBF16AVX512 widens so many vectors of bfloat16.
+func widenBF16AVX512(dst *float32, src *uint16, vectors int)
+
+// widenQ8AVX512 widens a block of a panel, h deep: its scales, then its numbers.
+func widenQ8AVX512(dst *float32, src *byte, h int)
+
 // addAVX512 sets dst += src.
 func addAVX512(dst *float32, src *float32, n int)
 
@@ -52,8 +70,14 @@ func dot3AVX512(a *float32, b *float32, c *float32, n int) float32
 // sumSquaresAVX512 is Σ x², added in float64.
 func sumSquaresAVX512(x *float32, n int) float64
 
+// aboveAVX512 counts the x > limit and adds up the p beside them, in float64.
+func aboveAVX512(x *float32, p *float32, n int, limit float32) (count int, mass float64)
+
 // softmaxAVX512 sets x = exp(scale·(x−top)), top = max x, and returns the sum.
 func softmaxAVX512(x *float32, n int, scale float32) (top float32, sum float32)
 
 // statsAVX512 returns max x and, with y = scale·(x−top), Σ exp(y) and Σ exp(y)·y.
 func statsAVX512(x *float32, n int, scale float32) (top float32, sum float32, weighted float32)
+
+// dotRowsAVX512 sets s[j] = Σ q[d]·k[j·ldk+d], in the order of d, for so many blocks of as many j as a vector has lanes; dim is a multiple of 4.
+func dotRowsAVX512(s *float32, q *float32, k *float32, ldk int, blocks int, dim int)

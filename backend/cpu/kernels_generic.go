@@ -8,6 +8,9 @@ func genericKernels[T real](name string) *kernels[T] {
 	return &kernels[T]{
 		name: name, mr: 4, nr: 4,
 		gemm:        genericGemm[T],
+		widenBF16:   genericWidenBF16[T],
+		widenQ8:     genericWidenQ8[T],
+		strip:       genericStrip[T],
 		transpose:   genericTranspose[T],
 		add:         genericAdd[T],
 		scale:       genericScale[T],
@@ -26,6 +29,7 @@ func genericKernels[T real](name string) *kernels[T] {
 		swigluBack:  genericSwiGLUBack[T],
 		adamw:       genericAdamW[T],
 		sumSquares:  genericSumSquares[T],
+		above:       genericAbove[T],
 	}
 }
 
@@ -74,6 +78,27 @@ func gemmRow1[T real](s T, a []T, ai, cs int, b []T, bi, ldb, k int) T {
 		ai, bi = ai+cs, bi+ldb
 	}
 	return s
+}
+
+func genericWidenBF16[T real](dst []T, src []uint16) {
+	for i, x := range src {
+		dst[i] = T(fromBF16(x))
+	}
+}
+
+func genericWidenQ8[T real](dst []T, src []byte, nr, h int) {
+	for j := range nr {
+		scale := T(fromBF16(uint16(src[2*j]) | uint16(src[2*j+1])<<8))
+		for i := range h {
+			dst[i*nr+j] = scale * T(int8(src[(2+i)*nr+j]))
+		}
+	}
+}
+
+func genericStrip[T real](dst []T, ldd int, src []T, lds int, width, rows int) {
+	for i := range rows {
+		copy(dst[i*ldd:i*ldd+width], src[i*lds:i*lds+width])
+	}
 }
 
 func genericTranspose[T real](dst []T, ldd int, src []T, lds int, rows, cols int) {
@@ -229,4 +254,14 @@ func genericSumSquares[T real](x []T) float64 {
 		s += float64(v) * float64(v)
 	}
 	return s
+}
+
+func genericAbove[T real](x, p []T, limit T) (count int, mass float64) {
+	for i, v := range x {
+		if v > limit {
+			count++
+			mass += float64(p[i])
+		}
+	}
+	return count, mass
 }

@@ -242,6 +242,30 @@ func TestGemmTile(t *testing.T) {
 	}
 }
 
+func TestStrip(t *testing.T) {
+	for _, k := range tables(t) {
+		for width := range k.nr + 1 {
+			for rows := range 5 {
+				ldd, lds := width+2, width+3
+				src, dst := make([]float32, rows*lds+1), make([]float32, rows*ldd+1)
+				for i := range src {
+					src[i] = float32(i + 1)
+				}
+				k.strip(dst, ldd, src, lds, width, rows)
+				for i, v := range dst {
+					want := float32(0)
+					if p, j := i/ldd, i%ldd; p < rows && j < width {
+						want = src[p*lds+j]
+					}
+					if v != want {
+						t.Fatalf("%s: (%d, %d)[%d] is %g, want %g", k.name, rows, width, i, v, want)
+					}
+				}
+			}
+		}
+	}
+}
+
 func TestTranspose(t *testing.T) {
 	for _, k := range tables(t) {
 		for rows := range 36 {

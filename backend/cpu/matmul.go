@@ -6,14 +6,24 @@ import (
 	"nrt/backend/device"
 )
 
-// Blocking of the matrix product: mcTiles tiles of rows of A, kc deep, stay in
-// the second-level cache of their worker; B is packed at most packMax floats at
-// a time. None of them changes a bit of the result (see kernels.gemm).
+// Blocking of the matrix product, none of which changes a bit of the result
+// (see kernels.gemm): a panel of B, depthMax deep, stays in the first-level
+// cache while the tiles of A run past it; mcTiles tiles of A stay in the second
+// level of their worker; B is packed for all workers at most packMax floats at a
+// time, or by each worker for itself when it has no more than ownRows rows of C.
 const (
-	kc      = 384
-	mcTiles = 16
-	packMax = 4 << 20
+	depthMax = 384
+	mcTiles  = 44
+	packMax  = 1 << 20
+	ownRows  = 512
 )
+
+// farRows is how many floats apart rows of A are packed.
+const farRows = 1024
+
+// small is how many multiply-adds one thread does in a few microseconds, less
+// than it takes to share them out.
+const small = 1 << 17
 
 // MatMul computes C = op(A)·op(B). The micro-kernel reads A with any strides
 // and B by rows, so only a transposed B must be packed; packing A or B is
@@ -24,8 +34,12 @@ func (d *dev[T]) MatMul(c, a, b device.Buffer, m, n, k int, transA, transB, accu
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	A, B := d.in("MatMul", "a", a, m*k), d.in("MatMul", "b", b, k*n)
-	C := d.out("MatMul", "c", c, m*n)
+	var B []T
+	w := d.weights("MatMul", "b", b, n, k)
+	if w == nil || !transB {
+		B = d.in("MatMul", "b", b, k*n)
+	}
+	A, C := d.in("MatMul", "a", a, m*k), d.out("MatMul", "c", c, m*n)
 	if m == 0 || n == 0 {
 		return
 	}
@@ -39,118 +53,243 @@ func (d *dev[T]) MatMul(c, a, b device.Buffer, m, n, k int, transA, transB, accu
 	if transA {
 		rs, cs = 1, m
 	}
-	if transB {
+	switch {
+	case w != nil:
+		d.project(C, n, A, rs, cs, w.p, m, accumulate)
+		return
+	case transB:
 		if packed := d.packs.lookup(d, b.(*buffer[T]), n, k); packed != nil {
-			d.product(C, n, A, rs, cs, packed, 0, m, n, k, accumulate)
+			d.project(C, n, A, rs, cs, panels[T]{full: packed, n: n, k: k}, m, accumulate)
 			return
 		}
-	}
-	nr := d.k.nr
-	if !transB && (m < 64 || n*k < 1<<13) {
-		d.product(C, n, A, rs, cs, B, n, m, n, k, accumulate)
+	case m <= ownRows || n*k < 1<<13:
+		d.product(C, n, A, rs, cs, right[T]{rows: B, ld: n}, m, n, k, accumulate)
 		return
 	}
-	nc := max(packMax/k/nr, 1) * nr
+	nr, depth := d.k.nr, depthOf(k, depthMax)
+	nc := packMax / depth / nr * nr
 	for j := 0; j < n; j += nc {
 		w := min(nc, n-j)
-		packed := grow(&d.shared, (w+nr-1)/nr*nr*k)
-		if transB {
-			d.packTransposed(packed, B[j*k:], w, k)
-		} else {
-			d.packRows(packed, B[j:], n, w, k)
+		for p := 0; p < k; p += depth {
+			h := min(depth, k-p)
+			packed := grow(&d.shared, (w+nr-1)/nr*nr*h)
+			if transB {
+				d.packTransposed(packed, B[j*k+p:], k, w, h)
+			} else {
+				d.packRows(packed, B[p*n+j:], n, w, h)
+			}
+			b := right[T]{packed: panels[T]{full: packed, n: w, k: h}}
+			d.product(C[j:], n, A[p*cs:], rs, cs, b, m, w, h, accumulate || p > 0)
 		}
-		d.product(C[j:], n, A, rs, cs, packed, 0, m, w, k, accumulate)
 	}
 }
 
-// packTransposed packs b (n, k) as panels of nr columns of bᵀ: panel j/nr holds
-// (k, nr), the last one filled up with zeros.
-func (d *dev[T]) packTransposed(dst, b []T, n, k int) {
-	nr := d.k.nr
-	d.pool.each((n+nr-1)/nr, 2*nr*k, func(_, lo, hi int) {
-		for t := lo; t < hi; t++ {
-			panel, w := row(dst, t, nr*k), min(nr, n-t*nr)
-			if w < nr {
-				clear(panel)
-			}
-			d.k.transpose(panel, nr, b[t*nr*k:], k, w, k)
-		}
-	})
+// right is the right operand of a product: rows (k, n), ld > 0 apart, or panels.
+type right[T real] struct {
+	rows   []T
+	ld     int
+	packed panels[T]
+}
+
+// project multiplies by packed weights.
+func (d *dev[T]) project(c []T, ldc int, a []T, rs, cs int, b panels[T], m int, accumulate bool) {
+	if m > d.k.fewMax || cs != 1 {
+		d.product(c, ldc, a, rs, cs, right[T]{packed: b}, m, b.n, b.k, accumulate)
+		return
+	}
+	// Time is that of reading b. Threads share out its panels.
+	const piece = 1 << 15
+	count := (b.n + d.k.nr - 1) / d.k.nr
+	d.few = few[T]{d: d, c: c, ldc: ldc, a: a, rs: rs, b: b, m: m, accumulate: accumulate}
+	d.pool.start(count, min(count, 2*d.pool.threads, max(1, b.n*b.k/piece)), &d.few)
+	d.few = few[T]{} // holds on to nothing that may be freed
+}
+
+// few is the job of a product of few rows; its items are panels.
+type few[T real] struct {
+	d          *dev[T]
+	c          []T
+	ldc        int
+	a          []T
+	rs         int
+	b          panels[T]
+	m          int
+	accumulate bool
+}
+
+func (f *few[T]) do(worker, lo, hi int) {
+	nr := f.d.k.nr
+	f.d.k.few(f.c[lo*nr:], f.ldc, f.a, f.rs, &f.b, lo, hi, f.m, f.accumulate, grow(&f.d.scratch[worker].b, f.m*nr))
+}
+
+// depthOf cuts k into equal parts of at most most.
+func depthOf(k, most int) int {
+	if k <= most {
+		return k
+	}
+	parts := (k + most - 1) / most
+	return (k/parts + 31) &^ 31
+}
+
+// packTransposed packs b (n, k), with rows ldb apart, as panels of nr columns of
+// bᵀ: panel j/nr holds (k, nr), the last one filled up with zeros.
+func (d *dev[T]) packTransposed(dst, b []T, ldb, n, k int) {
+	d.packs.job = packing[T]{k: d.k, dst: dst, b: b, ldb: ldb, n: n, depth: k, transposed: true}
+	d.pool.divide((n+d.k.nr-1)/d.k.nr, 2*d.k.nr*k, &d.packs.job)
+	d.packs.job = packing[T]{}
 }
 
 // packRows packs b (k, n), with rows ldb apart, into the same panels.
 func (d *dev[T]) packRows(dst, b []T, ldb, n, k int) {
-	nr := d.k.nr
-	d.pool.each((n+nr-1)/nr, nr*k, func(_, lo, hi int) {
-		for t := lo; t < hi; t++ {
-			panel, w := row(dst, t, nr*k), min(nr, n-t*nr)
-			for p := range k {
-				to := panel[p*nr : p*nr+nr]
-				copy(to, b[p*ldb+t*nr:p*ldb+t*nr+w])
-				clear(to[w:])
-			}
-		}
-	})
+	d.packs.job = packing[T]{k: d.k, dst: dst, b: b, ldb: ldb, n: n, depth: k}
+	d.pool.divide((n+d.k.nr-1)/d.k.nr, d.k.nr*k, &d.packs.job)
+	d.packs.job = packing[T]{}
 }
 
-// product computes C with B either packed in panels (ldb 0) or in rows ldb
-// apart. Threads share out tiles of C, never k.
-func (d *dev[T]) product(c []T, ldc int, a []T, rs, cs int, b []T, ldb int, m, n, k int, accumulate bool) {
-	mr, nr := d.k.mr, d.k.nr
-	rowTiles, colTiles := (m+mr-1)/mr, (n+nr-1)/nr
-	rowBlock, colBlock := rowTiles, colTiles
-	const small = 1 << 17 // multiply-adds a thread does in a few microseconds
-	if want := min(4*d.pool.threads, m*n*k/small); d.pool.threads > 1 && want > 1 {
-		// Cut the longer side of C, so that the operand read again and again
-		// is the smaller one; cut the other side if that was not enough.
-		if n > m {
-			colBlock = max(1, colTiles/want)
-			rowBlock = max(1, rowTiles*((colTiles+colBlock-1)/colBlock)/want)
-		} else {
-			rowBlock = max(1, rowTiles/want)
-			colBlock = max(1, colTiles*((rowTiles+rowBlock-1)/rowBlock)/want)
-		}
+// packing is the job of packing b; its items are panels.
+type packing[T real] struct {
+	k             *kernels[T]
+	dst, b        []T
+	ldb, n, depth int
+	transposed    bool
+}
+
+func (j *packing[T]) do(_, lo, hi int) {
+	nr, k := j.k.nr, j.depth
+	if w := j.n - lo*nr; w < (hi-lo)*nr {
+		clear(row(j.dst, hi-1, nr*k)) // what the last panel lacks is 0
 	}
-	rowBlock = min(rowBlock, mcTiles)
-	rowBlocks, colBlocks := (rowTiles+rowBlock-1)/rowBlock, (colTiles+colBlock-1)/colBlock
-	task := func(w, t int) {
-		i0, j0 := t%rowBlocks*rowBlock*mr, t/rowBlocks*colBlock*nr
-		i1, j1 := min(i0+rowBlock*mr, m), min(j0+colBlock*nr, n)
-		d.block(&d.scratch[w], c, ldc, a, rs, cs, b, ldb, i0, i1, j0, j1, k, accumulate)
-	}
-	if m*n*k < small {
-		for t := range rowBlocks * colBlocks {
-			task(0, t)
+	if j.transposed {
+		for t := lo; t < hi; t++ {
+			j.k.transpose(row(j.dst, t, nr*k), nr, j.b[t*nr*j.ldb:], j.ldb, min(nr, j.n-t*nr), k)
 		}
 		return
 	}
-	d.pool.run(rowBlocks*colBlocks, task)
+	// A few rows of B at a time, along their length.
+	for p := 0; p < k; p += stripRows {
+		h := min(stripRows, k-p)
+		for t := lo; t < hi; t++ {
+			j.k.strip(j.dst[(t*k+p)*nr:], nr, j.b[p*j.ldb+t*nr:], j.ldb, min(nr, j.n-t*nr), h)
+		}
+	}
+}
+
+// stripRows is how many rows are packed at a time: as many pages as the
+// processor keeps translations of.
+const stripRows = 32
+
+// product computes C. Threads share out tiles of C, never k.
+func (d *dev[T]) product(c []T, ldc int, a []T, rs, cs int, b right[T], m, n, k int, accumulate bool) {
+	p := &d.prod
+	*p = product[T]{d: d, c: c, ldc: ldc, a: a, rs: rs, cs: cs, b: b, m: m, n: n, k: k, accumulate: accumulate}
+	p.rowTiles, p.colTiles = (m+d.k.mr-1)/d.k.mr, (n+d.k.nr-1)/d.k.nr
+	p.rowBlocks, p.colBlocks = d.cut(p.rowTiles, p.colTiles, m*n*k, n > m || b.ld > 0, cs > 1 || rs >= farRows)
+	tasks := p.rowBlocks * p.colBlocks
+	if m*n*k < small {
+		p.do(0, 0, tasks)
+	} else {
+		d.pool.start(tasks, tasks, p)
+	}
+	*p = product[T]{}
+}
+
+// product is the job of a product; its items are blocks of C.
+type product[T real] struct {
+	d                    *dev[T]
+	c                    []T
+	ldc                  int
+	a                    []T
+	rs, cs               int
+	b                    right[T]
+	m, n, k              int
+	accumulate           bool
+	rowTiles, colTiles   int
+	rowBlocks, colBlocks int
+}
+
+func (p *product[T]) do(worker, lo, hi int) {
+	mr, nr := p.d.k.mr, p.d.k.nr
+	for t := lo; t < hi; t++ {
+		r, j := t%p.rowBlocks, t/p.rowBlocks
+		i0, i1 := p.rowTiles*r/p.rowBlocks*mr, min(p.rowTiles*(r+1)/p.rowBlocks*mr, p.m)
+		j0, j1 := p.colTiles*j/p.colBlocks*nr, min(p.colTiles*(j+1)/p.colBlocks*nr, p.n)
+		p.d.block(&p.d.scratch[worker], p.c, p.ldc, p.a, p.rs, p.cs, p.b, i0, i1, j0, j1, p.k, p.accumulate)
+	}
+}
+
+// cut says into how many blocks of rows and of columns to divide C, whose
+// product costs so many multiply-adds: a few for every thread, the same number
+// for each, and none with more rows of A than its cache holds. It cuts columns
+// before rows or rows before columns, so that one operand is read by one thread.
+func (d *dev[T]) cut(rowTiles, colTiles, cost int, columns, packed bool) (rowBlocks, colBlocks int) {
+	threads := d.pool.threads
+	want := min(4*threads, cost/small)
+	if threads == 1 || want <= 1 {
+		want = 1
+	} else {
+		want = (want + threads - 1) / threads * threads
+	}
+	most := (rowTiles + mcTiles - 1) / mcTiles
+	if columns {
+		// Every block packs its rows of A, if they are packed, and should be some
+		// panels wide then.
+		wide := 2
+		if packed {
+			wide = 6
+		}
+		colBlocks = min(colTiles, want, max(colTiles/wide/threads, 1)*threads)
+		rowBlocks = max(most, min(want, threads)/colBlocks)
+	} else {
+		rowBlocks = min(rowTiles, max(most, want))
+		for rowBlocks%threads != 0 && rowBlocks < rowTiles {
+			rowBlocks++
+		}
+		colBlocks = min(colTiles, max(1, want/rowBlocks))
+	}
+	return min(rowBlocks, rowTiles), colBlocks
 }
 
 // block computes rows [i0, i1) and columns [j0, j1) of C.
-func (d *dev[T]) block(s *scratch[T], c []T, ldc int, a []T, rs, cs int, b []T, ldb int, i0, i1, j0, j1, k int, accumulate bool) {
+func (d *dev[T]) block(s *scratch[T], c []T, ldc int, a []T, rs, cs int, b right[T], i0, i1, j0, j1, k int, accumulate bool) {
 	mr, nr := d.k.mr, d.k.nr
-	// Rows far apart share cache sets; packing pays once many panels read them.
-	packA := j1-j0 >= 16*nr && max(rs, cs) >= 1024 && i1-i0 >= mr
-	for p := 0; p < k; p += kc {
-		depth, acc := min(kc, k-p), accumulate || p > 0
+	rows, panels := i1-i0, (j1-j0+nr-1)/nr
+	// Elements of a tile that lie far apart share cache sets and pages; packing
+	// pays once a few panels read them, or many where they lie in rows.
+	packA := panels >= 3 && cs > 1 || panels >= 16 && rs >= farRows && rows >= mr
+	packB := b.ld > 0 && rows > 2*mr
+	depth := depthOf(k, depthMax)
+	if b.ld == 0 && !packA {
+		depth = depthOf(k, depthMax*2/3) // rows of A want room in the cache too
+	}
+	for p := 0; p < k; p += depth {
+		h, acc := min(depth, k-p), accumulate || p > 0
+		ap, tile, ars, acs := a[i0*rs+p*cs:], mr*rs, rs, cs
 		if packA {
-			d.packA(grow(&s.a, (i1-i0+mr-1)/mr*mr*kc), a[i0*rs+p*cs:], rs, cs, i1-i0, depth)
+			ap = d.packA(grow(&s.a, rows*depth), ap, rs, cs, rows, h)
+			tile, ars = mr*h, 1
 		}
 		for j := j0; j < j1; j += nr {
-			bp, bs := b, ldb
-			if ldb == 0 {
-				bp, bs = b[j*k+p*nr:], nr
-			} else {
-				bp = b[p*ldb+j:]
+			w := min(nr, j1-j)
+			var bp []T
+			bs := nr
+			switch {
+			case packB:
+				bp = grow(&s.b, depthMax*nr)
+				d.k.strip(bp, nr, b.rows[p*b.ld+j:], b.ld, w, h)
+			case b.ld > 0:
+				bp, bs = b.rows[p*b.ld+j:], b.ld
+			case b.packed.format == device.F32:
+				bp = b.packed.full[j*k+p*nr:]
+			default:
+				bp = grow(&s.b, depthMax*nr)
+				d.widen(bp, &b.packed, j/nr, p, h)
 			}
-			for i := i0; i < i1; i += mr {
-				h := min(mr, i1-i)
+			for i := 0; i < rows; i += mr {
+				t := min(mr, rows-i)
 				if packA {
-					d.k.gemm(c[i*ldc+j:], ldc, s.a[(i-i0)*depth:], 1, h, bp, bs, h, min(nr, j1-j), depth, acc)
-				} else {
-					d.k.gemm(c[i*ldc+j:], ldc, a[i*rs+p*cs:], rs, cs, bp, bs, h, min(nr, j1-j), depth, acc)
+					acs = t
 				}
+				d.k.gemm(c[(i0+i)*ldc+j:], ldc, ap[i/mr*tile:], ars, acs, bp, bs, t, w, h, acc)
 			}
 		}
 	}
@@ -158,16 +297,21 @@ func (d *dev[T]) block(s *scratch[T], c []T, ldc int, a []T, rs, cs int, b []T, 
 
 // packA packs m rows and k columns of a into tiles (k, mr); a last tile of h
 // rows is (k, h).
-func (d *dev[T]) packA(dst, a []T, rs, cs, m, k int) {
+func (d *dev[T]) packA(dst, a []T, rs, cs, m, k int) []T {
 	mr := d.k.mr
-	for i := 0; i < m; i += mr {
-		h, to := min(mr, m-i), dst[i*k:]
-		if rs == 1 {
-			for p := range k {
-				copy(to[p*h:p*h+h], a[i+p*cs:])
+	if rs == 1 {
+		for p := 0; p < k; p += stripRows {
+			depth := min(stripRows, k-p)
+			for i := 0; i < m; i += mr {
+				h := min(mr, m-i)
+				d.k.strip(dst[i*k+p*h:], h, a[i+p*cs:], cs, h, depth)
 			}
-		} else {
-			d.k.transpose(to, h, a[i*rs:], rs, h, k)
 		}
+		return dst
 	}
+	for i := 0; i < m; i += mr {
+		h := min(mr, m-i)
+		d.k.transpose(dst[i*k:], h, a[i*rs:], rs, h, k)
+	}
+	return dst
 }

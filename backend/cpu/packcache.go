@@ -10,6 +10,7 @@ package cpu
 type packCache[T real] struct {
 	entries map[packKey[T]]*packEntry[T]
 	floats  int
+	job     packing[T]
 }
 
 type packKey[T real] struct {
@@ -23,7 +24,7 @@ type packEntry[T real] struct {
 }
 
 const (
-	packLimit   = 1 << 27 // floats
+	packLimit   = 1 << 28 // floats
 	packEntries = 4096
 )
 
@@ -43,7 +44,7 @@ func (c *packCache[T]) lookup(d *dev[T], b *buffer[T], n, k int) []T {
 		if e.data == nil {
 			return nil
 		}
-		d.packTransposed(e.data, b.data, n, k)
+		d.packTransposed(e.data, b.data, k, n, k)
 		return e.data
 	}
 	if e.data == nil {
@@ -54,7 +55,7 @@ func (c *packCache[T]) lookup(d *dev[T], b *buffer[T], n, k int) []T {
 		}
 		e.data = make([]T, size)
 		c.floats += size
-		d.packTransposed(e.data, b.data, n, k)
+		d.packTransposed(e.data, b.data, k, n, k)
 	}
 	return e.data
 }

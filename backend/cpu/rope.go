@@ -19,20 +19,31 @@ func (d *dev[T]) RoPE(x, cos, sin device.Buffer, pos []int32, heads, dim int, in
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	checkIDs(op, "pos", pos, d.rowsOf(op, "cos", cos, half))
-	C := d.in(op, "cos", cos, cos.Len())
-	S := d.in(op, "sin", sin, cos.Len())
-	X := d.out(op, "x", x, len(pos)*heads*dim)
-	sign := T(1)
+	j := &d.jobs.rope
+	*j = ropeJob[T]{k: d.k, heads: heads, dim: dim, pos: pos, sign: 1,
+		cos: d.in(op, "cos", cos, cos.Len()), sin: d.in(op, "sin", sin, cos.Len()),
+		x: d.out(op, "x", x, len(pos)*heads*dim)}
 	if inverse {
-		sign = -1
+		j.sign = -1
 	}
-	d.pool.each(len(pos), 2*heads*dim, func(_, lo, hi int) {
-		for i := lo; i < hi; i++ {
-			c, s := row(C, int(pos[i]), half), row(S, int(pos[i]), half)
-			for h := range heads {
-				head := row(X, i*heads+h, dim)
-				d.k.rope(head[:half], head[half:], c, s, sign)
-			}
+	d.pool.divide(len(pos), 2*heads*dim, j)
+}
+
+type ropeJob[T real] struct {
+	k           *kernels[T]
+	heads, dim  int
+	pos         []int32
+	x, cos, sin []T
+	sign        T
+}
+
+func (j *ropeJob[T]) do(_, lo, hi int) {
+	half := j.dim / 2
+	for i := lo; i < hi; i++ {
+		c, s := row(j.cos, int(j.pos[i]), half), row(j.sin, int(j.pos[i]), half)
+		for h := range j.heads {
+			head := row(j.x, i*j.heads+h, j.dim)
+			j.k.rope(head[:half], head[half:], c, s, j.sign)
 		}
-	})
+	}
 }

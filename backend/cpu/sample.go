@@ -25,12 +25,23 @@ func (d *dev[T]) Sample(out []device.Sampled, logits device.Buffer, rows []devic
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	x := d.in(op, "logits", logits, len(rows)*vocab)
-	d.pool.each(len(rows), 16*vocab, func(w, lo, hi int) {
-		for i := lo; i < hi; i++ {
-			out[i] = d.draw(&d.scratch[w].sampler, row(x, i, vocab), rows[i])
-		}
-	})
+	j := &d.jobs.sample
+	*j = sampleJob[T]{d: d, out: out, rows: rows, vocab: vocab, x: d.in(op, "logits", logits, len(rows)*vocab)}
+	d.pool.divide(len(rows), 16*vocab, j)
+}
+
+type sampleJob[T real] struct {
+	d     *dev[T]
+	out   []device.Sampled
+	rows  []device.SampleRow
+	vocab int
+	x     []T
+}
+
+func (j *sampleJob[T]) do(worker, lo, hi int) {
+	for i := lo; i < hi; i++ {
+		j.out[i] = j.d.draw(&j.d.scratch[worker].sampler, row(j.x, i, j.vocab), j.rows[i])
+	}
 }
 
 // candidate is a token that may be drawn; p is relative to the most likely.
@@ -64,25 +75,20 @@ func (d *dev[T]) draw(s *sampler[T], x []T, r device.SampleRow) device.Sampled {
 	lse := sp.lse()
 	logp := func(id int32) float64 { return float64(scale*x[id]) - lse }
 
-	if len(s.banned) < len(x) {
-		s.banned = make([]bool, len(x))
-	}
-	for _, id := range r.Ban {
-		s.banned[id] = true
-	}
-	likeliest := s.first(x)
-	res := device.Sampled{ID: likeliest, LogProb: math.Inf(-1), Entropy: sp.entropy()}
-	if likeliest >= 0 && r.Temperature > 0 {
+	res := device.Sampled{ID: -1, LogProb: math.Inf(-1), Entropy: sp.entropy()}
+	if r.Temperature == 0 {
+		res.ID = s.first(x, r.Ban)
+	} else {
 		p := grow(&s.p, len(x))
-		d.k.exp(p, x, scale, scale*x[likeliest])
-		if r.TopK > 0 || r.TopP > 0 && r.TopP < 1 || r.MinP > 0 {
-			res.ID = choose(truncate(s.fill(x, p), r), r.U)
-		} else {
-			res.ID = s.pick(x, p, x[likeliest], scale, r.U)
+		d.k.exp(p, x, scale, T(sp.top))
+		o := order[T]{k: d.k, s: s, x: x, p: p, top: T(sp.top) / scale, unit: 1 / scale}
+		ok := false
+		if len(r.Ban) == 0 {
+			res.ID, ok = o.draw(r)
 		}
-	}
-	for _, id := range r.Ban {
-		s.banned[id] = false
+		if !ok {
+			res.ID = s.slow(d.k, x, p, scale, r)
+		}
 	}
 	if res.ID >= 0 {
 		res.LogProb = logp(res.ID)
@@ -96,19 +102,43 @@ func (d *dev[T]) draw(s *sampler[T], x []T, r device.SampleRow) device.Sampled {
 	return res
 }
 
+// ban marks the tokens that must not be drawn, until it is called again with
+// banned false.
+func (s *sampler[T]) ban(ids []int32, vocab int, banned bool) {
+	if len(s.banned) < vocab {
+		s.banned = make([]bool, vocab)
+	}
+	for _, id := range ids {
+		s.banned[id] = banned
+	}
+}
+
+// slow draws where tokens are banned or not numbers: it lists all others.
+func (s *sampler[T]) slow(k *kernels[T], x, p []T, scale T, r device.SampleRow) int32 {
+	likeliest := s.first(x, r.Ban)
+	if likeliest >= 0 {
+		k.exp(p, x, scale, scale*x[likeliest])
+		return choose(truncate(s.fill(x, p, r.Ban), r), r.U)
+	}
+	return likeliest
+}
+
 // first is the likeliest token that is not banned, −1 if all are.
-func (s *sampler[T]) first(x []T) int32 {
+func (s *sampler[T]) first(x []T, banned []int32) int32 {
+	s.ban(banned, len(x), true)
 	id := -1
 	for i, v := range x {
 		if !s.banned[i] && (id < 0 || v > x[id]) {
 			id = i
 		}
 	}
+	s.ban(banned, len(x), false)
 	return int32(id)
 }
 
 // fill lists the tokens that are not banned.
-func (s *sampler[T]) fill(x, p []T) []candidate[T] {
+func (s *sampler[T]) fill(x, p []T, banned []int32) []candidate[T] {
+	s.ban(banned, len(x), true)
 	c := s.candidates[:0]
 	for i, v := range x {
 		if !s.banned[i] {
@@ -116,46 +146,91 @@ func (s *sampler[T]) fill(x, p []T) []candidate[T] {
 		}
 	}
 	s.candidates = c
+	s.ban(banned, len(x), false)
 	return c
 }
 
-// pick draws by inverse CDF from all tokens that are not banned, without
-// sorting them: their mass is first added up in bins that are ordered like the
-// tokens, then only the bin in which the draw falls is sorted.
-func (s *sampler[T]) pick(x, p []T, top, scale T, u float64) int32 {
-	const bins, width = 256, 1.0 / 8 // nats below the likeliest
-	bin := func(v T) int {
-		if b := scale * (top - v) / width; b < bins-1 {
-			return int(b)
+// order is all tokens of a row in the order of drawing, which is never made:
+// truncation keeps a beginning of it, of which only the mass matters, and a draw
+// looks for the token at which so much mass is reached.
+type order[T real] struct {
+	k         *kernels[T]
+	s         *sampler[T]
+	x, p      []T
+	top, unit T // about the largest x, and a nat
+}
+
+// draw truncates by TopK, then by TopP of what is left, then by MinP of the
+// likeliest, and picks by inverse CDF. It is not ok when the row has NaN or
+// infinity, which have no mass to go by.
+func (o *order[T]) draw(r device.SampleRow) (id int32, ok bool) {
+	all, kept := o.k.above(o.x, o.p, T(math.Inf(-1)))
+	if !(kept > 0) {
+		return -1, false
+	}
+	if r.TopK > 0 && r.TopK < all {
+		_, kept = o.reach(all, kept, func(n int, _ float64) bool { return n >= r.TopK })
+	}
+	if r.TopP > 0 && r.TopP < 1 {
+		limit := r.TopP * kept
+		_, kept = o.reach(all, kept, func(_ int, m float64) bool { return m >= limit })
+	}
+	if r.MinP > 0 {
+		// p ≥ MinP of the likeliest's is x ≥ top + log(MinP) nats; what is kept
+		// ends before the first token that is less.
+		id, _ := o.reach(all, kept, func(n int, _ float64) bool { return n >= 1 })
+		least := r.MinP * float64(o.p[id])
+		var m float64
+		for _, v := range o.p {
+			if float64(v) >= least {
+				m += float64(v)
+			}
 		}
-		return bins - 1
+		kept = min(kept, m)
 	}
-	var mass [bins]float64
-	for i, v := range x {
-		if !s.banned[i] {
-			mass[bin(v)] += float64(p[i])
+	limit := r.U * kept
+	id, _ = o.reach(all, kept, func(_ int, m float64) bool { return m > limit })
+	return id, true
+}
+
+// reach finds the first token in the order at which enough(tokens, mass) of the
+// tokens up to and including it holds, and their mass; all tokens are n, of the
+// given mass. It halves the range of x in which the token lies until few are in
+// it, and sorts those.
+func (o *order[T]) reach(n int, mass float64, enough func(n int, mass float64) bool) (int32, float64) {
+	const few = 24
+	lo, hi := T(math.Inf(-1)), T(math.Inf(1)) // tokens > hi are not enough, > lo are
+	nHi, mHi := 0, 0.0
+	step := o.unit
+	for at := o.top - step; n-nHi > few && at > lo && at < hi; {
+		if c, m := o.k.above(o.x, o.p, at); enough(c, m) {
+			lo, n = at, c
+		} else {
+			hi, nHi, mHi = at, c, m
+		}
+		switch {
+		case math.IsInf(float64(lo), 0):
+			step *= 2
+			at = hi - step
+		case math.IsInf(float64(hi), 0):
+			step *= 2
+			at = lo + step
+		default:
+			at = lo + (hi-lo)/2
 		}
 	}
-	var total float64
-	for _, m := range mass {
-		total += m
-	}
-	limit, below, at := u*total, 0.0, 0
-	for at < bins-1 && !(below+mass[at] > limit) {
-		below += mass[at]
-		at++
-	}
-	for at > 0 && mass[at] == 0 { // rounding left the whole mass a little short
-		at--
-	}
-	c := s.candidates[:0]
-	for i, v := range x {
-		if !s.banned[i] && bin(v) == at {
-			c = append(c, candidate[T]{int32(i), v, float64(p[i])})
+	c := o.s.candidates[:0]
+	for i, v := range o.x {
+		if v > lo && v <= hi {
+			c = append(c, candidate[T]{int32(i), v, float64(o.p[i])})
 		}
 	}
-	s.candidates = c
-	return c[lead(c, func(_ int, m float64) bool { return below+m > limit })].id
+	o.s.candidates = c
+	at := lead(c, func(n int, m float64) bool { return enough(nHi+n, mHi+m) })
+	for _, t := range c[:at+1] {
+		mHi += t.p
+	}
+	return c[at].id, min(mHi, mass)
 }
 
 // truncate keeps the likeliest tokens by TopK, then by TopP of what is left,

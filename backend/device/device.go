@@ -13,7 +13,7 @@
 //   - A Buffer is opaque. No pointer, stream or layout leaves a backend.
 //
 // Read Seq first: it is how training, prefill and cached decode are one
-// attention operation. devicetest holds the conformance suite.
+// attention operation. Weights (weights.go) are matrices in fewer bits. devicetest holds the conformance suite.
 package device
 
 // Buffer is a run of floats in the device's compute type.
@@ -105,7 +105,11 @@ type Device interface {
 
 	// Alloc returns n zeroed floats.
 	Alloc(n int) Buffer
-	// Free gives a buffer from Alloc back (not a view).
+	// NewWeights makes Weights of rows that read hands over a few at a time, in
+	// order: it fills dst, whole rows of cols numbers, from row first on. So the
+	// matrix need never exist in float32 as a whole. An error of read is returned.
+	NewWeights(f Format, rows, cols int, read func(first int, dst []float32) error) (Weights, error)
+	// Free gives a buffer from Alloc (not a view) or Weights back.
 	Free(b Buffer)
 	// Write and Read convert between the host's float32 or float64 and the
 	// device; lengths must agree.

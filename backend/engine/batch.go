@@ -38,9 +38,11 @@ type branch struct {
 	used   int
 	phase  phase
 	rng    *rand.Rand
-	next   int32 // sampled, not yet read
-	has    bool  // next is valid
-	keep   int   // rows up to and including the boundary: where an answer begins
+	next   int32          // sampled, not yet read
+	has    bool           // next is valid
+	keep   int            // rows up to and including the boundary: where an answer begins
+	past   [2]device.Span // prompt and used rows, for the step in progress
+	ids    []int32        // read in the step in progress
 	forced []int32
 	parts  []part
 }
@@ -58,6 +60,14 @@ type batch struct {
 	waiting []*group
 	active  []*group
 	results []Result
+
+	// What a step is made of, kept for its memory.
+	in      llama.Batch
+	picks   []pick
+	scores  []score
+	targets llama.Targets
+	rows    []int32
+	how     []device.SampleRow
 }
 
 func newBatch(e *Engine, reqs []Request, emit func(Event)) *batch {
@@ -173,9 +183,9 @@ type score struct {
 // prompts in one pass, then draws and scores.
 func (b *batch) step() {
 	b.admit()
-	var in llama.Batch
-	var picks []pick
-	var scores []score
+	in := &b.in
+	in.IDs, in.Pos, in.Seqs = in.IDs[:0], in.Pos[:0], in.Seqs[:0]
+	b.picks, b.scores = b.picks[:0], b.scores[:0]
 	read := func(ids []int32, pos int, past []device.Span, own int) int {
 		first := len(in.IDs)
 		in.IDs = append(in.IDs, ids...)
@@ -195,16 +205,19 @@ func (b *batch) step() {
 			if br.phase == finished {
 				continue
 			}
-			ids := br.forced
+			ids := br.ids[:0]
 			if br.has {
-				ids = append([]int32{br.next}, br.forced...)
+				ids = append(ids, br.next)
 			}
+			ids = append(ids, br.forced...)
+			br.ids = ids
 			before := last // the row that predicts the first forced token
 			first := -1
 			if len(ids) > 0 {
-				past := []device.Span{g.prompt}
-				if br.used > 0 {
-					past = append(past, device.Span{Start: br.span.Start, Len: br.used})
+				br.past = [2]device.Span{g.prompt, {Start: br.span.Start, Len: br.used}}
+				past := br.past[:]
+				if br.used == 0 {
+					past = past[:1]
 				}
 				first = read(ids, g.prompt.Len+br.used, past, br.span.Start+br.used)
 				br.used += len(ids)
@@ -216,16 +229,16 @@ func (b *batch) step() {
 			br.has = false
 			switch br.phase {
 			case tail:
-				scores = append(scores, score{br, before, own, br.forced})
+				b.scores = append(b.scores, score{br, before, own, br.forced})
 				br.forced = nil
 			default:
-				picks = append(picks, pick{int32(max(last, first)), br})
+				b.picks = append(b.picks, pick{int32(max(last, first)), br})
 			}
 		}
 	}
-	b.e.cache.Extend(in)
-	b.take(scores, &picks)
-	b.draw(picks)
+	b.e.cache.Extend(*in)
+	b.take()
+	b.draw()
 	b.active = slices.DeleteFunc(b.active, func(g *group) bool {
 		if g.live > 0 {
 			return false
@@ -237,9 +250,13 @@ func (b *batch) step() {
 
 // take scores the forced tokens and sends each branch on: to its answer, whose
 // first token is drawn from the boundary's row, or to its end.
-func (b *batch) take(scores []score, picks *[]pick) {
-	var t llama.Targets
-	for _, s := range scores {
+func (b *batch) take() {
+	if len(b.scores) == 0 {
+		return
+	}
+	t := &b.targets
+	t.Rows, t.IDs = t.Rows[:0], t.IDs[:0]
+	for _, s := range b.scores {
 		for i, id := range s.ids {
 			row := s.before
 			if i > 0 {
@@ -248,9 +265,9 @@ func (b *batch) take(scores []score, picks *[]pick) {
 			t.Rows, t.IDs = append(t.Rows, int32(row)), append(t.IDs, id)
 		}
 	}
-	got := b.e.cache.Classify(t)
+	got := b.e.cache.Classify(*t)
 	at := 0
-	for _, s := range scores {
+	for _, s := range b.scores {
 		boundary := s.before // the last row before the reference
 		i := 0
 		for _, p := range s.br.parts {
@@ -270,7 +287,7 @@ func (b *batch) take(scores []score, picks *[]pick) {
 		if s.br.chain >= 0 && s.br.g.req.MaxAnswer > 0 {
 			s.br.used = s.br.keep
 			s.br.phase = answering
-			*picks = append(*picks, pick{int32(boundary), s.br})
+			b.picks = append(b.picks, pick{int32(boundary), s.br})
 			continue
 		}
 		b.finish(s.br)
@@ -278,15 +295,15 @@ func (b *batch) take(scores []score, picks *[]pick) {
 }
 
 // draw samples a token for every growing chain or answer.
-func (b *batch) draw(picks []pick) {
-	rows, how := make([]int32, len(picks)), make([]device.SampleRow, len(picks))
-	for i, p := range picks {
+func (b *batch) draw() {
+	b.rows, b.how = b.rows[:0], b.how[:0]
+	for _, p := range b.picks {
 		s := p.br.g.req.Sampling
-		rows[i] = p.row
-		how[i] = device.SampleRow{Temperature: s.Temperature, TopK: s.TopK, TopP: s.TopP, MinP: s.MinP, U: p.br.rng.Float64(), Top: s.Top}
+		b.rows = append(b.rows, p.row)
+		b.how = append(b.how, device.SampleRow{Temperature: s.Temperature, TopK: s.TopK, TopP: s.TopP, MinP: s.MinP, U: p.br.rng.Float64(), Top: s.Top})
 	}
-	for i, got := range b.e.cache.Sample(rows, how) {
-		br := picks[i].br
+	for i, got := range b.e.cache.Sample(b.rows, b.how) {
+		br := b.picks[i].br
 		br.next, br.has = got.ID, true
 		tok := Token{ID: got.ID, LogProb: got.LogProb, Entropy: got.Entropy, Top: got.Top}
 		r, c := br.g.req, &b.results[br.g.index].Chains[br.chain]

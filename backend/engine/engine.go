@@ -115,6 +115,13 @@ type Options struct {
 	BatchRows  int   // tokens read in one step, default 4096
 }
 
+const (
+	// DefaultBatchRows is how many tokens a step reads at most, unless a single
+	// prompt has more.
+	DefaultBatchRows  = 4096
+	defaultCacheBytes = 1 << 30
+)
+
 // Engine generates and scores with one model. One call at a time.
 type Engine struct {
 	model *llama.Model
@@ -127,10 +134,10 @@ type Engine struct {
 // New makes an engine. text may be nil if no request uses StopText.
 func New(m *llama.Model, text StopTexter, o Options) *Engine {
 	if o.CacheBytes == 0 {
-		o.CacheBytes = 1 << 30
+		o.CacheBytes = defaultCacheBytes
 	}
 	if o.BatchRows == 0 {
-		o.BatchRows = 4096
+		o.BatchRows = DefaultBatchRows
 	}
 	return &Engine{model: m, text: text, opts: o}
 }
@@ -303,12 +310,20 @@ func (r *Request) branchRows() int {
 	return r.MaxChain + len(r.Close) + max(len(r.Reference), r.MaxAnswer)
 }
 
+// CacheRows is how many rows a cache gets when all requests need so many and the
+// largest one so many.
+func CacheRows(c llama.Config, o Options, need, largest int) int {
+	if o.CacheBytes == 0 {
+		o.CacheBytes = defaultCacheBytes
+	}
+	perRow := int64(2*c.Layers*c.KVHeads*c.HeadDim) * 4
+	return int(min(int64(need), max(o.CacheBytes/perRow, int64(largest))))
+}
+
 // reserve makes the cache hold `need` rows, or as many as the budget allows but
 // at least the largest request.
 func (e *Engine) reserve(need, largest int) {
-	c := e.model.Config
-	perRow := int64(2*c.Layers*c.KVHeads*c.HeadDim) * 4
-	rows := int(min(int64(need), max(e.opts.CacheBytes/perRow, int64(largest))))
+	rows := CacheRows(e.model.Config, e.opts, need, largest)
 	if e.cache != nil && e.cache.Rows() >= rows {
 		return
 	}

@@ -53,6 +53,9 @@ func (p *Pass) Backward(g *Grad, losses ...Loss) {
 	dev.Zero(s.dx)
 	dev.RMSNormBackward(s.dx, g.w.norm, s.dhidden, p.last, m.w.norm, p.rstd, n, d)
 	for l := c.Layers - 1; l >= 0; l-- {
+		if p.Recompute && l < c.Layers-1 { // Forward left those of the last layer
+			m.block(l, p.in[l], p.mid[l], nil, p.acts[l], p.b, nil)
+		}
 		p.blockBackward(l, g.w.layers[l])
 	}
 	dev.EmbedBackward(g.w.embed, s.dx, p.b.IDs, d)

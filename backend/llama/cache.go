@@ -12,24 +12,33 @@ import (
 type Cache struct {
 	m    *Model
 	rows int
-	k, v []device.Buffer // per layer (rows, kv·dim)
+	all  device.Buffer
+	k, v []device.Buffer // views of all, per layer (rows, kv·dim)
 
-	arena  arena
-	x      device.Buffer // residual stream (N, hidden)
-	hidden device.Buffer // its RMSNorm (N, hidden)
-	rstd   device.Buffer
-	acts   acts
+	arena arena
+	read  int // rows that the memory is laid out for
+	extendActs
+	at     []int32 // rows that append stores to
 	picked scratch // rows to classify or sample from (n, hidden)
 	logits scratch // (n, vocab)
+}
+
+// extendActs is the memory of reading N rows.
+type extendActs struct {
+	x      device.Buffer // residual stream (N, hidden)
+	hidden device.Buffer // its RMSNorm (N, hidden)
+	rstd   device.Buffer // (N)
+	acts   acts          // of all layers in turn
 }
 
 // NewCache makes a cache of so many rows (tokens).
 func (m *Model) NewCache(rows int) *Cache {
 	c := &Cache{m: m, rows: rows, arena: arena{dev: m.dev}, picked: scratch{dev: m.dev}, logits: scratch{dev: m.dev}}
-	width := m.Config.KVHeads * m.Config.HeadDim
-	for range m.Config.Layers {
-		c.k = append(c.k, m.dev.Alloc(rows*width))
-		c.v = append(c.v, m.dev.Alloc(rows*width))
+	n := rows * m.Config.KVHeads * m.Config.HeadDim
+	c.all = m.dev.Alloc(2 * m.Config.Layers * n)
+	for l := range m.Config.Layers {
+		c.k = append(c.k, c.all.View(2*l*n, n))
+		c.v = append(c.v, c.all.View((2*l+1)*n, n))
 	}
 	return c
 }
@@ -39,10 +48,7 @@ func (c *Cache) Rows() int { return c.rows }
 
 // Free gives the cache's memory back.
 func (c *Cache) Free() {
-	for l := range c.k {
-		c.m.dev.Free(c.k[l])
-		c.m.dev.Free(c.v[l])
-	}
+	c.m.dev.Free(c.all)
 	c.arena.free()
 	c.picked.free()
 	c.logits.free()
@@ -58,11 +64,7 @@ func (c *Cache) Extend(b Batch) {
 			panic(fmt.Sprintf("llama: cache rows %d…%d of %d", s.Own, s.Own+s.Q.Len, c.rows))
 		}
 	}
-	c.arena.layout(func(a *arena) {
-		d := m.Config.Hidden
-		c.x, c.hidden, c.rstd = a.take(n*d), a.take(n*d), a.take(n)
-		c.acts = m.Config.planActs(a, n)
-	})
+	c.plan(n)
 	m.rope.cover(m.dev, int(slices.Max(b.Pos))+1)
 	m.dev.Embed(c.x, m.w.embed, b.IDs, m.Config.Hidden)
 	for l := range m.Config.Layers {
@@ -71,17 +73,41 @@ func (c *Cache) Extend(b Batch) {
 	m.dev.RMSNorm(c.hidden, c.rstd, c.x, m.w.norm, n, m.Config.Hidden, m.Config.RMSEps)
 }
 
+// plan lays out the memory of reading n rows, if it is not laid out so already.
+func (c *Cache) plan(n int) {
+	if n != c.read {
+		c.arena.layout(func(a *arena) { c.extendActs.lay(c.m.Config, a, n) })
+		c.read = n
+	}
+}
+
+func (e *extendActs) lay(c Config, a *arena, n int) {
+	e.x, e.hidden, e.rstd = a.take(n*c.Hidden), a.take(n*c.Hidden), a.take(n)
+	e.acts = c.planActs(a, n)
+}
+
+// CacheFloats is the memory of a cache of so many rows, of which at most `read`
+// are read and `drawn` sampled at a time.
+func (c Config) CacheFloats(rows, read, drawn int) int {
+	a := arena{dry: true}
+	new(extendActs).lay(c, &a, read)
+	return 2*c.Layers*rows*c.KVHeads*c.HeadDim + a.used + drawn*(c.Hidden+c.Vocab)
+}
+
 // append stores the new rows of k and v of one layer and returns the whole.
 func (c *Cache) append(l int, k, v device.Buffer, seqs []device.Seq) (device.Buffer, device.Buffer) {
 	width := c.m.Config.KVHeads * c.m.Config.HeadDim
-	rows := make([]int32, k.Len()/width)
-	for _, s := range seqs {
-		for i := range s.Q.Len {
-			rows[s.Q.Start+i] = int32(s.Own + i)
+	if l == 0 {
+		n := k.Len() / width
+		c.at = slices.Grow(c.at[:0], n)[:n]
+		for _, s := range seqs {
+			for i := range s.Q.Len {
+				c.at[s.Q.Start+i] = int32(s.Own + i)
+			}
 		}
 	}
-	c.m.dev.ScatterRows(c.k[l], k, rows, width)
-	c.m.dev.ScatterRows(c.v[l], v, rows, width)
+	c.m.dev.ScatterRows(c.k[l], k, c.at, width)
+	c.m.dev.ScatterRows(c.v[l], v, c.at, width)
 	return c.k[l], c.v[l]
 }
 

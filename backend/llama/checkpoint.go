@@ -61,11 +61,8 @@ func readTensors(fsys fs.FS, specs []TensorSpec, put func(i int, data []float32)
 	for i, s := range specs {
 		at := ck.found[i]
 		buf = slices.Grow(buf[:0], s.Len())[:s.Len()]
-		if err := safetensors.Read(at.file, at.name, buf); err != nil {
+		if err := ck.read(i, 0, buf); err != nil {
 			return err
-		}
-		if err := finite(buf, math.MaxFloat32); err != nil {
-			return fmt.Errorf("%s: tensor %q: %w", at.file.Name(), at.name, err)
 		}
 		if err := put(i, buf); err != nil {
 			return fmt.Errorf("%s: tensor %q: %w", at.file.Name(), at.name, err)
@@ -74,11 +71,26 @@ func readTensors(fsys fs.FS, specs []TensorSpec, put func(i int, data []float32)
 	return nil
 }
 
-// finite reports the first element that is not a number within ±limit.
-func finite(data []float32, limit float64) error {
+// read fills dst with the elements of tensor i from one on, which must be finite.
+func (ck *checkpoint) read(i, from int, dst []float32) error {
+	at := ck.found[i]
+	if err := safetensors.ReadFrom(at.file, at.name, from, dst); err != nil {
+		return err
+	}
+	if err := finite(dst, from, math.MaxFloat32); err != nil {
+		return fmt.Errorf("%s: tensor %q: %w", at.file.Name(), at.name, err)
+	}
+	return nil
+}
+
+// finite reports the first element that is not a number within ±limit; the
+// elements count from first on.
+func finite(data []float32, first int, limit float64) error {
+	// As bits, magnitudes are in order, with infinity and NaN at the end.
+	most := math.Float32bits(float32(limit))
 	for j, x := range data {
-		if !(math.Abs(float64(x)) <= limit) {
-			return fmt.Errorf("element %d: want a finite number within ±%g, have %v", j, limit, x)
+		if math.Float32bits(x)&^(1<<31) > most {
+			return fmt.Errorf("element %d: want a finite number within ±%g, have %v", first+j, limit, x)
 		}
 	}
 	return nil

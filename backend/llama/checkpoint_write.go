@@ -150,7 +150,7 @@ func writeShard(stage, name string, dt safetensors.DType, specs []TensorSpec, sh
 	return create(filepath.Join(stage, name), func(w *bufio.Writer) error {
 		err := safetensors.Write(w, map[string]string{"format": "pt"}, list, func(j int) ([]float32, error) {
 			data := get(shard[j])
-			return data, finite(data, limit)
+			return data, finite(data, 0, limit)
 		})
 		if err != nil {
 			return fmt.Errorf("%s: %w", name, err)

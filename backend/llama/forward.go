@@ -45,8 +45,9 @@ func (c Config) planActs(a *arena, n int) acts {
 //	out = mid + Wdown·(silu(Wgate·norm(mid)) ⊙ Wup·norm(mid))
 //
 // in, mid and out are (N, hidden) and may be one buffer when no backward
-// follows. cache, if not nil, receives the new keys and values and is what
-// attention reads; Seq.Own then counts rows of the cache.
+// follows; out is nil when only the activations are wanted. cache, if not nil,
+// receives the new keys and values and is what attention reads; Seq.Own then
+// counts rows of the cache.
 func (m *Model) block(l int, in, mid, out device.Buffer, a acts, b Batch, cache *Cache) {
 	c, w, dev, n := m.Config, m.w.layers[l], m.dev, b.Rows()
 	d, dq, dkv, f := c.Hidden, c.Heads*c.HeadDim, c.KVHeads*c.HeadDim, c.Intermediate
@@ -71,6 +72,9 @@ func (m *Model) block(l int, in, mid, out device.Buffer, a acts, b Batch, cache 
 	dev.MatMul(a.gate, a.h2, w.gate, n, f, d, false, true, false)
 	dev.MatMul(a.up, a.h2, w.up, n, f, d, false, true, false)
 	dev.SwiGLU(a.ffn, a.gate, a.up)
+	if out == nil {
+		return
+	}
 	if out != mid {
 		dev.Copy(out, mid)
 	}
@@ -80,18 +84,29 @@ func (m *Model) block(l int, in, mid, out device.Buffer, a acts, b Batch, cache 
 // Pass is one forward pass with what its backward needs. It keeps its memory
 // between uses; one Pass serves a whole training run.
 type Pass struct {
+	// Recompute, set before the first Forward, keeps no more of a layer than its
+	// input; Backward computes the rest again, for a third more time and a
+	// fraction of the memory. The gradient has the same bits.
+	Recompute bool
+
 	m     *Model
 	arena arena
+	rows  int // that the memory is laid out for
 	b     Batch
+	passActs
 
+	picked, dpicked scratch // classified rows and their gradient (targets, hidden)
+}
+
+// passActs is the memory of a forward and backward over N rows. With Recompute
+// all layers have the same mid and acts.
+type passActs struct {
 	in, mid []device.Buffer // residual stream before and inside each layer (N, hidden)
 	acts    []acts
 	last    device.Buffer // residual stream after the last layer (N, hidden)
 	hidden  device.Buffer // RMSNorm of last (N, hidden)
 	rstd    device.Buffer // (N)
 	back    backwardActs
-
-	picked, dpicked scratch // classified rows and their gradient (targets, hidden)
 }
 
 // NewPass prepares a pass; memory is taken at the first Forward.
@@ -102,6 +117,7 @@ func (m *Model) NewPass() *Pass {
 // Free gives the pass's memory back.
 func (p *Pass) Free() {
 	p.arena.free()
+	p.rows = 0
 	p.picked.free()
 	p.dpicked.free()
 }
@@ -124,19 +140,36 @@ func (p *Pass) Forward(b Batch) {
 	m.dev.RMSNorm(p.hidden, p.rstd, p.last, m.w.norm, n, c.Hidden, c.RMSEps)
 }
 
-// plan lays out all memory of a forward and backward over n rows.
+// plan lays out all memory of a forward and backward over n rows, if it is not
+// laid out so already.
 func (p *Pass) plan(n int) {
-	c := p.m.Config
-	p.arena.layout(func(a *arena) {
-		p.in, p.mid, p.acts = p.in[:0], p.mid[:0], p.acts[:0]
-		for range c.Layers {
-			p.in = append(p.in, a.take(n*c.Hidden))
-			p.mid = append(p.mid, a.take(n*c.Hidden))
-			p.acts = append(p.acts, c.planActs(a, n))
+	if n != p.rows {
+		p.arena.layout(func(a *arena) { p.passActs.lay(p.m.Config, a, n, p.Recompute) })
+		p.rows = n
+	}
+}
+
+func (s *passActs) lay(c Config, a *arena, n int, recompute bool) {
+	s.in, s.mid, s.acts = s.in[:0], s.mid[:0], s.acts[:0]
+	for l := range c.Layers {
+		s.in = append(s.in, a.take(n*c.Hidden))
+		if l > 0 && recompute {
+			s.mid, s.acts = append(s.mid, s.mid[0]), append(s.acts, s.acts[0])
+			continue
 		}
-		p.last, p.hidden, p.rstd = a.take(n*c.Hidden), a.take(n*c.Hidden), a.take(n)
-		p.back = c.planBackward(a, n)
-	})
+		s.mid = append(s.mid, a.take(n*c.Hidden))
+		s.acts = append(s.acts, c.planActs(a, n))
+	}
+	s.last, s.hidden, s.rstd = a.take(n*c.Hidden), a.take(n*c.Hidden), a.take(n)
+	s.back = c.planBackward(a, n)
+}
+
+// PassFloats is the memory that a Pass takes for a forward and backward over so
+// many rows, of which at most so many targets are classified at a time.
+func (c Config) PassFloats(rows, targets int, recompute bool) int {
+	a := arena{dry: true}
+	new(passActs).lay(c, &a, rows, recompute)
+	return a.used + 2*targets*c.Hidden
 }
 
 // Targets asks for log-probabilities: row Rows[i] of the batch predicts IDs[i].
@@ -195,9 +228,11 @@ func (a *arena) layout(divide func(*arena)) {
 
 // take returns the next n floats; their content is undefined.
 func (a *arena) take(n int) device.Buffer {
-	const align = 16 // floats: one cache line
+	// Whole cache lines, and some between one and the next: rows of a power of two
+	// in size would otherwise all begin at the same place of a cache.
+	const line, apart = 16, 37 // floats, lines
 	off := a.used
-	a.used += (n + align - 1) / align * align
+	a.used += ((n+line-1)/line + apart) * line
 	if a.dry {
 		return nil
 	}
@@ -213,8 +248,9 @@ func (a *arena) free() {
 
 // scratch is a buffer that grows to the largest size asked for.
 type scratch struct {
-	dev device.Device
-	buf device.Buffer
+	dev  device.Device
+	buf  device.Buffer
+	view device.Buffer // of what was asked for last
 }
 
 // take returns n floats of undefined content; the next take reuses them.
@@ -223,12 +259,15 @@ func (s *scratch) take(n int) device.Buffer {
 		s.free()
 		s.buf = s.dev.Alloc(n)
 	}
-	return s.buf.View(0, n)
+	if s.view == nil || s.view.Len() != n {
+		s.view = s.buf.View(0, n)
+	}
+	return s.view
 }
 
 func (s *scratch) free() {
 	if s.buf != nil {
 		s.dev.Free(s.buf)
-		s.buf = nil
+		s.buf, s.view = nil, nil
 	}
 }

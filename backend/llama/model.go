@@ -6,7 +6,8 @@
 //
 // model.go (what the parts are) · forward.go (one block, both for training and
 // for cached decode) · backward.go (the same block backwards, bottom to top) ·
-// cache.go (prefill and decode) · config.go and checkpoint.go (files).
+// cache.go (prefill and decode) · readonly.go (weights in fewer bits) · config.go
+// and checkpoint.go (files).
 //
 // # Invariants
 //
@@ -23,6 +24,7 @@ import (
 	"io/fs"
 	"math"
 	"math/rand/v2"
+	"strings"
 
 	"nrt/backend/device"
 	"nrt/backend/safetensors"
@@ -33,13 +35,15 @@ type Model struct {
 	Config Config
 
 	dev    device.Device
-	flat   device.Buffer
+	flat   device.Buffer // all parameters; of a read-only model, the norms alone
 	params []Param
+	fixed  bool // read-only: matrices are device.Weights
 	w      tensors
 	rope   ropeTable
 }
 
-// Param is one named tensor of the model; Value is a view into Model.Flat.
+// Param is one named tensor of the model; Value is a view into Model.Flat, or
+// device.Weights.
 type Param struct {
 	Name  string
 	Shape []int
@@ -72,24 +76,33 @@ func New(dev device.Device, c Config, seed uint64) (*Model, error) {
 	if err != nil {
 		return nil, err
 	}
-	rng := rand.New(rand.NewPCG(seed, 0x6c6c616d61))
-	residual := 0.02 / math.Sqrt(2*float64(c.Layers))
+	draw := initial(c, seed)
 	for i, p := range m.params {
 		data := make([]float32, p.Value.Len())
+		draw(i, data)
+		dev.Write(p.Value, data)
+	}
+	return m, dev.Sync()
+}
+
+// initial returns what fills part after part of tensor after tensor.
+func initial(c Config, seed uint64) func(i int, data []float32) {
+	rng := rand.New(rand.NewPCG(seed, 0x6c6c616d61))
+	residual := 0.02 / math.Sqrt(2*float64(c.Layers))
+	specs := c.Tensors()
+	return func(i int, data []float32) {
 		std := 0.02
-		if m.intoResidual(i) {
+		if name := specs[i].Name; strings.HasSuffix(name, "o_proj.weight") || strings.HasSuffix(name, "down_proj.weight") {
 			std = residual
 		}
 		for j := range data {
-			if p.Decay {
+			if len(specs[i].Shape) > 1 {
 				data[j] = float32(rng.NormFloat64() * std)
 			} else {
 				data[j] = 1
 			}
 		}
-		dev.Write(p.Value, data)
 	}
-	return m, dev.Sync()
 }
 
 // Load reads a Hugging Face folder.
@@ -128,8 +141,12 @@ func (m *Model) Save(dir string, dt safetensors.DType) error {
 	}, shard)
 }
 
-// Clone copies the weights into a model of its own on the same device.
+// Clone copies the weights into a model of its own on the same device. A
+// read-only model, which nobody changes, has no copies: it is refused.
 func (m *Model) Clone() (*Model, error) {
+	if err := m.Trainable(); err != nil {
+		return nil, err
+	}
 	c, err := empty(m.dev, m.Config)
 	if err != nil {
 		return nil, err
@@ -140,6 +157,11 @@ func (m *Model) Clone() (*Model, error) {
 
 // Free gives the model's memory back to the device.
 func (m *Model) Free() {
+	for _, p := range m.params {
+		if w, ok := p.Value.(device.Weights); ok {
+			m.dev.Free(w)
+		}
+	}
 	m.dev.Free(m.flat)
 	m.rope.free(m.dev)
 }
@@ -150,11 +172,23 @@ func (m *Model) Device() device.Device { return m.dev }
 // Params lists the tensors in the checkpoint's order.
 func (m *Model) Params() []Param { return m.params }
 
-// Flat is every parameter in one buffer, in the order of Params.
-func (m *Model) Flat() device.Buffer { return m.flat }
+// Flat is every parameter in one buffer, in the order of Params. A read-only
+// model has none.
+func (m *Model) Flat() device.Buffer {
+	if m.fixed {
+		panic("llama: Flat: " + m.Trainable().Error())
+	}
+	return m.flat
+}
 
-// NumParams counts the floats.
-func (m *Model) NumParams() int { return m.flat.Len() }
+// NumParams counts the numbers in all parameters.
+func (m *Model) NumParams() int {
+	n := 0
+	for _, p := range m.params {
+		n += p.Value.Len()
+	}
+	return n
+}
 
 func (m *Model) heads() device.Heads {
 	c := m.Config
@@ -179,19 +213,17 @@ func empty(dev device.Device, c Config) (*Model, error) {
 		m.params = append(m.params, Param{Name: s.Name, Shape: s.Shape, Value: m.flat.View(off, n), Decay: len(s.Shape) > 1})
 		off += n
 	}
-	m.w = m.byRole(m.flat)
+	m.w = m.byRole(func(i int) device.Buffer { return m.params[i].Value })
 	m.rope = ropeTable{inv: InvFreq(c)}
 	return m, nil
 }
 
-// byRole gives the views of flat (weights or gradients) their names in the
-// model, by the tensors' names in the checkpoint.
-func (m *Model) byRole(flat device.Buffer) tensors {
+// byRole gives the parameters, or their gradients, their names in the model, by
+// the tensors' names in the checkpoint.
+func (m *Model) byRole(value func(i int) device.Buffer) tensors {
 	views := map[string]device.Buffer{}
-	off := 0
-	for _, p := range m.params {
-		views[p.Name] = flat.View(off, p.Value.Len())
-		off += p.Value.Len()
+	for i, p := range m.params {
+		views[p.Name] = value(i)
 	}
 	get := func(format string, args ...any) device.Buffer {
 		name := fmt.Sprintf(format, args...)
@@ -219,17 +251,6 @@ func (m *Model) byRole(flat device.Buffer) tensors {
 	return t
 }
 
-// intoResidual tells whether parameter i projects back into the residual stream.
-func (m *Model) intoResidual(i int) bool {
-	name := m.params[i].Name
-	for _, end := range []string{"o_proj.weight", "down_proj.weight"} {
-		if len(name) > len(end) && name[len(name)-len(end):] == end {
-			return true
-		}
-	}
-	return false
-}
-
 // Grad is the gradient of a loss by every parameter, laid out as Model.Flat.
 type Grad struct {
 	Flat device.Buffer
@@ -237,10 +258,15 @@ type Grad struct {
 	w    tensors
 }
 
-// NewGrad allocates a zero gradient for the model.
+// NewGrad allocates a zero gradient for the model, which must be Trainable.
 func (m *Model) NewGrad() *Grad {
-	flat := m.dev.Alloc(m.flat.Len())
-	return &Grad{Flat: flat, dev: m.dev, w: m.byRole(flat)}
+	flat := m.dev.Alloc(m.Flat().Len())
+	off := 0
+	return &Grad{Flat: flat, dev: m.dev, w: m.byRole(func(i int) device.Buffer {
+		n := m.params[i].Value.Len()
+		off += n
+		return flat.View(off-n, n)
+	})}
 }
 
 // Zero forgets what was accumulated.

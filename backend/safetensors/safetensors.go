@@ -149,15 +149,28 @@ func Read[T Number](f *File, name string, dst []T) error {
 	if !ok {
 		return fmt.Errorf("%s: tensor %q: missing", f.name, name)
 	}
-	if !t.DType.Float() {
-		return fmt.Errorf("%s: tensor %q: dtype: want F64, F32, F16 or BF16, have %s", f.name, name, t.DType)
-	}
 	if t.Len() != len(dst) {
 		return fmt.Errorf("%s: tensor %q: want %d elements, have %d (shape %v)", f.name, name, len(dst), t.Len(), t.Shape)
 	}
+	return ReadFrom(f, name, 0, dst)
+}
+
+// ReadFrom is Read of the elements [from, from+len(dst)) alone, for tensors that
+// are not wanted in memory as a whole.
+func ReadFrom[T Number](f *File, name string, from int, dst []T) error {
+	t, ok := f.Tensor(name)
+	if !ok {
+		return fmt.Errorf("%s: tensor %q: missing", f.name, name)
+	}
+	if !t.DType.Float() {
+		return fmt.Errorf("%s: tensor %q: dtype: want F64, F32, F16 or BF16, have %s", f.name, name, t.DType)
+	}
+	if from < 0 || from > t.Len()-len(dst) {
+		return fmt.Errorf("%s: tensor %q: want elements %d to %d, have %d (shape %v)", f.name, name, from, from+len(dst), t.Len(), t.Shape)
+	}
 	width := t.DType.Size()
 	buf := make([]byte, min(len(dst), chunk)*width)
-	at := f.data + t.Begin
+	at := f.data + t.Begin + int64(from)*int64(width)
 	for len(dst) > 0 {
 		n := min(len(dst), chunk)
 		if err := readFull(f.r, buf[:n*width], at); err != nil {

@@ -87,6 +87,11 @@ func TestReadReturnsWhatWasWritten(t *testing.T) {
 			if !slices.Equal(got, src) || y[0] != 4 || y[1] != 5 {
 				t.Fatalf("%s of %d elements came back different", dt, n)
 			}
+			part := got[n/3 : n/3+n/2]
+			clear(part)
+			if err := ReadFrom(f, "x", n/3, part); err != nil || !slices.Equal(got, src) {
+				t.Fatalf("%s of %d elements: a part came back different: %v", dt, n, err)
+			}
 		}
 	}
 }
@@ -215,6 +220,19 @@ func TestReadErrors(t *testing.T) {
 	} {
 		if err := Read(f, c.name, make([]float32, c.n)); err == nil || !strings.HasPrefix(err.Error(), c.want) {
 			t.Errorf("read %s: error %v, want %q", c.name, err, c.want)
+		}
+	}
+	for _, c := range []struct {
+		from, n int
+		want    string
+	}{
+		{-1, 1, `m: tensor "a": want elements -1 to 0, have 2`},
+		{1, 2, `m: tensor "a": want elements 1 to 3, have 2`},
+		{3, 0, `m: tensor "a": want elements 3 to 3, have 2`},
+		{1, 1, `m: tensor "a": want 4 bytes at`},
+	} {
+		if err := ReadFrom(f, "a", c.from, make([]float32, c.n)); err == nil || !strings.HasPrefix(err.Error(), c.want) {
+			t.Errorf("read from %d: error %v, want %q", c.from, err, c.want)
 		}
 	}
 }

@@ -25,10 +25,11 @@ const copied = 50_000_000
 // hub holds the models: their tokenizers, which many share, and the replicas
 // that slots compute with.
 type hub struct {
-	dev   device.Device
-	cache int64 // bytes of one engine's cache
-	idle  int64 // bytes of weights that may lie idle
-	slots int
+	dev     device.Device
+	weights device.Format
+	cache   int64 // bytes of one engine's cache
+	idle    int64 // bytes of weights that may lie idle
+	slots   int
 
 	mu     sync.Mutex
 	order  []string // of the served models
@@ -85,7 +86,7 @@ func (v *vocab) open() (*token.Tokenizer, *token.Format, error) {
 
 func newHub(o Options) (*hub, error) {
 	h := &hub{
-		dev: o.Device, cache: o.CacheBytes, idle: o.IdleBytes, slots: o.Slots,
+		dev: o.Device, weights: o.Weights, cache: o.CacheBytes, idle: o.IdleBytes, slots: o.Slots,
 		models: map[string]*model{}, vocabs: map[string]*vocab{},
 	}
 	for _, s := range o.Models {
@@ -115,8 +116,8 @@ func (h *hub) add(s Source, run string, step int) (*model, error) {
 	params := 0
 	for _, t := range c.Tensors() {
 		params += t.Len()
+		m.bytes += h.weights.Bytes(t.Len()/t.Shape[len(t.Shape)-1], t.Shape[len(t.Shape)-1])
 	}
-	m.bytes = 4 * int64(params)
 	replicas := h.slots
 	if params > copied {
 		replicas = 1
@@ -215,7 +216,7 @@ func (h *hub) load(m *model) (*replica, error) {
 	if err != nil {
 		return nil, err
 	}
-	lm, err := llama.Load(h.dev, m.Files)
+	lm, err := llama.LoadReadOnly(h.dev, m.Files, h.weights)
 	if err != nil {
 		return nil, err
 	}

@@ -33,6 +33,7 @@ type Options struct {
 	World   *world.World  // questions of examples and training; may be nil
 	Saved   []SavedRun    // training runs to show before any is started
 	Device  device.Device // computes for readers
+	Weights device.Format // of the models that readers ask
 	Train   device.Device // computes for training runs; nil switches them off
 	State   string        // folder of the training runs; "" switches them off
 	Version string

@@ -487,3 +487,25 @@ func BenchmarkStep(b *testing.B) {
 		}
 	}
 }
+
+// TestStepAllocatesNothing: an update works in the memory that New took.
+func TestStepAllocatesNothing(t *testing.T) {
+	for _, flat := range []bool{false, true} {
+		m := newToy(newDevice(t, cpu.Float32), 3, 70000, 5)
+		o := usual
+		o.MaxGradNorm = 0.5
+		if flat {
+			o.FlatGrad = m.grad
+		}
+		a := newAdamW(t, m, o)
+		step := func() {
+			if _, err := a.Step(1e-3, 1); err != nil {
+				t.Fatal(err)
+			}
+		}
+		step()
+		if n := testing.AllocsPerRun(20, step); n > 0 {
+			t.Errorf("flat gradient %v: %v allocations", flat, n)
+		}
+	}
+}

@@ -10,6 +10,10 @@ import (
 	"nrt/trainer/optim"
 )
 
+// defaultMicroRows is enough for the matrix products' full speed, and few enough
+// that what one operation writes is still in a cache when the next one reads it.
+const defaultMicroRows = 1024
+
 // Learner turns rollouts into optimizer updates: rewards → a weight per token →
 // backward → AdamW. It holds the policy's gradient and activations.
 type Learner struct {
@@ -19,16 +23,21 @@ type Learner struct {
 	Schedule  optim.Schedule
 	MiniBatch int     // questions per update; 0 = all of a rollout
 	Epochs    int     // passes over a rollout; 0 = 1
-	MicroRows int     // tokens in one forward pass; 0 = 8192
+	MicroRows int     // tokens in one forward pass; 0 = 1024
 	InvTemp   float64 // 1/temperature of the rollouts
 	Close     []int32 // the boundary, as the rollouts have it
+	Recompute bool    // keep only layers' inputs; see llama.Pass
 
 	pass *llama.Pass
 	grad *llama.Grad
 }
 
-// NewLearner prepares gradient and optimizer for a model.
+// NewLearner prepares gradient and optimizer for a model, which must not be
+// read-only.
 func NewLearner(m *llama.Model, obj *objective.Objective, o optim.Options, s optim.Schedule) (*Learner, error) {
+	if err := m.Trainable(); err != nil {
+		return nil, err
+	}
 	l := &Learner{Model: m, Objective: obj, Schedule: s, InvTemp: 1, pass: m.NewPass(), grad: m.NewGrad()}
 	o.FlatGrad = l.grad.Flat
 	var params []optim.Param
@@ -95,7 +104,7 @@ func (l *Learner) Learn(ctx context.Context, rolls []Rollout) (map[string]float6
 func (l *Learner) accumulate(plan *objective.Plan, rolls []Rollout, from, to int, t *totals) error {
 	limit := l.MicroRows
 	if limit == 0 {
-		limit = 8192
+		limit = defaultMicroRows
 	}
 	var part []group
 	rows := 0
@@ -131,6 +140,7 @@ func (l *Learner) backward(plan *objective.Plan, groups []group, t *totals) erro
 	if len(p.samples) == 0 {
 		return nil
 	}
+	l.pass.Recompute = l.Recompute
 	l.pass.Forward(p.batch)
 	drawn, forced := l.pass.Classify(p.drawn), l.pass.Classify(p.forced)
 	wDrawn, eDrawn := make([]float64, len(p.drawn.IDs)), make([]float64, len(p.drawn.IDs))

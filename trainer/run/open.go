@@ -47,6 +47,13 @@ func (t *trainer) openModel() error {
 	if err != nil {
 		return err
 	}
+	shape, err := t.shape(source)
+	if err == nil {
+		err = t.checkModel(shape)
+	}
+	if err != nil {
+		return err
+	}
 	if t.from == nil || t.needsRef() {
 		if t.model, err = t.fresh(source); err != nil {
 			return err
@@ -140,6 +147,29 @@ func (t *trainer) fresh(source fs.FS) (*llama.Model, error) {
 		}
 		return m, nil
 	}
+	c, err := t.shape(nil)
+	if err != nil {
+		return nil, err
+	}
+	return llama.New(t.dev, c, Seed(t.c.Train.Seed, "weights"))
+}
+
+// shape is the configuration of the model that the run starts from.
+func (t *trainer) shape(source fs.FS) (llama.Config, error) {
+	if t.from != nil {
+		c, err := llama.ReadConfig(os.DirFS(t.from.Path))
+		if err != nil {
+			err = fmt.Errorf("resume %s: %w", t.from.Path, err)
+		}
+		return c, err
+	}
+	if source != nil {
+		c, err := llama.ReadConfig(source)
+		if err != nil {
+			err = fmt.Errorf("model.path (--model) %s: %w", t.c.Model.Path, err)
+		}
+		return c, err
+	}
 	m := t.c.Model
 	c := llama.Config{
 		ModelType: "llama", Vocab: t.tok.Size(), Hidden: m.Hidden, Intermediate: m.Intermediate, Layers: m.Layers,
@@ -152,7 +182,7 @@ func (t *trainer) fresh(source fs.FS) (*llama.Model, error) {
 	if c.Intermediate == 0 {
 		c.Intermediate = (c.Hidden*8/3 + 15) / 16 * 16
 	}
-	return llama.New(t.dev, c, Seed(t.c.Train.Seed, "weights"))
+	return c, c.Validate()
 }
 
 // openQuestions turns examples into ids and leaves out what is too long.
@@ -249,6 +279,7 @@ func (t *trainer) openLearner() error {
 		return err
 	}
 	t.learner.MiniBatch, t.learner.Epochs, t.learner.MicroRows = t.c.Optim.MiniBatch, t.c.Optim.Iterations, t.c.Optim.MicroTokens
+	t.learner.Recompute = t.c.Optim.Recompute
 	t.learner.InvTemp, t.learner.Close = 1/t.c.Rollout.Temperature, t.format.Close
 	t.engine = engine.New(t.model, t.tok, engine.Options{})
 	switch t.c.Objective.Method {

@@ -27,6 +27,7 @@ type Env struct {
 	Open     func(model string) (fs.FS, error) // a folder or an embedded model
 	Log      io.Writer                         // progress and notes
 	Terminal bool                              // Log can rewrite a line
+	Free     int64                             // bytes of memory that the run may take; 0 if not known
 	Now      func() time.Time
 }
 
@@ -38,9 +39,9 @@ func Train(ctx context.Context, c Config, env Env) (err error) {
 	if err := c.Validate(); err != nil {
 		return err
 	}
-	t := &trainer{c: c, env: env, dev: env.Device}
+	t := &trainer{c: c, env: env, dev: env.Device, free: env.Free}
 	defer func() { err = errors.Join(err, t.close()) }()
-	for _, open := range []func() error{t.openData, t.openModel, t.openQuestions, t.openLearner, t.openOutput} {
+	for _, open := range []func() error{t.openData, t.openModel, t.openQuestions, t.planRun, t.openLearner, t.openOutput} {
 		if err := open(); err != nil {
 			return err
 		}
@@ -53,6 +54,8 @@ type trainer struct {
 	c   Config
 	env Env
 	dev device.Device
+
+	free int64 // bytes of memory, 0 if not known
 
 	train, held []data.Example
 	from        *Checkpoint // resumed from; nil for a fresh run

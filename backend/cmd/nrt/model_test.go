@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"math"
 	"os"
 	"path/filepath"
 	"strings"
@@ -70,6 +71,54 @@ func TestDamagedModelFolders(t *testing.T) {
 	}
 	if code, _, errs := (setting{}).nrt(t, "generate", "--model", runs, "--prompt", "who"); code != exitFailure || !strings.Contains(errs, "checkpoint-5: did you mean one of them?") {
 		t.Errorf("exit %d, %q", code, errs)
+	}
+}
+
+// TestWeights: every command that asks a model takes --weights, the formats
+// differ as little as they promise, and training refuses them by name.
+func TestWeights(t *testing.T) {
+	s := setting{}
+	dir := wordModel(t)
+	logp := func(args ...string) (x []float64) {
+		var v struct {
+			Model  string
+			Sum    number `json:"logprob"`
+			Tokens []position
+		}
+		decode(t, s.ok(t, append([]string{"logprobs", "--model", dir, "--json", "--text", "who is the father of ann ? bob"}, args...)...), &v)
+		for _, tok := range v.Tokens[1:] {
+			x = append(x, float64(*tok.LogProb))
+		}
+		return x
+	}
+	want := logp()
+	if len(want) < 5 {
+		t.Fatalf("have %v", want)
+	}
+	for _, f := range []string{"f32", "bf16", "q8"} {
+		have, worst := logp("--weights", f), 0.0
+		for i, v := range want {
+			worst = max(worst, math.Abs(have[i]-v))
+		}
+		if f == "f32" && worst != 0 || f != "f32" && (worst == 0 || worst > 0.2) {
+			t.Errorf("%s: log-probabilities differ by %g: %v, %v", f, worst, have, want)
+		}
+	}
+	for _, args := range []string{"generate --prompt who --max-tokens 3", "explain --question who --answer no --k 2 --max-chain 4"} {
+		s.ok(t, append(strings.Fields(args), "--model", dir, "--weights", "q8")...)
+	}
+	in := filepath.Join(t.TempDir(), "chains.jsonl")
+	if err := os.WriteFile(in, []byte(`{"question": "who is bob ?", "answer": "no .", "chains": ["it was"]}`), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	s.ok(t, "score", "--in", in, "--model", dir, "--weights", "bf16")
+	for args, want := range map[string]string{
+		"generate --prompt who --weights int4": `want f32, bf16 or q8, have "int4"`,
+		"train --data x --weights bf16":        "training keeps weights in f32",
+	} {
+		if code, _, errs := s.nrt(t, append(strings.Fields(args), "--model", dir)...); code != exitUsage || !strings.Contains(errs, want) {
+			t.Errorf("%s: exit %d, %q; want %q", args, code, errs, want)
+		}
 	}
 }
 

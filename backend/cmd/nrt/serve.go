@@ -26,6 +26,7 @@ type serveFlags struct {
 	token    string
 	hosts    []string
 	threads  int
+	weights  formatFlag
 	slots    int
 	queue    int
 	readers  int
@@ -63,6 +64,7 @@ server is started again.`,
 			f.toggle(&s.noTrain, "no-train", "do not let readers train")
 			f.text(&s.token, "token", "T", "what readers must know; empty makes one up where one is needed")
 			f.texts(&s.hosts, "host", "NAME", "a name that the server goes by; may be given several times")
+			f.value(&s.weights, "weights", "F", weightsUsage)
 			f.integer(&s.threads, "threads", "N", "threads to compute with; 0 takes all")
 			f.integer(&s.slots, "slots", "N", "questions that compute at once; 0 is 4")
 			f.integer(&s.queue, "queue", "N", "questions that may wait; 0 is 64")
@@ -96,7 +98,7 @@ func (s *serveFlags) run(e *env) (err error) {
 	}
 	o := server.Options{
 		Version: version, World: world.New(worldSeed), Log: slog.New(slog.NewTextHandler(e.err, &slog.HandlerOptions{Level: level})),
-		Token: s.token, Hosts: s.hosts, Slots: s.slots, Queue: s.queue, Conns: s.readers, Chain: s.maxChain, Runs: s.runs, KeepRuns: s.keepRuns,
+		Weights: s.weights.Format, Token: s.token, Hosts: s.hosts, Slots: s.slots, Queue: s.queue, Conns: s.readers, Chain: s.maxChain, Runs: s.runs, KeepRuns: s.keepRuns,
 	}
 	if o.Models, o.Base, err = s.sources(e); err != nil {
 		return err

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"nrt/backend/cpu"
+	"nrt/backend/device"
 	"nrt/trainer/run"
 )
 
@@ -40,6 +41,13 @@ and final/ (the trained model). A run stopped at any moment goes on with
 		bind: func(f *flags) func(*env) error {
 			show := false
 			f.toggle(&show, "print-config", "print the configuration, with every option's meaning, and stop")
+			f.note("weights", "F", "f32, in which training keeps its weights; no other is taken", "")
+			f.set.Func("weights", "", func(v string) error {
+				if v != device.F32.String() {
+					return fmt.Errorf("training keeps weights in f32, have %q; bf16 and q8 are for models that only answer, such as \"nrt generate\"", v)
+				}
+				return nil
+			})
 			options := run.AddFlags(f.set)
 			return func(e *env) error {
 				c, err := options.Config()
@@ -68,7 +76,7 @@ func (e *env) train(c run.Config) (err error) {
 	stderr, isFile := e.err.(*os.File)
 	err = run.Train(e.ctx, c, run.Env{
 		Device: dev, Open: func(name string) (fs.FS, error) { return e.files(name) },
-		Log: e.err, Terminal: isFile && run.IsTerminal(stderr), Now: time.Now,
+		Log: e.err, Terminal: isFile && run.IsTerminal(stderr), Now: time.Now, Free: run.FreeMemory(os.DirFS("/")),
 	})
 	if err != nil && e.ctx.Err() != nil {
 		return fmt.Errorf("stopped; the same command with --resume goes on from the last checkpoint in %s: %w", c.Output.Dir, err)

@@ -41,6 +41,8 @@ func Run(t *testing.T, open func() device.Device, tol Tolerance) {
 		{"Rows", testRows},
 		{"MatMul", testMatMul},
 		{"MatMulKeptWeights", testKeptWeights},
+		{"Weights", testWeights},
+		{"WeightsEdges", testWeightsEdges},
 		{"Embed", testEmbed},
 		{"RMSNorm", testRMSNorm},
 		{"RoPE", testRoPE},

@@ -118,6 +118,17 @@ func everything(t *testing.T, d device.Device, seed uint64) (all []result) {
 		keep("MatMul transposed", w.Buffer)
 		d.Scale(w.Buffer, 1e-4)
 	}
+	for _, f := range formats {
+		packed, kept := s.weights(f, ffn, dim, s.floats(ffn*dim))
+		all = append(all, result{f.String(), kept})
+		cl := newClassified(3)
+		d.Classifier(cl, x.View(0, 3*dim), packed, s.ids(3, ffn), ffn, dim, 0.3)
+		all = append(all, result{"Classifier " + f.String(), cl.LogProb})
+		for _, rows := range []int{1, 3, n} {
+			d.MatMul(c.View(0, rows*ffn), x.View(0, rows*dim), packed, rows, ffn, dim, false, true, rows == 3)
+			keep("MatMul "+f.String(), c.Buffer)
+		}
+	}
 	g, rstd, y := s.random(dim), d.Alloc(n), d.Alloc(n*dim)
 	d.RMSNorm(y, rstd, x.Buffer, g.Buffer, n, dim, 1e-5)
 	dx, dg := s.random(n*dim), s.random(dim)

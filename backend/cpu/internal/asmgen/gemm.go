@@ -96,6 +96,9 @@ func (g *gen) tile(name string, t tile, rows, vecs int, cut bool) {
 	TESTQ(t.acc, t.acc)
 	JZ(LabelRef(name + "_clear"))
 	each(func(v VecVirtual, m Mem) { g.loadTo(m, v) })
+	if rows == g.rows && vecs == 2 {
+		g.prefetchBelow(t, rows)
+	}
 	JMP(LabelRef(name + "_start"))
 	Label(name + "_clear")
 	for i := range acc {
@@ -130,7 +133,18 @@ func (g *gen) tile(name string, t tile, rows, vecs int, cut bool) {
 		return m
 	}
 	b := make([]VecVirtual, vecs)
+	// Rows of B that come 32 steps later are asked for now.
+	ahead := GP64()
+	if !cut && vecs == 2 {
+		MOVQ(t.ldb, ahead)
+		SHLQ(U8(5), ahead)
+	}
 	Label(name + "_loop")
+	if !cut && vecs == 2 {
+		for v := 0; v < 2*g.lanes; v += 16 {
+			PREFETCHT0(Mem{Base: t.b, Index: ahead, Scale: 1, Disp: 4 * v})
+		}
+	}
 	for v := range vecs {
 		g.tail = cut && v == vecs-1
 		b[v] = g.load(at(t.b, v))
@@ -151,6 +165,22 @@ func (g *gen) tile(name string, t tile, rows, vecs int, cut bool) {
 	JNZ(LabelRef(name + "_loop"))
 	each(func(v VecVirtual, m Mem) { g.store(v, m) })
 	end()
+}
+
+// prefetchBelow asks for the tile of C below this one, which comes next: its
+// first use is at the head of a chain of sums, where a cache miss would be waited
+// for. Rows beyond the end of C do not fault.
+func (g *gen) prefetchBelow(t tile, rows int) {
+	p, three := GP64(), GP64()
+	LEAQ(Mem{Base: t.ldc, Index: t.ldc, Scale: 2}, three)
+	LEAQ(Mem{Base: t.c, Index: three, Scale: uint8(rows / 3)}, p)
+	for i := range rows {
+		PREFETCHT0(Mem{Base: p})
+		PREFETCHT0(Mem{Base: p, Disp: 4*2*g.lanes - 4})
+		if i < rows-1 {
+			ADDQ(t.ldc, p)
+		}
+	}
 }
 
 // transpose writes the 8 by 8 and the 4 by 8 block; edges are left to Go.

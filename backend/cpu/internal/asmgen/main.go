@@ -39,8 +39,12 @@ func main() {
 	ConstraintExpr("amd64")
 	g.gemm()
 	g.transpose()
+	g.strip()
+	g.few()
+	g.widen()
 	g.elementwise()
 	g.reductions()
+	g.dotRows()
 	Generate()
 }
 
@@ -94,14 +98,18 @@ func (g *gen) constant(x float32) VecVirtual {
 	return v
 }
 
-// param is a vector of a float32 parameter.
+// param is a vector of a float32 parameter. avo's Load would take MOVSS, which
+// costs a hundred cycles on some processors once a wide register is in use (its
+// upper part must be kept); so would Store, see ret.
 func (g *gen) param(name string) VecVirtual {
 	v, ok := g.scalars[name]
 	if !ok {
-		x := XMM()
-		Load(Param(name), x)
+		p, err := Param(name).Resolve()
+		if err != nil {
+			panic(err)
+		}
 		v = g.vec()
-		VBROADCASTSS(x, v)
+		VBROADCASTSS(p.Addr, v)
 		g.scalars[name] = v
 	}
 	return v
@@ -227,7 +235,18 @@ func (g *gen) fold(v VecVirtual, f func(a, b, to Op)) VecVirtual {
 	return x
 }
 
-func ret(v VecVirtual, i int) { Store(v.AsX(), ReturnIndex(i)) }
+// ret stores lane 0 of v as result i, a float32 or float64.
+func ret(v VecVirtual, i int) {
+	r, err := ReturnIndex(i).Resolve()
+	if err != nil {
+		panic(err)
+	}
+	if r.Type.String() == "float64" {
+		VMOVSD(v.AsX(), r.Addr)
+		return
+	}
+	VMOVSS(v.AsX(), r.Addr)
+}
 
 // clamp limits x to where exp is neither 0 nor infinite by much; NaN stays.
 func (g *gen) clamp(x VecVirtual) {

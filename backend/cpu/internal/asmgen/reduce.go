@@ -14,6 +14,7 @@ func (g *gen) reductions() {
 	g.product("dot", "a", "b")
 	g.product("dot3", "a", "b", "c")
 	g.sumSquares()
+	g.above()
 
 	g.text("softmax", "func(x *float32, n int, scale float32) (top, sum float32)",
 		"sets x = exp(scale·(x−top)), top = max x, and returns the sum.")
@@ -147,6 +148,57 @@ func (g *gen) sumSquares() {
 		VFMADD231PD(a, a, lo)
 		VFMADD231PD(b, b, hi)
 	})
+	ret(g.sumPD(lo, hi), 0)
+	end()
+}
+
+// above adds in float64, as sumSquares does.
+func (g *gen) above() {
+	g.text("above", "func(x, p *float32, n int, limit float32) (count int, mass float64)",
+		"counts the x > limit and adds up the p beside them, in float64.")
+	at, n := pointers("x", "p"), Load(Param("n"), GP64())
+	limit := g.param("limit")
+	count, bits := GP64(), GP64()
+	XORQ(count, count)
+	lo, hi := g.zero(), g.zero()
+	g.over("above", n, at, func(at []Mem) {
+		x, p, a, b := g.load(at[0]), g.vec(), g.vec(), g.vec()
+		const greater = 0x1e // ordered, quiet
+		if g.wide() {
+			if g.tail {
+				VCMPPS(U8(greater), limit, x, K1, K2)
+			} else {
+				VCMPPS(U8(greater), limit, x, K2)
+			}
+			KMOVW(K2, bits.As32())
+			VMOVUPS_Z(at[1], K2, p)
+			h := YMM()
+			VEXTRACTF64X4(U8(1), p, h)
+			VCVTPS2PD(p.AsY(), a)
+			VCVTPS2PD(h, b)
+		} else {
+			m := YMM()
+			VCMPPS(U8(greater), limit, x, m)
+			g.keep(m)
+			VMOVMSKPS(m, bits.As32())
+			VANDPS(g.load(at[1]), m, p)
+			h := XMM()
+			VEXTRACTF128(U8(1), p, h)
+			VCVTPS2PD(p.AsX(), a)
+			VCVTPS2PD(h, b)
+		}
+		POPCNTQ(bits, bits)
+		ADDQ(bits, count)
+		VADDPD(a, lo, lo)
+		VADDPD(b, hi, hi)
+	})
+	Store(count, ReturnIndex(0))
+	ret(g.sumPD(lo, hi), 1)
+	end()
+}
+
+// sumPD is the sum of all lanes of two vectors of float64, in lane 0.
+func (g *gen) sumPD(lo, hi VecVirtual) VecVirtual {
 	VADDPD(hi, lo, lo)
 	y := YMM()
 	if g.wide() {
@@ -160,6 +212,5 @@ func (g *gen) sumSquares() {
 	VADDPD(y.AsX(), h, h)
 	VPERMILPD(U8(1), h, t)
 	VADDPD(t, h, h)
-	ret(h, 0)
-	end()
+	return h
 }

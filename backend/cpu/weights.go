@@ -1,0 +1,233 @@
+package cpu
+
+import (
+	"fmt"
+	"math"
+
+	"nrt/backend/device"
+)
+
+// panels are the right operand of a matrix product, bᵀ for weights b (n, k),
+// packed for the micro-kernel: panel j holds columns j·nr … as (k, nr), the last
+// one filled up with zeros. One of the slices is set, by format.
+//
+// A product widens what it reads to T and then does what it would do with the
+// widened matrix, so a format costs no accuracy but its rounding, every row of a
+// batch is the same bits as alone, and AVX2 and AVX-512 agree. (VDPBF16PS would
+// round the activations as well, and on Sapphire Rapids it does half the
+// multiply-adds per second that float32 does; quantised activations, for
+// VPDPBUSD, would round more still. Decoding waits for memory anyway.)
+type panels[T real] struct {
+	format device.Format
+	n, k   int
+	full   []T      // F32
+	half   []uint16 // BF16
+	bytes  []byte   // Q8: per 32 deep, nr scales (bfloat16), then (32, nr) int8
+}
+
+// weights are panels that stand for a buffer.
+type weights[T real] struct {
+	p  panels[T]
+	nr int
+}
+
+func (w *weights[T]) Len() int              { return w.p.n * w.p.k }
+func (w *weights[T]) Rows() int             { return w.p.n }
+func (w *weights[T]) Cols() int             { return w.p.k }
+func (w *weights[T]) Format() device.Format { return w.p.format }
+
+func (w *weights[T]) View(offset, n int) device.Buffer {
+	panic("cpu: View of read-only Weights")
+}
+
+const q8Block = device.Q8Block
+
+// panelSize is how many elements of its slice a panel takes.
+func panelSize(f device.Format, k, nr int) int {
+	if f == device.Q8 {
+		return (k + q8Block - 1) / q8Block * (2 + q8Block) * nr
+	}
+	return k * nr
+}
+
+func (d *dev[T]) NewWeights(f device.Format, rows, cols int, read func(first int, dst []float32) error) (device.Weights, error) {
+	positive("NewWeights", rows, cols)
+	if f > device.Q8 {
+		panic(fmt.Sprintf("cpu: NewWeights: format is %v", f))
+	}
+	nr := d.k.nr
+	w := &weights[T]{p: panels[T]{format: f, n: rows, k: cols}, nr: nr}
+	size := (rows + nr - 1) / nr * panelSize(f, cols, nr)
+	d.mu.Lock()
+	switch f {
+	case device.F32:
+		w.p.full = take[T](&d.slab, size)
+	case device.BF16:
+		w.p.half = take[uint16](&d.slab, size)
+	case device.Q8:
+		w.p.bytes = take[byte](&d.slab, size)
+	}
+	d.mu.Unlock()
+	const atOnce = 1 << 20 // floats
+	step := min(max(1, atOnce/cols/nr), (rows+nr-1)/nr) * nr
+	buf := make([]float32, min(step, rows)*cols)
+	for i := 0; i < rows; i += step {
+		n := min(step, rows-i)
+		part := buf[:n*cols]
+		if err := read(i, part); err != nil {
+			return nil, err
+		}
+		d.mu.Lock()
+		d.pool.each((n+nr-1)/nr, 8*nr*cols, func(worker, lo, hi int) {
+			for t := lo; t < hi; t++ {
+				s := &d.scratch[worker]
+				panel, h := grow(&s.b, nr*cols), min(nr, n-t*nr)
+				if h < nr {
+					clear(panel)
+				}
+				from := part[t*nr*cols : (t*nr+h)*cols]
+				x, same := any(from).([]T)
+				if !same {
+					x = grow(&s.a, len(from))
+					convert(x, from)
+				}
+				d.k.transpose(panel, nr, x, cols, h, cols)
+				w.p.set(i/nr+t, nr, panel)
+			}
+		})
+		d.mu.Unlock()
+	}
+	return w, nil
+}
+
+// set stores panel t, given as (k, nr).
+func (p *panels[T]) set(t, nr int, panel []T) {
+	size := panelSize(p.format, p.k, nr)
+	switch p.format {
+	case device.F32:
+		copy(p.full[t*size:], panel)
+	case device.BF16:
+		to := p.half[t*size:][:len(panel)]
+		for i, x := range panel {
+			to[i] = toBF16(float32(x))
+		}
+	case device.Q8:
+		to := p.bytes[t*size : (t+1)*size]
+		for q := 0; q < p.k; q += q8Block {
+			h := min(q8Block, p.k-q)
+			for j := range nr {
+				quantise(to, panel[q*nr+j:], h, nr, j)
+			}
+			to = to[(2+q8Block)*nr:]
+		}
+	}
+}
+
+// quantise stores column j of a block, h deep, of numbers nr apart.
+func quantise[T real](to []byte, x []T, h, nr, j int) {
+	var top float32
+	for i := range h {
+		v := float32(math.Abs(float64(x[i*nr])))
+		if !(v <= math.MaxFloat32) { // not a number that a scale could reach
+			top = float32(math.NaN())
+			break
+		}
+		top = max(top, v)
+	}
+	bits := toBF16(top / 127)
+	to[2*j], to[2*j+1] = byte(bits), byte(bits>>8)
+	scale := float64(fromBF16(bits))
+	to = to[2*nr+j:]
+	for i := range h {
+		if scale > 0 {
+			// Only a scale too small for its eight bits makes the limits matter.
+			q := math.RoundToEven(float64(x[i*nr]) / scale)
+			to[i*nr] = byte(int8(max(-127, min(127, q))))
+		}
+	}
+}
+
+// toBF16 rounds to nearest even; NaN stays NaN.
+func toBF16(x float32) uint16 {
+	bits := math.Float32bits(x)
+	if x != x {
+		return uint16(bits>>16) | 0x40
+	}
+	return uint16((bits + 0x7fff + bits>>16&1) >> 16)
+}
+
+func fromBF16(b uint16) float32 { return math.Float32frombits(uint32(b) << 16) }
+
+// widen sets dst to rows [p, p+h) of panel t as (h, nr). p is a multiple of 32.
+func (d *dev[T]) widen(dst []T, b *panels[T], t, p, h int) {
+	nr := d.k.nr
+	size := panelSize(b.format, b.k, nr)
+	switch b.format {
+	case device.F32:
+		copy(dst[:h*nr], b.full[t*size+p*nr:])
+	case device.BF16:
+		d.k.widenBF16(dst[:h*nr], b.half[t*size+p*nr:][:h*nr])
+	case device.Q8:
+		from := b.bytes[t*size+p/q8Block*(2+q8Block)*nr : (t+1)*size]
+		for q := 0; q < h; q += q8Block {
+			d.k.widenQ8(dst[q*nr:], from[:(2+q8Block)*nr], nr, min(q8Block, h-q))
+			from = from[(2+q8Block)*nr:]
+		}
+	}
+}
+
+// at is element p of row j of the weights.
+func (b *panels[T]) at(nr, j, p int) T {
+	t, c := j/nr, j%nr
+	size := panelSize(b.format, b.k, nr)
+	switch b.format {
+	case device.F32:
+		return b.full[t*size+p*nr+c]
+	case device.BF16:
+		return T(fromBF16(b.half[t*size+p*nr+c]))
+	}
+	block := b.bytes[t*size+p/q8Block*(2+q8Block)*nr:]
+	scale := fromBF16(uint16(block[2*c]) | uint16(block[2*c+1])<<8)
+	return T(scale) * T(int8(block[(2+p%q8Block)*nr+c]))
+}
+
+// part is the panels of columns [j, j+n); j is a multiple of nr.
+func (p *panels[T]) part(j, n, nr int) panels[T] {
+	at := j / nr * panelSize(p.format, p.k, nr)
+	q := panels[T]{format: p.format, n: n, k: p.k}
+	switch p.format {
+	case device.F32:
+		q.full = p.full[at:]
+	case device.BF16:
+		q.half = p.half[at:]
+	case device.Q8:
+		q.bytes = p.bytes[at:]
+	}
+	return q
+}
+
+// embed is the job of looking rows up; its items are ids.
+type embed[T real] struct {
+	w   *weights[T]
+	out []T
+	ids []int32
+}
+
+func (e *embed[T]) do(_, lo, hi int) {
+	for i := lo; i < hi; i++ {
+		to := row(e.out, i, e.w.p.k)
+		for p := range to {
+			to[p] = e.w.p.at(e.w.nr, int(e.ids[i]), p)
+		}
+	}
+}
+
+// weights tells whether b is Weights of this device with the given shape; another
+// shape panics.
+func (d *dev[T]) weights(op, name string, b device.Buffer, rows, cols int) *weights[T] {
+	w, ok := b.(*weights[T])
+	if ok && (w.p.n != rows || w.p.k != cols) {
+		panic(fmt.Sprintf("cpu: %s: %s is (%d, %d), want (%d, %d)", op, name, w.p.n, w.p.k, rows, cols))
+	}
+	return w
+}

@@ -1,0 +1,55 @@
+package llama
+
+import (
+	"testing"
+
+	"nrt/backend/device"
+)
+
+// TestNoAllocations: once the memory of a batch's shape is there, passes take no
+// more of it, except for the results that Classify and Sample return.
+func TestNoAllocations(t *testing.T) {
+	c := tiny(4, 2, true, 0)
+	m := random(t, newDevice(t, false), c, 5)
+	batch, targets := tree(c.Vocab)
+	for _, recompute := range []bool{false, true} {
+		pass, g := m.NewPass(), m.NewGrad()
+		pass.Recompute = recompute
+		losses := []Loss{{Targets: targets, LogProb: make([]float64, len(targets.IDs))}}
+		step := func() {
+			g.Zero()
+			pass.Forward(batch)
+			losses[0].Fwd = pass.Classify(targets)
+			pass.Backward(g, losses...)
+		}
+		const returned = 3 // Classify's LogProb, Entropy and LSE
+		for range 20 {
+			step()
+		}
+		if a := testing.AllocsPerRun(50, step); a > returned {
+			t.Errorf("a training pass, recompute %v: %v allocations, want %d", recompute, a, returned)
+		}
+		pass.Free()
+		g.Free()
+	}
+
+	cache := m.NewCache(40)
+	defer cache.Free()
+	cache.Extend(batch)
+	next := Batch{IDs: []int32{1, 2}, Pos: []int32{7, 9}, Seqs: []device.Seq{
+		{Q: device.Span{Start: 0, Len: 1}, Past: []device.Span{{Len: 4}, {Start: 4, Len: 3}}, Own: 20},
+		{Q: device.Span{Start: 1, Len: 1}, Past: []device.Span{{Len: 4}, {Start: 7, Len: 5}}, Own: 30},
+	}}
+	rows, how := []int32{0, 1}, []device.SampleRow{{Temperature: 1, U: 0.3}, {Temperature: 1, TopP: 0.9, U: 0.7}}
+	decode := func() {
+		cache.Extend(next)
+		cache.Sample(rows, how)
+	}
+	const returned = 1 // the list of what was drawn
+	for range 20 {
+		decode()
+	}
+	if a := testing.AllocsPerRun(50, decode); a > returned {
+		t.Errorf("a decoding step: %v allocations, want %d", a, returned)
+	}
+}

@@ -1,0 +1,88 @@
+package llama
+
+import (
+	"errors"
+	"io/fs"
+
+	"nrt/backend/device"
+)
+
+// LoadReadOnly reads a Hugging Face folder into a model that answers and does not
+// learn: its matrices are device.Weights in the format f, its norms float32. No
+// more than a few rows are in memory as float32 on the way.
+func LoadReadOnly(dev device.Device, fsys fs.FS, f device.Format) (*Model, error) {
+	c, err := ReadConfig(fsys)
+	if err != nil {
+		return nil, err
+	}
+	ck, err := openCheckpoint(fsys, c.Tensors())
+	if err != nil {
+		return nil, err
+	}
+	m, err := readOnly(dev, c, f, ck.read)
+	if err := errors.Join(err, ck.close()); err != nil {
+		if m != nil {
+			m.Free()
+		}
+		return nil, err
+	}
+	return m, nil
+}
+
+// NewReadOnly is New for a model as LoadReadOnly makes it, of the same weights
+// but for the format's rounding.
+func NewReadOnly(dev device.Device, c Config, seed uint64, f device.Format) (*Model, error) {
+	if err := c.Validate(); err != nil {
+		return nil, err
+	}
+	draw := initial(c, seed)
+	return readOnly(dev, c, f, func(i, _ int, dst []float32) error {
+		draw(i, dst)
+		return nil
+	})
+}
+
+// readOnly makes a model of the tensors that read hands over in their order:
+// elements of tensor i, from one on.
+func readOnly(dev device.Device, c Config, f device.Format, read func(i, from int, dst []float32) error) (*Model, error) {
+	m := &Model{Config: c, dev: dev, fixed: true, rope: ropeTable{inv: InvFreq(c)}}
+	norms := 0
+	for _, s := range c.Tensors() {
+		if len(s.Shape) == 1 {
+			norms += s.Len()
+		}
+	}
+	m.flat = dev.Alloc(norms)
+	norms = 0
+	for i, s := range c.Tensors() {
+		p := Param{Name: s.Name, Shape: s.Shape, Decay: len(s.Shape) > 1}
+		var err error
+		if p.Decay {
+			p.Value, err = dev.NewWeights(f, s.Shape[0], s.Shape[1], func(first int, dst []float32) error {
+				return read(i, first*s.Shape[1], dst)
+			})
+		} else {
+			p.Value = m.flat.View(norms, s.Len())
+			norms += s.Len()
+			data := make([]float32, s.Len())
+			if err = read(i, 0, data); err == nil {
+				dev.Write(p.Value, data)
+			}
+		}
+		if err != nil {
+			m.Free()
+			return nil, err
+		}
+		m.params = append(m.params, p)
+	}
+	m.w = m.byRole(func(i int) device.Buffer { return m.params[i].Value })
+	return m, dev.Sync()
+}
+
+// Trainable is the error of asking a read-only model to learn, nil for others.
+func (m *Model) Trainable() error {
+	if m.fixed {
+		return errors.New("the model's weights are read-only: load it in float32 to train it")
+	}
+	return nil
+}

@@ -1,0 +1,256 @@
+package run
+
+import (
+	"bufio"
+	"fmt"
+	"io/fs"
+	"math"
+	"path"
+	"strconv"
+	"strings"
+
+	"nrt/backend/engine"
+	"nrt/backend/llama"
+	"nrt/trainer/objective"
+)
+
+// extent is what the memory of a run depends on beside its configuration.
+// Lengths are 0 while the questions are not known.
+type extent struct {
+	model          llama.Config
+	reference      bool // the policy before training is kept too
+	prompt, answer int  // tokens of the longest
+	close          int  // tokens of the boundary
+	exam           int  // evaluation questions
+}
+
+// memoryPart is one use of memory.
+type memoryPart struct {
+	name  string
+	bytes int64
+	note  string
+}
+
+// memoryPlan is what a run will hold at once.
+type memoryPlan []memoryPart
+
+func (p memoryPlan) total() (n int64) {
+	for _, m := range p {
+		n += m.bytes
+	}
+	return n
+}
+
+// planMemory adds up what a run takes at most, in float32.
+func planMemory(c Config, x extent) memoryPlan {
+	const float = 4
+	weights := int64(0)
+	for _, t := range x.model.Tensors() {
+		weights += float * int64(t.Len())
+	}
+	k, chain := c.Rollout.K, c.Rollout.MaxChain+x.close
+	switch c.Objective.Method {
+	case objective.SFT:
+		k, chain = 1, x.close
+	case objective.LM:
+		k, chain = 1, 0
+	}
+	branch := chain + x.answer
+	group := x.prompt + k*branch
+	mini := c.Optim.MiniBatch
+	if mini == 0 || mini > c.Rollout.Questions {
+		mini = c.Rollout.Questions
+	}
+	rows := max(group, min(c.Optim.MicroTokens, mini*group))
+	plan := memoryPlan{{"weights", weights, ""}}
+	if x.reference {
+		plan = append(plan, memoryPart{"reference", weights, "the policy before training"})
+	}
+	plan = append(plan,
+		memoryPart{"gradients", weights, ""}, memoryPart{"optimizer", 2 * weights, "AdamW's moments"},
+		memoryPart{"activations", float * int64(x.model.PassFloats(rows, rows, c.Optim.Recompute)), fmt.Sprintf("%d tokens in a pass", rows)})
+	// The engine's cache: rollouts also keep the empty chain; evaluation asks
+	// eval.k chains with an answer each.
+	asked := func(questions, k int) int {
+		request := x.prompt + (k+1)*(c.Rollout.MaxChain+x.close+x.answer)
+		return engine.CacheRows(x.model, engine.Options{}, questions*request, request)
+	}
+	cached, drawn := 0, 0
+	if c.Objective.Method != objective.SFT && c.Objective.Method != objective.LM {
+		cached, drawn = asked(c.Rollout.Questions, k), c.Rollout.Questions*k
+	}
+	if x.exam > 0 && c.Objective.Method != objective.LM {
+		cached, drawn = max(cached, asked(x.exam, c.Eval.K)), max(drawn, x.exam*c.Eval.K)
+	}
+	if cached > 0 {
+		read := min(cached, engine.DefaultBatchRows)
+		plan = append(plan, memoryPart{"cache", float * int64(x.model.CacheFloats(cached, read, min(drawn, read))), fmt.Sprintf("keys and values of %d tokens", cached)})
+	}
+	// The CPU keeps the weights once more, as its matrix products read them.
+	return append(plan, memoryPart{"workspace", min(weights, 1<<30) + 32<<20, "of the matrix products"})
+}
+
+// check is nil if the plan fits into so many free bytes (0: not known);
+// otherwise it says by how much it does not, and what would.
+func (p memoryPlan) check(free int64, c Config, x extent) error {
+	if free == 0 || p.total() <= free {
+		return nil
+	}
+	var parts []string
+	for _, m := range p {
+		parts = append(parts, m.name+" "+size(m.bytes))
+	}
+	err := fmt.Sprintf("memory: the run would hold %s, and %s are free: %s", size(p.total()), size(free), strings.Join(parts, ", "))
+	if fits := remedies(free, c, x); len(fits) > 0 {
+		return fmt.Errorf("%s; what would fit: %s", err, strings.Join(fits, ", or "))
+	}
+	return fmt.Errorf("%s; no smaller batch makes it fit: take a smaller model or a larger machine", err)
+}
+
+// remedies are changes of the configuration that make it fit, the mildest first:
+// one flag if one is enough, else recomputation and one more.
+func remedies(free int64, c Config, x extent) (list []string) {
+	for _, recompute := range []bool{c.Optim.Recompute, true} {
+		base, prefix := c, ""
+		base.Optim.Recompute = recompute
+		if recompute != c.Optim.Recompute {
+			prefix = "--recompute"
+			if t := planMemory(base, x).total(); t <= free {
+				return append([]string{fmt.Sprintf("%s (%s)", prefix, size(t))}, list...)
+			}
+			prefix += " "
+		}
+		if len(list) > 0 {
+			return list
+		}
+		for _, f := range []struct {
+			flag  string
+			field func(*Config) *int
+			least int
+		}{
+			{"micro-tokens", func(c *Config) *int { return &c.Optim.MicroTokens }, 256},
+			{"mini-batch", func(c *Config) *int { return &c.Optim.MiniBatch }, 1},
+			{"max-chain", func(c *Config) *int { return &c.Rollout.MaxChain }, 16},
+			{"k", func(c *Config) *int { return &c.Rollout.K }, 2},
+		} {
+			for change := base; *f.field(&change)/2 >= f.least; {
+				*f.field(&change) /= 2
+				if t := planMemory(change, x).total(); t <= free {
+					list = append(list, fmt.Sprintf("%s--%s %d (%s)", prefix, f.flag, *f.field(&change), size(t)))
+					break
+				}
+			}
+		}
+	}
+	return list
+}
+
+// size is a number of bytes for people.
+func size(bytes int64) string {
+	if bytes < 1<<30 {
+		return fmt.Sprintf("%.1f MiB", float64(bytes)/(1<<20))
+	}
+	return fmt.Sprintf("%.1f GiB", float64(bytes)/(1<<30))
+}
+
+// checkModel refuses a model that would not fit, before it is loaded.
+func (t *trainer) checkModel(m llama.Config) error {
+	x := extent{model: m, reference: t.needsRef()}
+	return planMemory(t.c, x).check(t.free, t.c, x)
+}
+
+// planRun prints what the run will hold, and refuses one that would not fit.
+func (t *trainer) planRun() error {
+	x := extent{model: t.model.Config, reference: t.needsRef(), close: len(t.format.Close), exam: len(t.exam)}
+	for _, list := range [][]Question{t.questions, t.exam} {
+		for _, q := range list {
+			x.prompt, x.answer = max(x.prompt, len(q.Prompt)), max(x.answer, len(q.Answer))
+		}
+	}
+	plan := planMemory(t.c, x)
+	for _, m := range plan {
+		t.note("memory  %-12s %11s  %s", m.name, size(m.bytes), m.note)
+	}
+	of := "how much is free is not known"
+	if t.free > 0 {
+		of = "of " + size(t.free) + " free"
+	}
+	t.note("memory  %-12s %11s  %s", "in all", size(plan.total()), of)
+	return plan.check(t.free, t.c, x)
+}
+
+// FreeMemory is how many bytes this process may still take: what the machine has
+// available or what is left of its control groups' limits, whichever is less. It
+// is 0 where neither is known. root is the root of the file system (os.DirFS("/")).
+func FreeMemory(root fs.FS) int64 {
+	free := int64(math.MaxInt64)
+	less := func(n int64) { free = min(free, max(n, 1)) }
+	for name, value := range fields(root, "proc/meminfo", ":") {
+		if name == "MemAvailable" {
+			if n, err := strconv.ParseInt(strings.TrimSuffix(value, " kB"), 10, 64); err == nil {
+				less(n << 10)
+			}
+		}
+	}
+	// Control groups, version 2: one line "0::/path"; each folder up to the root
+	// may have a limit. Inside a container the path may not exist; the root then
+	// has the container's.
+	group := "."
+	for name, value := range fields(root, "proc/self/cgroup", "::") {
+		if name == "0" {
+			group = strings.Trim(value, "/")
+		}
+	}
+	for ; ; group = path.Dir(group) {
+		dir := path.Join("sys/fs/cgroup", group)
+		limit, ok1 := readNumber(root, dir+"/memory.max")
+		used, ok2 := readNumber(root, dir+"/memory.current")
+		if ok1 && ok2 {
+			cached := int64(0) // pages of files, given back when needed
+			for name, value := range fields(root, dir+"/memory.stat", " ") {
+				if name == "inactive_file" {
+					cached, _ = strconv.ParseInt(value, 10, 64)
+				}
+			}
+			less(limit - used + cached)
+		}
+		if group == "." || group == "" || group == "/" {
+			break
+		}
+	}
+	if limit, ok := readNumber(root, "sys/fs/cgroup/memory/memory.limit_in_bytes"); ok { // version 1
+		if used, ok := readNumber(root, "sys/fs/cgroup/memory/memory.usage_in_bytes"); ok {
+			less(limit - used)
+		}
+	}
+	if free == math.MaxInt64 {
+		return 0
+	}
+	return free
+}
+
+// fields reads lines of a name and a value.
+func fields(root fs.FS, file, between string) map[string]string {
+	f, err := root.Open(file)
+	if err != nil {
+		return nil
+	}
+	defer f.Close()
+	all := map[string]string{}
+	for in := bufio.NewScanner(f); in.Scan(); {
+		if name, value, ok := strings.Cut(in.Text(), between); ok {
+			all[name] = strings.TrimSpace(value)
+		}
+	}
+	return all
+}
+
+// readNumber reads a file that holds one number; "max" is none.
+func readNumber(root fs.FS, file string) (int64, bool) {
+	raw, err := fs.ReadFile(root, file)
+	if err != nil {
+		return 0, false
+	}
+	n, err := strconv.ParseInt(strings.TrimSpace(string(raw)), 10, 64)
+	return n, err == nil
+}

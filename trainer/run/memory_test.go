@@ -1,0 +1,171 @@
+package run
+
+import (
+	"bytes"
+	"context"
+	"io/fs"
+	"os"
+	"strings"
+	"testing"
+	"testing/fstest"
+	"time"
+
+	"nrt/backend/llama"
+	"nrt/trainer/objective"
+)
+
+// big is a model of 1.2 billion parameters.
+var big = llama.Config{
+	ModelType: "llama", Vocab: 128256, Hidden: 2048, Intermediate: 8192, Layers: 16, Heads: 32, KVHeads: 8, HeadDim: 64,
+	MaxPositions: 4096, RMSEps: 1e-5, RopeTheta: 500000, TieEmbeddings: true,
+}
+
+func TestPlanMemory(t *testing.T) {
+	c := Default(objective.NRT)
+	c.Rollout.K, c.Rollout.MaxChain, c.Optim.MicroTokens, c.Optim.MiniBatch = 8, 512, 2048, 64
+	x := extent{model: big, prompt: 200, answer: 100, close: 1}
+	part := func(p memoryPlan, name string) int64 {
+		for _, m := range p {
+			if m.name == name {
+				return m.bytes
+			}
+		}
+		t.Fatalf("the plan has no %s: %v", name, p)
+		return 0
+	}
+	p := planMemory(c, x)
+	const params = 1235814400
+	if w := part(p, "weights"); w != 4*params || part(p, "gradients") != w || part(p, "optimizer") != 2*w {
+		t.Errorf("weights %d, gradients %d, optimizer %d for %d parameters", w, part(p, "gradients"), part(p, "optimizer"), params)
+	}
+	// One question is longer than a pass may be: 200 + 8·(512+1+100).
+	const rows = 200 + 8*(512+1+100)
+	perRow := big.Layers*(2*2048+2*2048+2*2048+2*512+3*8192) + 2*2048 // a lower bound: the matrices' inputs and outputs
+	if a := part(p, "activations"); a < 4*rows*int64(perRow) || a > 4*rows*int64(perRow)*2 {
+		t.Errorf("activations of %d rows: %s, want %s and little more", rows, size(a), size(4*rows*int64(perRow)))
+	}
+	again := c
+	again.Optim.Recompute = true
+	if a, b := part(planMemory(again, x), "activations"), part(p, "activations"); a > b/3 {
+		t.Errorf("activations %s recomputed, %s kept", size(a), size(b))
+	}
+	x.reference = true
+	if d := planMemory(c, x).total() - p.total(); d != 4*params {
+		t.Errorf("a reference policy adds %s", size(d))
+	}
+	sft := Default(objective.SFT)
+	sft.Optim.MicroTokens = 100
+	for _, m := range planMemory(sft, extent{model: big, prompt: 200, answer: 100, close: 1}) {
+		if m.name == "cache" {
+			t.Error("SFT without evaluation samples nothing, and needs no cache")
+		}
+		if m.name == "activations" && !strings.HasPrefix(m.note, "301 ") {
+			t.Errorf("SFT: %s, want the 301 of one sample", m.note)
+		}
+	}
+}
+
+// TestMemoryRefusal: what does not fit is refused with its size, what there is,
+// and changes that fit.
+func TestMemoryRefusal(t *testing.T) {
+	c := Default(objective.NRT)
+	c.Rollout.K, c.Rollout.MaxChain, c.Optim.MicroTokens = 8, 512, 8192
+	x := extent{model: big, prompt: 200, answer: 100, close: 1}
+	p := planMemory(c, x)
+	for _, free := range []int64{0, p.total()} {
+		if err := p.check(free, c, x); err != nil {
+			t.Errorf("%d free: %v", free, err)
+		}
+	}
+	err := p.check(p.total()-1, c, x)
+	if err == nil {
+		t.Fatal("a byte too little is not refused")
+	}
+	for _, want := range []string{size(p.total()), "gradients 4.6 GiB", "--recompute (", "--micro-tokens 4096 ("} {
+		if !strings.Contains(err.Error(), want) {
+			t.Errorf("%v\nlacks %q", err, want)
+		}
+	}
+	// Every remedy that is named fits.
+	for free := int64(20 << 30); free < p.total(); free += 3 << 30 {
+		err := p.check(free, c, x)
+		if err == nil {
+			t.Fatalf("%s free, %s needed: not refused", size(free), size(p.total()))
+		}
+		list := remedies(free, c, x)
+		if small := planMemory(smallest(c), x).total() > free; small != (len(list) == 0) {
+			t.Errorf("%s free: %d remedies, the smallest run fits: %v", size(free), len(list), !small)
+		}
+	}
+	if err := p.check(1<<30, c, x); err == nil || !strings.Contains(err.Error(), "no smaller batch") {
+		t.Errorf("1 GiB for 1.2 billion parameters: %v", err)
+	}
+}
+
+// smallest is c with recomputation and the shortest chains.
+func smallest(c Config) Config {
+	c.Optim.Recompute = true
+	c.Rollout.MaxChain = 16
+	return c
+}
+
+// TestRecomputedRun: a run with --recompute leaves the same bits behind, and
+// prints a plan; a machine that is too small is refused before the first step.
+func TestRecomputedRun(t *testing.T) {
+	dev := newCPU(t)
+	c := tinyRun(t, objective.NRT)
+	c.Train.Steps = 3
+	if err := train(context.Background(), dev, c, &bytes.Buffer{}); err != nil {
+		t.Fatal(err)
+	}
+	again := c
+	again.Output.Dir = t.TempDir()
+	again.Optim.Recompute = true
+	var log bytes.Buffer
+	if err := train(context.Background(), dev, again, &log); err != nil {
+		t.Fatal(err)
+	}
+	_, kept, _ := outcome(t, c)
+	_, recomputed, _ := outcome(t, again)
+	if !bytes.Equal(kept, recomputed) {
+		t.Error("--recompute trains another model")
+	}
+	for _, want := range []string{"memory  weights", "memory  activations", "tokens in a pass", "memory  in all"} {
+		if !strings.Contains(log.String(), want) {
+			t.Errorf("the log lacks %q:\n%s", want, log.String())
+		}
+	}
+	again.Output.Dir = t.TempDir()
+	err := Train(context.Background(), again, Env{
+		Device: dev, Log: &log, Now: time.Now, Free: 1000,
+		Open: func(name string) (fs.FS, error) { return os.DirFS(name), nil },
+	})
+	if err == nil || !strings.Contains(err.Error(), "memory: ") || !strings.Contains(err.Error(), "1000") && !strings.Contains(err.Error(), "0.0 MiB") {
+		t.Errorf("1000 bytes free: %v", err)
+	}
+}
+
+func TestFreeMemory(t *testing.T) {
+	file := func(s string) *fstest.MapFile { return &fstest.MapFile{Data: []byte(s)} }
+	meminfo := file("MemTotal:       24684000 kB\nMemFree:        1000 kB\nMemAvailable:   20000000 kB\n")
+	for name, c := range map[string]struct {
+		root fstest.MapFS
+		want int64
+	}{
+		"nothing known": {fstest.MapFS{}, 0},
+		"machine":       {fstest.MapFS{"proc/meminfo": meminfo}, 20000000 << 10},
+		"no limit": {fstest.MapFS{"proc/meminfo": meminfo, "proc/self/cgroup": file("0::/a/b\n"),
+			"sys/fs/cgroup/a/b/memory.max": file("max\n"), "sys/fs/cgroup/a/b/memory.current": file("5\n")}, 20000000 << 10},
+		"limit above": {fstest.MapFS{"proc/meminfo": meminfo, "proc/self/cgroup": file("0::/a/b\n"),
+			"sys/fs/cgroup/a/memory.max": file("1000000\n"), "sys/fs/cgroup/a/memory.current": file("400000\n"),
+			"sys/fs/cgroup/a/memory.stat": file("anon 100\ninactive_file 50000\n")}, 650000},
+		"container": {fstest.MapFS{"proc/meminfo": meminfo, "proc/self/cgroup": file("0::/\n"),
+			"sys/fs/cgroup/memory.max": file("1000000\n"), "sys/fs/cgroup/memory.current": file("1500000\n")}, 1},
+		"version 1": {fstest.MapFS{"proc/meminfo": meminfo, "sys/fs/cgroup/memory/memory.limit_in_bytes": file("900\n"),
+			"sys/fs/cgroup/memory/memory.usage_in_bytes": file("200\n")}, 700},
+	} {
+		if have := FreeMemory(c.root); have != c.want {
+			t.Errorf("%s: %d, want %d", name, have, c.want)
+		}
+	}
+}
