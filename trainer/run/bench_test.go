@@ -95,7 +95,7 @@ func BenchmarkStep(b *testing.B) {
 		// One token more: the last one is only predicted.
 		groups = append(groups, group{prompt: arbitrary(1, i), samples: []sample{{answer: arbitrary(128, i)}}})
 	}
-	// As Learn does, in passes of defaultMicroRows.
+	// As Learn does, in passes of MicroRows.
 	half := len(groups) / 2
 	passes := []packed{pack(groups[:half], 1), pack(groups[half:], 1)}
 	l.step(b, passes...)

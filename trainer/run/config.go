@@ -163,7 +163,7 @@ func Default(m objective.Method) Config {
 		Rollout: RolloutConfig{K: 8, Questions: 256, MaxChain: 2048, Temperature: 1, TopP: 1},
 		Optim: OptimConfig{
 			LR: 2e-6, Schedule: "cosine", Warmup: 0.1, Decay: 0.4, WeightDecay: 0.01,
-			Beta1: 0.9, Beta2: 0.95, Eps: 1e-8, MaxGradNorm: 1, MiniBatch: 64, Iterations: 1, MicroTokens: defaultMicroRows,
+			Beta1: 0.9, Beta2: 0.95, Eps: 1e-8, MaxGradNorm: 1, MiniBatch: 64, Iterations: 1, MicroTokens: MicroRows,
 		},
 		Train:  TrainConfig{Epochs: 1, Seed: 42, Device: "cpu"},
 		Eval:   EvalConfig{N: 256, K: 1},

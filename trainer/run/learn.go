@@ -10,9 +10,10 @@ import (
 	"nrt/trainer/optim"
 )
 
-// defaultMicroRows is enough for the matrix products' full speed, and few enough
-// that what one operation writes is still in a cache when the next one reads it.
-const defaultMicroRows = 1024
+// MicroRows is how many tokens a forward pass takes by default: enough for the
+// matrix products' full speed, and few enough that what one operation writes is
+// still in a cache when the next one reads it.
+const MicroRows = 1024
 
 // Learner turns rollouts into optimizer updates: rewards → a weight per token →
 // backward → AdamW. It holds the policy's gradient and activations.
@@ -104,7 +105,7 @@ func (l *Learner) Learn(ctx context.Context, rolls []Rollout) (map[string]float6
 func (l *Learner) accumulate(plan *objective.Plan, rolls []Rollout, from, to int, t *totals) error {
 	limit := l.MicroRows
 	if limit == 0 {
-		limit = defaultMicroRows
+		limit = MicroRows
 	}
 	var part []group
 	rows := 0

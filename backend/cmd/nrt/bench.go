@@ -25,10 +25,10 @@ var benchParts = []struct {
 	{"machine", (*bench).machine, false},
 	{"matmul", (*bench).matmul, false},
 	{"train", (*bench).train, true},
+	{"prefix", (*bench).prefix, true},
 	{"prefill", (*bench).prefill, true},
 	{"decode", (*bench).decode, true},
 	{"score", (*bench).score, true},
-	{"prefix", (*bench).prefix, true},
 	{"tokenizer", (*bench).tokenizer, false},
 }
 
@@ -56,14 +56,15 @@ What is measured, unless --only chooses:
   machine    multiply-adds without memory, and reading
   matmul     products of the shape's matrices, and square ones
   train      a step of 16 × 128 tokens: forward, backward, AdamW
+  prefix     a training step of 8 chains that share a prompt, and that do not
   prefill    a prompt of 256 tokens up to its first new token
   decode     112 tokens after 16, one sequence and 16
   score      a reference after each of 8 chains, from their caches and anew
-  prefix     a training step of 8 chains that share a prompt, and that do not
   tokenizer  text to ids`,
 		examples: []string{
 			"nrt bench",
 			"nrt bench --shape 135m --only matmul,decode",
+			"nrt bench --shape 1b --only decode --weights bf16",
 			"nrt bench --model DIR --seconds 3 --json > bench.json",
 		},
 		bind: func(f *flags) func(*env) error {
@@ -80,6 +81,7 @@ What is measured, unless --only chooses:
 			f.text(&only, "only", "PARTS", "measure these alone, separated by commas")
 			f.text(&o.text, "text", "FILE", "what the tokenizer reads; made up otherwise")
 			f.number(&o.seconds, "seconds", "S", "time for each line, at least")
+			f.value(&o.weights, "weights", "F", weightsUsage+"; training keeps f32")
 			f.integer(&o.threads, "threads", "N", "threads to compute with; 0 takes all")
 			f.json(&asJSON)
 			return func(e *env) error {
@@ -122,6 +124,7 @@ type benchOptions struct {
 	text         string
 	seconds      float64
 	threads      int
+	weights      formatFlag // of prefill, decode and score
 	// large is how many bytes surely come from memory, not from a cache.
 	large int
 	// available is how much memory may be taken, in bytes; false for unknown.
@@ -138,8 +141,7 @@ type bench struct {
 	config  llama.Config
 	files   fs.FS        // of --model, else nil
 	model   *llama.Model // nil until a part needs it
-	// weightBytes is what the model reads for one weight when it serves.
-	weightBytes int
+	learns  bool         // the model is one to train, not one to serve
 
 	peakRate spread         // FLOP/s that no product surpasses; zero until measured
 	reading  map[int]spread // bytes → B/s of reading so much memory again and again
@@ -148,7 +150,7 @@ type bench struct {
 // bench measures the parts one by one. A part that memory has no room for is
 // left out, with the numbers, unless it was asked for by name.
 func (e *env) bench(o benchOptions) (report *benchReport, err error) {
-	b := &bench{o: o, e: e, weightBytes: 4, reading: map[int]spread{}}
+	b := &bench{o: o, e: e, reading: map[int]spread{}}
 	if o.model != "" {
 		if b.files, err = e.files(o.model); err != nil {
 			return nil, err
@@ -187,7 +189,7 @@ func (e *env) bench(o benchOptions) (report *benchReport, err error) {
 	}
 	for _, p := range chosen { // before the others take their time
 		if p.model {
-			if err := b.fits("the model", modelBytes(b.config), false); err != nil {
+			if err := b.fits("the model", servingBytes(b.config, o.weights.Format), false); err != nil {
 				return nil, err
 			}
 		}
@@ -211,22 +213,42 @@ func (e *env) bench(o benchOptions) (report *benchReport, err error) {
 }
 
 // weightsFor makes the model, or loads it, when the first part needs it, if what
-// the part itself needs fits beside it.
-func (b *bench) weightsFor(part string, bytes int64) (*llama.Model, error) {
-	if b.model != nil {
+// the part itself needs fits beside it. A model that learns has its weights in
+// float32 and packed for the kernels; one that serves has them packed alone, in
+// the format of --weights.
+func (b *bench) weightsFor(part string, bytes int64, learns bool) (*llama.Model, error) {
+	if b.model != nil && b.learns == learns {
 		return b.model, b.fits(part, bytes, true)
 	}
-	if err := b.fits(part+" and the model", bytes+modelBytes(b.config), true); err != nil {
+	if b.model != nil {
+		b.model.Free()
+		b.model = nil
+		debug.FreeOSMemory()
+	}
+	weights := servingBytes(b.config, b.o.weights.Format)
+	if learns {
+		weights = trainingBytes(b.config)
+	}
+	if err := b.fits(part+" and the model", bytes+weights, true); err != nil {
 		return nil, err
 	}
 	var err error
 	if b.files != nil {
 		b.progress("loading %s", b.o.model)
-		b.model, err = llama.Load(b.dev, b.files)
 	} else {
 		b.progress("drawing %s random weights", millions(b.Parameters))
-		b.model, err = llama.New(b.dev, b.config, 1)
 	}
+	switch {
+	case b.files != nil && learns:
+		b.model, err = llama.Load(b.dev, b.files)
+	case b.files != nil:
+		b.model, err = llama.LoadReadOnly(b.dev, b.files, b.o.weights.Format)
+	case learns:
+		b.model, err = llama.New(b.dev, b.config, 1)
+	default:
+		b.model, err = llama.NewReadOnly(b.dev, b.config, 1, b.o.weights.Format)
+	}
+	b.learns = learns
 	return b.model, err
 }
 

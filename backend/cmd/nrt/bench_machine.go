@@ -33,7 +33,13 @@ func (b *bench) machine() error {
 // servedBytes are the weights that a decoded token reads: all matrices of the
 // layers and the output projection.
 func (b *bench) servedBytes() int {
-	return b.weightBytes * int(layerFloats(b.config)+headFloats(b.config))
+	n, head := int64(0), b.config.Vocab*b.config.Hidden
+	for _, t := range b.config.Tensors() {
+		if len(t.Shape) == 2 && t.Len() != head {
+			n += b.o.weights.Bytes(t.Shape[0], t.Shape[1])
+		}
+	}
+	return int(n + b.o.weights.Bytes(b.config.Vocab, b.config.Hidden))
 }
 
 func size(bytes int) string {

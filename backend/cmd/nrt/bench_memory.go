@@ -1,15 +1,12 @@
 package main
 
 import (
-	"bufio"
-	"bytes"
 	"fmt"
-	"io/fs"
 	"os"
-	"strconv"
-	"strings"
 
+	"nrt/backend/device"
 	"nrt/backend/llama"
+	"nrt/trainer/run"
 )
 
 // memoryError is what there is no room for.
@@ -34,53 +31,34 @@ func (b *bench) fits(what string, need int64, part bool) error {
 	return nil
 }
 
-// availableMemory is how many bytes a program may still take without swapping:
-// the system's free memory, or less where a control group sets a limit. Only
-// Linux tells.
-func availableMemory() (int64, bool) { return availableIn(os.DirFS("/")) }
-
-func availableIn(root fs.FS) (int64, bool) {
-	info, err := fs.ReadFile(root, "proc/meminfo")
-	if err != nil {
-		return 0, false
-	}
-	free := int64(-1)
-	for lines := bufio.NewScanner(bytes.NewReader(info)); lines.Scan(); {
-		if rest, ok := strings.CutPrefix(lines.Text(), "MemAvailable:"); ok {
-			if kib, err := strconv.ParseInt(strings.TrimSpace(strings.TrimSuffix(rest, "kB")), 10, 64); err == nil {
-				free = kib << 10
-			}
-		}
-	}
-	if free < 0 {
-		return 0, false
-	}
-	limit, ok1 := readInt(root, "sys/fs/cgroup/memory.max")
-	used, ok2 := readInt(root, "sys/fs/cgroup/memory.current")
-	if ok1 && ok2 {
-		free = min(free, max(0, limit-used))
-	}
-	return free, true
-}
-
-// readInt reads a file that holds one number; "max" and its like are none.
-func readInt(root fs.FS, name string) (int64, bool) {
-	text, err := fs.ReadFile(root, name)
-	if err != nil {
-		return 0, false
-	}
-	n, err := strconv.ParseInt(strings.TrimSpace(string(text)), 10, 64)
-	return n, err == nil
+// availableMemory is how many bytes a program may still take; false where the
+// system does not tell.
+func availableMemory() (int64, bool) {
+	free := run.FreeMemory(os.DirFS("/"))
+	return free, free > 0
 }
 
 // The plans below count floats of four bytes. They follow the layouts of package
 // llama: Pass.plan, planActs and planBackward, Cache.
 
-// modelBytes is for the weights, the copies of them that the kernels like better
-// to read, and the largest tensor while it is drawn or read from a file.
-func modelBytes(c llama.Config) int64 {
+// trainingBytes is for the weights, the copies of them that the kernels like
+// better to read, and the largest tensor while it is drawn or read from a file.
+func trainingBytes(c llama.Config) int64 {
 	all, largest := parameters(c)
 	return 4 * (2*all + largest)
+}
+
+// servingBytes is for weights in the format f; norms are float32.
+func servingBytes(c llama.Config, f device.Format) int64 {
+	n := int64(0)
+	for _, t := range c.Tensors() {
+		if len(t.Shape) == 2 {
+			n += f.Bytes(t.Shape[0], t.Shape[1])
+		} else {
+			n += 4 * int64(t.Len())
+		}
+	}
+	return n
 }
 
 // parameters counts the floats of all tensors and of the largest.

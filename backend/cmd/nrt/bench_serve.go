@@ -11,7 +11,7 @@ import (
 // engineFor makes an engine, if a step of rows tokens, a cache of so many tokens
 // and the logits of n of them fit beside the model.
 func (b *bench) engineFor(what string, rows, cache, n int) (*engine.Engine, error) {
-	m, err := b.weightsFor(what, serveBytes(b.config, rows, cache, n))
+	m, err := b.weightsFor(what, serveBytes(b.config, rows, cache, n), false)
 	if err != nil {
 		return nil, err
 	}

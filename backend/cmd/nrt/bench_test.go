@@ -80,6 +80,12 @@ func TestBenchOnlyAndTable(t *testing.T) {
 			t.Errorf("%q was not asked for:\n%s", not, out)
 		}
 	}
+	out = setting{builtins: list}.ok(t, "bench", "--model", "world:nrt", "--seconds", "0.001", "--only", "prefill,score,prefix", "--weights", "q8")
+	for _, want := range []string{"weights in q8", "\nprefix ", "\nprefill ", "\nscore "} {
+		if !strings.Contains(out, want) {
+			t.Errorf("%q is missing in\n%s", want, out)
+		}
+	}
 }
 
 func TestBenchChecksMemory(t *testing.T) {
@@ -88,7 +94,7 @@ func TestBenchChecksMemory(t *testing.T) {
 	o := benchOptions{shape: "1b", seconds: 1e-3, threads: 1, available: func() (int64, bool) { return free, true }}
 	_, err := e.bench(o)
 	var memory *memoryError
-	if !errors.As(err, &memory) || !strings.Contains(err.Error(), "the model needs 10.9 GB of memory, and 3.0 GB are free") {
+	if !errors.As(err, &memory) || !strings.Contains(err.Error(), "the model needs 4.9 GB of memory, and 3.0 GB are free") {
 		t.Errorf("a model too large: %v", err)
 	}
 	// The world's model fits, its training step does not.
@@ -105,28 +111,6 @@ func TestBenchChecksMemory(t *testing.T) {
 	b.o.available = func() (int64, bool) { return 0, false }
 	if err := b.fits("x", 1<<60, true); err != nil {
 		t.Errorf("memory is unknown: %v", err)
-	}
-}
-
-func TestAvailableMemory(t *testing.T) {
-	file := func(s string) *fstest.MapFile { return &fstest.MapFile{Data: []byte(s)} }
-	info := file("MemTotal:       24000000 kB\nMemAvailable:   20000000 kB\n")
-	for _, c := range []struct {
-		name string
-		fs   fstest.MapFS
-		want int64
-		ok   bool
-	}{
-		{"no file", fstest.MapFS{}, 0, false},
-		{"no such line", fstest.MapFS{"proc/meminfo": file("MemTotal: 1 kB\n")}, 0, false},
-		{"system", fstest.MapFS{"proc/meminfo": info}, 20000000 << 10, true},
-		{"limit", fstest.MapFS{"proc/meminfo": info, "sys/fs/cgroup/memory.max": file("5000\n"), "sys/fs/cgroup/memory.current": file("2000\n")}, 3000, true},
-		{"over the limit", fstest.MapFS{"proc/meminfo": info, "sys/fs/cgroup/memory.max": file("5000\n"), "sys/fs/cgroup/memory.current": file("6000\n")}, 0, true},
-		{"no limit", fstest.MapFS{"proc/meminfo": info, "sys/fs/cgroup/memory.max": file("max\n"), "sys/fs/cgroup/memory.current": file("2000\n")}, 20000000 << 10, true},
-	} {
-		if have, ok := availableIn(c.fs); have != c.want || ok != c.ok {
-			t.Errorf("%s: %d, %v; want %d, %v", c.name, have, ok, c.want, c.ok)
-		}
 	}
 }
 

@@ -7,6 +7,7 @@ import (
 	"nrt/backend/device"
 	"nrt/backend/llama"
 	"nrt/trainer/optim"
+	"nrt/trainer/run"
 )
 
 // trainSequences is how many sequences a training step reads.
@@ -15,11 +16,7 @@ const trainSequences = 16
 // train measures a training step of independent sequences.
 func (b *bench) train() error {
 	n := lengths(b.config).train
-	batch := newBatch(b.config.Vocab)
-	for range trainSequences {
-		batch.sequence(n, device.Span{}, n)
-	}
-	step, free, err := b.step(batch, "a training step")
+	step, free, err := b.step(b.passes(trainSequences, n, n), "a training step")
 	if err != nil {
 		return err
 	}
@@ -53,22 +50,24 @@ func (b *bench) prefix() error {
 	after := l.chain + l.answer
 	var own, shared spread
 	for _, once := range []bool{false, true} {
-		batch := newBatch(b.config.Vocab)
+		passes := b.passes(groupChains, l.prompt+after, after)
 		if once {
+			batch := newBatch(b.config.Vocab)
 			prompt := batch.sequence(l.prompt, device.Span{}, 0)
 			for range groupChains {
 				batch.sequence(after, prompt, after)
 			}
-		} else {
-			for range groupChains {
-				batch.sequence(l.prompt+after, device.Span{}, after)
-			}
+			passes = []*benchBatch{batch}
 		}
-		step, free, err := b.step(batch, "a training step of chains")
+		step, free, err := b.step(passes, "a training step of chains")
 		if err != nil {
 			return err
 		}
-		b.progress("training step of %d chains, %d rows", groupChains, batch.Rows())
+		rows := 0
+		for _, p := range passes {
+			rows += p.Rows()
+		}
+		b.progress("training step of %d chains, %d rows", groupChains, rows)
 		times, err := b.repeat(b.o.seconds, clock(step))
 		free()
 		if err != nil {
@@ -88,11 +87,28 @@ func (b *bench) prefix() error {
 	return nil
 }
 
-// step is a function that trains on the batch once: forward, backward, norm and
-// AdamW at learning rate 0, so that the model stays what it is. free gives its
-// memory back.
-func (b *bench) step(batch *benchBatch, what string) (step func() error, free func(), err error) {
-	m, err := b.weightsFor(what, trainBytes(b.config, batch.Rows()))
+// passes is n sequences of so many rows, of which the last `predict` predict a
+// token, in passes as large as the trainer's.
+func (b *bench) passes(n, rows, predict int) []*benchBatch {
+	var list []*benchBatch
+	for i := range n {
+		if i == 0 || list[len(list)-1].Rows()+rows > run.MicroRows {
+			list = append(list, newBatch(b.config.Vocab))
+		}
+		list[len(list)-1].sequence(rows, device.Span{}, predict)
+	}
+	return list
+}
+
+// step is a function that trains on the passes once: forward and backward of
+// each, then norm and AdamW at learning rate 0, so that the model stays what it
+// is. free gives its memory back.
+func (b *bench) step(passes []*benchBatch, what string) (step func() error, free func(), err error) {
+	rows, targets := 0, 0
+	for _, p := range passes {
+		rows, targets = max(rows, p.Rows()), targets+len(p.targets.IDs)
+	}
+	m, err := b.weightsFor(what, trainBytes(b.config, rows), true)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -108,15 +124,17 @@ func (b *bench) step(batch *benchBatch, what string) (step func() error, free fu
 	if err != nil {
 		return nil, nil, err
 	}
-	weights := make([]float64, len(batch.targets.IDs))
+	weights := make([]float64, targets)
 	for i := range weights {
-		weights[i] = 1 / float64(len(weights))
+		weights[i] = 1 / float64(targets)
 	}
 	step = func() error {
 		grad.Zero()
-		pass.Forward(batch.Batch)
-		fwd := pass.Classify(batch.targets)
-		pass.Backward(grad, llama.Loss{Targets: batch.targets, Fwd: fwd, LogProb: weights})
+		for _, p := range passes {
+			pass.Forward(p.Batch)
+			fwd := pass.Classify(p.targets)
+			pass.Backward(grad, llama.Loss{Targets: p.targets, Fwd: fwd, LogProb: weights[:len(p.targets.IDs)]})
+		}
 		_, err := adam.Step(0, 1)
 		return errors.Join(err, b.dev.Sync())
 	}
