@@ -219,10 +219,21 @@ func (o *order[T]) reach(n int, mass float64, enough func(n int, mass float64) b
 			at = lo + (hi-lo)/2
 		}
 	}
+	// Half of all tokens may be > lo, which no processor guesses token by token, so
+	// stretches without a candidate are passed over at once.
+	const stretch = 64
 	c := o.s.candidates[:0]
-	for i, v := range o.x {
-		if v > lo && v <= hi {
-			c = append(c, candidate[T]{int32(i), v, float64(o.p[i])})
+	for from := 0; from < len(o.x); from += stretch {
+		to := min(from+stretch, len(o.x))
+		x, p := o.x[from:to], o.p[from:to]
+		above, _ := o.k.above(x, p, lo)
+		if over, _ := o.k.above(x, p, hi); over == above {
+			continue
+		}
+		for i, v := range x {
+			if v > lo && v <= hi {
+				c = append(c, candidate[T]{int32(from + i), v, float64(p[i])})
+			}
 		}
 	}
 	o.s.candidates = c
