@@ -160,7 +160,7 @@ func Default(m objective.Method) Config {
 			Hidden: 128, Layers: 4, Heads: 4, Positions: 1024, Vocab: 1024, Tie: true, SaveDType: "float32",
 		},
 		Data:    DataConfig{Form: "auto", BadLines: "stop", MaxPrompt: 4096, MaxAnswer: 4096},
-		Rollout: RolloutConfig{K: 8, Questions: 256, MaxChain: 2048, Temperature: 1, TopP: 1},
+		Rollout: RolloutConfig{K: 8, Questions: 256, Temperature: 1, TopP: 1},
 		Optim: OptimConfig{
 			LR: 2e-6, Schedule: "cosine", Warmup: 0.1, Decay: 0.4, WeightDecay: 0.01,
 			Beta1: 0.9, Beta2: 0.95, Eps: 1e-8, MaxGradNorm: 1, MiniBatch: 64, Iterations: 1, MicroTokens: defaultMicroRows,
@@ -204,6 +204,9 @@ func (c Config) Validate() error {
 		case m.Heads%kv != 0:
 			return fmt.Errorf("model.kv_heads (--kv-heads): want a divisor of model.heads %d, have %d", m.Heads, kv)
 		}
+		if err := c.checkChain(m.Positions); err != nil {
+			return err
+		}
 	}
 	if c.Data.HeldOut > 0 && len(c.Data.Eval) > 0 {
 		return fmt.Errorf("data.held_out (--held-out): want 0 when data.eval (--eval-data) names files, have %v", c.Data.HeldOut)
@@ -222,6 +225,35 @@ func (c Config) checkGroup() error {
 	}
 	if c.Rollout.K < 2 {
 		return fmt.Errorf("rollout.k (--k): want >= 2 for %s, which compares the chains of a question, have %d", c.Objective.Method, c.Rollout.K)
+	}
+	return nil
+}
+
+// mostChain is the longest chain that a run samples unless it was asked for
+// more: the paper's.
+const mostChain = 2048
+
+// chainFor is how long chains are with a model of so many positions. Where
+// nothing was asked for they get half, and questions and answers the rest.
+func (c Config) chainFor(positions int) int {
+	if c.Rollout.MaxChain > 0 {
+		return c.Rollout.MaxChain
+	}
+	return max(1, min(mostChain, positions/2))
+}
+
+// checkChain refuses chains that leave no room for a question and an answer.
+func (c Config) checkChain(positions int) error {
+	switch c.Objective.Method {
+	case objective.SFT, objective.LM:
+		return nil // samples none
+	}
+	if n := c.Rollout.MaxChain; n > positions-2 {
+		of := "of that model (max_position_embeddings)"
+		if c.Model.New() {
+			of = "(model.positions, --positions)"
+		}
+		return fmt.Errorf("rollout.max_chain (--max-chain): want less than the %d positions %s, which question and answer share with the chain, have %d", positions, of, n)
 	}
 	return nil
 }

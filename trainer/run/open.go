@@ -16,6 +16,29 @@ import (
 
 // A run is opened from its data up: each of these steps needs those before it.
 
+// openChain settles how long chains are. It comes before the data, which may
+// take minutes to read.
+func (t *trainer) openChain() error {
+	m := t.c.Model
+	positions := m.Positions
+	if !m.New() {
+		source, err := t.env.Open(m.Path)
+		if err != nil {
+			return fmt.Errorf("model.path (--model): %w", err)
+		}
+		shape, err := llama.ReadConfig(source)
+		if err != nil {
+			return fmt.Errorf("model.path (--model) %s: %w", m.Path, err)
+		}
+		positions = shape.MaxPositions
+	}
+	if err := t.c.checkChain(positions); err != nil {
+		return &ConfigError{err}
+	}
+	t.c.Rollout.MaxChain = t.c.chainFor(positions)
+	return nil
+}
+
 func (t *trainer) openData() (err error) {
 	if len(t.c.Data.Train) == 0 {
 		return errors.New("data.train (--data): name at least one JSONL file")

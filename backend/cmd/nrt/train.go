@@ -78,6 +78,10 @@ func (e *env) train(c run.Config) (err error) {
 		Device: dev, Open: func(name string) (fs.FS, error) { return e.files(name) },
 		Log: e.err, Terminal: isFile && run.IsTerminal(stderr), Now: time.Now, Free: run.FreeMemory(os.DirFS("/")),
 	})
+	var wrong *run.ConfigError
+	if errors.As(err, &wrong) {
+		return &usageError{err}
+	}
 	if err != nil && e.ctx.Err() != nil {
 		return fmt.Errorf("stopped; the same command with --resume goes on from the last checkpoint in %s: %w", c.Output.Dir, err)
 	}
