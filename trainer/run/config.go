@@ -317,6 +317,9 @@ var (
 	share       = rule{"0 to 1", func(x float64) bool { return x >= 0 && x <= 1 }}
 	shareAbove0 = rule{"above 0 and at most 1", func(x float64) bool { return x > 0 && x <= 1 }}
 	belowOne    = rule{"0 up to but not 1", func(x float64) bool { return x >= 0 && x < 1 }}
+	// More chains or questions than these are a slip of the hand.
+	chains = rule{"1 to 1024", func(x float64) bool { return x >= 1 && x <= 1024 }}
+	atOnce = rule{"1 to 1000000", func(x float64) bool { return x >= 1 && x <= 1e6 }}
 )
 
 // check says what is wrong with the option's value.

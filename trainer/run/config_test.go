@@ -265,7 +265,7 @@ func TestValidate(t *testing.T) {
 		want   string
 		change func(*Config)
 	}{
-		{"rollout.k (--k): want > 0, have 0", func(c *Config) { c.Rollout.K = 0 }},
+		{"rollout.k (--k): want 1 to 1024, have 0", func(c *Config) { c.Rollout.K = 0 }},
 		{"rollout.k (--k): want >= 2 for nrt, which compares the chains of a question, have 1", func(c *Config) { c.Rollout.K = 1 }},
 		{"rollout.temperature (--temperature): want > 0, have 0", func(c *Config) { c.Rollout.Temperature = 0 }},
 		{"rollout.top_p (--top-p): want above 0 and at most 1, have 1.5", func(c *Config) { c.Rollout.TopP = 1.5 }},

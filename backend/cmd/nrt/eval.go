@@ -65,11 +65,12 @@ type evalArgs struct {
 }
 
 func (e *env) eval(m modelFlags, a evalArgs) (err error) {
+	if err := checkChains("k", a.k); err != nil {
+		return err
+	}
 	switch {
 	case a.n < 0:
 		return usagef("--n: want 0 or more, have %d", a.n)
-	case a.k < 1:
-		return usagef("--k: want 1 or more, have %d", a.k)
 	case a.chain < 0:
 		return usagef("--max-chain: want 0 or more, have %d", a.chain)
 	case a.temperature < 0:
@@ -96,6 +97,12 @@ func (e *env) eval(m modelFlags, a evalArgs) (err error) {
 		return err
 	}
 	a.fit(items, f, l.model.Config.MaxPositions)
+	for _, it := range items {
+		ask := engine.Request{Prompt: it.Prompt, N: a.k, MaxChain: a.chain, Close: f.Close, Reference: it.Reference, MaxAnswer: a.answer, Baseline: true}
+		if err := l.afford(e, ask, "--k, --max-chain or --max-answer"); err != nil {
+			return err
+		}
+	}
 	r, err := eval.Run(e.ctx, l.engine, items, eval.Options{
 		MaxChain: a.chain, MaxAnswer: a.answer, Close: f.Close, StopText: f.StopText, End: f.End,
 		Sampling: engine.Sampling{Temperature: a.temperature}, Seed: a.seed, K: a.k, NoChain: a.noChain,

@@ -73,8 +73,8 @@ func (x *explainFlags) check(e *env, f *flags) error {
 	if err := x.reward.parse(); err != nil {
 		return err
 	}
-	if x.k < 1 {
-		return usagef("--k: want at least 1, have %d", x.k)
+	if err := checkChains("k", x.k); err != nil {
+		return err
 	}
 	if x.maxChain < 0 {
 		return usagef("--max-chain: want 0 or more, have %d", x.maxChain)
@@ -118,6 +118,9 @@ func (x *explainFlags) run(e *env) (err error) {
 		MaxChain: l.room(x.maxChain, len(prompt)+len(form.Close)+len(reference), 512),
 		Stop:     form.End, Close: form.Close, StopText: form.StopText,
 		Reference: reference, Baseline: true,
+	}
+	if err := l.afford(e, req, "--k or --max-chain"); err != nil {
+		return err
 	}
 	var emit func(engine.Event)
 	p := &explainer{env: e, depth: d, tok: l.tok, mode: x.reward.Options.Mode, req: &req}

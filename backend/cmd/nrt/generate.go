@@ -49,9 +49,10 @@ log-probability (at the sampling temperature) and entropy.`,
 					return usagef("want either --prompt or --question")
 				}
 				g.asks = f.given("question")
+				if err := checkChains("n", g.n); err != nil {
+					return err
+				}
 				switch {
-				case g.n < 1:
-					return usagef("--n: want at least 1, have %d", g.n)
 				case g.maxTokens < 0:
 					return usagef("--max-tokens: want 0 or more, have %d", g.maxTokens)
 				case g.maxChain < 0:
@@ -93,6 +94,13 @@ func (g *generateFlags) run(e *env) (err error) {
 	}
 	req, err := g.request(l)
 	if err != nil {
+		return err
+	}
+	shorter := "--n or --max-tokens"
+	if g.asks {
+		shorter = "--n, --max-chain or --max-tokens"
+	}
+	if err := l.afford(e, req, shorter); err != nil {
 		return err
 	}
 	var emit func(engine.Event)

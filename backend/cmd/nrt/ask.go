@@ -1,0 +1,37 @@
+package main
+
+import (
+	"fmt"
+
+	"nrt/backend/engine"
+)
+
+// mostChains is how many chains a question may get: more is a slip of the hand.
+const mostChains = 1024
+
+// checkChains checks a flag that says how many chains.
+func checkChains(flag string, n int) error {
+	if n < 1 || n > mostChains {
+		return usagef("--%s: want 1 to %d, have %d", flag, mostChains, n)
+	}
+	return nil
+}
+
+// afford refuses a request whose cache would not fit into the memory that is
+// free. flags name what makes it smaller.
+func (l *loaded) afford(e *env, r engine.Request, flags string) error {
+	if e.free == nil {
+		return nil
+	}
+	c := l.model.Config
+	end := len(r.Close) + max(len(r.Reference), r.MaxAnswer)
+	rows := len(r.Prompt) + r.N*(r.MaxChain+end)
+	if r.Baseline {
+		rows += end
+	}
+	need := 4 * int64(c.CacheFloats(engine.CacheRows(c, engine.Options{}, rows, rows), min(rows, max(len(r.Prompt), engine.DefaultBatchRows)), r.N))
+	if free := e.free(); free > 0 && need > free {
+		return fmt.Errorf("memory: %d chains of up to %d tokens need %s, and %s are free: lower %s", r.N, r.MaxChain, gigabytes(need), gigabytes(free), flags)
+	}
+	return nil
+}
