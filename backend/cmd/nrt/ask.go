@@ -17,6 +17,22 @@ func checkChains(flag string, n int) error {
 	return nil
 }
 
+// room is how many tokens fit after used ones: what the flag asked for, or with
+// 0 as many as the model has positions, at most most.
+func (l *loaded) room(flag string, asked, used, most int) (int, error) {
+	positions := l.model.Config.MaxPositions
+	left := positions - used
+	switch {
+	case left < 1:
+		return 0, fmt.Errorf("the text is %d tokens and leaves no room for more: the model has %d positions (max_position_embeddings)", used, positions)
+	case asked > left:
+		return 0, usagef("--%s: want at most %d, since the model has %d positions (max_position_embeddings) and %d are taken, have %d", flag, left, positions, used, asked)
+	case asked > 0:
+		return asked, nil
+	}
+	return min(most, left), nil
+}
+
 // afford refuses a request whose cache would not fit into the memory that is
 // free. flags name what makes it smaller.
 func (l *loaded) afford(e *env, r engine.Request, flags string) error {

@@ -76,6 +76,9 @@ func (x *explainFlags) check(e *env, f *flags) error {
 	if err := checkChains("k", x.k); err != nil {
 		return err
 	}
+	if err := x.sampling.check(); err != nil {
+		return err
+	}
 	if x.maxChain < 0 {
 		return usagef("--max-chain: want 0 or more, have %d", x.maxChain)
 	}
@@ -110,13 +113,16 @@ func (x *explainFlags) run(e *env) (err error) {
 	defer closing(l, &err)
 	form, err := l.tok.Format(x.format)
 	if err != nil {
-		return err
+		return usagef("--format: %w", err)
 	}
 	prompt, reference := form.Prompt(x.question), form.Answer(x.answer)
+	longest, err := l.room("max-chain", x.maxChain, len(prompt)+len(form.Close)+len(reference), 512)
+	if err != nil {
+		return err
+	}
 	req := engine.Request{
 		Prompt: prompt, N: x.k, Sampling: x.sampling.Sampling, Seed: x.sampling.seed,
-		MaxChain: l.room(x.maxChain, len(prompt)+len(form.Close)+len(reference), 512),
-		Stop:     form.End, Close: form.Close, StopText: form.StopText,
+		MaxChain: longest, Stop: form.End, Close: form.Close, StopText: form.StopText,
 		Reference: reference, Baseline: true,
 	}
 	if err := l.afford(e, req, "--k or --max-chain"); err != nil {

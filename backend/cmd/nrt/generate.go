@@ -52,6 +52,9 @@ log-probability (at the sampling temperature) and entropy.`,
 				if err := checkChains("n", g.n); err != nil {
 					return err
 				}
+				if err := g.sampling.check(); err != nil {
+					return err
+				}
 				switch {
 				case g.maxTokens < 0:
 					return usagef("--max-tokens: want 0 or more, have %d", g.maxTokens)
@@ -132,13 +135,14 @@ func (g *generateFlags) request(l *loaded) (engine.Request, error) {
 		if len(req.Prompt) == 0 {
 			return req, usagef("--prompt: no tokens, and the tokenizer puts none in front")
 		}
-		req.MaxChain = l.room(g.maxTokens, len(req.Prompt), 256)
 		req.Stop = l.ends()
-		return req, nil
+		var err error
+		req.MaxChain, err = l.room("max-tokens", g.maxTokens, len(req.Prompt), 256)
+		return req, err
 	}
 	form, err := l.tok.Format(g.format)
 	if err != nil {
-		return req, err
+		return req, usagef("--format: %w", err)
 	}
 	req.Prompt = form.Prompt(g.question)
 	req.Close, req.StopText = form.Close, form.StopText
@@ -146,9 +150,14 @@ func (g *generateFlags) request(l *loaded) (engine.Request, error) {
 	// What fits is shared: an answer gets a third, at most.
 	used := len(req.Prompt) + len(req.Close)
 	free := l.model.Config.MaxPositions - used
-	req.MaxAnswer = l.room(g.maxTokens, used+free-free/3, 256)
-	req.MaxChain = l.room(g.maxChain, used+req.MaxAnswer, 512)
-	return req, nil
+	if free < 2 {
+		return req, fmt.Errorf("the question is %d tokens and leaves no room for chain and answer: the model has %d positions (max_position_embeddings)", used, l.model.Config.MaxPositions)
+	}
+	if req.MaxAnswer, err = l.room("max-tokens", g.maxTokens, used+1, min(256, max(1, free/3))); err != nil {
+		return req, err
+	}
+	req.MaxChain, err = l.room("max-chain", g.maxChain, used+req.MaxAnswer, 512)
+	return req, err
 }
 
 // show prints continuations as they come, without what ends them.

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"math"
 	"os"
 	"path/filepath"
 	"slices"
@@ -201,15 +202,6 @@ func (l *loaded) ends() []int32 {
 	return ids
 }
 
-// room is how many tokens fit after used ones: what was asked for, or with 0 as
-// many as the model has positions, at most most.
-func (l *loaded) room(asked, used, most int) int {
-	if asked != 0 {
-		return asked
-	}
-	return max(1, min(most, l.model.Config.MaxPositions-used))
-}
-
 // spell decodes each token in the context of those before it: the parts joined
 // are the text. A token that only begins a character is "" and the one that
 // completes it has it all.
@@ -238,4 +230,20 @@ func (s *samplingFlags) bind(f *flags) {
 	f.integer(&s.TopK, "top-k", "N", "draw from this many of the likeliest tokens; 0 from all")
 	f.number(&s.MinP, "min-p", "P", "leave out tokens less likely than this share of the likeliest one's probability")
 	f.seed(&s.seed, "seed", "S", "the same seed draws the same tokens")
+}
+
+// check says which flag no model can be sampled with.
+func (s *samplingFlags) check() error {
+	finite := func(x float64) bool { return !math.IsNaN(x) && !math.IsInf(x, 0) }
+	switch {
+	case !finite(s.Temperature) || s.Temperature < 0:
+		return usagef("--temperature: want 0 or more, have %g", s.Temperature)
+	case !(s.TopP >= 0 && s.TopP <= 1):
+		return usagef("--top-p: want 0 to 1, have %g", s.TopP)
+	case s.TopK < 0:
+		return usagef("--top-k: want 0 or more, have %d", s.TopK)
+	case !(s.MinP >= 0 && s.MinP <= 1):
+		return usagef("--min-p: want 0 to 1, have %g", s.MinP)
+	}
+	return nil
 }

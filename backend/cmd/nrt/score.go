@@ -78,7 +78,7 @@ func (s *scoreFlags) run(e *env) (err error) {
 	defer closing(l, &err)
 	form, err := l.tok.Format(s.format)
 	if err != nil {
-		return err
+		return usagef("--format: %w", err)
 	}
 	lines := data.NewReader(in, name, data.Options{})
 	good, bad := 0, 0

@@ -1,0 +1,63 @@
+package main
+
+import (
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// What would not fit into the memory that is free is refused before it is
+// allocated, with the flags that make it smaller.
+func TestNoRoom(t *testing.T) {
+	dir := wordModel(t)
+	in := filepath.Join(t.TempDir(), "questions.jsonl")
+	writeFile(t, in, `{"question": "who is bob ?", "answer": "no ."}`+"\n")
+	out := filepath.Join(t.TempDir(), "out")
+	for args, want := range map[string]string{
+		"explain --question who --answer no --k 1024 --model " + dir:                      "memory: 1024 chains of up to 5",
+		"generate --prompt who --n 512 --model " + dir:                                    "lower --n or --max-tokens",
+		"generate --question who --n 512 --model " + dir:                                  "lower --n, --max-chain or --max-tokens",
+		"eval --k 700 --model " + dir + " --data " + in:                                   "lower --k, --max-chain or --max-answer",
+		"train --hidden 16000 --layers 100 --vocab 300 --data " + in + " --output " + out: "memory: the run would hold",
+		"train --k 1024 --vocab 300 --data " + in + " --output " + out:                    "memory: the run would hold",
+	} {
+		code, text, errs := setting{free: 1 << 20}.nrt(t, strings.Fields(args)...)
+		if code != exitFailure || !strings.Contains(errs, want) || text != "" {
+			t.Errorf("%s: exit %d, %q, %q; want %q", args, code, text, errs, want)
+		}
+	}
+	s := setting{free: 1 << 30}
+	s.ok(t, "explain", "--question", "who", "--answer", "no", "--k", "3", "--model", dir)
+	s.ok(t, "eval", "--k", "3", "--model", dir, "--data", in)
+}
+
+// Lengths that the model has no positions for are refused by the flag's name,
+// before anything is printed.
+func TestTooLong(t *testing.T) {
+	dir := wordModel(t) // 64 positions
+	in := filepath.Join(t.TempDir(), "questions.jsonl")
+	writeFile(t, in, `{"question": "who is bob ?", "answer": "no ."}`+"\n")
+	long := strings.Repeat("no ", 70)
+	for _, c := range []struct {
+		args []string
+		code int
+		want string
+	}{
+		{[]string{"explain", "--question", "who", "--answer", "no", "--max-chain", "100000"}, exitUsage, "--max-chain: want at most 5"},
+		{[]string{"generate", "--prompt", "who", "--max-tokens", "99999"}, exitUsage, "--max-tokens: want at most 62, since the model has 64 positions (max_position_embeddings) and 2 are taken, have 99999"},
+		{[]string{"generate", "--question", "who", "--max-tokens", "99999"}, exitUsage, "--max-tokens: want at most"},
+		{[]string{"generate", "--question", "who", "--max-tokens", "9", "--max-chain", "60"}, exitUsage, "--max-chain: want at most"},
+		{[]string{"eval", "--data", in, "--max-chain", "100000"}, exitUsage, "--max-chain: want at most"},
+		{[]string{"eval", "--data", in, "--max-answer", "100000"}, exitUsage, "--max-answer: want at most"},
+		{[]string{"explain", "--question", long, "--answer", "no"}, exitFailure, "leaves no room"},
+		{[]string{"generate", "--question", long}, exitFailure, "leaves no room"},
+		{[]string{"generate", "--prompt", long}, exitFailure, "leaves no room"},
+		{[]string{"explain", "--question", "who", "--answer", "no", "--format", "x"}, exitUsage, "--format: "},
+	} {
+		code, out, errs := setting{}.nrt(t, append(c.args, "--model", dir)...)
+		if code != c.code || !strings.Contains(errs, c.want) || strings.Contains(errs, "request 0") || out != "" {
+			t.Errorf("%.50q: exit %d, %q, %q; want %d, %q", c.args, code, out, errs, c.code, c.want)
+		}
+	}
+	setting{}.ok(t, "generate", "--prompt", "who", "--max-tokens", "62", "--model", dir)
+}
