@@ -90,6 +90,9 @@ func (x *explainFlags) check(e *env, f *flags) error {
 	case q || a:
 		return usagef("--question and --answer go together")
 	}
+	if _, err := e.files(x.model.name); err != nil {
+		return err // before asking for what only an existing model needs
+	}
 	b := e.builtin(x.model.name)
 	if b == nil {
 		return usagef("want --question and --answer: only built-in models have sample questions (there are %s)", e.builtinNames())
