@@ -2,6 +2,8 @@ package main
 
 import (
 	"fmt"
+	"strings"
+	"unicode/utf8"
 
 	"nrt/backend/engine"
 )
@@ -15,6 +17,39 @@ func checkChains(flag string, n int) error {
 		return usagef("--%s: want 1 to %d, have %d", flag, mostChains, n)
 	}
 	return nil
+}
+
+// asked is a flag's text, or for "-" what standard input holds, if a model can
+// be asked it: the same is checked of a line of "nrt score".
+func (e *env) asked(flag, text string, empty bool) (string, error) {
+	piped := text == "-"
+	text, err := e.textOrStdin(text)
+	if err != nil {
+		return "", err
+	}
+	switch problem := textProblem(text, empty); {
+	case problem == "":
+		return text, nil
+	case piped:
+		return "", fmt.Errorf("--%s: standard input: %s", flag, problem)
+	default:
+		return "", usagef("--%s: %s", flag, problem)
+	}
+}
+
+// textProblem says why no model can be asked a text; "" if one can.
+func textProblem(text string, empty bool) string {
+	if !empty && strings.TrimSpace(text) == "" {
+		return "is empty"
+	}
+	for i := 0; i < len(text); {
+		c, size := utf8.DecodeRuneInString(text[i:])
+		if c == utf8.RuneError && size == 1 {
+			return fmt.Sprintf("byte %d (0x%02x) is not UTF-8", i+1, text[i])
+		}
+		i += size
+	}
+	return ""
 }
 
 // room is how many tokens fit after used ones: what the flag asked for, or with

@@ -85,8 +85,13 @@ func (x *explainFlags) check(e *env, f *flags) error {
 	switch q, a := f.given("question"), f.given("answer"); {
 	case q && a:
 		var err error
-		x.question, err = e.textOrStdin(x.question)
-		return err
+		if x.question, err = e.asked("question", x.question, false); err != nil {
+			return err
+		}
+		if problem := textProblem(x.answer, false); problem != "" {
+			return usagef("--answer: %s", problem)
+		}
+		return nil
 	case q || a:
 		return usagef("--question and --answer go together")
 	}

@@ -88,11 +88,12 @@ func (g *generateFlags) run(e *env) (err error) {
 		return err
 	}
 	defer closing(l, &err)
-	asked := &g.prompt
 	if g.asks {
-		asked = &g.question
+		g.question, err = e.asked("question", g.question, false)
+	} else {
+		g.prompt, err = e.asked("prompt", g.prompt, true) // the tokenizer may put a token in front
 	}
-	if *asked, err = e.textOrStdin(*asked); err != nil {
+	if err != nil {
 		return err
 	}
 	req, err := g.request(l)

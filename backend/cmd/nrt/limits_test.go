@@ -61,3 +61,31 @@ func TestTooLong(t *testing.T) {
 	}
 	setting{}.ok(t, "generate", "--prompt", "who", "--max-tokens", "62", "--model", dir)
 }
+
+// What is asked is checked as a line of nrt score is.
+func TestBadText(t *testing.T) {
+	dir := wordModel(t)
+	for _, c := range []struct {
+		stdin string
+		args  []string
+		code  int
+		want  string
+	}{
+		{"", []string{"explain", "--question", "", "--answer", "no"}, exitUsage, "--question: is empty"},
+		{"", []string{"explain", "--question", "who", "--answer", " \n"}, exitUsage, "--answer: is empty"},
+		{"", []string{"explain", "--question", "who", "--answer", "a\xff"}, exitUsage, "--answer: byte 2 (0xff) is not UTF-8"},
+		{" \n", []string{"explain", "--question", "-", "--answer", "no"}, exitFailure, "--question: standard input: is empty"},
+		{"wh\xffo", []string{"explain", "--question", "-", "--answer", "no"}, exitFailure, "--question: standard input: byte 3 (0xff) is not UTF-8"},
+		{"", []string{"generate", "--question", ""}, exitUsage, "--question: is empty"},
+		{"\xfe", []string{"generate", "--prompt", "-"}, exitFailure, "--prompt: standard input: byte 1 (0xfe) is not UTF-8"},
+	} {
+		code, out, errs := setting{stdin: c.stdin}.nrt(t, append(c.args, "--model", dir)...)
+		if code != c.code || !strings.Contains(errs, c.want) || out != "" {
+			t.Errorf("%q: exit %d, %q, %q; want %d, %q", c.args, code, out, errs, c.code, c.want)
+		}
+	}
+	if problem := textProblem("é🙂 \uFFFD", false); problem != "" {
+		t.Error(problem)
+	}
+	setting{stdin: "who is ann ?\n"}.ok(t, "explain", "--question", "-", "--answer", "no", "--k", "2", "--max-chain", "4", "--model", dir)
+}
