@@ -244,7 +244,7 @@ func (p *explainer) strips(v verdict, g reward.Group) {
 // table prints rank, rewards and advantage of each chain.
 func (p *explainer) table(v verdict, g reward.Group) {
 	fmt.Fprintf(p.out, "\n%s\n", p.depth.bold("rank  chain  tokens         R        R′       A"))
-	for rank, i := range ranking(g) {
+	for _, i := range ranking(g) {
 		c := v.Chains[i]
 		clipped := ""
 		if g.Chains[i].Harmful {
@@ -253,7 +253,7 @@ func (p *explainer) table(v verdict, g reward.Group) {
 				clipped = "  clipped to 0"
 			}
 		}
-		fmt.Fprintf(p.out, "%4d  %5d  %6d  %s  %s  %s%s\n", rank+1, i+1, len(c.Tokens),
+		fmt.Fprintf(p.out, "%4d  %5d  %6d  %s  %s  %s%s\n", c.Rank, i+1, len(c.Tokens),
 			padLeft(decimal(float64(c.R)), 8), padLeft(decimal(float64(c.Clipped)), 8), padLeft(signed(float64(c.Advantage)), 6), clipped)
 	}
 	fmt.Fprintf(p.out, "no chain             %s  R_base: below it a chain gains nothing\n", padLeft(decimal(g.Base), 8))
