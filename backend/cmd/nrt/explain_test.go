@@ -6,6 +6,7 @@ import (
 	"os"
 	"strings"
 	"testing"
+	"unicode"
 
 	"nrt/backend/engine"
 	"nrt/backend/llama"
@@ -213,4 +214,20 @@ func TestCutCharactersKeepTheirScores(t *testing.T) {
 	}
 	setting{}.ok(t, "explain", "--model", dir, "--question", "the", "--answer", "é🙂", "--k", "2", "--max-chain", "4")
 	setting{}.ok(t, "generate", "--model", dir, "--prompt", "é🙂", "--max-tokens", "40", "--n", "3")
+}
+
+// What is asked, answered or written may hold control characters; a terminal
+// sees none of them.
+func TestControlCharactersAreShown(t *testing.T) {
+	const evil = "who\x1b]0;title\x07 is\x1b[31m\r ann\u009b2J\tx\nnow"
+	dir := byteModel(t)
+	text := setting{}.ok(t, "explain", "--model", dir, "--question", evil, "--answer", "a\x1b[2Jb", "--k", "8", "--max-chain", "40")
+	for _, r := range text {
+		if r != '\n' && unicode.IsControl(r) {
+			t.Fatalf("%q is in\n%q", r, text)
+		}
+	}
+	if !strings.Contains(text, "who�]0;title� is�[31m� ann�2J⇥x\n           now") || !strings.Contains(text, "a�[2Jb") {
+		t.Errorf("have\n%s", text)
+	}
 }
