@@ -195,3 +195,24 @@ func TestTrainUsageLine(t *testing.T) {
 		}
 	}
 }
+
+// Every command that takes a model says of a training run's folder where in it
+// the model is.
+func TestFolderOfARun(t *testing.T) {
+	dir := t.TempDir()
+	final := filepath.Join(dir, "final")
+	if err := os.Rename(wordModel(t), final); err != nil {
+		t.Fatal(err)
+	}
+	writeFile(t, filepath.Join(dir, "metrics.jsonl"), "{}\n")
+	for args, file := range map[string]string{
+		"models": "config.json", "explain --question who --answer no": "config.json", "tokenize --text who": "tokenizer.json",
+		"logprobs --ids 1": "config.json", "train --data nowhere.jsonl --output x": "config.json",
+	} {
+		code, _, errs := setting{}.nrt(t, append(strings.Fields(args), "--model", dir)...)
+		want := fmt.Sprintf("model %q: holds no %s; this is the folder of a training run: try %s\n", dir, file, final)
+		if code != exitFailure || !strings.Contains(errs, want) {
+			t.Errorf("%s: exit %d, %q; want %q", args, code, errs, want)
+		}
+	}
+}

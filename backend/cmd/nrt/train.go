@@ -79,7 +79,7 @@ func (e *env) train(c run.Config) (err error) {
 	}
 	stderr, isFile := e.err.(*os.File)
 	err = run.Train(e.ctx, c, run.Env{
-		Device: dev, Open: func(name string) (fs.FS, error) { return e.files(name) },
+		Device: dev, Open: func(name string) (fs.FS, error) { return e.modelFiles(name) },
 		Log: e.err, Terminal: isFile && run.IsTerminal(stderr), Now: time.Now, Free: free,
 	})
 	var wrong *run.ConfigError

@@ -140,7 +140,7 @@ func (e *env) writeWorld(w *world.World, a worldArgs) error {
 
 // study trains every method with every seed and reports.
 func (e *env) study(w *world.World, dev device.Device, a worldArgs) error {
-	files, err := e.files(a.base)
+	files, err := e.modelFiles(a.base)
 	if err != nil {
 		return err
 	}
