@@ -8,6 +8,7 @@ import (
 	"math"
 	"strings"
 
+	"nrt/backend/llama"
 	"nrt/trainer/data"
 	"nrt/trainer/objective"
 	"nrt/trainer/optim"
@@ -204,6 +205,9 @@ func (c Config) Validate() error {
 		case m.Heads%kv != 0:
 			return fmt.Errorf("model.kv_heads (--kv-heads): want a divisor of model.heads %d, have %d", m.Heads, kv)
 		}
+		if err := m.checkShape(); err != nil {
+			return err
+		}
 		if err := c.checkChain(m.Positions); err != nil {
 			return err
 		}
@@ -227,6 +231,43 @@ func (c Config) checkGroup() error {
 		return fmt.Errorf("rollout.k (--k): want >= 2 for %s, which compares the chains of a question, have %d", c.Objective.Method, c.Rollout.K)
 	}
 	return nil
+}
+
+// shape is the configuration of a new model with so many tokens.
+func (m ModelConfig) shape(vocab int) llama.Config {
+	c := llama.Config{
+		ModelType: "llama", Vocab: vocab, Hidden: m.Hidden, Intermediate: m.Intermediate, Layers: m.Layers,
+		Heads: m.Heads, KVHeads: m.KVHeads, HeadDim: m.Hidden / m.Heads, MaxPositions: m.Positions,
+		RMSEps: 1e-5, RopeTheta: 10000, TieEmbeddings: m.Tie,
+	}
+	if c.KVHeads == 0 {
+		c.KVHeads = c.Heads
+	}
+	if c.Intermediate == 0 {
+		c.Intermediate = (c.Hidden*8/3 + 15) / 16 * 16
+	}
+	return c
+}
+
+// checkShape refuses a new model that cannot be, by the options' names instead
+// of those of config.json.
+func (m ModelConfig) checkShape() error {
+	err := m.shape(m.Vocab).Validate()
+	if err == nil {
+		return nil
+	}
+	for file, option := range map[string]string{
+		"vocab_size": "model.vocab (--vocab)", "hidden_size": "model.hidden (--hidden)",
+		"intermediate_size": "model.intermediate (--intermediate)", "num_hidden_layers": "model.layers (--layers)",
+		"num_attention_heads": "model.heads (--heads)", "num_key_value_heads": "model.kv_heads (--kv-heads)",
+		"head_dim":                "model.hidden / model.heads (--hidden, --heads)",
+		"max_position_embeddings": "model.positions (--positions)",
+	} {
+		if rest, ok := strings.CutPrefix(err.Error(), file+": "); ok {
+			return fmt.Errorf("%s: %s", option, rest)
+		}
+	}
+	return err
 }
 
 // mostChain is the longest chain that a run samples unless it was asked for

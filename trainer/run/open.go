@@ -193,18 +193,8 @@ func (t *trainer) shape(source fs.FS) (llama.Config, error) {
 		}
 		return c, err
 	}
-	m := t.c.Model
-	c := llama.Config{
-		ModelType: "llama", Vocab: t.tok.Size(), Hidden: m.Hidden, Intermediate: m.Intermediate, Layers: m.Layers,
-		Heads: m.Heads, KVHeads: m.KVHeads, HeadDim: m.Hidden / m.Heads, MaxPositions: m.Positions,
-		RMSEps: 1e-5, RopeTheta: 10000, TieEmbeddings: m.Tie, BOS: known(t.tok.BOS()), EOS: known(t.tok.EOS()),
-	}
-	if c.KVHeads == 0 {
-		c.KVHeads = c.Heads
-	}
-	if c.Intermediate == 0 {
-		c.Intermediate = (c.Hidden*8/3 + 15) / 16 * 16
-	}
+	c := t.c.Model.shape(t.tok.Size())
+	c.BOS, c.EOS = known(t.tok.BOS()), known(t.tok.EOS())
 	return c, c.Validate()
 }
 

@@ -82,7 +82,7 @@ func (l *loaded) afford(e *env, r engine.Request, flags string) error {
 	}
 	need := 4 * int64(c.CacheFloats(engine.CacheRows(c, engine.Options{}, rows, rows), min(rows, max(len(r.Prompt), engine.DefaultBatchRows)), r.N))
 	if free := e.free(); free > 0 && need > free {
-		return fmt.Errorf("memory: %d chains of up to %d tokens need %s, and %s are free: lower %s", r.N, r.MaxChain, gigabytes(need), gigabytes(free), flags)
+		return fmt.Errorf("memory: %s of up to %s would take %s, and %s are free: lower %s", plural(r.N, "chain"), plural(r.MaxChain, "token"), gigabytes(need), gigabytes(free), flags)
 	}
 	return nil
 }

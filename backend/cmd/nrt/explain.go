@@ -172,7 +172,7 @@ type explainer struct {
 const indent = 11
 
 func (p *explainer) heading(model string, x *explainFlags) {
-	fmt.Fprintf(p.out, "%s · reward %s · %d chains · temperature %g · seed %d\n\n", model, x.reward.Mode, x.k, x.sampling.Temperature, x.sampling.seed)
+	fmt.Fprintf(p.out, "%s · reward %s · %s · temperature %g · seed %d\n\n", model, x.reward.Mode, plural(x.k, "chain"), x.sampling.Temperature, x.sampling.seed)
 	for _, line := range [][2]string{{"question", x.question}, {"reference", x.answer}} {
 		w := newWrapper(p.out, line[0], indent)
 		for _, word := range strings.SplitAfter(line[1], " ") {
@@ -210,7 +210,7 @@ func (p *explainer) chains() func(engine.Event) {
 		},
 		end: func(int) {
 			if !closed {
-				why := fmt.Sprintf(" (cut off after %d tokens)", n)
+				why := fmt.Sprintf(" (cut off after %s)", plural(n, "token"))
 				if slices.Contains(p.req.Stop, last) {
 					why = " (ended without closing)"
 				}
@@ -294,7 +294,7 @@ func (p *explainer) why(v verdict, g reward.Group) {
 		fmt.Fprintln(p.out, strings.TrimRight(line, " "))
 	}
 	if rest := len(gain) - len(order); rest > 0 {
-		fmt.Fprintf(p.out, "… and %d more tokens that matter less\n", rest)
+		fmt.Fprintf(p.out, "… and %s that matter less\n", plural(rest, "more token"))
 	}
 }
 
