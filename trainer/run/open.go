@@ -214,6 +214,15 @@ func (t *trainer) openQuestions() error {
 	if t.exam, err = t.ask(held, "evaluation"); err != nil {
 		return err
 	}
+	unknown := 0
+	for _, list := range [][]Question{t.questions, t.exam} {
+		for _, q := range list {
+			unknown += Unknown(t.tok, q.Prompt, q.Answer)
+		}
+	}
+	if note := UnknownNote(unknown, t.tok, "all questions and answers"); note != "" {
+		t.note("%s", note)
+	}
 	used := make([]data.Example, len(t.questions))
 	for i, q := range t.questions {
 		used[i] = t.train[q.Index]

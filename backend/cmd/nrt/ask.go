@@ -6,6 +6,8 @@ import (
 	"unicode/utf8"
 
 	"nrt/backend/engine"
+	"nrt/backend/token"
+	"nrt/trainer/run"
 )
 
 // mostChains is how many chains a question may get: more is a slip of the hand.
@@ -50,6 +52,13 @@ func textProblem(text string, empty bool) string {
 		i += size
 	}
 	return ""
+}
+
+// warnUnknown tells once of words that the model cannot tell from each other.
+func (e *env) warnUnknown(tok *token.Tokenizer, n int, text string) {
+	if note := run.UnknownNote(n, tok, text); note != "" {
+		fmt.Fprintf(e.err, "nrt: %s\n", note)
+	}
 }
 
 // room is how many tokens fit after used ones: what the flag asked for, or with

@@ -98,6 +98,11 @@ func (e *env) eval(m modelFlags, a evalArgs) (err error) {
 	if err != nil {
 		return err
 	}
+	unknown := 0
+	for _, it := range items {
+		unknown += run.Unknown(l.tok, it.Prompt, it.Reference)
+	}
+	e.warnUnknown(l.tok, unknown, "all questions and answers")
 	if err := a.fit(items, f, l); err != nil {
 		return err
 	}

@@ -10,6 +10,7 @@ import (
 	"nrt/backend/engine"
 	"nrt/backend/token"
 	"nrt/trainer/reward"
+	"nrt/trainer/run"
 )
 
 // explainFlags are what explain was asked.
@@ -124,6 +125,7 @@ func (x *explainFlags) run(e *env) (err error) {
 		return usagef("--format: %w", err)
 	}
 	prompt, reference := form.Prompt(x.question), form.Answer(x.answer)
+	e.warnUnknown(l.tok, run.Unknown(l.tok, prompt, reference), "question and answer")
 	longest, err := l.room("max-chain", x.maxChain, len(prompt)+len(form.Close)+len(reference), 512)
 	if err != nil {
 		return err

@@ -5,6 +5,7 @@ import (
 	"slices"
 
 	"nrt/backend/engine"
+	"nrt/trainer/run"
 )
 
 // generateFlags are what generate was asked.
@@ -100,6 +101,11 @@ func (g *generateFlags) run(e *env) (err error) {
 	if err != nil {
 		return err
 	}
+	text := "the prompt"
+	if g.asks {
+		text = "the question"
+	}
+	e.warnUnknown(l.tok, run.Unknown(l.tok, req.Prompt), text)
 	shorter := "--n or --max-tokens"
 	if g.asks {
 		shorter = "--n, --max-chain or --max-tokens"

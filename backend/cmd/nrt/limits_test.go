@@ -1,6 +1,7 @@
 package main
 
 import (
+	"fmt"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -88,4 +89,42 @@ func TestBadText(t *testing.T) {
 		t.Error(problem)
 	}
 	setting{stdin: "who is ann ?\n"}.ok(t, "explain", "--question", "-", "--answer", "no", "--k", "2", "--max-chain", "4", "--model", dir)
+}
+
+// A model of words warns, once and with their number, of words that it lacks.
+func TestUnknownWords(t *testing.T) {
+	dir := wordModel(t)
+	folder := t.TempDir()
+	chains, pairs, out := filepath.Join(folder, "chains.jsonl"), filepath.Join(folder, "pairs.jsonl"), filepath.Join(folder, "out")
+	writeFile(t, chains, `{"question": "who is zoe ?", "answer": "no .", "chains": ["it was max", "no"]}`+"\n"+
+		`{"question": "who is bob ?", "answer": "it was eve .", "chains": ["no", "yes"]}`+"\n")
+	writeFile(t, pairs, `{"question": "who is zoe ?", "answer": "it was eve ."}`+"\n")
+	for _, c := range []struct {
+		args string
+		n    int
+	}{
+		{"generate --max-tokens 2 --prompt who", 0},
+		{"generate --max-tokens 2 --prompt zoe", 1},
+		{"generate --max-tokens 2 --question zoe", 1},
+		{"explain --k 2 --max-chain 2 --question who --answer no", 0},
+		{"explain --k 2 --max-chain 2 --question zoe --answer eve", 2},
+		{"score --in " + chains, 3},
+		{"score --json --in " + chains, 3},
+		{"eval --data " + pairs, 2},
+		{"train --method sft --steps 1 --questions 1 --data " + pairs + " --output " + out, 2},
+	} {
+		code, text, errs := setting{}.nrt(t, append(strings.Fields(c.args), "--model", dir)...)
+		words := "words are"
+		if c.n == 1 {
+			words = "word is"
+		}
+		want := fmt.Sprintf("warning: %d %s not in the model's vocabulary", c.n, words)
+		if n := strings.Count(errs, "not in the model's vocabulary"); code != exitOK || n != min(c.n, 1) || n > 0 && !strings.Contains(errs, want) || strings.Contains(text, "warning") {
+			t.Errorf("%s: exit %d, %q; want %q", c.args, code, errs, want)
+		}
+	}
+	code, _, errs := setting{}.nrt(t, "explain", "--model", byteModel(t), "--question", "zoe é", "--answer", "eve", "--k", "2", "--max-chain", "2")
+	if code != exitOK || errs != "" {
+		t.Errorf("a tokenizer that spells everything: exit %d, %q", code, errs)
+	}
 }
