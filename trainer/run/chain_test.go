@@ -27,8 +27,8 @@ func TestChainRoom(t *testing.T) {
 		t.Fatal(err)
 	}
 	for want, change := range map[string]func(*Config){
-		"rollout.max_chain (--max-chain): want less than the 1024 positions (model.positions, --positions), which question and answer share with the chain, have 1023": func(c *Config) { c.Rollout.MaxChain = 1023 },
-		"rollout.max_chain (--max-chain): want less than the 96 positions of that model (max_position_embeddings), which question and answer share with the chain, have 2000": func(c *Config) {
+		"rollout.max_chain (--max-chain): want at most 1022, since question and answer share the 1024 positions (model.positions, --positions) with the chain, have 1023": func(c *Config) { c.Rollout.MaxChain = 1023 },
+		"rollout.max_chain (--max-chain): want at most 94, since question and answer share the 96 positions of that model (max_position_embeddings) with the chain, have 2000": func(c *Config) {
 			c.Rollout.MaxChain, c.Model.Path = 2000, filepath.Join(small.Output.Dir, "final")
 		},
 	} {

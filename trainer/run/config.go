@@ -289,12 +289,13 @@ func (c Config) checkChain(positions int) error {
 	case objective.SFT, objective.LM:
 		return nil // samples none
 	}
-	if n := c.Rollout.MaxChain; n > positions-2 {
+	const least = 2 // a token of question and one of answer
+	if n := c.Rollout.MaxChain; n > positions-least {
 		of := "of that model (max_position_embeddings)"
 		if c.Model.New() {
 			of = "(model.positions, --positions)"
 		}
-		return fmt.Errorf("rollout.max_chain (--max-chain): want less than the %d positions %s, which question and answer share with the chain, have %d", positions, of, n)
+		return fmt.Errorf("rollout.max_chain (--max-chain): want at most %d, since question and answer share the %d positions %s with the chain, have %d", positions-least, positions, of, n)
 	}
 	return nil
 }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"slices"
@@ -106,8 +107,11 @@ func (e *env) eval(m modelFlags, a evalArgs) (err error) {
 	if err := a.fit(items, f, l); err != nil {
 		return err
 	}
-	for _, it := range items {
-		ask := engine.Request{Prompt: it.Prompt, N: a.k, MaxChain: a.chain, Close: f.Close, Reference: it.Reference, MaxAnswer: a.answer, Baseline: true}
+	if len(items) > 0 {
+		longest := slices.MaxFunc(items, func(a, b eval.Item) int {
+			return cmp.Compare(len(a.Prompt)+len(a.Reference), len(b.Prompt)+len(b.Reference))
+		})
+		ask := engine.Request{Prompt: longest.Prompt, N: a.k, MaxChain: a.chain, Close: f.Close, Reference: longest.Reference, MaxAnswer: a.answer, Baseline: true}
 		if err := l.afford(e, ask, "--k, --max-chain or --max-answer"); err != nil {
 			return err
 		}

@@ -186,8 +186,8 @@ func TestTrainUsageLine(t *testing.T) {
 		t.Errorf("exit %d\n%s", code, errs)
 	}
 	for args, want := range map[string]string{
-		"--max-chain 2048":                       "--max-chain): want less than the 1024 positions (model.positions, --positions)",
-		"--max-chain 64 --model " + wordModel(t): "--max-chain): want less than the 64 positions of that model",
+		"--max-chain 2048":                       "--max-chain): want at most 1022, since question and answer share the 1024 positions (model.positions, --positions)",
+		"--max-chain 64 --model " + wordModel(t): "--max-chain): want at most 62, since question and answer share the 64 positions of that model",
 	} {
 		code, _, errs := setting{}.nrt(t, append([]string{"train", "--data", "nowhere.jsonl", "--output", dir}, strings.Fields(args)...)...)
 		if code != exitUsage || !strings.Contains(errs, want) {
