@@ -161,7 +161,10 @@ func (e *Engine) Generate(ctx context.Context, reqs []Request, emit func(Event))
 	need, largest := 0, 0
 	for i := range reqs {
 		if err := e.check(&reqs[i]); err != nil {
-			return nil, fmt.Errorf("request %d: %w", i, err)
+			if len(reqs) > 1 {
+				err = fmt.Errorf("request %d: %w", i, err)
+			}
+			return nil, err
 		}
 		rows := reqs[i].rows()
 		need += rows

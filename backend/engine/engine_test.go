@@ -303,6 +303,12 @@ func TestBadRequests(t *testing.T) {
 		if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("want an error with %q, have %v", want, err)
 		}
+		// One request is not numbered, several are.
+		good := request(1, 2)
+		_, more := e.Generate(context.Background(), []Request{good, r}, nil)
+		if err != nil && (more == nil || more.Error() != "request 1: "+err.Error()) {
+			t.Errorf("alone %v, after another %v", err, more)
+		}
 	}
 }
 

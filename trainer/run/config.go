@@ -8,6 +8,7 @@ import (
 	"math"
 	"strings"
 
+	"nrt/backend/llama"
 	"nrt/trainer/data"
 	"nrt/trainer/objective"
 	"nrt/trainer/optim"
@@ -160,7 +161,7 @@ func Default(m objective.Method) Config {
 			Hidden: 128, Layers: 4, Heads: 4, Positions: 1024, Vocab: 1024, Tie: true, SaveDType: "float32",
 		},
 		Data:    DataConfig{Form: "auto", BadLines: "stop", MaxPrompt: 4096, MaxAnswer: 4096},
-		Rollout: RolloutConfig{K: 8, Questions: 256, MaxChain: 2048, Temperature: 1, TopP: 1},
+		Rollout: RolloutConfig{K: 8, Questions: 256, Temperature: 1, TopP: 1},
 		Optim: OptimConfig{
 			LR: 2e-6, Schedule: "cosine", Warmup: 0.1, Decay: 0.4, WeightDecay: 0.01,
 			Beta1: 0.9, Beta2: 0.95, Eps: 1e-8, MaxGradNorm: 1, MiniBatch: 64, Iterations: 1, MicroTokens: MicroRows,
@@ -204,6 +205,12 @@ func (c Config) Validate() error {
 		case m.Heads%kv != 0:
 			return fmt.Errorf("model.kv_heads (--kv-heads): want a divisor of model.heads %d, have %d", m.Heads, kv)
 		}
+		if err := m.checkShape(); err != nil {
+			return err
+		}
+		if err := c.checkChain(m.Positions); err != nil {
+			return err
+		}
 	}
 	if c.Data.HeldOut > 0 && len(c.Data.Eval) > 0 {
 		return fmt.Errorf("data.held_out (--held-out): want 0 when data.eval (--eval-data) names files, have %v", c.Data.HeldOut)
@@ -222,6 +229,73 @@ func (c Config) checkGroup() error {
 	}
 	if c.Rollout.K < 2 {
 		return fmt.Errorf("rollout.k (--k): want >= 2 for %s, which compares the chains of a question, have %d", c.Objective.Method, c.Rollout.K)
+	}
+	return nil
+}
+
+// shape is the configuration of a new model with so many tokens.
+func (m ModelConfig) shape(vocab int) llama.Config {
+	c := llama.Config{
+		ModelType: "llama", Vocab: vocab, Hidden: m.Hidden, Intermediate: m.Intermediate, Layers: m.Layers,
+		Heads: m.Heads, KVHeads: m.KVHeads, HeadDim: m.Hidden / m.Heads, MaxPositions: m.Positions,
+		RMSEps: 1e-5, RopeTheta: 10000, TieEmbeddings: m.Tie,
+	}
+	if c.KVHeads == 0 {
+		c.KVHeads = c.Heads
+	}
+	if c.Intermediate == 0 {
+		c.Intermediate = (c.Hidden*8/3 + 15) / 16 * 16
+	}
+	return c
+}
+
+// checkShape refuses a new model that cannot be, by the options' names instead
+// of those of config.json.
+func (m ModelConfig) checkShape() error {
+	err := m.shape(m.Vocab).Validate()
+	if err == nil {
+		return nil
+	}
+	for file, option := range map[string]string{
+		"vocab_size": "model.vocab (--vocab)", "hidden_size": "model.hidden (--hidden)",
+		"intermediate_size": "model.intermediate (--intermediate)", "num_hidden_layers": "model.layers (--layers)",
+		"num_attention_heads": "model.heads (--heads)", "num_key_value_heads": "model.kv_heads (--kv-heads)",
+		"head_dim":                "model.hidden / model.heads (--hidden, --heads)",
+		"max_position_embeddings": "model.positions (--positions)",
+	} {
+		if rest, ok := strings.CutPrefix(err.Error(), file+": "); ok {
+			return fmt.Errorf("%s: %s", option, rest)
+		}
+	}
+	return err
+}
+
+// mostChain is the longest chain that a run samples unless it was asked for
+// more: the paper's.
+const mostChain = 2048
+
+// chainFor is how long chains are with a model of so many positions. Where
+// nothing was asked for they get half, and questions and answers the rest.
+func (c Config) chainFor(positions int) int {
+	if c.Rollout.MaxChain > 0 {
+		return c.Rollout.MaxChain
+	}
+	return max(1, min(mostChain, positions/2))
+}
+
+// checkChain refuses chains that leave no room for a question and an answer.
+func (c Config) checkChain(positions int) error {
+	switch c.Objective.Method {
+	case objective.SFT, objective.LM:
+		return nil // samples none
+	}
+	const least = 2 // a token of question and one of answer
+	if n := c.Rollout.MaxChain; n > positions-least {
+		of := "of that model (max_position_embeddings)"
+		if c.Model.New() {
+			of = "(model.positions, --positions)"
+		}
+		return fmt.Errorf("rollout.max_chain (--max-chain): want at most %d, since question and answer share the %d positions %s with the chain, have %d", positions-least, positions, of, n)
 	}
 	return nil
 }
@@ -285,6 +359,9 @@ var (
 	share       = rule{"0 to 1", func(x float64) bool { return x >= 0 && x <= 1 }}
 	shareAbove0 = rule{"above 0 and at most 1", func(x float64) bool { return x > 0 && x <= 1 }}
 	belowOne    = rule{"0 up to but not 1", func(x float64) bool { return x >= 0 && x < 1 }}
+	// More chains or questions than these are a slip of the hand.
+	chains = rule{"1 to 1024", func(x float64) bool { return x >= 1 && x <= 1024 }}
+	atOnce = rule{"1 to 1000000", func(x float64) bool { return x >= 1 && x <= 1e6 }}
 )
 
 // check says what is wrong with the option's value.

@@ -265,7 +265,7 @@ func TestValidate(t *testing.T) {
 		want   string
 		change func(*Config)
 	}{
-		{"rollout.k (--k): want > 0, have 0", func(c *Config) { c.Rollout.K = 0 }},
+		{"rollout.k (--k): want 1 to 1024, have 0", func(c *Config) { c.Rollout.K = 0 }},
 		{"rollout.k (--k): want >= 2 for nrt, which compares the chains of a question, have 1", func(c *Config) { c.Rollout.K = 1 }},
 		{"rollout.temperature (--temperature): want > 0, have 0", func(c *Config) { c.Rollout.Temperature = 0 }},
 		{"rollout.top_p (--top-p): want above 0 and at most 1, have 1.5", func(c *Config) { c.Rollout.TopP = 1.5 }},
@@ -279,6 +279,12 @@ func TestValidate(t *testing.T) {
 		{"model.hidden (--hidden): want an even multiple of model.heads 4, have 130", func(c *Config) { c.Model.Hidden = 130 }},
 		{"model.hidden (--hidden): want an even multiple of model.heads 4, have 12", func(c *Config) { c.Model.Hidden = 12 }},
 		{"model.kv_heads (--kv-heads): want a divisor of model.heads 4, have 3", func(c *Config) { c.Model.KVHeads = 3 }},
+		{"model.hidden / model.heads (--hidden, --heads): want 1 to 4096, have 25000", func(c *Config) { c.Model.Hidden = 100000 }},
+		{"model.hidden (--hidden): want 1 to ", func(c *Config) { c.Model.Hidden = 1 << 40 }},
+		{"model.intermediate (--intermediate): want 1 to ", func(c *Config) { c.Model.Intermediate = 1 << 40 }},
+		{"model.layers (--layers): want 1 to ", func(c *Config) { c.Model.Layers = 1 << 40 }},
+		{"model.positions (--positions): want 1 to ", func(c *Config) { c.Model.Positions = 1 << 40 }},
+		{"model.vocab (--vocab): want 1 to ", func(c *Config) { c.Model.Vocab = 1 << 40 }},
 		{"objective.reward_mode (--reward-mode): reward mode: ", func(c *Config) { c.Objective.Reward.Mode = 99 }},
 		{"objective.clip_low (--clip-low): want 0 to 1, have 2", func(c *Config) { c.Objective.ClipLow = 2 }},
 		{"objective: sft: token_loss: want nll, have off", func(c *Config) { *c = Default(objective.SFT); c.Objective.TokenLoss = "off" }},

@@ -16,6 +16,29 @@ import (
 
 // A run is opened from its data up: each of these steps needs those before it.
 
+// openChain settles how long chains are. It comes before the data, which may
+// take minutes to read.
+func (t *trainer) openChain() error {
+	m := t.c.Model
+	positions := m.Positions
+	if !m.New() {
+		source, err := t.env.Open(m.Path)
+		if err != nil {
+			return fmt.Errorf("model.path (--model): %w", err)
+		}
+		shape, err := llama.ReadConfig(source)
+		if err != nil {
+			return fmt.Errorf("model.path (--model) %s: %w", m.Path, err)
+		}
+		positions = shape.MaxPositions
+	}
+	if err := t.c.checkChain(positions); err != nil {
+		return &ConfigError{err}
+	}
+	t.c.Rollout.MaxChain = t.c.chainFor(positions)
+	return nil
+}
+
 func (t *trainer) openData() (err error) {
 	if len(t.c.Data.Train) == 0 {
 		return errors.New("data.train (--data): name at least one JSONL file")
@@ -170,18 +193,8 @@ func (t *trainer) shape(source fs.FS) (llama.Config, error) {
 		}
 		return c, err
 	}
-	m := t.c.Model
-	c := llama.Config{
-		ModelType: "llama", Vocab: t.tok.Size(), Hidden: m.Hidden, Intermediate: m.Intermediate, Layers: m.Layers,
-		Heads: m.Heads, KVHeads: m.KVHeads, HeadDim: m.Hidden / m.Heads, MaxPositions: m.Positions,
-		RMSEps: 1e-5, RopeTheta: 10000, TieEmbeddings: m.Tie, BOS: known(t.tok.BOS()), EOS: known(t.tok.EOS()),
-	}
-	if c.KVHeads == 0 {
-		c.KVHeads = c.Heads
-	}
-	if c.Intermediate == 0 {
-		c.Intermediate = (c.Hidden*8/3 + 15) / 16 * 16
-	}
+	c := t.c.Model.shape(t.tok.Size())
+	c.BOS, c.EOS = known(t.tok.BOS()), known(t.tok.EOS())
 	return c, c.Validate()
 }
 
@@ -200,6 +213,15 @@ func (t *trainer) openQuestions() error {
 	}
 	if t.exam, err = t.ask(held, "evaluation"); err != nil {
 		return err
+	}
+	unknown := 0
+	for _, list := range [][]Question{t.questions, t.exam} {
+		for _, q := range list {
+			unknown += Unknown(t.tok, q.Prompt, q.Answer)
+		}
+	}
+	if note := UnknownNote(unknown, t.tok, "all questions and answers"); note != "" {
+		t.note("%s", note)
 	}
 	used := make([]data.Example, len(t.questions))
 	for i, q := range t.questions {

@@ -70,10 +70,10 @@ func (d *DataConfig) options() []option {
 
 func (r *RolloutConfig) options() []option {
 	return []option{
-		{key: "k", flag: "k", value: &r.K, rule: positive, also: "num-generations", meaning: "chains sampled for each question"},
-		{key: "questions", flag: "questions", value: &r.Questions, rule: positive, meaning: "questions of one step (documents, for plain language modelling)"},
-		{key: "max_chain", flag: "max-chain", value: &r.MaxChain, rule: positive, also: "max-completion-length",
-			meaning: "longest chain in tokens; a longer one is cut, its answer is scored all the same"},
+		{key: "k", flag: "k", value: &r.K, rule: chains, also: "num-generations", meaning: "chains sampled for each question"},
+		{key: "questions", flag: "questions", value: &r.Questions, rule: atOnce, meaning: "questions of one step (documents, for plain language modelling)"},
+		{key: "max_chain", flag: "max-chain", value: &r.MaxChain, rule: notNegative, also: "max-completion-length",
+			meaning: "longest chain in tokens; a longer one is cut, its answer is scored all the same; 0 is half of the model's positions, up to 2048"},
 		{key: "temperature", flag: "temperature", value: &r.Temperature, rule: positive, meaning: "sampling temperature of chains"},
 		{key: "top_p", flag: "top-p", value: &r.TopP, rule: shareAbove0, meaning: "sample from the likeliest tokens that together have this probability; 1 is off"},
 		{key: "top_k", flag: "top-k", value: &r.TopK, rule: notNegative, meaning: "sample from so many likeliest tokens; 0 is off"},
@@ -158,7 +158,7 @@ func (e *EvalConfig) options() []option {
 		{key: "every", flag: "eval-every", value: &e.Every, rule: notNegative, also: "eval-steps", free: true,
 			meaning: "evaluate every so many steps, and at the end; 0 only at the end"},
 		{key: "n", flag: "eval-n", value: &e.N, rule: notNegative, free: true, meaning: "examples of an evaluation; 0 is all"},
-		{key: "k", flag: "eval-k", value: &e.K, rule: positive, free: true, meaning: "chains sampled for each example of an evaluation"},
+		{key: "k", flag: "eval-k", value: &e.K, rule: chains, free: true, meaning: "chains sampled for each example of an evaluation"},
 	}
 }
 

@@ -31,6 +31,12 @@ type Env struct {
 	Now      func() time.Time
 }
 
+// ConfigError is a configuration that the model it names cannot be trained with.
+type ConfigError struct{ error }
+
+// Unwrap is what is wrong.
+func (c *ConfigError) Unwrap() error { return c.error }
+
 // Train runs a configuration from its start, or from a checkpoint, to its end.
 // A run that was stopped at any moment and resumed gives the same metrics and
 // weights, bit for bit, as one that never stopped. When ctx ends, a checkpoint
@@ -41,7 +47,7 @@ func Train(ctx context.Context, c Config, env Env) (err error) {
 	}
 	t := &trainer{c: c, env: env, dev: env.Device, free: env.Free}
 	defer func() { err = errors.Join(err, t.close()) }()
-	for _, open := range []func() error{t.openData, t.openModel, t.openQuestions, t.planRun, t.openLearner, t.openOutput} {
+	for _, open := range []func() error{t.openChain, t.openData, t.openModel, t.openQuestions, t.planRun, t.openLearner, t.openOutput} {
 		if err := open(); err != nil {
 			return err
 		}

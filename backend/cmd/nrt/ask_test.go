@@ -204,7 +204,7 @@ func TestGenerateAnswersAQuestion(t *testing.T) {
 	// By default what is asked for fits the model's 64 positions.
 	setting{}.ok(t, "generate", "--model", dir, "--question", "who is ann ?")
 	setting{}.ok(t, "generate", "--model", dir, "--prompt", "who")
-	if code, _, errs := (setting{}).nrt(t, "generate", "--model", dir, "--prompt", "who", "--max-tokens", "100"); code != exitFailure || !strings.Contains(errs, "max_position_embeddings") {
+	if code, _, errs := (setting{}).nrt(t, "generate", "--model", dir, "--prompt", "who", "--max-tokens", "100"); code != exitUsage || !strings.Contains(errs, "--max-tokens: want at most 62") {
 		t.Errorf("exit %d, %q", code, errs)
 	}
 }

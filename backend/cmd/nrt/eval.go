@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"slices"
@@ -65,15 +66,18 @@ type evalArgs struct {
 }
 
 func (e *env) eval(m modelFlags, a evalArgs) (err error) {
+	if err := checkChains("k", a.k); err != nil {
+		return err
+	}
+	drawn := samplingFlags{Sampling: engine.Sampling{Temperature: a.temperature}}
+	if err := drawn.check(); err != nil {
+		return err
+	}
 	switch {
 	case a.n < 0:
 		return usagef("--n: want 0 or more, have %d", a.n)
-	case a.k < 1:
-		return usagef("--k: want 1 or more, have %d", a.k)
 	case a.chain < 0:
 		return usagef("--max-chain: want 0 or more, have %d", a.chain)
-	case a.temperature < 0:
-		return usagef("--temperature: want 0 or more, have %g", a.temperature)
 	case a.answer < 0:
 		return usagef("--max-answer: want 0 or more, have %d", a.answer)
 	}
@@ -95,7 +99,23 @@ func (e *env) eval(m modelFlags, a evalArgs) (err error) {
 	if err != nil {
 		return err
 	}
-	a.fit(items, f, l.model.Config.MaxPositions)
+	unknown := 0
+	for _, it := range items {
+		unknown += run.Unknown(l.tok, it.Prompt, it.Reference)
+	}
+	e.warnUnknown(l.tok, unknown, "all questions and answers")
+	if err := a.fit(items, f, l); err != nil {
+		return err
+	}
+	if len(items) > 0 {
+		longest := slices.MaxFunc(items, func(a, b eval.Item) int {
+			return cmp.Compare(len(a.Prompt)+len(a.Reference), len(b.Prompt)+len(b.Reference))
+		})
+		ask := engine.Request{Prompt: longest.Prompt, N: a.k, MaxChain: a.chain, Close: f.Close, Reference: longest.Reference, MaxAnswer: a.answer, Baseline: true}
+		if err := l.afford(e, ask, "--k, --max-chain or --max-answer"); err != nil {
+			return err
+		}
+	}
 	r, err := eval.Run(e.ctx, l.engine, items, eval.Options{
 		MaxChain: a.chain, MaxAnswer: a.answer, Close: f.Close, StopText: f.StopText, End: f.End,
 		Sampling: engine.Sampling{Temperature: a.temperature}, Seed: a.seed, K: a.k, NoChain: a.noChain,
@@ -110,22 +130,29 @@ func (e *env) eval(m modelFlags, a evalArgs) (err error) {
 	return nil
 }
 
-// fit chooses the lengths that were left open, so that they fit the model. What
-// does not fit all the same, the engine refuses with its numbers.
-func (a *evalArgs) fit(items []eval.Item, f *token.Format, positions int) {
+// fit chooses the lengths that were left open and refuses those that do not fit
+// the model beside the longest question and reference.
+func (a *evalArgs) fit(items []eval.Item, f *token.Format, l *loaded) (err error) {
 	prompt, reference := 0, 0
 	for _, it := range items {
 		prompt, reference = max(prompt, len(it.Prompt)), max(reference, len(it.Reference))
 	}
-	if _, world := worldSplit(a.data); world && a.chain == 0 {
-		a.chain = recipe.MaxChain
-	}
+	used := prompt + len(f.Close)
 	if a.answer == 0 {
 		a.answer = reference + reference/2
+	} else if _, err := l.room("max-answer", a.answer, used, 0); err != nil {
+		return err
 	}
-	if a.chain == 0 {
-		a.chain = max(1, min(256, positions-prompt-len(f.Close)-a.answer))
+	if a.noChain {
+		a.chain = 1 // of which nothing is used
+		return nil
 	}
+	most := 256
+	if _, world := worldSplit(a.data); world {
+		most = recipe.MaxChain
+	}
+	a.chain, err = l.room("max-chain", a.chain, used+max(a.answer, reference), most)
+	return err
 }
 
 // worldSplit is the split that --data names, if it names the small world.

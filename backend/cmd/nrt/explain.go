@@ -10,6 +10,7 @@ import (
 	"nrt/backend/engine"
 	"nrt/backend/token"
 	"nrt/trainer/reward"
+	"nrt/trainer/run"
 )
 
 // explainFlags are what explain was asked.
@@ -73,8 +74,11 @@ func (x *explainFlags) check(e *env, f *flags) error {
 	if err := x.reward.parse(); err != nil {
 		return err
 	}
-	if x.k < 1 {
-		return usagef("--k: want at least 1, have %d", x.k)
+	if err := checkChains("k", x.k); err != nil {
+		return err
+	}
+	if err := x.sampling.check(); err != nil {
+		return err
 	}
 	if x.maxChain < 0 {
 		return usagef("--max-chain: want 0 or more, have %d", x.maxChain)
@@ -82,10 +86,18 @@ func (x *explainFlags) check(e *env, f *flags) error {
 	switch q, a := f.given("question"), f.given("answer"); {
 	case q && a:
 		var err error
-		x.question, err = e.textOrStdin(x.question)
-		return err
+		if x.question, err = e.asked("question", x.question, false); err != nil {
+			return err
+		}
+		if problem := textProblem(x.answer, false); problem != "" {
+			return usagef("--answer: %s", problem)
+		}
+		return nil
 	case q || a:
 		return usagef("--question and --answer go together")
+	}
+	if _, err := e.files(x.model.name); err != nil {
+		return err // before asking for what only an existing model needs
 	}
 	b := e.builtin(x.model.name)
 	if b == nil {
@@ -110,14 +122,21 @@ func (x *explainFlags) run(e *env) (err error) {
 	defer closing(l, &err)
 	form, err := l.tok.Format(x.format)
 	if err != nil {
-		return err
+		return usagef("--format: %w", err)
 	}
 	prompt, reference := form.Prompt(x.question), form.Answer(x.answer)
+	e.warnUnknown(l.tok, run.Unknown(l.tok, prompt, reference), "question and answer")
+	longest, err := l.room("max-chain", x.maxChain, len(prompt)+len(form.Close)+len(reference), 512)
+	if err != nil {
+		return err
+	}
 	req := engine.Request{
 		Prompt: prompt, N: x.k, Sampling: x.sampling.Sampling, Seed: x.sampling.seed,
-		MaxChain: l.room(x.maxChain, len(prompt)+len(form.Close)+len(reference), 512),
-		Stop:     form.End, Close: form.Close, StopText: form.StopText,
+		MaxChain: longest, Stop: form.End, Close: form.Close, StopText: form.StopText,
 		Reference: reference, Baseline: true,
+	}
+	if err := l.afford(e, req, "--k or --max-chain"); err != nil {
+		return err
 	}
 	var emit func(engine.Event)
 	p := &explainer{env: e, depth: d, tok: l.tok, mode: x.reward.Options.Mode, req: &req}
@@ -155,7 +174,7 @@ type explainer struct {
 const indent = 11
 
 func (p *explainer) heading(model string, x *explainFlags) {
-	fmt.Fprintf(p.out, "%s · reward %s · %d chains · temperature %g · seed %d\n\n", model, x.reward.Mode, x.k, x.sampling.Temperature, x.sampling.seed)
+	fmt.Fprintf(p.out, "%s · reward %s · %s · temperature %g · seed %d\n\n", model, x.reward.Mode, plural(x.k, "chain"), x.sampling.Temperature, x.sampling.seed)
 	for _, line := range [][2]string{{"question", x.question}, {"reference", x.answer}} {
 		w := newWrapper(p.out, line[0], indent)
 		for _, word := range strings.SplitAfter(line[1], " ") {
@@ -193,7 +212,7 @@ func (p *explainer) chains() func(engine.Event) {
 		},
 		end: func(int) {
 			if !closed {
-				why := fmt.Sprintf(" (cut off after %d tokens)", n)
+				why := fmt.Sprintf(" (cut off after %s)", plural(n, "token"))
 				if slices.Contains(p.req.Stop, last) {
 					why = " (ended without closing)"
 				}
@@ -227,7 +246,7 @@ func (p *explainer) strips(v verdict, g reward.Group) {
 // table prints rank, rewards and advantage of each chain.
 func (p *explainer) table(v verdict, g reward.Group) {
 	fmt.Fprintf(p.out, "\n%s\n", p.depth.bold("rank  chain  tokens         R        R′       A"))
-	for rank, i := range ranking(g) {
+	for _, i := range ranking(g) {
 		c := v.Chains[i]
 		clipped := ""
 		if g.Chains[i].Harmful {
@@ -236,7 +255,7 @@ func (p *explainer) table(v verdict, g reward.Group) {
 				clipped = "  clipped to 0"
 			}
 		}
-		fmt.Fprintf(p.out, "%4d  %5d  %6d  %s  %s  %s%s\n", rank+1, i+1, len(c.Tokens),
+		fmt.Fprintf(p.out, "%4d  %5d  %6d  %s  %s  %s%s\n", c.Rank, i+1, len(c.Tokens),
 			padLeft(decimal(float64(c.R)), 8), padLeft(decimal(float64(c.Clipped)), 8), padLeft(signed(float64(c.Advantage)), 6), clipped)
 	}
 	fmt.Fprintf(p.out, "no chain             %s  R_base: below it a chain gains nothing\n", padLeft(decimal(g.Base), 8))
@@ -277,7 +296,7 @@ func (p *explainer) why(v verdict, g reward.Group) {
 		fmt.Fprintln(p.out, strings.TrimRight(line, " "))
 	}
 	if rest := len(gain) - len(order); rest > 0 {
-		fmt.Fprintf(p.out, "… and %d more tokens that matter less\n", rest)
+		fmt.Fprintf(p.out, "… and %s that matter less\n", plural(rest, "more token"))
 	}
 }
 

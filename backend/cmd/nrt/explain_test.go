@@ -6,6 +6,7 @@ import (
 	"os"
 	"strings"
 	"testing"
+	"unicode"
 
 	"nrt/backend/engine"
 	"nrt/backend/llama"
@@ -72,7 +73,7 @@ func TestExplain(t *testing.T) {
 	if code, _, errs := s.nrt(t, append(args, "--sample", "3")...); code != exitUsage || !strings.Contains(errs, "--sample: want 1 to 2") {
 		t.Errorf("exit %d, %q", code, errs)
 	}
-	if one := s.ok(t, append(args, "--k", "1")...); !strings.Contains(one, "No gradient from this group.") {
+	if one := s.ok(t, append(args, "--k", "1")...); !strings.Contains(one, "No gradient from this group.") || !strings.Contains(one, " · 1 chain · ") {
 		t.Errorf("one chain alone:\n%s", one)
 	}
 }
@@ -213,4 +214,32 @@ func TestCutCharactersKeepTheirScores(t *testing.T) {
 	}
 	setting{}.ok(t, "explain", "--model", dir, "--question", "the", "--answer", "é🙂", "--k", "2", "--max-chain", "4")
 	setting{}.ok(t, "generate", "--model", dir, "--prompt", "é🙂", "--max-tokens", "40", "--n", "3")
+}
+
+func TestNumbersOfThings(t *testing.T) {
+	short := setting{}.ok(t, "explain", "--model", wordModel(t), "--question", "who is ann ?", "--answer", "it is bob .", "--k", "3", "--max-chain", "1", "--temperature", "2")
+	if !strings.Contains(short, "(cut off after 1 token)") || strings.Contains(short, " 1 tokens") {
+		t.Errorf("have\n%s", short)
+	}
+	for n, want := range map[int]string{0: "0 chains", 1: "1 chain", 2: "2 chains"} {
+		if have := plural(n, "chain"); have != want {
+			t.Errorf("have %q, want %q", have, want)
+		}
+	}
+}
+
+// What is asked, answered or written may hold control characters; a terminal
+// sees none of them.
+func TestControlCharactersAreShown(t *testing.T) {
+	const evil = "who\x1b]0;title\x07 is\x1b[31m\r ann\u009b2J\tx\nnow"
+	dir := byteModel(t)
+	text := setting{}.ok(t, "explain", "--model", dir, "--question", evil, "--answer", "a\x1b[2Jb", "--k", "8", "--max-chain", "40")
+	for _, r := range text {
+		if r != '\n' && unicode.IsControl(r) {
+			t.Fatalf("%q is in\n%q", r, text)
+		}
+	}
+	if !strings.Contains(text, "who�]0;title� is�[31m� ann�2J⇥x\n           now") || !strings.Contains(text, "a�[2Jb") {
+		t.Errorf("have\n%s", text)
+	}
 }

@@ -5,6 +5,7 @@ import (
 	"slices"
 
 	"nrt/backend/engine"
+	"nrt/trainer/run"
 )
 
 // generateFlags are what generate was asked.
@@ -49,9 +50,13 @@ log-probability (at the sampling temperature) and entropy.`,
 					return usagef("want either --prompt or --question")
 				}
 				g.asks = f.given("question")
+				if err := checkChains("n", g.n); err != nil {
+					return err
+				}
+				if err := g.sampling.check(); err != nil {
+					return err
+				}
 				switch {
-				case g.n < 1:
-					return usagef("--n: want at least 1, have %d", g.n)
 				case g.maxTokens < 0:
 					return usagef("--max-tokens: want 0 or more, have %d", g.maxTokens)
 				case g.maxChain < 0:
@@ -84,15 +89,28 @@ func (g *generateFlags) run(e *env) (err error) {
 		return err
 	}
 	defer closing(l, &err)
-	asked := &g.prompt
 	if g.asks {
-		asked = &g.question
+		g.question, err = e.asked("question", g.question, false)
+	} else {
+		g.prompt, err = e.asked("prompt", g.prompt, true) // the tokenizer may put a token in front
 	}
-	if *asked, err = e.textOrStdin(*asked); err != nil {
+	if err != nil {
 		return err
 	}
 	req, err := g.request(l)
 	if err != nil {
+		return err
+	}
+	text := "the prompt"
+	if g.asks {
+		text = "the question"
+	}
+	e.warnUnknown(l.tok, run.Unknown(l.tok, req.Prompt), text)
+	shorter := "--n or --max-tokens"
+	if g.asks {
+		shorter = "--n, --max-chain or --max-tokens"
+	}
+	if err := l.afford(e, req, shorter); err != nil {
 		return err
 	}
 	var emit func(engine.Event)
@@ -124,13 +142,14 @@ func (g *generateFlags) request(l *loaded) (engine.Request, error) {
 		if len(req.Prompt) == 0 {
 			return req, usagef("--prompt: no tokens, and the tokenizer puts none in front")
 		}
-		req.MaxChain = l.room(g.maxTokens, len(req.Prompt), 256)
 		req.Stop = l.ends()
-		return req, nil
+		var err error
+		req.MaxChain, err = l.room("max-tokens", g.maxTokens, len(req.Prompt), 256)
+		return req, err
 	}
 	form, err := l.tok.Format(g.format)
 	if err != nil {
-		return req, err
+		return req, usagef("--format: %w", err)
 	}
 	req.Prompt = form.Prompt(g.question)
 	req.Close, req.StopText = form.Close, form.StopText
@@ -138,9 +157,14 @@ func (g *generateFlags) request(l *loaded) (engine.Request, error) {
 	// What fits is shared: an answer gets a third, at most.
 	used := len(req.Prompt) + len(req.Close)
 	free := l.model.Config.MaxPositions - used
-	req.MaxAnswer = l.room(g.maxTokens, used+free-free/3, 256)
-	req.MaxChain = l.room(g.maxChain, used+req.MaxAnswer, 512)
-	return req, nil
+	if free < 2 {
+		return req, fmt.Errorf("the question is %d tokens and leaves no room for chain and answer: the model has %d positions (max_position_embeddings)", used, l.model.Config.MaxPositions)
+	}
+	if req.MaxAnswer, err = l.room("max-tokens", g.maxTokens, used+1, min(256, max(1, free/3))); err != nil {
+		return req, err
+	}
+	req.MaxChain, err = l.room("max-chain", g.maxChain, used+req.MaxAnswer, 512)
+	return req, err
 }
 
 // show prints continuations as they come, without what ends them.

@@ -20,6 +20,8 @@ import (
 	"os"
 	"os/signal"
 	"syscall"
+
+	"nrt/trainer/run"
 )
 
 // version is set by the linker; see the Makefile.
@@ -42,6 +44,7 @@ func main() {
 	e := &env{
 		ctx: ctx, in: os.Stdin, out: bufio.NewWriter(os.Stdout), err: os.Stderr,
 		getenv: os.Getenv, terminal: isTerminal(os.Stdout), builtins: list,
+		free: func() int64 { return run.FreeMemory(os.DirFS("/")) },
 	}
 	code := execute(e, commands(), os.Args[1:])
 	stop()
@@ -57,6 +60,7 @@ type env struct {
 	getenv   func(string) string
 	terminal bool // out is a terminal
 	builtins []builtin
+	free     func() int64 // bytes of memory that are free, 0 if not known; nil asks nothing
 }
 
 // execute calls the subcommand that args name and returns the exit status.

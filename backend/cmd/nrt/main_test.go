@@ -49,6 +49,7 @@ type setting struct {
 	terminal bool
 	builtins []builtin
 	ctx      context.Context
+	free     int64
 }
 
 // nrt calls the program and returns exit status and output.
@@ -61,6 +62,7 @@ func (s setting) nrt(t *testing.T, args ...string) (code int, stdout, stderr str
 	e := &env{
 		ctx: s.ctx, in: strings.NewReader(s.stdin), out: bufio.NewWriter(&out), err: &errs,
 		getenv: func(k string) string { return s.vars[k] }, terminal: s.terminal, builtins: s.builtins,
+		free: func() int64 { return s.free },
 	}
 	code = execute(e, commands(), args)
 	return code, out.String(), errs.String()
@@ -137,12 +139,25 @@ func TestExitStatus(t *testing.T) {
 		{"version now", exitUsage, `unexpected argument "now"`},
 		{"generate", exitUsage, "want either --prompt or --question"},
 		{"generate --prompt a --question b", exitUsage, "want either --prompt or --question"},
-		{"generate --prompt a --n 0", exitUsage, "--n: want at least 1, have 0"},
+		{"generate --prompt a --n 0", exitUsage, "--n: want 1 to 1024, have 0"},
 		{"generate --prompt a --n x", exitUsage, "invalid value"},
 		{"explain --question a", exitUsage, "--question and --answer go together"},
-		{"explain --k 0 --question a --answer b", exitUsage, "--k: want at least 1"},
+		{"explain --k 0 --question a --answer b", exitUsage, "--k: want 1 to 1024, have 0"},
+		{"explain --k 1000000", exitUsage, "--k: want 1 to 1024, have 1000000"},
+		{"generate --prompt a --n 1000000", exitUsage, "--n: want 1 to 1024, have 1000000"},
+		{"eval --k 1000000", exitUsage, "--k: want 1 to 1024, have 1000000"},
+		{"train --data x --k 100000000", exitUsage, "rollout.k (--k): want 1 to 1024, have 100000000"},
+		{"train --data x --eval-k 100000000", exitUsage, "eval.k (--eval-k): want 1 to 1024, have 100000000"},
+		{"train --data x --questions 100000000", exitUsage, "rollout.questions (--questions): want 1 to 1000000, have 100000000"},
+		{"explain --temperature -1", exitUsage, "--temperature: want 0 or more, have -1"},
+		{"explain --temperature nan", exitUsage, "--temperature: want 0 or more, have NaN"},
+		{"explain --top-p 2", exitUsage, "--top-p: want 0 to 1, have 2"},
+		{"generate --prompt a --top-k -1", exitUsage, "--top-k: want 0 or more, have -1"},
+		{"generate --prompt a --min-p nan", exitUsage, "--min-p: want 0 to 1, have NaN"},
+		{"eval --temperature inf", exitUsage, "--temperature: want 0 or more, have +Inf"},
 		{"explain --mode best", exitUsage, "--mode: reward mode: want one of"},
-		{"explain --model nowhere", exitUsage, "want --question and --answer"},
+		{"explain --model nowhere", exitFailure, `model "nowhere": no such folder`},
+		{"explain --model testdata", exitUsage, "want --question and --answer"},
 		{"explain --color red --question a --answer b", exitUsage, "--color: want auto"},
 		{"tokenize --text a --ids 1", exitUsage, "want either --text or --ids"},
 		{"logprobs --ids 1,x", exitUsage, `--ids: item 2: want a whole number, have "x"`},
@@ -151,8 +166,13 @@ func TestExitStatus(t *testing.T) {
 		{"score --in nowhere.jsonl", exitFailure, "nowhere.jsonl"},
 		{"train --output x", exitFailure, "name at least one JSONL file"},
 		{"train --lr quick --data x", exitUsage, "flag -lr: want a number"},
-		{"world --docs 0", exitUsage, "--docs: want 1 or more"},
-		{"eval --k 0", exitUsage, "--k: want 1 or more"},
+		{"world --families foo", exitUsage, "--families: is for --study"},
+		{"world --families foo --study x", exitUsage, `--families: want some of`},
+		{"world --methods fly --study x", exitUsage, "--methods: "},
+		{"world --keep-base", exitUsage, "--keep-base: is for --models"},
+		{"world --docs 5", exitUsage, "--docs: is for --out or --models"},
+		{"world --docs 0 --out x", exitUsage, "--docs: want 1 or more"},
+		{"eval --k 0", exitUsage, "--k: want 1 to 1024"},
 		{"bench --shape huge", exitUsage, "--shape: want world, tiny, 15m, 135m, 1b"},
 		{"bench --only train,fly", exitUsage, "--only: want parts of machine,matmul,"},
 		{"bench --shape tiny --model world:nrt", exitUsage, "want one of them"},
@@ -272,5 +292,12 @@ func TestDistance(t *testing.T) {
 		if distance(c.a, c.b) != distance(c.b, c.a) {
 			t.Errorf("%q, %q: not symmetric", c.a, c.b)
 		}
+	}
+}
+
+func writeFile(t *testing.T, path, text string) {
+	t.Helper()
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
 	}
 }

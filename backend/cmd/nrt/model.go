@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"math"
 	"os"
 	"path/filepath"
 	"slices"
@@ -94,8 +95,28 @@ func (e *env) builtinNames() string {
 	return strings.Join(names, ", ")
 }
 
+// modelFiles is files for a folder that must hold a model.
+func (e *env) modelFiles(name string) (fs.FS, error) {
+	files, err := e.files(name)
+	if err != nil {
+		return nil, err
+	}
+	return files, holds(name, files, "config.json")
+}
+
+// holds refuses a model's folder without the file, and says which was meant.
+func holds(name string, files fs.FS, file string) error {
+	if _, err := fs.Stat(files, file); !errors.Is(err, fs.ErrNotExist) {
+		return nil // whatever else is wrong, reading it tells
+	}
+	return fmt.Errorf("model %q: holds no %s%s", name, file, checkpoints(name))
+}
+
 // checkpoints names the folders in dir that hold a model, for an error's hint.
 func checkpoints(dir string) string {
+	if final := filepath.Join(dir, "final"); isFile(filepath.Join(dir, "metrics.jsonl")) && isFile(filepath.Join(final, "config.json")) {
+		return "; this is the folder of a training run: try " + final
+	}
 	found, err := filepath.Glob(filepath.Join(dir, "*", "config.json"))
 	if err != nil || len(found) == 0 {
 		return ""
@@ -109,10 +130,18 @@ func checkpoints(dir string) string {
 	return "; it holds " + strings.Join(found, ", ") + ": did you mean one of them?"
 }
 
+func isFile(path string) bool {
+	info, err := os.Stat(path)
+	return err == nil && info.Mode().IsRegular()
+}
+
 // tokenizer reads a model's tokenizer.
 func (e *env) tokenizer(name string) (*token.Tokenizer, error) {
 	files, err := e.files(name)
 	if err != nil {
+		return nil, err
+	}
+	if err := holds(name, files, "tokenizer.json"); err != nil {
 		return nil, err
 	}
 	tok, err := token.LoadFS(files)
@@ -136,15 +165,12 @@ func (e *env) open(m modelFlags) (*loaded, error) {
 	if m.threads < 0 {
 		return nil, usagef("--threads: want 0 or more, have %d", m.threads)
 	}
-	files, err := e.files(m.name)
+	files, err := e.modelFiles(m.name)
 	if err != nil {
 		return nil, err
 	}
 	fail := func(err error) (*loaded, error) {
 		return nil, fmt.Errorf("model %q: %w", m.name, err)
-	}
-	if _, err := fs.Stat(files, "config.json"); errors.Is(err, fs.ErrNotExist) {
-		return fail(errors.New("holds no config.json" + checkpoints(m.name)))
 	}
 	l := &loaded{name: m.name}
 	if _, err := fs.Stat(files, "tokenizer.json"); err == nil {
@@ -201,15 +227,6 @@ func (l *loaded) ends() []int32 {
 	return ids
 }
 
-// room is how many tokens fit after used ones: what was asked for, or with 0 as
-// many as the model has positions, at most most.
-func (l *loaded) room(asked, used, most int) int {
-	if asked != 0 {
-		return asked
-	}
-	return max(1, min(most, l.model.Config.MaxPositions-used))
-}
-
 // spell decodes each token in the context of those before it: the parts joined
 // are the text. A token that only begins a character is "" and the one that
 // completes it has it all.
@@ -238,4 +255,20 @@ func (s *samplingFlags) bind(f *flags) {
 	f.integer(&s.TopK, "top-k", "N", "draw from this many of the likeliest tokens; 0 from all")
 	f.number(&s.MinP, "min-p", "P", "leave out tokens less likely than this share of the likeliest one's probability")
 	f.seed(&s.seed, "seed", "S", "the same seed draws the same tokens")
+}
+
+// check says which flag no model can be sampled with.
+func (s *samplingFlags) check() error {
+	finite := func(x float64) bool { return !math.IsNaN(x) && !math.IsInf(x, 0) }
+	switch {
+	case !finite(s.Temperature) || s.Temperature < 0:
+		return usagef("--temperature: want 0 or more, have %g", s.Temperature)
+	case !(s.TopP >= 0 && s.TopP <= 1):
+		return usagef("--top-p: want 0 to 1, have %g", s.TopP)
+	case s.TopK < 0:
+		return usagef("--top-k: want 0 or more, have %d", s.TopK)
+	case !(s.MinP >= 0 && s.MinP <= 1):
+		return usagef("--min-p: want 0 to 1, have %g", s.MinP)
+	}
+	return nil
 }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"math"
@@ -168,5 +169,50 @@ func TestTrainEvalExplain(t *testing.T) {
 	}
 	if _, err := os.Stat("x"); err == nil {
 		t.Error("a failed call has left a folder")
+	}
+}
+
+// The usage line of nrt train --help is enough for a run to begin.
+func TestTrainUsageLine(t *testing.T) {
+	dir := t.TempDir()
+	in := filepath.Join(dir, "data.jsonl")
+	if err := os.WriteFile(in, []byte(`{"question": "What is 2 plus 2?", "answer": "4"}`+"\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	code, _, errs := setting{ctx: ctx}.nrt(t, "train", "--data", in, "--output", filepath.Join(dir, "out"))
+	if code != exitFailure || !strings.Contains(errs, "memory  in all") || !strings.Contains(errs, "interrupted") {
+		t.Errorf("exit %d\n%s", code, errs)
+	}
+	for args, want := range map[string]string{
+		"--max-chain 2048":                       "--max-chain): want at most 1022, since question and answer share the 1024 positions (model.positions, --positions)",
+		"--max-chain 64 --model " + wordModel(t): "--max-chain): want at most 62, since question and answer share the 64 positions of that model",
+	} {
+		code, _, errs := setting{}.nrt(t, append([]string{"train", "--data", "nowhere.jsonl", "--output", dir}, strings.Fields(args)...)...)
+		if code != exitUsage || !strings.Contains(errs, want) {
+			t.Errorf("%s: exit %d, %q; want %q", args, code, errs, want)
+		}
+	}
+}
+
+// Every command that takes a model says of a training run's folder where in it
+// the model is.
+func TestFolderOfARun(t *testing.T) {
+	dir := t.TempDir()
+	final := filepath.Join(dir, "final")
+	if err := os.Rename(wordModel(t), final); err != nil {
+		t.Fatal(err)
+	}
+	writeFile(t, filepath.Join(dir, "metrics.jsonl"), "{}\n")
+	for args, file := range map[string]string{
+		"models": "config.json", "explain --question who --answer no": "config.json", "tokenize --text who": "tokenizer.json",
+		"logprobs --ids 1": "config.json", "train --data nowhere.jsonl --output x": "config.json",
+	} {
+		code, _, errs := setting{}.nrt(t, append(strings.Fields(args), "--model", dir)...)
+		want := fmt.Sprintf("model %q: holds no %s; this is the folder of a training run: try %s\n", dir, file, final)
+		if code != exitFailure || !strings.Contains(errs, want) {
+			t.Errorf("%s: exit %d, %q; want %q", args, code, errs, want)
+		}
 	}
 }

@@ -26,7 +26,7 @@ as --model. With --model: the shape of one model, built-in or in a folder.`,
 				if !f.given("model") {
 					return e.listModels(asJSON)
 				}
-				files, err := e.files(name)
+				files, err := e.modelFiles(name)
 				if err != nil {
 					return err
 				}

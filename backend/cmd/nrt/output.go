@@ -38,6 +38,14 @@ func (e *env) printJSON(v any, indent bool) error {
 	return enc.Encode(v)
 }
 
+// plural is a number of things: "1 chain", "2 chains".
+func plural(n int, thing string) string {
+	if n != 1 {
+		thing += "s"
+	}
+	return strconv.Itoa(n) + " " + thing
+}
+
 // minus is the sign of negative numbers in text for people.
 const minus = "−"
 

@@ -9,6 +9,7 @@ import (
 	"nrt/backend/engine"
 	"nrt/backend/token"
 	"nrt/trainer/data"
+	"nrt/trainer/run"
 )
 
 // scoreFlags are what score was asked.
@@ -19,6 +20,8 @@ type scoreFlags struct {
 	format    string
 	keepGoing bool
 	json      bool
+
+	unknown int // words of the lines so far that the model lacks
 }
 
 func scoreCommand() *command {
@@ -78,10 +81,11 @@ func (s *scoreFlags) run(e *env) (err error) {
 	defer closing(l, &err)
 	form, err := l.tok.Format(s.format)
 	if err != nil {
-		return err
+		return usagef("--format: %w", err)
 	}
 	lines := data.NewReader(in, name, data.Options{})
 	good, bad := 0, 0
+	defer func() { e.warnUnknown(l.tok, s.unknown, "all lines") }()
 	for {
 		err := s.line(e, l, form, lines)
 		if err == io.EOF {
@@ -141,9 +145,11 @@ func (s *scoreFlags) line(e *env, l *loaded, form *token.Format, lines *data.Rea
 		Prompt: prompt, Forced: make([][]int32, len(chains)),
 		Close: form.Close, StopText: form.StopText, Reference: form.Answer(ex.Answer), Baseline: true,
 	}
+	s.unknown += run.Unknown(l.tok, prompt, req.Reference)
 	fixed := len(prompt) + len(form.Close) + len(req.Reference)
 	for i, c := range chains {
 		req.Forced[i] = l.tok.Encode(c)
+		s.unknown += run.Unknown(l.tok, req.Forced[i])
 		if n, limit := len(req.Forced[i])+fixed, l.model.Config.MaxPositions; n > limit {
 			return wrong(fmt.Sprintf("chains[%d]", i), "question, chain and answer are %d tokens; the model reads at most %d", n, limit)
 		}

@@ -126,3 +126,17 @@ func TestScoreMalformedLines(t *testing.T) {
 		t.Errorf("exit %d, %q", code, errs)
 	}
 }
+
+// Chains of the same reward share a rank, on the terminal as in JSON.
+func TestTiesShareARank(t *testing.T) {
+	dir := wordModel(t)
+	in := setting{stdin: `{"question": "who is ann ?", "answer": "it is bob .", "chains": ["no no", "", "no no", ""]}` + "\n"}
+	v := decodeScores(t, in.ok(t, "score", "--model", dir, "--in", "-", "--json"))[0]
+	first, second := v.Chains[0].Rank, v.Chains[1].Rank
+	if first+second != 4 || first == second || v.Chains[2].Rank != first || v.Chains[3].Rank != second {
+		t.Errorf("ranks %d, %d, %d, %d; want two of 1 and two of 3", first, second, v.Chains[2].Rank, v.Chains[3].Rank)
+	}
+	if text := in.ok(t, "score", "--model", dir, "--in", "-"); strings.Count(text, "   1.  ") != 2 || strings.Count(text, "   3.  ") != 2 {
+		t.Errorf("have\n%s", text)
+	}
+}

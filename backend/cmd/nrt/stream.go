@@ -77,6 +77,7 @@ func (w *wrapper) write(text string, paint func(string) string) {
 		if line == "" {
 			continue
 		}
+		line = visible(line) // nothing that was asked or written drives the terminal
 		n := columns(line)
 		if w.col+n > w.width && w.col > w.indent && line[0] == ' ' {
 			w.newline()

@@ -73,11 +73,19 @@ func (e *env) train(c run.Config) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, dev.Close()) }()
+	free := int64(0)
+	if e.free != nil {
+		free = e.free()
+	}
 	stderr, isFile := e.err.(*os.File)
 	err = run.Train(e.ctx, c, run.Env{
-		Device: dev, Open: func(name string) (fs.FS, error) { return e.files(name) },
-		Log: e.err, Terminal: isFile && run.IsTerminal(stderr), Now: time.Now, Free: run.FreeMemory(os.DirFS("/")),
+		Device: dev, Open: func(name string) (fs.FS, error) { return e.modelFiles(name) },
+		Log: e.err, Terminal: isFile && run.IsTerminal(stderr), Now: time.Now, Free: free,
 	})
+	var wrong *run.ConfigError
+	if errors.As(err, &wrong) {
+		return &usageError{err}
+	}
 	if err != nil && e.ctx.Err() != nil {
 		return fmt.Errorf("stopped; the same command with --resume goes on from the last checkpoint in %s: %w", c.Output.Dir, err)
 	}

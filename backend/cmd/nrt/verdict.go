@@ -66,7 +66,7 @@ type verdict struct {
 
 // judged is one chain. B and R_base are the group's, so that it stands alone.
 type judged struct {
-	Rank         int      `json:"rank"` // 1 is the highest R
+	Rank         int      `json:"rank"` // 1 is the highest R; equal ones share it
 	Text         string   `json:"chain"`
 	Closed       bool     `json:"closed"` // it wrote the closing boundary itself
 	Finish       string   `json:"finish"`
@@ -113,8 +113,8 @@ func (l *loaded) judge(question, answer string, form *token.Format, ids []int32,
 		j.Text = chainText(j, form)
 		v.Chains = append(v.Chains, j)
 	}
-	for rank, i := range ranking(g) {
-		v.Chains[i].Rank = rank + 1
+	for i, rank := range g.Ranks() {
+		v.Chains[i].Rank = rank
 	}
 	return v, g, nil
 }
@@ -151,9 +151,8 @@ func ranking(g reward.Group) []int {
 	for i := range order {
 		order[i] = i
 	}
-	slices.SortStableFunc(order, func(a, b int) int {
-		return cmp.Or(cmp.Compare(g.Chains[b].R, g.Chains[a].R), cmp.Compare(g.Chains[b].LogR, g.Chains[a].LogR))
-	})
+	rank := g.Ranks()
+	slices.SortStableFunc(order, func(a, b int) int { return cmp.Compare(rank[a], rank[b]) })
 	return order
 }
 

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -55,7 +56,18 @@ base model reads before it is trained on them. Without flags it shows examples.
 			f.text(&a.methods, "methods", "LIST", "methods of the study")
 			f.text(&a.families, "families", "LIST", "families of the study; empty takes all")
 			f.integer(&a.threads, "threads", "N", "threads to compute with; 0 takes all")
-			return func(e *env) error { return e.world(a) }
+			return func(e *env) error {
+				only := map[string][]string{
+					"docs": {"out", "models"}, "train": {"out"}, "tests": {"out"}, "keep-base": {"models"},
+					"base": {"study"}, "seeds": {"study"}, "steps": {"study"}, "methods": {"study"}, "families": {"study"},
+				}
+				for _, i := range f.list {
+					if with, ok := only[i.name]; ok && f.given(i.name) && !slices.ContainsFunc(with, f.given) {
+						return usagef("--%s: is for --%s, which this call lacks", i.name, strings.Join(with, " or --"))
+					}
+				}
+				return e.world(a)
+			}
 		},
 	}
 }
@@ -82,6 +94,10 @@ func (e *env) world(a worldArgs) error {
 		return usagef("--threads: want 0 or more, have %d", a.threads)
 	}
 	w := world.New(a.worldSeed)
+	families, err := a.check(w)
+	if err != nil {
+		return err
+	}
 	if a.out == "" && a.models == "" && a.study == "" {
 		_, err := e.out.WriteString(w.Describe())
 		return err
@@ -108,9 +124,28 @@ func (e *env) world(a worldArgs) error {
 		err = maker.Make(e.ctx)
 	}
 	if err == nil && a.study != "" {
-		err = e.study(w, dev, a)
+		err = e.study(w, dev, a, families)
 	}
 	return errors.Join(err, dev.Close())
+}
+
+// check refuses families and methods that there are not, before anything is
+// made, and returns the families asked for.
+func (a worldArgs) check(w *world.World) (families []string, err error) {
+	if a.families != "" {
+		families = strings.Split(a.families, ",")
+		for _, name := range families {
+			if !slices.Contains(w.Families(), name) {
+				return nil, usagef("--families: want some of %s, have %q", strings.Join(w.Families(), ", "), name)
+			}
+		}
+	}
+	for _, name := range strings.Split(a.methods, ",") {
+		if _, err := recipe.NewPolicy(name, 1); err != nil {
+			return nil, usagef("--methods: %w", err)
+		}
+	}
+	return families, nil
 }
 
 // writeWorld writes the questions and the text as JSON lines.
@@ -139,8 +174,8 @@ func (e *env) writeWorld(w *world.World, a worldArgs) error {
 }
 
 // study trains every method with every seed and reports.
-func (e *env) study(w *world.World, dev device.Device, a worldArgs) error {
-	files, err := e.files(a.base)
+func (e *env) study(w *world.World, dev device.Device, a worldArgs, families []string) error {
+	files, err := e.modelFiles(a.base)
 	if err != nil {
 		return err
 	}
@@ -149,21 +184,12 @@ func (e *env) study(w *world.World, dev device.Device, a worldArgs) error {
 		return err
 	}
 	defer base.Free()
-	var families []string
-	if a.families != "" {
-		families = strings.Split(a.families, ",")
-		for _, name := range families {
-			if !contains(w.Families(), name) {
-				return usagef("--families: want some of %s, have %q", strings.Join(w.Families(), ", "), name)
-			}
-		}
-	}
 	var trials []*recipe.Trial
 	for _, name := range strings.Split(a.methods, ",") {
 		for seed := range a.seeds {
 			p, err := recipe.NewPolicy(name, uint64(seed+1))
 			if err != nil {
-				return usagef("--methods: %v", err)
+				return err
 			}
 			p.Families, p.Steps = families, a.steps
 			t, err := recipe.Run(e.ctx, base, w, name, p, nil)
@@ -184,13 +210,4 @@ func (e *env) study(w *world.World, dev device.Device, a worldArgs) error {
 	}
 	_, err = e.out.WriteString(recipe.Markdown(recipe.Summarize(trials), []int{20, 40}))
 	return err
-}
-
-func contains(list []string, s string) bool {
-	for _, x := range list {
-		if x == s {
-			return true
-		}
-	}
-	return false
 }
