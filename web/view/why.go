@@ -8,8 +8,8 @@ import (
 )
 
 // Why is the table word by word: before, after, weight, what the word adds to R,
-// and its weight in the gradient. Its last column adds up to R (or, for P and
-// GM, to the logarithm of which R is made).
+// and its weight in the gradient. The last column but one adds up to R (for P and
+// GM, to the logarithm of R).
 func Why(s *State) string {
 	p := &page{}
 	r := s.Reading
@@ -113,10 +113,8 @@ func part(x, r float64) string {
 
 func whyCaption(m reward.Mode) string {
 	switch m {
-	case reward.P:
-		return "the last column is log R"
-	case reward.GM:
-		return "the mean of the column is log R"
+	case reward.P, reward.GM:
+		return "the column adds up to log R"
 	}
 	return "add up the column"
 }
