@@ -96,6 +96,9 @@ func (s *State) phases() [Phases]phase {
 	list[3].say += " Without any reasoning it would be " + number(sc.Base) + "."
 	list[3].figure = s.rewardFigure(sc, false)
 	list[4].big, list[4].short = number(sc.Clipped), brief(sc.Clipped)
+	if s.Clip && !sc.Harmful {
+		list[4].big = gain(sc.R, sc.Base)
+	}
 	list[4].figure = s.rewardFigure(sc, true)
 	switch {
 	case !s.Clip:
@@ -138,7 +141,7 @@ func words(s string) int { return len(strings.Fields(s)) }
 
 // brief is a reward in the width of a phone's box.
 func brief(x float64) string {
-	if a := math.Abs(x); a != 0 && a < 0.005 {
+	if a := math.Abs(x); a != 0 && a < 0.00995 {
 		return number(x)
 	}
 	return two(x)

@@ -108,7 +108,18 @@ func part(x, r float64) string {
 	if math.Abs(r) >= 0.01 && math.Abs(x) < 0.0005 {
 		return "0.000"
 	}
+	if math.Abs(r) >= 0.01 {
+		return decimals(x)
+	}
 	return number(x)
+}
+
+// gain is R − base, so that it is the difference of the two as they are shown.
+func gain(r, base float64) string {
+	if math.Min(math.Abs(r), math.Abs(base)) >= 0.01 {
+		return decimals(r - base)
+	}
+	return number(r - base)
 }
 
 func whyCaption(m reward.Mode) string {
@@ -144,7 +155,7 @@ func (s *State) weightText(w float64) string {
 	case s.Mode == reward.GM || s.divided() || w >= 1:
 		return two(w)
 	}
-	return number(w)
+	return decimals(w)
 }
 
 // addsBar is the word's part of R: grey as without reasoning, purple more,
@@ -177,14 +188,14 @@ func (s *State) whySum(p *page, score *reward.Scored) {
 		p.raw(`Sum`)
 	}
 	p.raw(`</span><span><span class="v">R</span> <b>`, number(score.R), `</b> − no reasoning <b>`, number(score.Base), `</b> = `)
-	gain := score.R - score.Base
+	gain := gain(score.R, score.Base)
 	if score.Harmful {
-		p.raw(`<b class="down">`, number(gain), `</b>`)
+		p.raw(`<b class="down">`, gain, `</b>`)
 		if s.Clip {
 			p.raw(` · clipped to 0`)
 		}
 	} else {
-		p.raw(`gain <b class="up">`, number(gain), `</b>`)
+		p.raw(`gain <b class="up">`, gain, `</b>`)
 	}
 	p.raw(`</span></div></td></tr>`)
 }

@@ -35,3 +35,17 @@ func TestTheColumnAddsUpAsItSays(t *testing.T) {
 		}
 	}
 }
+
+// Small rewards keep two digits, and a difference is that of the numbers beside it.
+func TestSmallRewardsKeepTwoDigits(t *testing.T) {
+	for _, c := range []struct{ have, want string }{
+		{number(0), "0.000"}, {number(-0.5), "−0.500"}, {number(0.00996), "0.010"}, {number(0.0099), "9.9·10⁻³"},
+		{number(0.00129), "1.3·10⁻³"}, {number(-0.0005), "−5.0·10⁻⁴"}, {number(0.00029), "2.9·10⁻⁴"}, {number(9.96e-5), "1.0·10⁻⁴"},
+		{gain(0.00129, 0.00029), "1.0·10⁻³"}, {gain(0.834, 0.829), "0.005"}, {gain(0.8342, 0.8341), "1.0·10⁻⁴"}, {gain(0.02, 0.004), "0.016"},
+		{part(0.004, 0.8), "0.004"}, {part(0.0001, 0.8), "0.000"}, {part(0.004, 0.006), "4.0·10⁻³"},
+	} {
+		if c.have != c.want {
+			t.Errorf("have %s, want %s", c.have, c.want)
+		}
+	}
+}
