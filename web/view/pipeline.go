@@ -106,6 +106,9 @@ func (s *State) phases() [Phases]phase {
 		list[4].say = "The clip is off, so R goes on as it is."
 	case sc.Harmful:
 		list[4].detail = number(sc.R) + " is below " + number(sc.Base)
+		if number(sc.R) == number(sc.Base) {
+			list[4].detail = number(sc.R) + " is not above " + number(sc.Base)
+		}
 		list[4].say = "This chain does not beat no reasoning: its gain is clipped to 0."
 	default:
 		list[4].detail = minusText(sc.R, sc.Base) + ", at least 0"

@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"nrt/trainer/reward"
+	"nrt/web/wire"
 )
 
 // in is the example's page under a formula.
@@ -48,4 +49,45 @@ func TestSmallRewardsKeepTwoDigits(t *testing.T) {
 			t.Errorf("have %s, want %s", c.have, c.want)
 		}
 	}
+}
+
+// moved is the example's page where each chain's certainties are those without
+// reasoning, moved by by in the logarithm, for the first k chains.
+func moved(k int, by func(chain int) float64) State {
+	e := testExample()
+	e.Ask.K, e.Start.K = k, k
+	list := e.Frame.Tokens[:0]
+	for _, t := range e.Frame.Tokens {
+		if t.Chain >= k {
+			continue
+		}
+		if t.Part == wire.PartReference {
+			t.LogProbs = logs(testBase)
+			for j := range t.LogProbs {
+				t.LogProbs[j] += by(t.Chain)
+			}
+		}
+		list = append(list, t)
+	}
+	e.Frame.Tokens, e.Frame.Done = list, e.Frame.Done[:k]
+	return New([]Example{e})
+}
+
+// wants fails unless html contains each text.
+func wants(t *testing.T, html string, texts ...string) {
+	t.Helper()
+	for _, x := range texts {
+		if !strings.Contains(html, x) {
+			t.Errorf("no %q in %s", x, html)
+		}
+	}
+}
+
+// Chains that do as well as no reasoning are not called worse.
+func TestATieWithNoReasoningIsNotBelowIt(t *testing.T) {
+	s := moved(8, func(int) float64 { return 0 })
+	wants(t, Notes(&s), "No chain scored higher than no reasoning at all")
+	wants(t, Pipeline(&s), " is not above ")
+	s = moved(8, func(int) float64 { return -0.1 })
+	wants(t, Pipeline(&s), " is below ")
 }
