@@ -158,7 +158,7 @@ func chainRow(s *State, p *page, i int) {
 		case len(c.Tokens) == 0 && r.under():
 			p.raw(`waits`)
 		default:
-			p.text(count(len(c.Tokens), "token"))
+			p.text(count(len(c.shown()), "token"))
 		}
 		p.raw(`</span></span></button></li>`)
 		return
@@ -270,7 +270,7 @@ func pager(s *State, p *page) {
 	case score != nil:
 		p.raw(`reward `, number(score.R))
 	default:
-		p.text(count(len(s.Reading.Chains[i].Tokens), "token"))
+		p.text(count(len(s.Reading.Chains[i].shown()), "token"))
 	}
 	p.raw(`</span></div><button type="button" class="btn quiet icon" id="act-next" data-act="next" aria-label="Next chain">`).icon(iconRight).raw(`</button></div>`)
 }

@@ -231,10 +231,14 @@ func two(x float64) string { return minus(strconv.FormatFloat(x, 'f', 2, 64)) }
 
 // count is "1 chain", "8 chains".
 func count(n int, what string) string {
+	return strconv.Itoa(n) + " " + plural(n, what)
+}
+
+func plural(n int, what string) string {
 	if n == 1 {
-		return "1 " + what
+		return what
 	}
-	return strconv.Itoa(n) + " " + what + "s"
+	return what + "s"
 }
 
 // modeLabel is a formula's name on the page.

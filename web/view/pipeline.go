@@ -70,14 +70,15 @@ func (s *State) phases() [Phases]phase {
 		return list
 	}
 	if n := len(r.Prompt); n > 0 {
-		list[0].big, list[0].short, list[0].unit = intText(n), intText(n), "tokens"
+		list[0].big, list[0].short, list[0].unit = intText(n), intText(n), plural(n, "token")
 		list[0].detail = count(words(r.Ask.Question), "word") + " and the frame"
 	}
 	if i < 0 {
 		return list
 	}
 	c := &r.Chains[i]
-	list[1].big, list[1].short, list[1].unit = intText(len(c.Tokens)), intText(len(c.Tokens)), "tokens"
+	n := len(c.shown())
+	list[1].big, list[1].short, list[1].unit = intText(n), intText(n), plural(n, "token")
 	list[1].detail = "chain " + intText(i+1) + ", written freely"
 	if !c.Done && r.under() {
 		list[1].detail = "chain " + intText(i+1) + ", being written"

@@ -91,3 +91,28 @@ func TestATieWithNoReasoningIsNotBelowIt(t *testing.T) {
 	s = moved(8, func(int) float64 { return -0.1 })
 	wants(t, Pipeline(&s), " is below ")
 }
+
+// A chain has one length wherever it is told: that of the text that is shown.
+func TestAChainHasOneLength(t *testing.T) {
+	s := testState()
+	n := len(s.Reading.Chains[s.chain()].shown())
+	wants(t, ChainText(&s), " · "+count(n, "token")+"<")
+	if x := s.phases()[1]; x.big != intText(n) || x.unit != "tokens" {
+		t.Errorf("the pipeline says %s %s, want %d tokens", x.big, x.unit, n)
+	}
+
+	e := testExample()
+	for i, x := range e.Frame.Tokens {
+		if x.Part == wire.PartChain {
+			e.Frame.Tokens[i] = tokens(x.Chain, wire.PartChain, []string{"Ruth", "</think>"}, nil)
+		}
+	}
+	e.Start.Prompt = e.Start.Prompt[:1]
+	s = New([]Example{e})
+	wants(t, ChainText(&s), " · 1 token<")
+	for i := range 2 {
+		if x := s.phases()[i]; x.big+" "+x.unit != "1 token" {
+			t.Errorf("%s: %s %s, want 1 token", x.label, x.big, x.unit)
+		}
+	}
+}
