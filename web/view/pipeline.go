@@ -134,11 +134,26 @@ func (s *State) phases() [Phases]phase {
 	list[6].big, list[6].short = two(sc.TokenWeight[top]), two(sc.TokenWeight[top])
 	list[6].detail = "strongest pull: “" + s.answerWord(top) + "”"
 	list[6].figure = s.pullFigure(sc)
-	if sc.TokenWeight[top] == 0 {
+	switch {
+	case samePull(sc.TokenWeight) && len(sc.TokenWeight) > 1 && sc.TokenWeight[top] != 0:
+		list[6].detail = "the same pull on every word"
+		list[6].say = "Every answer word pulls on the model, each as hard as the others."
+	case sc.TokenWeight[top] == 0:
 		list[6].detail = "no pull on any word"
 		list[6].say = "No answer word pulls: there is nothing to gain from this chain."
 	}
 	return list
+}
+
+// samePull reports whether all pulls are equal but for rounding, as the formulas
+// that multiply all words make them.
+func samePull(list []float64) bool {
+	for _, x := range list {
+		if math.Abs(x-list[0]) > 1e-9*math.Abs(list[0]) {
+			return false
+		}
+	}
+	return true
 }
 
 func words(s string) int { return len(strings.Fields(s)) }

@@ -116,3 +116,15 @@ func TestAChainHasOneLength(t *testing.T) {
 		}
 	}
 }
+
+// Under the formulas that multiply all words each is pulled alike; none of them
+// is called the strongest.
+func TestPullsThatTieAreNotRanked(t *testing.T) {
+	for _, mode := range reward.Modes() {
+		s := in(mode)
+		same := mode == reward.LogP || mode == reward.P || mode == reward.GM
+		if have := s.phases()[6].detail; same != (have == "the same pull on every word") || same == strings.HasPrefix(have, "strongest pull: “") {
+			t.Errorf("%s: %s", mode, have)
+		}
+	}
+}
