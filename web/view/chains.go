@@ -73,6 +73,8 @@ func chainsCaption(s *State) string {
 		return "stopped, " + count(r.done(), "chain") + " complete"
 	case r.Status == Failed:
 		return "interrupted"
+	case g != nil && g.AllHarmful && len(r.Chains) > 1:
+		return "all gains are 0"
 	case g != nil && g.ZeroVariance && len(r.Chains) > 1:
 		return "all tie"
 	}

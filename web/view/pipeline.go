@@ -121,7 +121,12 @@ func (s *State) phases() [Phases]phase {
 	g := s.group()
 	list[5].big, list[5].short = signed(sc.Advantage), signed(sc.Advantage)
 	list[5].detail = "group mean " + number(g.Mean)
-	if g.ZeroVariance {
+	switch {
+	case len(r.Chains) == 1:
+		list[5].detail = "no group"
+	case g.AllHarmful:
+		list[5].detail = "all gains are 0"
+	case g.ZeroVariance:
 		list[5].detail = "the group ties"
 	}
 	list[5].figure = s.advantageFigure(sc)

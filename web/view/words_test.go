@@ -128,3 +128,25 @@ func TestPullsThatTieAreNotRanked(t *testing.T) {
 		}
 	}
 }
+
+// A group ties only where its rewards are equal: clipped gains are all 0 over
+// rewards that differ, and one chain has no group.
+func TestWhyAGroupHasNoAdvantage(t *testing.T) {
+	for _, c := range []struct {
+		name            string
+		s               State
+		list, advantage string
+	}{
+		{"clipped", moved(8, func(k int) float64 { return -0.1 * float64(1+k) }), ">all gains are 0<", "all gains are 0"},
+		{"equal", moved(8, func(int) float64 { return 0.01 }), ">all tie<", "the group ties"},
+		{"alone", moved(1, func(int) float64 { return 0.01 }), ">same question, seed 42<", "no group"},
+		{"alone, clipped", moved(1, func(int) float64 { return -0.1 }), ">same question, seed 42<", "no group"},
+	} {
+		if have := c.s.phases()[5].detail; have != c.advantage {
+			t.Errorf("%s: the pipeline says %q, want %q", c.name, have, c.advantage)
+		}
+		if html := Chains(&c.s); !strings.Contains(html, c.list) {
+			t.Errorf("%s: no %q in %s", c.name, c.list, html[:300])
+		}
+	}
+}
