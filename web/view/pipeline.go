@@ -180,7 +180,7 @@ func minusText(a, b float64) string {
 }
 
 func rewardDetail(m reward.Mode) string {
-	return [...]string{"log of the whole answer's chance", "chance of the whole answer", "geometric mean of the words", "mean of the words", "rare words count more", "rare words count more"}[m]
+	return [...]string{"log of the answer's chance", "chance of the whole answer", "geometric mean of the words", "mean of the words", "rare words count more", "rare words count more"}[m]
 }
 
 func rewardSay(m reward.Mode) string {
