@@ -299,6 +299,30 @@ func TestOwnQuestion(t *testing.T) {
 	}
 }
 
+// A form with a part missing stays open and says so, to the eye and to a reader
+// of the screen.
+func TestAnEmptyOwnQuestionIsNotSent(t *testing.T) {
+	s := serve(t)
+	b := open(t, desk)
+	b.load(s.url())
+	b.until("connected", live)
+	b.click(".own")
+	b.until("the form is open", `document.querySelector("#ask").open`)
+	for _, text := range []string{"", " "} {
+		b.choose("#ask-answer", text)
+		b.click("#ask-go")
+		b.until("the form says what is missing", `document.querySelector("#ask").open && document.querySelector("#ask-note [role=alert]")?.innerText.includes("reference answer") && document.querySelector("#ask-answer").getAttribute("aria-invalid") === "true"`)
+		if eval[bool](b, `document.querySelector("#ask-question").hasAttribute("aria-invalid")`) {
+			t.Error("the question, which is written, is marked")
+		}
+		b.choose("#ask-answer", "ruth")
+		b.until("the mark is gone", `!document.querySelector("#ask-note [role=alert]") && !document.querySelector("#ask-answer").hasAttribute("aria-invalid")`)
+	}
+	b.click("#ask-go")
+	b.until("the form is closed", `!document.querySelector("#ask").open`)
+	b.complete(8)
+}
+
 func TestKeyboardAlone(t *testing.T) {
 	s := serve(t)
 	b := open(t, desk)

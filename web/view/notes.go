@@ -83,7 +83,7 @@ func Notes(s *State) string {
 		}
 		p.note(" warn", iconWarning, head, text, func() {
 			if r != nil && r.Status == Failed {
-				p.act("ask", "Try again")
+				p.act("retry", "Try again")
 			}
 			p.act("dismiss", "Close")
 		})

@@ -150,3 +150,45 @@ func TestWhyAGroupHasNoAdvantage(t *testing.T) {
 		}
 	}
 }
+
+// An own question without its answer, or the other way round, is not sent: the
+// form says what is missing until it is there.
+func TestAnEmptyQuestionIsRefused(t *testing.T) {
+	for _, c := range []struct{ question, answer, says string }{
+		{" ", "\n", "Write a question and its reference answer first."},
+		{"", "Ruth", "Write a question first."},
+		{"Who?", " ", "Write a reference answer first"},
+	} {
+		s, _ := live(t)
+		before := s.Reading
+		s, _ = s.Do("question", c.question)
+		s, _ = s.Do("answer", c.answer)
+		s, out := s.Do("ask", "")
+		if len(out) != 0 || s.Reading != before || !s.Typing.Refused {
+			t.Errorf("%q, %q: sends %v", c.question, c.answer, out)
+		}
+		wants(t, TypedNote(&s), `role="alert">`+c.says)
+		s, _ = s.Do("question", "Who?")
+		s, _ = s.Do("answer", "Ruth")
+		if html := TypedNote(&s); s.Typing.Refused || strings.Contains(html, "Write") {
+			t.Errorf("when all is written it says %s", html)
+		}
+		s, out = s.Do("ask", "")
+		if ask, ok := out[len(out)-1].(*wire.Ask); !ok || ask.Question != "Who?" || ask.Answer != "Ruth" {
+			t.Errorf("sends %v", out)
+		}
+	}
+}
+
+// What failed is asked again as it was shown, whatever the form holds.
+func TestRetryAsksWhatIsShown(t *testing.T) {
+	s, id := live(t)
+	asked := s.Reading.Ask
+	s = s.receives(&wire.Failed{Head: wire.Head{ID: id}, Code: wire.CodeBusy, Message: "The queue is full."})
+	wants(t, Notes(&s), `data-act="retry"`)
+	s, _ = s.Do("question", "Who?")
+	_, out := s.Do("retry", "")
+	if ask, ok := out[len(out)-1].(*wire.Ask); !ok || ask.Question != asked.Question || ask.Answer != asked.Answer {
+		t.Errorf("sends %v", out)
+	}
+}
