@@ -61,7 +61,7 @@ func Why(s *State) string {
 		p.raw(`</td><td>`)
 		if score != nil {
 			s.addsBar(p, score, k, most)
-			p.raw(part(score.Contribution[k], score.R), `</td><td class="w">`, two(score.TokenWeight[k]))
+			p.raw(part(score.Contribution[k], s.total(score)), `</td><td class="w">`, two(score.TokenWeight[k]))
 		} else {
 			p.raw(`<span class="skel" aria-hidden="true"></span></td><td class="w">`)
 		}
@@ -103,7 +103,15 @@ func (s *State) formulaNote(p *page) {
 	p.raw(` <b>Pull</b> is how hard the gradient raises the word.</p>`)
 }
 
-// part is a part of R: with R's own decimals, where R has some.
+// total is what the column adds up to: R, or log R.
+func (s *State) total(score *reward.Scored) float64 {
+	if s.Mode == reward.P || s.Mode == reward.GM {
+		return score.LogR
+	}
+	return score.R
+}
+
+// part is a part of the total r: with r's own decimals, where r has some.
 func part(x, r float64) string {
 	if math.Abs(r) >= 0.01 && math.Abs(x) < 0.0005 {
 		return "0.000"

@@ -192,3 +192,19 @@ func TestRetryAsksWhatIsShown(t *testing.T) {
 		t.Errorf("sends %v", out)
 	}
 }
+
+// A sure word's part of log R is 0.000 beside the others, however small R is.
+func TestPartsOfALogHaveItsDecimals(t *testing.T) {
+	e := testExample()
+	for i, x := range e.Frame.Tokens {
+		if x.Part == wire.PartReference {
+			e.Frame.Tokens[i].LogProbs = []float64{-2, -2, -2, -2, -2, -2, -2, -1e-5}
+		}
+	}
+	s := New([]Example{e})
+	s, _ = s.Do("mode", reward.P.String())
+	if sc := s.chainScore(s.chain()); sc.R > 0.01 {
+		t.Fatalf("R is %g", sc.R)
+	}
+	wants(t, Why(&s), "0.000</td>")
+}
