@@ -19,6 +19,7 @@ func (a *app) listen() {
 	on(document(), "change", a.change, true)
 	on(document(), "input", a.input, true)
 	on(document(), "submit", a.submit, false)
+	on(document(), "invalid", a.invalid, true)
 	on(document(), "keydown", a.key, false)
 	on(document(), "pointerover", a.over, true)
 	on(document(), "pointerdown", a.press, true)
@@ -116,6 +117,7 @@ func (a *app) input(event js.Value) {
 	if el, ok := closest(event, "[data-input]"); ok {
 		a.do(attr(el, "data-input"), argument(el))
 		a.cutTyped()
+		a.markMissing()
 	}
 }
 
@@ -128,12 +130,47 @@ func (a *app) submit(event js.Value) {
 	case "train":
 		a.do(name, a.trainForm(form))
 	default:
-		for _, field := range []string{"question", "answer"} {
-			if el := form.Call("querySelector", `[data-input="`+field+`"]`); el.Truthy() {
-				a.do(field, el.Get("value").String())
-			}
+		a.ask()
+		if a.s.Typing.Refused {
+			event.Call("preventDefault") // the dialog stays open
 		}
-		a.do(name, "")
+	}
+}
+
+// invalid is a field that keeps its form from being sent: an empty question or
+// answer is also said in words.
+func (a *app) invalid(event js.Value) {
+	if _, ok := closest(event, "[data-input]"); ok {
+		a.ask()
+	}
+}
+
+// typedFields are the two fields of an own question.
+var typedFields = []string{"question", "answer"}
+
+// ask asks what the form says, which the state refuses if a part is missing.
+func (a *app) ask() {
+	for _, field := range typedFields {
+		if el := byID("ask-" + field); el.Truthy() {
+			a.do(field, el.Get("value").String())
+		}
+	}
+	a.do("ask", "")
+	a.markMissing()
+}
+
+// markMissing marks the empty fields of a question that was refused.
+func (a *app) markMissing() {
+	for _, field := range typedFields {
+		el := byID("ask-" + field)
+		if !el.Truthy() {
+			continue
+		}
+		if a.s.Typing.Refused && strings.TrimSpace(el.Get("value").String()) == "" {
+			el.Call("setAttribute", "aria-invalid", "true")
+		} else {
+			el.Call("removeAttribute", "aria-invalid")
+		}
 	}
 }
 
@@ -305,7 +342,9 @@ func (a *app) openDialog(id string) {
 		return
 	}
 	if id == "ask" {
+		a.s.Typing.Refused = false
 		a.fillAsk()
+		a.markMissing()
 	}
 	d.Call("showModal")
 }

@@ -169,11 +169,58 @@ func TestNothingScrollsOnADesk(t *testing.T) {
 	if h := eval[int](b, `document.documentElement.scrollHeight`); h > 900 {
 		t.Errorf("the page is %d px high", h)
 	}
-	for _, w := range []int64{320, 390, 700, 1024, 1360, 1440, 1920} {
-		b.run(chromedp.EmulateViewport(w, 900))
+	// On a low window a scrollbar takes its part of the width.
+	for _, h := range []int64{450, 900} {
+		for _, w := range []int64{320, 390, 700, 720, 1000, 1024, 1359, 1360, 1440, 1920} {
+			b.run(chromedp.EmulateViewport(w, h))
+			frame(b)
+			room := eval[int64](b, `document.documentElement.clientWidth`)
+			if h == 450 && room == w {
+				t.Errorf("at %d × %d px there is no scrollbar", w, h)
+			}
+			if have := eval[int64](b, `document.documentElement.scrollWidth`); have > room {
+				t.Errorf("at %d × %d px the page is %d px wide in %d px: %v", w, h, have, room, eval[[]string](b, `[...document.querySelectorAll("body *")].filter(e => e.getBoundingClientRect().right > document.documentElement.clientWidth + 1).slice(0, 5).map(e => e.tagName + "." + e.className + "#" + e.id)`))
+			}
+		}
+	}
+}
+
+// What the pipeline says of formula and pull is read in full, whichever formula
+// it is.
+func TestPipelineFitsADesk(t *testing.T) {
+	s := serve(t)
+	b := open(t, desk)
+	b.load(s.url())
+	for _, mode := range []string{"logp", "p", "gm", "am", "ws-1/p", "ws-logp"} {
+		b.mode(mode)
+		if cut := eval[[]string](b, `[...document.querySelectorAll("#pipeline .ph:nth-child(4) .d, #pipeline .ph:nth-child(7) .d")].filter(e => e.scrollWidth > e.clientWidth).map(e => e.textContent + ": " + e.scrollWidth + " px in " + e.clientWidth)`); len(cut) > 0 {
+			t.Errorf("%s: cut off: %v", mode, cut)
+		}
+	}
+}
+
+// Half as wide as a desk, as at a zoom of 200 %, no word of the answer runs into
+// the next, and the table below uses the width there is.
+func TestWordsKeepApart(t *testing.T) {
+	s := serve(t)
+	b := open(t, view{width: 720, height: 450})
+	b.load(s.url())
+	for _, w := range []int64{700, 720, 800, 999} {
+		b.run(chromedp.EmulateViewport(w, 450))
 		frame(b)
-		if have := eval[int64](b, `document.documentElement.scrollWidth`); have > w {
-			t.Errorf("at %d px the page is %d px wide: %v", w, have, eval[[]string](b, `[...document.querySelectorAll("body *")].filter(e => e.getBoundingClientRect().right > innerWidth + 1).slice(0, 5).map(e => e.tagName + "." + e.className + "#" + e.id)`))
+		if n := eval[int](b, `document.querySelectorAll("#strip .toks.many .chip").length`); n < 10 {
+			t.Fatalf("the answer has %d words; this needs ten", n)
+		}
+		over := eval[[]string](b, `(() => {
+			const box = e => { const r = document.createRange(); r.selectNodeContents(e); const a = e.getBoundingClientRect(), t = r.getBoundingClientRect(); return {text: e.textContent, l: Math.min(a.left, t.left), r: Math.max(a.right, t.right), t: a.top, b: a.bottom}; };
+			const list = [...document.querySelectorAll("#strip .chip")].map(box), strip = document.querySelector("#strip .toks").getBoundingClientRect();
+			return list.flatMap((x, i) => [...list.slice(i + 1).filter(y => x.l < y.r && y.l < x.r && x.t < y.b && y.t < x.b).map(y => x.text + " and " + y.text), ...(x.l < strip.left - 1 || x.r > strip.right + 1 ? [x.text + " and the edge"] : [])]);
+		})()`)
+		if len(over) > 0 {
+			t.Errorf("at %d px overlap: %v", w, over)
+		}
+		if have := eval[float64](b, `document.querySelector("#why-words").clientWidth / document.querySelector("#why").clientWidth`); have < 0.99 {
+			t.Errorf("at %d px the table takes %.2f of its panel", w, have)
 		}
 	}
 }
@@ -297,6 +344,30 @@ func TestOwnQuestion(t *testing.T) {
 	if have := other.rows(); !slices.Equal(have, first) {
 		t.Errorf("by the address: %v, want %v", have, first)
 	}
+}
+
+// A form with a part missing stays open and says so, to the eye and to a reader
+// of the screen.
+func TestAnEmptyOwnQuestionIsNotSent(t *testing.T) {
+	s := serve(t)
+	b := open(t, desk)
+	b.load(s.url())
+	b.until("connected", live)
+	b.click(".own")
+	b.until("the form is open", `document.querySelector("#ask").open`)
+	for _, text := range []string{"", " "} {
+		b.choose("#ask-answer", text)
+		b.click("#ask-go")
+		b.until("the form says what is missing", `document.querySelector("#ask").open && document.querySelector("#ask-note [role=alert]")?.innerText.includes("reference answer") && document.querySelector("#ask-answer").getAttribute("aria-invalid") === "true"`)
+		if eval[bool](b, `document.querySelector("#ask-question").hasAttribute("aria-invalid")`) {
+			t.Error("the question, which is written, is marked")
+		}
+		b.choose("#ask-answer", "ruth")
+		b.until("the mark is gone", `!document.querySelector("#ask-note [role=alert]") && !document.querySelector("#ask-answer").hasAttribute("aria-invalid")`)
+	}
+	b.click("#ask-go")
+	b.until("the form is closed", `!document.querySelector("#ask").open`)
+	b.complete(8)
 }
 
 func TestKeyboardAlone(t *testing.T) {

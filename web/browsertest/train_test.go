@@ -62,7 +62,22 @@ func TestSavedRuns(t *testing.T) {
 	if !eval[bool](b, `document.querySelector("#act-open").disabled`) {
 		t.Error("a server that does not train offers to")
 	}
+	// The start of a run has no rollouts, so no values; each number has its run.
+	nums := func() string {
+		return eval[string](b, `[...document.querySelectorAll("#trainchart .num")].map(e => e.textContent).join("|")`)
+	}
+	b.until("the start is chosen", `document.querySelector("#step").value === "0"`)
+	if have, want := nums(), strings.Repeat("|NRT – · RLPR –", 4)[1:]; have != want {
+		t.Errorf("at step 0 the charts say %q, want %q", have, want)
+	}
+	if have := eval[string](b, `document.querySelector("[data-chart=length] .canvas").getAttribute("aria-label")`); !strings.HasPrefix(have, "Length at step 0: NRT no value and RLPR no value.") {
+		t.Errorf("at step 0 the chart is called %q", have)
+	}
 	b.choose("#step", eval[string](b, `document.querySelector("#step").max`))
+	b.until("the numbers are those of the end", `[...document.querySelectorAll("#trainchart .num")].every(e => /^NRT [0-9].* · RLPR [0-9]/.test(e.textContent))`)
+	if cut := eval[[]string](b, `[...document.querySelectorAll("#trainchart figcaption *")].filter(e => { const r = document.createRange(); r.selectNodeContents(e); return r.getBoundingClientRect().right > e.closest("figure").getBoundingClientRect().right + 8; }).map(e => e.textContent)`); len(cut) > 0 {
+		t.Errorf("wider than its chart: %q", cut)
+	}
 	b.until("the trained model answers", `document.querySelector("#model").value === "world:nrt"`)
 	b.complete(8)
 }
@@ -143,6 +158,7 @@ func TestTwoRunsSideBySide(t *testing.T) {
 	b.until("the first ends", following, "run1", "done")
 	b.train("run2", small("method", "nrt"), "")
 	b.until("the second ends", following, "run2", "done")
+	b.until("its number has its name", `/^NRT .* · RLPR /.test(document.querySelector("#trainchart .num").textContent)`)
 	const heads = `[...document.querySelector("#trainchart table").rows[0].cells].map(e => e.textContent).join("|")`
 	b.until("both are drawn", heads+` === "step|NRT ws-logp · run2|RLPR · run1"`)
 	b.choose("#against", "")

@@ -117,25 +117,33 @@
     c.restore();
   }
 
-  // caption shows the value under the cursor, else at the chosen step, else the last.
+  // labels tell the drawn runs apart: by method, else by run.
+  const labels = () => {
+    const runs = data.runs.slice(0, 2);
+    const by = (name) => runs.map(name);
+    return runs.length < 2 || runs[0].short !== runs[1].short ? by((r) => r.short) : by((r) => r.name.split(" · ").at(-1));
+  };
+
+  // caption shows the value under the cursor, else at the chosen step, else the
+  // last; a step without one, as the start of a run, says so.
   function caption(key, idx) {
     const c = charts.get(key);
     if (!c) return;
     const [steps, ...rows] = c.plot.data;
     let i = idx;
     if (i === null || i === undefined) {
-      const known = steps.findIndex((_, k) => rows.some((r) => r[k] !== null)); // step 0 has no rollouts
-      const at = data.at === null || data.at === undefined ? steps.length - 1 : steps.findLastIndex((s) => s <= data.at);
-      i = Math.max(at, known);
+      i = data.at === null || data.at === undefined ? steps.length - 1 : steps.findLastIndex((s) => s <= data.at);
     }
-    const parts = rows.map((r) => r[i]).filter((v) => v !== null && v !== undefined).map(say[key]);
+    const runs = labels();
+    const part = (none) => (r, k) => (rows.length > 1 ? runs[k] + " " : "") + (r[i] === null || r[i] === undefined ? none : say[key](r[i]));
+    const parts = rows.map(part("–"));
     c.figure.querySelector(".num").textContent = parts.join(" · ");
     const what = c.figure.querySelector(".what");
     const scales = new Set(data.runs.slice(0, 2).map((r) => r.formula));
     what.dataset.one ??= what.textContent;
     what.textContent = key === "reward" && scales.size > 1 ? "each by its own formula" : what.dataset.one;
     const name = c.figure.querySelector("b").textContent;
-    c.plot.root.parentElement.setAttribute("aria-label", steps.length ? `${name} at step ${steps[i]}: ${parts.join(" and ")}. Arrow keys move along the run.` : `${name}: no run yet`);
+    c.plot.root.parentElement.setAttribute("aria-label", steps.length ? `${name} at step ${steps[i] ?? data.at}: ${rows.map(part("no value")).join(" and ")}. Arrow keys move along the run.` : `${name}: no run yet`);
   }
 
   // table is the same curve for a screen reader: at most twelve rows.
@@ -195,7 +203,9 @@
     set(json) {
       data = typeof json === "string" ? JSON.parse(json) : json;
       data.runs ??= [];
-      document.getElementById("trainchart")?.classList.toggle("empty", !data.runs.length);
+      const classes = document.getElementById("trainchart")?.classList;
+      classes?.toggle("empty", !data.runs.length);
+      classes?.toggle("pair", data.runs.length > 1);
       if (due) return;
       due = true;
       requestAnimationFrame(draw);

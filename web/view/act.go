@@ -41,7 +41,8 @@ var Actions = map[string]string{
 	"max_chain":   "change: tokens",
 	"question":    "input: an own question",
 	"answer":      "input: its reference answer",
-	"ask":         "submit or click: asks the own question, or the shown one again",
+	"ask":         "submit: asks the own question, if both parts are written",
+	"retry":       "click: asks the shown question again",
 	"again":       "click: the same question with the next seed",
 	"cancel":      "click: stops or leaves the queue",
 	"dismiss":     "click: closes the notice",
@@ -146,8 +147,10 @@ func (s State) Do(name, value string) (State, []wire.Message) {
 		}
 	case "question":
 		s.Typing.Question = value
+		s.Typing.Refused = s.Typing.Refused && s.Typing.Missing() != ""
 	case "answer":
 		s.Typing.Answer = value
+		s.Typing.Refused = s.Typing.Refused && s.Typing.Missing() != ""
 	default:
 		return s.doAsk(name, value)
 	}
@@ -182,9 +185,13 @@ func (s State) doAsk(name, value string) (State, []wire.Message) {
 		}
 		return s.ask(s.again())
 	case "ask":
-		if q := strings.TrimSpace(s.Typing.Question); q != "" && strings.TrimSpace(s.Typing.Answer) != "" {
-			s.Example, s.Question, s.Answer = "", q, strings.TrimSpace(s.Typing.Answer)
+		if s.Typing.Missing() != "" {
+			s.Typing.Refused = true
+			return s, nil
 		}
+		s.Example, s.Question, s.Answer = "", strings.TrimSpace(s.Typing.Question), strings.TrimSpace(s.Typing.Answer)
+		return s.ask(s.again())
+	case "retry":
 		return s.ask(s.again())
 	case "again":
 		s.Seed = (s.Seed + 1) & wire.MaxSafe

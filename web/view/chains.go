@@ -73,6 +73,8 @@ func chainsCaption(s *State) string {
 		return "stopped, " + count(r.done(), "chain") + " complete"
 	case r.Status == Failed:
 		return "interrupted"
+	case g != nil && g.AllHarmful && len(r.Chains) > 1:
+		return "all gains are 0"
 	case g != nil && g.ZeroVariance && len(r.Chains) > 1:
 		return "all tie"
 	}
@@ -158,7 +160,7 @@ func chainRow(s *State, p *page, i int) {
 		case len(c.Tokens) == 0 && r.under():
 			p.raw(`waits`)
 		default:
-			p.text(count(len(c.Tokens), "token"))
+			p.text(count(len(c.shown()), "token"))
 		}
 		p.raw(`</span></span></button></li>`)
 		return
@@ -270,7 +272,7 @@ func pager(s *State, p *page) {
 	case score != nil:
 		p.raw(`reward `, number(score.R))
 	default:
-		p.text(count(len(s.Reading.Chains[i].Tokens), "token"))
+		p.text(count(len(s.Reading.Chains[i].shown()), "token"))
 	}
 	p.raw(`</span></div><button type="button" class="btn quiet icon" id="act-next" data-act="next" aria-label="Next chain">`).icon(iconRight).raw(`</button></div>`)
 }

@@ -174,9 +174,16 @@ func percent(p float64) string {
 }
 
 // number is a reward: three decimals, or two digits and a power of ten where
-// three decimals would say nothing.
-func number(x float64) string {
-	if a := math.Abs(x); a != 0 && a < 0.0005 {
+// three decimals would have one digit or none.
+func number(x float64) string { return power(x, 0.00995) }
+
+// decimals is a part of what is shown with three decimals: it has as many, unless
+// they would say nothing.
+func decimals(x float64) string { return power(x, 0.0005) }
+
+// power is a number with three decimals, below least with a power of ten.
+func power(x, least float64) string {
+	if a := math.Abs(x); a != 0 && a < least {
 		if a < 1e-99 {
 			return "0.000"
 		}
@@ -224,10 +231,14 @@ func two(x float64) string { return minus(strconv.FormatFloat(x, 'f', 2, 64)) }
 
 // count is "1 chain", "8 chains".
 func count(n int, what string) string {
+	return strconv.Itoa(n) + " " + plural(n, what)
+}
+
+func plural(n int, what string) string {
 	if n == 1 {
-		return "1 " + what
+		return what
 	}
-	return strconv.Itoa(n) + " " + what + "s"
+	return what + "s"
 }
 
 // modeLabel is a formula's name on the page.

@@ -83,7 +83,7 @@ func Notes(s *State) string {
 		}
 		p.note(" warn", iconWarning, head, text, func() {
 			if r != nil && r.Status == Failed {
-				p.act("ask", "Try again")
+				p.act("retry", "Try again")
 			}
 			p.act("dismiss", "Close")
 		})
@@ -94,7 +94,7 @@ func Notes(s *State) string {
 		case len(s.Reading.Chains) == 1:
 			p.note("", iconNone, "One chain has no group.", "Its advantage is 0: ask for two chains or more to compare them.", nil)
 		case g.AllHarmful:
-			p.note(" warn", iconNone, "No gradient from this group.", "Every chain scored lower than no reasoning at all: all gains clip to 0, and nothing is learned here.", func() {
+			p.note(" warn", iconNone, "No gradient from this group.", "No chain scored higher than no reasoning at all: all gains clip to 0, and nothing is learned here.", func() {
 				p.act("again", "New chains")
 				p.act("clip-off", "Switch the clip off")
 			})

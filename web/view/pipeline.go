@@ -70,14 +70,15 @@ func (s *State) phases() [Phases]phase {
 		return list
 	}
 	if n := len(r.Prompt); n > 0 {
-		list[0].big, list[0].short, list[0].unit = intText(n), intText(n), "tokens"
+		list[0].big, list[0].short, list[0].unit = intText(n), intText(n), plural(n, "token")
 		list[0].detail = count(words(r.Ask.Question), "word") + " and the frame"
 	}
 	if i < 0 {
 		return list
 	}
 	c := &r.Chains[i]
-	list[1].big, list[1].short, list[1].unit = intText(len(c.Tokens)), intText(len(c.Tokens)), "tokens"
+	n := len(c.shown())
+	list[1].big, list[1].short, list[1].unit = intText(n), intText(n), plural(n, "token")
 	list[1].detail = "chain " + intText(i+1) + ", written freely"
 	if !c.Done && r.under() {
 		list[1].detail = "chain " + intText(i+1) + ", being written"
@@ -96,6 +97,9 @@ func (s *State) phases() [Phases]phase {
 	list[3].say += " Without any reasoning it would be " + number(sc.Base) + "."
 	list[3].figure = s.rewardFigure(sc, false)
 	list[4].big, list[4].short = number(sc.Clipped), brief(sc.Clipped)
+	if s.Clip && !sc.Harmful {
+		list[4].big = gain(sc.R, sc.Base)
+	}
 	list[4].figure = s.rewardFigure(sc, true)
 	switch {
 	case !s.Clip:
@@ -103,6 +107,9 @@ func (s *State) phases() [Phases]phase {
 		list[4].say = "The clip is off, so R goes on as it is."
 	case sc.Harmful:
 		list[4].detail = number(sc.R) + " is below " + number(sc.Base)
+		if number(sc.R) == number(sc.Base) {
+			list[4].detail = number(sc.R) + " is not above " + number(sc.Base)
+		}
 		list[4].say = "This chain does not beat no reasoning: its gain is clipped to 0."
 	default:
 		list[4].detail = minusText(sc.R, sc.Base) + ", at least 0"
@@ -114,7 +121,12 @@ func (s *State) phases() [Phases]phase {
 	g := s.group()
 	list[5].big, list[5].short = signed(sc.Advantage), signed(sc.Advantage)
 	list[5].detail = "group mean " + number(g.Mean)
-	if g.ZeroVariance {
+	switch {
+	case len(r.Chains) == 1:
+		list[5].detail = "no group"
+	case g.AllHarmful:
+		list[5].detail = "all gains are 0"
+	case g.ZeroVariance:
 		list[5].detail = "the group ties"
 	}
 	list[5].figure = s.advantageFigure(sc)
@@ -127,18 +139,33 @@ func (s *State) phases() [Phases]phase {
 	list[6].big, list[6].short = two(sc.TokenWeight[top]), two(sc.TokenWeight[top])
 	list[6].detail = "strongest pull: “" + s.answerWord(top) + "”"
 	list[6].figure = s.pullFigure(sc)
-	if sc.TokenWeight[top] == 0 {
+	switch {
+	case samePull(sc.TokenWeight) && len(sc.TokenWeight) > 1 && sc.TokenWeight[top] != 0:
+		list[6].detail = "the same pull on every word"
+		list[6].say = "Every answer word pulls on the model, each as hard as the others."
+	case sc.TokenWeight[top] == 0:
 		list[6].detail = "no pull on any word"
 		list[6].say = "No answer word pulls: there is nothing to gain from this chain."
 	}
 	return list
 }
 
+// samePull reports whether all pulls are equal but for rounding, as the formulas
+// that multiply all words make them.
+func samePull(list []float64) bool {
+	for _, x := range list {
+		if math.Abs(x-list[0]) > 1e-9*math.Abs(list[0]) {
+			return false
+		}
+	}
+	return true
+}
+
 func words(s string) int { return len(strings.Fields(s)) }
 
 // brief is a reward in the width of a phone's box.
 func brief(x float64) string {
-	if a := math.Abs(x); a != 0 && a < 0.005 {
+	if a := math.Abs(x); a != 0 && a < 0.00995 {
 		return number(x)
 	}
 	return two(x)
@@ -153,7 +180,7 @@ func minusText(a, b float64) string {
 }
 
 func rewardDetail(m reward.Mode) string {
-	return [...]string{"log of the whole answer's chance", "chance of the whole answer", "geometric mean of the words", "mean of the words", "rare words count more", "rare words count more"}[m]
+	return [...]string{"log of the answer's chance", "chance of the whole answer", "geometric mean of the words", "mean of the words", "rare words count more", "rare words count more"}[m]
 }
 
 func rewardSay(m reward.Mode) string {

@@ -22,9 +22,9 @@ func ChainText(s *State) string {
 	p.raw(`<div class="chain-h"><h2>Chain `).int(i + 1).raw(`</h2><span class="cap">`)
 	switch {
 	case !c.Done && r.under():
-		p.raw(`being written · `).text(count(len(c.Tokens), "token"))
+		p.raw(`being written · `).text(count(len(tokens), "token"))
 	case !c.Done:
-		p.raw(`stopped after `).text(count(len(c.Tokens), "token"))
+		p.raw(`stopped after `).text(count(len(tokens), "token"))
 	default:
 		if k := s.rank(s.Mode, i); k > 0 {
 			p.raw(`rank <b>`).int(k).raw(`</b> of `).int(s.scores().done).raw(` · `)

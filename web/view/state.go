@@ -25,6 +25,8 @@
 package view
 
 import (
+	"strings"
+
 	"nrt/trainer/reward"
 	"nrt/web/wire"
 )
@@ -222,6 +224,21 @@ type Typing struct {
 	Question, Answer             string
 	QuestionPieces, AnswerPieces []TypedPiece
 	Known                        bool // false: the vocabulary is not loaded yet
+	Refused                      bool // it was sent while a part was missing
+}
+
+// Missing says what is still to be written, "" if nothing is.
+func (t *Typing) Missing() string {
+	question, answer := strings.TrimSpace(t.Question) == "", strings.TrimSpace(t.Answer) == ""
+	switch {
+	case question && answer:
+		return "Write a question and its reference answer first."
+	case question:
+		return "Write a question first."
+	case answer:
+		return "Write a reference answer first: the reward is the model's certainty of it."
+	}
+	return ""
 }
 
 // TypedPiece is a token of what is typed.

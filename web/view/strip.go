@@ -215,7 +215,7 @@ func legend(s *State, p *page) {
 	case BySure:
 		hi += " % sure"
 	case ByWeight, ByAdds:
-		lo, hi = "0", number(s.mostWeight())
+		lo, hi = "0", decimals(s.mostWeight())
 		if s.Colour == ByWeight && s.chainScore(s.chain()) != nil {
 			hi = two(s.mostWeight() * s.times())
 		}

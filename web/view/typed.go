@@ -46,6 +46,10 @@ func TypedTokens(s *State, field string) string {
 // them.
 func TypedNote(s *State) string {
 	t := &s.Typing
+	if missing := t.Missing(); t.Refused && missing != "" {
+		p := &page{}
+		return p.raw(`<b class="down" role="alert">`).text(missing).raw(`</b>`).String()
+	}
 	if strings.TrimSpace(t.Answer) == "" || !t.Known {
 		return "Your answer is cut into tokens here, as you type."
 	}

@@ -112,7 +112,7 @@ func TestNumbersAreTheRewardsOwn(t *testing.T) {
 			s, _ = s.Do("chain", "4")
 			why := Why(&s)
 			for i := range best.C {
-				for _, want := range []string{">" + percentText(best.C[i]) + " %</b>", part(best.Contribution[i], best.R) + "</td>", two(best.TokenWeight[i]) + "</td>"} {
+				for _, want := range []string{">" + percentText(best.C[i]) + " %</b>", part(best.Contribution[i], s.total(&best)) + "</td>", two(best.TokenWeight[i]) + "</td>"} {
 					if !strings.Contains(why, want) {
 						t.Errorf("%s: word %d: no %q in the table", o.Mode, i, want)
 					}

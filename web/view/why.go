@@ -8,8 +8,8 @@ import (
 )
 
 // Why is the table word by word: before, after, weight, what the word adds to R,
-// and its weight in the gradient. Its last column adds up to R (or, for P and
-// GM, to the logarithm of which R is made).
+// and its weight in the gradient. The last column but one adds up to R (for P and
+// GM, to the logarithm of R).
 func Why(s *State) string {
 	p := &page{}
 	r := s.Reading
@@ -61,7 +61,7 @@ func Why(s *State) string {
 		p.raw(`</td><td>`)
 		if score != nil {
 			s.addsBar(p, score, k, most)
-			p.raw(part(score.Contribution[k], score.R), `</td><td class="w">`, two(score.TokenWeight[k]))
+			p.raw(part(score.Contribution[k], s.total(score)), `</td><td class="w">`, two(score.TokenWeight[k]))
 		} else {
 			p.raw(`<span class="skel" aria-hidden="true"></span></td><td class="w">`)
 		}
@@ -103,20 +103,37 @@ func (s *State) formulaNote(p *page) {
 	p.raw(` <b>Pull</b> is how hard the gradient raises the word.</p>`)
 }
 
-// part is a part of R: with R's own decimals, where R has some.
+// total is what the column adds up to: R, or log R.
+func (s *State) total(score *reward.Scored) float64 {
+	if s.Mode == reward.P || s.Mode == reward.GM {
+		return score.LogR
+	}
+	return score.R
+}
+
+// part is a part of the total r: with r's own decimals, where r has some.
 func part(x, r float64) string {
 	if math.Abs(r) >= 0.01 && math.Abs(x) < 0.0005 {
 		return "0.000"
 	}
+	if math.Abs(r) >= 0.01 {
+		return decimals(x)
+	}
 	return number(x)
+}
+
+// gain is R − base, so that it is the difference of the two as they are shown.
+func gain(r, base float64) string {
+	if math.Min(math.Abs(r), math.Abs(base)) >= 0.01 {
+		return decimals(r - base)
+	}
+	return number(r - base)
 }
 
 func whyCaption(m reward.Mode) string {
 	switch m {
-	case reward.P:
-		return "the last column is log R"
-	case reward.GM:
-		return "the mean of the column is log R"
+	case reward.P, reward.GM:
+		return "the column adds up to log R"
 	}
 	return "add up the column"
 }
@@ -146,7 +163,7 @@ func (s *State) weightText(w float64) string {
 	case s.Mode == reward.GM || s.divided() || w >= 1:
 		return two(w)
 	}
-	return number(w)
+	return decimals(w)
 }
 
 // addsBar is the word's part of R: grey as without reasoning, purple more,
@@ -179,14 +196,14 @@ func (s *State) whySum(p *page, score *reward.Scored) {
 		p.raw(`Sum`)
 	}
 	p.raw(`</span><span><span class="v">R</span> <b>`, number(score.R), `</b> − no reasoning <b>`, number(score.Base), `</b> = `)
-	gain := score.R - score.Base
+	gain := gain(score.R, score.Base)
 	if score.Harmful {
-		p.raw(`<b class="down">`, number(gain), `</b>`)
+		p.raw(`<b class="down">`, gain, `</b>`)
 		if s.Clip {
 			p.raw(` · clipped to 0`)
 		}
 	} else {
-		p.raw(`gain <b class="up">`, number(gain), `</b>`)
+		p.raw(`gain <b class="up">`, gain, `</b>`)
 	}
 	p.raw(`</span></div></td></tr>`)
 }

@@ -1,0 +1,210 @@
+package view
+
+import (
+	"math"
+	"strings"
+	"testing"
+
+	"nrt/trainer/reward"
+	"nrt/web/wire"
+)
+
+// in is the example's page under a formula.
+func in(mode reward.Mode) State {
+	s, _ := testState().Do("mode", mode.String())
+	return s
+}
+
+// What the table says of its column is what the column does.
+func TestTheColumnAddsUpAsItSays(t *testing.T) {
+	for _, mode := range reward.Modes() {
+		s := in(mode)
+		sc := s.chainScore(s.chain())
+		sum := 0.0
+		for _, x := range sc.Contribution {
+			sum += x
+		}
+		says, want := "add up the column", sc.R
+		if mode == reward.P || mode == reward.GM {
+			says, want = "the column adds up to log R", sc.LogR
+		}
+		if math.Abs(sum-want) > 1e-9 {
+			t.Errorf("%s: the column adds up to %g, want %g", mode, sum, want)
+		}
+		if html := Why(&s); !strings.Contains(html, ">"+says+"<") {
+			t.Errorf("%s: the table does not say %q", mode, says)
+		}
+	}
+}
+
+// Small rewards keep two digits, and a difference is that of the numbers beside it.
+func TestSmallRewardsKeepTwoDigits(t *testing.T) {
+	for _, c := range []struct{ have, want string }{
+		{number(0), "0.000"}, {number(-0.5), "−0.500"}, {number(0.00996), "0.010"}, {number(0.0099), "9.9·10⁻³"},
+		{number(0.00129), "1.3·10⁻³"}, {number(-0.0005), "−5.0·10⁻⁴"}, {number(0.00029), "2.9·10⁻⁴"}, {number(9.96e-5), "1.0·10⁻⁴"},
+		{gain(0.00129, 0.00029), "1.0·10⁻³"}, {gain(0.834, 0.829), "0.005"}, {gain(0.8342, 0.8341), "1.0·10⁻⁴"}, {gain(0.02, 0.004), "0.016"},
+		{part(0.004, 0.8), "0.004"}, {part(0.0001, 0.8), "0.000"}, {part(0.004, 0.006), "4.0·10⁻³"},
+	} {
+		if c.have != c.want {
+			t.Errorf("have %s, want %s", c.have, c.want)
+		}
+	}
+}
+
+// moved is the example's page where each chain's certainties are those without
+// reasoning, moved by by in the logarithm, for the first k chains.
+func moved(k int, by func(chain int) float64) State {
+	e := testExample()
+	e.Ask.K, e.Start.K = k, k
+	list := e.Frame.Tokens[:0]
+	for _, t := range e.Frame.Tokens {
+		if t.Chain >= k {
+			continue
+		}
+		if t.Part == wire.PartReference {
+			t.LogProbs = logs(testBase)
+			for j := range t.LogProbs {
+				t.LogProbs[j] += by(t.Chain)
+			}
+		}
+		list = append(list, t)
+	}
+	e.Frame.Tokens, e.Frame.Done = list, e.Frame.Done[:k]
+	return New([]Example{e})
+}
+
+// wants fails unless html contains each text.
+func wants(t *testing.T, html string, texts ...string) {
+	t.Helper()
+	for _, x := range texts {
+		if !strings.Contains(html, x) {
+			t.Errorf("no %q in %s", x, html)
+		}
+	}
+}
+
+// Chains that do as well as no reasoning are not called worse.
+func TestATieWithNoReasoningIsNotBelowIt(t *testing.T) {
+	s := moved(8, func(int) float64 { return 0 })
+	wants(t, Notes(&s), "No chain scored higher than no reasoning at all")
+	wants(t, Pipeline(&s), " is not above ")
+	s = moved(8, func(int) float64 { return -0.1 })
+	wants(t, Pipeline(&s), " is below ")
+}
+
+// A chain has one length wherever it is told: that of the text that is shown.
+func TestAChainHasOneLength(t *testing.T) {
+	s := testState()
+	n := len(s.Reading.Chains[s.chain()].shown())
+	wants(t, ChainText(&s), " · "+count(n, "token")+"<")
+	if x := s.phases()[1]; x.big != intText(n) || x.unit != "tokens" {
+		t.Errorf("the pipeline says %s %s, want %d tokens", x.big, x.unit, n)
+	}
+
+	e := testExample()
+	for i, x := range e.Frame.Tokens {
+		if x.Part == wire.PartChain {
+			e.Frame.Tokens[i] = tokens(x.Chain, wire.PartChain, []string{"Ruth", "</think>"}, nil)
+		}
+	}
+	e.Start.Prompt = e.Start.Prompt[:1]
+	s = New([]Example{e})
+	wants(t, ChainText(&s), " · 1 token<")
+	for i := range 2 {
+		if x := s.phases()[i]; x.big+" "+x.unit != "1 token" {
+			t.Errorf("%s: %s %s, want 1 token", x.label, x.big, x.unit)
+		}
+	}
+}
+
+// Under the formulas that multiply all words each is pulled alike; none of them
+// is called the strongest.
+func TestPullsThatTieAreNotRanked(t *testing.T) {
+	for _, mode := range reward.Modes() {
+		s := in(mode)
+		same := mode == reward.LogP || mode == reward.P || mode == reward.GM
+		if have := s.phases()[6].detail; same != (have == "the same pull on every word") || same == strings.HasPrefix(have, "strongest pull: “") {
+			t.Errorf("%s: %s", mode, have)
+		}
+	}
+}
+
+// A group ties only where its rewards are equal: clipped gains are all 0 over
+// rewards that differ, and one chain has no group.
+func TestWhyAGroupHasNoAdvantage(t *testing.T) {
+	for _, c := range []struct {
+		name            string
+		s               State
+		list, advantage string
+	}{
+		{"clipped", moved(8, func(k int) float64 { return -0.1 * float64(1+k) }), ">all gains are 0<", "all gains are 0"},
+		{"equal", moved(8, func(int) float64 { return 0.01 }), ">all tie<", "the group ties"},
+		{"alone", moved(1, func(int) float64 { return 0.01 }), ">same question, seed 42<", "no group"},
+		{"alone, clipped", moved(1, func(int) float64 { return -0.1 }), ">same question, seed 42<", "no group"},
+	} {
+		if have := c.s.phases()[5].detail; have != c.advantage {
+			t.Errorf("%s: the pipeline says %q, want %q", c.name, have, c.advantage)
+		}
+		if html := Chains(&c.s); !strings.Contains(html, c.list) {
+			t.Errorf("%s: no %q in %s", c.name, c.list, html[:300])
+		}
+	}
+}
+
+// An own question without its answer, or the other way round, is not sent: the
+// form says what is missing until it is there.
+func TestAnEmptyQuestionIsRefused(t *testing.T) {
+	for _, c := range []struct{ question, answer, says string }{
+		{" ", "\n", "Write a question and its reference answer first."},
+		{"", "Ruth", "Write a question first."},
+		{"Who?", " ", "Write a reference answer first"},
+	} {
+		s, _ := live(t)
+		before := s.Reading
+		s, _ = s.Do("question", c.question)
+		s, _ = s.Do("answer", c.answer)
+		s, out := s.Do("ask", "")
+		if len(out) != 0 || s.Reading != before || !s.Typing.Refused {
+			t.Errorf("%q, %q: sends %v", c.question, c.answer, out)
+		}
+		wants(t, TypedNote(&s), `role="alert">`+c.says)
+		s, _ = s.Do("question", "Who?")
+		s, _ = s.Do("answer", "Ruth")
+		if html := TypedNote(&s); s.Typing.Refused || strings.Contains(html, "Write") {
+			t.Errorf("when all is written it says %s", html)
+		}
+		s, out = s.Do("ask", "")
+		if ask, ok := out[len(out)-1].(*wire.Ask); !ok || ask.Question != "Who?" || ask.Answer != "Ruth" {
+			t.Errorf("sends %v", out)
+		}
+	}
+}
+
+// What failed is asked again as it was shown, whatever the form holds.
+func TestRetryAsksWhatIsShown(t *testing.T) {
+	s, id := live(t)
+	asked := s.Reading.Ask
+	s = s.receives(&wire.Failed{Head: wire.Head{ID: id}, Code: wire.CodeBusy, Message: "The queue is full."})
+	wants(t, Notes(&s), `data-act="retry"`)
+	s, _ = s.Do("question", "Who?")
+	_, out := s.Do("retry", "")
+	if ask, ok := out[len(out)-1].(*wire.Ask); !ok || ask.Question != asked.Question || ask.Answer != asked.Answer {
+		t.Errorf("sends %v", out)
+	}
+}
+
+// A sure word's part of log R is 0.000 beside the others, however small R is.
+func TestPartsOfALogHaveItsDecimals(t *testing.T) {
+	e := testExample()
+	for i, x := range e.Frame.Tokens {
+		if x.Part == wire.PartReference {
+			e.Frame.Tokens[i].LogProbs = []float64{-2, -2, -2, -2, -2, -2, -2, -1e-5}
+		}
+	}
+	s := New([]Example{e})
+	s, _ = s.Do("mode", reward.P.String())
+	if sc := s.chainScore(s.chain()); sc.R > 0.01 {
+		t.Fatalf("R is %g", sc.R)
+	}
+	wants(t, Why(&s), "0.000</td>")
+}
