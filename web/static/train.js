@@ -99,7 +99,7 @@
       const at = row.findLastIndex((v) => v !== null && v !== undefined);
       return at < 0 ? null : { text: r.short, ink: inks[i], x: u.valToPos(u.data[0][at], "x", true), y: u.valToPos(row[at], "y", true) };
     });
-    if (!ends[0] || !ends[1] || ends[0].text === ends[1].text) return; // the legend below tells them apart
+    if (!ends[0] || !ends[1] || ends[0].text === ends[1].text) return; // the caption tells them apart
     const above = ends[0].y <= ends[1].y;
     c.save();
     c.font = font.replace(/^[\d.]+/, (n) => n * ratio);

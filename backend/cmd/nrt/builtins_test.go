@@ -2,6 +2,8 @@ package main
 
 import (
 	"testing"
+
+	"nrt/web/wire"
 )
 
 // Every model inside the program can be read and asked, the default one first.
@@ -25,5 +27,38 @@ func TestBuiltinModels(t *testing.T) {
 		}
 		s.ok(t, "explain", "--model", b.Name, "--k", "2", "--sample", "2")
 		s.ok(t, "generate", "--model", b.Name, "--question", b.Samples[0].Question)
+	}
+}
+
+// What the page shows of the embedded models' training is theirs: every kept step
+// is a built-in model with the accuracy that index.json has for it.
+func TestSavedRunsAreOfBuiltins(t *testing.T) {
+	list, err := builtins()
+	if err != nil {
+		t.Fatal(err)
+	}
+	e := &env{builtins: list}
+	runs, err := savedRuns()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(runs) == 0 {
+		t.Fatal("there are none")
+	}
+	for _, r := range runs {
+		if err := r.State.Validate(); err != nil {
+			t.Errorf("%s: %v", r.State.Run, err)
+		}
+		if len(r.Metrics) != r.State.Of {
+			t.Errorf("%s: metrics of %d steps of %d", r.State.Run, len(r.Metrics), r.State.Of)
+		}
+		for i, c := range r.State.Checkpoints {
+			b := e.builtin(c.Model)
+			if b == nil {
+				t.Errorf("%s: no model %s", r.State.Run, c.Model)
+			} else if have := r.Evals[i].Values[wire.ValueAccuracy]; have != b.Accuracy {
+				t.Errorf("%s: accuracy %g, index.json says %g", c.Model, have, b.Accuracy)
+			}
+		}
 	}
 }
