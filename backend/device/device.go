@@ -13,7 +13,8 @@
 //   - A Buffer is opaque. No pointer, stream or layout leaves a backend.
 //
 // Read Seq first: it is how training, prefill and cached decode are one
-// attention operation. Weights (weights.go) are matrices in fewer bits. devicetest holds the conformance suite.
+// attention operation. Weights (weights.go) are matrices in fewer bits.
+// devicetest holds the conformance suite.
 package device
 
 // Buffer is a run of floats in the device's compute type.
