@@ -46,6 +46,7 @@ web/view wasm:              std trainer/reward web/heat web/chart web/wire
 level 2  devices and files
 backend/device/devicetest:  std testing backend/device
 backend/cpu:                std unsafe backend/device golang.org/x/sys
+backend/cuda:               std backend/device
 backend/cpu/internal/neongen: std
 backend/cpu/peak:           std unsafe golang.org/x/sys
 backend/safetensors:        std
@@ -75,7 +76,7 @@ level 8  the server
 backend/server:             std backend/device backend/engine backend/llama backend/token trainer/reward trainer/data trainer/world trainer/eval trainer/objective trainer/run trainer/recipe templates web/wire web/view web github.com/andybalholm/brotli github.com/gorilla/websocket github.com/prometheus/client_golang golang.org/x/sys
 
 level 9  the programs, and the whole
-backend/cmd/nrt:            std backend/engine backend/llama backend/device backend/cpu backend/cpu/peak backend/safetensors backend/token trainer/reward trainer/objective trainer/data trainer/optim trainer/world trainer/world/models trainer/eval trainer/run trainer/recipe backend/server web/view web/wire
+backend/cmd/nrt:            std backend/engine backend/llama backend/device backend/cpu backend/cpu/peak backend/cuda backend/safetensors backend/token trainer/reward trainer/objective trainer/data trainer/optim trainer/world trainer/world/models trainer/eval trainer/run trainer/recipe backend/server web/view web/wire
 trainer/recipe/plot:        std trainer/recipe trainer/world gonum.org/v1/plot
 wasm wasm:                  std backend/token trainer/reward web/heat web/chart web/wire web/view
 .:
