@@ -1,0 +1,147 @@
+package main
+
+import (
+	"bytes"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+)
+
+const (
+	sources   = "../../kernels"
+	committed = "../../ptx"
+)
+
+// Where clang-16 is found every byte must be what it writes now.
+func TestPTXIsWhatTheCompilerWrites(t *testing.T) {
+	if _, err := exec.LookPath(compiler); err != nil {
+		t.Skipf("needs %s; TestPTXIsOfTheseSources compares the sources", compiler)
+	}
+	dir := t.TempDir()
+	if err := generate(sources, dir); err != nil {
+		t.Fatal(err)
+	}
+	want, err := modules(dir, ".ptx")
+	if err != nil {
+		t.Fatal(err)
+	}
+	have, err := modules(committed, ".ptx")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !slices.Equal(have, want) {
+		t.Fatalf("ptx/ has %v, kernels/ has %v: run go generate ./backend/cuda", have, want)
+	}
+	for _, name := range want {
+		w, err := os.ReadFile(filepath.Join(dir, name+".ptx"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		h, err := os.ReadFile(filepath.Join(committed, name+".ptx"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !bytes.Equal(h, w) {
+			t.Errorf("ptx/%s.ptx is not what %s makes of kernels/%s.cu: run go generate ./backend/cuda", name, compiler, name)
+		}
+	}
+}
+
+// Everywhere: the hash in each file is that of the sources as they are.
+func TestPTXIsOfTheseSources(t *testing.T) {
+	want, err := modules(sources, ".cu")
+	if err != nil {
+		t.Fatal(err)
+	}
+	have, err := modules(committed, ".ptx")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !slices.Equal(have, want) {
+		t.Errorf("ptx/ has %v, kernels/ has %v: run go generate ./backend/cuda", have, want)
+	}
+	for _, name := range have {
+		text, err := os.ReadFile(filepath.Join(committed, name+".ptx"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		begin, err := head(sources, name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !strings.HasPrefix(string(text), begin) {
+			t.Errorf("ptx/%s.ptx is not of kernels/%s.cu as it is: run go generate ./backend/cuda", name, name)
+		}
+	}
+}
+
+// NVIDIA's assembler, where it is installed, takes every module for each
+// architecture that there is a difference to.
+func TestPTXAssembles(t *testing.T) {
+	if _, err := exec.LookPath("ptxas"); err != nil {
+		t.Skip("needs ptxas")
+	}
+	names, err := modules(committed, ".ptx")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range names {
+		for _, arch := range []string{"sm_80", "sm_89", "sm_90"} {
+			file := filepath.Join(committed, name+".ptx")
+			if text, err := exec.Command("ptxas", "-arch", arch, file, "-o", filepath.Join(t.TempDir(), "out")).CombinedOutput(); err != nil {
+				t.Errorf("ptxas -arch %s %s.ptx: %v\n%s", arch, name, err, text)
+			}
+		}
+	}
+}
+
+// A change of a source, of a header it includes or of a flag changes the hash;
+// another file does not.
+func TestHashFollowsTheSources(t *testing.T) {
+	dir := t.TempDir()
+	write := func(name, text string) {
+		t.Helper()
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o666); err != nil {
+			t.Fatal(err)
+		}
+	}
+	hash := func() string {
+		t.Helper()
+		h, err := head(dir, "a")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !regexp.MustCompile(`^// Code generated .* DO NOT EDIT\.\n// sources [0-9a-f]{64}\n$`).MatchString(h) {
+			t.Fatalf("head is %q", h)
+		}
+		return h
+	}
+	write("a.cu", "#include \"a.h\"\n#include \"../elsewhere.h\"\n")
+	write("a.h", "#include \"b.h\"\n")
+	write("b.h", "1\n")
+	first := hash()
+	write("c.h", "not included\n")
+	if hash() != first {
+		t.Error("a file that is not included changed the hash")
+	}
+	write("b.h", "2\n")
+	second := hash()
+	if second == first {
+		t.Error("a header that a header includes did not change the hash")
+	}
+	defer func(f []string) { flags = f }(flags)
+	flags = append(slices.Clone(flags), "-g")
+	if hash() == second {
+		t.Error("a flag did not change the hash")
+	}
+	if err := os.Remove(filepath.Join(dir, "b.h")); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := head(dir, "a"); err == nil {
+		t.Error("a missing header is no error")
+	}
+}
