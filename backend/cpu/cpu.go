@@ -174,9 +174,12 @@ func (b *buffer[T]) View(offset, n int) device.Buffer {
 	return &buffer[T]{mem: b.mem, off: b.off + offset, data: b.data[offset : offset+n : offset+n]}
 }
 
-func (d *dev[T]) Alloc(n int) device.Buffer {
-	if n < 0 {
-		panic(fmt.Sprintf("cpu: Alloc(%d)", n))
+func (d *dev[T]) Alloc(n int) device.Buffer { return d.AllocAs(device.Compute, n) }
+
+// AllocAs keeps Compute, Master and Wide alike.
+func (d *dev[T]) AllocAs(k device.Kind, n int) device.Buffer {
+	if n < 0 || k > device.Wide {
+		panic(fmt.Sprintf("cpu: AllocAs(%v, %d)", k, n))
 	}
 	m := &memory[T]{data: zeroed[T](n)}
 	return &buffer[T]{mem: m, data: m.data}

@@ -13,11 +13,12 @@
 //   - A Buffer is opaque. No pointer, stream or layout leaves a backend.
 //
 // Read Seq first: it is how training, prefill and cached decode are one
-// attention operation. Weights (weights.go) are matrices in fewer bits.
+// attention operation. Kind (kind.go) says in how many bits a buffer is kept,
+// Weights (weights.go) are matrices in fewer bits.
 // devicetest holds the conformance suite.
 package device
 
-// Buffer is a run of floats in the device's compute type.
+// Buffer is a run of floats, in the device's compute type unless its Kind is wider.
 type Buffer interface {
 	// Len is the number of floats.
 	Len() int
@@ -104,8 +105,10 @@ type Device interface {
 	// Close stops workers and frees everything.
 	Close() error
 
-	// Alloc returns n zeroed floats.
+	// Alloc returns n zeroed floats of kind Compute.
 	Alloc(n int) Buffer
+	// AllocAs returns n zeroed floats of a kind.
+	AllocAs(k Kind, n int) Buffer
 	// NewWeights makes Weights of rows that read hands over a few at a time, in
 	// order: it fills dst, whole rows of cols numbers, from row first on. So the
 	// matrix need never exist in float32 as a whole. An error of read is returned.
@@ -119,6 +122,7 @@ type Device interface {
 	Write64(dst Buffer, src []float64)
 	Read64(dst []float64, src Buffer)
 	// Zero sets b to 0; Copy sets dst = src; Add sets dst += src; Scale b *= s.
+	// Copy and Add convert where the kinds differ.
 	Zero(b Buffer)
 	Copy(dst, src Buffer)
 	Add(dst, src Buffer)
@@ -133,26 +137,27 @@ type Device interface {
 
 	// MatMul sets C = op(A)·op(B), or C += with accumulate. C is (m, n), op(A)
 	// (m, k), op(B) (k, n); transA says that A is stored (k, m), transB that B
-	// is stored (n, k).
+	// is stored (n, k). C may be Wide.
 	MatMul(c, a, b Buffer, m, n, k int, transA, transB, accumulate bool)
 
-	// Embed sets out[i] = table[ids[i]]; EmbedBackward table' += dout.
+	// Embed sets out[i] = table[ids[i]]; EmbedBackward dtable[ids[i]] += dout[i]
+	// (dtable Wide).
 	Embed(out, table Buffer, ids []int32, dim int)
 	EmbedBackward(dtable, dout Buffer, ids []int32, dim int)
 
 	// RMSNorm sets out = x·rstd·w, rstd = 1/sqrt(mean x² + eps) (one per row,
-	// kept for the backward pass). x is (rows, dim), w (dim).
+	// kept for the backward pass, Wide). x is (rows, dim), w (dim).
 	RMSNorm(out, rstd, x, w Buffer, rows, dim int, eps float64)
-	// RMSNormBackward: dx += , dw +=.
+	// RMSNormBackward: dx += , dw += (Wide).
 	RMSNormBackward(dx, dw, dout, x, w, rstd Buffer, rows, dim int)
 
 	// RoPE rotates each head of x (len(pos), heads·dim) in place: the pair
 	// (i, i+dim/2) by the angle whose cosine and sine stand in row pos of the
-	// tables (positions, dim/2). inverse rotates back, which is the backward.
+	// tables (positions, dim/2; Wide). inverse rotates back, which is the backward.
 	RoPE(x, cos, sin Buffer, pos []int32, heads, dim int, inverse bool)
 
 	// Attention is softmax(q·kᵀ/√Dim)·v over what each Seq sees. lse (rows of
-	// q, Query) keeps log Σ exp of the scaled scores for the backward pass.
+	// q, Query; Wide) keeps log Σ exp of the scaled scores for the backward pass.
 	Attention(out, lse, q, k, v Buffer, seqs []Seq, h Heads)
 	// AttentionBackward: dq = ; dk, dv += (several runs may share a prefix), so
 	// the caller zeroes dk and dv.
@@ -167,13 +172,16 @@ type Device interface {
 	// (its slices have len(targets)).
 	Classifier(out Classified, h, w Buffer, targets []int32, vocab, dim int, invTemp float64)
 	// ClassifierBackward is the gradient of the loss −Σ_t (wLogp_t·log π(target_t)
-	// + wEnt_t·H_t); wEnt may be nil. dh = , dw +=. At the logits that is
+	// + wEnt_t·H_t); wEnt may be nil. dh = , dw += (Wide). At the logits that is
 	// −invTemp·(wLogp·(1[v=target] − p_v) − wEnt·p_v·(log p_v + H)).
 	ClassifierBackward(dh, dw, h, w Buffer, targets []int32, vocab, dim int, invTemp float64, fwd Classified, wLogp, wEnt []float64)
-	// Sample draws one token from each row of logits (len(rows), vocab).
+	// Sample draws one token from each row of logits (len(rows), vocab; may be
+	// Wide).
 	Sample(out []Sampled, logits Buffer, rows []SampleRow, vocab int)
 
-	// AdamW updates p with gradient g and moments m, v (all the same length).
+	// AdamW updates p with gradient g and moments m, v (all the same length): p
+	// is Master where that makes a difference, g Wide, m and v are Wide, or Moment8
+	// and Variance8.
 	AdamW(p, g, m, v Buffer, o AdamW)
 	// SumSquares is Σ b², summed in float64 in a fixed order.
 	SumSquares(b Buffer) float64

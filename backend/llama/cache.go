@@ -33,7 +33,7 @@ type extendActs struct {
 
 // NewCache makes a cache of so many rows (tokens).
 func (m *Model) NewCache(rows int) *Cache {
-	c := &Cache{m: m, rows: rows, arena: arena{dev: m.dev}, picked: scratch{dev: m.dev}, logits: scratch{dev: m.dev}}
+	c := &Cache{m: m, rows: rows, arena: arena{dev: m.dev}, picked: scratch{dev: m.dev}, logits: scratch{dev: m.dev, kind: device.Wide}}
 	n := rows * m.Config.KVHeads * m.Config.HeadDim
 	c.all = m.dev.Alloc(2 * m.Config.Layers * n)
 	for l := range m.Config.Layers {
@@ -82,16 +82,19 @@ func (c *Cache) plan(n int) {
 }
 
 func (e *extendActs) lay(c Config, a *arena, n int) {
-	e.x, e.hidden, e.rstd = a.take(n*c.Hidden), a.take(n*c.Hidden), a.take(n)
+	e.x, e.hidden, e.rstd = a.take(n*c.Hidden), a.take(n*c.Hidden), a.wide(n)
 	e.acts = c.planActs(a, n)
 }
 
 // CacheFloats is the memory of a cache of so many rows, of which at most `read`
 // are read and `drawn` sampled at a time.
-func (c Config) CacheFloats(rows, read, drawn int) int {
+func (c Config) CacheFloats(rows, read, drawn int) Floats {
 	a := arena{dry: true}
 	new(extendActs).lay(c, &a, read)
-	return 2*c.Layers*rows*c.KVHeads*c.HeadDim + a.used + drawn*(c.Hidden+c.Vocab)
+	return Floats{
+		Compute: 2*c.Layers*rows*c.KVHeads*c.HeadDim + a.narrow.used + drawn*c.Hidden,
+		Wide:    a.broad.used + drawn*c.Vocab,
+	}
 }
 
 // append stores the new rows of k and v of one layer and returns the whole.

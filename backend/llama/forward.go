@@ -31,10 +31,10 @@ type acts struct {
 func (c Config) planActs(a *arena, n int) acts {
 	d, dq, dkv, f := c.Hidden, c.Heads*c.HeadDim, c.KVHeads*c.HeadDim, c.Intermediate
 	return acts{
-		h1: a.take(n * d), rstd1: a.take(n),
+		h1: a.take(n * d), rstd1: a.wide(n),
 		q: a.take(n * dq), k: a.take(n * dkv), v: a.take(n * dkv),
-		att: a.take(n * dq), lse: a.take(n * c.Heads),
-		h2: a.take(n * d), rstd2: a.take(n),
+		att: a.take(n * dq), lse: a.wide(n * c.Heads),
+		h2: a.take(n * d), rstd2: a.wide(n),
 		gate: a.take(n * f), up: a.take(n * f), ffn: a.take(n * f),
 	}
 }
@@ -160,16 +160,19 @@ func (s *passActs) lay(c Config, a *arena, n int, recompute bool) {
 		s.mid = append(s.mid, a.take(n*c.Hidden))
 		s.acts = append(s.acts, c.planActs(a, n))
 	}
-	s.last, s.hidden, s.rstd = a.take(n*c.Hidden), a.take(n*c.Hidden), a.take(n)
+	s.last, s.hidden, s.rstd = a.take(n*c.Hidden), a.take(n*c.Hidden), a.wide(n)
 	s.back = c.planBackward(a, n)
 }
 
+// Floats counts numbers by the kind of buffer that holds them.
+type Floats struct{ Compute, Wide int }
+
 // PassFloats is the memory that a Pass takes for a forward and backward over so
 // many rows, of which at most so many targets are classified at a time.
-func (c Config) PassFloats(rows, targets int, recompute bool) int {
+func (c Config) PassFloats(rows, targets int, recompute bool) Floats {
 	a := arena{dry: true}
 	new(passActs).lay(c, &a, rows, recompute)
-	return a.used + 2*targets*c.Hidden
+	return Floats{Compute: a.narrow.used + 2*targets*c.Hidden, Wide: a.broad.used}
 }
 
 // Targets asks for log-probabilities: row Rows[i] of the batch predicts IDs[i].
@@ -206,49 +209,71 @@ func (t Targets) invTemp() float64 {
 	return t.InvTemp
 }
 
-// arena is one device buffer that a layout function divides. Laying out for a
-// larger size replaces the buffer; a smaller one reuses it.
+// arena is two device buffers, of kinds Compute and Wide, that a layout function
+// divides. Laying out for a larger size replaces a buffer; a smaller one reuses
+// it.
 type arena struct {
-	dev  device.Device
+	dev           device.Device
+	narrow, broad run
+	dry           bool // only counting
+}
+
+// run is one buffer of an arena and how much of it is handed out.
+type run struct {
 	buf  device.Buffer
 	used int
-	dry  bool // only counting
 }
 
 func (a *arena) layout(divide func(*arena)) {
-	a.used, a.dry = 0, true
+	a.narrow.used, a.broad.used, a.dry = 0, 0, true
 	divide(a)
-	if a.buf == nil || a.buf.Len() < a.used {
-		a.free()
-		a.buf = a.dev.Alloc(a.used)
-	}
-	a.used, a.dry = 0, false
+	a.cover(&a.narrow, device.Compute)
+	a.cover(&a.broad, device.Wide)
+	a.narrow.used, a.broad.used, a.dry = 0, 0, false
 	divide(a)
 }
 
-// take returns the next n floats; their content is undefined.
-func (a *arena) take(n int) device.Buffer {
+// cover makes the buffer of r as long as was counted.
+func (a *arena) cover(r *run, k device.Kind) {
+	if r.buf == nil || r.buf.Len() < r.used {
+		a.drop(r)
+		r.buf = a.dev.AllocAs(k, r.used)
+	}
+}
+
+// take returns the next n floats, wide the next n of kind Wide; their content is
+// undefined.
+func (a *arena) take(n int) device.Buffer { return a.next(&a.narrow, n) }
+func (a *arena) wide(n int) device.Buffer { return a.next(&a.broad, n) }
+
+func (a *arena) next(r *run, n int) device.Buffer {
 	// Whole cache lines, and some between one and the next: rows of a power of two
 	// in size would otherwise all begin at the same place of a cache.
 	const line, apart = 16, 37 // floats, lines
-	off := a.used
-	a.used += ((n+line-1)/line + apart) * line
+	off := r.used
+	r.used += ((n+line-1)/line + apart) * line
 	if a.dry {
 		return nil
 	}
-	return a.buf.View(off, n)
+	return r.buf.View(off, n)
 }
 
 func (a *arena) free() {
-	if a.buf != nil {
-		a.dev.Free(a.buf)
-		a.buf = nil
+	a.drop(&a.narrow)
+	a.drop(&a.broad)
+}
+
+func (a *arena) drop(r *run) {
+	if r.buf != nil {
+		a.dev.Free(r.buf)
+		r.buf = nil
 	}
 }
 
 // scratch is a buffer that grows to the largest size asked for.
 type scratch struct {
 	dev  device.Device
+	kind device.Kind
 	buf  device.Buffer
 	view device.Buffer // of what was asked for last
 }
@@ -257,7 +282,7 @@ type scratch struct {
 func (s *scratch) take(n int) device.Buffer {
 	if s.buf == nil || s.buf.Len() < n {
 		s.free()
-		s.buf = s.dev.Alloc(n)
+		s.buf = s.dev.AllocAs(s.kind, n)
 	}
 	if s.view == nil || s.view.Len() != n {
 		s.view = s.buf.View(0, n)

@@ -36,7 +36,7 @@ func TestRecompute(t *testing.T) {
 					}
 				}
 				if have, want := pass.floats(), c.PassFloats(batch.Rows(), len(targets.IDs), recompute); have != want {
-					t.Errorf("recompute %v: the pass holds %d floats, PassFloats says %d", recompute, have, want)
+					t.Errorf("recompute %v: the pass holds %v floats, PassFloats says %v", recompute, have, want)
 				}
 				grads[recompute] = make([]float64, m.NumParams())
 				m.Device().Read64(grads[recompute], g.Flat)
@@ -49,16 +49,16 @@ func TestRecompute(t *testing.T) {
 			if slices.Max(grads[true]) == 0 {
 				t.Error("no gradient")
 			}
-			if a, b := c.PassFloats(100, 100, true), c.PassFloats(100, 100, false); a >= b {
-				t.Errorf("recomputing takes %d floats, keeping %d", a, b)
+			if a, b := c.PassFloats(100, 100, true), c.PassFloats(100, 100, false); a.Compute >= b.Compute {
+				t.Errorf("recomputing takes %v floats, keeping %v", a, b)
 			}
 		})
 	}
 }
 
 // floats is the memory that the pass holds.
-func (p *Pass) floats() int {
-	return p.arena.buf.Len() + p.picked.buf.Len() + p.dpicked.buf.Len()
+func (p *Pass) floats() Floats {
+	return Floats{Compute: p.arena.narrow.buf.Len() + p.picked.buf.Len() + p.dpicked.buf.Len(), Wide: p.arena.broad.buf.Len()}
 }
 
 // TestCacheFloats holds the plan of a cache against what one takes.
@@ -69,9 +69,12 @@ func TestCacheFloats(t *testing.T) {
 		batch, _ := tree(c.Vocab)
 		cache.Extend(batch)
 		cache.Sample([]int32{2, 5, 7}, make([]device.SampleRow, 3))
-		have := cache.all.Len() + cache.arena.buf.Len() + cache.picked.buf.Len() + cache.logits.buf.Len()
+		have := Floats{
+			Compute: cache.all.Len() + cache.arena.narrow.buf.Len() + cache.picked.buf.Len(),
+			Wide:    cache.arena.broad.buf.Len() + cache.logits.buf.Len(),
+		}
 		if want := c.CacheFloats(20, batch.Rows(), 3); have != want {
-			t.Errorf("%s: the cache holds %d floats, CacheFloats says %d", name, have, want)
+			t.Errorf("%s: the cache holds %v floats, CacheFloats says %v", name, have, want)
 		}
 		cache.Free()
 		m.Free()

@@ -72,7 +72,7 @@ type layerTensors struct {
 // the two projections back into the residual stream scaled by 1/√(2·layers)
 // (GPT-2's rule), norms 1.
 func New(dev device.Device, c Config, seed uint64) (*Model, error) {
-	m, err := empty(dev, c)
+	m, err := empty(dev, c, device.Master)
 	if err != nil {
 		return nil, err
 	}
@@ -115,7 +115,7 @@ func Load(dev device.Device, fsys fs.FS) (*Model, error) {
 	if err := checkTensors(fsys, c.Tensors()); err != nil {
 		return nil, err
 	}
-	m, err := empty(dev, c)
+	m, err := empty(dev, c, device.Master)
 	if err != nil {
 		return nil, err
 	}
@@ -141,13 +141,14 @@ func (m *Model) Save(dir string, dt safetensors.DType) error {
 	}, shard)
 }
 
-// Clone copies the weights into a model of its own on the same device. A
-// read-only model, which nobody changes, has no copies: it is refused.
-func (m *Model) Clone() (*Model, error) {
+// Clone copies the weights into a model of its own on the same device, of kind
+// Master to train it, of kind Compute only to ask it. A read-only model, which
+// nobody changes, has no copies: it is refused.
+func (m *Model) Clone(k device.Kind) (*Model, error) {
 	if err := m.Trainable(); err != nil {
 		return nil, err
 	}
-	c, err := empty(m.dev, m.Config)
+	c, err := empty(m.dev, m.Config, k)
 	if err != nil {
 		return nil, err
 	}
@@ -195,8 +196,8 @@ func (m *Model) heads() device.Heads {
 	return device.Heads{Query: c.Heads, KV: c.KVHeads, Dim: c.HeadDim, Window: c.SlidingWindow}
 }
 
-// empty lays the tensors of c out in one zeroed buffer.
-func empty(dev device.Device, c Config) (*Model, error) {
+// empty lays the tensors of c out in one zeroed buffer of a kind.
+func empty(dev device.Device, c Config, k device.Kind) (*Model, error) {
 	if err := c.Validate(); err != nil {
 		return nil, err
 	}
@@ -206,7 +207,7 @@ func empty(dev device.Device, c Config) (*Model, error) {
 	for _, s := range specs {
 		total += s.Len()
 	}
-	m.flat = dev.Alloc(total)
+	m.flat = dev.AllocAs(k, total)
 	off := 0
 	for _, s := range specs {
 		n := s.Len()
@@ -260,7 +261,7 @@ type Grad struct {
 
 // NewGrad allocates a zero gradient for the model, which must be Trainable.
 func (m *Model) NewGrad() *Grad {
-	flat := m.dev.Alloc(m.Flat().Len())
+	flat := m.dev.AllocAs(device.Wide, m.Flat().Len())
 	off := 0
 	return &Grad{Flat: flat, dev: m.dev, w: m.byRole(func(i int) device.Buffer {
 		n := m.params[i].Value.Len()
@@ -300,7 +301,7 @@ func (r *ropeTable) cover(dev device.Device, n int) {
 		}
 	}
 	r.free(dev)
-	r.positions, r.cos, r.sin = size, dev.Alloc(size*half), dev.Alloc(size*half)
+	r.positions, r.cos, r.sin = size, dev.AllocAs(device.Wide, size*half), dev.AllocAs(device.Wide, size*half)
 	dev.Write64(r.cos, cos)
 	dev.Write64(r.sin, sin)
 }

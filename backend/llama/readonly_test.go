@@ -103,7 +103,7 @@ func TestReadOnlyDoesNotLearn(t *testing.T) {
 		if err := m.Trainable(); err == nil || !strings.Contains(err.Error(), "read-only") {
 			t.Errorf("%v: Trainable: %v", f, err)
 		}
-		if _, err := m.Clone(); err == nil || !strings.Contains(err.Error(), "read-only") {
+		if _, err := m.Clone(device.Master); err == nil || !strings.Contains(err.Error(), "read-only") {
 			t.Errorf("%v: Clone: %v", f, err)
 		}
 		dir := t.TempDir()

@@ -89,7 +89,7 @@ func New(dev device.Device, params []Param, o Options) (*AdamW, error) {
 		}
 		total += p.Value.Len()
 	}
-	a := &AdamW{dev: dev, params: params, o: o, mAll: dev.Alloc(total), vAll: dev.Alloc(total)}
+	a := &AdamW{dev: dev, params: params, o: o, mAll: dev.AllocAs(device.Wide, total), vAll: dev.AllocAs(device.Wide, total)}
 	at := 0
 	for _, p := range params {
 		n := p.Value.Len()

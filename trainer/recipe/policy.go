@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"nrt/backend/device"
 	"nrt/backend/engine"
 	"nrt/backend/llama"
 	"nrt/backend/token"
@@ -89,7 +90,7 @@ func (p Policy) Train(ctx context.Context, base *llama.Model, w *world.World, re
 	if err != nil {
 		return nil, err
 	}
-	m, err := base.Clone()
+	m, err := base.Clone(device.Master)
 	if err != nil {
 		return nil, err
 	}
@@ -130,7 +131,7 @@ func (p Policy) Train(ctx context.Context, base *llama.Model, w *world.World, re
 			t.Points = append(t.Points, Point{Step: step, Seconds: t.Seconds, HeldOut: r})
 		}
 		if slices.Contains(p.Keep, step) {
-			if t.Kept[step], err = m.Clone(); err != nil {
+			if t.Kept[step], err = m.Clone(device.Master); err != nil {
 				return nil, err
 			}
 		}

@@ -44,6 +44,7 @@ func (p memoryPlan) total() (n int64) {
 // planMemory adds up what a run takes at most, in float32.
 func planMemory(c Config, x extent) memoryPlan {
 	const float = 4
+	floats := func(f llama.Floats) int64 { return float * int64(f.Compute+f.Wide) }
 	weights := int64(0)
 	for _, t := range x.model.Tensors() {
 		weights += float * int64(t.Len())
@@ -68,7 +69,7 @@ func planMemory(c Config, x extent) memoryPlan {
 	}
 	plan = append(plan,
 		memoryPart{"gradients", weights, ""}, memoryPart{"optimizer", 2 * weights, "AdamW's moments"},
-		memoryPart{"activations", float * int64(x.model.PassFloats(rows, rows, c.Optim.Recompute)), fmt.Sprintf("%d tokens in a pass", rows)})
+		memoryPart{"activations", floats(x.model.PassFloats(rows, rows, c.Optim.Recompute)), fmt.Sprintf("%d tokens in a pass", rows)})
 	// The engine's cache: rollouts also keep the empty chain; evaluation asks
 	// eval.k chains with an answer each.
 	asked := func(questions, k int) int {
@@ -84,7 +85,7 @@ func planMemory(c Config, x extent) memoryPlan {
 	}
 	if cached > 0 {
 		read := min(cached, engine.DefaultBatchRows)
-		plan = append(plan, memoryPart{"cache", float * int64(x.model.CacheFloats(cached, read, min(drawn, read))), fmt.Sprintf("keys and values of %d tokens", cached)})
+		plan = append(plan, memoryPart{"cache", floats(x.model.CacheFloats(cached, read, min(drawn, read))), fmt.Sprintf("keys and values of %d tokens", cached)})
 	}
 	// The CPU keeps the weights once more, as its matrix products read them.
 	return append(plan, memoryPart{"workspace", min(weights, 1<<30) + 32<<20, "of the matrix products"})

@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 
+	"nrt/backend/device"
 	"nrt/backend/engine"
 	"nrt/backend/llama"
 	"nrt/backend/token"
@@ -86,7 +87,7 @@ func (t *trainer) openModel() error {
 		return fmt.Errorf("objective.kl (--kl): want rollout.temperature 1, which the reference policy is read at, have %v", t.c.Rollout.Temperature)
 	}
 	if t.needsRef() {
-		ref, err := t.model.Clone()
+		ref, err := t.model.Clone(device.Compute)
 		if err != nil {
 			return err
 		}

@@ -89,7 +89,8 @@ func (l *loaded) afford(e *env, r engine.Request, flags string) error {
 	if r.Baseline {
 		rows += end
 	}
-	need := 4 * int64(c.CacheFloats(engine.CacheRows(c, engine.Options{}, rows, rows), min(rows, max(len(r.Prompt), engine.DefaultBatchRows)), r.N))
+	f := c.CacheFloats(engine.CacheRows(c, engine.Options{}, rows, rows), min(rows, max(len(r.Prompt), engine.DefaultBatchRows)), r.N)
+	need := 4 * int64(f.Compute+f.Wide)
 	if free := e.free(); free > 0 && need > free {
 		return fmt.Errorf("memory: %s of up to %s would take %s, and %s are free: lower %s", plural(r.N, "chain"), plural(r.MaxChain, "token"), gigabytes(need), gigabytes(free), flags)
 	}

@@ -133,7 +133,7 @@ func (s *suite) attention(h device.Heads, l layout) {
 	what := fmt.Sprintf("%s %+v", l.name, h)
 	qn, kn := l.rows*h.Query*h.Dim, l.keys*h.KV*h.Dim
 	q, k, v, dout := s.random(qn), s.random(kn), s.random(kn), s.random(qn)
-	out, lse := s.d.Alloc(qn), s.d.Alloc(qn/h.Dim)
+	out, lse := s.d.Alloc(qn), s.wide(qn/h.Dim)
 	s.d.Attention(out, lse, q.Buffer, k.Buffer, v.Buffer, l.seqs, h)
 	wantOut, wantLSE := attention(q.x, k.x, v.x, l.seqs, h)
 	s.near("Attention "+what, s.get(out), wantOut, s.tol.Value)
@@ -157,9 +157,9 @@ func testDecode(s *suite) {
 		const n, prompt = 41, 13
 		qw, kw := h.Query*h.Dim, h.KV*h.Dim
 		q, k, v := s.random(n*qw), s.random(n*kw), s.random(n*kw)
-		out, lse := s.d.Alloc(n*qw), s.d.Alloc(n*h.Query)
+		out, lse := s.d.Alloc(n*qw), s.wide(n*h.Query)
 		s.d.Attention(out, lse, q.Buffer, k.Buffer, v.Buffer, []device.Seq{{Q: span(0, n)}}, h)
-		step, stepLSE := s.d.Alloc(n*qw), s.d.Alloc(n*h.Query)
+		step, stepLSE := s.d.Alloc(n*qw), s.wide(n*h.Query)
 		s.d.Attention(step.View(0, prompt*qw), stepLSE.View(0, prompt*h.Query), q.View(0, prompt*qw),
 			k.Buffer, v.Buffer, []device.Seq{{Q: span(0, prompt)}}, h)
 		for i := prompt; i < n; i++ {

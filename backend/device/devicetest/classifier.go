@@ -96,7 +96,7 @@ func (s *suite) classifier(rows, vocab, dim int, invTemp float64, noEntropy bool
 		}
 		return l
 	}
-	dh, dw := s.random(rows*dim), s.random(vocab*dim)
+	dh, dw := s.random(rows*dim), s.randomAs(device.Wide, vocab*dim)
 	s.d.ClassifierBackward(dh.Buffer, dw.Buffer, h.Buffer, w.Buffer, targets, vocab, dim, invTemp, have, wl, we)
 	s.gradient("dh "+what, h.x, s.get(dh.Buffer), loss)
 	s.gradient("dw "+what, w.x, minus(s.get(dw.Buffer), dw.x), loss)

@@ -22,13 +22,21 @@ import (
 type Tolerance struct {
 	Value    float64 // results of forward operations
 	Gradient float64 // results of backward operations
+	// Storage is the relative rounding of a number of kind Compute where that is
+	// coarser than float32: of sums that accumulate in one, it is what is lost.
+	Storage float64
 }
 
 // Usual tolerances by compute type.
 var (
-	Float64 = Tolerance{Value: 1e-12, Gradient: 1e-6}
-	Float32 = Tolerance{Value: 2e-5, Gradient: 1e-4}
+	Float64  = Tolerance{Value: 1e-12, Gradient: 1e-6}
+	Float32  = Tolerance{Value: 2e-5, Gradient: 1e-4}
+	BFloat16 = Tolerance{Value: 1e-2, Gradient: 3e-2, Storage: 1.0 / 256}
 )
+
+// wide is the tolerance for what is kept and computed in float32 at least,
+// whatever the compute type.
+func (t Tolerance) wide() float64 { return min(t.Value, Float32.Value) }
 
 // Run checks everything that package device promises. open makes a fresh
 // device; the suite closes it.
@@ -38,6 +46,7 @@ func Run(t *testing.T, open func() device.Device, tol Tolerance) {
 		f    func(*suite)
 	}{
 		{"Transfer", testTransfer},
+		{"Kinds", testKinds},
 		{"Rows", testRows},
 		{"MatMul", testMatMul},
 		{"MatMulKeptWeights", testKeptWeights},
@@ -100,20 +109,27 @@ type vector struct {
 }
 
 // put uploads x and reads back what the device made of it.
-func (s *suite) put(x []float64) vector {
-	b := s.d.Alloc(len(x))
+func (s *suite) put(x []float64) vector { return s.putAs(device.Compute, x) }
+
+func (s *suite) putAs(k device.Kind, x []float64) vector {
+	b := s.d.AllocAs(k, len(x))
 	s.d.Write64(b, x)
 	return vector{b, s.get(b)}
 }
 
 // random is n normal numbers.
-func (s *suite) random(n int) vector {
+func (s *suite) random(n int) vector { return s.randomAs(device.Compute, n) }
+
+func (s *suite) randomAs(k device.Kind, n int) vector {
 	x := make([]float64, n)
 	for i := range x {
 		x[i] = s.r.NormFloat64()
 	}
-	return s.put(x)
+	return s.putAs(k, x)
 }
+
+// wide is n zeros of kind Wide.
+func (s *suite) wide(n int) device.Buffer { return s.d.AllocAs(device.Wide, n) }
 
 func (s *suite) get(b device.Buffer) []float64 {
 	x := make([]float64, b.Len())
@@ -190,7 +206,7 @@ func (s *suite) gradient(what string, x, grad []float64, loss func() float64) {
 		x[p] = keep
 		have[i] = grad[p]
 	}
-	s.close(what, have, want, s.tol.Gradient, 0.01)
+	s.close(what, have, want, s.tol.Gradient, 0.01+4*s.tol.Storage/s.tol.Gradient)
 }
 
 func dot(a, b []float64) float64 {

@@ -23,8 +23,8 @@ func testRowIndependence(s *suite) {
 				s.same(fmt.Sprintf("MatMul row %d of %d", i, n), s.get(one), s.get(at(batch, i, out)))
 			}
 		}
-		g, y, r := s.random(dim), s.d.Alloc(n*dim), s.d.Alloc(n)
-		y1, r1 := s.d.Alloc(dim), s.d.Alloc(1)
+		g, y, r := s.random(dim), s.d.Alloc(n*dim), s.wide(n)
+		y1, r1 := s.d.Alloc(dim), s.wide(1)
 		s.d.RMSNorm(y, r, x.Buffer, g.Buffer, n, dim, 1e-5)
 		for i := range n {
 			s.d.RMSNorm(y1, r1, at(x.Buffer, i, dim), g.Buffer, 1, dim, 1e-5)
@@ -46,7 +46,7 @@ func testRowIndependence(s *suite) {
 		}
 		h := device.Heads{Query: 4, KV: 2, Dim: 10, Window: 60}
 		q, k, v := s.random(n*40), s.random(n*20), s.random(n*20)
-		o, l, o1, l1 := s.d.Alloc(n*40), s.d.Alloc(n*4), s.d.Alloc(40), s.d.Alloc(4)
+		o, l, o1, l1 := s.d.Alloc(n*40), s.wide(n*4), s.d.Alloc(40), s.wide(4)
 		s.d.Attention(o, l, q.Buffer, k.Buffer, v.Buffer, []device.Seq{{Q: span(0, n)}}, h)
 		for i := range n {
 			s.d.Attention(o1, l1, at(q.Buffer, i, 40), k.Buffer, v.Buffer,
@@ -56,7 +56,7 @@ func testRowIndependence(s *suite) {
 		// The same Seq alone and among others.
 		seqs := []device.Seq{{Q: span(0, n/2)}, {Q: span(n/2, n-n/2), Past: []device.Span{span(0, n/2)}, Own: n / 2}}
 		s.d.Attention(o, l, q.Buffer, k.Buffer, v.Buffer, seqs, h)
-		o2, l2 := s.d.Alloc(n*40), s.d.Alloc(n*4)
+		o2, l2 := s.d.Alloc(n*40), s.wide(n*4)
 		s.d.Attention(o2, l2, q.Buffer, k.Buffer, v.Buffer, seqs[1:], h)
 		s.same("Attention Seq", s.get(o2)[n/2*40:], s.get(o)[n/2*40:])
 		s.same("Attention Seq lse", s.get(l2)[n/2*4:], s.get(l)[n/2*4:])
@@ -129,9 +129,9 @@ func everything(t *testing.T, d device.Device, seed uint64) (all []result) {
 			keep("MatMul "+f.String(), c.Buffer)
 		}
 	}
-	g, rstd, y := s.random(dim), d.Alloc(n), d.Alloc(n*dim)
+	g, rstd, y := s.random(dim), s.wide(n), d.Alloc(n*dim)
 	d.RMSNorm(y, rstd, x.Buffer, g.Buffer, n, dim, 1e-5)
-	dx, dg := s.random(n*dim), s.random(dim)
+	dx, dg := s.random(n*dim), s.randomAs(device.Wide, dim)
 	d.RMSNormBackward(dx.Buffer, dg.Buffer, y, x.Buffer, g.Buffer, rstd, n, dim)
 	keep("RMSNorm", y, rstd, dx.Buffer, dg.Buffer)
 
@@ -141,21 +141,21 @@ func everything(t *testing.T, d device.Device, seed uint64) (all []result) {
 	d.SwiGLUBackward(dgate, dup, dout.Buffer, gate.Buffer, up.Buffer)
 	keep("SwiGLU", glu, dgate, dup)
 
-	cos, sin := s.random(400*6), s.random(400*6)
+	cos, sin := s.randomAs(device.Wide, 400*6), s.randomAs(device.Wide, 400*6)
 	d.RoPE(y, cos.Buffer, sin.Buffer, s.ids(n, 400), 6, 12, false)
 	keep("RoPE", y)
 
 	ids := s.ids(n, 50)
-	table := s.random(50 * dim)
-	d.EmbedBackward(table.Buffer, x.Buffer, ids, dim)
+	table, dtable := s.random(50*dim), s.randomAs(device.Wide, 50*dim)
+	d.EmbedBackward(dtable.Buffer, x.Buffer, ids, dim)
 	d.Embed(y, table.Buffer, ids, dim)
-	keep("Embed", table.Buffer, y)
+	keep("Embed", dtable.Buffer, y)
 
 	for _, h := range []device.Heads{{Query: 6, KV: 3, Dim: 12}, {Query: 3, KV: 3, Dim: 24, Window: 40}} {
 		for _, l := range s.layouts() {
 			qn, kn := l.rows*h.Query*h.Dim, l.keys*h.KV*h.Dim
 			q, k, v, do := s.random(qn), s.random(kn), s.random(kn), s.random(qn)
-			out, lse, dq, dk, dv := d.Alloc(qn), d.Alloc(qn/h.Dim), d.Alloc(qn), d.Alloc(kn), d.Alloc(kn)
+			out, lse, dq, dk, dv := d.Alloc(qn), s.wide(qn/h.Dim), d.Alloc(qn), d.Alloc(kn), d.Alloc(kn)
 			d.Attention(out, lse, q.Buffer, k.Buffer, v.Buffer, l.seqs, h)
 			d.AttentionBackward(dq, dk, dv, do.Buffer, q.Buffer, k.Buffer, v.Buffer, out, lse, l.seqs, h)
 			keep("Attention "+l.name, out, lse, dq, dk, dv)
@@ -168,7 +168,7 @@ func everything(t *testing.T, d device.Device, seed uint64) (all []result) {
 		weights[i] = s.r.NormFloat64()
 	}
 	d.Classifier(cl, x.Buffer, wv.Buffer, targets, vocab, dim, 0.3)
-	dh, dw := d.Alloc(n*dim), d.Alloc(vocab*dim)
+	dh, dw := d.Alloc(n*dim), s.wide(vocab*dim)
 	d.ClassifierBackward(dh, dw, x.Buffer, wv.Buffer, targets, vocab, dim, 0.3, cl, weights, weights)
 	all = append(all, result{"LogProb", cl.LogProb}, result{"Entropy", cl.Entropy}, result{"LSE", cl.LSE})
 	keep("Classifier", dh, dw)
@@ -181,7 +181,7 @@ func everything(t *testing.T, d device.Device, seed uint64) (all []result) {
 	for _, r := range drawn {
 		all = append(all, result{"Sample", []float64{float64(r.ID), r.LogProb, r.Entropy}})
 	}
-	m, v := d.Alloc(n*ffn), d.Alloc(n*ffn)
+	m, v := s.wide(n*ffn), s.wide(n*ffn)
 	d.AdamW(c.Buffer, glu, m, v, adamw(1))
 	d.Add(c.Buffer, glu)
 	keep("AdamW", c.Buffer, m, v)
@@ -211,7 +211,7 @@ func testNaN(s *suite) {
 	}
 	s.d.MatMul(y, x.Buffer, w.Buffer, n, out, dim, false, true, false)
 	rowsWithNaN("MatMul", s.get(y), out)
-	z, r, g := s.d.Alloc(n*dim), s.d.Alloc(n), s.random(dim)
+	z, r, g := s.d.Alloc(n*dim), s.wide(n), s.random(dim)
 	s.d.RMSNorm(z, r, x.Buffer, g.Buffer, n, dim, 1e-5)
 	rowsWithNaN("RMSNorm", s.get(z), dim)
 	s.d.SwiGLU(z, x.Buffer, x.Buffer)

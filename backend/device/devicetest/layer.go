@@ -3,6 +3,8 @@ package devicetest
 import (
 	"fmt"
 	"math"
+
+	"nrt/backend/device"
 )
 
 func rmsnorm(x, w []float64, dim int, eps float64) (out, rstd []float64) {
@@ -25,13 +27,13 @@ func testRMSNorm(s *suite) {
 	for range 12 {
 		rows, dim, eps := s.size(), s.size(), 1e-5
 		x, w, dout := s.random(rows*dim), s.random(dim), s.random(rows*dim)
-		out, rstd := s.d.Alloc(rows*dim), s.d.Alloc(rows)
+		out, rstd := s.d.Alloc(rows*dim), s.wide(rows)
 		s.d.RMSNorm(out, rstd, x.Buffer, w.Buffer, rows, dim, eps)
 		wantOut, wantR := rmsnorm(x.x, w.x, dim, eps)
 		s.near(fmt.Sprintf("RMSNorm(%d, %d)", rows, dim), s.get(out), wantOut, s.tol.Value)
-		s.near("rstd", s.get(rstd), wantR, s.tol.Value)
+		s.near("rstd", s.get(rstd), wantR, s.tol.wide())
 
-		dx, dw := s.random(rows*dim), s.random(dim)
+		dx, dw := s.random(rows*dim), s.randomAs(device.Wide, dim)
 		s.d.RMSNormBackward(dx.Buffer, dw.Buffer, dout.Buffer, x.Buffer, w.Buffer, rstd, rows, dim)
 		loss := func() float64 {
 			y, _ := rmsnorm(x.x, w.x, dim, eps)
@@ -65,7 +67,7 @@ func testRoPE(s *suite) {
 			angle := s.r.Float64() * 7
 			cos[i], sin[i] = math.Cos(angle), math.Sin(angle)
 		}
-		c, si, pos := s.put(cos), s.put(sin), s.ids(n, most)
+		c, si, pos := s.putAs(device.Wide, cos), s.putAs(device.Wide, sin), s.ids(n, most)
 		x := s.random(n * heads * dim)
 		s.d.RoPE(x.Buffer, c.Buffer, si.Buffer, pos, heads, dim, false)
 		y := s.get(x.Buffer)

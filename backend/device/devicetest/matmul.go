@@ -1,6 +1,10 @@
 package devicetest
 
-import "fmt"
+import (
+	"fmt"
+
+	"nrt/backend/device"
+)
 
 // matmul is the naive product.
 func matmul(c, a, b []float64, m, n, k int, transA, transB, accumulate bool) []float64 {
@@ -35,6 +39,10 @@ func testMatMul(s *suite) {
 		s.d.MatMul(c.Buffer, a.Buffer, b.Buffer, m, n, k, ta, tb, acc)
 		s.near(fmt.Sprintf("MatMul(%d, %d, %d, %v, %v, %v)", m, n, k, ta, tb, acc),
 			s.get(c.Buffer), matmul(c.x, a.x, b.x, m, n, k, ta, tb, acc), s.tol.Value)
+		w := s.randomAs(device.Wide, m*n)
+		s.d.MatMul(w.Buffer, a.Buffer, b.Buffer, m, n, k, ta, tb, acc)
+		s.near(fmt.Sprintf("MatMul(%d, %d, %d, %v, %v, %v) to wide", m, n, k, ta, tb, acc),
+			s.get(w.Buffer), matmul(w.x, a.x, b.x, m, n, k, ta, tb, acc), s.tol.wide())
 	}
 	for i := range 96 {
 		check(s.size(), s.size(), s.size(), i%8)
@@ -70,7 +78,7 @@ func testKeptWeights(s *suite) {
 	}
 	check("Alloc")
 	other := s.random(n * k)
-	zeros := s.d.Alloc(n * k)
+	zeros := s.wide(n * k)
 	for _, change := range []struct {
 		name string
 		f    func()
@@ -85,7 +93,7 @@ func testKeptWeights(s *suite) {
 		{"GatherRows", func() { s.d.GatherRows(w.View(0, 2*k), x.Buffer, []int32{1, 0}, k) }},
 		{"MatMul", func() { s.d.MatMul(w, other.View(0, n), x.View(0, k), n, k, 1, false, false, true) }},
 		{"AdamW", func() {
-			s.d.AdamW(w, other.Buffer, s.d.Alloc(n*k), zeros, adamw(1))
+			s.d.AdamW(w, other.Buffer, s.wide(n*k), zeros, adamw(1))
 		}},
 		{"Zero", func() { s.d.Zero(w.View(5, 40)) }},
 	} {

@@ -12,9 +12,9 @@ func adamw(step int) device.AdamW {
 
 func testAdamW(s *suite) {
 	for _, n := range []int{1, 17, 64, 5000} {
-		p, m, v := s.random(n), s.put(make([]float64, n)), s.put(make([]float64, n))
+		p, m, v := s.randomAs(device.Master, n), s.putAs(device.Wide, make([]float64, n)), s.putAs(device.Wide, make([]float64, n))
 		for step := 1; step <= 4; step++ {
-			o, g := adamw(step), s.random(n)
+			o, g := adamw(step), s.randomAs(device.Wide, n)
 			if step == 3 {
 				o.WeightDecay, o.Scale = 0, 1
 			}
@@ -27,9 +27,9 @@ func testAdamW(s *suite) {
 				vh := v.x[i] / (1 - math.Pow(o.Beta2, float64(step)))
 				p.x[i] -= o.LR * (mh/(math.Sqrt(vh)+o.Eps) + o.WeightDecay*p.x[i])
 			}
-			s.near("m", s.get(m.Buffer), m.x, s.tol.Value)
-			s.near("v", s.get(v.Buffer), v.x, s.tol.Value)
-			s.near("p", s.get(p.Buffer), p.x, s.tol.Value)
+			s.near("m", s.get(m.Buffer), m.x, s.tol.wide())
+			s.near("v", s.get(v.Buffer), v.x, s.tol.wide())
+			s.near("p", s.get(p.Buffer), p.x, s.tol.wide())
 		}
 	}
 }
@@ -37,6 +37,6 @@ func testAdamW(s *suite) {
 func testSumSquares(s *suite) {
 	for _, n := range []int{0, 1, 31, 1000, 100003} {
 		x := s.random(n)
-		s.near("SumSquares", []float64{s.d.SumSquares(x.Buffer)}, []float64{dot(x.x, x.x)}, max(s.tol.Value/100, 1e-13))
+		s.near("SumSquares", []float64{s.d.SumSquares(x.Buffer)}, []float64{dot(x.x, x.x)}, max(s.tol.wide()/100, 1e-13))
 	}
 }

@@ -1,5 +1,7 @@
 package devicetest
 
+import "nrt/backend/device"
+
 func testTransfer(s *suite) {
 	if s.d.Name() == "" {
 		s.Error("the device has no name")
@@ -43,6 +45,59 @@ func testTransfer(s *suite) {
 	s.d.Zero(v)
 	clear(b.x[5:9])
 	s.same("Zero of a view", s.get(b.Buffer), b.x)
+}
+
+// testKinds: Wide and Master keep float32 whatever the compute type, operations
+// see a Master in the compute type, and Copy and Add convert.
+func testKinds(s *suite) {
+	const n, dim = 6, 17
+	x := make([]float64, n*dim)
+	for i := range x {
+		x[i] = float64(float32(s.r.NormFloat64()))
+	}
+	rounded := s.put(x)
+	for _, k := range []device.Kind{device.Compute, device.Master, device.Wide} {
+		b := s.putAs(k, x)
+		if k != device.Compute {
+			s.same(k.String(), b.x, x)
+			s.same(k.String()+" view", s.get(b.View(3, 40)), x[3:43])
+		}
+		c := s.d.Alloc(n * dim)
+		s.d.Copy(c, b.Buffer)
+		s.same("Copy from "+k.String(), s.get(c), rounded.x)
+		w := s.wide(n * dim)
+		s.d.Copy(w, b.Buffer)
+		s.same("Copy to wide from "+k.String(), s.get(w), b.x)
+		s.d.Add(w, b.Buffer)
+		s.near("Add to wide from "+k.String(), s.get(w), sum(b.x, b.x), s.tol.wide())
+		m := s.d.AllocAs(device.Master, n*dim)
+		s.d.Copy(m, b.Buffer)
+		s.same("Copy to master from "+k.String(), s.get(m), b.x)
+		s.d.Scale(m, 0.5)
+		half := make([]float64, n*dim)
+		for i, v := range b.x {
+			half[i] = v / 2
+		}
+		s.same("Scale of a master", s.get(m), half)
+		s.d.Zero(m)
+		s.same("Zero of a master", s.get(m), make([]float64, n*dim))
+	}
+	table, out := s.putAs(device.Master, x), s.d.Alloc(n*dim)
+	ids := s.ids(n, n)
+	embed := func(what string, of []float64) {
+		s.Helper()
+		want := s.put(of)
+		s.d.Embed(out, table.Buffer, ids, dim)
+		for i, id := range ids {
+			s.same(what, s.get(out.View(i*dim, dim)), want.x[int(id)*dim:int(id+1)*dim])
+		}
+	}
+	embed("Embed of a master", x)
+	g, m, v := s.randomAs(device.Wide, n*dim), s.wide(n*dim), s.wide(n*dim)
+	s.d.AdamW(table.Buffer, g.Buffer, m, v, adamw(1))
+	embed("Embed of a master after AdamW", s.get(table.Buffer))
+	s.d.Write(table.View(dim, dim), make([]float32, dim))
+	embed("Embed of a master after Write", s.get(table.Buffer))
 }
 
 func testRows(s *suite) {
@@ -90,13 +145,13 @@ func testEmbed(s *suite) {
 			copy(want[i*dim:(i+1)*dim], table.x[int(id)*dim:])
 		}
 		s.same("Embed", s.get(out), want)
-		dtable, dout := s.random(vocab*dim), s.random(n*dim)
+		dtable, dout := s.randomAs(device.Wide, vocab*dim), s.random(n*dim)
 		s.d.EmbedBackward(dtable.Buffer, dout.Buffer, ids, dim)
 		for i, id := range ids {
 			for j := range dim {
 				dtable.x[int(id)*dim+j] += dout.x[i*dim+j]
 			}
 		}
-		s.near("EmbedBackward", s.get(dtable.Buffer), dtable.x, s.tol.Value*10)
+		s.near("EmbedBackward", s.get(dtable.Buffer), dtable.x, s.tol.wide())
 	}
 }

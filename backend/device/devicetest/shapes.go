@@ -7,6 +7,7 @@ import "nrt/backend/device"
 func testShapes(s *suite) {
 	d := s.d
 	b := func(n int) device.Buffer { return d.Alloc(n) }
+	w := s.wide
 	h := device.Heads{Query: 2, KV: 1, Dim: 3}
 	one := []device.Seq{{Q: span(0, 2)}}
 	c2 := newClassified(2)
@@ -15,6 +16,7 @@ func testShapes(s *suite) {
 		f    func()
 	}{
 		{"Alloc", func() { d.Alloc(-1) }},
+		{"AllocAs", func() { d.AllocAs(99, 3) }},
 		{"View past the end", func() { b(4).View(2, 3) }},
 		{"View before the start", func() { b(4).View(-1, 2) }},
 		{"Write", func() { d.Write(b(3), make([]float32, 4)) }},
@@ -34,26 +36,26 @@ func testShapes(s *suite) {
 		{"MatMul c", func() { d.MatMul(b(5), b(8), b(12), 2, 3, 4, false, false, false) }},
 		{"MatMul negative", func() { d.MatMul(b(6), b(8), b(12), -2, -3, -4, false, false, false) }},
 		{"Embed id", func() { d.Embed(b(3), b(6), []int32{2}, 3) }},
-		{"EmbedBackward id", func() { d.EmbedBackward(b(6), b(3), []int32{2}, 3) }},
-		{"RMSNorm w", func() { d.RMSNorm(b(6), b(2), b(6), b(2), 2, 3, 1e-5) }},
-		{"RMSNorm rstd", func() { d.RMSNorm(b(6), b(3), b(6), b(3), 2, 3, 1e-5) }},
-		{"RMSNormBackward dx", func() { d.RMSNormBackward(b(5), b(3), b(6), b(6), b(3), b(2), 2, 3) }},
-		{"RoPE odd", func() { d.RoPE(b(6), b(2), b(2), []int32{0}, 2, 3, false) }},
-		{"RoPE position", func() { d.RoPE(b(8), b(2), b(2), []int32{1}, 2, 4, false) }},
-		{"RoPE x", func() { d.RoPE(b(9), b(2), b(2), []int32{0}, 2, 4, false) }},
-		{"Attention queries", func() { d.Attention(b(6), b(2), b(6), b(6), b(6), one, h) }},
+		{"EmbedBackward id", func() { d.EmbedBackward(w(6), b(3), []int32{2}, 3) }},
+		{"RMSNorm w", func() { d.RMSNorm(b(6), w(2), b(6), b(2), 2, 3, 1e-5) }},
+		{"RMSNorm rstd", func() { d.RMSNorm(b(6), w(3), b(6), b(3), 2, 3, 1e-5) }},
+		{"RMSNormBackward dx", func() { d.RMSNormBackward(b(5), w(3), b(6), b(6), b(3), w(2), 2, 3) }},
+		{"RoPE odd", func() { d.RoPE(b(6), w(2), w(2), []int32{0}, 2, 3, false) }},
+		{"RoPE position", func() { d.RoPE(b(8), w(2), w(2), []int32{1}, 2, 4, false) }},
+		{"RoPE x", func() { d.RoPE(b(9), w(2), w(2), []int32{0}, 2, 4, false) }},
+		{"Attention queries", func() { d.Attention(b(6), w(2), b(6), b(6), b(6), one, h) }},
 		{"Attention own", func() {
-			d.Attention(b(12), b(4), b(12), b(6), b(6), []device.Seq{{Q: span(0, 2), Own: 1}}, h)
+			d.Attention(b(12), w(4), b(12), b(6), b(6), []device.Seq{{Q: span(0, 2), Own: 1}}, h)
 		}},
 		{"Attention past", func() {
-			d.Attention(b(12), b(4), b(12), b(6), b(6), []device.Seq{{Q: span(0, 2), Past: []device.Span{span(1, 2)}}}, h)
+			d.Attention(b(12), w(4), b(12), b(6), b(6), []device.Seq{{Q: span(0, 2), Past: []device.Span{span(1, 2)}}}, h)
 		}},
 		{"Attention heads", func() {
-			d.Attention(b(12), b(4), b(12), b(6), b(6), one, device.Heads{Query: 3, KV: 2, Dim: 2})
+			d.Attention(b(12), w(4), b(12), b(6), b(6), one, device.Heads{Query: 3, KV: 2, Dim: 2})
 		}},
-		{"Attention lse", func() { d.Attention(b(12), b(3), b(12), b(6), b(6), one, h) }},
+		{"Attention lse", func() { d.Attention(b(12), w(3), b(12), b(6), b(6), one, h) }},
 		{"AttentionBackward dk", func() {
-			d.AttentionBackward(b(12), b(3), b(6), b(12), b(12), b(6), b(6), b(12), b(4), one, h)
+			d.AttentionBackward(b(12), b(3), b(6), b(12), b(12), b(6), b(6), b(12), w(4), one, h)
 		}},
 		{"SwiGLU", func() { d.SwiGLU(b(3), b(4), b(3)) }},
 		{"SwiGLUBackward", func() { d.SwiGLUBackward(b(3), b(4), b(3), b(3), b(3)) }},
@@ -61,14 +63,14 @@ func testShapes(s *suite) {
 		{"Classifier out", func() { d.Classifier(newClassified(1), b(6), b(12), []int32{0, 3}, 4, 3, 1) }},
 		{"Classifier w", func() { d.Classifier(c2, b(6), b(13), []int32{0, 3}, 4, 3, 1) }},
 		{"ClassifierBackward weights", func() {
-			d.ClassifierBackward(b(6), b(12), b(6), b(12), []int32{0, 3}, 4, 3, 1, c2, make([]float64, 1), nil)
+			d.ClassifierBackward(b(6), w(12), b(6), b(12), []int32{0, 3}, 4, 3, 1, c2, make([]float64, 1), nil)
 		}},
 		{"Sample rows", func() { d.Sample(make([]device.Sampled, 1), b(8), make([]device.SampleRow, 2), 4) }},
 		{"Sample logits", func() { d.Sample(make([]device.Sampled, 2), b(7), make([]device.SampleRow, 2), 4) }},
 		{"Sample U", func() { d.Sample(make([]device.Sampled, 1), b(4), []device.SampleRow{{U: 1}}, 4) }},
 		{"Sample ban", func() { d.Sample(make([]device.Sampled, 1), b(4), []device.SampleRow{{Ban: []int32{4}}}, 4) }},
-		{"AdamW", func() { d.AdamW(b(3), b(4), b(3), b(3), adamw(1)) }},
-		{"AdamW step", func() { d.AdamW(b(3), b(3), b(3), b(3), adamw(0)) }},
+		{"AdamW", func() { d.AdamW(b(3), w(4), w(3), w(3), adamw(1)) }},
+		{"AdamW step", func() { d.AdamW(b(3), w(3), w(3), w(3), adamw(0)) }},
 	} {
 		s.panics(test.name, test.f)
 	}
