@@ -269,3 +269,39 @@ DEVICE float block_max(float v, float* scratch) {
 	sync();
 	return v;
 }
+
+// A run is N neighbours, N times their size a multiple of 16 bytes. load_run and
+// store_run move the first left of them (all, where left is more), at 16 bytes an
+// instruction where the caller knows the address to be aligned; what is not
+// loaded is 0. The numbers do not depend on which way they went.
+template <typename T> constexpr int run_of = 16 / int(sizeof(T)); // the shortest run
+
+DEVICE bool aligned16(const void* p) { return (reinterpret_cast<unsigned long long>(p) & 15) == 0; }
+
+DEVICE void unpack_run(float* x, const float*, vec16 v) {
+	x[0] = bits_float(v.x), x[1] = bits_float(v.y), x[2] = bits_float(v.z), x[3] = bits_float(v.w);
+}
+DEVICE void unpack_run(float* x, const bf16*, vec16 v) {
+	x[0] = low_float(v.x), x[1] = high_float(v.x), x[2] = low_float(v.y), x[3] = high_float(v.y);
+	x[4] = low_float(v.z), x[5] = high_float(v.z), x[6] = low_float(v.w), x[7] = high_float(v.w);
+}
+DEVICE vec16 pack_run(const float* x, const float*) {
+	return {float_bits(x[0]), float_bits(x[1]), float_bits(x[2]), float_bits(x[3])};
+}
+DEVICE vec16 pack_run(const float* x, const bf16*) {
+	return {pack_bf16(x[0], x[1]), pack_bf16(x[2], x[3]), pack_bf16(x[4], x[5]), pack_bf16(x[6], x[7])};
+}
+template <int N, typename T> DEVICE void load_run(float* x, const T* p, long long left, bool aligned) {
+	if (aligned && left >= N) {
+		UNROLL for (int i = 0; i < N; i += run_of<T>) unpack_run(x + i, p, load16(p + i));
+	} else {
+		UNROLL for (int i = 0; i < N; i++) x[i] = i < left ? to_float(p[i]) : 0.0f;
+	}
+}
+template <int N, typename T> DEVICE void store_run(T* p, const float* x, long long left, bool aligned) {
+	if (aligned && left >= N) {
+		UNROLL for (int i = 0; i < N; i += run_of<T>) store16(p + i, pack_run(x + i, p));
+	} else {
+		UNROLL for (int i = 0; i < N; i++) if (i < left) p[i] = from_float<T>(x[i]);
+	}
+}
