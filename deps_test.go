@@ -41,12 +41,13 @@ web/pack:                   std github.com/andybalholm/brotli
 level 1  text and compute, behind one interface each
 backend/token wasm:         std github.com/sugarme/tokenizer golang.org/x/text
 backend/device wasm:        std
+backend/cuda/internal/driver: std C unsafe gorgonia.org/cu
 web/view wasm:              std trainer/reward web/heat web/chart web/wire
 
 level 2  devices and files
 backend/device/devicetest:  std testing backend/device
 backend/cpu:                std unsafe backend/device golang.org/x/sys
-backend/cuda:               std backend/device
+backend/cuda:               std unsafe backend/device backend/cuda/internal/driver gorgonia.org/cu
 backend/cpu/internal/neongen: std
 backend/cpu/peak:           std unsafe golang.org/x/sys
 backend/safetensors:        std
@@ -91,6 +92,7 @@ golang.org/x/sys              which vector instructions this processor has; a lo
 golang.org/x/text             Unicode normal forms, which tokenizers ask for
 go.yaml.in/yaml/v3            the one configuration file of a training run
 gonum.org/v1/plot             draws a study; only the plot program links it
+gorgonia.org/cu               the CUDA driver's functions in Go; linked only with the tag cuda
 
 not-in-wasm
 net/http                      adds megabytes; a page has fetch
