@@ -1,0 +1,93 @@
+// The softmax over a vocabulary that is never held as a whole: matrix products
+// make float32 logits for some rows and a chunk of the vocabulary, and the
+// kernels here read them once.
+//
+// A row is read in parts of PART logits, and the parts are joined in ascending
+// order. Both are the same whatever the chunks are, so a row's bits depend on its
+// logits alone.
+#include "kernel.h"
+
+constexpr int PART = 2048, THREADS = 256;
+
+// Of x, the logits times scale, a part has top = max x, sum = Σ exp(x-top) and
+// weighted = Σ exp(x-top)·(x-top).
+
+// class_parts: block (row, part of the chunk). logits (rows, pitch) are those of
+// the vocabulary from first on, cols of them; first is a multiple of PART. parts is
+// (parts of the vocabulary, rows, 3); picked[row] = the target's x, if it is here.
+KERNEL_OF(THREADS, class_parts, (const float* logits, int rows, int pitch, int first, int cols, float scale, const int* targets, float* parts, float* picked)) {
+	SHARED(float, scratch, 32);
+	constexpr int N = PART / THREADS;
+	const int row = block_x(), from = block_y() * PART;
+	const float* in = logits + (long long)row * pitch + from;
+	const float low = -bits_float(0x7f800000u);
+	float x[N], top = low;
+	UNROLL for (int i = 0; i < N; i++) {
+		int at = thread() + i * THREADS;
+		x[i] = from + at < cols ? scale * in[at] : low;
+		top = f_max(top, x[i]);
+	}
+	top = block_max(top, scratch);
+	float sum = 0, weighted = 0;
+	UNROLL for (int i = 0; i < N; i++) {
+		if (from + thread() + i * THREADS >= cols) continue;
+		float below = x[i] - top, e = f_exp(below);
+		sum += e;
+		if (e > 0) weighted += e * below;
+	}
+	sum = block_sum(sum, scratch);
+	weighted = block_sum(weighted, scratch);
+	if (thread()) return;
+	float* out = parts + ((long long)((first + from) / PART) * rows + row) * 3;
+	out[0] = top;
+	out[1] = sum;
+	out[2] = weighted;
+	int target = targets[row] - first - from;
+	if (target >= 0 && target < PART && from + target < cols) picked[row] = scale * in[target];
+}
+
+// class_join joins a row's parts into out (rows, 4): top, sum, weighted, picked.
+// The logarithm is the host's, in float64.
+KERNEL(class_join, (const float* parts, int count, int rows, const float* picked, float* out)) {
+	int row = block_x() * threads() + thread();
+	if (row >= rows) return;
+	float top = parts[3 * row], sum = parts[3 * row + 1], weighted = parts[3 * row + 2];
+	for (int i = 1; i < count; i++) {
+		const float* part = parts + ((long long)i * rows + row) * 3;
+		float high = f_max(top, part[0]);
+		// Each side is exp(top-high) times what it would be against its own top.
+		float by = f_exp(top - high), below = top - high;
+		weighted = by > 0 ? by * f_fma(below, sum, weighted) : 0.0f;
+		sum *= by;
+		by = f_exp(part[0] - high), below = part[0] - high;
+		if (by > 0) weighted += by * f_fma(below, part[1], part[2]);
+		sum += by * part[1];
+		top = high;
+	}
+	float* to = out + 4ll * row;
+	to[0] = top;
+	to[1] = sum;
+	to[2] = weighted;
+	to[3] = picked[row];
+}
+
+// class_grad: the gradient of Σ -(logp·log π(target) + ent·H) at the logits (rows,
+// pitch) of the vocabulary from first on. terms (rows, 4) holds lse, H, logp·scale
+// and ent·scale. A block does THREADS columns of a row.
+template <typename T>
+DEVICE void gradient(T* out, const float* logits, int pitch, int first, int cols, float scale, const int* targets, const float* terms) {
+	const int row = block_x(), col = block_y() * THREADS + thread();
+	if (col >= cols) return;
+	const float *t = terms + 4ll * row;
+	const long long at = (long long)row * pitch + col;
+	float logp = scale * logits[at] - t[0], p = f_exp(logp);
+	float g = p == 0 ? 0.0f : p * (t[2] + t[3] * (logp + t[1]));
+	if (targets[row] == first + col) g -= t[2];
+	out[at] = from_float<T>(g);
+}
+KERNEL_OF(THREADS, class_grad_f32, (float* out, const float* logits, int pitch, int first, int cols, float scale, const int* targets, const float* terms)) {
+	gradient(out, logits, pitch, first, cols, scale, targets, terms);
+}
+KERNEL_OF(THREADS, class_grad_bf16, (bf16* out, const float* logits, int pitch, int first, int cols, float scale, const int* targets, const float* terms)) {
+	gradient(out, logits, pitch, first, cols, scale, targets, terms);
+}
