@@ -28,16 +28,17 @@ type Source struct {
 // Options say what is served and within which bounds. Zero values take the
 // defaults noted.
 type Options struct {
-	Models  []Source      // the first is asked by default
-	Base    string        // model that training starts from by default; "" is the first
-	World   *world.World  // questions of examples and training; may be nil
-	Saved   []SavedRun    // training runs to show before any is started
-	Device  device.Device // computes for readers
-	Weights device.Format // of the models that readers ask
-	Train   device.Device // computes for training runs; nil switches them off
-	State   string        // folder of the training runs; "" switches them off
-	Version string
-	Log     *slog.Logger // nil is silent
+	Models             []Source      // the first is asked by default
+	Base               string        // model that training starts from by default; "" is the first
+	World              *world.World  // questions of examples and training; may be nil
+	Saved              []SavedRun    // training runs to show before any is started
+	Device             device.Device // computes for readers
+	Weights            device.Format // of the models that readers ask
+	Train              device.Device // computes for training runs; nil switches them off
+	TrainOn, TrainType string        // what that is, as a run's train.device and train.dtype
+	State              string        // folder of the training runs; "" switches them off
+	Version            string
+	Log                *slog.Logger // nil is silent
 
 	Token string   // what a reader must know; "" asks for none
 	Hosts []string // names that the server goes by, beside loopback and addresses

@@ -150,6 +150,9 @@ func (t *training) config() (run.Config, error) {
 	c.Optim.Schedule, c.Optim.Warmup, c.Optim.Decay, c.Optim.MinLRRatio = "wsd", 0.125, 0.3, 0.1
 	c.Optim.WeightDecay, c.Optim.MiniBatch = 0, 0
 	c.Train.Steps, c.Train.Epochs, c.Train.Seed = t.info.Steps, 1, t.info.Seed
+	if o := t.runs.server.o; o.TrainOn != "" {
+		c.Train.Device, c.Train.DType = o.TrainOn, o.TrainType
+	}
 	c.Output = run.OutputConfig{Dir: t.out(), SaveEvery: keepEvery(t.info.Steps), Keep: 0, LogEvery: 1, Completions: 2}
 	return c, c.Validate()
 }

@@ -8,6 +8,7 @@ import (
 	"math"
 	"strings"
 
+	"nrt/backend/device"
 	"nrt/backend/llama"
 	"nrt/trainer/data"
 	"nrt/trainer/objective"
@@ -123,6 +124,7 @@ type TrainConfig struct {
 	Epochs  float64
 	Seed    uint64
 	Device  string
+	DType   string
 	Threads int
 }
 
@@ -166,7 +168,7 @@ func Default(m objective.Method) Config {
 			LR: 2e-6, Schedule: "cosine", Warmup: 0.1, Decay: 0.4, WeightDecay: 0.01,
 			Beta1: 0.9, Beta2: 0.95, Eps: 1e-8, MaxGradNorm: 1, MiniBatch: 64, Iterations: 1, MicroTokens: MicroRows,
 		},
-		Train:  TrainConfig{Epochs: 1, Seed: 42, Device: "cpu"},
+		Train:  TrainConfig{Epochs: 1, Seed: 42, Device: "auto", DType: "auto"},
 		Eval:   EvalConfig{N: 256, K: 1},
 		Output: OutputConfig{Dir: "output", SaveEvery: 100, Keep: 2, LogEvery: 1, Completions: 8},
 	}
@@ -192,6 +194,9 @@ func (c Config) Validate() error {
 		if err := o.check(); err != nil {
 			return err
 		}
+	}
+	if _, err := device.ParseChoice(c.Train.Device); err != nil {
+		return fmt.Errorf("train.device (--device): %w", err)
 	}
 	m := c.Model
 	if m.New() {
@@ -316,6 +321,9 @@ func (c Config) Hash() string {
 // older run: "optim.lr (--lr): 1e-05, was 2e-06". A resume needs it empty to go
 // on bit for bit.
 func (c Config) Changed(old Config) []string {
+	if old.Train.DType == "" { // written when there was no other type
+		old.Train.DType = "f32"
+	}
 	var list []string
 	was := old.options()
 	for i, o := range c.options() {

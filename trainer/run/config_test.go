@@ -315,6 +315,15 @@ func TestHashAndChanged(t *testing.T) {
 	if got := fmt.Sprint(b.Changed(a)); got != "[data.max_prompt (--max-prompt): 9, was 4096 optim.lr (--lr): 0.001, was 2e-06]" {
 		t.Errorf("have %s", got)
 	}
+	// A run from before there were types goes on in f32, and in nothing else.
+	a, b = Default(objective.NRT), Default(objective.NRT)
+	a.Train.Device, a.Train.DType, b.Train.Device, b.Train.DType = "cpu", "", "cpu", "f32"
+	if list := b.Changed(a); len(list) > 0 {
+		t.Errorf("f32 after nothing: %v", list)
+	}
+	if b.Train.DType = "bf16"; len(b.Changed(a)) != 1 {
+		t.Errorf("bf16 after nothing: %v", b.Changed(a))
+	}
 }
 
 func TestDerived(t *testing.T) {

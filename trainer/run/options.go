@@ -1,6 +1,7 @@
 package run
 
 import (
+	"nrt/backend/device"
 	"nrt/trainer/data"
 	"nrt/trainer/objective"
 	"nrt/trainer/optim"
@@ -148,7 +149,9 @@ func (t *TrainConfig) options() []option {
 		{key: "steps", flag: "steps", value: &t.Steps, rule: notNegative, also: "max-steps", meaning: "steps of the run; 0 takes as many as epochs needs"},
 		{key: "epochs", flag: "epochs", value: &t.Epochs, rule: positive, also: "num-train-epochs", meaning: "passes over the training data, when steps is 0"},
 		{key: "seed", flag: "seed", value: &t.Seed, meaning: "decides everything random: same seed, same run"},
-		{key: "device", flag: "device", value: &t.Device, meaning: "what computes: cpu"},
+		{key: "device", flag: "device", value: &t.Device, meaning: "what computes: auto, cpu, cuda or cuda:N; auto takes a CUDA card where there is one"},
+		{key: "dtype", flag: "dtype", value: &t.DType, choices: device.Types(),
+			meaning: "what it computes in: f32, or on CUDA bf16 with the parameters kept in float32 beside; auto is f32 on the CPU and bf16 on CUDA"},
 		{key: "threads", flag: "threads", value: &t.Threads, rule: notNegative, free: true, meaning: "threads; 0 is one a core; the result does not depend on it"},
 	}
 }

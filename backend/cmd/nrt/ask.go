@@ -79,10 +79,7 @@ func (l *loaded) room(flag string, asked, used, most int) (int, error) {
 
 // afford refuses a request whose cache would not fit into the memory that is
 // free. flags name what makes it smaller.
-func (l *loaded) afford(e *env, r engine.Request, flags string) error {
-	if e.free == nil {
-		return nil
-	}
+func (l *loaded) afford(r engine.Request, flags string) error {
 	c := l.model.Config
 	end := len(r.Close) + max(len(r.Reference), r.MaxAnswer)
 	rows := len(r.Prompt) + r.N*(r.MaxChain+end)
@@ -90,8 +87,8 @@ func (l *loaded) afford(e *env, r engine.Request, flags string) error {
 		rows += end
 	}
 	f := c.CacheFloats(engine.CacheRows(c, engine.Options{}, rows, rows), min(rows, max(len(r.Prompt), engine.DefaultBatchRows)), r.N)
-	need := 4 * int64(f.Compute+f.Wide)
-	if free := e.free(); free > 0 && need > free {
+	need := l.dev.bytes(f)
+	if free := l.dev.free(); free > 0 && need > free {
 		return fmt.Errorf("memory: %s of up to %s would take %s, and %s are free: lower %s", plural(r.N, "chain"), plural(r.MaxChain, "token"), gigabytes(need), gigabytes(free), flags)
 	}
 	return nil

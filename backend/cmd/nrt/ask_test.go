@@ -24,9 +24,12 @@ func decode(t *testing.T, text string, v any) {
 func near(a, b number) bool { return math.Abs(float64(a-b)) < 1e-9 }
 
 func TestVersionJSON(t *testing.T) {
-	var v struct{ Version, Go, Platform, Device string }
+	var v struct {
+		Version, Go, Platform, Device string
+		CUDA                          *bool
+	}
 	decode(t, setting{}.ok(t, "version", "--json"), &v)
-	if v.Version == "" || v.Go == "" || v.Platform == "" || v.Device == "" {
+	if v.Version == "" || v.Go == "" || v.Platform == "" || v.Device == "" || v.CUDA == nil || *v.CUDA {
 		t.Errorf("have %+v", v)
 	}
 }

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"os"
 
-	"nrt/backend/cpu"
 	"nrt/backend/server"
 	"nrt/trainer/run"
 	"nrt/trainer/world"
@@ -25,6 +24,7 @@ var bakedQuestions = []struct{ family, title string }{
 }
 
 func bakeCommand() *command {
+	var on deviceFlags
 	out, model := "web/static/"+server.Baked, bakedModel
 	return &command{
 		name: "bake", group: groupAbout, short: "write the examples that the page shows before anything runs",
@@ -38,17 +38,18 @@ next build embeds.`,
 		bind: func(f *flags) func(*env) error {
 			f.text(&out, "out", "F", "file to write")
 			f.text(&model, "model", "M", "a built-in model")
-			return func(e *env) error { return e.bake(model, out) }
+			on.bind(f)
+			return func(e *env) error { return e.bake(model, out, on) }
 		},
 	}
 }
 
-func (e *env) bake(model, out string) (err error) {
+func (e *env) bake(model, out string, on deviceFlags) (err error) {
 	b := e.builtin(model)
 	if b == nil {
 		return usagef("--model: no built-in model %q (there are %s)", model, e.builtinNames())
 	}
-	dev, err := cpu.New(cpu.Options{})
+	dev, err := e.compute(on)
 	if err != nil {
 		return err
 	}

@@ -10,8 +10,6 @@ import (
 	"slices"
 	"strings"
 
-	"nrt/backend/cpu"
-	"nrt/backend/device"
 	"nrt/backend/llama"
 )
 
@@ -68,7 +66,7 @@ What is measured, unless --only chooses:
 			"nrt bench --model DIR --seconds 3 --json > bench.json",
 		},
 		bind: func(f *flags) func(*env) error {
-			o := benchOptions{seconds: 1, shape: "tiny", large: 1 << 30, available: availableMemory}
+			o := benchOptions{seconds: 1, shape: "tiny", large: 1 << 30}
 			names := make([]string, len(benchShapes))
 			about := "random weights of a shape, one of these"
 			for i, s := range benchShapes {
@@ -82,14 +80,12 @@ What is measured, unless --only chooses:
 			f.text(&o.text, "text", "FILE", "what the tokenizer reads; made up otherwise")
 			f.number(&o.seconds, "seconds", "S", "time for each line, at least")
 			f.value(&o.weights, "weights", "F", weightsUsage+"; training keeps f32")
-			f.integer(&o.threads, "threads", "N", "threads to compute with; 0 takes all")
+			o.on.bind(f)
 			f.json(&asJSON)
 			return func(e *env) error {
 				switch {
 				case !(o.seconds > 0):
 					return usagef("--seconds: want more than 0, have %g", o.seconds)
-				case o.threads < 0:
-					return usagef("--threads: want 0 or more, have %d", o.threads)
 				case o.model != "" && f.given("shape"):
 					return usagef("--shape and --model: want one of them")
 				case o.model == "" && !slices.Contains(names, o.shape):
@@ -123,12 +119,10 @@ type benchOptions struct {
 	only         []string
 	text         string
 	seconds      float64
-	threads      int
+	on           deviceFlags
 	weights      formatFlag // of prefill, decode and score
 	// large is how many bytes surely come from memory, not from a cache.
 	large int
-	// available is how much memory may be taken, in bytes; false for unknown.
-	available func() (int64, bool)
 }
 
 // bench is one run of nrt bench.
@@ -136,7 +130,7 @@ type bench struct {
 	benchReport
 	o       benchOptions
 	e       *env
-	dev     device.Device
+	dev     *place
 	kernels string // as package peak names them
 	config  llama.Config
 	files   fs.FS        // of --model, else nil
@@ -165,7 +159,7 @@ func (e *env) bench(o benchOptions) (report *benchReport, err error) {
 			}
 		}
 	}
-	if b.dev, err = cpu.New(cpu.Options{Threads: o.threads}); err != nil {
+	if b.dev, err = e.compute(o.on); err != nil {
 		return nil, err
 	}
 	defer func() {
@@ -174,10 +168,10 @@ func (e *env) bench(o benchOptions) (report *benchReport, err error) {
 		}
 		err = errors.Join(err, b.dev.Close())
 	}()
-	if b.o.threads == 0 {
-		b.o.threads = runtime.GOMAXPROCS(0)
+	if b.o.on.threads == 0 {
+		b.o.on.threads = runtime.GOMAXPROCS(0)
 	}
-	if words := strings.Fields(b.dev.Name()); len(words) > 1 {
+	if words := strings.Fields(b.dev.Name()); b.dev.kind == "cpu" && len(words) > 1 {
 		b.kernels = words[1]
 	}
 	b.describe()

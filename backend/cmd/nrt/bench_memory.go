@@ -2,11 +2,9 @@ package main
 
 import (
 	"fmt"
-	"os"
 
 	"nrt/backend/device"
 	"nrt/backend/llama"
-	"nrt/trainer/run"
 )
 
 // memoryError is what there is no room for.
@@ -25,17 +23,10 @@ func gigabytes(n int64) string { return fmt.Sprintf("%.1f GB", float64(n)/1e9) }
 // fits refuses what would not fit into free memory; where the system does not
 // tell, everything fits.
 func (b *bench) fits(what string, need int64, part bool) error {
-	if have, ok := b.o.available(); ok && need > have {
+	if have := b.dev.free(); have > 0 && need > have {
 		return &memoryError{what, need, have, part}
 	}
 	return nil
-}
-
-// availableMemory is how many bytes a program may still take; false where the
-// system does not tell.
-func availableMemory() (int64, bool) {
-	free := run.FreeMemory(os.DirFS("/"))
-	return free, free > 0
 }
 
 // The plans below count floats of four bytes. They follow the layouts of package

@@ -4,12 +4,14 @@ import (
 	"encoding/json"
 	"errors"
 	"math"
+	"os"
 	"strings"
 	"testing"
 	"testing/fstest"
 	"unicode/utf8"
 
 	"nrt/backend/llama"
+	"nrt/trainer/run"
 )
 
 // Every part measures the smallest shape, and what it prints is sound.
@@ -19,8 +21,8 @@ func TestBenchMeasuresEveryPart(t *testing.T) {
 		t.Fatal(err)
 	}
 	var progress strings.Builder
-	e := &env{ctx: t.Context(), err: &progress, builtins: list}
-	r, err := e.bench(benchOptions{shape: "world", seconds: 1e-3, large: 1 << 24, available: availableMemory})
+	e := &env{ctx: t.Context(), err: &progress, builtins: list, free: func() int64 { return run.FreeMemory(os.DirFS("/")) }}
+	r, err := e.bench(benchOptions{shape: "world", seconds: 1e-3, large: 1 << 24})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -89,9 +91,9 @@ func TestBenchOnlyAndTable(t *testing.T) {
 }
 
 func TestBenchChecksMemory(t *testing.T) {
-	e := &env{ctx: t.Context(), err: &strings.Builder{}}
 	free := int64(3e9)
-	o := benchOptions{shape: "1b", seconds: 1e-3, threads: 1, available: func() (int64, bool) { return free, true }}
+	e := &env{ctx: t.Context(), err: &strings.Builder{}, free: func() int64 { return free }}
+	o := benchOptions{shape: "1b", seconds: 1e-3, on: deviceFlags{threads: 1}}
 	_, err := e.bench(o)
 	var memory *memoryError
 	if !errors.As(err, &memory) || !strings.Contains(err.Error(), "the model needs 4.9 GB of memory, and 3.0 GB are free") {
@@ -103,12 +105,11 @@ func TestBenchChecksMemory(t *testing.T) {
 	if _, err := e.bench(o); !errors.As(err, &memory) || !memory.part {
 		t.Errorf("a step too large, asked for: %v", err)
 	}
-	free = 0
-	b := &bench{o: o}
-	if err := b.fits("x", 1, true); err == nil {
-		t.Error("a byte fits into none")
+	b := &bench{o: o, dev: &place{kind: "cpu", e: e}}
+	if err := b.fits("x", free+1, true); err == nil {
+		t.Error("a byte too many fits")
 	}
-	b.o.available = func() (int64, bool) { return 0, false }
+	free = 0
 	if err := b.fits("x", 1<<60, true); err != nil {
 		t.Errorf("memory is unknown: %v", err)
 	}

@@ -112,7 +112,7 @@ func (e *env) eval(m modelFlags, a evalArgs) (err error) {
 			return cmp.Compare(len(a.Prompt)+len(a.Reference), len(b.Prompt)+len(b.Reference))
 		})
 		ask := engine.Request{Prompt: longest.Prompt, N: a.k, MaxChain: a.chain, Close: f.Close, Reference: longest.Reference, MaxAnswer: a.answer, Baseline: true}
-		if err := l.afford(e, ask, "--k, --max-chain or --max-answer"); err != nil {
+		if err := l.afford(ask, "--k, --max-chain or --max-answer"); err != nil {
 			return err
 		}
 	}

@@ -44,7 +44,8 @@ func main() {
 	e := &env{
 		ctx: ctx, in: os.Stdin, out: bufio.NewWriter(os.Stdout), err: os.Stderr,
 		getenv: os.Getenv, terminal: isTerminal(os.Stdout), builtins: list,
-		free: func() int64 { return run.FreeMemory(os.DirFS("/")) },
+		free:  func() int64 { return run.FreeMemory(os.DirFS("/")) },
+		cards: builtCards,
 	}
 	code := execute(e, commands(), os.Args[1:])
 	stop()
@@ -61,6 +62,7 @@ type env struct {
 	terminal bool // out is a terminal
 	builtins []builtin
 	free     func() int64 // bytes of memory that are free, 0 if not known; nil asks nothing
+	cards    cards
 }
 
 // execute calls the subcommand that args name and returns the exit status.

@@ -50,6 +50,7 @@ type setting struct {
 	builtins []builtin
 	ctx      context.Context
 	free     int64
+	cards    cards
 }
 
 // nrt calls the program and returns exit status and output.
@@ -62,7 +63,7 @@ func (s setting) nrt(t *testing.T, args ...string) (code int, stdout, stderr str
 	e := &env{
 		ctx: s.ctx, in: strings.NewReader(s.stdin), out: bufio.NewWriter(&out), err: &errs,
 		getenv: func(k string) string { return s.vars[k] }, terminal: s.terminal, builtins: s.builtins,
-		free: func() int64 { return s.free },
+		free: func() int64 { return s.free }, cards: s.cards,
 	}
 	code = execute(e, commands(), args)
 	return code, out.String(), errs.String()
@@ -178,6 +179,11 @@ func TestExitStatus(t *testing.T) {
 		{"bench --shape tiny --model world:nrt", exitUsage, "want one of them"},
 		{"bench --seconds 0", exitUsage, "--seconds: want more than 0"},
 		{"bench --threads -1", exitUsage, "--threads: want 0 or more"},
+		{"explain --device gpu", exitUsage, `want auto, cpu, cuda or cuda:N, have "gpu"`},
+		{"explain --device cpu --dtype f16", exitUsage, `want auto, f32, bf16, have "f16"`},
+		{"train --data x --device gpu", exitUsage, `train.device (--device): want auto, cpu, cuda or cuda:N, have "gpu"`},
+		{"train --data x --dtype f16", exitUsage, "train.dtype (--dtype): want one of auto, f32, bf16"},
+		{"train --data x --device cuda", exitUsage, "built without CUDA"},
 		{"bench --model /nowhere", exitFailure, "no such folder"},
 		{"generate --prompt a --model nowhere", exitFailure, `model "nowhere": no such folder, and no built-in model of that name (there are none)`},
 		{"generate --prompt a --model main.go", exitFailure, `model "main.go" is a file`},
@@ -200,7 +206,7 @@ func TestExitStatus(t *testing.T) {
 
 func TestHelp(t *testing.T) {
 	golden(t, "help/nrt.txt", setting{}.ok(t))
-	for _, name := range []string{"explain", "generate", "score", "logprobs", "tokenize", "eval", "train", "world", "models", "bench", "version"} {
+	for _, name := range []string{"explain", "generate", "score", "logprobs", "tokenize", "eval", "train", "world", "models", "devices", "bench", "version"} {
 		have := setting{}.ok(t, name, "--help")
 		golden(t, "help/"+name+".txt", have)
 		if again := (setting{}).ok(t, "help", name); again != have {

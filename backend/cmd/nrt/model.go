@@ -10,7 +10,6 @@ import (
 	"slices"
 	"strings"
 
-	"nrt/backend/cpu"
 	"nrt/backend/device"
 	"nrt/backend/engine"
 	"nrt/backend/llama"
@@ -37,15 +36,15 @@ type sample struct{ Question, Answer string }
 // modelFlags choose the model that a command works with.
 type modelFlags struct {
 	name    string
-	threads int
 	weights formatFlag
+	deviceFlags
 }
 
 func (m *modelFlags) bind(f *flags) {
 	m.name = defaultModel
 	f.text(&m.name, "model", "M", "a Hugging Face folder, or a name that \"nrt models\" lists")
 	f.value(&m.weights, "weights", "F", weightsUsage)
-	f.integer(&m.threads, "threads", "N", "threads to compute with; 0 takes all")
+	m.deviceFlags.bind(f)
 }
 
 // formatFlag is --weights.
@@ -154,7 +153,7 @@ func (e *env) tokenizer(name string) (*token.Tokenizer, error) {
 // loaded is a model ready to be asked.
 type loaded struct {
 	name   string
-	dev    device.Device
+	dev    *place
 	model  *llama.Model
 	engine *engine.Engine
 	tok    *token.Tokenizer // nil when the folder has no tokenizer.json
@@ -162,9 +161,6 @@ type loaded struct {
 
 // open loads the model. The caller closes it.
 func (e *env) open(m modelFlags) (*loaded, error) {
-	if m.threads < 0 {
-		return nil, usagef("--threads: want 0 or more, have %d", m.threads)
-	}
 	files, err := e.modelFiles(m.name)
 	if err != nil {
 		return nil, err
@@ -180,7 +176,7 @@ func (e *env) open(m modelFlags) (*loaded, error) {
 	} else if !errors.Is(err, fs.ErrNotExist) {
 		return fail(err)
 	}
-	if l.dev, err = cpu.New(cpu.Options{Threads: m.threads}); err != nil {
+	if l.dev, err = e.compute(m.deviceFlags); err != nil {
 		return nil, err
 	}
 	if l.model, err = llama.LoadReadOnly(l.dev, files, m.weights.Format); err != nil {

@@ -10,7 +10,6 @@ import (
 	"runtime"
 	"strings"
 
-	"nrt/backend/cpu"
 	"nrt/backend/server"
 	"nrt/trainer/run"
 	"nrt/trainer/world"
@@ -25,7 +24,7 @@ type serveFlags struct {
 	state    string
 	token    string
 	hosts    []string
-	threads  int
+	on       deviceFlags
 	weights  formatFlag
 	slots    int
 	queue    int
@@ -65,7 +64,7 @@ server is started again.`,
 			f.text(&s.token, "token", "T", "what readers must know; empty makes one up where one is needed")
 			f.texts(&s.hosts, "host", "NAME", "a name that the server goes by; may be given several times")
 			f.value(&s.weights, "weights", "F", weightsUsage)
-			f.integer(&s.threads, "threads", "N", "threads to compute with; 0 takes all")
+			s.on.bind(f)
 			f.integer(&s.slots, "slots", "N", "questions that compute at once; 0 is 4")
 			f.integer(&s.queue, "queue", "N", "questions that may wait; 0 is 64")
 			f.integer(&s.readers, "readers", "N", "readers connected at once; 0 is 512")
@@ -77,7 +76,7 @@ server is started again.`,
 				for _, n := range []struct {
 					name  string
 					value int
-				}{{"threads", s.threads}, {"slots", s.slots}, {"queue", s.queue}, {"readers", s.readers}, {"max-chain", s.maxChain}, {"runs", s.runs}, {"keep-runs", s.keepRuns}} {
+				}{{"threads", s.on.threads}, {"slots", s.slots}, {"queue", s.queue}, {"readers", s.readers}, {"max-chain", s.maxChain}, {"runs", s.runs}, {"keep-runs", s.keepRuns}} {
 					if n.value < 0 {
 						return usagef("--%s: want 0 or more, have %d", n.name, n.value)
 					}
@@ -106,7 +105,7 @@ func (s *serveFlags) run(e *env) (err error) {
 	if o.Saved, err = savedRuns(); err != nil {
 		return err
 	}
-	devices, err := s.devices(&o)
+	devices, err := s.devices(e, &o)
 	if err != nil {
 		return err
 	}
@@ -237,22 +236,26 @@ func savedRuns() ([]server.SavedRun, error) {
 	return out, nil
 }
 
-// devices are one for readers and, with half the threads, one for training, so
-// that a run leaves room for readers.
-func (s *serveFlags) devices(o *server.Options) (closeAll func() error, err error) {
-	threads := s.threads
-	if threads == 0 {
-		threads = runtime.GOMAXPROCS(0)
+// devices are one for readers and one for training: on the CPU another one with
+// half the threads, so that a run leaves room for readers. A card takes turns.
+func (s *serveFlags) devices(e *env, o *server.Options) (closeAll func() error, err error) {
+	if s.on.threads == 0 {
+		s.on.threads = runtime.GOMAXPROCS(0)
 	}
-	dev, err := cpu.New(cpu.Options{Threads: threads})
+	dev, err := e.compute(s.on)
 	if err != nil {
 		return nil, err
 	}
 	o.Device = dev
+	o.TrainOn, o.TrainType = dev.kind, dev.dtype
 	if s.noTrain {
 		return dev.Close, nil
 	}
-	train, err := cpu.New(cpu.Options{Threads: max(1, threads/2)})
+	if dev.kind != "cpu" {
+		o.Train = dev
+		return dev.Close, nil
+	}
+	train, err := e.onCPU(deviceFlags{threads: max(1, s.on.threads/2)}, "")
 	if err != nil {
 		return nil, errors.Join(err, dev.Close())
 	}

@@ -22,6 +22,7 @@ func commands() []*command {
 		trainCommand(),
 		worldCommand(),
 		modelsCommand(),
+		devicesCommand(),
 		benchCommand(),
 		bakeCommand(),
 		versionCommand(),

@@ -8,7 +8,6 @@ import (
 	"os"
 	"time"
 
-	"nrt/backend/cpu"
 	"nrt/backend/device"
 	"nrt/trainer/run"
 )
@@ -65,22 +64,21 @@ and final/ (the trained model). A run stopped at any moment goes on with
 
 // train runs a configuration to its end.
 func (e *env) train(c run.Config) (err error) {
-	if c.Train.Device != "cpu" {
-		return usagef("train.device (--device): want cpu, have %q", c.Train.Device)
+	on, err := device.ParseChoice(c.Train.Device) // as validated
+	if err != nil {
+		return err
 	}
-	dev, err := cpu.New(cpu.Options{Threads: c.Train.Threads})
+	dev, err := e.compute(deviceFlags{on: choiceFlag{on}, dtype: typeFlag(c.Train.DType), threads: c.Train.Threads})
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, dev.Close()) }()
-	free := int64(0)
-	if e.free != nil {
-		free = e.free()
-	}
+	// What was chosen decides the result, so a resume must find it again.
+	c.Train.Device, c.Train.DType = dev.kind, dev.dtype
 	stderr, isFile := e.err.(*os.File)
 	err = run.Train(e.ctx, c, run.Env{
 		Device: dev, Open: func(name string) (fs.FS, error) { return e.modelFiles(name) },
-		Log: e.err, Terminal: isFile && run.IsTerminal(stderr), Now: time.Now, Free: free,
+		Log: e.err, Terminal: isFile && run.IsTerminal(stderr), Now: time.Now, Free: dev.free(),
 	})
 	var wrong *run.ConfigError
 	if errors.As(err, &wrong) {

@@ -29,9 +29,14 @@ func versionCommand() *command {
 						Go       string `json:"go"`
 						Platform string `json:"platform"`
 						Device   string `json:"device"`
-					}{version, runtime.Version(), runtime.GOOS + "/" + runtime.GOARCH, device}, true)
+						CUDA     bool   `json:"cuda"` // built with it
+					}{version, runtime.Version(), runtime.GOOS + "/" + runtime.GOARCH, device, e.cards.built}, true)
 				}
-				fmt.Fprintf(e.out, "nrt %s (%s, %s/%s, %s)\n", version, runtime.Version(), runtime.GOOS, runtime.GOARCH, device)
+				with := ""
+				if e.cards.built {
+					with = ", with CUDA"
+				}
+				fmt.Fprintf(e.out, "nrt %s (%s, %s/%s, %s%s)\n", version, runtime.Version(), runtime.GOOS, runtime.GOARCH, device, with)
 				return nil
 			}
 		},

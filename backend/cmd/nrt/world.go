@@ -10,7 +10,6 @@ import (
 	"strings"
 	"time"
 
-	"nrt/backend/cpu"
 	"nrt/backend/device"
 	"nrt/backend/llama"
 	"nrt/trainer/recipe"
@@ -55,7 +54,7 @@ base model reads before it is trained on them. Without flags it shows examples.
 			f.integer(&a.steps, "steps", "N", "training steps of the study")
 			f.text(&a.methods, "methods", "LIST", "methods of the study")
 			f.text(&a.families, "families", "LIST", "families of the study; empty takes all")
-			f.integer(&a.threads, "threads", "N", "threads to compute with; 0 takes all")
+			a.on.bind(f)
 			return func(e *env) error {
 				only := map[string][]string{
 					"docs": {"out", "models"}, "train": {"out"}, "tests": {"out"}, "keep-base": {"models"},
@@ -79,7 +78,7 @@ type worldArgs struct {
 	docs, train, tests int
 	base               string
 	seeds, steps       int
-	threads            int
+	on                 deviceFlags
 	methods, families  string
 	keepBase           bool
 }
@@ -89,9 +88,6 @@ func (e *env) world(a worldArgs) error {
 		if n < 1 {
 			return usagef("--%s: want 1 or more, have %d", name, n)
 		}
-	}
-	if a.threads < 0 {
-		return usagef("--threads: want 0 or more, have %d", a.threads)
 	}
 	w := world.New(a.worldSeed)
 	families, err := a.check(w)
@@ -110,7 +106,7 @@ func (e *env) world(a worldArgs) error {
 	if a.models == "" && a.study == "" {
 		return nil
 	}
-	dev, err := cpu.New(cpu.Options{Threads: a.threads})
+	dev, err := e.compute(a.on)
 	if err != nil {
 		return err
 	}

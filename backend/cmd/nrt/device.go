@@ -1,0 +1,171 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"nrt/backend/cpu"
+	"nrt/backend/cuda"
+	"nrt/backend/device"
+	"nrt/backend/llama"
+)
+
+// cards is what this program can do with CUDA; tests give a command other ones.
+type cards struct {
+	built bool
+	list  func() ([]cuda.Info, error)
+	open  func(cuda.Options) (device.Device, error)
+}
+
+// builtCards are those of package cuda, with or without its tag.
+var builtCards = cards{cuda.Built, cuda.Devices, cuda.Open}
+
+// deviceFlags choose what a command computes with.
+type deviceFlags struct {
+	on      choiceFlag
+	dtype   typeFlag
+	threads int
+}
+
+func (d *deviceFlags) bind(f *flags) {
+	*d = deviceFlags{on: choiceFlag{device.Auto}, dtype: "auto"}
+	f.value(&d.on, "device", "D", "what computes: auto, cpu, cuda or cuda:N\nauto takes a CUDA card where there is one; \"nrt devices\" lists what there is")
+	f.value(&d.dtype, "dtype", "T", "what it computes in: auto, f32 or bf16\nauto is f32 on the CPU and bf16 on CUDA")
+	f.integer(&d.threads, "threads", "N", "threads to compute with on the CPU; 0 takes all")
+}
+
+// choiceFlag is --device.
+type choiceFlag struct{ device.Choice }
+
+func (v *choiceFlag) Set(s string) (err error) {
+	v.Choice, err = device.ParseChoice(s)
+	return err
+}
+
+// typeFlag is --dtype.
+type typeFlag string
+
+func (v *typeFlag) String() string { return string(*v) }
+
+func (v *typeFlag) Set(s string) error {
+	if !slices.Contains(device.Types(), s) {
+		return fmt.Errorf("want %s, have %q", strings.Join(device.Types(), ", "), s)
+	}
+	*v = typeFlag(s)
+	return nil
+}
+
+// place is an open device, and what is known of it beside.
+type place struct {
+	device.Device
+	kind    string // "cpu" or "cuda"
+	dtype   string // "f32" or "bf16"
+	ordinal int    // of a CUDA device
+	e       *env
+}
+
+// compute opens the device that the flags ask for. With auto it says why the CPU
+// is taken, if this program could have used a card.
+func (e *env) compute(d deviceFlags) (*place, error) {
+	if d.threads < 0 {
+		return nil, usagef("--threads: want 0 or more, have %d", d.threads)
+	}
+	if d.on.Name == "cpu" {
+		return e.onCPU(d, "")
+	}
+	if !e.cards.built {
+		const how = "this program was built without CUDA; \"make cuda\" builds one with it"
+		if d.on.Name == "cuda" {
+			return nil, usagef("--device %s: %s", d.on, how)
+		}
+		return e.onCPU(d, how)
+	}
+	p, err := e.onCard(d)
+	if err == nil || d.on.Name == "cuda" {
+		return p, err
+	}
+	p, cpuErr := e.onCPU(d, err.Error())
+	if cpuErr == nil {
+		fmt.Fprintf(e.err, "nrt: computing on the CPU: %v\n", err)
+	}
+	return p, cpuErr
+}
+
+// onCPU opens the CPU. instead says why no card computes, "" if none was wanted.
+func (e *env) onCPU(d deviceFlags, instead string) (*place, error) {
+	if d.dtype == "bf16" {
+		const why = "--dtype bf16: the CPU computes in f32 (--weights bf16 keeps a model in half the memory)"
+		if instead != "" {
+			return nil, usagef("%s, and no card does: %s", why, instead)
+		}
+		return nil, usagef("%s", why)
+	}
+	dev, err := cpu.New(cpu.Options{Threads: d.threads})
+	if err != nil {
+		return nil, err
+	}
+	return &place{Device: dev, kind: "cpu", dtype: "f32", e: e}, nil
+}
+
+// onCard opens a CUDA device. Its errors say what is missing.
+func (e *env) onCard(d deviceFlags) (*place, error) {
+	fail := func(err error) (*place, error) {
+		if d.on.Name == "auto" {
+			return nil, err
+		}
+		return nil, fmt.Errorf("--device %s: %w", d.on, err)
+	}
+	list, err := e.cards.list()
+	switch {
+	case err != nil:
+		return fail(err)
+	case len(list) == 0:
+		return fail(errors.New("the driver finds no card"))
+	case d.on.Ordinal >= len(list):
+		return fail(fmt.Errorf("cards are numbered from 0 on, and there %s", isAre(len(list))))
+	}
+	info := list[d.on.Ordinal]
+	if info.Unusable != "" {
+		return fail(fmt.Errorf("%s: %s", info.Name, info.Unusable))
+	}
+	o := cuda.Options{Ordinal: d.on.Ordinal, Type: cuda.BF16}
+	if d.dtype == "f32" {
+		o.Type = cuda.F32
+	}
+	dev, err := e.cards.open(o)
+	if err != nil {
+		return fail(err)
+	}
+	return &place{Device: dev, kind: "cuda", dtype: o.Type.String(), ordinal: d.on.Ordinal, e: e}, nil
+}
+
+func isAre(n int) string {
+	if n == 1 {
+		return "is 1"
+	}
+	return fmt.Sprintf("are %d", n)
+}
+
+// free is how many bytes the device may still take; 0 where that is not known.
+func (p *place) free() int64 {
+	if p.kind == "cuda" {
+		if list, err := p.e.cards.list(); err == nil && p.ordinal < len(list) {
+			return list[p.ordinal].Free
+		}
+		return 0
+	}
+	if p.e.free == nil {
+		return 0
+	}
+	return p.e.free()
+}
+
+// bytes is what so many numbers take.
+func (p *place) bytes(f llama.Floats) int64 {
+	if p.dtype == "bf16" {
+		return 2*int64(f.Compute) + 4*int64(f.Wide)
+	}
+	return 4 * int64(f.Compute+f.Wide)
+}
