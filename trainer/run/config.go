@@ -321,7 +321,7 @@ func (c Config) Hash() string {
 // older run: "optim.lr (--lr): 1e-05, was 2e-06". A resume needs it empty to go
 // on bit for bit.
 func (c Config) Changed(old Config) []string {
-	if old.Train.DType == "" { // written when there was no other type
+	if old.Train.DType == "" && c.Train.DType != "" { // written when there was no other type
 		old.Train.DType = "f32"
 	}
 	var list []string
