@@ -18,16 +18,22 @@ func (d *dev[T]) AdamW(p, g, m, v device.Buffer, o device.AdamW) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	n := p.Len()
-	j := &d.jobs.adamw
-	*j = adamwJob[T]{k: d.k, g: d.in("AdamW", "g", g, n),
-		p: d.out("AdamW", "p", p, n), m: d.out("AdamW", "m", m, n), v: d.out("AdamW", "v", v, n)}
-	j.c = adamConst[T]{
+	c := adamConst[T]{
 		scale: T(o.Scale), eps: T(o.Eps),
 		b1: T(o.Beta1), c1: T(1 - o.Beta1), b2: T(o.Beta2), c2: T(1 - o.Beta2),
 		keep: T(1 - o.LR*o.WeightDecay),
 		step: T(o.LR / (1 - math.Pow(o.Beta1, float64(o.Step)))),
 		root: T(1 / math.Sqrt(1-math.Pow(o.Beta2, float64(o.Step)))),
 	}
+	if m8, v8 := moments8(m, v, n); m8 != nil {
+		j := &d.jobs.adamw8
+		*j = adamw8Job[T]{d: d, g: d.in("AdamW", "g", g, n), p: d.out("AdamW", "p", p, n), m: m8, v: v8, c: c}
+		d.pool.divide(len(m8.scales), 32*device.Block8, j)
+		return
+	}
+	j := &d.jobs.adamw
+	*j = adamwJob[T]{k: d.k, g: d.in("AdamW", "g", g, n),
+		p: d.out("AdamW", "p", p, n), m: d.out("AdamW", "m", m, n), v: d.out("AdamW", "v", v, n), c: c}
 	d.pool.divide(n, 8, j)
 }
 

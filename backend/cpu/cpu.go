@@ -116,6 +116,7 @@ type jobs[T real] struct {
 	swiglu     swigluJob[T]
 	swigluBack swigluBackJob[T]
 	adamw      adamwJob[T]
+	adamw8     adamw8Job[T]
 	squares    squaresJob[T]
 	sample     sampleJob[T]
 }
@@ -178,8 +179,11 @@ func (d *dev[T]) Alloc(n int) device.Buffer { return d.AllocAs(device.Compute, n
 
 // AllocAs keeps Compute, Master and Wide alike.
 func (d *dev[T]) AllocAs(k device.Kind, n int) device.Buffer {
-	if n < 0 || k > device.Wide {
+	if n < 0 || k > device.Variance8 {
 		panic(fmt.Sprintf("cpu: AllocAs(%v, %d)", k, n))
+	}
+	if k == device.Moment8 || k == device.Variance8 {
+		return newMoments(k, n)
 	}
 	m := &memory[T]{data: zeroed[T](n)}
 	return &buffer[T]{mem: m, data: m.data}
@@ -188,6 +192,13 @@ func (d *dev[T]) AllocAs(k device.Kind, n int) device.Buffer {
 func (d *dev[T]) Free(b device.Buffer) {
 	if w, ok := b.(*weights[T]); ok {
 		w.p = panels[T]{}
+		return
+	}
+	if m, ok := b.(*moments); ok {
+		d.mu.Lock()
+		defer d.mu.Unlock()
+		d.jobs = jobs[T]{}
+		m.codes, m.scales = nil, nil
 		return
 	}
 	buf := d.own("Free", "b", b)

@@ -9,6 +9,10 @@ import (
 func (d *dev[T]) Write(dst device.Buffer, src []float32) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	if b, ok := dst.(*moments); ok {
+		writeMoments(d, "Write", b, src)
+		return
+	}
 	convert(d.out("Write", "dst", dst, len(src)), src)
 }
 
@@ -19,12 +23,20 @@ func (d *dev[T]) Read(dst []float32, src device.Buffer) {
 		readWeights(d, "Read", dst, w)
 		return
 	}
+	if b, ok := src.(*moments); ok {
+		readMoments(d, "Read", dst, b)
+		return
+	}
 	convert(dst, d.in("Read", "src", src, len(dst)))
 }
 
 func (d *dev[T]) Write64(dst device.Buffer, src []float64) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	if b, ok := dst.(*moments); ok {
+		writeMoments(d, "Write64", b, src)
+		return
+	}
 	convert(d.out("Write64", "dst", dst, len(src)), src)
 }
 
@@ -33,6 +45,10 @@ func (d *dev[T]) Read64(dst []float64, src device.Buffer) {
 	defer d.mu.Unlock()
 	if w, ok := src.(*weights[T]); ok {
 		readWeights(d, "Read64", dst, w)
+		return
+	}
+	if b, ok := src.(*moments); ok {
+		readMoments(d, "Read64", dst, b)
 		return
 	}
 	convert(dst, d.in("Read64", "src", src, len(dst)))
@@ -67,6 +83,10 @@ func convert[D, S real](dst []D, src []S) {
 func (d *dev[T]) Zero(b device.Buffer) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	if m, ok := b.(*moments); ok {
+		m.zero()
+		return
+	}
 	d.flat(zeroing, d.out("Zero", "b", b, b.Len()), nil, 0)
 }
 

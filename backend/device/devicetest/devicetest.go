@@ -62,6 +62,8 @@ func Run(t *testing.T, open func() device.Device, tol Tolerance) {
 		{"Sample", testSample},
 		{"SampleTies", testSampleTies},
 		{"AdamW", testAdamW},
+		{"Moments8", testMoments8},
+		{"AdamW8", testAdamW8},
 		{"SumSquares", testSumSquares},
 		{"RowIndependence", testRowIndependence},
 		{"Shapes", testShapes},

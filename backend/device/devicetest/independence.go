@@ -185,6 +185,9 @@ func everything(t *testing.T, d device.Device, seed uint64) (all []result) {
 	d.AdamW(c.Buffer, glu, m, v, adamw(1))
 	d.Add(c.Buffer, glu)
 	keep("AdamW", c.Buffer, m, v)
+	m, v = d.AllocAs(device.Moment8, n*ffn), d.AllocAs(device.Variance8, n*ffn)
+	d.AdamW(c.Buffer, glu, m, v, adamw(1))
+	keep("AdamW8", c.Buffer, m, v)
 	all = append(all, result{"SumSquares", []float64{d.SumSquares(c.Buffer)}})
 	return all
 }
