@@ -20,12 +20,20 @@ var (
 	_ [8]byte = [unsafe.Sizeof(cu.Function{})]byte{}
 )
 
-func stream(s cu.Stream) C.CUstream     { return *(*C.CUstream)(unsafe.Pointer(&s)) }
-func function(f cu.Function) uint64     { return *(*uint64)(unsafe.Pointer(&f)) }
-func streamBits(s cu.Stream) C.uint64_t { return *(*C.uint64_t)(unsafe.Pointer(&s)) }
+func stream(s cu.Stream) C.CUstream { return *(*C.CUstream)(unsafe.Pointer(&s)) }
 
 // StreamHandle is the address that other libraries know s by.
-func StreamHandle(s cu.Stream) uintptr { return uintptr(streamBits(s)) }
+func StreamHandle(s cu.Stream) uintptr { return uintptr(unsafe.Pointer(stream(s))) }
+
+// FunctionHandle is what Launch knows f by.
+func FunctionHandle(f cu.Function) uint64 { return *(*uint64)(unsafe.Pointer(&f)) }
+
+// Attributes of a card that cu does not name: the bytes of shared memory that a
+// block may have if it asks (AllowShared), and whether there are pools.
+const (
+	SharedOptIn cu.DeviceAttribute = C.CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN
+	MemoryPools cu.DeviceAttribute = C.CU_DEVICE_ATTRIBUTE_MEMORY_POOLS_SUPPORTED
+)
 
 // HostAlloc returns n bytes of pinned host memory, which the card reads and
 // writes while the processor goes on. Free them with HostFree.
@@ -116,11 +124,26 @@ func AllowShared(f cu.Function, n int) error {
 // bytes of dynamic shared memory.
 type Grid [7]uint32
 
-// Launch enqueues f in s. params are its parameters, packed as C would a struct
-// of them. It allocates nothing.
-func Launch(f cu.Function, g *Grid, s cu.Stream, params []byte) error {
-	r := C.nrt_cuda_launch(C.uint64_t(function(f)), (*C.uint32_t)(unsafe.Pointer(g)), streamBits(s),
-		unsafe.Pointer(unsafe.SliceData(params)), C.size_t(len(params)))
+// Launch is one launch of a kernel: the function (FunctionHandle), where its
+// parameters stand among those of all launches and their bytes, packed as C would
+// a struct of them. It has no pointers and no padding.
+type Launch struct {
+	Fn    uint64
+	Off   uint64
+	Bytes uint32
+	Grid  Grid
+}
+
+var _ [48]byte = [unsafe.Sizeof(Launch{})]byte{}
+
+// LaunchAll enqueues launches in s, in order, with one call from Go to C. It
+// allocates nothing.
+func LaunchAll(l []Launch, params []byte, s cu.Stream) error {
+	if len(l) == 0 {
+		return nil
+	}
+	r := C.nrt_cuda_launch((*C.nrt_launch)(unsafe.Pointer(unsafe.SliceData(l))), C.size_t(len(l)),
+		(*C.uchar)(unsafe.SliceData(params)), stream(s))
 	if r == C.CUDA_SUCCESS {
 		return nil
 	}
@@ -130,8 +153,8 @@ func Launch(f cu.Function, g *Grid, s cu.Stream, params []byte) error {
 // Graph is work of a stream, recorded to be enqueued again by one call.
 type Graph struct{ exec C.CUgraphExec }
 
-// Capture records what run enqueues in s, which is not executed. A graph that
-// could not be made leaves the stream usable.
+// Capture records what run enqueues in s; nothing of it is executed, also where
+// there is an error.
 func Capture(s cu.Stream, run func() error) (Graph, error) {
 	if err := fail("cuStreamBeginCapture", C.cuStreamBeginCapture(stream(s), C.CU_STREAM_CAPTURE_MODE_THREAD_LOCAL)); err != nil {
 		return Graph{}, err

@@ -84,7 +84,13 @@ int nrt_cuda_load(void *lib, CUresult *status) {
   return 1;
 }
 
-CUresult nrt_cuda_launch(uint64_t fn, const uint32_t dims[7], uint64_t stream, const void *params, size_t bytes) {
-  void *extra[] = {CU_LAUNCH_PARAM_BUFFER_POINTER, (void *)params, CU_LAUNCH_PARAM_BUFFER_SIZE, &bytes, CU_LAUNCH_PARAM_END};
-  return cuLaunchKernel((CUfunction)fn, dims[0], dims[1], dims[2], dims[3], dims[4], dims[5], dims[6], (CUstream)stream, NULL, bytes ? extra : NULL);
+CUresult nrt_cuda_launch(const nrt_launch *launches, size_t n, unsigned char *params, CUstream stream) {
+  for (const nrt_launch *l = launches; l < launches + n; l++) {
+    size_t bytes = l->bytes;
+    void *extra[] = {CU_LAUNCH_PARAM_BUFFER_POINTER, params + l->off, CU_LAUNCH_PARAM_BUFFER_SIZE, &bytes, CU_LAUNCH_PARAM_END};
+    const uint32_t *g = l->grid;
+    CUresult r = cuLaunchKernel((CUfunction)l->fn, g[0], g[1], g[2], g[3], g[4], g[5], g[6], stream, NULL, bytes ? extra : NULL);
+    if (r != CUDA_SUCCESS) return r;
+  }
+  return CUDA_SUCCESS;
 }

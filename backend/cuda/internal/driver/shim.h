@@ -12,9 +12,13 @@ int nrt_cuda_load(void *lib, CUresult *status);
 // nrt_cuda_missing_name is the function last called that the driver lacks.
 const char *nrt_cuda_missing_name(void);
 
-// nrt_cuda_launch starts fn on a grid of dims[0..2] blocks of dims[3..5] threads
-// with dims[6] bytes of dynamic shared memory; params are packed as the kernel
-// declares them.
-CUresult nrt_cuda_launch(uint64_t fn, const uint32_t dims[7], uint64_t stream, const void *params, size_t bytes);
+// nrt_launch is the type Launch of calls.go.
+typedef struct {
+  uint64_t fn, off;
+  uint32_t bytes, grid[7];
+} nrt_launch;
+
+// nrt_cuda_launch enqueues n launches in order, up to the first that fails.
+CUresult nrt_cuda_launch(const nrt_launch *launches, size_t n, unsigned char *params, CUstream stream);
 
 #endif
