@@ -39,38 +39,6 @@ type place struct {
 	name string
 }
 
-// checkTensors reports whether the weights of a folder are those of specs, from
-// the headers alone: nothing as large as the model is allocated.
-func checkTensors(fsys fs.FS, specs []TensorSpec) error {
-	ck, err := openCheckpoint(fsys, specs)
-	if err != nil {
-		return err
-	}
-	return ck.close()
-}
-
-// readTensors hands every tensor of specs to put, as float32 whatever the stored
-// type. data is only valid during the call.
-func readTensors(fsys fs.FS, specs []TensorSpec, put func(i int, data []float32) error) (err error) {
-	ck, err := openCheckpoint(fsys, specs)
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, ck.close()) }()
-	var buf []float32
-	for i, s := range specs {
-		at := ck.found[i]
-		buf = slices.Grow(buf[:0], s.Len())[:s.Len()]
-		if err := ck.read(i, 0, buf); err != nil {
-			return err
-		}
-		if err := put(i, buf); err != nil {
-			return fmt.Errorf("%s: tensor %q: %w", at.file.Name(), at.name, err)
-		}
-	}
-	return nil
-}
-
 // read fills dst with the elements of tensor i from one on, which must be finite.
 func (ck *checkpoint) read(i, from int, dst []float32) error {
 	at := ck.found[i]

@@ -21,7 +21,6 @@ package llama
 
 import (
 	"fmt"
-	"io/fs"
 	"math"
 	"math/rand/v2"
 	"strings"
@@ -72,25 +71,18 @@ type layerTensors struct {
 // the two projections back into the residual stream scaled by 1/√(2·layers)
 // (GPT-2's rule), norms 1.
 func New(dev device.Device, c Config, seed uint64) (*Model, error) {
-	m, err := empty(dev, c, device.Master)
-	if err != nil {
+	if err := c.Validate(); err != nil {
 		return nil, err
 	}
-	draw := initial(c, seed)
-	for i, p := range m.params {
-		data := make([]float32, p.Value.Len())
-		draw(i, data)
-		dev.Write(p.Value, data)
-	}
-	return m, dev.Sync()
+	return NewFrom(dev, c, initial(c, seed))
 }
 
-// initial returns what fills part after part of tensor after tensor.
-func initial(c Config, seed uint64) func(i int, data []float32) {
+// initial draws weights.
+func initial(c Config, seed uint64) Source {
 	rng := rand.New(rand.NewPCG(seed, 0x6c6c616d61))
 	residual := 0.02 / math.Sqrt(2*float64(c.Layers))
 	specs := c.Tensors()
-	return func(i int, data []float32) {
+	return func(i, _ int, data []float32) error {
 		std := 0.02
 		if name := specs[i].Name; strings.HasSuffix(name, "o_proj.weight") || strings.HasSuffix(name, "down_proj.weight") {
 			std = residual
@@ -102,32 +94,8 @@ func initial(c Config, seed uint64) func(i int, data []float32) {
 				data[j] = 1
 			}
 		}
-	}
-}
-
-// Load reads a Hugging Face folder.
-func Load(dev device.Device, fsys fs.FS) (*Model, error) {
-	c, err := ReadConfig(fsys)
-	if err != nil {
-		return nil, err
-	}
-	// Before anything of the size that config.json claims is allocated.
-	if err := checkTensors(fsys, c.Tensors()); err != nil {
-		return nil, err
-	}
-	m, err := empty(dev, c, device.Master)
-	if err != nil {
-		return nil, err
-	}
-	err = readTensors(fsys, c.Tensors(), func(i int, data []float32) error {
-		dev.Write(m.params[i].Value, data)
 		return nil
-	})
-	if err != nil {
-		m.Free()
-		return nil, err
 	}
-	return m, dev.Sync()
 }
 
 // Save writes the model as a Hugging Face folder (the tokenizer's files are the

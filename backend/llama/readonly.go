@@ -10,23 +10,8 @@ import (
 // LoadReadOnly reads a Hugging Face folder into a model that answers and does not
 // learn: its matrices are device.Weights in the format f, its norms float32. No
 // more than a few rows are in memory as float32 on the way.
-func LoadReadOnly(dev device.Device, fsys fs.FS, f device.Format) (*Model, error) {
-	c, err := ReadConfig(fsys)
-	if err != nil {
-		return nil, err
-	}
-	ck, err := openCheckpoint(fsys, c.Tensors())
-	if err != nil {
-		return nil, err
-	}
-	m, err := readOnly(dev, c, f, ck.read)
-	if err := errors.Join(err, ck.close()); err != nil {
-		if m != nil {
-			m.Free()
-		}
-		return nil, err
-	}
-	return m, nil
+func LoadReadOnly(dev device.Device, fsys fs.FS, f device.Format, show ...Progress) (*Model, error) {
+	return load(fsys, show, func(c Config, src Source) (*Model, error) { return NewReadOnlyFrom(dev, c, f, src) })
 }
 
 // NewReadOnly is New for a model as LoadReadOnly makes it, of the same weights
@@ -35,16 +20,14 @@ func NewReadOnly(dev device.Device, c Config, seed uint64, f device.Format) (*Mo
 	if err := c.Validate(); err != nil {
 		return nil, err
 	}
-	draw := initial(c, seed)
-	return readOnly(dev, c, f, func(i, _ int, dst []float32) error {
-		draw(i, dst)
-		return nil
-	})
+	return NewReadOnlyFrom(dev, c, f, initial(c, seed))
 }
 
-// readOnly makes a model of the tensors that read hands over in their order:
-// elements of tensor i, from one on.
-func readOnly(dev device.Device, c Config, f device.Format, read func(i, from int, dst []float32) error) (*Model, error) {
+// NewReadOnlyFrom is NewFrom for a model as LoadReadOnly makes it.
+func NewReadOnlyFrom(dev device.Device, c Config, f device.Format, src Source) (*Model, error) {
+	if err := c.Validate(); err != nil {
+		return nil, err
+	}
 	m := &Model{Config: c, dev: dev, fixed: true, rope: ropeTable{inv: InvFreq(c)}}
 	norms := 0
 	for _, s := range c.Tensors() {
@@ -59,13 +42,13 @@ func readOnly(dev device.Device, c Config, f device.Format, read func(i, from in
 		var err error
 		if p.Decay {
 			p.Value, err = dev.NewWeights(f, s.Shape[0], s.Shape[1], func(first int, dst []float32) error {
-				return read(i, first*s.Shape[1], dst)
+				return src(i, first*s.Shape[1], dst)
 			})
 		} else {
 			p.Value = m.flat.View(norms, s.Len())
 			norms += s.Len()
 			data := make([]float32, s.Len())
-			if err = read(i, 0, data); err == nil {
+			if err = src(i, 0, data); err == nil {
 				dev.Write(p.Value, data)
 			}
 		}

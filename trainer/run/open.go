@@ -97,7 +97,7 @@ func (t *trainer) openModel() error {
 		if t.model != nil {
 			t.model.Free()
 		}
-		if t.model, err = llama.Load(t.dev, os.DirFS(t.from.Path)); err != nil {
+		if t.model, err = t.load(os.DirFS(t.from.Path)); err != nil {
 			return fmt.Errorf("resume %s: %w", t.from.Path, err)
 		}
 	}
@@ -162,10 +162,20 @@ func (t *trainer) start() (source fs.FS, err error) {
 	return source, nil
 }
 
+// load reads a model, and shows how far it is.
+func (t *trainer) load(source fs.FS) (*llama.Model, error) {
+	if !t.env.Terminal {
+		return llama.Load(t.dev, source)
+	}
+	l := NewLoading(t.env.Log, t.env.Now)
+	defer l.Done()
+	return llama.Load(t.dev, source, l.Show)
+}
+
 // fresh loads or makes the model that the run starts from.
 func (t *trainer) fresh(source fs.FS) (*llama.Model, error) {
 	if source != nil {
-		m, err := llama.Load(t.dev, source)
+		m, err := t.load(source)
 		if err != nil {
 			return nil, fmt.Errorf("model.path (--model) %s: %w", t.c.Model.Path, err)
 		}

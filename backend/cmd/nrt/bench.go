@@ -232,11 +232,13 @@ func (b *bench) weightsFor(part string, bytes int64, learns bool) (*llama.Model,
 	} else {
 		b.progress("drawing %s random weights", millions(b.Parameters))
 	}
+	show, shown := b.e.loading()
+	defer shown()
 	switch {
 	case b.files != nil && learns:
-		b.model, err = llama.Load(b.dev, b.files)
+		b.model, err = llama.Load(b.dev, b.files, show)
 	case b.files != nil:
-		b.model, err = llama.LoadReadOnly(b.dev, b.files, b.o.weights.Format)
+		b.model, err = llama.LoadReadOnly(b.dev, b.files, b.o.weights.Format, show)
 	case learns:
 		b.model, err = llama.New(b.dev, b.config, 1)
 	default:

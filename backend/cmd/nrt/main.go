@@ -43,7 +43,7 @@ func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	e := &env{
 		ctx: ctx, in: os.Stdin, out: bufio.NewWriter(os.Stdout), err: os.Stderr,
-		getenv: os.Getenv, terminal: isTerminal(os.Stdout), builtins: list,
+		getenv: os.Getenv, terminal: isTerminal(os.Stdout), watched: run.IsTerminal(os.Stderr), builtins: list,
 		free:  func() int64 { return run.FreeMemory(os.DirFS("/")) },
 		cards: builtCards,
 	}
@@ -60,6 +60,7 @@ type env struct {
 	err      io.Writer
 	getenv   func(string) string
 	terminal bool // out is a terminal
+	watched  bool // err is one that can rewrite a line
 	builtins []builtin
 	free     func() int64 // bytes of memory that are free, 0 if not known; nil asks nothing
 	cards    cards

@@ -9,11 +9,13 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"time"
 
 	"nrt/backend/device"
 	"nrt/backend/engine"
 	"nrt/backend/llama"
 	"nrt/backend/token"
+	"nrt/trainer/run"
 )
 
 // defaultModel is the embedded model that a command uses when none is named.
@@ -179,7 +181,9 @@ func (e *env) open(m modelFlags) (*loaded, error) {
 	if l.dev, err = e.compute(m.deviceFlags); err != nil {
 		return nil, err
 	}
-	if l.model, err = llama.LoadReadOnly(l.dev, files, m.weights.Format); err != nil {
+	show, shown := e.loading()
+	l.model, err = llama.LoadReadOnly(l.dev, files, m.weights.Format, show)
+	if shown(); err != nil {
 		return fail(errors.Join(err, l.dev.Close()))
 	}
 	if vocab := l.model.Config.Vocab; l.tok != nil && l.tok.Size() > vocab {
@@ -191,6 +195,16 @@ func (e *env) open(m modelFlags) (*loaded, error) {
 	}
 	l.engine = engine.New(l.model, text, engine.Options{})
 	return l, nil
+}
+
+// loading shows on a terminal how far a model has been read, until shown is
+// called.
+func (e *env) loading() (show llama.Progress, shown func()) {
+	if !e.watched {
+		return func(int64, int64) {}, func() {}
+	}
+	l := run.NewLoading(e.err, time.Now)
+	return l.Show, l.Done
 }
 
 // openText is open for commands that cannot do without a tokenizer.

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"os"
 	"time"
 
 	"nrt/backend/device"
@@ -75,10 +74,9 @@ func (e *env) train(c run.Config) (err error) {
 	defer func() { err = errors.Join(err, dev.Close()) }()
 	// What was chosen decides the result, so a resume must find it again.
 	c.Train.Device, c.Train.DType = dev.kind, dev.dtype
-	stderr, isFile := e.err.(*os.File)
 	err = run.Train(e.ctx, c, run.Env{
 		Device: dev, Open: func(name string) (fs.FS, error) { return e.modelFiles(name) },
-		Log: e.err, Terminal: isFile && run.IsTerminal(stderr), Now: time.Now, Free: dev.free(),
+		Log: e.err, Terminal: e.watched, Now: time.Now, Free: dev.free(),
 	})
 	var wrong *run.ConfigError
 	if errors.As(err, &wrong) {

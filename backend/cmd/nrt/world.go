@@ -175,7 +175,9 @@ func (e *env) study(w *world.World, dev device.Device, a worldArgs, families []s
 	if err != nil {
 		return err
 	}
-	base, err := llama.Load(dev, files)
+	show, shown := e.loading()
+	base, err := llama.Load(dev, files, show)
+	shown()
 	if err != nil {
 		return err
 	}

@@ -1,0 +1,89 @@
+package llama
+
+import (
+	"errors"
+	"os"
+	"runtime"
+	"testing"
+
+	"nrt/backend/device"
+	"nrt/backend/safetensors"
+)
+
+// sink is a device that throws weights away and watches the host's memory.
+type sink struct {
+	device.Device
+	start, peak uint64 // bytes in use: at first, at most
+	longest     int    // of a Write
+	freed       int
+}
+
+type nothing int
+
+func (n nothing) Len() int                                 { return int(n) }
+func (n nothing) View(offset, m int) device.Buffer         { return nothing(m) }
+func (s *sink) AllocAs(_ device.Kind, n int) device.Buffer { return nothing(n) }
+func (s *sink) Free(device.Buffer)                         { s.freed++ }
+func (s *sink) Sync() error                                { return nil }
+
+func (s *sink) Write(dst device.Buffer, src []float32) {
+	s.longest = max(s.longest, len(src))
+	var m runtime.MemStats
+	runtime.GC()
+	runtime.ReadMemStats(&m)
+	if s.start == 0 {
+		s.start = m.HeapAlloc
+	}
+	s.peak = max(s.peak, m.HeapAlloc)
+}
+
+// Loading streams: the host holds a piece of the model at a time, however large a
+// tensor is.
+func TestLoadStreams(t *testing.T) {
+	c := tiny(4, 2, false, 0)
+	c.Vocab, c.Hidden, c.HeadDim = 40000, 256, 64 // two tensors of 41 MB
+	dir := t.TempDir()
+	specs := c.Tensors()
+	largest := 0
+	for _, s := range specs {
+		largest = max(largest, s.Len())
+	}
+	if largest < 2*piece {
+		t.Fatalf("the largest tensor has %d numbers, which is no more than two pieces", largest)
+	}
+	zeros := make([]float32, largest)
+	if err := writeCheckpoint(dir, c, safetensors.BF16, specs, func(i int) []float32 { return zeros[:specs[i].Len()] }, 1<<40); err != nil {
+		t.Fatal(err)
+	}
+	zeros = nil
+	var s sink
+	var calls, last, all int64
+	m, err := Load(&s, os.DirFS(dir), func(done, of int64) {
+		if done <= last {
+			t.Errorf("%d bytes after %d", done, last)
+		}
+		calls, last, all = calls+1, done, of
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if s.longest != piece {
+		t.Errorf("the longest piece has %d numbers, want %d", s.longest, piece)
+	}
+	if used := s.peak - s.start; used > 4*piece {
+		t.Errorf("the host held %d bytes more than at the first piece", used)
+	}
+	if want := int64(2 * m.NumParams()); all != want || last != all || calls < int64(len(specs)) {
+		t.Errorf("told of %d of %d bytes in %d calls, want %d", last, all, calls, want)
+	}
+	stop := errors.New("stop")
+	s.freed = 0
+	if _, err := NewFrom(&s, c, func(i, from int, dst []float32) error {
+		if i == 2 {
+			return stop
+		}
+		return nil
+	}); !errors.Is(err, stop) || s.freed == 0 {
+		t.Errorf("a source that fails: %v, %d buffers freed", err, s.freed)
+	}
+}

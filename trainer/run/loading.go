@@ -1,0 +1,62 @@
+package run
+
+import (
+	"fmt"
+	"io"
+	"strings"
+	"time"
+)
+
+// Loading shows how far a model has been read, once that has taken a second: a
+// line on a terminal that is rewritten, and gone when all is there.
+type Loading struct {
+	out          io.Writer
+	now          func() time.Time
+	begun, shown time.Time
+	width        int
+}
+
+// NewLoading starts the clock. out is a terminal that can rewrite a line.
+func NewLoading(out io.Writer, now func() time.Time) *Loading {
+	return &Loading{out: out, now: now, begun: now()}
+}
+
+// Show takes llama.Progress.
+func (l *Loading) Show(done, all int64) {
+	const patience, every = time.Second, 200 * time.Millisecond
+	now := l.now()
+	if took := now.Sub(l.begun); took >= patience && now.Sub(l.shown) >= every && done < all {
+		l.shown = now
+		perSecond := float64(done) / took.Seconds()
+		left := time.Duration(float64(all-done) / perSecond * float64(time.Second))
+		l.rewrite(fmt.Sprintf("loading  %s  %.1f of %.1f GB  %.2f GB/s  %s left", bar(done, all), float64(done)/1e9, float64(all)/1e9, perSecond/1e9, span(left)))
+	}
+}
+
+// Done takes the line away.
+func (l *Loading) Done() {
+	if l.width > 0 {
+		l.rewrite("")
+		l.print("\r")
+	}
+}
+
+// bar is twenty places, filled as far as it got.
+func bar(done, all int64) string {
+	const places = 20
+	n := int(places * done / all)
+	return strings.Repeat("█", n) + strings.Repeat("░", places-n)
+}
+
+func (l *Loading) rewrite(text string) {
+	n := len([]rune(text))
+	l.print("\r" + text + strings.Repeat(" ", max(0, l.width-n)))
+	l.width = n
+}
+
+// print ignores failures: loading does not stop because nobody can watch it.
+func (l *Loading) print(s string) {
+	if _, err := io.WriteString(l.out, s); err != nil {
+		l.out = io.Discard
+	}
+}
