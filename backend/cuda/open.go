@@ -28,6 +28,9 @@ type dev struct {
 	spaces  map[string]segment // of workspace, by slot
 	arena   segment            // what upload fills, over and over
 	floats  []float32          // a small Write
+	flushes int                // lists handed over
+
+	attention struct{ forward, backward attentionWork }
 }
 
 // Open opens a card.
@@ -128,6 +131,7 @@ func (d *dev) flush() {
 	if d.cur.empty() {
 		return
 	}
+	d.flushes++
 	d.ex.requests <- request{list: d.cur}
 	d.cur = <-d.ex.lists
 }
