@@ -42,6 +42,8 @@ level 1  text and compute, behind one interface each
 backend/token wasm:         std github.com/sugarme/tokenizer golang.org/x/text
 backend/device wasm:        std
 backend/cuda/internal/driver: std C unsafe gorgonia.org/cu
+backend/cuda/internal/emu:  std C unsafe testing
+backend/cuda/internal/ptxgen: std
 web/view wasm:              std trainer/reward web/heat web/chart web/wire
 
 level 2  devices and files

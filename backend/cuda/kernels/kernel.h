@@ -43,9 +43,9 @@ struct alignas(16) vec16 {
 // than given: the compiler then knows how many registers a thread may have.
 #define KERNEL_OF(threads, name, params) extern "C" __attribute__((global, launch_bounds(threads))) void name params
 
-// SHARED declares an array that the block's threads share. Its content is
-// undefined at first.
-#define SHARED(type, name, count) static __attribute__((shared)) type name[count]
+// SHARED declares an array that the block's threads share, aligned to 16 bytes.
+// Its content is undefined at first.
+#define SHARED(type, name, count) static __attribute__((shared, aligned(16))) type name[count]
 
 // DYNAMIC_SHARED names the block's shared memory whose size the launch gives,
 // aligned to 16 bytes; each use in one kernel names the same memory.
