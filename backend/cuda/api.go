@@ -27,7 +27,16 @@ func (t Type) String() string {
 type Options struct {
 	Ordinal int
 	Type    Type
+	GEMM    string // GEMMAuto, GEMMOwn or GEMMCuBLAS; "" is GEMMAuto
 }
+
+// What computes matrix products. With kernels of ours a row has the same bits in
+// every batch; cuBLAS orders its sums by the shape.
+const (
+	GEMMAuto   = "auto"   // cuBLAS where it is found
+	GEMMOwn    = "own"    // our kernels
+	GEMMCuBLAS = "cublas" // cuBLAS; Open fails without it
+)
 
 // Info is what is known of a card and of the libraries that drive it.
 type Info struct {

@@ -16,13 +16,14 @@ const (
 	dtBF16
 	dtM8 // Moment8: a byte a number, then the scales; see memory
 	dtV8 // Variance8, likewise
+	dtQ8 // Weights in format Q8 alone; see weights.go
 )
 
 // size is the bytes of a number, scales aside.
-func (t dtype) size() int { return [...]int{4, 2, 1, 1}[t] }
+func (t dtype) size() int { return [...]int{4, 2, 1, 1, 1}[t] }
 
 // suffix is how names of kernels end.
-func (t dtype) suffix() string { return [...]string{"f32", "bf16", "m8", "v8"}[t] }
+func (t dtype) suffix() string { return [...]string{"f32", "bf16", "m8", "v8", "q8"}[t] }
 
 func (t dtype) String() string { return t.suffix() }
 

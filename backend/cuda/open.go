@@ -31,6 +31,7 @@ type dev struct {
 	flushes int                // lists handed over
 
 	attention struct{ forward, backward attentionWork }
+	gemm      gemmState
 }
 
 // Open opens a card.
@@ -66,7 +67,7 @@ func open(o Options) (*dev, error) {
 	if c.Unusable != "" {
 		return nil, fmt.Errorf("cuda: device %d (%s): %s", o.Ordinal, c.Name, c.Unusable)
 	}
-	d := &dev{card: c, kernels: map[string]*kernel{}, spaces: map[string]segment{}}
+	d := &dev{card: c, kernels: map[string]*kernel{}, spaces: map[string]segment{}, gemm: gemmState{limits: usualLimits}}
 	switch o.Type {
 	case BF16:
 		d.dt = dtBF16
@@ -84,6 +85,10 @@ func open(o Options) (*dev, error) {
 	if err := d.ex.call(d.ex.open); err != nil {
 		d.ex.call(d.ex.close)
 		d.ex.stop()
+		return nil, fmt.Errorf("cuda: device %d (%s): %w", o.Ordinal, c.Name, err)
+	}
+	if err := d.openBLAS(o.GEMM); err != nil {
+		d.Close()
 		return nil, fmt.Errorf("cuda: device %d (%s): %w", o.Ordinal, c.Name, err)
 	}
 	return d, nil
