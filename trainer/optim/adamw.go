@@ -34,6 +34,9 @@ type Options struct {
 	// FlatGrad, when not nil, holds all gradients (with zeros between them, if
 	// anything), so that the norm takes one reduction instead of one a tensor.
 	FlatGrad device.Buffer
+	// Moments8 keeps both moments in 8 bits each instead of 32 (device.Moment8 and
+	// device.Variance8): 2 bytes a parameter instead of 8.
+	Moments8 bool
 }
 
 // Validate names the field that is wrong.
@@ -64,17 +67,26 @@ func (o Options) Validate() error {
 //	p ← p − lr·( m̂/(√v̂ + ε) + λ·p )      m̂ = m/(1−β1ᵘ), v̂ = v/(1−β2ᵘ)
 //
 // where λ is 0 for parameters without Decay. The moments are kept on the
-// device, in one buffer each.
+// device, in one buffer each, or in 8 bits in one a part.
 type AdamW struct {
 	dev     device.Device
 	params  []Param
-	m, v    []device.Buffer // views, one a parameter
-	mAll    device.Buffer
-	vAll    device.Buffer
+	parts   []part
+	owned   []device.Buffer // what Free gives back
 	o       Options
 	updates int
 	broken  error // set when a load failed half-way
 }
+
+// part is a parameter, or a run of a long one, and its moments. Moments in 8 bits
+// have no views, so their buffers are short enough to be read as a whole.
+type part struct {
+	param             int
+	value, grad, m, v device.Buffer
+}
+
+// partLen is the longest part with moments in 8 bits: whole chunks of the file.
+const partLen = 8 * chunkLen
 
 // New allocates zero moments. Wrong options are an error; a gradient whose
 // length is not its parameter's panics.
@@ -89,12 +101,26 @@ func New(dev device.Device, params []Param, o Options) (*AdamW, error) {
 		}
 		total += p.Value.Len()
 	}
-	a := &AdamW{dev: dev, params: params, o: o, mAll: dev.AllocAs(device.Wide, total), vAll: dev.AllocAs(device.Wide, total)}
+	a := &AdamW{dev: dev, params: params, o: o}
+	alloc := func(k device.Kind, n int) device.Buffer {
+		b := dev.AllocAs(k, n)
+		a.owned = append(a.owned, b)
+		return b
+	}
+	if o.Moments8 {
+		for i, p := range params {
+			for at := 0; at < p.Value.Len(); at += partLen {
+				n := min(partLen, p.Value.Len()-at)
+				a.parts = append(a.parts, part{i, p.Value.View(at, n), p.Grad.View(at, n), alloc(device.Moment8, n), alloc(device.Variance8, n)})
+			}
+		}
+		return a, nil
+	}
+	m, v := alloc(device.Wide, total), alloc(device.Wide, total)
 	at := 0
-	for _, p := range params {
+	for i, p := range params {
 		n := p.Value.Len()
-		a.m = append(a.m, a.mAll.View(at, n))
-		a.v = append(a.v, a.vAll.View(at, n))
+		a.parts = append(a.parts, part{i, p.Value, p.Grad, m.View(at, n), v.View(at, n)})
 		at += n
 	}
 	return a, nil
@@ -102,8 +128,9 @@ func New(dev device.Device, params []Param, o Options) (*AdamW, error) {
 
 // Free gives the moments back to the device.
 func (a *AdamW) Free() {
-	a.dev.Free(a.mAll)
-	a.dev.Free(a.vAll)
+	for _, b := range a.owned {
+		a.dev.Free(b)
+	}
 }
 
 // Updates is the number of updates made so far.
@@ -139,15 +166,15 @@ func (a *AdamW) Step(lr, scale float64) (norm float64, err error) {
 		scale *= a.o.MaxGradNorm / norm
 	}
 	a.updates++
-	for i, p := range a.params {
+	for _, p := range a.parts {
 		o := device.AdamW{
 			LR: lr, Beta1: a.o.Beta1, Beta2: a.o.Beta2, Eps: a.o.Eps,
 			Step: a.updates, Scale: scale,
 		}
-		if p.Decay {
+		if a.params[p.param].Decay {
 			o.WeightDecay = a.o.WeightDecay
 		}
-		a.dev.AdamW(p.Value, p.Grad, a.m[i], a.v[i], o)
+		a.dev.AdamW(p.value, p.grad, p.m, p.v, o)
 	}
 	if err := a.dev.Sync(); err != nil {
 		return norm, fmt.Errorf("update %d: %w", a.updates, err)

@@ -270,7 +270,7 @@ func TestClipOff(t *testing.T) {
 	if err != nil || norm != 5e6 {
 		t.Errorf("norm %v, error %v", norm, err)
 	}
-	if got := m.get(a.m[0]); math.Abs(got[0]-3e5) > 1e-6 {
+	if got := m.get(a.parts[0].m); math.Abs(got[0]-3e5) > 1e-6 {
 		t.Errorf("first moment %v: was clipped", got)
 	}
 }
@@ -319,10 +319,19 @@ func trained(t testing.TB, m *toy, a *AdamW, from, to int) {
 }
 
 func TestResume(t *testing.T) {
-	for name, typ := range map[string]cpu.Type{"float32": cpu.Float32, "float64": cpu.Float64} {
-		t.Run(name, func(t *testing.T) {
-			// One parameter is longer than a chunk.
-			lens := []int{5, chunkLen + 17, 1}
+	for _, test := range []struct {
+		name  string
+		typ   cpu.Type
+		eight bool
+		long  int     // one parameter is longer than a chunk, or a part
+		width float64 // bytes a moment in the file
+	}{
+		{"float32", cpu.Float32, false, chunkLen + 17, 4}, {"float64", cpu.Float64, false, chunkLen + 17, 8},
+		{"8 bits", cpu.Float32, true, partLen + 300, 1 + 4.0/device.Block8}, {"8 bits of float64", cpu.Float64, true, chunkLen + 17, 1 + 4.0/device.Block8},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			lens, typ, usual := []int{5, test.long, 1}, test.typ, usual
+			usual.Moments8 = test.eight
 			whole := newToy(newDevice(t, typ), lens...)
 			a := newAdamW(t, whole, usual)
 			trained(t, whole, a, 0, 6)
@@ -334,11 +343,7 @@ func TestResume(t *testing.T) {
 			if err := b.Save(&saved); err != nil {
 				t.Fatal(err)
 			}
-			width := 8
-			if typ == cpu.Float32 {
-				width = 4
-			}
-			if most := 2*width*first.value.Len() + 500; saved.Len() > most {
+			if most := int(2*test.width*float64(first.value.Len())) + 500; saved.Len() > most {
 				t.Errorf("the state has %d bytes, want at most %d", saved.Len(), most)
 			}
 			second := newToy(newDevice(t, typ), lens...)
@@ -371,6 +376,14 @@ func (d *dribble) Read(p []byte) (int, error) {
 }
 
 func TestLoadErrors(t *testing.T) {
+	for name, eight := range map[string]bool{"32 bits": false, "8 bits": true} {
+		t.Run(name, func(t *testing.T) { testLoadErrors(t, eight) })
+	}
+}
+
+func testLoadErrors(t *testing.T, eight bool) {
+	usual := usual
+	usual.Moments8 = eight
 	d := newDevice(t, cpu.Float32)
 	m := newToy(d, 3, 2)
 	a := newAdamW(t, m, usual)
@@ -416,6 +429,11 @@ func TestLoadErrors(t *testing.T) {
 			t.Errorf("%s: a save after the failed load: %v", c.name, saveErr)
 		}
 	}
+	other := usual
+	other.Moments8 = !eight
+	if err := newAdamW(t, m, other).Load(bytes.NewReader(good)); err == nil || !strings.Contains(err.Error(), "the state has moments in") {
+		t.Errorf("moments of another kind: %v", err)
+	}
 	b := newAdamW(t, m, usual)
 	if b.Load(strings.NewReader("x")) == nil || b.Load(bytes.NewReader(good)) != nil {
 		t.Error("a good load does not repair a failed one")
@@ -459,20 +477,29 @@ func FuzzLoad(f *testing.F) {
 	if err := a.Save(&saved); err != nil {
 		f.Fatal(err)
 	}
-	f.Add(saved.Bytes())
+	f.Add(bytes.Clone(saved.Bytes()))
+	eight := usual
+	eight.Moments8 = true
+	c := newAdamW(f, m, eight)
+	saved.Reset()
+	if err := c.Save(&saved); err != nil {
+		f.Fatal(err)
+	}
+	f.Add(bytes.Clone(saved.Bytes()))
 	f.Add([]byte(stateMagic + "\xff\xff\xff\x03{}"))
 	f.Add([]byte(stateMagic + "\x02\x00\x00\x00{}"))
 	f.Fuzz(func(t *testing.T, raw []byte) {
-		err := a.Load(bytes.NewReader(raw))
-		if err != nil {
-			return
-		}
-		var again bytes.Buffer
-		if err := a.Save(&again); err != nil {
-			t.Fatal(err)
-		}
-		if err := a.Load(&again); err != nil {
-			t.Fatal(err)
+		for _, a := range []*AdamW{a, c} {
+			if err := a.Load(bytes.NewReader(raw)); err != nil {
+				continue
+			}
+			var again bytes.Buffer
+			if err := a.Save(&again); err != nil {
+				t.Fatal(err)
+			}
+			if err := a.Load(&again); err != nil {
+				t.Fatal(err)
+			}
 		}
 	})
 }
@@ -495,7 +522,7 @@ func TestStepAllocatesNothing(t *testing.T) {
 		o := usual
 		o.MaxGradNorm = 0.5
 		if flat {
-			o.FlatGrad = m.grad
+			o.FlatGrad, o.Moments8 = m.grad, true
 		}
 		a := newAdamW(t, m, o)
 		step := func() {

@@ -19,9 +19,12 @@ import (
 //	8 bytes   "NRTADAM1"
 //	uint32    length of the header
 //	header    JSON: {"updates": …, "params": [{"name": …, "len": …}, …]}
-//	chunks    for each parameter the first and then the second moments, at
-//	          most chunkLen floats a chunk: one byte 4 or 8, the width, then
-//	          the floats. A chunk is float32 when that keeps every bit.
+//	chunks    for each parameter (for each run of partLen numbers of one, if
+//	          moments are in 8 bits) the first and then the second moments,
+//	          at most chunkLen a chunk: one byte 4 or 8, the width, then the
+//	          floats. A chunk is float32 when that keeps every bit. Moments in
+//	          8 bits have width 1: a float32 scale for every device.Block8
+//	          numbers, then their codes.
 //	uint32    CRC-32C of everything before it
 const stateMagic = "NRTADAM1"
 
@@ -43,7 +46,7 @@ type stateParam struct {
 }
 
 // Save writes the number of updates and the moments. Load brings back the same
-// bits, whether the device keeps float32 or float64.
+// bits, whether the device keeps float32, float64 or 8 bits.
 func (a *AdamW) Save(w io.Writer) error {
 	if a.broken != nil {
 		return a.broken
@@ -62,15 +65,11 @@ func (a *AdamW) Save(w io.Writer) error {
 	if _, err := b.Write(append(head, header...)); err != nil {
 		return fmt.Errorf("save optimizer: %w", err)
 	}
-	values, bytes := make([]float64, chunkLen), make([]byte, 0, 1+8*chunkLen)
-	for i, p := range a.params {
-		for _, moment := range []device.Buffer{a.m[i], a.v[i]} {
-			for at := 0; at < p.Value.Len(); at += chunkLen {
-				chunk := values[:min(chunkLen, p.Value.Len()-at)]
-				a.dev.Read64(chunk, moment.View(at, len(chunk)))
-				if _, err := b.Write(appendChunk(bytes[:0], chunk)); err != nil {
-					return fmt.Errorf("save optimizer: %s: %w", p.Name, err)
-				}
+	buf := a.newBuffers()
+	for _, p := range a.parts {
+		for i, moment := range []device.Buffer{p.m, p.v} {
+			if err := a.saveMoment(b, kinds[i], moment, buf); err != nil {
+				return fmt.Errorf("save optimizer: %s: %w", a.params[p.param].Name, err)
 			}
 		}
 	}
@@ -84,6 +83,66 @@ func (a *AdamW) Save(w io.Writer) error {
 		return fmt.Errorf("save optimizer: %w", err)
 	}
 	return nil
+}
+
+// kinds are those of the two moments in 8 bits.
+var kinds = [2]device.Kind{device.Moment8, device.Variance8}
+
+// buffers are the host's memory for saving and loading.
+type buffers struct {
+	values []float64 // a chunk
+	bytes  []byte    // the same, written
+	part   []float32 // with 8 bits: a part
+}
+
+func (a *AdamW) newBuffers() *buffers {
+	b := &buffers{values: make([]float64, chunkLen), bytes: make([]byte, 1+8*chunkLen)}
+	if a.o.Moments8 {
+		longest := 0
+		for _, p := range a.parts {
+			longest = max(longest, p.value.Len())
+		}
+		b.part = make([]float32, longest)
+	}
+	return b
+}
+
+// saveMoment writes the chunks of one buffer.
+func (a *AdamW) saveMoment(w io.Writer, k device.Kind, moment device.Buffer, buf *buffers) error {
+	n := moment.Len()
+	if a.o.Moments8 {
+		a.dev.Read(buf.part[:n], moment)
+	}
+	for at := 0; at < n; at += chunkLen {
+		m := min(chunkLen, n-at)
+		out := buf.bytes[:0]
+		if a.o.Moments8 {
+			out = appendCodes(out, k, buf.part[at:at+m])
+		} else {
+			a.dev.Read64(buf.values[:m], moment.View(at, m))
+			out = appendChunk(out, buf.values[:m])
+		}
+		if _, err := w.Write(out); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// appendCodes writes a chunk of moments in 8 bits, which are x: its codes are
+// those that the device has.
+func appendCodes(out []byte, k device.Kind, x []float32) []byte {
+	blocks := (len(x) + device.Block8 - 1) / device.Block8
+	out = append(out, 1)
+	scales := len(out)
+	out = out[:scales+4*blocks+len(x)]
+	codes := out[scales+4*blocks:]
+	for b := range blocks {
+		from, to := b*device.Block8, min((b+1)*device.Block8, len(x))
+		s := device.EncodeMoments(k, codes[from:to], x[from:to])
+		binary.LittleEndian.PutUint32(out[scales+4*b:], math.Float32bits(s))
+	}
+	return out
 }
 
 // appendChunk writes the width and the values, as float32 when none loses a
@@ -161,15 +220,11 @@ func (a *AdamW) load(r io.Reader) error {
 			return fmt.Errorf("parameter %d: the state has %s with %d values, the model %s with %d", i, h.Params[i].Name, h.Params[i].Len, p.Name, p.Value.Len())
 		}
 	}
-	values, bytes := make([]float64, chunkLen), make([]byte, 8*chunkLen)
-	for i, p := range a.params {
-		for _, moment := range []device.Buffer{a.m[i], a.v[i]} {
-			for at := 0; at < p.Value.Len(); at += chunkLen {
-				chunk := values[:min(chunkLen, p.Value.Len()-at)]
-				if err := readChunk(in, chunk, bytes); err != nil {
-					return fmt.Errorf("%s: %w", p.Name, err)
-				}
-				a.dev.Write64(moment.View(at, len(chunk)), chunk)
+	buf := a.newBuffers()
+	for _, p := range a.parts {
+		for i, moment := range []device.Buffer{p.m, p.v} {
+			if err := a.loadMoment(in, kinds[i], moment, buf); err != nil {
+				return fmt.Errorf("%s: %w", a.params[p.param].Name, err)
 			}
 		}
 	}
@@ -188,25 +243,67 @@ func (a *AdamW) load(r io.Reader) error {
 	return nil
 }
 
-// readChunk is the inverse of appendChunk.
-func readChunk(in io.Reader, values []float64, bytes []byte) error {
-	var width [1]byte
-	if _, err := io.ReadFull(in, width[:]); err != nil {
-		return err
+// loadMoment reads the chunks of one buffer.
+func (a *AdamW) loadMoment(in io.Reader, k device.Kind, moment device.Buffer, buf *buffers) error {
+	n := moment.Len()
+	for at := 0; at < n; at += chunkLen {
+		m := min(chunkLen, n-at)
+		var width [1]byte
+		if _, err := io.ReadFull(in, width[:]); err != nil {
+			return err
+		}
+		if eight := width[0] == 1; eight != a.o.Moments8 {
+			is := map[bool]string{false: "32 bits or more", true: "8 bits"}
+			return fmt.Errorf("the state has moments in %s, the run in %s", is[eight], is[!eight])
+		}
+		var err error
+		switch width[0] {
+		case 1:
+			err = readCodes(in, k, buf.part[at:at+m], buf.bytes)
+		case 4, 8:
+			if err = readChunk(in, int(width[0]), buf.values[:m], buf.bytes); err == nil {
+				a.dev.Write64(moment.View(at, m), buf.values[:m])
+			}
+		default:
+			err = fmt.Errorf("damaged: width of moments is %d, want 1, 4 or 8", width[0])
+		}
+		if err != nil {
+			return err
+		}
 	}
-	if width[0] != 4 && width[0] != 8 {
-		return fmt.Errorf("damaged: width of floats is %d, want 4 or 8", width[0])
+	if a.o.Moments8 {
+		a.dev.Write(moment, buf.part[:n])
 	}
-	bytes = bytes[:len(values)*int(width[0])]
+	return nil
+}
+
+// readChunk and readCodes are the inverses of appendChunk and appendCodes, after
+// the width.
+func readChunk(in io.Reader, width int, values []float64, bytes []byte) error {
+	bytes = bytes[:len(values)*width]
 	if _, err := io.ReadFull(in, bytes); err != nil {
 		return err
 	}
 	for i := range values {
-		if width[0] == 4 {
+		if width == 4 {
 			values[i] = float64(math.Float32frombits(binary.LittleEndian.Uint32(bytes[4*i:])))
 		} else {
 			values[i] = math.Float64frombits(binary.LittleEndian.Uint64(bytes[8*i:]))
 		}
+	}
+	return nil
+}
+
+func readCodes(in io.Reader, k device.Kind, x []float32, bytes []byte) error {
+	blocks := (len(x) + device.Block8 - 1) / device.Block8
+	bytes = bytes[:4*blocks+len(x)]
+	if _, err := io.ReadFull(in, bytes); err != nil {
+		return err
+	}
+	codes := bytes[4*blocks:]
+	for b := range blocks {
+		from, to := b*device.Block8, min((b+1)*device.Block8, len(x))
+		device.DecodeMoments(k, x[from:to], codes[from:to], math.Float32frombits(binary.LittleEndian.Uint32(bytes[4*b:])))
 	}
 	return nil
 }

@@ -88,6 +88,7 @@ type OptimConfig struct {
 	Beta1       float64
 	Beta2       float64
 	Eps         float64
+	Moments     int
 	MaxGradNorm float64
 	MiniBatch   int
 	Iterations  int
@@ -97,7 +98,7 @@ type OptimConfig struct {
 
 // Options are those of the optimizer.
 func (o OptimConfig) Options() optim.Options {
-	return optim.Options{Beta1: o.Beta1, Beta2: o.Beta2, Eps: o.Eps, WeightDecay: o.WeightDecay, MaxGradNorm: o.MaxGradNorm}
+	return optim.Options{Beta1: o.Beta1, Beta2: o.Beta2, Eps: o.Eps, WeightDecay: o.WeightDecay, MaxGradNorm: o.MaxGradNorm, Moments8: o.Moments == 8}
 }
 
 // For is the learning-rate schedule of a run of so many updates.
@@ -166,7 +167,7 @@ func Default(m objective.Method) Config {
 		Rollout: RolloutConfig{K: 8, Questions: 256, Temperature: 1, TopP: 1},
 		Optim: OptimConfig{
 			LR: 2e-6, Schedule: "cosine", Warmup: 0.1, Decay: 0.4, WeightDecay: 0.01,
-			Beta1: 0.9, Beta2: 0.95, Eps: 1e-8, MaxGradNorm: 1, MiniBatch: 64, Iterations: 1, MicroTokens: MicroRows,
+			Beta1: 0.9, Beta2: 0.95, Eps: 1e-8, Moments: 32, MaxGradNorm: 1, MiniBatch: 64, Iterations: 1, MicroTokens: MicroRows,
 		},
 		Train:  TrainConfig{Epochs: 1, Seed: 42, Device: "auto", DType: "auto"},
 		Eval:   EvalConfig{N: 256, K: 1},
@@ -366,6 +367,7 @@ var (
 	notNegative = rule{">= 0", func(x float64) bool { return x >= 0 }}
 	share       = rule{"0 to 1", func(x float64) bool { return x >= 0 && x <= 1 }}
 	shareAbove0 = rule{"above 0 and at most 1", func(x float64) bool { return x > 0 && x <= 1 }}
+	bits        = rule{"32 or 8", func(x float64) bool { return x == 32 || x == 8 }}
 	belowOne    = rule{"0 up to but not 1", func(x float64) bool { return x >= 0 && x < 1 }}
 	// More chains or questions than these are a slip of the hand.
 	chains = rule{"1 to 1024", func(x float64) bool { return x >= 1 && x <= 1024 }}

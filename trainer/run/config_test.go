@@ -271,6 +271,7 @@ func TestValidate(t *testing.T) {
 		{"rollout.top_p (--top-p): want above 0 and at most 1, have 1.5", func(c *Config) { c.Rollout.TopP = 1.5 }},
 		{"optim.lr (--lr): want a finite number, have NaN", func(c *Config) { c.Optim.LR = math.NaN() }},
 		{"optim.lr (--lr): want a finite number, have +Inf", func(c *Config) { c.Optim.LR = math.Inf(1) }},
+		{"optim.moments (--moments): want 32 or 8, have 16", func(c *Config) { c.Optim.Moments = 16 }},
 		{"optim.beta1 (--beta1): want 0 up to but not 1, have 1", func(c *Config) { c.Optim.Beta1 = 1 }},
 		{`optim.schedule (--schedule): want one of constant, linear, cosine, wsd, have "step"`, func(c *Config) { c.Optim.Schedule = "step" }},
 		{`data.form (--form): want one of auto, question, prompt, messages, text, have "qa"`, func(c *Config) { c.Data.Form = "qa" }},

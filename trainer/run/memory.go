@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"strings"
 
+	"nrt/backend/device"
 	"nrt/backend/engine"
 	"nrt/backend/llama"
 	"nrt/trainer/objective"
@@ -45,9 +46,15 @@ func (p memoryPlan) total() (n int64) {
 func planMemory(c Config, x extent) memoryPlan {
 	const float = 4
 	floats := func(f llama.Floats) int64 { return float * int64(f.Compute+f.Wide) }
-	weights := int64(0)
+	weights, moments := int64(0), int64(0)
 	for _, t := range x.model.Tensors() {
-		weights += float * int64(t.Len())
+		n := int64(t.Len())
+		weights += float * n
+		if c.Optim.Moments == 8 {
+			moments += 2 * (n + float*((n+device.Block8-1)/device.Block8))
+		} else {
+			moments += 2 * float * n
+		}
 	}
 	k, chain := c.Rollout.K, c.Rollout.MaxChain+x.close
 	switch c.Objective.Method {
@@ -68,7 +75,7 @@ func planMemory(c Config, x extent) memoryPlan {
 		plan = append(plan, memoryPart{"reference", weights, "the policy before training"})
 	}
 	plan = append(plan,
-		memoryPart{"gradients", weights, ""}, memoryPart{"optimizer", 2 * weights, "AdamW's moments"},
+		memoryPart{"gradients", weights, ""}, memoryPart{"optimizer", moments, "AdamW's moments"},
 		memoryPart{"activations", floats(x.model.PassFloats(rows, rows, c.Optim.Recompute)), fmt.Sprintf("%d tokens in a pass", rows)})
 	// The engine's cache: rollouts also keep the empty chain; evaluation asks
 	// eval.k chains with an answer each.

@@ -49,6 +49,12 @@ func TestPlanMemory(t *testing.T) {
 	if a, b := part(planMemory(again, x), "activations"), part(p, "activations"); a > b/3 {
 		t.Errorf("activations %s recomputed, %s kept", size(a), size(b))
 	}
+	again = c
+	again.Optim.Moments = 8
+	// A byte for each of two, and a scale for every 256.
+	if m := part(planMemory(again, x), "optimizer"); m < 2*params+8*(params/256) || m > 2*params+8*(params/256+1000) {
+		t.Errorf("moments in 8 bits: %d bytes for %d parameters", m, params)
+	}
 	x.reference = true
 	if d := planMemory(c, x).total() - p.total(); d != 4*params {
 		t.Errorf("a reference policy adds %s", size(d))

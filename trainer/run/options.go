@@ -134,6 +134,8 @@ func (o *OptimConfig) options() []option {
 		{key: "beta1", flag: "beta1", value: &o.Beta1, rule: belowOne, also: "adam-beta1", meaning: "AdamW: decay of the first moment"},
 		{key: "beta2", flag: "beta2", value: &o.Beta2, rule: belowOne, also: "adam-beta2", meaning: "AdamW: decay of the second moment"},
 		{key: "adam_eps", flag: "adam-eps", value: &o.Eps, rule: positive, also: "adam-epsilon", meaning: "AdamW: added to the root of the second moment"},
+		{key: "moments", flag: "moments", value: &o.Moments, rule: bits,
+			meaning: "AdamW: bits of each of a parameter's two moments; 8 take 2 bytes a parameter instead of 8, and lose a little accuracy"},
 		{key: "max_grad_norm", flag: "max-grad-norm", value: &o.MaxGradNorm, rule: notNegative, meaning: "clip the gradient's global norm; 0 is off"},
 		{key: "mini_batch", flag: "mini-batch", value: &o.MiniBatch, rule: notNegative, meaning: "questions of one update; 0 is all of the step's"},
 		{key: "iterations", flag: "iterations", value: &o.Iterations, rule: positive, also: "num-iterations", meaning: "passes over the chains of one step"},

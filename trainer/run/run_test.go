@@ -130,9 +130,13 @@ func TestEveryMethodRuns(t *testing.T) {
 // run ends with the same metrics, completions and weights, bit for bit.
 func TestResumeIsNeverStopped(t *testing.T) {
 	dev := newCPU(t)
-	for _, method := range []objective.Method{objective.NRT, objective.SFT, objective.RLPR} {
-		t.Run(string(method), func(t *testing.T) {
-			whole := tinyRun(t, method)
+	for _, test := range []struct {
+		method  objective.Method
+		moments int
+	}{{objective.NRT, 32}, {objective.SFT, 32}, {objective.RLPR, 32}, {objective.NRT, 8}} {
+		t.Run(fmt.Sprintf("%s %d", test.method, test.moments), func(t *testing.T) {
+			whole := tinyRun(t, test.method)
+			whole.Optim.Moments = test.moments
 			if err := train(context.Background(), dev, whole, io.Discard); err != nil {
 				t.Fatal(err)
 			}
@@ -230,6 +234,7 @@ func TestRefusals(t *testing.T) {
 	}
 	for want, change := range map[string]func(*Config){
 		"already holds a run":            func(c *Config) {},
+		"optim.moments":                  func(c *Config) { c.Output.Resume = "latest"; c.Optim.Moments = 8 },
 		"optim.lr":                       func(c *Config) { c.Output.Resume = "latest"; c.Optim.LR = 5e-3 },
 		"holds no checkpoint":            func(c *Config) { c.Output.Resume = "latest"; c.Output.Dir = t.TempDir() },
 		"data.train (--data)":            func(c *Config) { c.Data.Train = nil },

@@ -2,8 +2,8 @@
 
 // Package emu builds a libcuda that runs the kernels of package cuda on the CPU,
 // so that a machine without a GPU can test them. The sources in kernels/ are
-// compiled a second time, by g++, against emulator.h; block.cc runs their threads
-// as fibers, and the other files are the CUDA driver API around it.
+// compiled a second time, by g++, against emulator.h; lib/block.cc runs their threads
+// as fibers, and the rest of lib is the CUDA driver API around it.
 //
 // Three libraries can be built of the same sources. The plain one finds a missing
 // barrier by running threads in orders that a seed chooses, writes beside memory,
@@ -191,7 +191,7 @@ func (b *builder) library(o Options) (string, error) {
 			return "", err
 		}
 	}
-	parts, err := filepath.Glob(filepath.Join(b.root, "internal", "emu", "*.cc"))
+	parts, err := filepath.Glob(filepath.Join(b.root, "internal", "emu", "lib", "*.cc"))
 	if err != nil {
 		return "", err
 	}

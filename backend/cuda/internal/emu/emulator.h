@@ -1,5 +1,5 @@
 // emulator.h is the language of kernels/kernel.h on the CPU. The kernels are
-// compiled with it by g++; block.cc runs their threads.
+// compiled with it by g++; lib/block.cc runs their threads.
 #pragma once
 #include <cstddef>
 #include <cstring>

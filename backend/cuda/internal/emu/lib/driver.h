@@ -12,7 +12,7 @@
 #include <string>
 #include <vector>
 
-#include "../driver/include/cuda.h"
+#include "../../driver/include/cuda.h"
 #include "run.h"
 
 #define EMU_EXPORT extern "C" __attribute__((visibility("default")))

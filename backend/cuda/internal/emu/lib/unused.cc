@@ -3,5 +3,5 @@
 // define take the place of these.
 #define X(name) \
 	extern "C" __attribute__((weak, visibility("default"))) int name() { return 801; /* CUDA_ERROR_NOT_SUPPORTED */ }
-#include "../driver/symbols.h"
+#include "../../driver/symbols.h"
 #undef X

@@ -373,6 +373,7 @@ static void fiber_main() {
 		me->done = true;
 		Copies& c = copies_of[me->tid];
 		if (!c.list.empty()) c = Copies();
+		free_stack[free_stacks++] = me->stack;
 		if (++finished == block.threads) {
 #ifndef __SANITIZE_ADDRESS__
 			check_gaps();
@@ -382,12 +383,11 @@ static void fiber_main() {
 		Thread* t = pop();
 		if (!t) stuck();
 		if (!t->sp) {
-			t->stack = me->stack;
+			t->stack = free_stack[--free_stacks];
 			t->sp = stacks; // it has begun
 			self = t;
 			continue;
 		}
-		free_stack[free_stacks++] = me->stack;
 		resume(t, &me->sp);
 	}
 }

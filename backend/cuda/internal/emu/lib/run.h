@@ -5,7 +5,7 @@
 #include <string>
 
 #define NRT_EMULATOR
-#include "../../kernels/kernel.h"
+#include "../../../kernels/kernel.h"
 
 #if defined(__SANITIZE_ADDRESS__)
 #include <sanitizer/asan_interface.h>
