@@ -325,6 +325,9 @@ func (c Config) Changed(old Config) []string {
 	if old.Train.DType == "" && c.Train.DType != "" { // written when there was no other type
 		old.Train.DType = "f32"
 	}
+	if old.Optim.Moments == 0 {
+		old.Optim.Moments = 32
+	}
 	var list []string
 	was := old.options()
 	for i, o := range c.options() {

@@ -19,10 +19,11 @@ import (
 // Lengths are 0 while the questions are not known.
 type extent struct {
 	model          llama.Config
-	reference      bool // the policy before training is kept too
-	prompt, answer int  // tokens of the longest
-	close          int  // tokens of the boundary
-	exam           int  // evaluation questions
+	reference      bool  // the policy before training is kept too
+	prompt, answer int   // tokens of the longest
+	close          int   // tokens of the boundary
+	exam           int   // evaluation questions
+	cache          int64 // engine.Options.CacheBytes
 }
 
 // memoryPart is one use of memory.
@@ -42,18 +43,35 @@ func (p memoryPlan) total() (n int64) {
 	return n
 }
 
-// planMemory adds up what a run takes at most, in float32.
+// widths are the bytes of a number by the kind of its buffer (device.Kind).
+type widths struct{ compute, master, wide int64 }
+
+// widths are those of the device that the configuration names.
+func (t TrainConfig) widths() widths {
+	if t.DType == "bf16" {
+		return widths{compute: 2, master: 2 + 4, wide: 4}
+	}
+	return widths{4, 4, 4}
+}
+
+// onCard tells whether a CUDA device computes.
+func (t TrainConfig) onCard() bool { return strings.HasPrefix(t.Device, "cuda") }
+
+func (w widths) of(f llama.Floats) int64 {
+	return w.compute*int64(f.Compute) + w.wide*int64(f.Wide)
+}
+
+// planMemory adds up what a run takes at most.
 func planMemory(c Config, x extent) memoryPlan {
-	const float = 4
-	floats := func(f llama.Floats) int64 { return float * int64(f.Compute+f.Wide) }
-	weights, moments := int64(0), int64(0)
+	w := c.Train.widths()
+	params, moments := int64(0), int64(0)
 	for _, t := range x.model.Tensors() {
 		n := int64(t.Len())
-		weights += float * n
+		params += n
 		if c.Optim.Moments == 8 {
-			moments += 2 * (n + float*((n+device.Block8-1)/device.Block8))
+			moments += 2 * (n + w.wide*((n+device.Block8-1)/device.Block8))
 		} else {
-			moments += 2 * float * n
+			moments += 2 * w.wide * n
 		}
 	}
 	k, chain := c.Rollout.K, c.Rollout.MaxChain+x.close
@@ -70,18 +88,22 @@ func planMemory(c Config, x extent) memoryPlan {
 		mini = c.Rollout.Questions
 	}
 	rows := max(group, min(c.Optim.MicroTokens, mini*group))
-	plan := memoryPlan{{"weights", weights, ""}}
+	kept := ""
+	if w.master > w.compute {
+		kept = "in bfloat16, with a copy in float32"
+	}
+	plan := memoryPlan{{"weights", w.master * params, kept}}
 	if x.reference {
-		plan = append(plan, memoryPart{"reference", weights, "the policy before training"})
+		plan = append(plan, memoryPart{"reference", w.compute * params, "the policy before training"})
 	}
 	plan = append(plan,
-		memoryPart{"gradients", weights, ""}, memoryPart{"optimizer", moments, "AdamW's moments"},
-		memoryPart{"activations", floats(x.model.PassFloats(rows, rows, c.Optim.Recompute)), fmt.Sprintf("%d tokens in a pass", rows)})
+		memoryPart{"gradients", w.wide * params, ""}, memoryPart{"optimizer", moments, "AdamW's moments"},
+		memoryPart{"activations", w.of(x.model.PassFloats(rows, rows, c.Optim.Recompute)), fmt.Sprintf("%d tokens in a pass", rows)})
 	// The engine's cache: rollouts also keep the empty chain; evaluation asks
 	// eval.k chains with an answer each.
 	asked := func(questions, k int) int {
 		request := x.prompt + (k+1)*(c.Rollout.MaxChain+x.close+x.answer)
-		return engine.CacheRows(x.model, engine.Options{}, questions*request, request)
+		return engine.CacheRows(x.model, engine.Options{CacheBytes: x.cache}, questions*request, request)
 	}
 	cached, drawn := 0, 0
 	if c.Objective.Method != objective.SFT && c.Objective.Method != objective.LM {
@@ -92,10 +114,27 @@ func planMemory(c Config, x extent) memoryPlan {
 	}
 	if cached > 0 {
 		read := min(cached, engine.DefaultBatchRows)
-		plan = append(plan, memoryPart{"cache", floats(x.model.CacheFloats(cached, read, min(drawn, read))), fmt.Sprintf("keys and values of %d tokens", cached)})
+		plan = append(plan, memoryPart{"cache", w.of(x.model.CacheFloats(cached, read, min(drawn, read))), fmt.Sprintf("keys and values of %d tokens", cached)})
+	}
+	if c.Train.onCard() {
+		return append(plan, memoryPart{"workspace", 1 << 30, "of products, logits and attention"})
 	}
 	// The CPU keeps the weights once more, as its matrix products read them.
-	return append(plan, memoryPart{"workspace", min(weights, 1<<30) + 32<<20, "of the matrix products"})
+	return append(plan, memoryPart{"workspace", min(w.compute*params, 1<<30) + 32<<20, "of the matrix products"})
+}
+
+// cacheFor is engine.Options.CacheBytes: on a card, whose speed is in the width
+// of a batch, most of what the rest leaves free; 0, the engine's own choice, on
+// the CPU. What is sampled does not depend on it.
+func cacheFor(free int64, c Config, x extent) int64 {
+	const least = 1 << 30 // the engine's choice
+	x.cache = least
+	rest := free - planMemory(c, x).total()
+	if !c.Train.onCard() || rest <= 0 {
+		return 0
+	}
+	// The engine counts four bytes a number.
+	return least + rest/10*9/c.Train.widths().compute*4
 }
 
 // check is nil if the plan fits into so many free bytes (0: not known);
@@ -116,17 +155,28 @@ func (p memoryPlan) check(free int64, c Config, x extent) error {
 }
 
 // remedies are changes of the configuration that make it fit, the mildest first:
-// one flag if one is enough, else recomputation and one more.
+// one flag if one is enough; else recomputation, moments in 8 bits or both, and if
+// need be one more.
 func remedies(free int64, c Config, x extent) (list []string) {
-	for _, recompute := range []bool{c.Optim.Recompute, true} {
+	tried := map[OptimConfig]bool{}
+	for _, more := range []struct {
+		recompute bool
+		moments   int
+	}{{c.Optim.Recompute, c.Optim.Moments}, {true, c.Optim.Moments}, {c.Optim.Recompute, 8}, {true, 8}} {
 		base, prefix := c, ""
-		base.Optim.Recompute = recompute
-		if recompute != c.Optim.Recompute {
-			prefix = "--recompute"
-			if t := planMemory(base, x).total(); t <= free {
-				return append([]string{fmt.Sprintf("%s (%s)", prefix, size(t))}, list...)
-			}
-			prefix += " "
+		base.Optim.Recompute, base.Optim.Moments = more.recompute, more.moments
+		if tried[base.Optim] {
+			continue
+		}
+		tried[base.Optim] = true
+		if more.recompute != c.Optim.Recompute {
+			prefix = "--recompute "
+		}
+		if more.moments != c.Optim.Moments {
+			prefix += "--moments 8 "
+		}
+		if t := planMemory(base, x).total(); prefix != "" && t <= free {
+			return append([]string{fmt.Sprintf("%s(%s)", prefix, size(t))}, list...)
 		}
 		if len(list) > 0 {
 			return list
@@ -175,6 +225,8 @@ func (t *trainer) planRun() error {
 			x.prompt, x.answer = max(x.prompt, len(q.Prompt)), max(x.answer, len(q.Answer))
 		}
 	}
+	x.cache = cacheFor(t.free, t.c, x)
+	t.cache = x.cache
 	plan := planMemory(t.c, x)
 	for _, m := range plan {
 		t.note("memory  %-12s %11s  %s", m.name, size(m.bytes), m.note)

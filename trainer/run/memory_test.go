@@ -108,9 +108,9 @@ func TestMemoryRefusal(t *testing.T) {
 	}
 }
 
-// smallest is c with recomputation and the shortest chains.
+// smallest is c with recomputation, moments in 8 bits and the shortest chains.
 func smallest(c Config) Config {
-	c.Optim.Recompute = true
+	c.Optim.Recompute, c.Optim.Moments = true, 8
 	c.Rollout.MaxChain = 16
 	return c
 }

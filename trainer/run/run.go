@@ -61,7 +61,8 @@ type trainer struct {
 	env Env
 	dev device.Device
 
-	free int64 // bytes of memory, 0 if not known
+	free  int64 // bytes of memory, 0 if not known
+	cache int64 // of the engine; 0 is its own choice
 
 	train, held []data.Example
 	from        *Checkpoint // resumed from; nil for a fresh run
