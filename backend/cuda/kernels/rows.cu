@@ -1,6 +1,6 @@
-// Rows by index: gather, scatter, scatter with addition. A block has one row of
-// the result, or a part of its columns.
-#include "kernel.h"
+// Rows by index: gather, scatter, scatter with addition, and rows of Weights. A
+// block has one row of the result, or a part of its columns.
+#include "weights.h"
 
 // move copies a row; threads take neighbouring runs.
 template <typename T> DEVICE void move(T* to, const T* from, int width) {
@@ -60,3 +60,19 @@ DEVICE void scatter_add(D* dst, const S* src, const int* to, const int* first, c
 SCATTER_ADD(scatter_add_rows_f32, float, float)
 SCATTER_ADD(scatter_add_rows_bf16, bf16, bf16)
 SCATTER_ADD(scatter_add_rows_f32_bf16, float, bf16)
+
+// embed: out[i] = row ids[i] of Weights, one block or more to the row.
+template <typename T>
+DEVICE void embed(T* out, const void* data, const bf16* scales, int format, int pitch, const int* ids, int width) {
+	int id = ids[block_x()];
+	out += (long long)block_x() * width;
+	for (int j = block_y() * threads() + thread(); j < width; j += grid_y() * threads()) {
+		out[j] = from_float<T>(weight(data, scales, format, pitch, id, j));
+	}
+}
+KERNEL(embed_f32, (float* out, const void* data, const bf16* scales, int format, int pitch, const int* ids, int width)) {
+	embed(out, data, scales, format, pitch, ids, width);
+}
+KERNEL(embed_bf16, (bf16* out, const void* data, const bf16* scales, int format, int pitch, const int* ids, int width)) {
+	embed(out, data, scales, format, pitch, ids, width);
+}

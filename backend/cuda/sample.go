@@ -1,0 +1,121 @@
+//go:build cuda
+
+package cuda
+
+import (
+	"cmp"
+	"fmt"
+	"math"
+	"slices"
+	"unsafe"
+
+	"nrt/backend/device"
+)
+
+// sampleRequest is what a row asks of the kernel, and drawn what it finds;
+// request, result and alternative in kernels/sample.cu are the same.
+type sampleRequest struct {
+	topP, minP, u float64
+	scale         float32
+	greedy, topK  int32
+	ban, bans     int32 // in the list of all rows' bans
+	top, at       int32 // alternatives, and where in the list of all rows' they go
+	_             int32
+}
+
+type drawn struct {
+	id            int32
+	x, top        float32 // the logit, and the largest one
+	sum, weighted float32 // of the softmax; see spread in package cpu
+	_             int32
+}
+
+type alternative struct {
+	id int32
+	x  float32
+}
+
+const (
+	requestBytes     = int(unsafe.Sizeof(sampleRequest{}))
+	drawnBytes       = int(unsafe.Sizeof(drawn{}))
+	alternativeBytes = int(unsafe.Sizeof(alternative{}))
+)
+
+// Sample draws on the card; the host takes the logarithms, in float64.
+func (d *dev) Sample(out []device.Sampled, logits device.Buffer, rows []device.SampleRow, vocab int) {
+	const op = "Sample"
+	positive(op, vocab)
+	if len(out) != len(rows) {
+		panic(fmt.Sprintf("cuda: %s: out has %d rows, want %d", op, len(out), len(rows)))
+	}
+	for i, r := range rows {
+		if !(r.U >= 0 && r.U < 1) || r.Temperature < 0 || r.TopK < 0 || r.Top < 0 {
+			panic(fmt.Sprintf("cuda: %s: rows[%d]: %+v", op, i, r))
+		}
+		checkIDs(op, "Ban", r.Ban, vocab)
+	}
+	d.lock()
+	defer d.unlock()
+	x := d.in(op, "logits", logits, len(rows)*vocab, dtF32, dtBF16)
+	if len(rows) == 0 {
+		return
+	}
+	requests, bans := make([]sampleRequest, len(rows)), []int32{}
+	tops := 0
+	for i, r := range rows {
+		q := sampleRequest{topK: int32(min(r.TopK, vocab)), minP: r.MinP, u: r.U, scale: 1, top: int32(min(r.Top, vocab)), at: int32(tops), ban: int32(len(bans))}
+		if r.Temperature > 0 {
+			q.scale = float32(1 / r.Temperature)
+		} else {
+			q.greedy = 1
+		}
+		if r.TopP < 1 {
+			q.topP = r.TopP
+		}
+		bans = append(bans, r.Ban...)
+		slices.Sort(bans[q.ban:])
+		bans = append(bans[:q.ban], slices.Compact(bans[q.ban:])...)
+		q.bans = int32(len(bans)) - q.ban
+		requests[i] = q
+		tops += int(q.top)
+	}
+	found := make([]byte, len(rows)*drawnBytes+tops*alternativeBytes)
+	to := d.workspace("sample", len(found))
+	threads := min(max((vocab/16+31)/32*32, 32), 1024)
+	d.launch("sample_"+x.dt().suffix(), grid(len(rows)), threads, 4*((vocab+31)/32), at(to), p(x),
+		at(d.upload(unsafe.Slice((*byte)(unsafe.Pointer(&requests[0])), len(requests)*requestBytes))),
+		at(d.upload32(bans)), i32(len(rows)), i32(vocab))
+	d.download(found, to)
+	results := unsafe.Slice((*drawn)(unsafe.Pointer(&found[0])), len(rows))
+	var all []alternative
+	if tops > 0 {
+		all = unsafe.Slice((*alternative)(unsafe.Pointer(&found[len(rows)*drawnBytes])), tops)
+	}
+	for i, r := range results {
+		if d.failed() {
+			r.id = -1
+		}
+		q := requests[i]
+		out[i] = r.sampled(q, all[q.at:q.at+q.top])
+	}
+}
+
+// sampled puts logarithms to what the kernel found.
+func (r drawn) sampled(q sampleRequest, tops []alternative) device.Sampled {
+	sum, scale := math.Log(float64(r.sum)), float64(q.scale)
+	logp := func(x float32) float64 { return scale*(float64(x)-float64(r.top)) - sum }
+	s := device.Sampled{ID: r.id, LogProb: math.Inf(-1), Entropy: sum - float64(r.weighted)/float64(r.sum)}
+	if r.id >= 0 {
+		s.LogProb = logp(r.x)
+	}
+	if len(tops) > 0 {
+		slices.SortFunc(tops, func(a, b alternative) int {
+			return cmp.Or(cmp.Compare(b.x, a.x), cmp.Compare(a.id, b.id))
+		})
+		s.Top = make([]device.Alternative, len(tops))
+		for i, a := range tops {
+			s.Top[i] = device.Alternative{ID: a.id, LogProb: logp(a.x)}
+		}
+	}
+	return s
+}
