@@ -15,7 +15,11 @@ BUILD = $(GO) build -trimpath -buildvcs=false -ldflags '-s -w -X main.version=$(
 WASM_PACKAGES = ./trainer/reward ./trainer/objective ./backend/token ./backend/device ./web/wire ./web/heat ./web/chart ./web/view ./wasm
 RACE_PACKAGES = ./backend/cpu ./backend/engine ./trainer/run ./backend/server ./backend/cmd/nrt
 
-.PHONY: help run wasm test build deps generate bench docker world-models check-format check-vet check-platforms check-tests check-race check-wasm check-arm64 check-generated check-run check-browser browser-tools
+# With the tag cuda a C compiler is asked for, and nothing of NVIDIA's: the header
+# is our own, the driver is found when the program runs.
+CUDA = CGO_ENABLED=1 CGO_CFLAGS='-O2 -I$(CURDIR)/backend/cuda/internal/driver/include'
+
+.PHONY: help run wasm test build cuda deps generate bench docker docker-cuda world-models check-format check-vet check-platforms check-tests check-race check-wasm check-arm64 check-cuda check-generated check-run check-browser browser-tools
 
 help: ## list the targets
 	@grep -E '^[a-z0-9-]+:.* ## ' Makefile | sed -e 's/:.* ## /\t/' | expand -t 18
@@ -28,6 +32,10 @@ run: build ## build bin/nrt and serve the page; prints its address (ADDR=host:po
 build: wasm ## build bin/nrt, one static binary with the page's client inside
 	$(BUILD) -o $(OUT) ./backend/cmd/nrt
 
+cuda: OUT = bin/nrt-cuda
+cuda: wasm ## build bin/nrt-cuda, which also computes on NVIDIA cards (needs a C compiler)
+	$(CUDA) $(BUILD) -tags cuda -o $(OUT) ./backend/cmd/nrt
+
 # The client is compiled for size, stripped and compressed; unchanged bytes are
 # not compressed again. Inlining makes it a tenth larger on the wire, so only the
 # packages that work in every frame have it.
@@ -38,7 +46,7 @@ wasm: ## build the page's WebAssembly client into web/static
 	@cp -f "$$($(GO) env GOROOT)/lib/wasm/wasm_exec.js" web/static/wasm_exec.js
 	@$(GO) run ./web/pack .cache/app.wasm web/static
 
-test: deps build check-format check-vet check-platforms check-tests check-race check-wasm check-arm64 check-generated check-run check-browser ## run every check below
+test: deps build check-format check-vet check-platforms check-tests check-race check-wasm check-arm64 check-cuda check-generated check-run check-browser ## run every check below
 
 check-format: ## gofmt has nothing to change
 	@echo '== format'; bad=$$("$$($(GO) env GOROOT)/bin/gofmt" -l .); test -z "$$bad" || { echo "gofmt -w these files:"; echo "$$bad"; exit 1; }
@@ -65,6 +73,9 @@ check-wasm: ## the reward's golden numbers, computed in WebAssembly (needs node)
 check-arm64: ## kernels and model on an emulated arm64 (needs qemu-user)
 	@echo '== arm64'; if command -v qemu-aarch64 >/dev/null; then export GOOS=linux GOARCH=arm64 CGO_ENABLED=0; $(GO) test -exec=qemu-aarch64 -run=/neon ./backend/cpu && $(GO) test -exec=qemu-aarch64 ./backend/llama; else echo 'skipped: needs qemu-user'; fi
 
+check-cuda: ## build with the tag cuda, kernels on an emulated card (needs gcc and g++)
+	@echo '== cuda'; if command -v gcc >/dev/null && command -v g++ >/dev/null; then $(MAKE) --no-print-directory cuda OUT=.cache/nrt-cuda && .cache/nrt-cuda devices && $(CUDA) $(GO) build -tags cuda ./... && $(CUDA) $(GO) vet -tags cuda ./... && NRT_NEED_EMULATOR=1 $(CUDA) $(GO) test -tags cuda -timeout 10m ./backend/cuda/...; else echo 'skipped: needs a C and a C++ compiler'; fi
+
 check-generated: generate ## generated code is what its generators write
 	@echo '== generated'; git grep -lE '^// Code generated .* DO NOT EDIT\.$$' | xargs -r git diff --exit-code --
 
@@ -90,6 +101,9 @@ bench: ## time the kernels, six times each, for benchstat (BENCH=MatMul for some
 
 docker: ## build the container image nrt
 	docker build --build-arg VERSION=$(VERSION) -t nrt .
+
+docker-cuda: ## build the container image nrt:cuda, for NVIDIA's container runtime
+	docker build --build-arg VERSION=$(VERSION) --target cuda -t nrt:cuda .
 
 world-models: build ## pretrain and train the embedded models again (10 to 20 minutes)
 	$(OUT) world --models trainer/world/models

@@ -11,8 +11,8 @@ import (
 	"testing"
 )
 
-// makefile is what the tests need to know of it: target → prerequisites, and
-// the variables set with = alone.
+// makefile is what the tests need to know of it: target → prerequisites and what
+// its recipe makes, and the variables set with = alone.
 func makefile(t *testing.T) (targets map[string][]string, vars map[string]string, text string) {
 	t.Helper()
 	raw, err := os.ReadFile("Makefile")
@@ -20,15 +20,21 @@ func makefile(t *testing.T) (targets map[string][]string, vars map[string]string
 		t.Fatal(err)
 	}
 	targets, vars = map[string][]string{}, map[string]string{}
+	called := regexp.MustCompile(`\$\(MAKE\) (?:--[a-z-]+ )*([a-z-]+)`)
+	last := ""
 	rule := regexp.MustCompile(`^([a-z0-9-]+):([^=#]*)(?:## (.*))?$`)
 	variable := regexp.MustCompile(`^([A-Z_]+) = (.*)$`)
 	for line := range strings.Lines(string(raw)) {
 		line = strings.TrimSuffix(line, "\n")
 		if m := rule.FindStringSubmatch(line); m != nil {
 			targets[m[1]] = strings.Fields(m[2])
+			last = m[1]
 			if m[3] == "" {
 				t.Errorf("Makefile: target %s has no ## line, so make help leaves it out", m[1])
 			}
+		}
+		if m := called.FindStringSubmatch(line); m != nil && strings.HasPrefix(line, "\t") {
+			targets[last] = append(targets[last], m[1])
 		}
 		if m := variable.FindStringSubmatch(line); m != nil {
 			vars[m[1]] = m[2]

@@ -92,7 +92,7 @@ func (e *env) devices() (d deviceList, err error) {
 	}
 	list, err := e.cards.list()
 	if err != nil {
-		d.CUDA.Why = err.Error()
+		d.CUDA.Why = strings.TrimPrefix(err.Error(), "cuda: ")
 		return d, nil
 	}
 	if len(list) == 0 {
