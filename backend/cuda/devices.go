@@ -7,6 +7,7 @@ import (
 	"runtime"
 
 	"gorgonia.org/cu"
+	"nrt/backend/cuda/internal/cublas"
 	"nrt/backend/cuda/internal/driver"
 )
 
@@ -36,6 +37,12 @@ func Devices() ([]Info, error) {
 	if err != nil {
 		return nil, fmt.Errorf("cuda: %s: %w", file, driver.Wrap("cuDeviceGetCount", err))
 	}
+	var blasFile, noBLAS string
+	if lib, err := cublas.Open(); err == nil {
+		blasFile = lib.File
+	} else {
+		noBLAS = err.Error()
+	}
 	infos := make([]Info, n)
 	for i := range infos {
 		c, err := find(i, file)
@@ -43,6 +50,7 @@ func Devices() ([]Info, error) {
 			c.Free, err = c.free()
 		}
 		infos[i] = c.Info
+		infos[i].CuBLAS, infos[i].NoCuBLAS = blasFile, noBLAS
 		if err != nil {
 			infos[i].Unusable = err.Error()
 		}
