@@ -7,6 +7,15 @@
 
 namespace emu {
 
+// Functions that end a kernel's run leave for another stack. AddressSanitizer must
+// not know: before a function that does not return it clears what it takes for the
+// stack, which here is one of a thousand.
+#ifdef __SANITIZE_ADDRESS__
+#define EMU_NORETURN
+#else
+#define EMU_NORETURN [[noreturn]]
+#endif
+
 struct Warp;
 
 // Thread is one thread of the block that runs now. Those of a block take turns on
@@ -45,6 +54,16 @@ struct Block {
 extern Thread* self;
 extern Block block;
 
+// Functions whose accesses the race checker must not see: atomics, which are not
+// two plain accesses, and those that touch the emulator's own memory.
+#ifdef NRT_EMU_RACES
+#define EMU_UNSEEN __attribute__((unused, noipa, no_sanitize("thread")))
+void touch_atomic(const void* p, int size);
+#else
+#define EMU_UNSEEN inline __attribute__((unused))
+inline void touch_atomic(const void*, int) {}
+#endif
+
 // Kernel is one kernel that a source file registers as the library is loaded.
 struct Kernel {
 	const char* name;
@@ -71,7 +90,7 @@ private:
 	template <typename T> static constexpr bool is_pointer(T**) { return true; }
 	template <typename T> static constexpr bool is_pointer(T*) { return false; }
 	template <typename... P, size_t... I>
-	static void call(void (*f)(P...), void** args, std::index_sequence<I...>) { f(*static_cast<P*>(args[I])...); }
+	static EMU_UNSEEN void call(void (*f)(P...), void** args, std::index_sequence<I...>) { f(*static_cast<P*>(args[I])...); }
 	void add();
 };
 
@@ -94,7 +113,7 @@ void barrier(EMU_AT);
 // last of them does what the operation does, complete, before any goes on.
 void meet(const char* op, void (*complete)(Warp*), int line, const char* file);
 
-[[noreturn]] void misaligned(const char* op, const void* p);
+EMU_NORETURN void misaligned(const char* op, const void* p);
 
 void load_matrices(unsigned* r, const void* row, bool transposed, int line, const char* file);
 void multiply(float* c, const unsigned* a, const unsigned* b, int line, const char* file);
@@ -102,17 +121,8 @@ void copy_start(void* to, const void* from, bool copy);
 void copy_commit();
 void copy_wait(int groups_left);
 
-// An operation that the race checker must not see as two plain accesses.
-#ifdef NRT_EMU_RACES
-#define EMU_ATOMIC __attribute__((noinline, no_sanitize("thread")))
-void touch_atomic(const void* p, int size);
-#else
-#define EMU_ATOMIC inline
-inline void touch_atomic(const void*, int) {}
-#endif
-
 // exchange gives every lane of the warp its value, and has that of lane from.
-inline unsigned exchange(const char* op, unsigned v, int from, int line, const char* file) {
+static EMU_UNSEEN unsigned exchange(const char* op, unsigned v, int from, int line, const char* file) {
 	Thread* t = self;
 	unsigned* value = t->warp->value[t->warp_ops++ & 1];
 	value[t->lane] = v;
@@ -162,7 +172,7 @@ DEVICE float shfl(float v, int from, EMU_AT) { return bits_float(shfl(float_bits
 DEVICE float shfl_xor(float v, int mask, EMU_AT) { return bits_float(shfl_xor(float_bits(v), mask, EMU_HERE)); }
 DEVICE float shfl_down(float v, int d, EMU_AT) { return bits_float(shfl_down(float_bits(v), d, EMU_HERE)); }
 
-DEVICE unsigned ballot(bool b, EMU_AT) {
+static EMU_UNSEEN unsigned ballot(bool b, EMU_AT) {
 	emu::Thread* t = emu::self;
 	unsigned* value = t->warp->value[t->warp_ops++ & 1];
 	value[t->lane] = b;
@@ -172,9 +182,9 @@ DEVICE unsigned ballot(bool b, EMU_AT) {
 	return all;
 }
 
-static EMU_ATOMIC __attribute__((unused)) float atomic_add(float* p, float v) { emu::touch_atomic(p, 4); float old = *p; *p = old + v; return old; }
-static EMU_ATOMIC __attribute__((unused)) int atomic_add(int* p, int v) { emu::touch_atomic(p, 4); int old = *p; *p = int(unsigned(old) + unsigned(v)); return old; }
-static EMU_ATOMIC __attribute__((unused)) int atomic_max(int* p, int v) { emu::touch_atomic(p, 4); int old = *p; if (v > old) *p = v; return old; }
+static EMU_UNSEEN float atomic_add(float* p, float v) { emu::touch_atomic(p, 4); float old = *p; *p = old + v; return old; }
+static EMU_UNSEEN int atomic_add(int* p, int v) { emu::touch_atomic(p, 4); int old = *p; *p = int(unsigned(old) + unsigned(v)); return old; }
+static EMU_UNSEEN int atomic_max(int* p, int v) { emu::touch_atomic(p, 4); int old = *p; if (v > old) *p = v; return old; }
 
 DEVICE float f_abs(float x) { return __builtin_fabsf(x); }
 DEVICE float f_fma(float a, float b, float c) { return __builtin_fmaf(a, b, c); }

@@ -103,10 +103,12 @@ static void resume(Thread* t, void** save) {
 	switch_to(save, t->sp);
 }
 
-[[noreturn]] static void abandon() {
+EMU_NORETURN static void abandon() {
 	void* nowhere;
 	switch_to(&nowhere, scheduler);
+#ifndef __SANITIZE_ADDRESS__
 	__builtin_unreachable();
+#endif
 }
 
 static const char* base(const char* file) {
@@ -129,7 +131,7 @@ void fail(int code, const char* format, ...) {
 void misaligned(const char* op, const void* p) { fail(misaligned_address, "%s at %p, which is not a multiple of 16", op, p); }
 
 // stuck reports that no thread can go on though some have not returned.
-[[noreturn]] static void stuck() {
+EMU_NORETURN static void stuck() {
 	const Thread* one = nullptr;
 	for (int i = 0; i < block.threads; i++) {
 		const Thread& t = thread_of[i];
@@ -251,6 +253,7 @@ static unsigned char* in_shared(const char* op, const void* p, size_t size) {
 	for (auto& [q, n] : arrays)
 		if (at >= q && at + size <= q + n) return at;
 	fail(illegal_address, "%s at %p, which is not in shared memory", op, p);
+	return nullptr;
 }
 
 // ldmatrix: lane l brings the row l%8 of matrix l/8, and takes of every matrix the

@@ -38,7 +38,7 @@ struct Fault {
 Fault run(const Launch& l);
 
 // fail ends the kernel that runs, from any of its threads.
-[[noreturn]] void fail(int code, const char* format, ...) __attribute__((format(printf, 2, 3)));
+EMU_NORETURN void fail(int code, const char* format, ...) __attribute__((format(printf, 2, 3)));
 
 enum { illegal_address = 700, misaligned_address = 716, launch_failed = 719, invalid_value = 1, out_of_resources = 701 };
 

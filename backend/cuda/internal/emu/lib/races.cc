@@ -1,0 +1,156 @@
+// The race checker: kernels compiled with -fsanitize=thread call a function here
+// before every access to memory. Not the sanitizer's own library answers, which
+// knows the CPU's threads, but this file, which knows the GPU's.
+//
+// For every byte it is kept who wrote it last and who read it last. An access and
+// an earlier one by another thread, one of them a write, are a race unless a
+// barrier lies between them: sync() for threads of a block, any operation of the
+// warp for its lanes, the end of the kernel for threads of different blocks. An
+// access must be to an allocation, to a shared array of the block that is running,
+// or to the thread's own variables, and a shared array is written before it is
+// read.
+#include <cstdlib>
+#include <vector>
+
+#include "run.h"
+
+namespace emu {
+
+// One access: when, by whom. Epochs count barriers, of all blocks ever run.
+struct Access {
+	uint32_t epoch;
+	uint16_t syncs;  // of the thread's warp, so far
+	uint16_t tid : 10;
+	uint16_t spread : 2; // 0: one thread, 1: several of its warp, 2: of several warps
+};
+struct Cell {
+	Access write, read;
+};
+
+static uint32_t epoch, launch_first, block_first;
+static unsigned char* arena_first;
+static size_t arena_bytes;
+static std::vector<Cell> arena_cells;
+static std::vector<std::pair<const unsigned char*, size_t>> arrays;
+static const unsigned char *stacks_first, *stacks_end;
+
+void races_launch() { launch_first = ++epoch; }
+
+void races_block(unsigned char* arena, size_t size) {
+	arena_first = arena;
+	arena_bytes = size;
+	arena_cells.resize(size);
+	arrays.clear();
+	block_first = ++epoch;
+}
+
+void races_barrier() { ++epoch; }
+
+void races_array(const void* p, size_t n) { arrays.push_back({static_cast<const unsigned char*>(p), n}); }
+
+void races_stacks(const void* from, const void* to) {
+	stacks_first = static_cast<const unsigned char*>(from);
+	stacks_end = static_cast<const unsigned char*>(to);
+}
+
+static bool ordered(const Access& a, const Thread* t) {
+	if (a.epoch < launch_first) return true;
+	if (a.epoch < block_first) return false; // another block of this kernel
+	if (a.epoch < epoch) return true;
+	if (a.spread == 0 && a.tid == t->tid) return true;
+	return a.spread < 2 && a.tid / 32 == t->tid / 32 && a.syncs != uint16_t(t->warp->syncs);
+}
+
+[[noreturn]] static void report(const Access& a, const char* before, const char* now, const char* where, size_t offset, size_t size) {
+	const char* who = a.spread ? "several threads" : "another thread";
+	if (a.epoch < block_first) who = "another block";
+	fail(launch_failed, "race: %s %s byte %zu of %s of %zu bytes, which %s %s with nothing between them", now, now[0] == 'r' ? "of" : "to", offset, where, size, who, before);
+}
+
+static void check(Cell* c, int size, bool write, const Thread* t, const char* where, size_t offset, size_t bytes) {
+	const Access mine = {epoch, uint16_t(t->warp->syncs), uint16_t(t->tid), 0};
+	for (int i = 0; i < size; i++) {
+		Access &w = c[i].write, &r = c[i].read;
+		if (!ordered(w, t)) report(w, "wrote", write ? "write" : "read", where, offset + i, bytes);
+		if (write) {
+			if (!ordered(r, t)) report(r, "read", "write", where, offset + i, bytes);
+			w = mine;
+		} else if (r.epoch < epoch || r.tid == t->tid)
+			r = {mine.epoch, mine.syncs, mine.tid, uint16_t(r.epoch < epoch ? 0 : r.spread)};
+		else if (r.tid / 32 == t->tid / 32 && r.spread < 2)
+			r = {mine.epoch, mine.syncs, mine.tid, 1};
+		else
+			r.spread = 2;
+	}
+}
+
+extern "C" const char __ehdr_start[] __attribute__((visibility("hidden"))), _end[] __attribute__((visibility("hidden")));
+
+// touch_at does what touch does; recorded is false for atomics, which do not race
+// with one another.
+static void touch_at(const void* address, int size, bool write, const Thread* t, bool recorded) {
+	auto p = static_cast<const unsigned char*>(address);
+	if (p >= stacks_first && p < stacks_end) return;
+	if (p >= arena_first && p < arena_first + arena_bytes) {
+		for (auto& [q, n] : arrays)
+			if (p >= q && p < q + n) {
+				if (p + size > q + n) fail(illegal_address, "%s of %d bytes at byte %zu of a shared array of %zu", write ? "write" : "read", size, size_t(p - q), n);
+				Cell* c = &arena_cells[p - arena_first];
+				for (int i = 0; i < size && !write; i++)
+					if (c[i].write.epoch < block_first) fail(launch_failed, "read of byte %zu of a shared array of %zu bytes, which nothing has written", size_t(p + i - q), n);
+				if (recorded) check(c, size, write, t, "a shared array", p - q, n);
+				return;
+			}
+		const unsigned char* near = nullptr;
+		size_t bytes = 0;
+		for (auto& [q, n] : arrays)
+			if (q <= p && q >= near) near = q, bytes = n;
+		fail(illegal_address, "%s of %d bytes at byte %zu of a shared array of %zu", write ? "write" : "read", size, size_t(p - near), bytes);
+	}
+	if (p >= reinterpret_cast<const unsigned char*>(__ehdr_start) && p < reinterpret_cast<const unsigned char*>(_end)) {
+		if (write) fail(illegal_address, "write of %d bytes to constant memory", size);
+		return;
+	}
+	static Allocation* last;
+	static uint32_t found;
+	uintptr_t u = reinterpret_cast<uintptr_t>(p);
+	if (!last || found < launch_first || u < last->base || u + size > last->base + last->size) {
+		last = find_allocation(u);
+		found = epoch;
+	}
+	if (!last) fail(illegal_address, "%s of %d bytes at %p, where no memory is allocated", write ? "write" : "read", size, address);
+	if (u + size > last->base + last->size)
+		fail(illegal_address, "%s of %d bytes at byte %zu of an allocation of %zu", write ? "write" : "read", size, size_t(u - last->base), last->size);
+	if (!recorded) return;
+	if (!last->shadow) last->shadow = calloc(last->size, sizeof(Cell));
+	check(static_cast<Cell*>(last->shadow) + (u - last->base), size, write, t, "an allocation", u - last->base, last->size);
+}
+
+void touch(const void* p, int size, bool write, const Thread* t) { touch_at(p, size, write, t, true); }
+
+void touch_atomic(const void* p, int size) { touch_at(p, size, true, self, false); }
+
+} // namespace emu
+
+using emu::self;
+
+// As a library is loaded its kernels register themselves, before any thread runs.
+static void touch(void* p, int size, bool write) {
+	if (self) emu::touch(p, size, write, self);
+}
+
+#define EMU_HOOKS(n)                                                            \
+	extern "C" void __tsan_read##n(void* p) { touch(p, n, false); }       \
+	extern "C" void __tsan_write##n(void* p) { touch(p, n, true); }       \
+	extern "C" void __tsan_unaligned_read##n(void* p) { touch(p, n, false); } \
+	extern "C" void __tsan_unaligned_write##n(void* p) { touch(p, n, true); }
+EMU_HOOKS(1)
+EMU_HOOKS(2)
+EMU_HOOKS(4)
+EMU_HOOKS(8)
+EMU_HOOKS(16)
+extern "C" void __tsan_read_range(void* p, size_t n) { touch(p, int(n), false); }
+extern "C" void __tsan_write_range(void* p, size_t n) { touch(p, int(n), true); }
+extern "C" void __tsan_init() {}
+extern "C" void __tsan_func_entry(void*) {}
+extern "C" void __tsan_func_exit() {}
