@@ -110,15 +110,15 @@ func (c *card) free() (bytes int64, err error) {
 			err = driver.Wrap("cuDevicePrimaryCtxRelease", e)
 		}
 	}()
-	if err := cu.PushCurrentCtx(ctx); err != nil {
-		return 0, driver.Wrap("cuCtxPushCurrent", err)
+	if err := cu.SetCurrentContext(ctx); err != nil {
+		return 0, driver.Wrap("cuCtxSetCurrent", err)
 	}
 	bytes, _, err = cu.MemInfo()
 	if err != nil {
 		err = driver.Wrap("cuMemGetInfo", err)
 	}
-	if _, e := cu.PopCurrentCtx(); err == nil && e != nil {
-		err = driver.Wrap("cuCtxPopCurrent", e)
+	if e := cu.SetCurrentContext(cu.CUContext{}); err == nil && e != nil {
+		err = driver.Wrap("cuCtxSetCurrent", e)
 	}
 	return bytes, err
 }
