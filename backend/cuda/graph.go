@@ -83,6 +83,10 @@ func (gs *graphs) capture(x *executor, l *list, hash uint64) error {
 	if len(gs.known) == maxGraphs {
 		g := gs.known[0]
 		gs.known = append(gs.known[:0], gs.known[1:]...)
+		// It may be under way.
+		if err := x.stream.Synchronize(); err != nil {
+			return driver.Wrap("cuStreamSynchronize", err)
+		}
 		if err := g.destroy(); err != nil {
 			return err
 		}

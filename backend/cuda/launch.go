@@ -177,8 +177,8 @@ func (d *dev) load(name string, shared int) *kernel {
 }
 
 // upload copies x to the card and returns its address there, a multiple of 16,
-// good for kernels launched before the next flush. (Flushes happen in lock,
-// download, Sync and Close, never in launch.)
+// good for kernels launched before the next flush, which an operation causes by
+// download alone.
 func (d *dev) upload(x []byte) devptr {
 	l := d.cur
 	if len(l.args) == 0 {

@@ -117,15 +117,16 @@ func (d *dev) Name() string { return d.name }
 // that the card does not wait for the host to finish a whole pass.
 const longList = 256
 
-// lock begins an operation.
+// lock begins an operation. Between it and unlock a list is only flushed where
+// the operation asks for that, so that what it uploads stays in place.
 func (d *dev) lock() {
 	d.mu.Lock()
 	if d.closed {
 		d.mu.Unlock()
 		panic("cuda: used after Close")
 	}
-	if len(d.cur.items) >= longList {
-		d.flush()
+	if len(d.cur.items) >= longList || len(d.cur.frees) > 0 {
+		d.flush() // what was freed may be what comes to be allocated
 	}
 }
 
@@ -158,9 +159,6 @@ func (d *dev) failed() bool { return d.ex.failure.Load() != nil }
 func (d *dev) allocate(bytes int) (p devptr) {
 	if bytes == 0 {
 		return 0
-	}
-	if len(d.cur.frees) > 0 {
-		d.flush() // what was freed may be what we get
 	}
 	d.do(func() (err error) {
 		p, err = d.ex.allocate(bytes)

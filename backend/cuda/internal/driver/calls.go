@@ -172,7 +172,7 @@ func Capture(s cu.Stream, run func() error) (Graph, error) {
 		return Graph{}, err
 	}
 	var out Graph
-	err = fail("cuGraphInstantiate", C.cuGraphInstantiateWithFlags(&out.exec, g, 0))
+	err = fail("cuGraphInstantiateWithFlags", C.cuGraphInstantiateWithFlags(&out.exec, g, 0))
 	return out, err
 }
 
