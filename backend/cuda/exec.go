@@ -86,7 +86,8 @@ func (x *executor) stop() {
 // fail keeps the first failure.
 func (x *executor) fail(err error) error {
 	if err != nil {
-		x.failure.CompareAndSwap(nil, &err)
+		first := err // so that err itself stays on the stack
+		x.failure.CompareAndSwap(nil, &first)
 	}
 	return err
 }

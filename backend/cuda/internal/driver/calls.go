@@ -162,6 +162,9 @@ func Capture(s cu.Stream, run func() error) (Graph, error) {
 	failed := run()
 	var g C.CUgraph
 	err := fail("cuStreamEndCapture", C.cuStreamEndCapture(stream(s), &g))
+	if err != nil {
+		C.cuStreamEndCapture(stream(s), &g) // it may have left the stream recording
+	}
 	if g != nil {
 		defer C.cuGraphDestroy(g)
 	}
