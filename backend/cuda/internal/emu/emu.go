@@ -162,21 +162,12 @@ type object struct {
 	flags  []string
 }
 
-// library compiles what is not in the cache and links it. Other test processes
-// may do the same at this moment, so one works and the others wait.
+// library compiles what is not in the cache and links it.
 func (b *builder) library(o Options) (string, error) {
 	for _, d := range []string{b.cache, filepath.Join(b.cache, "tmp")} {
 		if err := os.MkdirAll(d, 0o777); err != nil {
 			return "", err
 		}
-	}
-	lock, err := os.OpenFile(filepath.Join(b.cache, "lock"), os.O_CREATE|os.O_RDWR, 0o666)
-	if err != nil {
-		return "", err
-	}
-	defer lock.Close()
-	if err := syscall.Flock(int(lock.Fd()), syscall.LOCK_EX); err != nil {
-		return "", err
 	}
 	version, err := exec.Command("g++", "--version").Output()
 	if err != nil {
@@ -262,11 +253,23 @@ func (b *builder) link(objects, hide []string) (string, error) {
 	})
 }
 
-// make has a command write a file, unless it is there; the name appears when the
-// file is whole.
+// make has a command write a file, unless it is there. Other processes may want
+// the same file now: one of them works and the others wait. The name appears when
+// the file is whole.
 func (b *builder) make(file string, command func(tmp string) *exec.Cmd) error {
 	now := time.Now()
 	if os.Chtimes(file, now, now) == nil {
+		return nil
+	}
+	lock, err := os.OpenFile(file+".lock", os.O_CREATE|os.O_RDWR, 0o666)
+	if err != nil {
+		return err
+	}
+	defer lock.Close()
+	if err := syscall.Flock(int(lock.Fd()), syscall.LOCK_EX); err != nil {
+		return err
+	}
+	if _, err := os.Stat(file); err == nil {
 		return nil
 	}
 	tmp := filepath.Join(b.cache, "tmp", fmt.Sprintf("%d-%s", os.Getpid(), filepath.Base(file)))
