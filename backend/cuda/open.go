@@ -3,7 +3,6 @@
 package cuda
 
 import (
-	"errors"
 	"fmt"
 	"strings"
 	"sync"
@@ -34,17 +33,16 @@ type dev struct {
 	gemm      gemmState
 }
 
-// Open opens a card.
+var _ device.Device = (*dev)(nil)
+
+// Open opens a card. The device may be shared by goroutines. An error says what
+// is missing: Devices lists the cards that can be opened.
 func Open(o Options) (device.Device, error) {
 	d, err := open(o)
 	if err != nil {
 		return nil, err
 	}
-	whole, ok := any(d).(device.Device)
-	if !ok {
-		return nil, errors.Join(errors.New("cuda: this build has not all operations"), d.Close())
-	}
-	return whole, nil
+	return d, nil
 }
 
 // open opens a card. What it opened before an error is closed again.

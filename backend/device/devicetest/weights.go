@@ -58,7 +58,7 @@ func (s *suite) rounded(f device.Format, have, x []float64, cols int) {
 			for j := col / device.Q8Block * device.Q8Block; j < min(cols, (col/device.Q8Block+1)*device.Q8Block); j++ {
 				top = max(top, math.Abs(x[row+j]))
 			}
-			ok = math.Abs(have[i]-v) <= 0.5*top/127*(1+1.0/256)+s.tol.Storage/2*math.Abs(v)*(1+1.0/64)
+			ok = math.Abs(have[i]-v) <= 0.5*top/127*(1+1.0/256)+s.tol.Storage*math.Abs(v)*(1+1.0/64)
 		}
 		if !ok {
 			s.Fatalf("%v (seed %d): [%d] is %.9g, from %.9g", f, s.seed, i, have[i], v)

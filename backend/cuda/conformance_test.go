@@ -1,0 +1,36 @@
+//go:build cuda
+
+package cuda
+
+import (
+	"testing"
+
+	"nrt/backend/device"
+	"nrt/backend/device/devicetest"
+)
+
+// emulated opens a device on the emulator for a suite that closes it.
+func emulated(t testing.TB, o Options) device.Device {
+	t.Helper()
+	d, err := Open(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return d
+}
+
+// The suite that every device passes. Float32 holds to the tolerances of all
+// float32 devices. In bfloat16 a number keeps 8 bits, so that it is off by up to
+// 2⁻⁸ of itself, and a result by a few of these: devicetest.BFloat16.
+func TestConformance(t *testing.T) {
+	c := emulator(t)
+	for name, tol := range map[Type]devicetest.Tolerance{F32: devicetest.Float32, BF16: devicetest.BFloat16} {
+		t.Run(name.String(), func(t *testing.T) {
+			left := c.Live("")
+			devicetest.Run(t, func() device.Device { return emulated(t, Options{Type: name}) }, tol)
+			if n := c.Live("") - left; n != 0 {
+				t.Errorf("%d objects of the driver are left", n)
+			}
+		})
+	}
+}
