@@ -41,6 +41,7 @@ web/pack:                   std github.com/andybalholm/brotli
 level 1  text and compute, behind one interface each
 backend/token wasm:         std github.com/sugarme/tokenizer golang.org/x/text
 backend/device wasm:        std
+backend/cuda/internal/cublas: std C unsafe
 backend/cuda/internal/driver: std C unsafe gorgonia.org/cu
 backend/cuda/internal/emu:  std C unsafe testing
 backend/cuda/internal/ptxgen: std
@@ -49,7 +50,7 @@ web/view wasm:              std trainer/reward web/heat web/chart web/wire
 level 2  devices and files
 backend/device/devicetest:  std testing backend/device
 backend/cpu:                std unsafe backend/device golang.org/x/sys
-backend/cuda:               std unsafe backend/device backend/cuda/internal/driver gorgonia.org/cu
+backend/cuda:               std unsafe backend/device backend/cuda/internal/cublas backend/cuda/internal/driver gorgonia.org/cu
 backend/cpu/internal/neongen: std
 backend/cpu/peak:           std unsafe golang.org/x/sys
 backend/safetensors:        std
