@@ -86,7 +86,7 @@ func (l *loaded) afford(r engine.Request, flags string) error {
 	if r.Baseline {
 		rows += end
 	}
-	f := c.CacheFloats(engine.CacheRows(c, engine.Options{}, rows, rows), min(rows, max(len(r.Prompt), engine.DefaultBatchRows)), r.N)
+	f := c.CacheFloats(engine.CacheRows(c, l.bounds, rows, rows), min(rows, max(len(r.Prompt), engine.DefaultBatchRows)), r.N)
 	need := l.dev.bytes(f)
 	if free := l.dev.free(); free > 0 && need > free {
 		return fmt.Errorf("memory: %s of up to %s would take %s, and %s are free: lower %s", plural(r.N, "chain"), plural(r.MaxChain, "token"), gigabytes(need), gigabytes(free), flags)

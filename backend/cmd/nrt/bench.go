@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"math/rand/v2"
 	"os"
 	"runtime"
 	"runtime/debug"
@@ -27,6 +28,7 @@ var benchParts = []struct {
 	{"prefill", (*bench).prefill, true},
 	{"decode", (*bench).decode, true},
 	{"score", (*bench).score, true},
+	{"rollout", (*bench).rollout, true},
 	{"tokenizer", (*bench).tokenizer, false},
 }
 
@@ -58,11 +60,18 @@ What is measured, unless --only chooses:
   prefill    a prompt of 256 tokens up to its first new token
   decode     112 tokens after 16, one sequence and 16
   score      a reference after each of 8 chains, from their caches and anew
-  tokenizer  text to ids`,
+  rollout    8 chains of 32 tokens for each of 2 questions, and their rewards' parts
+  tokenizer  text to ids
+
+A card gets more at once: 8 × 1024 tokens to train on, prompts of 1024, up to 256
+sequences, chains of 512 and 32 questions. The limits set beside are then its
+fastest product and copy. A training step that does not fit recomputes layers or
+keeps moments in 8 bits, and says so.`,
 		examples: []string{
 			"nrt bench",
 			"nrt bench --shape 135m --only matmul,decode",
 			"nrt bench --shape 1b --only decode --weights bf16",
+			"nrt bench --device cuda --shape 8b",
 			"nrt bench --model DIR --seconds 3 --json > bench.json",
 		},
 		bind: func(f *flags) func(*env) error {
@@ -136,6 +145,8 @@ type bench struct {
 	files   fs.FS        // of --model, else nil
 	model   *llama.Model // nil until a part needs it
 	learns  bool         // the model is one to train, not one to serve
+	lengths benchLengths
+	unused  int64 // bytes free before anything was made; 0 where that is not known
 
 	peakRate spread         // FLOP/s that no product surpasses; zero until measured
 	reading  map[int]spread // bytes → B/s of reading so much memory again and again
@@ -174,6 +185,7 @@ func (e *env) bench(o benchOptions) (report *benchReport, err error) {
 	if words := strings.Fields(b.dev.Name()); b.dev.kind == "cpu" && len(words) > 1 {
 		b.kernels = words[1]
 	}
+	b.lengths, b.unused = lengths(b.config, b.onCard()), b.dev.free()
 	b.describe()
 	chosen := benchParts[:0:0]
 	for _, p := range benchParts {
@@ -183,7 +195,7 @@ func (e *env) bench(o benchOptions) (report *benchReport, err error) {
 	}
 	for _, p := range chosen { // before the others take their time
 		if p.model {
-			if err := b.fits("the model", servingBytes(b.config, o.weights.Format), false); err != nil {
+			if err := b.fits("the model", b.servingBytes(), false); err != nil {
 				return nil, err
 			}
 		}
@@ -219,9 +231,9 @@ func (b *bench) weightsFor(part string, bytes int64, learns bool) (*llama.Model,
 		b.model = nil
 		debug.FreeOSMemory()
 	}
-	weights := servingBytes(b.config, b.o.weights.Format)
+	weights := b.servingBytes()
 	if learns {
-		weights = trainingBytes(b.config)
+		weights = b.trainingBytes()
 	}
 	if err := b.fits(part+" and the model", bytes+weights, true); err != nil {
 		return nil, err
@@ -240,12 +252,34 @@ func (b *bench) weightsFor(part string, bytes int64, learns bool) (*llama.Model,
 	case b.files != nil:
 		b.model, err = llama.LoadReadOnly(b.dev, b.files, b.o.weights.Format, show)
 	case learns:
-		b.model, err = llama.New(b.dev, b.config, 1)
+		b.model, err = llama.NewFrom(b.dev, b.config, arbitraryWeights(b.config))
 	default:
-		b.model, err = llama.NewReadOnly(b.dev, b.config, 1, b.o.weights.Format)
+		b.model, err = llama.NewReadOnlyFrom(b.dev, b.config, b.o.weights.Format, arbitraryWeights(b.config))
 	}
 	b.learns = learns
 	return b.model, err
+}
+
+// arbitraryWeights are normal numbers with deviation 0.02, a million of them over
+// and over: to draw billions takes minutes, and speed does not depend on them.
+func arbitraryWeights(c llama.Config) llama.Source {
+	drawn := make([]float32, 1<<20)
+	r := rand.New(rand.NewPCG(1, 2))
+	for i := range drawn {
+		drawn[i] = float32(0.02 * r.NormFloat64())
+	}
+	specs := c.Tensors()
+	return func(i, from int, dst []float32) error {
+		at := from + 7919*i // so that no two tensors are alike
+		for j := range dst {
+			if len(specs[i].Shape) == 1 {
+				dst[j] = 1
+			} else {
+				dst[j] = drawn[(at+j)%len(drawn)]
+			}
+		}
+		return nil
+	}
 }
 
 // progress tells on standard error what is being measured.

@@ -7,6 +7,7 @@ import (
 
 	"nrt/backend/cpu/peak"
 	"nrt/backend/device"
+	"nrt/backend/llama"
 )
 
 // machine measures what nothing can surpass.
@@ -16,6 +17,13 @@ func (b *bench) machine() error {
 		return err
 	}
 	b.add("machine", b.PeakBy, "GFLOP/s", flops.scaled(1e-9))
+	if b.onCard() {
+		read, err := b.read(b.o.large)
+		if err == nil {
+			b.add("machine", fmt.Sprintf("copying %s, bytes read and written", size(b.largest()/2)), "GB/s", read.scaled(1e-9))
+		}
+		return err
+	}
 	sizes := []int{b.o.large}
 	if w := b.servedBytes(); w < b.o.large {
 		sizes = append(sizes, w)
@@ -36,10 +44,10 @@ func (b *bench) servedBytes() int {
 	n, head := int64(0), b.config.Vocab*b.config.Hidden
 	for _, t := range b.config.Tensors() {
 		if len(t.Shape) == 2 && t.Len() != head {
-			n += b.o.weights.Bytes(t.Shape[0], t.Shape[1])
+			n += b.format().Bytes(t.Shape[0], t.Shape[1])
 		}
 	}
-	return int(n + b.o.weights.Bytes(b.config.Vocab, b.config.Hidden))
+	return int(n + b.format().Bytes(b.config.Vocab, b.config.Hidden))
 }
 
 func size(bytes int) string {
@@ -61,14 +69,18 @@ func (b *bench) peak() (spread, error) {
 	flops := peak.FMA(b.kernels, b.Threads, 1) * rounds
 	run := clock(func() error { peak.FMA(b.kernels, b.Threads, rounds); return nil })
 	if flops == 0 {
-		const n = 512
+		n := 512
+		if b.onCard() { // which takes a large product to fill; a small model, to try one, less
+			for n = 128; n < 8192 && n < 4*b.config.Hidden; n *= 2 {
+			}
+		}
 		b.PeakBy = fmt.Sprintf("the product %d×%d×%d", n, n, n)
 		x, y, z := b.dev.Alloc(n*n), b.dev.Alloc(n*n), b.dev.Alloc(n*n)
 		defer b.dev.Free(x)
 		defer b.dev.Free(y)
 		defer b.dev.Free(z)
-		flops = 2 * n * n * n
-		run = clock(func() error { b.dev.MatMul(z, x, y, n, n, n, false, false, false); return b.dev.Sync() })
+		flops = 2 * float64(n) * float64(n) * float64(n)
+		run = burst(func() { b.dev.MatMul(z, x, y, n, n, n, false, true, false) }, b.dev.Sync)
 	}
 	times, err := b.repeat(b.o.seconds/2, run)
 	if err == nil {
@@ -77,15 +89,34 @@ func (b *bench) peak() (spread, error) {
 	return b.peakRate, err
 }
 
+// largest is how many bytes a card is asked to move.
+func (b *bench) largest() int { return int(min(int64(b.o.large), 64*parameters(b.config))) }
+
 // read measures B/s of reading so many bytes of memory again and again, at most
-// large: as many weights cannot be read faster, whichever cache they fit.
+// large: as many weights cannot be read faster, whichever cache they fit. A card
+// copies instead, half of them to the other half, large as they are.
 func (b *bench) read(bytes int) (spread, error) {
 	bytes = min(bytes, b.o.large)
+	if b.onCard() {
+		bytes = b.largest()
+	}
 	if s, ok := b.reading[bytes]; ok {
 		return s, nil
 	}
 	if err := b.fits("reading "+size(bytes), int64(bytes), true); err != nil {
 		return spread{}, err
+	}
+	if b.onCard() {
+		b.progress("copying %s", size(bytes/2))
+		n := bytes / 2 / 4
+		x, y := b.dev.AllocAs(device.Wide, n), b.dev.AllocAs(device.Wide, n)
+		defer b.dev.Free(x)
+		defer b.dev.Free(y)
+		times, err := b.repeat(b.o.seconds/2, burst(func() { b.dev.Copy(x, y) }, b.dev.Sync))
+		if err == nil {
+			b.reading[bytes] = rates(float64(8*n), times)
+		}
+		return b.reading[bytes], err
 	}
 	b.progress("reading %s again and again", size(bytes))
 	words := peak.Words(bytes / 8)
@@ -121,8 +152,8 @@ func (p product) name() string {
 // of the weights), of prefill and of decoding with the shape's largest matrices,
 // and square ones.
 func (b *bench) products() []product {
-	d, f, l := b.config.Hidden, b.config.Intermediate, lengths(b.config)
-	rows := trainSequences * l.train
+	d, f, l := b.config.Hidden, b.config.Intermediate, b.lengths
+	rows := l.sequences * l.train
 	list := []product{
 		{rows, d, d, false, true}, {rows, f, d, false, true}, {rows, d, f, false, true},
 		{rows, d, f, false, false}, {f, d, rows, true, false},
@@ -149,7 +180,7 @@ func (b *bench) matmul() error {
 	}
 	for _, p := range b.products() {
 		m, n, k := p.m, p.n, p.k
-		need := 4 * (int64(m)*int64(k) + 2*int64(k)*int64(n) + int64(m)*int64(n))
+		need := b.dev.bytes(llama.Floats{Compute: m*k + 2*k*n + m*n})
 		if err := b.fits(p.name(), need, true); err != nil {
 			return err
 		}
@@ -157,14 +188,14 @@ func (b *bench) matmul() error {
 		x, y, z := b.dev.Alloc(m*k), b.dev.Alloc(k*n), b.dev.Alloc(m*n)
 		b.dev.Write(x, noise(m*k))
 		b.dev.Write(y, noise(k*n))
-		times, err := b.repeat(b.o.seconds/4, burst(func() { b.dev.MatMul(z, x, y, m, n, k, p.transA, p.transB, false) }))
+		times, err := b.repeat(b.o.seconds/4, burst(func() { b.dev.MatMul(z, x, y, m, n, k, p.transA, p.transB, false) }, b.dev.Sync))
 		if err = errors.Join(err, b.dev.Sync()); err == nil {
 			work := 2 * float64(m) * float64(n) * float64(k)
 			s := rates(work, times)
 			row := b.add("matmul", p.name(), "GFLOP/s", s.scaled(1e-9))
 			row.GFLOPs, row.PeakShare = s.median*1e-9, s.median/flops.fastest
 			if m <= 4 { // few rows: the weights come from memory, or wait for it
-				err = b.bandwidth(row, s.median/work, 4*k*n)
+				err = b.bandwidth(row, s.median/work, int(b.dev.bytes(llama.Floats{Compute: k * n})))
 			}
 		}
 		for _, buf := range []device.Buffer{x, y, z} {

@@ -60,14 +60,17 @@ func clock(do func() error) func() (float64, error) {
 }
 
 // burst repeats something short, so that a clock can tell its time: a run is at
-// least five milliseconds and counts as one.
-func burst(do func()) func() (float64, error) {
+// least five milliseconds, ends when all is done, and counts as one.
+func burst(do func(), done func() error) func() (float64, error) {
 	n := 1
 	return func() (float64, error) {
 		for {
 			began := time.Now()
 			for range n {
 				do()
+			}
+			if err := done(); err != nil {
+				return 0, err
 			}
 			t := time.Since(began)
 			if t >= 5*time.Millisecond || n >= 1<<20 {

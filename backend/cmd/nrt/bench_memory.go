@@ -23,58 +23,111 @@ func gigabytes(n int64) string { return fmt.Sprintf("%.1f GB", float64(n)/1e9) }
 // fits refuses what would not fit into free memory; where the system does not
 // tell, everything fits.
 func (b *bench) fits(what string, need int64, part bool) error {
-	if have := b.dev.free(); have > 0 && need > have {
+	if have := b.room(); have > 0 && need > have {
 		return &memoryError{what, need, have, part}
 	}
 	return nil
 }
 
-// The plans below count floats of four bytes. They follow the layouts of package
-// llama: Pass.plan, planActs and planBackward, Cache.
-
-// trainingBytes is for the weights, the copies of them that the kernels like
-// better to read, and the largest tensor while it is drawn or read from a file.
-func trainingBytes(c llama.Config) int64 {
-	all, largest := parameters(c)
-	return 4 * (2*all + largest)
+// room is how many bytes may be taken; 0 where that is not known. What a card has
+// given and got back stays ready for the next taker and does not look free, so
+// there the model alone is taken from what was free at first.
+func (b *bench) room() int64 {
+	switch {
+	case !b.onCard():
+		return b.dev.free()
+	case b.unused == 0 || b.model == nil:
+		return b.unused
+	case b.learns:
+		return max(1, b.unused-b.trainingBytes())
+	}
+	return max(1, b.unused-b.servingBytes())
 }
 
-// servingBytes is for weights in the format f; norms are float32.
-func servingBytes(c llama.Config, f device.Format) int64 {
+func (b *bench) onCard() bool { return b.dev.kind == "cuda" }
+
+// memory notes how much a card has given so far.
+func (b *bench) memory(part string) {
+	if free := b.dev.free(); b.onCard() && free > 0 {
+		held := float64(b.unused-free) * 1e-9
+		b.add(part, "memory taken so far, at most", "GB", spread{held, held, held, 1})
+	}
+}
+
+// trainingBytes is for the weights of a model that learns. The CPU keeps them a
+// second time, as its kernels like to read them.
+func (b *bench) trainingBytes() int64 {
+	all := parameters(b.config)
+	switch {
+	case b.dev.kind == "cpu":
+		return 2 * 4 * all
+	case b.dev.dtype == "bf16":
+		return (2 + 4) * all
+	}
+	return 4 * all
+}
+
+// servingBytes is for the weights of a model that only answers. Norms are of the
+// compute type.
+func (b *bench) servingBytes() int64 {
 	n := int64(0)
-	for _, t := range c.Tensors() {
+	for _, t := range b.config.Tensors() {
 		if len(t.Shape) == 2 {
-			n += f.Bytes(t.Shape[0], t.Shape[1])
+			n += b.format().Bytes(t.Shape[0], t.Shape[1])
 		} else {
-			n += 4 * int64(t.Len())
+			n += b.dev.bytes(llama.Floats{Compute: t.Len()})
 		}
 	}
 	return n
 }
 
-// parameters counts the floats of all tensors and of the largest.
-func parameters(c llama.Config) (all, largest int64) {
+// format is what --weights asks for, as the device keeps it: one that computes in
+// bfloat16 has nothing wider.
+func (b *bench) format() device.Format {
+	if f := b.o.weights.Format; b.dev.dtype != "bf16" || f != device.F32 {
+		return f
+	}
+	return device.BF16
+}
+
+// parameters counts the numbers of all tensors.
+func parameters(c llama.Config) (all int64) {
 	for _, t := range c.Tensors() {
 		all += int64(t.Len())
-		largest = max(largest, int64(t.Len()))
 	}
-	return all, largest
+	return all
 }
 
 // trainBytes is for what a training step over rows tokens has beside the model:
 // gradient, two moments, activations and their gradients.
-func trainBytes(c llama.Config, rows int) int64 {
-	all, _ := parameters(c)
-	d, q, kv, f := int64(c.Hidden), int64(c.Heads*c.HeadDim), int64(c.KVHeads*c.HeadDim), int64(c.Intermediate)
-	layer := 4*d + 2*q + 2*kv + 3*f + int64(c.Heads) + 2
-	rest := 7*d + 2*q + 2*kv + 3*f + 1
-	return 4 * (3*all + int64(rows)*(int64(c.Layers)*layer+rest))
+func (b *bench) trainBytes(rows int, how thrift) int64 {
+	all := parameters(b.config)
+	moments := 8 * all
+	if how.moments8 {
+		moments = 2*all + all/16 // two bytes, and a scale for every 256
+	}
+	return 4*all + moments + b.dev.bytes(b.config.PassFloats(rows, rows, how.recompute))
 }
 
 // serveBytes is for reading rows tokens at once into a cache of so many, and for
 // the logits of n of them.
-func serveBytes(c llama.Config, rows, cache, n int) int64 {
-	d, q, kv, f := int64(c.Hidden), int64(c.Heads*c.HeadDim), int64(c.KVHeads*c.HeadDim), int64(c.Intermediate)
-	acts := 4*d + 2*q + 2*kv + 3*f + int64(c.Heads) + 3
-	return 4 * (int64(cache)*int64(c.Layers)*2*kv + int64(rows)*acts + int64(n)*(d+int64(c.Vocab)))
+func (b *bench) serveBytes(rows, cache, n int) int64 {
+	return b.dev.bytes(b.config.CacheFloats(cache, rows, n))
+}
+
+// thrift is what a training step does with less memory.
+type thrift struct{ recompute, moments8 bool }
+
+// thrifts are the ways to try, the fastest first.
+var thrifts = []thrift{{}, {recompute: true}, {moments8: true}, {recompute: true, moments8: true}}
+
+func (t thrift) String() string {
+	s := ""
+	if t.recompute {
+		s += ", layers recomputed"
+	}
+	if t.moments8 {
+		s += ", moments in 8 bits"
+	}
+	return s
 }

@@ -52,7 +52,7 @@ type benchLeftOut struct {
 }
 
 func (b *bench) describe() {
-	all, _ := parameters(b.config)
+	all := parameters(b.config)
 	name := b.o.model
 	if name == "" {
 		name = b.o.shape

@@ -11,16 +11,20 @@ import (
 // engineFor makes an engine, if a step of rows tokens, a cache of so many tokens
 // and the logits of n of them fit beside the model.
 func (b *bench) engineFor(what string, rows, cache, n int) (*engine.Engine, error) {
-	m, err := b.weightsFor(what, serveBytes(b.config, rows, cache, n), false)
+	m, err := b.weightsFor(what, b.serveBytes(rows, cache, n), false)
 	if err != nil {
 		return nil, err
 	}
-	return engine.New(m, nil, engine.Options{}), nil
+	return engine.New(m, nil, b.engineOptions()), nil
+}
+
+func (b *bench) engineOptions() engine.Options {
+	return b.dev.engineOptions(b.unused - b.servingBytes())
 }
 
 // prefill measures how long the first token after a prompt takes.
 func (b *bench) prefill() error {
-	n := lengths(b.config).prefill
+	n := b.lengths.prefill
 	eng, err := b.engineFor("prefill", n, n+1, 1)
 	if err != nil {
 		return err
@@ -49,10 +53,10 @@ func (b *bench) prefill() error {
 // decode measures sampling at temperature 1 from a token's cache row to the next
 // token, the prompt not counted: one sequence, and sixteen in one batch.
 func (b *bench) decode() error {
-	l := lengths(b.config)
-	for _, k := range []int{1, 16} {
+	l := b.lengths
+	for _, k := range l.at {
 		generate := l.generate
-		if layerFloats(b.config)+headFloats(b.config) > 5e8 {
+		if !b.onCard() && layerFloats(b.config)+headFloats(b.config) > 5e8 {
 			generate = min(generate, 24) // a token takes a good part of a second
 		}
 		eng, err := b.engineFor("decode", l.context, l.context+k*generate, k)
@@ -92,12 +96,57 @@ func (b *bench) decode() error {
 	return nil
 }
 
+// rollout measures what a training step samples: groupChains chains for each of
+// some questions, at temperature 1 and to their full length, and the reference
+// scored after each. On a card one run is enough, and there is time for no more.
+func (b *bench) rollout() error {
+	l, vocab := b.lengths, b.config.Vocab
+	branch := l.rollout + l.answer
+	n, all := l.questions*groupChains, l.questions*(l.context+groupChains*branch)
+	rows := engine.CacheRows(b.config, b.engineOptions(), all, l.context+groupChains*branch)
+	eng, err := b.engineFor("rollout", min(rows, engine.DefaultBatchRows), rows, n)
+	if err != nil {
+		return err
+	}
+	defer eng.Close()
+	ask := func(chain int) func() error {
+		var list []engine.Request
+		for i := range l.questions {
+			list = append(list, engine.Request{
+				Prompt: arbitraries(1000*i, l.context, vocab), N: groupChains, MaxChain: chain, Seed: uint64(i),
+				Sampling: engine.Sampling{Temperature: 1}, Reference: arbitraries(7, l.answer, vocab),
+			})
+		}
+		return func() error {
+			_, err := eng.Generate(b.e.ctx, list, nil)
+			return err
+		}
+	}
+	b.progress("rollout of %d questions × %d chains × %d tokens", l.questions, groupChains, l.rollout)
+	var times []float64
+	if b.onCard() {
+		if err := ask(min(l.rollout, 16))(); err != nil { // to warm up
+			return err
+		}
+		once, err := clock(ask(l.rollout))()
+		if err != nil {
+			return err
+		}
+		times = []float64{once}
+	} else if times, err = b.repeat(b.o.seconds, clock(ask(l.rollout))); err != nil {
+		return err
+	}
+	b.add("rollout", fmt.Sprintf("%d questions × %d chains × %d", l.questions, groupChains, l.rollout), "tokens/s", rates(float64(n*l.rollout), times))
+	b.memory("rollout")
+	return nil
+}
+
 // score measures the log-probabilities of a reference after each of the chains of
 // one question: read on from the caches that sampling left; with the chains given
 // and only the prompt shared, where the chains' own tokens get log-probabilities
 // too; and by a full forward for each chain.
 func (b *bench) score() error {
-	l, vocab := lengths(b.config), b.config.Vocab
+	l, vocab := b.lengths, b.config.Vocab
 	prompt, reference := arbitraries(0, l.prompt, vocab), arbitraries(7, l.answer, vocab)
 	rows := groupChains * (l.prompt + l.chain + l.answer)
 	eng, err := b.engineFor("scoring", rows, 2*rows, groupChains)

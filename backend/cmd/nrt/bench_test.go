@@ -10,6 +10,8 @@ import (
 	"testing/fstest"
 	"unicode/utf8"
 
+	"nrt/backend/cuda"
+	"nrt/backend/device"
 	"nrt/backend/llama"
 	"nrt/trainer/run"
 )
@@ -145,7 +147,7 @@ func TestBusy(t *testing.T) {
 }
 
 func TestBenchShapes(t *testing.T) {
-	for name, want := range map[string]int64{"tiny": 3_475_712, "15m": 15_191_712, "135m": 134_515_008, "1b": 1_235_814_400} {
+	for name, want := range map[string]int64{"tiny": 3_475_712, "15m": 15_191_712, "135m": 134_515_008, "1b": 1_235_814_400, "3b": 3_212_749_824, "8b": 8_030_261_248} {
 		found := false
 		for _, s := range benchShapes {
 			if s.name != name {
@@ -155,11 +157,14 @@ func TestBenchShapes(t *testing.T) {
 			if err := s.config.Validate(); err != nil {
 				t.Errorf("%s: %v", name, err)
 			}
-			if have, _ := parameters(s.config); have != want {
+			if have := parameters(s.config); have != want {
 				t.Errorf("%s has %d parameters, want %d", name, have, want)
 			}
-			norms := int64((2*s.config.Layers + 1) * s.config.Hidden)
-			if have := int64(layerFloats(s.config)+headFloats(s.config)) + norms; have != want {
+			rest := int64((2*s.config.Layers + 1) * s.config.Hidden)
+			if !s.config.TieEmbeddings {
+				rest += int64(s.config.Vocab * s.config.Hidden)
+			}
+			if have := int64(layerFloats(s.config)+headFloats(s.config)) + rest; have != want {
 				t.Errorf("%s: matrices and norms have %d, want %d", name, have, want)
 			}
 		}
@@ -170,8 +175,11 @@ func TestBenchShapes(t *testing.T) {
 }
 
 func TestBenchLengthsFit(t *testing.T) {
-	for positions := 8; positions < 600; positions++ {
-		l := lengths(llama.Config{MaxPositions: positions})
+	for positions := 8; positions < 1200; positions++ {
+		l := lengths(llama.Config{MaxPositions: positions}, positions%2 == 0)
+		if l.sequences < 1 || l.micro < 1 || l.questions < 1 || l.rollout < 1 || l.context+l.rollout+l.answer > positions {
+			t.Errorf("%d positions: %+v", positions, l)
+		}
 		if l.train < 1 || l.train > positions || l.prefill+1 > positions || l.context < 1 || l.generate < 2 || l.context+l.generate > positions {
 			t.Errorf("%d positions: %+v", positions, l)
 		}
@@ -197,5 +205,48 @@ func TestRates(t *testing.T) {
 	}
 	if have, want := rates(6, []float64{3, 1}), (spread{3, 2, 6, 2}); have != want {
 		t.Errorf("even: %+v, want %+v", have, want)
+	}
+}
+
+// On a card the work is larger, the limits are the device's own, and a training
+// step that does not fit is made with less memory. The card is a CPU here.
+func TestBenchOnACard(t *testing.T) {
+	var opened []cuda.Options
+	card := aCard
+	e := &env{ctx: t.Context(), err: &strings.Builder{}, cards: fakeCards(&opened, card)}
+	o := benchOptions{shape: "world", seconds: 1e-3, large: 1 << 24, only: []string{"machine", "train", "decode", "rollout"}}
+	o.on.dtype = "auto"
+	o.on.on.Choice = device.Choice{Name: "cuda"}
+	r, err := e.bench(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var all strings.Builder
+	r.print(&all)
+	for _, want := range []string{"the product 512×512×512", "copying ", "step of 8 × 128 ", "256 sequences", "32 questions × 8 chains × 56", "memory taken so far"} {
+		if !strings.Contains(all.String(), want) {
+			t.Errorf("%q is missing in\n%s", want, all.String())
+		}
+	}
+	// Room for the model and little more.
+	b := &bench{o: o, dev: &place{kind: "cuda", dtype: "bf16", e: e}, config: benchShapes[0].config}
+	const rows = 1024
+	card.Free = b.trainingBytes() + b.trainBytes(rows, thrift{true, true})
+	if card.Free >= b.trainingBytes()+b.trainBytes(rows, thrift{recompute: true}) {
+		t.Fatal("moments in 8 bits save nothing")
+	}
+	e.cards = fakeCards(&opened, card)
+	o.only = []string{"train"}
+	if r, err = e.bench(o); err != nil {
+		t.Fatal(err)
+	}
+	if have := r.Rows[0].Work; have != "step of 8 × 128, layers recomputed, moments in 8 bits" {
+		t.Errorf("little memory: %q", have)
+	}
+	card.Free--
+	e.cards = fakeCards(&opened, card)
+	var memory *memoryError
+	if _, err = e.bench(o); !errors.As(err, &memory) {
+		t.Errorf("too little memory: %v", err)
 	}
 }

@@ -7,16 +7,12 @@ import (
 	"nrt/backend/device"
 	"nrt/backend/llama"
 	"nrt/trainer/optim"
-	"nrt/trainer/run"
 )
-
-// trainSequences is how many sequences a training step reads.
-const trainSequences = 16
 
 // train measures a training step of independent sequences.
 func (b *bench) train() error {
-	n := lengths(b.config).train
-	step, free, err := b.step(b.passes(trainSequences, n, n), "a training step")
+	k, n := b.lengths.sequences, b.lengths.train
+	step, how, free, err := b.step(b.passes(k, n, n), "a training step")
 	if err != nil {
 		return err
 	}
@@ -25,18 +21,19 @@ func (b *bench) train() error {
 	if err != nil {
 		return err
 	}
-	b.progress("training step of %d × %d tokens", trainSequences, n)
+	b.progress("training step of %d × %d tokens%s", k, n, how)
 	times, err := b.repeat(b.o.seconds, clock(step))
 	if err != nil {
 		return err
 	}
-	tokens := trainSequences * n
+	tokens := k * n
 	s := rates(float64(tokens), times)
-	row := b.add("train", fmt.Sprintf("step of %d × %d", trainSequences, n), "tokens/s", s)
+	row := b.add("train", fmt.Sprintf("step of %d × %d%s", k, n, how), "tokens/s", s)
 	// A backward pass costs two forward passes.
-	work := 3 * forwardFLOPs(b.config, tokens, tokens, trainSequences*n*(n+1)/2)
+	work := 3 * forwardFLOPs(b.config, tokens, tokens, k*n*(n+1)/2)
 	row.GFLOPs = work * s.median / float64(tokens) * 1e-9
 	row.PeakShare = row.GFLOPs * 1e9 / flops.fastest
+	b.memory("train")
 	return nil
 }
 
@@ -46,9 +43,10 @@ const groupChains = 8
 // prefix measures a training step of chains and answers after one prompt: the
 // prompt read once for all, and once for each.
 func (b *bench) prefix() error {
-	l := lengths(b.config)
+	l := b.lengths
 	after := l.chain + l.answer
 	var own, shared spread
+	var thrifty [2]thrift
 	for _, once := range []bool{false, true} {
 		passes := b.passes(groupChains, l.prompt+after, after)
 		if once {
@@ -59,7 +57,7 @@ func (b *bench) prefix() error {
 			}
 			passes = []*benchBatch{batch}
 		}
-		step, free, err := b.step(passes, "a training step of chains")
+		step, how, free, err := b.step(passes, "a training step of chains")
 		if err != nil {
 			return err
 		}
@@ -67,7 +65,7 @@ func (b *bench) prefix() error {
 		for _, p := range passes {
 			rows += p.Rows()
 		}
-		b.progress("training step of %d chains, %d rows", groupChains, rows)
+		b.progress("training step of %d chains, %d rows%s", groupChains, rows, how)
 		times, err := b.repeat(b.o.seconds, clock(step))
 		free()
 		if err != nil {
@@ -75,24 +73,24 @@ func (b *bench) prefix() error {
 		}
 		s := rates(groupChains, times)
 		if once {
-			shared = s
+			shared, thrifty[1] = s, how
 		} else {
-			own = s
+			own, thrifty[0] = s, how
 		}
 	}
 	shape := fmt.Sprintf("%d × (%d + %d)", groupChains, l.chain, l.answer)
-	b.add("prefix", fmt.Sprintf("%s, each after its own prompt of %d", shape, l.prompt), "chains/s", own)
-	row := b.add("prefix", fmt.Sprintf("%s after one prompt of %d", shape, l.prompt), "chains/s", shared)
+	b.add("prefix", fmt.Sprintf("%s, each after its own prompt of %d%s", shape, l.prompt, thrifty[0]), "chains/s", own)
+	row := b.add("prefix", fmt.Sprintf("%s after one prompt of %d%s", shape, l.prompt, thrifty[1]), "chains/s", shared)
 	row.Ratio, row.Than = shared.median/own.median, "unshared"
 	return nil
 }
 
 // passes is n sequences of so many rows, of which the last `predict` predict a
-// token, in passes as large as the trainer's.
+// token, in passes as large as a trainer's.
 func (b *bench) passes(n, rows, predict int) []*benchBatch {
 	var list []*benchBatch
 	for i := range n {
-		if i == 0 || list[len(list)-1].Rows()+rows > run.MicroRows {
+		if i == 0 || list[len(list)-1].Rows()+rows > b.lengths.micro {
 			list = append(list, newBatch(b.config.Vocab))
 		}
 		list[len(list)-1].sequence(rows, device.Span{}, predict)
@@ -102,17 +100,26 @@ func (b *bench) passes(n, rows, predict int) []*benchBatch {
 
 // step is a function that trains on the passes once: forward and backward of
 // each, then norm and AdamW at learning rate 0, so that the model stays what it
-// is. free gives its memory back.
-func (b *bench) step(passes []*benchBatch, what string) (step func() error, free func(), err error) {
+// is. On a card it does so in the fastest way that there is memory for. free gives
+// its memory back.
+func (b *bench) step(passes []*benchBatch, what string) (step func() error, how thrift, free func(), err error) {
 	rows, targets := 0, 0
 	for _, p := range passes {
 		rows, targets = max(rows, p.Rows()), targets+len(p.targets.IDs)
 	}
-	m, err := b.weightsFor(what, trainBytes(b.config, rows), true)
+	var m *llama.Model
+	for _, how = range thrifts {
+		m, err = b.weightsFor(what+how.String(), b.trainBytes(rows, how), true)
+		var memory *memoryError
+		if !errors.As(err, &memory) || !b.onCard() {
+			break
+		}
+	}
 	if err != nil {
-		return nil, nil, err
+		return nil, how, nil, err
 	}
 	pass, grad := m.NewPass(), m.NewGrad()
+	pass.Recompute = how.recompute
 	var params []optim.Param
 	off := 0
 	for _, p := range m.Params() {
@@ -120,9 +127,9 @@ func (b *bench) step(passes []*benchBatch, what string) (step func() error, free
 		params = append(params, optim.Param{Name: p.Name, Value: p.Value, Grad: grad.Flat.View(off, n), Decay: p.Decay})
 		off += n
 	}
-	adam, err := optim.New(b.dev, params, optim.Options{Beta1: 0.9, Beta2: 0.95, Eps: 1e-8, WeightDecay: 0.1, MaxGradNorm: 1, FlatGrad: grad.Flat})
+	adam, err := optim.New(b.dev, params, optim.Options{Beta1: 0.9, Beta2: 0.95, Eps: 1e-8, WeightDecay: 0.1, MaxGradNorm: 1, FlatGrad: grad.Flat, Moments8: how.moments8})
 	if err != nil {
-		return nil, nil, err
+		return nil, how, nil, err
 	}
 	weights := make([]float64, targets)
 	for i := range weights {
@@ -138,7 +145,7 @@ func (b *bench) step(passes []*benchBatch, what string) (step func() error, free
 		_, err := adam.Step(0, 1)
 		return errors.Join(err, b.dev.Sync())
 	}
-	return step, func() { pass.Free(); grad.Free(); adam.Free() }, nil
+	return step, how, func() { pass.Free(); grad.Free(); adam.Free() }, nil
 }
 
 // benchBatch is packed sequences of arbitrary tokens, and what they predict.

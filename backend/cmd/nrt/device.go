@@ -9,6 +9,7 @@ import (
 	"nrt/backend/cpu"
 	"nrt/backend/cuda"
 	"nrt/backend/device"
+	"nrt/backend/engine"
 	"nrt/backend/llama"
 )
 
@@ -160,6 +161,16 @@ func (p *place) free() int64 {
 		return 0
 	}
 	return p.e.free()
+}
+
+// engineOptions bound an engine's memory by what is free: on a card, whose speed is
+// in the width of a batch, half of it may go to keys and values.
+func (p *place) engineOptions(free int64) engine.Options {
+	if p.kind != "cuda" {
+		return engine.Options{}
+	}
+	perNumber := p.bytes(llama.Floats{Compute: 1})
+	return engine.Options{CacheBytes: max(1<<30, free/2*4/perNumber)} // it counts four bytes a number
 }
 
 // bytes is what so many numbers take.

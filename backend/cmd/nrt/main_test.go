@@ -174,7 +174,7 @@ func TestExitStatus(t *testing.T) {
 		{"world --docs 5", exitUsage, "--docs: is for --out or --models"},
 		{"world --docs 0 --out x", exitUsage, "--docs: want 1 or more"},
 		{"eval --k 0", exitUsage, "--k: want 1 to 1024"},
-		{"bench --shape huge", exitUsage, "--shape: want world, tiny, 15m, 135m, 1b"},
+		{"bench --shape huge", exitUsage, "--shape: want world, tiny, 15m, 135m, 1b, 3b, 8b"},
 		{"bench --only train,fly", exitUsage, "--only: want parts of machine,matmul,"},
 		{"bench --shape tiny --model world:nrt", exitUsage, "want one of them"},
 		{"bench --seconds 0", exitUsage, "--seconds: want more than 0"},

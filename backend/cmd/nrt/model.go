@@ -158,6 +158,7 @@ type loaded struct {
 	dev    *place
 	model  *llama.Model
 	engine *engine.Engine
+	bounds engine.Options
 	tok    *token.Tokenizer // nil when the folder has no tokenizer.json
 }
 
@@ -193,7 +194,8 @@ func (e *env) open(m modelFlags) (*loaded, error) {
 	if l.tok != nil {
 		text = l.tok
 	}
-	l.engine = engine.New(l.model, text, engine.Options{})
+	l.bounds = l.dev.engineOptions(l.dev.free())
+	l.engine = engine.New(l.model, text, l.bounds)
 	return l, nil
 }
 
