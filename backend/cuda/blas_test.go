@@ -3,6 +3,7 @@
 package cuda
 
 import (
+	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
@@ -23,12 +24,20 @@ func fakeBLAS(t *testing.T) {
 	t.Setenv(cublas.Env, file)
 }
 
-// TestBLAS: products of more than few rows are cuBLAS's, in order with the kernels
-// around them, recorded or not; the others stay ours.
 func TestBLAS(t *testing.T) {
+	testDevice(t, F32) // or skip
+	fakeBLAS(t)
+	file := os.Getenv(cublas.Env)
+	t.Run("Products", testBLASProducts)
+	t.Run("Failure", testBLASFailure)
+	t.Run("Choice", func(t *testing.T) { testBLASChoice(t, file) })
+}
+
+// Products of more than few rows are cuBLAS's, in order with the kernels around
+// them, recorded or not; the others stay ours.
+func testBLASProducts(t *testing.T) {
 	for _, typ := range []Type{BF16, F32} {
 		own := testDevice(t, typ)
-		fakeBLAS(t)
 		d, err := open(Options{Type: typ, GEMM: GEMMCuBLAS})
 		if err != nil {
 			t.Fatal(err)
@@ -92,10 +101,8 @@ func TestBLAS(t *testing.T) {
 	}
 }
 
-// TestBLASFailure: what cuBLAS refuses sticks and comes back from Sync and Close.
-func TestBLASFailure(t *testing.T) {
-	testDevice(t, F32)
-	fakeBLAS(t)
+// What cuBLAS refuses sticks and comes back from Sync and Close.
+func testBLASFailure(t *testing.T) {
 	d, err := open(Options{Type: F32, GEMM: GEMMCuBLAS})
 	if err != nil {
 		t.Fatal(err)
@@ -110,22 +117,17 @@ func TestBLASFailure(t *testing.T) {
 	}
 }
 
-// TestBLASChoice: who asks for cuBLAS learns why there is none, who does not goes
-// on without.
-func TestBLASChoice(t *testing.T) {
-	testDevice(t, F32)
+// Who asks for cuBLAS learns why there is none, who does not goes on without.
+func testBLASChoice(t *testing.T, fake string) {
 	for _, test := range []struct{ env, fail, choice, want string }{
 		{"/nowhere/libcublas.so.13", "", GEMMCuBLAS, "/nowhere/libcublas.so.13"},
 		{"off", "", GEMMCuBLAS, cublas.ErrOff.Error()},
-		{"fake", "cublasCreate", GEMMCuBLAS, "cublasCreate: CUBLAS_STATUS_NOT_INITIALIZED"},
+		{fake, "cublasCreate", GEMMCuBLAS, "cublasCreate: CUBLAS_STATUS_NOT_INITIALIZED"},
 		{"off", "", "fastest", `GEMM: want auto, own or cublas, have "fastest"`},
 		{"/nowhere/libcublas.so.13", "", GEMMAuto, ""},
-		{"fake", "cublasCreate", "", ""},
+		{fake, "cublasCreate", "", ""},
 	} {
 		t.Setenv(cublas.Env, test.env)
-		if test.env == "fake" {
-			fakeBLAS(t)
-		}
 		t.Setenv("NRT_FAKE_CUBLAS_FAIL", test.fail)
 		d, err := open(Options{Type: F32, GEMM: test.choice})
 		if test.want != "" {

@@ -71,11 +71,16 @@ template <typename T, int ROWS, int CHUNKS, int PITCH, int THREADS>
 DEVICE void fetch(unsigned char* to, const T* from, int ld, int row, int rows, int col, int cols, bool plain) {
 	constexpr int N = 16 / sizeof(T);
 	if (plain) {
-		UNROLL for (int i = 0; i < (ROWS * CHUNKS + THREADS - 1) / THREADS; i++) {
-			int id = thread() + i * THREADS, r = id / CHUNKS, q = id % CHUNKS;
-			if (ROWS * CHUNKS % THREADS && id >= ROWS * CHUNKS) continue;
-			bool inside = row + r < rows && col + q * N < cols;
-			cp_async16(to + r * PITCH + q * 16, from + (inside ? (long long)(row + r) * ld + col + q * N : 0), inside);
+		// A thread's rows are STEP apart and its place in them is one: little to
+		// compute for a copy, which in the products' inner loops counts.
+		constexpr int STEP = THREADS / CHUNKS;
+		static_assert(THREADS % CHUNKS == 0, "whole rows of chunks at a time");
+		const int r = thread() / CHUNKS, c = col + thread() % CHUNKS * N;
+		const T* get = from + (long long)(row + r) * ld + c;
+		to += r * PITCH + thread() % CHUNKS * 16;
+		UNROLL for (int i = 0; i < (ROWS + STEP - 1) / STEP; i++) {
+			if (ROWS % STEP && r + i * STEP >= ROWS) continue;
+			cp_async16(to + i * STEP * PITCH, get + (long long)i * STEP * ld, c < cols && row + r + i * STEP < rows);
 		}
 		return;
 	}

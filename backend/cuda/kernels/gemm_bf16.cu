@@ -55,37 +55,38 @@ template <bool TA, bool TB, int BM, int BN, int WM, int WN> struct Bf16 {
 		const int at_a = TA ? (high * 8 + l) * PITCH_A + (row + low * 8) * 2 : (row + low * 8 + l) * PITCH_A + high * 16;
 		const int at_b = SIZE_A + (TB ? (col + high * 8 + l) * PITCH_B + low * 16 : (low * 8 + l) * PITCH_B + (col + high * 8) * 2);
 
-		for (int t = 0; t < steps; t++) {
-			cp_async_wait<STAGES - 2>();
-			sync();
-			if (t + STAGES - 1 < steps) load(ring + (t + STAGES - 1) % STAGES * STAGE, p, w, w.from + (t + STAGES - 1) * BK);
-			cp_async_commit();
-			const unsigned char* stage = ring + t % STAGES * STAGE;
-			UNROLL for (int k = 0; k < BK; k += 16) {
-				unsigned a[MT][4], b[NT / 2][4];
-				UNROLL for (int i = 0; i < MT; i++) {
-					if (TA)
-						ldmatrix_x4_trans(a[i], stage + at_a + k * PITCH_A + i * 32);
-					else
-						ldmatrix_x4(a[i], stage + at_a + i * 16 * PITCH_A + k * 2);
+		for (int t = 0; t < steps;) {
+			const int end = t + SLICE / BK < steps ? t + SLICE / BK : steps;
+			for (; t < end; t++) {
+				cp_async_wait<STAGES - 2>();
+				sync();
+				if (t + STAGES - 1 < steps) load(ring + (t + STAGES - 1) % STAGES * STAGE, p, w, w.from + (t + STAGES - 1) * BK);
+				cp_async_commit();
+				const unsigned char* stage = ring + t % STAGES * STAGE;
+				UNROLL for (int k = 0; k < BK; k += 16) {
+					unsigned a[MT][4], b[NT / 2][4];
+					UNROLL for (int i = 0; i < MT; i++) {
+						if (TA)
+							ldmatrix_x4_trans(a[i], stage + at_a + k * PITCH_A + i * 32);
+						else
+							ldmatrix_x4(a[i], stage + at_a + i * 16 * PITCH_A + k * 2);
+					}
+					UNROLL for (int j = 0; j < NT / 2; j++) {
+						if (TB)
+							ldmatrix_x4(b[j], stage + at_b + j * 16 * PITCH_B + k * 2);
+						else
+							ldmatrix_x4_trans(b[j], stage + at_b + k * PITCH_B + j * 32);
+					}
+					UNROLL for (int i = 0; i < MT; i++)
+						UNROLL for (int j = 0; j < NT; j++) mma_bf16(acc[i][j], a[i], b[j / 2] + j % 2 * 2);
 				}
-				UNROLL for (int j = 0; j < NT / 2; j++) {
-					if (TB)
-						ldmatrix_x4(b[j], stage + at_b + j * 16 * PITCH_B + k * 2);
-					else
-						ldmatrix_x4_trans(b[j], stage + at_b + k * PITCH_B + j * 32);
-				}
-				UNROLL for (int i = 0; i < MT; i++)
-					UNROLL for (int j = 0; j < NT; j++) mma_bf16(acc[i][j], a[i], b[j / 2] + j % 2 * 2);
 			}
-			if ((t + 1) % (SLICE / BK) == 0 || t + 1 == steps) {
-				UNROLL for (int i = 0; i < MT; i++)
-					UNROLL for (int j = 0; j < NT; j++)
-						UNROLL for (int e = 0; e < 4; e++) {
-							sum[i][j][e] += acc[i][j][e];
-							acc[i][j][e] = 0;
-						}
-			}
+			UNROLL for (int i = 0; i < MT; i++)
+				UNROLL for (int j = 0; j < NT; j++)
+					UNROLL for (int e = 0; e < 4; e++) {
+						sum[i][j][e] += acc[i][j][e];
+						acc[i][j][e] = 0;
+					}
 		}
 		cp_async_wait<0>();
 		sync();

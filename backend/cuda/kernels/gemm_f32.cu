@@ -58,30 +58,31 @@ template <bool TA, bool TB, int BM, int BN, int TM, int TN> struct F32 {
 		float sum[TM][TN], acc[TM][TN];
 		UNROLL for (int i = 0; i < TM; i++)
 			UNROLL for (int j = 0; j < TN; j++) sum[i][j] = acc[i][j] = 0;
-		for (int t = 0; t < steps; t++) {
-			cp_async_wait<STAGES - 2>();
-			sync();
-			if (t + STAGES - 1 < steps) load(ring + (t + STAGES - 1) % STAGES * STAGE, p, w, w.from + (t + STAGES - 1) * BK);
-			cp_async_commit();
-			const unsigned char* stage = ring + t % STAGES * STAGE;
-			for (int k = 0; k < BK; k += 4) {
-				float b[TN][4];
-				UNROLL for (int q = 0; q < TN; q += 4) read<!TB, X, PITCH_B>(b + q, stage + SIZE_A, x, q, k);
-				UNROLL for (int q = 0; q < TM; q += 4) {
-					float a[4][4];
-					read<TA, Y, PITCH_A>(a, stage, y, q, k);
-					UNROLL for (int e = 0; e < 4; e++)
-						UNROLL for (int i = 0; i < 4; i++)
-							UNROLL for (int j = 0; j < TN; j++) acc[q + i][j] = f_fma(a[i][e], b[j][e], acc[q + i][j]);
+		for (int t = 0; t < steps;) {
+			const int end = t + SLICE / BK < steps ? t + SLICE / BK : steps;
+			for (; t < end; t++) {
+				cp_async_wait<STAGES - 2>();
+				sync();
+				if (t + STAGES - 1 < steps) load(ring + (t + STAGES - 1) % STAGES * STAGE, p, w, w.from + (t + STAGES - 1) * BK);
+				cp_async_commit();
+				const unsigned char* stage = ring + t % STAGES * STAGE;
+				for (int k = 0; k < BK; k += 4) {
+					float b[TN][4];
+					UNROLL for (int q = 0; q < TN; q += 4) read<!TB, X, PITCH_B>(b + q, stage + SIZE_A, x, q, k);
+					UNROLL for (int q = 0; q < TM; q += 4) {
+						float a[4][4];
+						read<TA, Y, PITCH_A>(a, stage, y, q, k);
+						UNROLL for (int e = 0; e < 4; e++)
+							UNROLL for (int i = 0; i < 4; i++)
+								UNROLL for (int j = 0; j < TN; j++) acc[q + i][j] = f_fma(a[i][e], b[j][e], acc[q + i][j]);
+					}
 				}
 			}
-			if ((t + 1) % (SLICE / BK) == 0 || t + 1 == steps) {
-				UNROLL for (int i = 0; i < TM; i++)
-					UNROLL for (int j = 0; j < TN; j++) {
-						sum[i][j] += acc[i][j];
-						acc[i][j] = 0;
-					}
-			}
+			UNROLL for (int i = 0; i < TM; i++)
+				UNROLL for (int j = 0; j < TN; j++) {
+					sum[i][j] += acc[i][j];
+					acc[i][j] = 0;
+				}
 		}
 		cp_async_wait<0>();
 		sync();

@@ -69,14 +69,15 @@ template <bool Q8> struct Few {
 			for (int k = q * PART; k < (q + 1) * PART; k += 64) {
 				unsigned words[2][4];
 				if (Q8) UNROLL for (int j = 0; j < 2; j++) ldmatrix_x4(words[j], at_b + j * 8 * PITCH_B + k);
+				float scale[2];
 				UNROLL for (int i = 0; i < 4; i++) {
 					unsigned a[4], both[4];
 					ldmatrix_x4(a, at_a + (k + 16 * i) * 2);
 					if (!Q8) ldmatrix_x4(both, at_b + (k + 16 * i) * 2);
 					if (Q8) UNROLL for (int j = 0; j < 2; j++) {
-						float scale = to_float(*reinterpret_cast<const bf16*>(s + (col + j * 8 + lane() / 4) * PITCH_S + (k + 16 * i) / 32 * 2));
+						if (i % 2 == 0) scale[j] = to_float(*reinterpret_cast<const bf16*>(s + (col + j * 8 + lane() / 4) * PITCH_S + (k / 32 + i / 2) * 2));
 						UNROLL for (int e = 0; e < 2; e++)
-							both[2 * j + e] = pack_bf16(q8_number(words[j][i], 2 * e) * scale, q8_number(words[j][i], 2 * e + 1) * scale);
+							both[2 * j + e] = pack_bf16(q8_number(words[j][i], 2 * e) * scale[j], q8_number(words[j][i], 2 * e + 1) * scale[j]);
 					}
 					UNROLL for (int j = 0; j < 2; j++) mma_bf16(acc[j], a, both + 2 * j);
 				}
