@@ -116,13 +116,13 @@ func (d *dev) attentionCall(op string, q, k, v device.Buffer, seqs []device.Seq,
 	return c
 }
 
-// wide tells whether all rows can be moved 16 bytes at a time.
+// wide tells whether all rows, those of others too, can be moved 16 bytes at a time.
 func (c *attentionCall) wide(others ...*buffer) int {
-	ok := c.h.Dim*c.shape.t.size()%16 == 0
-	for _, b := range append(others, c.q, c.k, c.v) {
-		ok = ok && b.ptr()%16 == 0
+	low := devptr(c.h.Dim*c.shape.t.size()) | c.q.ptr() | c.k.ptr() | c.v.ptr()
+	for _, b := range others {
+		low |= b.ptr()
 	}
-	if ok {
+	if low%16 == 0 {
 		return 1
 	}
 	return 0

@@ -103,6 +103,9 @@ static void resume(Thread* t, void** save) {
 	switch_to(save, t->sp);
 }
 
+// Its frame stays behind on a stack that is used again: AddressSanitizer must not
+// mark it.
+__attribute__((no_sanitize("address")))
 EMU_NORETURN static void abandon() {
 	void* nowhere;
 	switch_to(&nowhere, scheduler);
