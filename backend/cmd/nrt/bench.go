@@ -60,7 +60,7 @@ What is measured, unless --only chooses:
   prefill    a prompt of 256 tokens up to its first new token
   decode     112 tokens after 16, one sequence and 16
   score      a reference after each of 8 chains, from their caches and anew
-  rollout    8 chains of 32 tokens for each of 2 questions, and their rewards' parts
+  rollout    8 chains of 32 tokens for each of 2 questions, and their scores
   tokenizer  text to ids
 
 A card gets more at once: 8 × 1024 tokens to train on, prompts of 1024, up to 256
