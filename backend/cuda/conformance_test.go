@@ -23,14 +23,20 @@ func emulated(t testing.TB, o Options) device.Device {
 // float32 devices. In bfloat16 a number keeps 8 bits, so that it is off by up to
 // 2⁻⁸ of itself, and a result by a few of these: devicetest.BFloat16.
 func TestConformance(t *testing.T) {
-	c := emulator(t)
+	w := driverOfTests(t)
+	products := []string{GEMMAuto} // the emulator has our kernels alone
+	if onCard() {
+		products = []string{GEMMOwn, GEMMCuBLAS}
+	}
 	for name, tol := range map[Type]devicetest.Tolerance{F32: devicetest.Float32, BF16: devicetest.BFloat16} {
-		t.Run(name.String(), func(t *testing.T) {
-			left := c.Live("")
-			devicetest.Run(t, func() device.Device { return emulated(t, Options{Type: name}) }, tol)
-			if n := c.Live("") - left; n != 0 {
-				t.Errorf("%d objects of the driver are left", n)
-			}
-		})
+		for _, by := range products {
+			t.Run(name.String()+" "+by, func(t *testing.T) {
+				left := w.live()
+				devicetest.Run(t, func() device.Device { return emulated(t, Options{Type: name, GEMM: by}) }, tol)
+				if n := w.live() - left; n != 0 {
+					t.Errorf("%d objects of the driver are left", n)
+				}
+			})
+		}
 	}
 }

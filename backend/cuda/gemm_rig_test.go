@@ -12,10 +12,10 @@ import (
 	"nrt/backend/device"
 )
 
-// testDevice opens the emulator with products of our own kernels.
+// testDevice opens a device with products of our own kernels.
 func testDevice(t *testing.T, typ Type) *dev {
 	t.Helper()
-	if os.Getenv(driver.Env) == "" {
+	if os.Getenv(driver.Env) == "" && !onCard() {
 		os.Setenv(driver.Env, emu.Library(t, false))
 	}
 	d, err := open(Options{Type: typ, GEMM: GEMMOwn})
