@@ -14,7 +14,6 @@
 package emu
 
 import (
-	"bytes"
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
@@ -41,18 +40,20 @@ const (
 	Races
 )
 
-func (c Check) String() string { return [...]string{"plain", "address", "races"}[c] }
+var checks = [...]string{"plain", "address", "races"}
 
-// flags are beside those of every build. Instrumented kernels are compiled so that
-// each access of the source is one in the program.
+func (c Check) String() string { return checks[c] }
+
+// flags are beside those of every build. Instrumented kernels are slow in any
+// case, and compile faster this way.
 func (c Check) flags() []string {
 	switch c {
 	case Address:
-		return []string{"-fsanitize=address", "-fno-omit-frame-pointer"}
+		return []string{"-O1", "-fsanitize=address", "-fno-omit-frame-pointer"}
 	case Races:
-		return []string{"-DNRT_EMU_RACES"}
+		return []string{"-O1", "-DNRT_EMU_RACES"}
 	}
-	return nil
+	return []string{"-O2"}
 }
 
 // Options are of one library.
@@ -62,16 +63,37 @@ type Options struct {
 	Hide    []string // functions that the library does not have
 }
 
+// The environment variables of a test process that is run again for another
+// check: which (a name of Check), and the folder of other kernels than kernels/.
+const (
+	EnvCheck   = "NRT_EMU_CHECK"
+	EnvKernels = "NRT_EMU_KERNELS"
+)
+
 // Library returns the file of a libcuda for NRT_CUDA_LIBRARY with all kernels in
 // it, built when it is not in the user's cache. With asan it has AddressSanitizer,
-// which must be loaded before the program starts: see UnderAddressSanitizer. A
-// test is skipped where g++ is missing; NRT_NEED_EMULATOR=1 makes it fail there.
+// which must be loaded before the program starts: see Again. EnvCheck, where it is
+// set, has the choice. A test is skipped where g++ is missing; NRT_NEED_EMULATOR=1
+// makes it fail there.
 func Library(t testing.TB, asan bool) string {
 	t.Helper()
+	var o Options
 	if asan {
-		return Build(t, Options{Check: Address})
+		o.Check = Address
 	}
-	return Build(t, Options{})
+	if name := os.Getenv(EnvCheck); name != "" {
+		o.Check = Check(slices.Index(checks[:], name))
+		if o.Check < 0 {
+			t.Fatalf("%s=%s: want one of %v", EnvCheck, name, checks)
+		}
+	}
+	if dir := os.Getenv(EnvKernels); dir != "" {
+		var err error
+		if o.Kernels, err = filepath.Glob(filepath.Join(dir, "*.cu")); err != nil || o.Kernels == nil {
+			t.Fatalf("%s=%s: no kernels there: %v", EnvKernels, dir, err)
+		}
+	}
+	return Build(t, o)
 }
 
 // Build is Library for other libraries than that.
@@ -93,7 +115,7 @@ func Build(t testing.TB, o Options) string {
 // common are the flags of all builds. Products and sums are not fused, as some
 // processors could not; the GPU fuses them, so its last bits differ.
 var common = []string{
-	"-std=c++17", "-O2", "-g", "-fPIC", "-fvisibility=hidden", "-fno-gnu-unique",
+	"-std=c++17", "-g1", "-fPIC", "-fvisibility=hidden", "-fno-gnu-unique",
 	"-fno-strict-aliasing", "-ffp-contract=off", "-Wall", "-Werror", "-Wno-array-bounds", "-Wno-stringop-overflow",
 	"-Wno-unused-function", "-Wno-unknown-pragmas", "-Wno-unused-but-set-variable",
 }
@@ -188,7 +210,7 @@ func (b *builder) library(o Options) (string, error) {
 	}
 	var objects []object
 	for _, k := range kernels {
-		flags := []string{"-x", "c++", "-DNRT_EMULATOR", "-iquote", filepath.Join(b.root, "kernels")}
+		flags := []string{"-x", "c++", "-DNRT_EMULATOR"}
 		if o.Check == Races {
 			flags = append(flags, "-fsanitize=thread", "--param", "tsan-instrument-func-entry-exit=0")
 		}
@@ -223,7 +245,7 @@ func (b *builder) compile(objects []object) ([]string, error) {
 			}
 			files[i] = filepath.Join(b.cache, sum+".o")
 			errs[i] = b.make(files[i], func(tmp string) *exec.Cmd {
-				return exec.Command("g++", slices.Concat(flags, []string{"-c", o.source, "-o", tmp})...)
+				return exec.Command("g++", slices.Concat(flags, []string{"-iquote", filepath.Join(b.root, "kernels"), "-c", o.source, "-o", tmp})...)
 			})
 		})
 	}
@@ -304,8 +326,10 @@ var processor = sync.OnceValue(func() []string {
 })
 
 // hash names an object: by its source, all headers that it includes, the flags
-// and the compiler.
+// and the compiler, not by where they lie.
 func (b *builder) hash(source string, flags []string) (string, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
 	sources := map[string]bool{}
 	if err := b.read(source, sources); err != nil {
 		return "", err
@@ -313,7 +337,7 @@ func (b *builder) hash(source string, flags []string) (string, error) {
 	h := sha256.New()
 	fmt.Fprintf(h, "%s %q", b.compiler, flags)
 	for _, f := range slices.Sorted(maps.Keys(sources)) {
-		fmt.Fprintf(h, "%s %x\n", f, sha256.Sum256(b.texts[f]))
+		fmt.Fprintf(h, "%s %x\n", filepath.Base(f), sha256.Sum256(b.texts[f]))
 	}
 	return hex.EncodeToString(h.Sum(nil)[:16]), nil
 }
@@ -325,17 +349,13 @@ func (b *builder) read(file string, into map[string]bool) error {
 		return nil
 	}
 	into[file] = true
-	b.mu.Lock()
 	text, ok := b.texts[file]
-	b.mu.Unlock()
 	if !ok {
 		var err error
 		if text, err = os.ReadFile(file); err != nil {
 			return err
 		}
-		b.mu.Lock()
 		b.texts[file] = text
-		b.mu.Unlock()
 	}
 	for _, m := range include.FindAllSubmatch(text, -1) {
 		name := filepath.Join(filepath.Dir(file), string(m[1]))
@@ -352,46 +372,52 @@ func (b *builder) read(file string, into map[string]bool) error {
 	return nil
 }
 
-// UnderAddressSanitizer runs the test that calls it a second time, in a process
-// that has AddressSanitizer loaded, where it reports true; the first call returns
-// false after the second has passed, or fails the test with its output.
+// UnderAddressSanitizer runs the test that calls it again, in a process that has
+// AddressSanitizer loaded, where it reports true; here it returns false after that
+// has passed, or fails the test with what it printed.
 //
 //	if !emu.UnderAddressSanitizer(t) {
 //		return
 //	}
 func UnderAddressSanitizer(t *testing.T) bool {
 	t.Helper()
-	if os.Getenv("NRT_EMU_ASAN") != "" {
+	if os.Getenv(EnvCheck) == Address.String() {
 		return true
 	}
-	out, err := Sanitized(t, t.Name())
-	if err != nil {
-		t.Fatalf("under AddressSanitizer: %v\n%s", err, out)
+	var parts []string
+	for part := range strings.SplitSeq(t.Name(), "/") {
+		parts = append(parts, "^"+regexp.QuoteMeta(part)+"$")
 	}
-	if !bytes.Contains(out, []byte("PASS")) {
-		t.Fatalf("under AddressSanitizer no test ran:\n%s", out)
+	out, err := Again(t, Address, strings.Join(parts, "/"))
+	if err != nil || !strings.Contains(string(out), "PASS") {
+		t.Fatalf("under AddressSanitizer: %v\n%s", err, out)
 	}
 	return false
 }
 
-// Sanitized runs one test of this program in a process that has AddressSanitizer
-// loaded, and NRT_EMU_ASAN=1 in its environment, and returns what it printed.
-func Sanitized(t *testing.T, name string, environment ...string) ([]byte, error) {
+// Again runs tests of this program a second time, in a process of its own whose
+// emulator has a check, and returns what it printed. pattern is for -test.run.
+// Library there builds what the check needs. AddressSanitizer, which has to be
+// loaded before everything else, is.
+func Again(t *testing.T, check Check, pattern string, environment ...string) ([]byte, error) {
 	t.Helper()
-	library := Build(t, Options{Check: Address})
-	runtime, err := exec.Command("g++", "-print-file-name=libasan.so").Output()
-	if err != nil {
-		t.Fatal(err)
+	cmd := exec.Command(os.Args[0], "-test.run="+pattern, "-test.count=1", "-test.v=true", "-test.failfast=true", "-test.timeout=10m")
+	if testing.Short() {
+		cmd.Args = append(cmd.Args, "-test.short=true")
 	}
-	var parts []string
-	for part := range strings.SplitSeq(name, "/") {
-		parts = append(parts, "^"+regexp.QuoteMeta(part)+"$")
+	cmd.Env = append(os.Environ(), EnvCheck+"="+check.String())
+	if check == Address {
+		if _, err := exec.LookPath("g++"); err != nil {
+			Build(t, Options{Check: check}) // skips or fails the test
+		}
+		runtime, err := exec.Command("g++", "-print-file-name=libasan.so").Output()
+		if err != nil {
+			t.Fatal(err)
+		}
+		cmd.Env = append(cmd.Env, "LD_PRELOAD="+strings.TrimSpace(string(runtime)),
+			// Go's runtime handles faults of its own, and frees nothing at exit.
+			"ASAN_OPTIONS=detect_leaks=0:handle_segv=0:handle_sigbus=0:handle_sigfpe=0:allow_user_segv_handler=1:use_sigaltstack=0:detect_stack_use_after_return=0")
 	}
-	cmd := exec.Command(os.Args[0], "-test.run="+strings.Join(parts, "/"), "-test.count=1", "-test.v=true")
-	cmd.Env = append(os.Environ(), "NRT_EMU_ASAN=1", "NRT_CUDA_LIBRARY="+library,
-		"LD_PRELOAD="+strings.TrimSpace(string(runtime)),
-		// Go's runtime handles faults of its own, and frees nothing at exit.
-		"ASAN_OPTIONS=detect_leaks=0:handle_segv=0:handle_sigbus=0:handle_sigfpe=0:allow_user_segv_handler=1:use_sigaltstack=0:detect_stack_use_after_return=0:alloc_dealloc_mismatch=0")
 	cmd.Env = append(cmd.Env, environment...)
 	return cmd.CombinedOutput()
 }

@@ -266,9 +266,10 @@ func TestPlantedFaults(t *testing.T) {
 
 // AddressSanitizer ends the process, so each fault has its own.
 func TestPlantedFaultsUnderAddressSanitizer(t *testing.T) {
+	const again = "^TestPlantedFaultsUnderAddressSanitizer$"
 	name := os.Getenv("NRT_EMU_PLANTED")
 	if name == "" {
-		out, err := Sanitized(t, t.Name(), "NRT_EMU_PLANTED=none")
+		out, err := Again(t, Address, again, "NRT_EMU_PLANTED=none")
 		if err != nil || !strings.Contains(string(out), "PASS") {
 			t.Fatalf("without faults: %v\n%s", err, out)
 		}
@@ -279,7 +280,7 @@ func TestPlantedFaultsUnderAddressSanitizer(t *testing.T) {
 			if f.address == "" {
 				continue
 			}
-			out, err := Sanitized(t, t.Name(), "NRT_EMU_PLANTED="+f.kernel)
+			out, err := Again(t, Address, again, "NRT_EMU_PLANTED="+f.kernel)
 			if err == nil || !strings.Contains(string(out), "ERROR: AddressSanitizer: "+f.address) || !strings.Contains(string(out), "kernel_"+f.kernel) {
 				t.Errorf("%s: not caught as %s: %v\n%s", f.kernel, f.address, err, out)
 			}
