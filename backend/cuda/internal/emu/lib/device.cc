@@ -9,6 +9,7 @@
 namespace emu {
 
 State state;
+int mutant; // mutated kernels declare and read it
 std::recursive_mutex Call::lock;
 static thread_local Context* current;
 
@@ -43,10 +44,12 @@ static const struct {
 };
 
 // The environment sets what tests cannot set before the program starts:
-// NRT_EMU_SEED, NRT_EMU_DEVICES, NRT_EMU_MEMORY (bytes) and NRT_EMU_FAIL, a list
-// name:call:code,…
+// NRT_EMU_SEED, NRT_EMU_DEVICES, NRT_EMU_MEMORY (bytes), NRT_EMU_FAIL, a list
+// name:call:code,…, and NRT_EMU_MUTANT, which fault that was put into the kernels
+// is at work.
 static void read_environment() {
 	if (const char* s = getenv("NRT_EMU_SEED")) seed = strtoull(s, nullptr, 10);
+	if (const char* s = getenv("NRT_EMU_MUTANT")) mutant = atoi(s);
 	if (const char* s = getenv("NRT_EMU_DEVICES")) state.devices = atoi(s);
 	if (const char* s = getenv("NRT_EMU_MEMORY")) state.memory = strtoull(s, nullptr, 10);
 	const char* s = getenv("NRT_EMU_FAIL");
