@@ -67,7 +67,9 @@ static bool ordered(const Access& a, const Thread* t) {
 	fail(launch_failed, "race: %s %s byte %zu of %s of %zu bytes, which %s %s with nothing between them", now, now[0] == 'r' ? "of" : "to", offset, where, size, who, before);
 }
 
-static void check(Cell* c, int size, bool write, const Thread* t, const char* where, size_t offset, size_t bytes) {
+static void check(Cell* c, int size, bool write, const Thread* t, const char* where, size_t offset, size_t bytes, bool shared) {
+	// Shared memory is another one for every block.
+	auto ordered = [&](const Access& a, const Thread* t) { return (shared && a.epoch < block_first) || emu::ordered(a, t); };
 	const Access mine = {epoch, uint16_t(t->warp->syncs), uint16_t(t->tid), 0};
 	for (int i = 0; i < size; i++) {
 		Access &w = c[i].write, &r = c[i].read;
@@ -98,7 +100,7 @@ static void touch_at(const void* address, int size, bool write, const Thread* t,
 				Cell* c = &arena_cells[p - arena_first];
 				for (int i = 0; i < size && !write; i++)
 					if (c[i].write.epoch < block_first) fail(launch_failed, "read of byte %zu of a shared array of %zu bytes, which nothing has written", size_t(p + i - q), n);
-				if (recorded) check(c, size, write, t, "a shared array", p - q, n);
+				if (recorded) check(c, size, write, t, "a shared array", p - q, n, true);
 				return;
 			}
 		const unsigned char* near = nullptr;
@@ -123,7 +125,7 @@ static void touch_at(const void* address, int size, bool write, const Thread* t,
 		fail(illegal_address, "%s of %d bytes at byte %zu of an allocation of %zu", write ? "write" : "read", size, size_t(u - last->base), last->size);
 	if (!recorded) return;
 	if (!last->shadow) last->shadow = calloc(last->size, sizeof(Cell));
-	check(static_cast<Cell*>(last->shadow) + (u - last->base), size, write, t, "an allocation", u - last->base, last->size);
+	check(static_cast<Cell*>(last->shadow) + (u - last->base), size, write, t, "an allocation", u - last->base, last->size, false);
 }
 
 void touch(const void* p, int size, bool write, const Thread* t) { touch_at(p, size, write, t, true); }
