@@ -206,10 +206,12 @@ template <typename T> DEVICE cut reach(const row<T>& r, int all, const goal& g, 
 	if (count_low - count_high > few) { // all of one key
 		mass each = mass_of(r, unsigned(high));
 		int n = g.count - count_high;
-		mass lacking = g.least > mass_high ? g.least - mass_high : 0;
-		mass by_mass = each ? (lacking + each - 1) / each : mass(count_low - count_high);
-		if (by_mass > mass(count_low - count_high)) by_mass = count_low - count_high;
-		if (int(by_mass) > n) n = int(by_mass);
+		int ties = count_low - count_high;
+		if (g.least > mass_high) {
+			mass lacking = g.least - mass_high;
+			mass by_mass = each ? (lacking + each - 1) / each : mass(ties);
+			if (by_mass > mass(n < 0 ? 0 : n)) n = by_mass < mass(ties) ? int(by_mass) : ties;
+		}
 		if (n < 1) n = 1;
 		return {unsigned(high), tied(r, unsigned(high), n - 1, s), mass_high + n * each};
 	}

@@ -1,0 +1,205 @@
+//go:build cuda
+
+package cuda
+
+import (
+	"cmp"
+	"fmt"
+	"math"
+	"math/rand/v2"
+	"slices"
+	"testing"
+
+	"nrt/backend/device"
+)
+
+// TestSampleAgainstSorting holds draws from large vocabularies, many of whose
+// logits are equal, against the sorted row in float64.
+func TestSampleAgainstSorting(t *testing.T) {
+	const seed = 5
+	for _, dt := range []dtype{dtF32, dtBF16} {
+		d, r := rowDevice(t, dt), rand.New(rand.NewPCG(seed, 0))
+		for _, vocab := range []int{300, 3000, 151936} {
+			for name, logit := range map[string]func(i int) float64{
+				"normal": func(int) float64 { return 3 * r.NormFloat64() },
+				"ties":   func(int) float64 { return math.Round(2*r.NormFloat64()) / 2 },
+				"equal":  func(int) float64 { return -7 },
+				"masked": func(i int) float64 {
+					if i%3 > 0 {
+						return math.Inf(-1)
+					}
+					return math.Round(r.NormFloat64()) * 20
+				},
+				"sure": func(i int) float64 { return -0.1*float64(i) + 100 },
+			} {
+				n := 6
+				if vocab > 1<<16 {
+					n = 2
+				}
+				kind := []device.Kind{device.Compute, device.Wide}[r.IntN(2)]
+				x := make([]float64, n*vocab)
+				for i := range x {
+					x[i] = logit(i % vocab)
+				}
+				b := d.AllocAs(kind, n*vocab)
+				d.Write64(b, x)
+				d.Read64(x, b)
+				rows, out := make([]device.SampleRow, n), make([]device.Sampled, n)
+				for i := range rows {
+					rows[i] = device.SampleRow{Temperature: []float64{0.3, 1, 2}[i%3], U: r.Float64(), Top: []int{0, 5, 300}[i%3]}
+					if i == n-1 {
+						rows[i].U, rows[i].Top = math.Nextafter(1, 0), min(vocab, 5000)
+					}
+					if r.IntN(2) == 0 {
+						rows[i].TopK = 1 + r.IntN(vocab)
+					}
+					if r.IntN(2) == 0 {
+						rows[i].TopP = r.Float64()
+					}
+					if r.IntN(2) == 0 {
+						rows[i].MinP = 0.2 * r.Float64()
+					}
+					for range r.IntN(3) * r.IntN(200) {
+						rows[i].Ban = append(rows[i].Ban, int32(r.IntN(vocab)))
+					}
+				}
+				d.Sample(out, b, rows, vocab)
+				for i := range rows {
+					if err := plausible(x[i*vocab:(i+1)*vocab], rows[i], out[i]); err != nil {
+						rows[i].Ban = rows[i].Ban[:min(len(rows[i].Ban), 5)]
+						t.Errorf("%v, %d %s logits (seed %d), %+v: %v", dt, vocab, name, seed, rows[i], err)
+					}
+				}
+				d.Free(b)
+			}
+		}
+	}
+}
+
+// plausible tells whether s may be drawn by r from x: thresholds may be passed by
+// no more than rounding explains.
+func plausible(x []float64, r device.SampleRow, s device.Sampled) error {
+	const slack = 2e-5
+	all := make([]int32, len(x))
+	for i := range all {
+		all[i] = int32(i)
+	}
+	slices.SortStableFunc(all, func(a, b int32) int { return cmp.Compare(x[b], x[a]) })
+	top := x[all[0]]
+	var sum, weighted float64
+	for _, v := range x {
+		y := (v - top) / r.Temperature
+		if e := math.Exp(y); e > 0 {
+			sum += e
+			weighted += e * y
+		}
+	}
+	logp := func(id int32) float64 { return (x[id]-top)/r.Temperature - math.Log(sum) }
+	if want := math.Log(sum) - weighted/sum; math.Abs(s.Entropy-want) > 1e-4*(1+want) {
+		return fmt.Errorf("entropy %g, want %g", s.Entropy, want)
+	}
+	if len(s.Top) != min(r.Top, len(x)) {
+		return fmt.Errorf("%d alternatives", len(s.Top))
+	}
+	for i, a := range s.Top {
+		if a.ID != all[i] || !(math.Abs(a.LogProb-logp(a.ID)) < 1e-4*(1+math.Abs(logp(a.ID))) || a.LogProb == logp(a.ID)) {
+			return fmt.Errorf("alternative %d is %+v, want %d, %g", i, a, all[i], logp(all[i]))
+		}
+	}
+
+	banned := map[int32]bool{}
+	for _, id := range r.Ban {
+		banned[id] = true
+	}
+	kept := slices.DeleteFunc(slices.Clone(all), func(id int32) bool { return banned[id] })
+	if len(kept) == 0 {
+		if s.ID != -1 {
+			return fmt.Errorf("drew %d of none", s.ID)
+		}
+		return nil
+	}
+	at := slices.Index(kept, s.ID)
+	if at < 0 {
+		return fmt.Errorf("drew %d, which is banned or nothing", s.ID)
+	}
+	if math.Abs(s.LogProb-logp(s.ID)) > 1e-4*(1+math.Abs(logp(s.ID))) {
+		return fmt.Errorf("log-probability %g, want %g", s.LogProb, logp(s.ID))
+	}
+	if r.TopK > 0 && at >= r.TopK {
+		return fmt.Errorf("drew number %d, more than TopK", at)
+	}
+	if r.TopK > 0 {
+		kept = kept[:min(r.TopK, len(kept))]
+	}
+	best := x[kept[0]]
+	weight := func(id int32) float64 { return math.Exp((x[id] - best) / r.Temperature) }
+	mass := func(ids []int32) (m float64) {
+		for _, id := range ids {
+			m += weight(id)
+		}
+		return m
+	}
+	whole := mass(kept)
+	before, with := mass(kept[:at]), mass(kept[:at+1])
+	if r.TopP > 0 && r.TopP < 1 && before > (r.TopP+slack)*whole {
+		return fmt.Errorf("drew behind the share %g, TopP", before/whole)
+	}
+	if weight(s.ID) < r.MinP*(1-slack) {
+		return fmt.Errorf("drew the weight %g, less than MinP", weight(s.ID))
+	}
+	// What all truncation keeps lies between what it keeps with thresholds a little
+	// tighter and a little wider.
+	end := func(slack float64) (m float64) {
+		for _, id := range kept {
+			if r.TopP > 0 && r.TopP < 1 && m >= (r.TopP+slack)*whole || weight(id) < r.MinP*(1-slack) {
+				break
+			}
+			m += weight(id)
+		}
+		return m
+	}
+	if least, most := r.U*end(-slack), r.U*end(slack); with < least-slack*whole || before > most+slack*whole {
+		return fmt.Errorf("drew the shares %g … %g of what is kept, U is between %g and %g", before/whole, with/whole, least/whole, most/whole)
+	}
+	return nil
+}
+
+// TestSampleNotFinite: infinities and NaN draw a token that may be drawn.
+func TestSampleNotFinite(t *testing.T) {
+	inf, nan := math.Inf(1), math.NaN()
+	for _, dt := range []dtype{dtF32, dtBF16} {
+		d := rowDevice(t, dt)
+		for _, c := range []struct {
+			x    []float64
+			ban  []int32
+			want []int32 // with U 0, 0.5 and almost 1
+			nan  bool    // LogProb
+		}{
+			{[]float64{-inf, 0, -inf, 0}, nil, []int32{1, 3, 3}, false},
+			{[]float64{-inf, -inf}, nil, []int32{0, 1, 1}, true},
+			{[]float64{1, inf, 2, inf}, nil, []int32{1, 3, 3}, true},
+			{[]float64{nan, 1, 1}, nil, []int32{1, 2, 2}, true},
+			{[]float64{nan, nan}, nil, []int32{0, 1, 1}, true},
+			{[]float64{-inf, 3, nan}, []int32{1}, []int32{0, 0, 0}, true},
+			{[]float64{inf, 3}, []int32{0, 0}, []int32{1, 1, 1}, true},
+			{[]float64{0, math.Copysign(0, -1)}, nil, []int32{0, 1, 1}, false},
+			{[]float64{5, 5}, []int32{0, 1}, []int32{-1, -1, -1}, false},
+		} {
+			b := d.AllocAs(device.Wide, len(c.x))
+			d.Write64(b, c.x)
+			for i, u := range []float64{0, 0.5, 0.999999} {
+				for _, temperature := range []float64{1, 0} {
+					var out [1]device.Sampled
+					d.Sample(out[:], b, []device.SampleRow{{Temperature: temperature, U: u, Ban: c.ban, Top: 2}}, len(c.x))
+					want := c.want[i]
+					if temperature == 0 {
+						want = c.want[0]
+					}
+					if out[0].ID != want || math.IsNaN(out[0].LogProb) != c.nan {
+						t.Errorf("%v without %v, temperature %g, U %g: %+v, want %d", c.x, c.ban, temperature, u, out[0], want)
+					}
+				}
+			}
+		}
+	}
+}
