@@ -337,7 +337,10 @@ func (b *builder) hash(source string, flags []string) (string, error) {
 	h := sha256.New()
 	fmt.Fprintf(h, "%s %q", b.compiler, flags)
 	for _, f := range slices.Sorted(maps.Keys(sources)) {
-		fmt.Fprintf(h, "%s %x\n", filepath.Base(f), sha256.Sum256(b.texts[f]))
+		b.mu.Lock()
+		text := b.texts[f]
+		b.mu.Unlock()
+		fmt.Fprintf(h, "%s %x\n", filepath.Base(f), sha256.Sum256(text))
 	}
 	return hex.EncodeToString(h.Sum(nil)[:16]), nil
 }
