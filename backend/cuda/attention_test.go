@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math"
 	"os"
+	"strings"
 	"testing"
 
 	"nrt/backend/cuda/internal/driver"
@@ -259,18 +260,22 @@ func TestAttentionOrder(t *testing.T) {
 	for _, typ := range []Type{F32, BF16} {
 		d := testDevice(t, typ)
 		d.attention.backward.plan.shared = 100
-		control, err := emu.Open(os.Getenv(driver.Env))
-		if err != nil {
-			t.Fatal(err)
+		order := func(seed uint64) {} // a card has its own
+		if !onCard() {
+			control, err := emu.Open(os.Getenv(driver.Env))
+			if err != nil {
+				t.Fatal(err)
+			}
+			order = control.Seed
+			defer order(0)
 		}
-		defer control.Seed(0)
 		for _, c := range attentionCases() {
 			if c.name != "overlaps" && c.name != "decoding, window" {
 				continue
 			}
 			var first [][]float64
 			for seed := range uint64(4) {
-				control.Seed(seed)
+				order(seed)
 				a := c.numbers(d)
 				c.run(d, a)
 				for i, b := range []device.Buffer{a.gotOut, a.gotLSE, a.gotDQ, a.gotDK, a.gotDV} {
@@ -284,22 +289,19 @@ func TestAttentionOrder(t *testing.T) {
 	}
 }
 
-// TestAttentionMemory runs small cases under AddressSanitizer.
-func TestAttentionMemory(t *testing.T) {
-	if !emu.UnderAddressSanitizer(t) {
-		return
+// TestAttentionUnderChecks looks for races between threads and for reads and
+// writes outside of memory.
+func TestAttentionUnderChecks(t *testing.T) {
+	if testing.Short() || onCard() {
+		t.Skip("runs cases twice more, on the emulator")
 	}
-	for _, typ := range []Type{F32, BF16} {
-		d := testDevice(t, typ)
-		d.attention.backward.plan.shared = 100
-		for _, c := range attentionCases() {
-			if c.rows <= 60 {
-				c.run(d, c.numbers(d))
+	for _, check := range []emu.Check{emu.Races, emu.Address} {
+		t.Run(check.String(), func(t *testing.T) {
+			out, err := emu.Again(t, check, "^TestAttention$/./(overlaps|.*of_256|decoding.*)$", driver.Env+"=")
+			if err != nil || !strings.Contains(string(out), "--- PASS: TestAttention/bf16/decoding,_window ") {
+				t.Errorf("%v\n%s", err, out)
 			}
-		}
-		if err := d.Sync(); err != nil {
-			t.Fatal(err)
-		}
+		})
 	}
 }
 
