@@ -12,10 +12,21 @@ const limit = 1e100
 
 func finite(x float64) bool { return !math.IsNaN(x) && !math.IsInf(x, 0) }
 
+// NotFiniteError is a log-probability that no sound model gives.
+type NotFiniteError struct {
+	Name  string // whose tokens these are
+	Token int
+	Value float64
+}
+
+func (e *NotFiniteError) Error() string {
+	return fmt.Sprintf("%s token %d: want a log-probability (finite, ≤ 0), have %v", e.Name, e.Token, e.Value)
+}
+
 func checkLogProbs(name string, s []float64) error {
 	for i, x := range s {
 		if !(x >= -limit && x <= 1e-3) {
-			return fmt.Errorf("%s token %d: want a log-probability (finite, ≤ 0), have %v", name, i, x)
+			return &NotFiniteError{Name: name, Token: i, Value: x}
 		}
 	}
 	return nil

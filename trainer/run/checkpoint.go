@@ -301,6 +301,20 @@ func (c *Checkpoints) Rewind(step int) ([]string, error) {
 	return moved, nil
 }
 
+// LastCheckpoint is the path of a folder's latest complete checkpoint, "" if it
+// has none. It opens nothing and changes nothing.
+func LastCheckpoint(dir string) (string, error) {
+	c := &Checkpoints{dir: dir}
+	steps, err := c.Steps()
+	if errors.Is(err, fs.ErrNotExist) || err == nil && len(steps) == 0 {
+		return "", nil
+	}
+	if err != nil {
+		return "", err
+	}
+	return c.Path(steps[len(steps)-1]), nil
+}
+
 // Latest opens the latest checkpoint. When it is damaged, the error says so and
 // names the latest sound one before it; when there is none at all the error is
 // fs.ErrNotExist.

@@ -364,6 +364,10 @@ type rule struct {
 	ok   func(float64) bool
 }
 
+// MaxThreads is the most threads that a device is asked for: with many more than
+// there are processors, handing out the work takes longer than the work.
+const MaxThreads = 1024
+
 // The rules of the table.
 var (
 	positive    = rule{"> 0", func(x float64) bool { return x > 0 }}
@@ -373,8 +377,9 @@ var (
 	bits        = rule{"32 or 8", func(x float64) bool { return x == 32 || x == 8 }}
 	belowOne    = rule{"0 up to but not 1", func(x float64) bool { return x >= 0 && x < 1 }}
 	// More chains or questions than these are a slip of the hand.
-	chains = rule{"1 to 1024", func(x float64) bool { return x >= 1 && x <= 1024 }}
-	atOnce = rule{"1 to 1000000", func(x float64) bool { return x >= 1 && x <= 1e6 }}
+	chains  = rule{"1 to 1024", func(x float64) bool { return x >= 1 && x <= 1024 }}
+	atOnce  = rule{"1 to 1000000", func(x float64) bool { return x >= 1 && x <= 1e6 }}
+	threads = rule{fmt.Sprintf("0 to %d", MaxThreads), func(x float64) bool { return x >= 0 && x <= MaxThreads }}
 )
 
 // check says what is wrong with the option's value.

@@ -42,7 +42,7 @@ func (t *trainer) openChain() error {
 
 func (t *trainer) openData() (err error) {
 	if len(t.c.Data.Train) == 0 {
-		return errors.New("data.train (--data): name at least one JSONL file")
+		return &ConfigError{errors.New("data.train (--data): name at least one JSONL file")}
 	}
 	var skipped data.Skipped
 	if t.train, skipped, err = data.Read(t.c.Data.Train, t.c.Data.Options()); err != nil {

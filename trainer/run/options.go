@@ -154,7 +154,7 @@ func (t *TrainConfig) options() []option {
 		{key: "device", flag: "device", value: &t.Device, meaning: "what computes: auto, cpu, cuda or cuda:N; auto takes a CUDA card where there is one"},
 		{key: "dtype", flag: "dtype", value: &t.DType, choices: device.Types(),
 			meaning: "what it computes in: f32, or on CUDA bf16 with the parameters kept in float32 beside; auto is f32 on the CPU and bf16 on CUDA"},
-		{key: "threads", flag: "threads", value: &t.Threads, rule: notNegative, free: true, meaning: "threads; 0 is one a core; the result does not depend on it"},
+		{key: "threads", flag: "threads", value: &t.Threads, rule: threads, free: true, meaning: "threads; 0 is one a core; the result does not depend on it"},
 	}
 }
 

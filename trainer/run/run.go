@@ -177,6 +177,10 @@ func (t *trainer) step(ctx context.Context) error {
 	}
 	// From the first update on the step cannot be undone; it is not interrupted.
 	v, _, err := t.learner.Learn(context.WithoutCancel(ctx), rolls)
+	var odd *objective.NotFiniteError
+	if errors.As(err, &odd) {
+		err = fmt.Errorf("%w; the model has diverged: a lower --lr or --max-grad-norm may keep it from that, from the start or an earlier checkpoint", odd)
+	}
 	if err != nil {
 		return fmt.Errorf("step %d: %w", next, err)
 	}

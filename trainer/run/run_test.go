@@ -252,3 +252,14 @@ func TestRefusals(t *testing.T) {
 		}
 	}
 }
+
+// A run whose numbers have left all bounds says what that is and what may help.
+func TestDivergence(t *testing.T) {
+	c := tinyRun(t, objective.NRT)
+	c.Optim.LR = 1e30
+	c.Optim.Warmup = 0
+	err := train(context.Background(), newCPU(t), c, io.Discard)
+	if err == nil || !strings.Contains(err.Error(), "lower") || !strings.Contains(err.Error(), "learning rate") && !strings.Contains(err.Error(), "--lr") {
+		t.Errorf("have %v", err)
+	}
+}

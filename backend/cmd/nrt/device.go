@@ -11,6 +11,7 @@ import (
 	"nrt/backend/device"
 	"nrt/backend/engine"
 	"nrt/backend/llama"
+	"nrt/trainer/run"
 )
 
 // cards is what this program can do with CUDA; tests give a command other ones.
@@ -70,8 +71,8 @@ type place struct {
 // compute opens the device that the flags ask for. With auto it says why the CPU
 // is taken, if this program could have used a card.
 func (e *env) compute(d deviceFlags) (*place, error) {
-	if d.threads < 0 {
-		return nil, usagef("--threads: want 0 or more, have %d", d.threads)
+	if d.threads < 0 || d.threads > run.MaxThreads {
+		return nil, usagef("--threads: want 0 to %d, have %d", run.MaxThreads, d.threads)
 	}
 	if d.on.Name == "cpu" {
 		return e.onCPU(d, "")

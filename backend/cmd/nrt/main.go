@@ -41,6 +41,7 @@ func main() {
 		os.Exit(exitFailure)
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	context.AfterFunc(ctx, stop) // a second Ctrl-C ends the program there and then
 	e := &env{
 		ctx: ctx, in: os.Stdin, out: bufio.NewWriter(os.Stdout), err: os.Stderr,
 		getenv: os.Getenv, terminal: isTerminal(os.Stdout), watched: run.IsTerminal(os.Stderr), builtins: list,
@@ -74,8 +75,11 @@ func execute(e *env, list []*command, args []string) int {
 			overview(e.out, list)
 			return nil
 		}
-		if isHelp(args[0]) {
+		switch {
+		case isHelp(args[0]):
 			args = []string{args[1], "--help"}
+		case args[0] == "--version":
+			args = append([]string{"version"}, args[1:]...)
 		}
 		c := find(list, args[0])
 		if c == nil {
@@ -84,14 +88,20 @@ func execute(e *env, list []*command, args []string) int {
 		name = " " + c.name
 		return c.call(e, args[1:])
 	}()
-	err = errors.Join(err, e.out.Flush())
+	// What a command wrote in vain it has often reported itself.
+	if flush := e.out.Flush(); flush != nil && !errors.Is(err, flush) {
+		err = errors.Join(err, flush)
+	}
 	var usage *usageError
+	var stopped *stoppedError
 	switch {
 	case err == nil:
 		return exitOK
 	case errors.As(err, &usage):
 		fmt.Fprintf(e.err, "nrt%s: %v\nrun \"nrt%s --help\" for how it is called\n", name, err, name)
 		return exitUsage
+	case errors.As(err, &stopped):
+		fmt.Fprintf(e.err, "nrt%s: %v\n", name, stopped)
 	case e.ctx.Err() != nil && errors.Is(err, e.ctx.Err()):
 		fmt.Fprintf(e.err, "nrt%s: interrupted\n", name)
 	default:
@@ -103,6 +113,11 @@ func execute(e *env, list []*command, args []string) int {
 func isHelp(arg string) bool {
 	return arg == "help" || arg == "-h" || arg == "-help" || arg == "--help"
 }
+
+// stoppedError says what is left of a command that was interrupted.
+type stoppedError struct{ left string }
+
+func (s *stoppedError) Error() string { return "interrupted; " + s.left }
 
 // usageError is a call that cannot be meant.
 type usageError struct{ error }

@@ -165,7 +165,7 @@ func TestExitStatus(t *testing.T) {
 		{"logprobs --ids 1 --top -1", exitUsage, "--top: want 0 or more"},
 		{"score", exitUsage, "want --in"},
 		{"score --in nowhere.jsonl", exitFailure, "nowhere.jsonl"},
-		{"train --output x", exitFailure, "name at least one JSONL file"},
+		{"train --output x", exitUsage, "name at least one JSONL file"},
 		{"train --lr quick --data x", exitUsage, "flag -lr: want a number"},
 		{"world --families foo", exitUsage, "--families: is for --study"},
 		{"world --families foo --study x", exitUsage, `--families: want some of`},
@@ -178,7 +178,7 @@ func TestExitStatus(t *testing.T) {
 		{"bench --only train,fly", exitUsage, "--only: want parts of machine,matmul,"},
 		{"bench --shape tiny --model world:nrt", exitUsage, "want one of them"},
 		{"bench --seconds 0", exitUsage, "--seconds: want more than 0"},
-		{"bench --threads -1", exitUsage, "--threads: want 0 or more"},
+		{"bench --threads -1", exitUsage, "--threads: want 0 to 1024"},
 		{"explain --device gpu", exitUsage, `want auto, cpu, cuda or cuda:N, have "gpu"`},
 		{"explain --device cpu --dtype f16", exitUsage, `want auto, f32, bf16, have "f16"`},
 		{"train --data x --device gpu", exitUsage, `train.device (--device): want auto, cpu, cuda or cuda:N, have "gpu"`},
@@ -271,6 +271,49 @@ func TestInterrupted(t *testing.T) {
 	code, _, errs := setting{ctx: ctx}.nrt(t, "generate", "--model", wordModel(t), "--prompt", "who")
 	if code != exitFailure || !strings.Contains(errs, "interrupted") {
 		t.Errorf("exit %d, %q", code, errs)
+	}
+}
+
+// What was interrupted leaves no part of a file.
+func TestInterruptedWorldLeavesNothing(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	dir := t.TempDir()
+	code, _, errs := setting{ctx: ctx}.nrt(t, "world", "--out", dir, "--docs", "1000000000")
+	if code != exitFailure || !strings.Contains(errs, "interrupted") {
+		t.Errorf("exit %d, %q", code, errs)
+	}
+	if left, err := os.ReadDir(dir); err != nil || len(left) > 0 {
+		t.Errorf("left %v, %v", left, err)
+	}
+}
+
+func TestRefusedAtOnce(t *testing.T) {
+	dir := t.TempDir()
+	for _, c := range []struct {
+		args []string
+		code int
+		want string
+	}{
+		{[]string{"explain", "--threads", "1000000", "--model", wordModel(t), "--question", "who", "--answer", "no"}, exitUsage, "--threads: want 0 to 1024, have 1000000"},
+		{[]string{"train", "--threads", "1000000", "--data", "x"}, exitUsage, "train.threads (--threads): want 0 to 1024, have 1000000"},
+		{[]string{"train", "--output", dir}, exitUsage, "data.train (--data): name at least one JSONL file"},
+		{[]string{"world", "--study", filepath.Join(dir, "none", "study.json")}, exitFailure, "no such file"},
+		{[]string{"world", "--study", dir}, exitFailure, "is a folder"},
+	} {
+		code, _, errs := setting{}.nrt(t, c.args...)
+		if code != c.code || !strings.Contains(errs, c.want) {
+			t.Errorf("nrt %s: exit %d, %q", strings.Join(c.args, " "), code, errs)
+		}
+	}
+	if left, err := os.ReadDir(dir); err != nil || len(left) > 0 {
+		t.Errorf("left %v, %v", left, err)
+	}
+}
+
+func TestVersionFlag(t *testing.T) {
+	if have := (setting{}).ok(t, "--version"); !strings.HasPrefix(have, "nrt "+version) {
+		t.Errorf("have %q", have)
 	}
 }
 

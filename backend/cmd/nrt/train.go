@@ -82,8 +82,15 @@ func (e *env) train(c run.Config) (err error) {
 	if errors.As(err, &wrong) {
 		return &usageError{err}
 	}
-	if err != nil && e.ctx.Err() != nil {
-		return fmt.Errorf("stopped; the same command with --resume goes on from the last checkpoint in %s: %w", c.Output.Dir, err)
+	if err == nil || e.ctx.Err() == nil || !errors.Is(err, e.ctx.Err()) {
+		return err
 	}
-	return err
+	last, lastErr := run.LastCheckpoint(c.Output.Dir)
+	if lastErr != nil {
+		return errors.Join(err, lastErr)
+	}
+	if last == "" {
+		return &stoppedError{fmt.Sprintf("no step was finished, and %s holds no checkpoint", c.Output.Dir)}
+	}
+	return &stoppedError{fmt.Sprintf("the same command with --resume goes on from %s", last)}
 }

@@ -1,9 +1,11 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"slices"
@@ -106,6 +108,12 @@ func (e *env) world(a worldArgs) error {
 	if a.models == "" && a.study == "" {
 		return nil
 	}
+	if a.study != "" {
+		// Better now than after an hour of training.
+		if err := run.Writable(a.study); err != nil {
+			return fmt.Errorf("--study: %w", err)
+		}
+	}
 	dev, err := e.compute(a.on)
 	if err != nil {
 		return err
@@ -149,24 +157,35 @@ func (e *env) writeWorld(w *world.World, a worldArgs) error {
 	if err := os.MkdirAll(a.out, 0o755); err != nil {
 		return err
 	}
-	write := func(name string, fill func(f *os.File) error) error {
-		path := filepath.Join(a.out, name)
-		f, err := os.Create(path)
-		if err != nil {
-			return err
-		}
-		if err := errors.Join(fill(f), f.Close()); err != nil {
-			return fmt.Errorf("%s: %w", path, err)
+	for _, file := range []struct {
+		name string
+		fill func(io.Writer) error
+	}{
+		{"text.jsonl", func(out io.Writer) error { return world.WriteTexts(out, w.Pretrain(a.docs, 1)) }},
+		{"train.jsonl", func(out io.Writer) error { return world.WriteItems(out, w.Train(a.train, 1)) }},
+		{"heldout.jsonl", func(out io.Writer) error { return world.WriteItems(out, w.HeldOut(a.tests, 1)) }},
+		{"longer.jsonl", func(out io.Writer) error { return world.WriteItems(out, w.Longer(a.tests, 1)) }},
+	} {
+		path := filepath.Join(a.out, file.name)
+		if err := run.WriteTo(path, func(out io.Writer) error { return file.fill(untilDone{e.ctx, out}) }); err != nil {
+			return fmt.Errorf("write %s: %w", path, err)
 		}
 		fmt.Fprintln(e.out, path)
-		return nil
 	}
-	return errors.Join(
-		write("text.jsonl", func(f *os.File) error { return world.WriteTexts(f, w.Pretrain(a.docs, 1)) }),
-		write("train.jsonl", func(f *os.File) error { return world.WriteItems(f, w.Train(a.train, 1)) }),
-		write("heldout.jsonl", func(f *os.File) error { return world.WriteItems(f, w.HeldOut(a.tests, 1)) }),
-		write("longer.jsonl", func(f *os.File) error { return world.WriteItems(f, w.Longer(a.tests, 1)) }),
-	)
+	return nil
+}
+
+// untilDone is a writer that fails once its context has ended.
+type untilDone struct {
+	ctx context.Context
+	io.Writer
+}
+
+func (u untilDone) Write(p []byte) (int, error) {
+	if err := u.ctx.Err(); err != nil {
+		return 0, err
+	}
+	return u.Writer.Write(p)
 }
 
 // study trains every method with every seed and reports.
