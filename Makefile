@@ -19,7 +19,7 @@ RACE_PACKAGES = ./backend/cpu ./backend/engine ./trainer/run ./backend/server ./
 # is our own, the driver is found when the program runs.
 CUDA = CGO_ENABLED=1 CGO_CFLAGS='-O2 -I$(CURDIR)/backend/cuda/internal/driver/include'
 
-.PHONY: help run wasm test build cuda deps generate bench docker docker-cuda world-models check-format check-vet check-platforms check-tests check-race check-wasm check-arm64 check-cuda check-generated check-run check-browser browser-tools
+.PHONY: help run wasm test build cuda deps generate bench docker docker-cuda gpu-check world-models check-format check-vet check-platforms check-tests check-race check-wasm check-arm64 check-cuda check-generated check-run check-browser browser-tools
 
 help: ## list the targets
 	@grep -E '^[a-z0-9-]+:.* ## ' Makefile | sed -e 's/:.* ## /\t/' | expand -t 18
@@ -98,6 +98,15 @@ deps: ## download the modules
 BENCH ?= .
 bench: ## time the kernels, six times each, for benchstat (BENCH=MatMul for some)
 	@$(GO) test ./backend/cpu -run '^$$' -bench '$(BENCH)' -benchtime 100ms -count 6 -timeout 20m
+
+# One folder for a machine with a card: programs without symbols, scripts, no Go.
+GPU_CHECK = .cache/gpu-check
+gpu-check: ## make .cache/gpu-check, to be copied to a machine with a GPU and run there
+	@rm -rf $(GPU_CHECK) && mkdir -p $(GPU_CHECK)
+	@$(MAKE) --no-print-directory cuda OUT=$(GPU_CHECK)/nrt-cuda
+	$(CUDA) $(GO) test -c -trimpath -ldflags '-s -w' -tags cuda -o $(GPU_CHECK)/cuda.test ./backend/cuda
+	@cp backend/cuda/gpucheck/*.sh backend/cuda/gpucheck/*.py LICENSE $(GPU_CHECK)/
+	@du -sm $(GPU_CHECK) | awk '{ print $$2 " is ready, " $$1 " MB: copy it, then run ./gpu-check.sh in it"; if ($$1 > 60) { print "want at most 60 MB"; exit 1 } }'
 
 docker: ## build the container image nrt
 	docker build --build-arg VERSION=$(VERSION) -t nrt .
