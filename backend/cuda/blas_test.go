@@ -25,7 +25,7 @@ func fakeBLAS(t *testing.T) {
 }
 
 func TestBLAS(t *testing.T) {
-	testDevice(t, F32) // or skip
+	emulator(t)
 	fakeBLAS(t)
 	file := os.Getenv(cublas.Env)
 	t.Run("Products", testBLASProducts)

@@ -23,7 +23,10 @@
 // # What holds throughout
 //
 //   - Bits do not depend on which rows share a call, nor on the order in which
-//     threads run: no sum is made with atomic additions.
+//     threads run: no sum is made with atomic additions. The exception is cuBLAS,
+//     which does the products of more than 16 rows where it is found and
+//     Options.GEMM does not say GEMMOwn: it orders its sums by the shape, so with
+//     it rows of different batches agree only up to the rounding of float32 sums.
 //   - All work of a device is in one stream, so memory that is freed may be used
 //     again by whatever comes later, without waiting.
 //   - The first failure of the driver sticks: later operations do nothing, reads

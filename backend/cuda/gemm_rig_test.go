@@ -3,31 +3,19 @@
 package cuda
 
 import (
+	"bytes"
 	"fmt"
 	"os"
 	"testing"
 
-	"nrt/backend/cuda/internal/driver"
 	"nrt/backend/cuda/internal/emu"
 	"nrt/backend/device"
 )
 
-// testDevice opens a device with products of our own kernels.
+// testDevice is openTest for tests of both types.
 func testDevice(t *testing.T, typ Type) *dev {
 	t.Helper()
-	if os.Getenv(driver.Env) == "" && !onCard() {
-		os.Setenv(driver.Env, emu.Library(t, false))
-	}
-	d, err := open(Options{Type: typ, GEMM: GEMMOwn})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := d.Close(); err != nil {
-			t.Error(err)
-		}
-	})
-	return d
+	return openTest(t, map[Type]dtype{BF16: dtBF16, F32: dtF32}[typ])
 }
 
 // everyKernel runs each kernel of this part of the package on small operands at
@@ -70,12 +58,9 @@ func everyKernel(t *testing.T, d *dev, keep func(what string, x []float64)) {
 // TestThreadOrder: results do not depend on the order in which threads and blocks
 // run, nor on what memory held before.
 func TestThreadOrder(t *testing.T) {
+	c := emulator(t)
 	for _, typ := range []Type{BF16, F32} {
 		d := testDevice(t, typ)
-		c, err := emu.Open(os.Getenv(driver.Env))
-		if err != nil {
-			t.Fatal(err)
-		}
 		var first [][]float64
 		for seed := range uint64(3) {
 			c.Seed(seed)
@@ -92,16 +77,25 @@ func TestThreadOrder(t *testing.T) {
 	}
 }
 
-// TestGEMMMemory runs everything under AddressSanitizer.
-func TestGEMMMemory(t *testing.T) {
-	if !emu.UnderAddressSanitizer(t) {
+// TestProductsUnderChecks runs everything with each access to memory looked at: by
+// AddressSanitizer, and for what is read before it was written or reached by two
+// threads with no barrier between them.
+func TestProductsUnderChecks(t *testing.T) {
+	c := emulator(t)
+	if os.Getenv(emu.EnvCheck) == "" {
+		for _, check := range []emu.Check{emu.Address} {
+			if out, err := emu.Again(t, check, "^TestProductsUnderChecks$"); err != nil || !bytes.Contains(out, []byte("--- PASS")) {
+				t.Errorf("%v: %v\n%s", check, err, out)
+			}
+		}
 		return
 	}
 	for _, typ := range []Type{BF16, F32} {
 		d := testDevice(t, typ)
-		everyKernel(t, d, func(string, []float64) {})
-		if err := d.Sync(); err != nil {
-			t.Fatal(err)
-		}
+		everyKernel(t, d, func(what string, _ []float64) {
+			if err := d.Sync(); err != nil {
+				t.Fatalf("%v %s: %v\n%s", typ, what, err, c.Fault())
+			}
+		})
 	}
 }

@@ -92,7 +92,7 @@ func openTest(t testing.TB, dt dtype) *dev {
 	if opened.devices == 0 {
 		opened.left = w.live()
 	}
-	d, err := open(Options{Type: map[dtype]Type{dtF32: F32, dtBF16: BF16}[dt]})
+	d, err := open(Options{Type: map[dtype]Type{dtF32: F32, dtBF16: BF16}[dt], GEMM: GEMMOwn})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -25,6 +25,9 @@ type Tolerance struct {
 	// Storage is the relative rounding of a number of kind Compute where that is
 	// coarser than float32: of sums that accumulate in one, it is what is lost.
 	Storage float64
+	// Batch is how far a row may be from the same row in another batch, where
+	// products are left to a library that orders sums by the shape; 0 is not a bit.
+	Batch float64
 }
 
 // Usual tolerances by compute type.
@@ -178,6 +181,16 @@ func (s *suite) same(what string, have, want []float64) {
 	if i, ok := differ(have, want); !ok {
 		s.Fatalf("%s (seed %d): [%d] of %d is %.17g, want %.17g exactly", what, s.seed, i, len(want), have[i], want[i])
 	}
+}
+
+// row fails unless a row of a batch is what it is alone.
+func (s *suite) row(what string, alone, batch []float64) {
+	s.Helper()
+	if s.tol.Batch > 0 {
+		s.near(what, alone, batch, s.tol.Batch)
+		return
+	}
+	s.same(what, alone, batch)
 }
 
 // differ finds the first place where a and b are not the same bits.

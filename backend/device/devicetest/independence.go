@@ -20,7 +20,7 @@ func testRowIndependence(s *suite) {
 			s.d.MatMul(batch, x.Buffer, w.Buffer, n, out, dim, false, trans, false)
 			for i := range n {
 				s.d.MatMul(one, at(x.Buffer, i, dim), w.Buffer, 1, out, dim, false, trans, false)
-				s.same(fmt.Sprintf("MatMul row %d of %d", i, n), s.get(one), s.get(at(batch, i, out)))
+				s.row(fmt.Sprintf("MatMul row %d of %d", i, n), s.get(one), s.get(at(batch, i, out)))
 			}
 		}
 		g, y, r := s.random(dim), s.d.Alloc(n*dim), s.wide(n)
@@ -41,7 +41,7 @@ func testRowIndependence(s *suite) {
 		s.d.Classifier(all, x.Buffer, wv.Buffer, targets, vocab, dim, 0.8)
 		for i := range n {
 			s.d.Classifier(alone, at(x.Buffer, i, dim), wv.Buffer, targets[i:i+1], vocab, dim, 0.8)
-			s.same("Classifier row", []float64{alone.LogProb[0], alone.Entropy[0], alone.LSE[0]},
+			s.row("Classifier row", []float64{alone.LogProb[0], alone.Entropy[0], alone.LSE[0]},
 				[]float64{all.LogProb[i], all.Entropy[i], all.LSE[i]})
 		}
 		h := device.Heads{Query: 4, KV: 2, Dim: 10, Window: 60}
