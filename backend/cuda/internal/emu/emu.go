@@ -218,7 +218,7 @@ func (b *builder) library(o Options) (string, error) {
 	}
 	for _, p := range parts {
 		if filepath.Base(p) != "races.cc" || o.Check == Races {
-			objects = append(objects, object{p, nil})
+			objects = append(objects, object{p, []string{"-O2"}})
 		}
 	}
 	files, err := b.compile(objects)
@@ -337,10 +337,7 @@ func (b *builder) hash(source string, flags []string) (string, error) {
 	h := sha256.New()
 	fmt.Fprintf(h, "%s %q", b.compiler, flags)
 	for _, f := range slices.Sorted(maps.Keys(sources)) {
-		b.mu.Lock()
-		text := b.texts[f]
-		b.mu.Unlock()
-		fmt.Fprintf(h, "%s %x\n", filepath.Base(f), sha256.Sum256(text))
+		fmt.Fprintf(h, "%s %x\n", filepath.Base(f), sha256.Sum256(b.texts[f]))
 	}
 	return hex.EncodeToString(h.Sum(nil)[:16]), nil
 }

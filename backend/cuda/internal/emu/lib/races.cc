@@ -2,10 +2,14 @@
 // before every access to memory. Not the sanitizer's own library answers, which
 // knows the CPU's threads, but this file, which knows the GPU's.
 //
-// For every byte it is kept who wrote it last and who read it last. An access and
+// For every two bytes it is kept who wrote them last and who read them last (no two
+// threads of a kernel share them rightly: they write bf16 or more). An access and
 // an earlier one by another thread, one of them a write, are a race unless a
 // barrier lies between them: sync() for threads of a block, any operation of the
-// warp for its lanes, the end of the kernel for threads of different blocks. An
+// warp for its lanes, the end of the kernel for threads of different blocks. One
+// block may also hand on to another: what it did before a barrier, and then an
+// atomic, comes before what the other does after an atomic at the same address
+// and a barrier. (That a fence() stands there too is not checked.) An
 // access must be to an allocation, to a shared array of the block that is running,
 // or to the thread's own variables, and a shared array is written before it is
 // read.
@@ -26,6 +30,7 @@ struct Access {
 struct Cell {
 	Access write, read;
 };
+enum { granule = 2 };
 
 static uint32_t epoch, launch_first, block_first;
 static unsigned char* arena_first;
@@ -34,12 +39,34 @@ static std::vector<Cell> arena_cells;
 static std::vector<std::pair<const unsigned char*, size_t>> arrays;
 static const unsigned char *stacks_first, *stacks_end;
 
-void races_launch() { launch_first = ++epoch; }
+// What the blocks of this launch have done with atomics: their last one at each
+// address. The blocks come one after another, so this one's are the last.
+struct Atomic {
+	uint32_t block_first, epoch;
+	const void* address;
+};
+static std::vector<Atomic> atomics;
+
+void races_launch() {
+	launch_first = ++epoch;
+	atomics.clear();
+}
+
+// handed_on tells whether an access by an earlier block comes before one of this.
+static bool handed_on(const Access& a) {
+	for (size_t i = 0; i < atomics.size() && atomics[i].block_first < block_first; i++) {
+		const Atomic& gave = atomics[i];
+		if (a.epoch < gave.block_first || a.epoch >= gave.epoch) continue; // not its block, or after it
+		for (size_t j = atomics.size(); j-- > i && atomics[j].block_first == block_first;)
+			if (atomics[j].address == gave.address && atomics[j].epoch < epoch) return true;
+	}
+	return false;
+}
 
 void races_block(unsigned char* arena, size_t size) {
 	arena_first = arena;
 	arena_bytes = size;
-	arena_cells.resize(size);
+	arena_cells.resize(size / granule);
 	arrays.clear();
 	block_first = ++epoch;
 }
@@ -53,9 +80,9 @@ void races_stacks(const void* from, const void* to) {
 	stacks_end = static_cast<const unsigned char*>(to);
 }
 
-static bool ordered(const Access& a, const Thread* t) {
+static bool ordered(const Access& a, const Thread* t, bool shared) {
 	if (a.epoch < launch_first) return true;
-	if (a.epoch < block_first) return false; // another block of this kernel
+	if (a.epoch < block_first) return shared || handed_on(a); // another block, which had other shared memory
 	if (a.epoch < epoch) return true;
 	if (a.spread == 0 && a.tid == t->tid) return true;
 	return a.spread < 2 && a.tid / 32 == t->tid / 32 && a.syncs != uint16_t(t->warp->syncs);
@@ -67,15 +94,18 @@ static bool ordered(const Access& a, const Thread* t) {
 	fail(launch_failed, "race: %s %s byte %zu of %s of %zu bytes, which %s %s with nothing between them", now, now[0] == 'r' ? "of" : "to", offset, where, size, who, before);
 }
 
-static void check(Cell* c, int size, bool write, const Thread* t, const char* where, size_t offset, size_t bytes, bool shared) {
-	// Shared memory is another one for every block.
-	auto ordered = [&](const Access& a, const Thread* t) { return (shared && a.epoch < block_first) || emu::ordered(a, t); };
+// check looks at size bytes from byte offset of an array or allocation of so many
+// bytes, whose first cell is c.
+static void check(Cell* c, int size, bool write, const Thread* t, bool shared, size_t offset, size_t bytes) {
+	const char* where = shared ? "a shared array" : "an allocation";
 	const Access mine = {epoch, uint16_t(t->warp->syncs), uint16_t(t->tid), 0};
-	for (int i = 0; i < size; i++) {
+	for (size_t i = offset / granule; i <= (offset + size - 1) / granule; i++) {
 		Access &w = c[i].write, &r = c[i].read;
-		if (!ordered(w, t)) report(w, "wrote", write ? "write" : "read", where, offset + i, bytes);
+		if (!write && shared && w.epoch < block_first)
+			fail(launch_failed, "read of byte %zu of a shared array of %zu bytes, which nothing has written", i * granule, bytes);
+		if (!ordered(w, t, shared)) report(w, "wrote", write ? "write" : "read", where, i * granule, bytes);
 		if (write) {
-			if (!ordered(r, t)) report(r, "read", "write", where, offset + i, bytes);
+			if (!ordered(r, t, shared)) report(r, "read", "write", where, i * granule, bytes);
 			w = mine;
 		} else if (r.epoch < epoch || r.tid == t->tid)
 			r = {mine.epoch, mine.syncs, mine.tid, uint16_t(r.epoch < epoch ? 0 : r.spread)};
@@ -84,6 +114,20 @@ static void check(Cell* c, int size, bool write, const Thread* t, const char* wh
 		else
 			r.spread = 2;
 	}
+}
+
+// allocation_at is find_allocation, quick for the few that a kernel works on.
+static Allocation* allocation_at(uintptr_t p) {
+	static Allocation* recent[4];
+	static uint32_t launch;
+	static unsigned next;
+	if (launch != launch_first) {
+		launch = launch_first;
+		for (auto& a : recent) a = nullptr;
+	}
+	for (Allocation* a : recent)
+		if (a && p - a->base < a->size) return a;
+	return recent[next++ % 4] = find_allocation(p);
 }
 
 extern "C" const char __ehdr_start[] __attribute__((visibility("hidden"))), _end[] __attribute__((visibility("hidden")));
@@ -97,10 +141,7 @@ static void touch_at(const void* address, int size, bool write, const Thread* t,
 		for (auto& [q, n] : arrays)
 			if (p >= q && p < q + n) {
 				if (p + size > q + n) fail(illegal_address, "%s of %d bytes at byte %zu of a shared array of %zu", write ? "write" : "read", size, size_t(p - q), n);
-				Cell* c = &arena_cells[p - arena_first];
-				for (int i = 0; i < size && !write; i++)
-					if (c[i].write.epoch < block_first) fail(launch_failed, "read of byte %zu of a shared array of %zu bytes, which nothing has written", size_t(p + i - q), n);
-				if (recorded) check(c, size, write, t, "a shared array", p - q, n, true);
+				if (recorded) check(&arena_cells[(q - arena_first) / granule], size, write, t, true, p - q, n);
 				return;
 			}
 		const unsigned char* near = nullptr;
@@ -113,24 +154,27 @@ static void touch_at(const void* address, int size, bool write, const Thread* t,
 		if (write) fail(illegal_address, "write of %d bytes to constant memory", size);
 		return;
 	}
-	static Allocation* last;
-	static uint32_t found;
 	uintptr_t u = reinterpret_cast<uintptr_t>(p);
-	if (!last || found < launch_first || u < last->base || u + size > last->base + last->size) {
-		last = find_allocation(u);
-		found = epoch;
-	}
-	if (!last) fail(illegal_address, "%s of %d bytes at %p, where no memory is allocated", write ? "write" : "read", size, address);
-	if (u + size > last->base + last->size)
-		fail(illegal_address, "%s of %d bytes at byte %zu of an allocation of %zu", write ? "write" : "read", size, size_t(u - last->base), last->size);
+	Allocation* a = allocation_at(u);
+	if (!a) fail(illegal_address, "%s of %d bytes at %p, where no memory is allocated", write ? "write" : "read", size, address);
+	if (u + size > a->base + a->size)
+		fail(illegal_address, "%s of %d bytes at byte %zu of an allocation of %zu", write ? "write" : "read", size, size_t(u - a->base), a->size);
 	if (!recorded) return;
-	if (!last->shadow) last->shadow = calloc(last->size, sizeof(Cell));
-	check(static_cast<Cell*>(last->shadow) + (u - last->base), size, write, t, "an allocation", u - last->base, last->size, false);
+	if (!a->shadow) a->shadow = calloc(a->size / granule + 1, sizeof(Cell));
+	check(static_cast<Cell*>(a->shadow), size, write, t, false, u - a->base, a->size);
 }
 
 void touch(const void* p, int size, bool write, const Thread* t) { touch_at(p, size, write, t, true); }
 
-void touch_atomic(const void* p, int size) { touch_at(p, size, true, self, false); }
+void touch_atomic(const void* p, int size) {
+	touch_at(p, size, true, self, false);
+	for (size_t i = atomics.size(); i-- > 0 && atomics[i].block_first == block_first;)
+		if (atomics[i].address == p) {
+			atomics[i].epoch = epoch;
+			return;
+		}
+	if (p < arena_first || p >= arena_first + arena_bytes) atomics.push_back({block_first, epoch, p});
+}
 
 } // namespace emu
 

@@ -1,9 +1,10 @@
 // Pairs of kernels: one with a fault, and after it the same without.
 #include "kernel.h"
 
-// x reversed within the block, through shared memory. n threads.
+// x reversed within each block, through shared memory.
 DEVICE void reverse(float* x, bool barrier) {
 	SHARED(float, tile, 128);
+	x += block_x() * threads();
 	tile[thread()] = x[thread()];
 	if (barrier) sync();
 	x[thread()] = tile[threads() - 1 - thread()];
@@ -184,3 +185,22 @@ KERNEL(too_much_static_not, (float* out)) {
 	tile[thread()] = thread();
 	out[thread()] = tile[thread()];
 }
+
+// Each block leaves a number; the one that comes last adds them up.
+DEVICE void hand_on(int* parts, int* ticket, bool barrier) {
+	SHARED(int, last, 1);
+	if (thread() == 32) parts[block_x()] = block_x();
+	fence();
+	if (barrier) sync();
+	if (thread() == 0) {
+		*last = atomic_add(ticket, 1) == grid_x() - 1;
+		fence();
+	}
+	sync();
+	if (!*last || thread()) return;
+	int sum = 0;
+	for (int i = 0; i < grid_x(); i++) sum += parts[i];
+	parts[grid_x()] = sum;
+}
+KERNEL(handed_on_too_early, (int* parts, int* ticket)) { hand_on(parts, ticket, false); }
+KERNEL(handed_on_too_early_not, (int* parts, int* ticket)) { hand_on(parts, ticket, true); }
