@@ -7,30 +7,12 @@ import (
 	"math"
 	"math/rand/v2"
 	"os"
+	"strings"
 	"testing"
 
 	"nrt/backend/cuda/internal/emu"
 	"nrt/backend/device"
 )
-
-// rowDevice opens the emulator, the one of this process where it is one of those
-// that look at memory.
-func rowDevice(t *testing.T, dt dtype) *dev {
-	t.Helper()
-	if os.Getenv("NRT_EMU_ASAN") == "" {
-		return openTest(t, dt)
-	}
-	d, err := open(Options{Type: map[dtype]Type{dtF32: F32, dtBF16: BF16}[dt]})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := d.Close(); err != nil {
-			t.Error(err)
-		}
-	})
-	return d
-}
 
 // rowRig makes buffers whose numbers are those of a seed and whose addresses are
 // off numbers beside an aligned one.
@@ -150,9 +132,13 @@ func rowWork(d *dev, off int, keep func(what string, x []float64)) {
 // order threads and blocks run, and whatever memory held before.
 func TestRowsAnywhere(t *testing.T) {
 	for _, dt := range []dtype{dtF32, dtBF16} {
-		d, c := rowDevice(t, dt), emulator(t)
+		d, c := openTest(t, dt), emulator(t)
 		var first [][]float64
-		for _, off := range []int{0, 1, 2, 4, 7} {
+		offs := []int{0, 1, 2, 4, 7}
+		if os.Getenv(emu.EnvCheck) != "" {
+			offs = offs[:2] // each access is looked at, which takes its time
+		}
+		for _, off := range offs {
 			c.Seed(uint64(off))
 			at := 0
 			rowWork(d, off, func(what string, x []float64) {
@@ -171,18 +157,16 @@ func TestRowsAnywhere(t *testing.T) {
 	}
 }
 
-// TestRowsMemory: nothing is read or written beside the buffers.
-func TestRowsMemory(t *testing.T) {
-	if !emu.UnderAddressSanitizer(t) {
-		return
+// TestRowsUnderChecks: nothing is read or written beside the buffers, and no two
+// threads meet at one place.
+func TestRowsUnderChecks(t *testing.T) {
+	if testing.Short() {
+		t.Skip("the tests run twice again")
 	}
-	for _, dt := range []dtype{dtF32, dtBF16} {
-		d := rowDevice(t, dt)
-		for _, off := range []int{0, 3} {
-			rowWork(d, off, func(string, []float64) {})
-		}
-		if err := d.Sync(); err != nil {
-			t.Fatal(err)
+	for _, check := range []emu.Check{emu.Races, emu.Address} {
+		out, err := emu.Again(t, check, "^(TestRowsAnywhere|TestSampleNotFinite|TestSampleAgainstSorting)$")
+		if err != nil || strings.Count(string(out), "--- PASS: ") != 3 {
+			t.Errorf("%v: %v\n%s", check, err, out)
 		}
 	}
 }
@@ -190,7 +174,7 @@ func TestRowsMemory(t *testing.T) {
 // TestRowsMisuse: buffers of a kind that an operation does not take, and Masters
 // as results, which would leave what AdamW updates behind.
 func TestRowsMisuse(t *testing.T) {
-	d := rowDevice(t, dtBF16)
+	d := openTest(t, dtBF16)
 	c, w := func(n int) device.Buffer { return d.Alloc(n) }, func(n int) device.Buffer { return d.AllocAs(device.Wide, n) }
 	m := func(n int) device.Buffer { return d.AllocAs(device.Master, n) }
 	m8, v8 := d.AllocAs(device.Moment8, 4), d.AllocAs(device.Variance8, 4)
@@ -228,7 +212,7 @@ func TestRowsMisuse(t *testing.T) {
 // TestAdamWSeesItsMaster: the float32 copy moves by less than bfloat16 can tell,
 // and what operations read is that copy rounded.
 func TestAdamWSeesItsMaster(t *testing.T) {
-	d := rowDevice(t, dtBF16)
+	d := openTest(t, dtBF16)
 	const n = 300
 	p, g, m, v := d.AllocAs(device.Master, n), d.AllocAs(device.Wide, n), d.AllocAs(device.Wide, n), d.AllocAs(device.Wide, n)
 	x, ones := make([]float32, n), make([]float32, n)
