@@ -2,8 +2,7 @@
 // before every access to memory. Not the sanitizer's own library answers, which
 // knows the CPU's threads, but this file, which knows the GPU's.
 //
-// For every two bytes it is kept who wrote them last and who read them last (no two
-// threads of a kernel share them rightly: they write bf16 or more). An access and
+// For every byte it is kept who wrote it last and who read it last. An access and
 // an earlier one by another thread, one of them a write, are a race unless a
 // barrier lies between them: sync() for threads of a block, any operation of the
 // warp for its lanes, the end of the kernel for threads of different blocks. One
@@ -13,6 +12,7 @@
 // access must be to an allocation, to a shared array of the block that is running,
 // or to the thread's own variables, and a shared array is written before it is
 // read.
+#include <algorithm>
 #include <cstdlib>
 #include <vector>
 
@@ -30,7 +30,6 @@ struct Access {
 struct Cell {
 	Access write, read;
 };
-enum { granule = 2 };
 
 static uint32_t epoch, launch_first, block_first;
 static unsigned char* arena_first;
@@ -54,19 +53,19 @@ void races_launch() {
 
 // handed_on tells whether an access by an earlier block comes before one of this.
 static bool handed_on(const Access& a) {
-	for (size_t i = 0; i < atomics.size() && atomics[i].block_first < block_first; i++) {
-		const Atomic& gave = atomics[i];
-		if (a.epoch < gave.block_first || a.epoch >= gave.epoch) continue; // not its block, or after it
-		for (size_t j = atomics.size(); j-- > i && atomics[j].block_first == block_first;)
-			if (atomics[j].address == gave.address && atomics[j].epoch < epoch) return true;
-	}
+	auto gave = std::upper_bound(atomics.begin(), atomics.end(), a.epoch, [](uint32_t e, const Atomic& x) { return e < x.block_first; });
+	if (gave == atomics.begin()) return false;
+	for (uint32_t its = (gave - 1)->block_first; gave != atomics.begin() && (gave - 1)->block_first == its;)
+		if ((--gave)->epoch > a.epoch)
+			for (size_t j = atomics.size(); j-- > 0 && atomics[j].block_first == block_first;)
+				if (atomics[j].address == gave->address && atomics[j].epoch < epoch) return true;
 	return false;
 }
 
 void races_block(unsigned char* arena, size_t size) {
 	arena_first = arena;
 	arena_bytes = size;
-	arena_cells.resize(size / granule);
+	arena_cells.resize(size);
 	arrays.clear();
 	block_first = ++epoch;
 }
@@ -99,13 +98,19 @@ static bool ordered(const Access& a, const Thread* t, bool shared) {
 static void check(Cell* c, int size, bool write, const Thread* t, bool shared, size_t offset, size_t bytes) {
 	const char* where = shared ? "a shared array" : "an allocation";
 	const Access mine = {epoch, uint16_t(t->warp->syncs), uint16_t(t->tid), 0};
-	for (size_t i = offset / granule; i <= (offset + size - 1) / granule; i++) {
+	Cell before, after;
+	for (size_t i = offset; i < offset + size; i++) {
+		if (i > offset && !memcmp(&c[i], &before, sizeof before)) {
+			c[i] = after; // as nearly always, its bytes have one history
+			continue;
+		}
+		before = c[i];
 		Access &w = c[i].write, &r = c[i].read;
 		if (!write && shared && w.epoch < block_first)
-			fail(launch_failed, "read of byte %zu of a shared array of %zu bytes, which nothing has written", i * granule, bytes);
-		if (!ordered(w, t, shared)) report(w, "wrote", write ? "write" : "read", where, i * granule, bytes);
+			fail(launch_failed, "read of byte %zu of a shared array of %zu bytes, which nothing has written", i, bytes);
+		if (!ordered(w, t, shared)) report(w, "wrote", write ? "write" : "read", where, i, bytes);
 		if (write) {
-			if (!ordered(r, t, shared)) report(r, "read", "write", where, i * granule, bytes);
+			if (!ordered(r, t, shared)) report(r, "read", "write", where, i, bytes);
 			w = mine;
 		} else if (r.epoch < epoch || r.tid == t->tid)
 			r = {mine.epoch, mine.syncs, mine.tid, uint16_t(r.epoch < epoch ? 0 : r.spread)};
@@ -113,6 +118,7 @@ static void check(Cell* c, int size, bool write, const Thread* t, bool shared, s
 			r = {mine.epoch, mine.syncs, mine.tid, 1};
 		else
 			r.spread = 2;
+		after = c[i];
 	}
 }
 
@@ -141,7 +147,7 @@ static void touch_at(const void* address, int size, bool write, const Thread* t,
 		for (auto& [q, n] : arrays)
 			if (p >= q && p < q + n) {
 				if (p + size > q + n) fail(illegal_address, "%s of %d bytes at byte %zu of a shared array of %zu", write ? "write" : "read", size, size_t(p - q), n);
-				if (recorded) check(&arena_cells[(q - arena_first) / granule], size, write, t, true, p - q, n);
+				if (recorded) check(&arena_cells[q - arena_first], size, write, t, true, p - q, n);
 				return;
 			}
 		const unsigned char* near = nullptr;
@@ -160,7 +166,7 @@ static void touch_at(const void* address, int size, bool write, const Thread* t,
 	if (u + size > a->base + a->size)
 		fail(illegal_address, "%s of %d bytes at byte %zu of an allocation of %zu", write ? "write" : "read", size, size_t(u - a->base), a->size);
 	if (!recorded) return;
-	if (!a->shadow) a->shadow = calloc(a->size / granule + 1, sizeof(Cell));
+	if (!a->shadow) a->shadow = calloc(a->size, sizeof(Cell));
 	check(static_cast<Cell*>(a->shadow), size, write, t, false, u - a->base, a->size);
 }
 
