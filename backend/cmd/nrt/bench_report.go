@@ -59,7 +59,7 @@ func (b *bench) describe() {
 	}
 	b.benchReport = benchReport{
 		Version: version, Go: runtime.Version(), Platform: runtime.GOOS + "/" + runtime.GOARCH,
-		Device: b.dev.Name(), Threads: b.o.on.threads, Model: name, Parameters: all, Weights: b.o.weights.String(),
+		Device: b.dev.Name(), Threads: b.o.on.threads, Model: name, Parameters: all, Weights: b.format().String(),
 		Rows: []benchRow{}, LeftOut: []benchLeftOut{},
 	}
 }
