@@ -366,12 +366,12 @@ DEVICE void sample(unsigned char* out, const T* logits, const request* requests,
 	}
 }
 
-KERNEL(sample_f32, (unsigned char* out, const float* logits, const request* requests, const int* bans, int rows, int vocab)) {
+KERNEL_OF(1024, sample_f32, (unsigned char* out, const float* logits, const request* requests, const int* bans, int rows, int vocab)) {
 	SHARED(shared, s, 1);
 	DYNAMIC_SHARED(unsigned, bits);
 	sample(out, logits, requests, bans, rows, vocab, s[0], bits);
 }
-KERNEL(sample_bf16, (unsigned char* out, const bf16* logits, const request* requests, const int* bans, int rows, int vocab)) {
+KERNEL_OF(1024, sample_bf16, (unsigned char* out, const bf16* logits, const request* requests, const int* bans, int rows, int vocab)) {
 	SHARED(shared, s, 1);
 	DYNAMIC_SHARED(unsigned, bits);
 	sample(out, logits, requests, bans, rows, vocab, s[0], bits);
