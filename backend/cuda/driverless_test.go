@@ -4,6 +4,7 @@ package cuda
 
 import (
 	"debug/elf"
+	"errors"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -83,5 +84,51 @@ func TestProgramNeedsNoCUDALibrary(t *testing.T) {
 		if strings.Contains(l, "cuda") || strings.Contains(l, "cublas") {
 			t.Errorf("the program is linked with %s", l)
 		}
+	}
+}
+
+// What Devices and Name tell of a card that can be used.
+func TestDevices(t *testing.T) {
+	c := emulator(t)
+	left := c.Live("")
+	infos, err := Devices()
+	if err != nil || len(infos) != 1 {
+		t.Fatalf("%+v, %v", infos, err)
+	}
+	i := infos[0]
+	if i.Name == "" || i.Major < leastMajor || i.Free <= 0 || i.Free > i.Total || i.Driver < 11000 || i.Library == "" || i.Unusable != "" ||
+		(i.CuBLAS == "") == (i.NoCuBLAS == "") {
+		t.Errorf("%+v", i)
+	}
+	d, err := Open(Options{Type: F32})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if want := "cuda:0 " + i.Name + " f32"; d.Name() != want {
+		t.Errorf("Name %q, want %q", d.Name(), want)
+	}
+	if err := d.Close(); err != nil {
+		t.Error(err)
+	}
+	for _, o := range []Options{{Ordinal: 1}, {Ordinal: -1}, {Type: 9}} {
+		if d, err := Open(o); err == nil || d != nil {
+			t.Errorf("Open(%+v): %v, %v", o, d, err)
+		}
+	}
+	// The driver fails when asked for one property after the other.
+	for _, f := range []string{"cuDeviceGetCount", "cuDeviceGet", "cuDeviceGetName", "cuDeviceTotalMem_v2", "cuDeviceGetAttribute",
+		"cuDevicePrimaryCtxRetain", "cuCtxSetCurrent", "cuMemGetInfo_v2"} {
+		c.Fail(f, 1, 999)
+		infos, err := Devices()
+		if len(infos) == 1 && err == nil && infos[0].Unusable != "" {
+			err = errors.New(infos[0].Unusable)
+		}
+		if base, _, _ := strings.Cut(f, "_v"); err == nil || !strings.Contains(err.Error(), base) {
+			t.Errorf("%s fails: %+v, %v", f, infos, err)
+		}
+		c.Reset()
+	}
+	if n := c.Live("") - left; n != 0 {
+		t.Errorf("%d objects of the driver are left", n)
 	}
 }
