@@ -37,6 +37,7 @@ static int finished;            // threads of the block that have returned
 static const Launch* running;
 static void* scheduler;         // where run stopped
 static Fault fault;
+static bool spoilt;               // a kernel failed, and left as it was what it had on its stacks and in shared memory
 
 // The random numbers of the permutations: splitmix64.
 static uint64_t random_state;
@@ -85,7 +86,8 @@ static void make_stacks() {
 		for (int i = 0; i < max_threads; i++) mprotect(stacks + size_t(i) * stack_size, 4096, PROT_NONE); // overflow faults
 		races_stacks(stacks, stacks + size_t(max_threads) * stack_size);
 	}
-	EMU_UNPOISON(stacks, size_t(max_threads) * stack_size);
+	// A kernel that failed has left the variables of its functions behind.
+	if (spoilt) EMU_UNPOISON(stacks, size_t(max_threads) * stack_size);
 	for (int i = 0; i < max_threads; i++) free_stack[i] = max_threads - 1 - i;
 	free_stacks = max_threads;
 }
@@ -106,7 +108,7 @@ static void resume(Thread* t, void** save) {
 // Its frame stays behind on a stack that is used again: AddressSanitizer must not
 // mark it.
 __attribute__((no_sanitize("address")))
-EMU_NORETURN static void abandon() {
+__attribute__((no_sanitize("address"))) EMU_NORETURN static void abandon() {
 	void* nowhere;
 	switch_to(&nowhere, scheduler);
 #ifndef __SANITIZE_ADDRESS__
@@ -215,7 +217,6 @@ void meet(const char* op, void (*complete)(Warp*), int line, const char* file) {
 enum { arena_size = 256 << 10, gap = 64, filler = 0xc3 };
 alignas(256) static unsigned char arena[arena_size]; // filler, where no array is
 static size_t arena_used, shared_used;
-static bool arena_spoilt;
 static std::vector<std::pair<unsigned char*, size_t>> arrays;
 
 static unsigned char* place(size_t size) {
@@ -404,11 +405,12 @@ static void fiber_main() {
 // make_arena fills all of it: a launch that failed leaves what it wrote.
 static void make_arena() {
 	static bool made;
-	if (made && !arena_spoilt) return;
+	if (made && !spoilt) return;
 	EMU_UNPOISON(arena, arena_size);
 	memset(arena, filler, arena_size);
+	EMU_POISON(arena, arena_size);
 	made = true;
-	arena_spoilt = false;
+	spoilt = false;
 }
 
 static void run_block(const Launch& l) {
@@ -417,7 +419,7 @@ static void run_block(const Launch& l) {
 	block.threads = l.threads;
 	EMU_UNPOISON(arena, arena_used);
 	for (auto& [p, size] : arrays) memset(p, filler, size);
-	EMU_POISON(arena, arena_size);
+	EMU_POISON(arena, arena_used);
 	arrays.clear();
 	shared_used = 0;
 	arena_used = gap;
@@ -461,7 +463,7 @@ Fault run(const Launch& l) {
 		run_block(l);
 	}
 	if (fault.code) {
-		arena_spoilt = true;
+		spoilt = true;
 		for (Copies& c : copies_of) c = Copies();
 	}
 	return fault;
