@@ -810,7 +810,7 @@ func notes(p Page) templ.Component {
 		if templ_7745c5c3_Err != nil {
 			return templ_7745c5c3_Err
 		}
-		templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 72, "<div><b>Scripts are off.</b>Everything here is a real answer of the model and stays readable; the controls need scripts.</div></div></noscript>")
+		templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 72, "<div><b>Scripts are off.</b>Everything here is a real answer of the model and stays readable; the controls and the curves of training need scripts.</div></div></noscript>")
 		if templ_7745c5c3_Err != nil {
 			return templ_7745c5c3_Err
 		}

@@ -199,6 +199,7 @@ func (c *conn) read() error {
 		var large *tooLarge
 		switch {
 		case errors.As(err, &large):
+			c.server.metrics.bad.Inc()
 			c.session.say(fail("", wire.CodeBadMessage, "%v", large))
 			c.leave(websocket.CloseMessageTooBig, large.Error())
 			c.drain()
@@ -307,6 +308,7 @@ func (c *conn) slow() {
 
 // refuse answers a bad first message.
 func (c *conn) refuse(e *wire.Error) {
+	c.server.metrics.bad.Inc()
 	f := fail("", wire.CodeBadMessage, "%s", e.Error())
 	f.Field = clip(e.Field, 200)
 	c.refuseWith(f, websocket.ClosePolicyViolation)

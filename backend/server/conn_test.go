@@ -93,6 +93,9 @@ func TestHelloComesFirst(t *testing.T) {
 		t.Error("a silent connection stays open")
 	}
 	settled(t, "connections", func() bool { r.mu.Lock(); defer r.mu.Unlock(); return r.conns == 0 })
+	if _, body := r.get("/metrics"); !strings.Contains(body, "nrt_bad_messages_total 3\n") {
+		t.Error("the three bad messages are not counted")
+	}
 }
 
 func TestTooManyMessagesAreRated(t *testing.T) {

@@ -113,9 +113,6 @@ func New(c Config) (*Objective, error) {
 	return &Objective{cfg: c, state: State{Method: c.Method, Sigma: e, Std: e}}, nil
 }
 
-// Config is the configuration given to New.
-func (o *Objective) Config() Config { return o.cfg }
-
 // State is the state to save.
 func (o *Objective) State() State { return o.state }
 

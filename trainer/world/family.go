@@ -51,20 +51,6 @@ func (f *family) index() {
 // apply is the state after operation o in state s, or none.
 func (f *family) apply(s, o int) int { return f.ops[o].next[s] }
 
-// run is the states after each operation from start, nil where one does not
-// apply.
-func (f *family) run(start int, ops []int) []int {
-	states := make([]int, len(ops))
-	s := start
-	for i, o := range ops {
-		if s = f.apply(s, o); s == none {
-			return nil
-		}
-		states[i] = s
-	}
-	return states
-}
-
 // numbers are the words 0 … n.
 func numbers(n int) []string {
 	words := make([]string, n+1)

@@ -118,6 +118,11 @@ func TestReadableWithoutScripts(t *testing.T) {
 	if have := b.text("#notes"); !strings.Contains(have, "Scripts are off") {
 		t.Errorf("the page says %q", have)
 	}
+	for _, sel := range []string{"#badge", "#train button"} {
+		if eval[bool](b, `document.querySelector($).checkVisibility({visibilityProperty: true})`, sel) {
+			t.Errorf("%s is to be seen, and nothing comes of it", sel)
+		}
+	}
 }
 
 func TestReadableWhenTheClientDoesNotLoad(t *testing.T) {

@@ -137,10 +137,6 @@ func between(stops []RGB, x float64) RGB {
 	return RGB{mix(a.R, b.R), mix(a.G, b.G), mix(a.B, b.B)}
 }
 
-// Domain is the range of values that the scale tells apart; others are held at
-// its ends.
-func (s *Scale) Domain() (lo, hi float64) { return s.lo, s.hi }
-
 // At is the paint of a value. NaN is the lower end.
 func (s *Scale) At(x float64) Paint {
 	x = (x - s.lo) / (s.hi - s.lo)

@@ -131,16 +131,6 @@ func (s *State) baseTerm(i int) float64 {
 	return s.scores().b[i]
 }
 
-// weightOf is the weight of word i as people read it: the sums' weights without
-// the division by T, which is written once.
-func (s *State) weightOf(sc *reward.Scored, i int) float64 {
-	w := sc.W[i]
-	if s.divided() {
-		w *= float64(len(sc.W))
-	}
-	return w
-}
-
 // divided reports whether the formula ends in a division by the number of words.
 func (s *State) divided() bool {
 	switch s.Mode {

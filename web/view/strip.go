@@ -231,7 +231,8 @@ func legend(s *State, p *page) {
 	p.raw(`</select>`).text(lo).raw(` <i class="ramp" style="background:linear-gradient(to right,`, scale.Ramp(), `)"></i> `).text(hi).raw(`</span></div>`)
 }
 
-// times is what a weight is multiplied with to be read (see weightOf).
+// times is what a weight is multiplied with to be read: the division by T is
+// written once, not in every weight.
 func (s *State) times() float64 {
 	if s.divided() {
 		return float64(len(s.Reading.Answer))

@@ -195,7 +195,7 @@ func chainsOf(field any) (chains []string, problem string) {
 	for i, c := range list {
 		text, ok := c.(string)
 		if !ok {
-			return nil, fmt.Sprintf("item %d: want a string, have %s", i, kindOf(c))
+			return nil, fmt.Sprintf("item %d: want a string, have %s", i+1, kindOf(c))
 		}
 		chains = append(chains, text)
 	}
