@@ -39,7 +39,7 @@ skipped() {
 }
 
 # These tests are about the emulator, or build something.
-emulated='DriversThatAreNone|ProgramNeedsNoCUDALibrary|ThreadOrder|OrderOfThreads|GEMMMemory|EveryCallMayFail|FailureSticks|ParityOfGradients'
+emulated='DriversThatAreNone|TestProgram|ThreadOrder|OrderOfThreads|AttentionOrder|UnderChecks|Mutation|Fault|EveryCallMayFail|FailureSticks|ParityOfGradients'
 
 devices() {
   part devices 60 ./nrt-cuda devices
