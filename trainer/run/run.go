@@ -78,6 +78,7 @@ type trainer struct {
 	rollouts Rollouts
 	learner  *Learner
 
+	unlock      func() error // of the output folder; nil before it is locked
 	checkpoints *Checkpoints
 	metrics     *Metrics
 	completions *Completions
@@ -109,6 +110,9 @@ func (t *trainer) close() error {
 	}
 	if t.model != nil {
 		t.model.Free()
+	}
+	if t.unlock != nil {
+		errs = append(errs, t.unlock())
 	}
 	return errors.Join(errs...)
 }
