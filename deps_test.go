@@ -71,13 +71,13 @@ trainer/eval:               std backend/engine
 templates:                  std web/heat web/chart web/wire web/view github.com/a-h/templ
 
 level 6  the loop
-trainer/run:                std backend/engine backend/llama backend/device backend/safetensors backend/token trainer/reward trainer/objective trainer/data trainer/optim trainer/eval go.yaml.in/yaml/v3
+trainer/run:                std backend/engine backend/llama backend/device backend/safetensors backend/token trainer/reward trainer/objective trainer/data trainer/optim trainer/eval go.yaml.in/yaml/v3 golang.org/x/sys
 
 level 7  the recipe of the embedded models
 trainer/recipe:             std trainer/world/models backend/engine backend/llama backend/device backend/safetensors backend/token trainer/reward trainer/objective trainer/optim trainer/world trainer/eval trainer/run
 
 level 8  the server
-backend/server:             std backend/device backend/engine backend/llama backend/token trainer/reward trainer/data trainer/world trainer/eval trainer/objective trainer/run trainer/recipe templates web/wire web/view web github.com/andybalholm/brotli github.com/gorilla/websocket github.com/prometheus/client_golang golang.org/x/sys
+backend/server:             std backend/device backend/engine backend/llama backend/token trainer/reward trainer/data trainer/world trainer/eval trainer/objective trainer/run trainer/recipe templates web/wire web/view web github.com/andybalholm/brotli github.com/gorilla/websocket github.com/prometheus/client_golang
 
 level 9  the programs, and the whole
 backend/cmd/nrt:            std backend/engine backend/llama backend/device backend/cpu backend/cpu/peak backend/cuda backend/safetensors backend/token trainer/reward trainer/objective trainer/data trainer/optim trainer/world trainer/world/models trainer/eval trainer/run trainer/recipe backend/server web/view web/wire
@@ -91,7 +91,7 @@ github.com/andybalholm/brotli the client's WebAssembly, compressed once at build
 github.com/gorilla/websocket  the server's side of the page's socket
 github.com/prometheus/client_golang  /metrics as operators expect it
 github.com/sugarme/tokenizer  the pipeline types that server and browser share; backend/token plugs its own parts into them
-golang.org/x/sys              which vector instructions this processor has; a lock on the folder of training runs
+golang.org/x/sys              which vector instructions this processor has; a lock on the folder of a training run
 golang.org/x/text             Unicode normal forms, which tokenizers ask for
 go.yaml.in/yaml/v3            the one configuration file of a training run
 gonum.org/v1/plot             draws a study; only the plot program links it

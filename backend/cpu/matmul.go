@@ -7,15 +7,21 @@ import (
 )
 
 // Blocking of the matrix product, none of which changes a bit of the result
-// (see kernels.gemm): a panel of B, depthMax deep, stays in the first-level
-// cache while the tiles of A run past it; mcTiles tiles of A stay in the second
-// level of their worker; B is packed for all workers at most packMax floats at a
-// time, or by each worker for itself when it has no more than ownRows rows of C.
+// (see kernels.gemm): a tile of A, depthMax deep, stays in the first-level cache
+// while chunk panels of B run past it; these panels and mcTiles tiles of A stay
+// in the second level of their worker. So a row of C is written chunk panels
+// long, as far as the processor likes to fetch ahead, and seldom. Rows of A that
+// are not packed share cache sets and are taken nearDepth at a time. B is packed
+// for all workers packDepth deep and at most packMax floats at a time, or panel
+// by panel by each worker for itself when it has no more than ownRows rows of C.
 const (
-	depthMax = 384
-	mcTiles  = 44
-	packMax  = 1 << 20
-	ownRows  = 512
+	depthMax  = 512
+	nearDepth = 256
+	chunk     = 8
+	mcTiles   = 44
+	packDepth = 4096
+	packMax   = 1 << 22
+	ownRows   = 512
 )
 
 // farRows is how many floats apart rows of A are packed.
@@ -66,7 +72,7 @@ func (d *dev[T]) MatMul(c, a, b device.Buffer, m, n, k int, transA, transB, accu
 		d.product(C, n, A, rs, cs, right[T]{rows: B, ld: n}, m, n, k, accumulate)
 		return
 	}
-	nr, depth := d.k.nr, depthOf(k, depthMax)
+	nr, depth := d.k.nr, depthOf(k, packDepth)
 	nc := packMax / depth / nr * nr
 	for j := 0; j < n; j += nc {
 		w := min(nc, n-j)
@@ -259,7 +265,7 @@ func (d *dev[T]) block(s *scratch[T], c []T, ldc int, a []T, rs, cs int, b right
 	packB := b.ld > 0 && rows > 2*mr
 	depth := depthOf(k, depthMax)
 	if b.ld == 0 && !packA {
-		depth = depthOf(k, depthMax*2/3) // rows of A want room in the cache too
+		depth = depthOf(k, nearDepth)
 	}
 	for p := 0; p < k; p += depth {
 		h, acc := min(depth, k-p), accumulate || p > 0
@@ -268,31 +274,45 @@ func (d *dev[T]) block(s *scratch[T], c []T, ldc int, a []T, rs, cs int, b right
 			ap = d.packA(grow(&s.a, rows*depth), ap, rs, cs, rows, h)
 			tile, ars = mr*h, 1
 		}
-		for j := j0; j < j1; j += nr {
-			w := min(nr, j1-j)
-			var bp []T
-			bs := nr
-			switch {
-			case packB:
-				bp = grow(&s.b, depthMax*nr)
-				d.k.strip(bp, nr, b.rows[p*b.ld+j:], b.ld, w, h)
-			case b.ld > 0:
-				bp, bs = b.rows[p*b.ld+j:], b.ld
-			case b.packed.format == device.F32:
-				bp = b.packed.full[j*k+p*nr:]
-			default:
-				bp = grow(&s.b, depthMax*nr)
-				d.widen(bp, &b.packed, j/nr, p, h)
-			}
+		wide := nr
+		if rows > mr && !packB {
+			wide *= chunk
+		}
+		for jc := j0; jc < j1; jc += wide {
+			je := min(jc+wide, j1)
+			bp, bs, panel := d.rightPanels(s, b, packB, p, h, jc, je, k)
 			for i := 0; i < rows; i += mr {
 				t := min(mr, rows-i)
 				if packA {
 					acs = t
 				}
-				d.k.gemm(c[(i0+i)*ldc+j:], ldc, ap[i/mr*tile:], ars, acs, bp, bs, t, w, h, acc)
+				for j := jc; j < je; j += nr {
+					d.k.gemm(c[(i0+i)*ldc+j:], ldc, ap[i/mr*tile:], ars, acs, bp[(j-jc)/nr*panel:], bs, t, min(nr, je-j), h, acc)
+				}
 			}
 		}
 	}
+}
+
+// rightPanels gives rows [p, p+h) of columns [j0, j1) of b, k deep: the rows of a
+// panel are stride floats apart, and panels begin panel floats apart.
+func (d *dev[T]) rightPanels(s *scratch[T], b right[T], pack bool, p, h, j0, j1, k int) (at []T, stride, panel int) {
+	nr := d.k.nr
+	switch {
+	case b.ld > 0 && !pack:
+		return b.rows[p*b.ld+j0:], b.ld, nr
+	case b.ld == 0 && b.packed.format == device.F32:
+		return b.packed.full[j0*k+p*nr:], nr, k * nr
+	}
+	at = grow(&s.b, (j1-j0+nr-1)/nr*nr*h)
+	for j := j0; j < j1; j += nr {
+		if to := at[(j-j0)*h:]; pack {
+			d.k.strip(to, nr, b.rows[p*b.ld+j:], b.ld, min(nr, j1-j), h)
+		} else {
+			d.widen(to, &b.packed, j/nr, p, h)
+		}
+	}
+	return at, nr, h * nr
 }
 
 // packA packs m rows and k columns of a into tiles (k, mr); a last tile of h

@@ -114,6 +114,7 @@ func parseConfig(raw []byte) (Config, error) {
 		c.MaxPositions = r.integer("max_position_embeddings", 2048)
 		c.SlidingWindow = r.integer("sliding_window", 0)
 	}
+	c.SlidingWindow = r.layerTypes(c.SlidingWindow)
 	if r.has("head_dim") {
 		c.HeadDim = r.integer("head_dim", required)
 	} else if c.Heads > 0 && c.Hidden > 0 {
@@ -284,6 +285,34 @@ func (r *fields) modelType() string {
 		r.fail("architectures", "want [%q] for model_type %q, have %q", want, t, archs)
 	}
 	return t
+}
+
+// layerTypes reads which layers see all keys and which a window only. They must
+// be of one type: it decides whether the window counts.
+func (r *fields) layerTypes(window int) int {
+	const name = "layer_types"
+	if !r.has(name) {
+		return window
+	}
+	var types []string
+	if err := json.Unmarshal(r.m[name], &types); err != nil {
+		r.fail(name, "want a list of strings, have %s", shorten(r.m[name]))
+		return window
+	}
+	for i, t := range types {
+		switch {
+		case t != "full_attention" && t != "sliding_attention":
+			r.fail(name, "[%d]: want \"full_attention\" or \"sliding_attention\", have %q", i, t)
+		case t != types[0]:
+			r.fail(name, "[%d] is %q and [0] is %q: only models whose layers are all of one type are supported", i, t, types[0])
+		case t == "sliding_attention" && window <= 0:
+			r.fail(name, "[%d] is %q, but there is no sliding_window", i, t)
+		}
+	}
+	if len(types) > 0 && types[0] == "full_attention" {
+		return 0
+	}
+	return window
 }
 
 // refuse fails on every field that would change the arithmetic.

@@ -119,6 +119,12 @@ func TestParseConfigDefaults(t *testing.T) {
 		{"mistral without window", strings.Replace(small, `llama`, `mistral`, 1) + `,"num_key_value_heads":1,"sliding_window":null`, func(c *Config) {
 			c.ModelType, c.MaxPositions, c.KVHeads = "mistral", 131072, 1
 		}},
+		{"mistral without a layer that has a window", strings.Replace(small, `llama`, `mistral`, 1) + `,"num_key_value_heads":4,"layer_types":["full_attention","full_attention"]`, func(c *Config) {
+			c.ModelType, c.MaxPositions = "mistral", 131072
+		}},
+		{"mistral with windows", strings.Replace(small, `llama`, `mistral`, 1) + `,"num_key_value_heads":4,"sliding_window":8,"layer_types":["sliding_attention","sliding_attention"]`, func(c *Config) {
+			c.ModelType, c.MaxPositions, c.SlidingWindow = "mistral", 131072, 8
+		}},
 	} {
 		want := Config{ModelType: "llama", Vocab: 64, Hidden: 16, Intermediate: 24, Layers: 2, Heads: 4, KVHeads: 4,
 			HeadDim: 4, MaxPositions: 2048, RMSEps: 1e-6, RopeTheta: 10000, BOS: []int32{1}, EOS: []int32{2}}
@@ -172,6 +178,10 @@ func TestParseConfigErrors(t *testing.T) {
 		{small + `,"rope_theta":1e999`, "rope_theta: want a number"},
 		{small + `,"tie_word_embeddings":1`, "tie_word_embeddings: want true or false, have 1"},
 		{small + `,"sliding_window":16`, `sliding_window: model_type "llama" has none, have 16`},
+		{small + `,"layer_types":["full_attention","sliding_attention"]`, `layer_types: [1] is "sliding_attention" and [0] is "full_attention": only models whose layers are all of one type`},
+		{small + `,"layer_types":["sliding_attention"]`, `layer_types: [0] is "sliding_attention", but there is no sliding_window`},
+		{small + `,"layer_types":["linear_attention"]`, `layer_types: [0]: want "full_attention" or "sliding_attention", have "linear_attention"`},
+		{small + `,"layer_types":7`, `layer_types: want a list of strings, have 7`},
 		{small + `,"bos_token_id":64`, "bos_token_id: want 0 to 63 (vocab_size − 1), have 64"},
 		{small + `,"bos_token_id":[1,2]`, "bos_token_id: want at most one id"},
 		{small + `,"eos_token_id":[1,-2]`, "eos_token_id: want 0 to 63"},

@@ -51,7 +51,10 @@ func openRuns(s *Server) (*runs, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("state folder: %w", err)
 	}
-	unlock, err := lock(filepath.Join(s.o.State, "lock"))
+	unlock, err := run.Lock(filepath.Join(s.o.State, "lock"))
+	if errors.Is(err, run.ErrLocked) {
+		err = errInUse
+	}
 	if err != nil {
 		return nil, fmt.Errorf("state folder %s: %w", s.o.State, err)
 	}

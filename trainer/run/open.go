@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"path/filepath"
 
 	"nrt/backend/device"
 	"nrt/backend/engine"
@@ -109,8 +110,32 @@ func (t *trainer) openModel() error {
 	return nil
 }
 
+// ErrLocked says that another process works in a folder.
+var ErrLocked = errors.New("another process is using it")
+
+// lockOutput keeps other runs out of the output folder: opening its checkpoints
+// clears what a crash has left, which must not be what a run is writing.
+func (t *trainer) lockOutput() (err error) {
+	if t.unlock != nil {
+		return nil
+	}
+	dir := t.c.Output.Dir
+	if err := makeDir(osDisk{}, dir); err != nil {
+		return fmt.Errorf("output.dir (--output): %w", err)
+	}
+	if t.unlock, err = Lock(filepath.Join(dir, ".lock")); errors.Is(err, ErrLocked) {
+		return fmt.Errorf("output.dir (--output) %s: another nrt train is writing there; wait for it, or name another folder", dir)
+	} else if err != nil {
+		return fmt.Errorf("output.dir (--output): %w", err)
+	}
+	return nil
+}
+
 // openCheckpoint finds what to resume from and refuses a changed configuration.
 func (t *trainer) openCheckpoint() error {
+	if err := t.lockOutput(); err != nil {
+		return err
+	}
 	all, err := OpenCheckpoints(t.c.Output.Dir, t.c.Output.Keep)
 	if err != nil {
 		return err
@@ -337,6 +362,9 @@ func (t *trainer) layout() Layout {
 }
 
 func (t *trainer) openOutput() (err error) {
+	if err := t.lockOutput(); err != nil {
+		return err
+	}
 	o := t.c.Output
 	if t.checkpoints, err = OpenCheckpoints(o.Dir, o.Keep); err != nil {
 		return err

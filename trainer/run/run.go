@@ -79,6 +79,7 @@ type trainer struct {
 	rollouts Rollouts
 	learner  *Learner
 
+	unlock      func() error // of the output folder; nil before it is locked
 	checkpoints *Checkpoints
 	metrics     *Metrics
 	completions *Completions
@@ -110,6 +111,9 @@ func (t *trainer) close() error {
 	}
 	if t.model != nil {
 		t.model.Free()
+	}
+	if t.unlock != nil {
+		errs = append(errs, t.unlock())
 	}
 	return errors.Join(errs...)
 }

@@ -263,3 +263,36 @@ func TestDivergence(t *testing.T) {
 		t.Errorf("have %v", err)
 	}
 }
+
+// TestOneRunAFolder: what a run is writing is not another's to clear away.
+func TestOneRunAFolder(t *testing.T) {
+	dev := newCPU(t)
+	c := tinyRun(t, objective.NRT)
+	if err := train(context.Background(), dev, c, io.Discard); err != nil {
+		t.Fatal(err)
+	}
+	unlock, err := Lock(filepath.Join(c.Output.Dir, ".lock"))
+	if err != nil {
+		t.Fatalf("the finished run still holds its folder: %v", err)
+	}
+	leftover := filepath.Join(c.Output.Dir, "checkpoint-9"+tmpEnd)
+	if err := os.Mkdir(leftover, 0o777); err != nil {
+		t.Fatal(err)
+	}
+	for _, resume := range []string{"", "latest"} {
+		c.Output.Resume = resume
+		if err := train(context.Background(), dev, c, io.Discard); err == nil || !strings.Contains(err.Error(), "another nrt train is writing there") {
+			t.Errorf("resume %q: a second run in the folder: %v", resume, err)
+		}
+		if _, err := os.Stat(leftover); err != nil {
+			t.Errorf("resume %q: the second run cleared the first one's files: %v", resume, err)
+		}
+	}
+	if err := unlock(); err != nil {
+		t.Fatal(err)
+	}
+	c.Output.Resume = "latest"
+	if err := train(context.Background(), dev, c, io.Discard); err != nil {
+		t.Errorf("after the first run ended: %v", err)
+	}
+}

@@ -183,6 +183,9 @@ func (g *generateFlags) show(e *env, l *loaded, req *engine.Request) func(engine
 			if slices.Contains(req.Stop, ev.Token.ID) {
 				text = ""
 			}
+			if e.terminal {
+				text = harmless(text)
+			}
 			if answers {
 				text = "\n" + text
 			}

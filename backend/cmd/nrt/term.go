@@ -197,6 +197,17 @@ func visible(s string) string {
 	return b.String()
 }
 
+// harmless keeps a model's text from steering the terminal: of the control
+// characters only line breaks and tabs stay.
+func harmless(s string) string {
+	return strings.Map(func(r rune) rune {
+		if unicode.IsControl(r) && r != '\n' && r != '\t' {
+			return '\uFFFD'
+		}
+		return r
+	}, s)
+}
+
 // columns is how wide text is on a terminal: East Asian wide characters and
 // emoji take two columns, combining marks none.
 func columns(s string) int {

@@ -94,6 +94,9 @@ func TestColumnsAndPadding(t *testing.T) {
 			t.Errorf("padLeft(%q) has %d columns", s, w)
 		}
 	}
+	if have, want := harmless("a\nb\tc\x1b]0;title\x07\u009b2Jé\r"), "a\nb\tc\uFFFD]0;title\uFFFD\uFFFD2Jé\uFFFD"; have != want {
+		t.Errorf("harmless leaves %q, want %q", have, want)
+	}
 	if have := visible("a\nb\tc\x1b[31m\u0000"); strings.ContainsAny(have, "\n\t\x1b\x00") {
 		t.Errorf("visible leaves control characters: %q", have)
 	}

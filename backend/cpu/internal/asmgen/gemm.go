@@ -97,10 +97,13 @@ func (g *gen) tile(name string, t tile, rows, vecs int, cut bool) {
 	JZ(LabelRef(name + "_clear"))
 	each(func(v VecVirtual, m Mem) { g.loadTo(m, v) })
 	if rows == g.rows && vecs == 2 {
-		g.prefetchBelow(t, rows)
+		g.prefetch(t, rows, vecs) // the next, where there is one
 	}
 	JMP(LabelRef(name + "_start"))
 	Label(name + "_clear")
+	if rows == g.rows && vecs == 2 {
+		g.prefetch(t, rows, 0)
+	}
 	for i := range acc {
 		for v := range vecs {
 			if g.wide() {
@@ -167,13 +170,12 @@ func (g *gen) tile(name string, t tile, rows, vecs int, cut bool) {
 	end()
 }
 
-// prefetchBelow asks for the tile of C below this one, which comes next: its
-// first use is at the head of a chain of sums, where a cache miss would be waited
-// for. Rows beyond the end of C do not fault.
-func (g *gen) prefetchBelow(t tile, rows int) {
-	p, three := GP64(), GP64()
-	LEAQ(Mem{Base: t.ldc, Index: t.ldc, Scale: 2}, three)
-	LEAQ(Mem{Base: t.c, Index: three, Scale: uint8(rows / 3)}, p)
+// prefetch asks for a tile of C, vectors of columns to the right of t: its first
+// use is at the head of a chain of sums, or a store of many lines at once, where
+// a cache miss would be waited for. What lies beyond the end of C does not fault.
+func (g *gen) prefetch(t tile, rows, vectors int) {
+	p := GP64()
+	LEAQ(Mem{Base: t.c, Disp: 4 * g.lanes * vectors}, p)
 	for i := range rows {
 		PREFETCHT0(Mem{Base: p})
 		PREFETCHT0(Mem{Base: p, Disp: 4*2*g.lanes - 4})

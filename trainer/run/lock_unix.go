@@ -1,6 +1,6 @@
 //go:build unix
 
-package server
+package run
 
 import (
 	"errors"
@@ -9,15 +9,16 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// lock takes a file for this process alone, until unlock or the process's end.
-func lock(path string) (unlock func() error, err error) {
+// Lock takes a file for this process alone, until unlock or the process's end.
+// When another has it the error is ErrLocked.
+func Lock(path string) (unlock func() error, err error) {
 	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o600)
 	if err != nil {
 		return nil, err
 	}
 	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
 		if errors.Is(err, unix.EWOULDBLOCK) {
-			err = errInUse
+			err = ErrLocked
 		}
 		return nil, errors.Join(err, f.Close())
 	}

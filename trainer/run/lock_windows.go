@@ -1,4 +1,4 @@
-package server
+package run
 
 import (
 	"errors"
@@ -7,8 +7,9 @@ import (
 	"golang.org/x/sys/windows"
 )
 
-// lock takes a file for this process alone, until unlock or the process's end.
-func lock(path string) (unlock func() error, err error) {
+// Lock takes a file for this process alone, until unlock or the process's end.
+// When another has it the error is ErrLocked.
+func Lock(path string) (unlock func() error, err error) {
 	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o600)
 	if err != nil {
 		return nil, err
@@ -16,7 +17,7 @@ func lock(path string) (unlock func() error, err error) {
 	const flags = windows.LOCKFILE_EXCLUSIVE_LOCK | windows.LOCKFILE_FAIL_IMMEDIATELY
 	if err := windows.LockFileEx(windows.Handle(f.Fd()), flags, 0, 1, 0, &windows.Overlapped{}); err != nil {
 		if errors.Is(err, windows.ERROR_LOCK_VIOLATION) {
-			err = errInUse
+			err = ErrLocked
 		}
 		return nil, errors.Join(err, f.Close())
 	}
