@@ -74,7 +74,7 @@ check-arm64: ## kernels and model on an emulated arm64 (needs qemu-user)
 	@echo '== arm64'; if command -v qemu-aarch64 >/dev/null; then export GOOS=linux GOARCH=arm64 CGO_ENABLED=0; $(GO) test -exec=qemu-aarch64 -run=/neon ./backend/cpu && $(GO) test -exec=qemu-aarch64 ./backend/llama; else echo 'skipped: needs qemu-user'; fi
 
 check-cuda: ## build with the tag cuda, kernels on an emulated card (needs gcc and g++)
-	@echo '== cuda'; if command -v gcc >/dev/null && command -v g++ >/dev/null; then $(MAKE) --no-print-directory cuda OUT=.cache/nrt-cuda && .cache/nrt-cuda devices && $(CUDA) $(GO) build -tags cuda ./... && $(CUDA) $(GO) vet -tags cuda ./... && NRT_NEED_EMULATOR=1 $(CUDA) $(GO) test -tags cuda -timeout 10m ./backend/cuda/...; else echo 'skipped: needs a C and a C++ compiler'; fi
+	@echo '== cuda'; if command -v gcc >/dev/null && command -v g++ >/dev/null; then $(MAKE) --no-print-directory cuda OUT=.cache/nrt-cuda && .cache/nrt-cuda devices && $(CUDA) $(GO) build -tags cuda ./... && $(CUDA) $(GO) vet -tags cuda ./... && NRT_NEED_EMULATOR=1 $(CUDA) $(GO) test -tags cuda -timeout 20m ./backend/cuda/...; else echo 'skipped: needs a C and a C++ compiler'; fi
 
 check-generated: generate ## generated code is what its generators write
 	@echo '== generated'; git grep -lE '^// Code generated .* DO NOT EDIT\.$$' | xargs -r git diff --exit-code --
