@@ -92,6 +92,22 @@ DEVICE void fetch(unsigned char* to, const T* from, int ld, int row, int rows, i
 	}
 }
 
+// load starts to copy step k of both operands, BK deep, to a stage in shared memory:
+// A as it lies, and behind its SIZE_A bytes B as it lies.
+template <typename T, bool TA, bool TB, int BM, int BN, int BK, int PITCH_A, int SIZE_A, int PITCH_B, int THREADS>
+DEVICE void load(unsigned char* stage, const Product& p, const Work& w, int k) {
+	constexpr int N = 16 / sizeof(T);
+	const T *a = static_cast<const T*>(p.a), *b = static_cast<const T*>(p.b);
+	if (TA)
+		fetch<T, BK, BM / N, PITCH_A, THREADS>(stage, a, p.lda, k, w.to, w.row, p.m, p.flags & PLAIN_A);
+	else
+		fetch<T, BM, BK / N, PITCH_A, THREADS>(stage, a, p.lda, w.row, p.m, k, w.to, p.flags & PLAIN_A);
+	if (TB)
+		fetch<T, BN, BK / N, PITCH_B, THREADS>(stage + SIZE_A, b, p.ldb, w.col, p.n, k, w.to, p.flags & PLAIN_B);
+	else
+		fetch<T, BK, BN / N, PITCH_B, THREADS>(stage + SIZE_A, b, p.ldb, k, w.to, w.col, p.n, p.flags & PLAIN_B);
+}
+
 // put writes a tile of sums, rows PITCH floats apart in shared memory, to C.
 template <typename T, int BM, int BN, int PITCH, int THREADS>
 DEVICE void put(const float* tile, T* c, const Product& p, const Work& w) {

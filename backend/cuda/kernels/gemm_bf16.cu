@@ -22,17 +22,9 @@ template <bool TA, bool TB, int BM, int BN, int WM, int WN> struct Bf16 {
 	static constexpr int STAGE = SIZE_A + SIZE_B, MT = WM / 16, NT = WN / 8, PITCH_C = BN + 8;
 	static_assert(STAGES * STAGE >= BM * PITCH_C * 4, "the tile of sums takes the ring's place");
 
-	// load fills a stage with step k of both operands.
-	DEVICE void load(unsigned char* stage, const Product& p, const Work& w, int k) {
-		const bf16 *a = static_cast<const bf16*>(p.a), *b = static_cast<const bf16*>(p.b);
-		if (TA)
-			fetch<bf16, BK, BM / 8, PITCH_A, THREADS>(stage, a, p.lda, k, w.to, w.row, p.m, p.flags & PLAIN_A);
-		else
-			fetch<bf16, BM, BK / 8, PITCH_A, THREADS>(stage, a, p.lda, w.row, p.m, k, w.to, p.flags & PLAIN_A);
-		if (TB)
-			fetch<bf16, BN, BK / 8, PITCH_B, THREADS>(stage + SIZE_A, b, p.ldb, w.col, p.n, k, w.to, p.flags & PLAIN_B);
-		else
-			fetch<bf16, BK, BN / 8, PITCH_B, THREADS>(stage + SIZE_A, b, p.ldb, k, w.to, w.col, p.n, p.flags & PLAIN_B);
+	// fill starts to copy step k of both operands to a stage.
+	DEVICE void fill(unsigned char* stage, const Product& p, const Work& w, int k) {
+		load<bf16, TA, TB, BM, BN, BK, PITCH_A, SIZE_A, PITCH_B, THREADS>(stage, p, w, k);
 	}
 
 	DEVICE void run(const Product& p) {
@@ -40,7 +32,7 @@ template <bool TA, bool TB, int BM, int BN, int WM, int WN> struct Bf16 {
 		const Work w = work<BM, BN>(p);
 		const int steps = ceil_div(w.to - w.from, BK);
 		for (int s = 0; s < STAGES - 1; s++) {
-			if (s < steps) load(ring + s * STAGE, p, w, w.from + s * BK);
+			if (s < steps) fill(ring + s * STAGE, p, w, w.from + s * BK);
 			cp_async_commit();
 		}
 		float sum[MT][NT][4], acc[MT][NT][4];
@@ -60,7 +52,7 @@ template <bool TA, bool TB, int BM, int BN, int WM, int WN> struct Bf16 {
 			for (; t < end; t++) {
 				cp_async_wait<STAGES - 2>();
 				sync();
-				if (t + STAGES - 1 < steps) load(ring + (t + STAGES - 1) % STAGES * STAGE, p, w, w.from + (t + STAGES - 1) * BK);
+				if (t + STAGES - 1 < steps) fill(ring + (t + STAGES - 1) % STAGES * STAGE, p, w, w.from + (t + STAGES - 1) * BK);
 				cp_async_commit();
 				const unsigned char* stage = ring + t % STAGES * STAGE;
 				UNROLL for (int k = 0; k < BK; k += 16) {

@@ -18,16 +18,9 @@ template <bool TA, bool TB, int BM, int BN, int TM, int TN> struct F32 {
 	static constexpr int STAGE = SIZE_A + SIZE_B, PITCH_C = BN + 4;
 	static_assert(STAGES * STAGE >= BM * PITCH_C * 4, "the tile of sums takes the ring's place");
 
-	DEVICE void load(unsigned char* stage, const Product& p, const Work& w, int k) {
-		const float *a = static_cast<const float*>(p.a), *b = static_cast<const float*>(p.b);
-		if (TA)
-			fetch<float, BK, BM / 4, PITCH_A, THREADS>(stage, a, p.lda, k, w.to, w.row, p.m, p.flags & PLAIN_A);
-		else
-			fetch<float, BM, BK / 4, PITCH_A, THREADS>(stage, a, p.lda, w.row, p.m, k, w.to, p.flags & PLAIN_A);
-		if (TB)
-			fetch<float, BN, BK / 4, PITCH_B, THREADS>(stage + SIZE_A, b, p.ldb, w.col, p.n, k, w.to, p.flags & PLAIN_B);
-		else
-			fetch<float, BK, BN / 4, PITCH_B, THREADS>(stage + SIZE_A, b, p.ldb, k, w.to, w.col, p.n, p.flags & PLAIN_B);
+	// fill starts to copy step k of both operands to a stage.
+	DEVICE void fill(unsigned char* stage, const Product& p, const Work& w, int k) {
+		load<float, TA, TB, BM, BN, BK, PITCH_A, SIZE_A, PITCH_B, THREADS>(stage, p, w, k);
 	}
 
 	// line is where thread t of LANES has its i-th row or column: across k in fours,
@@ -52,7 +45,7 @@ template <bool TA, bool TB, int BM, int BN, int TM, int TN> struct F32 {
 		const Work w = work<BM, BN>(p);
 		const int steps = ceil_div(w.to - w.from, BK), x = thread() % X, y = thread() / X;
 		for (int s = 0; s < STAGES - 1; s++) {
-			if (s < steps) load(ring + s * STAGE, p, w, w.from + s * BK);
+			if (s < steps) fill(ring + s * STAGE, p, w, w.from + s * BK);
 			cp_async_commit();
 		}
 		float sum[TM][TN], acc[TM][TN];
@@ -63,7 +56,7 @@ template <bool TA, bool TB, int BM, int BN, int TM, int TN> struct F32 {
 			for (; t < end; t++) {
 				cp_async_wait<STAGES - 2>();
 				sync();
-				if (t + STAGES - 1 < steps) load(ring + (t + STAGES - 1) % STAGES * STAGE, p, w, w.from + (t + STAGES - 1) * BK);
+				if (t + STAGES - 1 < steps) fill(ring + (t + STAGES - 1) % STAGES * STAGE, p, w, w.from + (t + STAGES - 1) * BK);
 				cp_async_commit();
 				const unsigned char* stage = ring + t % STAGES * STAGE;
 				for (int k = 0; k < BK; k += 4) {

@@ -141,7 +141,7 @@ func build(o Options) (string, error) {
 		return "", err
 	}
 	b := &builder{root: root, cache: filepath.Join(cache, "nrt-emu"), check: o.Check, texts: map[string][]byte{}}
-	file, err := b.library(o)
+	file, err := b.assemble(o)
 	if err != nil {
 		return "", err
 	}
@@ -184,8 +184,8 @@ type object struct {
 	flags  []string
 }
 
-// library compiles what is not in the cache and links it.
-func (b *builder) library(o Options) (string, error) {
+// assemble compiles what is not in the cache and makes a library of it.
+func (b *builder) assemble(o Options) (string, error) {
 	for _, d := range []string{b.cache, filepath.Join(b.cache, "tmp")} {
 		if err := os.MkdirAll(d, 0o777); err != nil {
 			return "", err
