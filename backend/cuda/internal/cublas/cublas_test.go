@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -124,7 +125,15 @@ func TestGemm(t *testing.T) {
 	}
 }
 
-func address[T any](x []T) uint64 { return uint64(uintptr(unsafe.Pointer(&x[0]))) }
+// pinned is what C was told the address of, until the tests end.
+var pinned runtime.Pinner
+
+// address returns where x lies, and keeps it there: a number does not, and a slice
+// on a stack moves with it.
+func address[T any](x []T) uint64 {
+	pinned.Pin(&x[0])
+	return uint64(uintptr(unsafe.Pointer(&x[0])))
+}
 
 func bf(x float32) uint16 { return uint16(math.Float32bits(x) >> 16) }
 

@@ -9,6 +9,7 @@ import (
 	"regexp"
 	"runtime"
 	"strings"
+	"sync"
 	"testing"
 	"unsafe"
 )
@@ -56,7 +57,22 @@ func start(t *testing.T, check Check, files ...string) *machine {
 	return m
 }
 
-func address[T any](x []T) uintptr { return uintptr(unsafe.Pointer(unsafe.SliceData(x))) }
+// pinned is what C was told the address of, until the tests end.
+var pinned struct {
+	sync.Mutex
+	runtime.Pinner
+}
+
+// address returns where x lies. A number does not hold its memory: a slice that
+// no pointer leads to could be freed, and one on a stack moves as the stack grows,
+// so x is pinned, which also puts it on the heap.
+func address[T any](x []T) uintptr {
+	p := unsafe.SliceData(x)
+	pinned.Lock()
+	defer pinned.Unlock()
+	pinned.Pin(p)
+	return uintptr(unsafe.Pointer(p))
+}
 
 func (m *machine) must(name string, args ...uintptr) {
 	m.t.Helper()
@@ -123,11 +139,8 @@ func back[T any](m *machine, x []T, p uintptr) []T {
 // uint32 and float32.
 func (m *machine) launch(kernel string, grid [3]int, threads, shared int, params ...any) int {
 	m.t.Helper()
-	var pinner runtime.Pinner
-	defer pinner.Unpin()
 	values := make([]uint64, len(params))
 	pointers := make([]uintptr, len(params)+1)
-	pinner.Pin(&values[:1][0])
 	for i, p := range params {
 		switch p := p.(type) {
 		case uintptr:
@@ -143,7 +156,7 @@ func (m *machine) launch(kernel string, grid [3]int, threads, shared int, params
 		default:
 			m.t.Fatalf("parameter %d is a %T", i, p)
 		}
-		pointers[i] = uintptr(unsafe.Pointer(&values[i]))
+		pointers[i] = address(values[i:])
 	}
 	f, ok := m.functions[kernel]
 	if !ok {
