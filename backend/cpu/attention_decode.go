@@ -15,10 +15,16 @@ const (
 	// clusterScores bounds the scores that a task holds.
 	clusterScores = 1 << 16
 	// keyBlock is how many of a chain's own keys a task reads for all its heads
-	// before it goes on: one head alone reads pieces that lie a whole row apart,
-	// too far for the processor to fetch the next in time.
-	keyBlock = 32
+	// before it goes on, a multiple of lanes: they and those that are next, which
+	// are asked for meanwhile, fit in the first-level cache.
+	keyBlock = 16
 )
+
+// block is up to keyBlock of the own keys of a task's Seq number seq.
+type block struct {
+	run
+	seq int
+}
 
 // together counts the Seqs from s on that decode in one task, 0 if s is not of
 // that kind.
@@ -37,7 +43,7 @@ func (a *attn[T]) together(s int) int {
 
 // decodes tells whether Seq s is one query that sees all keys.
 func (a *attn[T]) decodes(s int) bool {
-	return a.d.k.dotRows != nil && a.seqs[s].Q.Len == 1 && a.h.Dim%4 == 0 && len(a.k) >= a.d.k.lanes*a.kw &&
+	return a.d.k.dotRows != nil && a.seqs[s].Q.Len == 1 && a.h.Dim%16 == 0 && len(a.k) >= a.d.k.lanes*a.kw &&
 		(a.h.Window == 0 || a.most[s] <= a.h.Window)
 }
 
@@ -80,6 +86,14 @@ func (a *attn[T]) decode(s *scratch[T], t attnTask) {
 		copy(q[r*dim:(r+group)*dim], a.q[at(r):])
 	}
 
+	s.blocks = s.blocks[:0]
+	for i := range t.n {
+		a.runs(t.seq+i, shared, most, func(x run) {
+			for ; x.n > 0; x.at, x.row, x.n = x.at+keyBlock, x.row+keyBlock, x.n-keyBlock {
+				s.blocks = append(s.blocks, block{run{x.at, x.row, min(x.n, keyBlock)}, i})
+			}
+		})
+	}
 	if shared > 0 {
 		kt := grow(&s.a, (shared+k.nr-1)/k.nr*k.nr*dim)
 		for g := range heads {
@@ -92,23 +106,24 @@ func (a *attn[T]) decode(s *scratch[T], t attnTask) {
 			}
 		}
 	}
-	// each calls f for a block of a Seq's own keys and its rows of a key head.
-	each := func(f func(r int, x run, g int)) {
-		for i := range t.n {
-			a.runs(t.seq+i, shared, most, func(x run) {
-				for ; x.n > 0; x.at, x.row, x.n = x.at+keyBlock, x.row+keyBlock, x.n-keyBlock {
-					for g := range heads {
-						f((g*t.n+i)*group, run{x.at, x.row, min(x.n, keyBlock)}, t.kv+g)
-					}
-				}
-			})
+	// after is where x has the block after the i-th, from key head g on. Behind the
+	// last keys come the first values.
+	after := func(x []T, i, g int) []T {
+		if i++; i == len(s.blocks) {
+			i, x = 0, a.v
+		}
+		return x[s.blocks[i].row*a.kw+g*dim:]
+	}
+	for i, b := range s.blocks {
+		if group == 1 {
+			a.dots(p[b.seq*ld+b.at:], t.n*ld, q[b.seq*dim:], t.n*dim, spare, b.run, t.kv*dim, dim, heads, after(a.k, i, t.kv))
+			continue
+		}
+		for g := range heads {
+			r := (g*t.n + b.seq) * group
+			a.dots(p[r*ld+b.at:], ld, q[r*dim:], dim, spare, b.run, (t.kv+g)*dim, 0, group, after(a.k, i, t.kv+g))
 		}
 	}
-	each(func(r int, x run, g int) {
-		for end := r + group; r < end; r++ {
-			a.dots(p[r*ld+x.at:], row(q, r, dim), spare, x, g)
-		}
-	})
 	for r := range rows {
 		i := t.seq + r/group%t.n
 		top, sum := k.softmax(p[r*ld:r*ld+a.most[i]], a.scale)
@@ -124,11 +139,23 @@ func (a *attn[T]) decode(s *scratch[T], t attnTask) {
 			}
 		}
 	}
-	each(func(r int, x run, g int) {
-		for i := 0; i < group; i += k.mr {
-			a.tiles(out[(r+i)*dim:], dim, p[(r+i)*ld+x.at:], ld, 1, a.v[x.row*a.kw+g*dim:], a.kw, min(k.mr, group-i), dim, x.n, x.at > 0)
+	whole := group == 1 && dim%k.lanes == 0
+	s.at = s.at[:0]
+	for c := 0; c < heads*dim && whole; c += k.lanes {
+		s.at = append(s.at, c/dim*t.n*ld, c/dim*t.n*dim+c%dim)
+	}
+	for i, b := range s.blocks {
+		if whole {
+			k.mixRows(out[b.seq*dim:], p[b.seq*ld+b.at:], a.v[b.row*a.kw+t.kv*dim:], s.at, a.kw, after(a.v, i, t.kv), b.n, b.at > 0)
+			continue
 		}
-	})
+		for g := range heads {
+			r := (g*t.n + b.seq) * group
+			for i := 0; i < group; i += k.mr {
+				a.tiles(out[(r+i)*dim:], dim, p[(r+i)*ld+b.at:], ld, 1, a.v[b.row*a.kw+(t.kv+g)*dim:], a.kw, min(k.mr, group-i), dim, b.n, b.at > 0)
+			}
+		}
+	}
 	for r := range rows {
 		k.scale(row(out, r, dim), p[r*ld+most])
 	}
@@ -137,16 +164,22 @@ func (a *attn[T]) decode(s *scratch[T], t attnTask) {
 	}
 }
 
-// dots sets s[j] = q·k_j for the keys of one run, of key head g. It may write a
-// vector's length beyond them; spare is room for a vector.
-func (a *attn[T]) dots(s, q, spare []T, x run, g int) {
-	lanes, rows := a.d.k.lanes, len(a.k)/a.kw
-	whole := min((x.n+lanes-1)/lanes, (rows-x.row)/lanes) // blocks that stay within k
-	a.d.k.dotRows(s, q, a.k[x.row*a.kw+g*a.h.Dim:], a.kw, whole)
-	if done := whole * lanes; done < x.n {
-		// The last block of k, of which only the end is wanted.
+// dots sets s[h·lds+j] = q_h·k_j for the keys of a block and so many heads: q_h is
+// at h·ldq, and the columns of k_j at column + h·ldh. It asks for the rows from soon
+// on. It may write a vector's length beyond the keys; spare is room for a vector.
+func (a *attn[T]) dots(s []T, lds int, q []T, ldq int, spare []T, b run, column, ldh, heads int, soon []T) {
+	lanes, rows, dim := a.d.k.lanes, len(a.k)/a.kw, a.h.Dim
+	whole := min((b.n+lanes-1)/lanes, (rows-b.row)/lanes) // vectors that stay within k
+	if whole > 0 {
+		a.d.k.dotRows(s, lds, q, ldq, a.k[b.row*a.kw+column:], a.kw, ldh, soon, heads, whole, dim)
+	}
+	if done := whole * lanes; done < b.n {
+		// The last rows of k, of which only the end is wanted.
 		last := rows - lanes
-		a.d.k.dotRows(spare, q, a.k[last*a.kw+g*a.h.Dim:], a.kw, 1)
-		copy(s[done:x.n], spare[x.row+done-last:])
+		for h := range heads {
+			from := a.k[last*a.kw+column+h*ldh:]
+			a.d.k.dotRows(spare, 0, q[h*ldq:], 0, from, a.kw, 0, from, 1, 1, dim)
+			copy(s[h*lds+done:h*lds+b.n], spare[b.row+done-last:])
+		}
 	}
 }

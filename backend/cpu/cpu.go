@@ -125,6 +125,8 @@ type jobs[T real] struct {
 type scratch[T real] struct {
 	a, b, c, d []T
 	sampler    sampler[T]
+	blocks     []block
+	at         []int
 }
 
 // grow returns *s with at least n elements, of unspecified content.

@@ -181,7 +181,7 @@ func TestDecodeTogether(t *testing.T) {
 	for _, k := range tables(t) {
 		d := newDev(k, 2)
 		for round := range 60 {
-			h := device.Heads{KV: 1 + r.IntN(3), Dim: []int{4, 20, 32, 48, 10}[round%5]}
+			h := device.Heads{KV: 1 + r.IntN(3), Dim: []int{4, 16, 32, 48, 80}[round%5]}
 			h.Query = h.KV * []int{1, 2, 7, 30}[r.IntN(4)]
 			prompt, chains := 1+r.IntN(70), 1+r.IntN(20)
 			var seqs, whole []device.Seq

@@ -28,11 +28,16 @@ type kernels[T real] struct {
 	// transpose sets dst[p·ldd+j] = src[j·lds+p] for j < rows, p < cols.
 	transpose func(dst []T, ldd int, src []T, lds int, rows, cols int)
 
-	// dotRows sets s[j] = Σ_d q[d]·k[j·ldk+d] for j < blocks·lanes, with the
-	// additions of gemm. len(q) is a multiple of 4. nil where there is no vector
+	// dotRows sets s[h·lds+j] = Σ_d q[h·ldq+d]·k[j·ldk+h·ldh+d] for h < heads and
+	// j < blocks·lanes, with the additions of gemm. dim is a multiple of 16. It asks
+	// for the same pieces of the rows from soon on. nil where there is no vector
 	// kernel; Attention then packs keys and takes gemm.
-	dotRows func(s, q, k []T, ldk, blocks int)
-	lanes   int // of dotRows
+	dotRows func(s []T, lds int, q []T, ldq int, k []T, ldk, ldh int, soon []T, heads, blocks, dim int)
+	// mixRows adds Σ_j p[at[2i]+j]·v[j·ldv+i·lanes+l] to out[at[2i+1]+l], or sets it
+	// without accumulate, for 2i < len(at), j < keys, l < lanes, with the additions
+	// of gemm. It asks for as much from soon on.
+	mixRows func(out, p, v []T, at []int, ldv int, soon []T, keys int, accumulate bool)
+	lanes   int // of these two
 
 	add   func(dst, src []T)
 	scale func(x []T, s T)

@@ -40,7 +40,9 @@ type asm struct {
 	gemm          func(c *float32, ldc int, a *float32, rs, cs int, b *float32, ldb int, m, n, k, accumulate int)
 	split         bool // gemm wants whole vectors of columns, or less than one
 	lanes         int
-	dotRows       func(s, q, k *float32, ldk, blocks, dim int)
+	dotRows       func(s *float32, lds int, q *float32, ldq int, k *float32, ldk, ldh int, soon *float32, heads, blocks, dim int)
+	mixRows1      func(out, p, v *float32, at *int, ldv int, soon *float32, keys, accumulate int)
+	mixRows8      func(out, p, v *float32, at *int, ldv int, soon *float32, keys, accumulate int)
 	fewTile       int // rows that fewF32 and its like take at once
 	fewMax        int
 	fewF32        func(c *float32, ldc int, a *float32, rs int, b *float32, stride, m, panels, k, accumulate, ahead int)
@@ -71,7 +73,7 @@ type asm struct {
 
 func avx512Kernels() *kernels[float32] {
 	a := &asm{lanes: 16, fewTile: 12, fewMax: 48,
-		gemm: gemmAVX512, dotRows: dotRowsAVX512, fewF32: fewF32AVX512, fewBF16: fewBF16AVX512, fewQ8: fewQ8AVX512,
+		gemm: gemmAVX512, dotRows: dotRowsAVX512, mixRows1: mixRows1AVX512, mixRows8: mixRows8AVX512, fewF32: fewF32AVX512, fewBF16: fewBF16AVX512, fewQ8: fewQ8AVX512,
 		widenBF16: widenBF16AVX512, widenQ8: widenQ8AVX512, strip: stripAVX512, add: addAVX512, scale: scaleAVX512, mulAdd: mulAddAVX512, dot: dotAVX512,
 		dot3: dot3AVX512, softmax: softmaxAVX512, stats: statsAVX512, exp: expAVX512,
 		softmaxBack: softmaxBackAVX512, classBack: classBackAVX512, rmsScale: rmsScaleAVX512,
@@ -82,7 +84,7 @@ func avx512Kernels() *kernels[float32] {
 
 func avx2Kernels() *kernels[float32] {
 	a := &asm{lanes: 8, split: true, fewTile: 4, fewMax: 4,
-		gemm: gemmAVX2, dotRows: dotRowsAVX2, fewF32: fewF32AVX2, fewBF16: fewBF16AVX2, fewQ8: fewQ8AVX2,
+		gemm: gemmAVX2, dotRows: dotRowsAVX2, mixRows1: mixRows1AVX2, mixRows8: mixRows8AVX2, fewF32: fewF32AVX2, fewBF16: fewBF16AVX2, fewQ8: fewQ8AVX2,
 		widenBF16: widenBF16AVX2, widenQ8: widenQ8AVX2, strip: stripAVX2, add: addAVX2, scale: scaleAVX2, mulAdd: mulAddAVX2, dot: dotAVX2,
 		dot3: dot3AVX2, softmax: softmaxAVX2, stats: statsAVX2, exp: expAVX2,
 		softmaxBack: softmaxBackAVX2, classBack: classBackAVX2, rmsScale: rmsScaleAVX2,
@@ -94,12 +96,12 @@ func avx2Kernels() *kernels[float32] {
 func (a *asm) kernels(name string, mr, nr int) *kernels[float32] {
 	return &kernels[float32]{name: name, mr: mr, nr: nr, transpose: transposeAVX2,
 		gemm: a.gemmTile, lanes: a.lanes, few: a.fewRows, fewMax: a.fewMax,
-		dotRows: func(s, q, k []float32, ldk, blocks int) {
-			if n, dim := blocks*a.lanes, len(q); n > 0 {
-				_, _ = s[n-1], k[(n-1)*ldk+dim-1]
-				a.dotRows(&s[0], &q[0], &k[0], ldk, blocks, dim)
-			}
+		dotRows: func(s []float32, lds int, q []float32, ldq int, k []float32, ldk, ldh int, soon []float32, heads, blocks, dim int) {
+			n := blocks * a.lanes
+			_, _, _ = s[(heads-1)*lds+n-1], q[(heads-1)*ldq+dim-1], k[(n-1)*ldk+(heads-1)*ldh+dim-1]
+			a.dotRows(&s[0], lds, &q[0], ldq, &k[0], ldk, ldh, &soon[0], heads, blocks, dim)
 		},
+		mixRows: a.mixRows,
 		widenBF16: func(dst []float32, src []uint16) {
 			if n := len(dst) / a.lanes; n > 0 {
 				a.widenBF16(&dst[0], &src[:len(dst)][0], n)
@@ -211,6 +213,29 @@ func (a *asm) kernels(name string, mr, nr int) *kernels[float32] {
 			}
 			return a.above(&x[0], &p[:n][0], n, limit)
 		},
+	}
+}
+
+func (a *asm) mixRows(out, p, v []float32, at []int, ldv int, soon []float32, keys int, accumulate bool) {
+	acc := 0
+	if accumulate {
+		acc = 1
+	}
+	vectors := len(at) / 2
+	_ = v[(keys-1)*ldv+vectors*a.lanes-1]
+	for i := 0; i < vectors; i++ {
+		_, _ = p[at[2*i]+keys-1], out[at[2*i+1]+a.lanes-1]
+	}
+	const most = 8 // vectors that mixRows8 takes
+	for i := 0; i < vectors; {
+		from, next := &v[i*a.lanes], &soon[i*a.lanes]
+		if vectors-i >= most {
+			a.mixRows8(&out[0], &p[0], from, &at[2*i], ldv, next, keys, acc)
+			i += most
+			continue
+		}
+		a.mixRows1(&out[0], &p[0], from, &at[2*i], ldv, next, keys, acc)
+		i++
 	}
 }
 

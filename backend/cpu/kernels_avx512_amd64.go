@@ -79,5 +79,11 @@ func softmaxAVX512(x *float32, n int, scale float32) (top float32, sum float32)
 // statsAVX512 returns max x and, with y = scale·(x−top), Σ exp(y) and Σ exp(y)·y.
 func statsAVX512(x *float32, n int, scale float32) (top float32, sum float32, weighted float32)
 
-// dotRowsAVX512 sets s[j] = Σ q[d]·k[j·ldk+d], in the order of d, for so many blocks of as many j as a vector has lanes; dim is a multiple of 4.
-func dotRowsAVX512(s *float32, q *float32, k *float32, ldk int, blocks int, dim int)
+// dotRowsAVX512 sets s[h·lds+j] = Σ q[h·ldq+d]·k[j·ldk+h·ldh+d], in the order of d, for so many blocks of as many j as a vector has lanes, and asks for the same of as many rows from soon on; dim is a multiple of 16, heads and blocks > 0.
+func dotRowsAVX512(s *float32, lds int, q *float32, ldq int, k *float32, ldk int, ldh int, soon *float32, heads int, blocks int, dim int)
+
+// mixRows8AVX512 adds Σ p[at[2i]+j]·v[j·ldv+lanes·i …] to the vector at out[at[2i+1]] (sets it, if accumulate is 0), for i < 8 and j < keys, in the order of j, and asks for as much from soon on; keys > 0.
+func mixRows8AVX512(out *float32, p *float32, v *float32, at *int, ldv int, soon *float32, keys int, accumulate int)
+
+// mixRows1AVX512 adds Σ p[at[2i]+j]·v[j·ldv+lanes·i …] to the vector at out[at[2i+1]] (sets it, if accumulate is 0), for i < 1 and j < keys, in the order of j, and asks for as much from soon on; keys > 0.
+func mixRows1AVX512(out *float32, p *float32, v *float32, at *int, ldv int, soon *float32, keys int, accumulate int)

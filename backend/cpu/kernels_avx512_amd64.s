@@ -11496,70 +11496,714 @@ exp_end:
 	VZEROUPPER
 	RET
 
-// func dotRowsAVX512(s *float32, q *float32, k *float32, ldk int, blocks int, dim int)
-// Requires: AVX, AVX512F
-TEXT ·dotRowsAVX512(SB), NOSPLIT, $0-48
-	MOVQ s+0(FP), AX
-	MOVQ q+8(FP), CX
-	MOVQ k+16(FP), DX
-	MOVQ ldk+24(FP), BX
-	MOVQ blocks+32(FP), SI
-	MOVQ dim+40(FP), DI
+// func dotRowsAVX512(s *float32, lds int, q *float32, ldq int, k *float32, ldk int, ldh int, soon *float32, heads int, blocks int, dim int)
+// Requires: AVX, AVX512F, MMX+
+TEXT ·dotRowsAVX512(SB), NOSPLIT, $0-88
+	MOVQ ldk+40(FP), AX
+	SHLQ $0x02, AX
+	LEAQ (AX)(AX*2), CX
+	MOVQ ldh+48(FP), DX
+	MOVQ ldq+24(FP), BX
+	SHLQ $0x02, DX
 	SHLQ $0x02, BX
-	SHLQ $0x02, DI
-	LEAQ (BX)(BX*2), R8
+	MOVQ q+16(FP), SI
 
-block:
-	MOVQ   DX, R9
-	LEAQ   (R9)(BX*4), R10
-	LEAQ   (R10)(BX*4), R11
-	LEAQ   (R11)(BX*4), R12
+heads:
+	CMPQ heads+64(FP), $0x02
+	JLT  one
+	MOVQ k+32(FP), DI
+	MOVQ soon+56(FP), R11
+	MOVQ s+0(FP), R12
+	MOVQ blocks+72(FP), R13
+
+pairBlock:
+	LEAQ   (DI)(AX*4), R8
+	LEAQ   (R8)(AX*4), R9
+	LEAQ   (R9)(AX*4), R10
 	VPXORD Z0, Z0, Z0
-	XORQ   R13, R13
+	VPXORD Z1, Z1, Z1
+	MOVQ   dim+80(FP), R14
 
-columns:
-	VMOVUPS          (R9), X1
-	VINSERTF32X4     $0x01, (R10), Z1, Z1
-	VINSERTF32X4     $0x02, (R11), Z1, Z1
-	VINSERTF32X4     $0x03, (R12), Z1, Z1
-	VMOVUPS          (R9)(BX*1), X2
-	VINSERTF32X4     $0x01, (R10)(BX*1), Z2, Z2
-	VINSERTF32X4     $0x02, (R11)(BX*1), Z2, Z2
-	VINSERTF32X4     $0x03, (R12)(BX*1), Z2, Z2
-	VMOVUPS          (R9)(BX*2), X3
-	VINSERTF32X4     $0x01, (R10)(BX*2), Z3, Z3
-	VINSERTF32X4     $0x02, (R11)(BX*2), Z3, Z3
-	VINSERTF32X4     $0x03, (R12)(BX*2), Z3, Z3
-	VMOVUPS          (R9)(R8*1), X4
-	VINSERTF32X4     $0x01, (R10)(R8*1), Z4, Z4
-	VINSERTF32X4     $0x02, (R11)(R8*1), Z4, Z4
-	VINSERTF32X4     $0x03, (R12)(R8*1), Z4, Z4
-	VUNPCKLPS        Z2, Z1, Z5
-	VUNPCKHPS        Z2, Z1, Z6
-	VUNPCKLPS        Z4, Z3, Z7
-	VUNPCKHPS        Z4, Z3, Z8
-	VSHUFPS          $0x44, Z7, Z5, Z9
-	VFMADD231PS.BCST (CX)(R13*1), Z9, Z0
-	VSHUFPS          $0xee, Z7, Z5, Z5
-	VFMADD231PS.BCST 4(CX)(R13*1), Z5, Z0
-	VSHUFPS          $0x44, Z8, Z6, Z5
-	VFMADD231PS.BCST 8(CX)(R13*1), Z5, Z0
-	VSHUFPS          $0xee, Z8, Z6, Z5
-	VFMADD231PS.BCST 12(CX)(R13*1), Z5, Z0
-	ADDQ             $0x10, R9
-	ADDQ             $0x10, R10
-	ADDQ             $0x10, R11
-	ADDQ             $0x10, R12
-	ADDQ             $0x10, R13
-	CMPQ             R13, DI
-	JLT              columns
-	VMOVUPS          Z0, (AX)
-	ADDQ             $0x40, AX
-	LEAQ             (DX)(BX*4), DX
-	LEAQ             (DX)(BX*4), DX
-	LEAQ             (DX)(BX*4), DX
-	LEAQ             (DX)(BX*4), DX
-	DECQ             SI
-	JNZ              block
+pairColumns:
+	VMOVUPS          (DI), X2
+	VINSERTF32X4     $0x01, (R8), Z2, Z2
+	VINSERTF32X4     $0x02, (R9), Z2, Z2
+	VINSERTF32X4     $0x03, (R10), Z2, Z2
+	VMOVUPS          (DI)(AX*1), X3
+	VINSERTF32X4     $0x01, (R8)(AX*1), Z3, Z3
+	VINSERTF32X4     $0x02, (R9)(AX*1), Z3, Z3
+	VINSERTF32X4     $0x03, (R10)(AX*1), Z3, Z3
+	VMOVUPS          (DI)(AX*2), X4
+	VINSERTF32X4     $0x01, (R8)(AX*2), Z4, Z4
+	VINSERTF32X4     $0x02, (R9)(AX*2), Z4, Z4
+	VINSERTF32X4     $0x03, (R10)(AX*2), Z4, Z4
+	VMOVUPS          (DI)(CX*1), X5
+	VINSERTF32X4     $0x01, (R8)(CX*1), Z5, Z5
+	VINSERTF32X4     $0x02, (R9)(CX*1), Z5, Z5
+	VINSERTF32X4     $0x03, (R10)(CX*1), Z5, Z5
+	PREFETCHT0       (R11)
+	PREFETCHT0       (R11)(AX*1)
+	PREFETCHT0       (R11)(AX*2)
+	PREFETCHT0       (R11)(CX*1)
+	LEAQ             (R11)(AX*4), R11
+	VUNPCKLPS        Z3, Z2, Z6
+	VUNPCKHPS        Z3, Z2, Z7
+	VUNPCKLPS        Z5, Z4, Z8
+	VUNPCKHPS        Z5, Z4, Z9
+	VSHUFPS          $0x44, Z8, Z6, Z10
+	VFMADD231PS.BCST (SI), Z10, Z0
+	VSHUFPS          $0xee, Z8, Z6, Z6
+	VFMADD231PS.BCST 4(SI), Z6, Z0
+	VSHUFPS          $0x44, Z9, Z7, Z6
+	VFMADD231PS.BCST 8(SI), Z6, Z0
+	VSHUFPS          $0xee, Z9, Z7, Z6
+	VFMADD231PS.BCST 12(SI), Z6, Z0
+	VMOVUPS          16(DI), X2
+	VINSERTF32X4     $0x01, 16(R8), Z2, Z2
+	VINSERTF32X4     $0x02, 16(R9), Z2, Z2
+	VINSERTF32X4     $0x03, 16(R10), Z2, Z2
+	VMOVUPS          16(DI)(AX*1), X3
+	VINSERTF32X4     $0x01, 16(R8)(AX*1), Z3, Z3
+	VINSERTF32X4     $0x02, 16(R9)(AX*1), Z3, Z3
+	VINSERTF32X4     $0x03, 16(R10)(AX*1), Z3, Z3
+	VMOVUPS          16(DI)(AX*2), X4
+	VINSERTF32X4     $0x01, 16(R8)(AX*2), Z4, Z4
+	VINSERTF32X4     $0x02, 16(R9)(AX*2), Z4, Z4
+	VINSERTF32X4     $0x03, 16(R10)(AX*2), Z4, Z4
+	VMOVUPS          16(DI)(CX*1), X5
+	VINSERTF32X4     $0x01, 16(R8)(CX*1), Z5, Z5
+	VINSERTF32X4     $0x02, 16(R9)(CX*1), Z5, Z5
+	VINSERTF32X4     $0x03, 16(R10)(CX*1), Z5, Z5
+	PREFETCHT0       (R11)
+	PREFETCHT0       (R11)(AX*1)
+	PREFETCHT0       (R11)(AX*2)
+	PREFETCHT0       (R11)(CX*1)
+	LEAQ             (R11)(AX*4), R11
+	VUNPCKLPS        Z3, Z2, Z6
+	VUNPCKHPS        Z3, Z2, Z7
+	VUNPCKLPS        Z5, Z4, Z8
+	VUNPCKHPS        Z5, Z4, Z9
+	VSHUFPS          $0x44, Z8, Z6, Z10
+	VFMADD231PS.BCST 16(SI), Z10, Z0
+	VSHUFPS          $0xee, Z8, Z6, Z6
+	VFMADD231PS.BCST 20(SI), Z6, Z0
+	VSHUFPS          $0x44, Z9, Z7, Z6
+	VFMADD231PS.BCST 24(SI), Z6, Z0
+	VSHUFPS          $0xee, Z9, Z7, Z6
+	VFMADD231PS.BCST 28(SI), Z6, Z0
+	VMOVUPS          32(DI), X2
+	VINSERTF32X4     $0x01, 32(R8), Z2, Z2
+	VINSERTF32X4     $0x02, 32(R9), Z2, Z2
+	VINSERTF32X4     $0x03, 32(R10), Z2, Z2
+	VMOVUPS          32(DI)(AX*1), X3
+	VINSERTF32X4     $0x01, 32(R8)(AX*1), Z3, Z3
+	VINSERTF32X4     $0x02, 32(R9)(AX*1), Z3, Z3
+	VINSERTF32X4     $0x03, 32(R10)(AX*1), Z3, Z3
+	VMOVUPS          32(DI)(AX*2), X4
+	VINSERTF32X4     $0x01, 32(R8)(AX*2), Z4, Z4
+	VINSERTF32X4     $0x02, 32(R9)(AX*2), Z4, Z4
+	VINSERTF32X4     $0x03, 32(R10)(AX*2), Z4, Z4
+	VMOVUPS          32(DI)(CX*1), X5
+	VINSERTF32X4     $0x01, 32(R8)(CX*1), Z5, Z5
+	VINSERTF32X4     $0x02, 32(R9)(CX*1), Z5, Z5
+	VINSERTF32X4     $0x03, 32(R10)(CX*1), Z5, Z5
+	PREFETCHT0       (R11)
+	PREFETCHT0       (R11)(AX*1)
+	PREFETCHT0       (R11)(AX*2)
+	PREFETCHT0       (R11)(CX*1)
+	LEAQ             (R11)(AX*4), R11
+	VUNPCKLPS        Z3, Z2, Z6
+	VUNPCKHPS        Z3, Z2, Z7
+	VUNPCKLPS        Z5, Z4, Z8
+	VUNPCKHPS        Z5, Z4, Z9
+	VSHUFPS          $0x44, Z8, Z6, Z10
+	VFMADD231PS.BCST 32(SI), Z10, Z0
+	VSHUFPS          $0xee, Z8, Z6, Z6
+	VFMADD231PS.BCST 36(SI), Z6, Z0
+	VSHUFPS          $0x44, Z9, Z7, Z6
+	VFMADD231PS.BCST 40(SI), Z6, Z0
+	VSHUFPS          $0xee, Z9, Z7, Z6
+	VFMADD231PS.BCST 44(SI), Z6, Z0
+	VMOVUPS          48(DI), X2
+	VINSERTF32X4     $0x01, 48(R8), Z2, Z2
+	VINSERTF32X4     $0x02, 48(R9), Z2, Z2
+	VINSERTF32X4     $0x03, 48(R10), Z2, Z2
+	VMOVUPS          48(DI)(AX*1), X3
+	VINSERTF32X4     $0x01, 48(R8)(AX*1), Z3, Z3
+	VINSERTF32X4     $0x02, 48(R9)(AX*1), Z3, Z3
+	VINSERTF32X4     $0x03, 48(R10)(AX*1), Z3, Z3
+	VMOVUPS          48(DI)(AX*2), X4
+	VINSERTF32X4     $0x01, 48(R8)(AX*2), Z4, Z4
+	VINSERTF32X4     $0x02, 48(R9)(AX*2), Z4, Z4
+	VINSERTF32X4     $0x03, 48(R10)(AX*2), Z4, Z4
+	VMOVUPS          48(DI)(CX*1), X5
+	VINSERTF32X4     $0x01, 48(R8)(CX*1), Z5, Z5
+	VINSERTF32X4     $0x02, 48(R9)(CX*1), Z5, Z5
+	VINSERTF32X4     $0x03, 48(R10)(CX*1), Z5, Z5
+	PREFETCHT0       (R11)
+	PREFETCHT0       (R11)(AX*1)
+	PREFETCHT0       (R11)(AX*2)
+	PREFETCHT0       (R11)(CX*1)
+	LEAQ             (R11)(AX*4), R11
+	VUNPCKLPS        Z3, Z2, Z6
+	VUNPCKHPS        Z3, Z2, Z7
+	VUNPCKLPS        Z5, Z4, Z8
+	VUNPCKHPS        Z5, Z4, Z9
+	VSHUFPS          $0x44, Z8, Z6, Z10
+	VFMADD231PS.BCST 48(SI), Z10, Z0
+	VSHUFPS          $0xee, Z8, Z6, Z6
+	VFMADD231PS.BCST 52(SI), Z6, Z0
+	VSHUFPS          $0x44, Z9, Z7, Z6
+	VFMADD231PS.BCST 56(SI), Z6, Z0
+	VSHUFPS          $0xee, Z9, Z7, Z6
+	VFMADD231PS.BCST 60(SI), Z6, Z0
+	SUBQ             AX, R11
+	SUBQ             AX, R11
+	SUBQ             AX, R11
+	SUBQ             AX, R11
+	SUBQ             AX, R11
+	SUBQ             AX, R11
+	SUBQ             AX, R11
+	SUBQ             AX, R11
+	SUBQ             AX, R11
+	SUBQ             AX, R11
+	SUBQ             AX, R11
+	SUBQ             AX, R11
+	SUBQ             AX, R11
+	SUBQ             AX, R11
+	SUBQ             AX, R11
+	SUBQ             AX, R11
+	ADDQ             DX, DI
+	ADDQ             DX, R8
+	ADDQ             DX, R9
+	ADDQ             DX, R10
+	ADDQ             DX, R11
+	VMOVUPS          (DI), X2
+	VINSERTF32X4     $0x01, (R8), Z2, Z2
+	VINSERTF32X4     $0x02, (R9), Z2, Z2
+	VINSERTF32X4     $0x03, (R10), Z2, Z2
+	VMOVUPS          (DI)(AX*1), X3
+	VINSERTF32X4     $0x01, (R8)(AX*1), Z3, Z3
+	VINSERTF32X4     $0x02, (R9)(AX*1), Z3, Z3
+	VINSERTF32X4     $0x03, (R10)(AX*1), Z3, Z3
+	VMOVUPS          (DI)(AX*2), X4
+	VINSERTF32X4     $0x01, (R8)(AX*2), Z4, Z4
+	VINSERTF32X4     $0x02, (R9)(AX*2), Z4, Z4
+	VINSERTF32X4     $0x03, (R10)(AX*2), Z4, Z4
+	VMOVUPS          (DI)(CX*1), X5
+	VINSERTF32X4     $0x01, (R8)(CX*1), Z5, Z5
+	VINSERTF32X4     $0x02, (R9)(CX*1), Z5, Z5
+	VINSERTF32X4     $0x03, (R10)(CX*1), Z5, Z5
+	PREFETCHT0       (R11)
+	PREFETCHT0       (R11)(AX*1)
+	PREFETCHT0       (R11)(AX*2)
+	PREFETCHT0       (R11)(CX*1)
+	LEAQ             (R11)(AX*4), R11
+	VUNPCKLPS        Z3, Z2, Z6
+	VUNPCKHPS        Z3, Z2, Z7
+	VUNPCKLPS        Z5, Z4, Z8
+	VUNPCKHPS        Z5, Z4, Z9
+	VSHUFPS          $0x44, Z8, Z6, Z10
+	VFMADD231PS.BCST (SI)(BX*1), Z10, Z1
+	VSHUFPS          $0xee, Z8, Z6, Z6
+	VFMADD231PS.BCST 4(SI)(BX*1), Z6, Z1
+	VSHUFPS          $0x44, Z9, Z7, Z6
+	VFMADD231PS.BCST 8(SI)(BX*1), Z6, Z1
+	VSHUFPS          $0xee, Z9, Z7, Z6
+	VFMADD231PS.BCST 12(SI)(BX*1), Z6, Z1
+	VMOVUPS          16(DI), X2
+	VINSERTF32X4     $0x01, 16(R8), Z2, Z2
+	VINSERTF32X4     $0x02, 16(R9), Z2, Z2
+	VINSERTF32X4     $0x03, 16(R10), Z2, Z2
+	VMOVUPS          16(DI)(AX*1), X3
+	VINSERTF32X4     $0x01, 16(R8)(AX*1), Z3, Z3
+	VINSERTF32X4     $0x02, 16(R9)(AX*1), Z3, Z3
+	VINSERTF32X4     $0x03, 16(R10)(AX*1), Z3, Z3
+	VMOVUPS          16(DI)(AX*2), X4
+	VINSERTF32X4     $0x01, 16(R8)(AX*2), Z4, Z4
+	VINSERTF32X4     $0x02, 16(R9)(AX*2), Z4, Z4
+	VINSERTF32X4     $0x03, 16(R10)(AX*2), Z4, Z4
+	VMOVUPS          16(DI)(CX*1), X5
+	VINSERTF32X4     $0x01, 16(R8)(CX*1), Z5, Z5
+	VINSERTF32X4     $0x02, 16(R9)(CX*1), Z5, Z5
+	VINSERTF32X4     $0x03, 16(R10)(CX*1), Z5, Z5
+	PREFETCHT0       (R11)
+	PREFETCHT0       (R11)(AX*1)
+	PREFETCHT0       (R11)(AX*2)
+	PREFETCHT0       (R11)(CX*1)
+	LEAQ             (R11)(AX*4), R11
+	VUNPCKLPS        Z3, Z2, Z6
+	VUNPCKHPS        Z3, Z2, Z7
+	VUNPCKLPS        Z5, Z4, Z8
+	VUNPCKHPS        Z5, Z4, Z9
+	VSHUFPS          $0x44, Z8, Z6, Z10
+	VFMADD231PS.BCST 16(SI)(BX*1), Z10, Z1
+	VSHUFPS          $0xee, Z8, Z6, Z6
+	VFMADD231PS.BCST 20(SI)(BX*1), Z6, Z1
+	VSHUFPS          $0x44, Z9, Z7, Z6
+	VFMADD231PS.BCST 24(SI)(BX*1), Z6, Z1
+	VSHUFPS          $0xee, Z9, Z7, Z6
+	VFMADD231PS.BCST 28(SI)(BX*1), Z6, Z1
+	VMOVUPS          32(DI), X2
+	VINSERTF32X4     $0x01, 32(R8), Z2, Z2
+	VINSERTF32X4     $0x02, 32(R9), Z2, Z2
+	VINSERTF32X4     $0x03, 32(R10), Z2, Z2
+	VMOVUPS          32(DI)(AX*1), X3
+	VINSERTF32X4     $0x01, 32(R8)(AX*1), Z3, Z3
+	VINSERTF32X4     $0x02, 32(R9)(AX*1), Z3, Z3
+	VINSERTF32X4     $0x03, 32(R10)(AX*1), Z3, Z3
+	VMOVUPS          32(DI)(AX*2), X4
+	VINSERTF32X4     $0x01, 32(R8)(AX*2), Z4, Z4
+	VINSERTF32X4     $0x02, 32(R9)(AX*2), Z4, Z4
+	VINSERTF32X4     $0x03, 32(R10)(AX*2), Z4, Z4
+	VMOVUPS          32(DI)(CX*1), X5
+	VINSERTF32X4     $0x01, 32(R8)(CX*1), Z5, Z5
+	VINSERTF32X4     $0x02, 32(R9)(CX*1), Z5, Z5
+	VINSERTF32X4     $0x03, 32(R10)(CX*1), Z5, Z5
+	PREFETCHT0       (R11)
+	PREFETCHT0       (R11)(AX*1)
+	PREFETCHT0       (R11)(AX*2)
+	PREFETCHT0       (R11)(CX*1)
+	LEAQ             (R11)(AX*4), R11
+	VUNPCKLPS        Z3, Z2, Z6
+	VUNPCKHPS        Z3, Z2, Z7
+	VUNPCKLPS        Z5, Z4, Z8
+	VUNPCKHPS        Z5, Z4, Z9
+	VSHUFPS          $0x44, Z8, Z6, Z10
+	VFMADD231PS.BCST 32(SI)(BX*1), Z10, Z1
+	VSHUFPS          $0xee, Z8, Z6, Z6
+	VFMADD231PS.BCST 36(SI)(BX*1), Z6, Z1
+	VSHUFPS          $0x44, Z9, Z7, Z6
+	VFMADD231PS.BCST 40(SI)(BX*1), Z6, Z1
+	VSHUFPS          $0xee, Z9, Z7, Z6
+	VFMADD231PS.BCST 44(SI)(BX*1), Z6, Z1
+	VMOVUPS          48(DI), X2
+	VINSERTF32X4     $0x01, 48(R8), Z2, Z2
+	VINSERTF32X4     $0x02, 48(R9), Z2, Z2
+	VINSERTF32X4     $0x03, 48(R10), Z2, Z2
+	VMOVUPS          48(DI)(AX*1), X3
+	VINSERTF32X4     $0x01, 48(R8)(AX*1), Z3, Z3
+	VINSERTF32X4     $0x02, 48(R9)(AX*1), Z3, Z3
+	VINSERTF32X4     $0x03, 48(R10)(AX*1), Z3, Z3
+	VMOVUPS          48(DI)(AX*2), X4
+	VINSERTF32X4     $0x01, 48(R8)(AX*2), Z4, Z4
+	VINSERTF32X4     $0x02, 48(R9)(AX*2), Z4, Z4
+	VINSERTF32X4     $0x03, 48(R10)(AX*2), Z4, Z4
+	VMOVUPS          48(DI)(CX*1), X5
+	VINSERTF32X4     $0x01, 48(R8)(CX*1), Z5, Z5
+	VINSERTF32X4     $0x02, 48(R9)(CX*1), Z5, Z5
+	VINSERTF32X4     $0x03, 48(R10)(CX*1), Z5, Z5
+	PREFETCHT0       (R11)
+	PREFETCHT0       (R11)(AX*1)
+	PREFETCHT0       (R11)(AX*2)
+	PREFETCHT0       (R11)(CX*1)
+	LEAQ             (R11)(AX*4), R11
+	VUNPCKLPS        Z3, Z2, Z6
+	VUNPCKHPS        Z3, Z2, Z7
+	VUNPCKLPS        Z5, Z4, Z8
+	VUNPCKHPS        Z5, Z4, Z9
+	VSHUFPS          $0x44, Z8, Z6, Z10
+	VFMADD231PS.BCST 48(SI)(BX*1), Z10, Z1
+	VSHUFPS          $0xee, Z8, Z6, Z6
+	VFMADD231PS.BCST 52(SI)(BX*1), Z6, Z1
+	VSHUFPS          $0x44, Z9, Z7, Z6
+	VFMADD231PS.BCST 56(SI)(BX*1), Z6, Z1
+	VSHUFPS          $0xee, Z9, Z7, Z6
+	VFMADD231PS.BCST 60(SI)(BX*1), Z6, Z1
+	SUBQ             AX, R11
+	SUBQ             AX, R11
+	SUBQ             AX, R11
+	SUBQ             AX, R11
+	SUBQ             AX, R11
+	SUBQ             AX, R11
+	SUBQ             AX, R11
+	SUBQ             AX, R11
+	SUBQ             AX, R11
+	SUBQ             AX, R11
+	SUBQ             AX, R11
+	SUBQ             AX, R11
+	SUBQ             AX, R11
+	SUBQ             AX, R11
+	SUBQ             AX, R11
+	SUBQ             AX, R11
+	SUBQ             DX, DI
+	SUBQ             DX, R8
+	SUBQ             DX, R9
+	SUBQ             DX, R10
+	SUBQ             DX, R11
+	ADDQ             $0x40, DI
+	ADDQ             $0x40, R8
+	ADDQ             $0x40, R9
+	ADDQ             $0x40, R10
+	ADDQ             $0x40, R11
+	ADDQ             $0x40, SI
+	SUBQ             $0x10, R14
+	JNZ              pairColumns
+	VMOVUPS          Z0, (R12)
+	MOVQ             lds+8(FP), R14
+	VMOVUPS          Z1, (R12)(R14*4)
+	ADDQ             $0x40, R12
+	MOVQ             dim+80(FP), R14
+	SHLQ             $0x02, R14
+	SUBQ             R14, SI
+	SUBQ             R14, DI
+	LEAQ             (DI)(AX*4), DI
+	LEAQ             (DI)(AX*4), DI
+	LEAQ             (DI)(AX*4), DI
+	LEAQ             (DI)(AX*4), DI
+	SUBQ             R14, R11
+	LEAQ             (R11)(AX*4), R11
+	LEAQ             (R11)(AX*4), R11
+	LEAQ             (R11)(AX*4), R11
+	LEAQ             (R11)(AX*4), R11
+	DECQ             R13
+	JNZ              pairBlock
+	ADDQ             BX, SI
+	ADDQ             DX, k+32(FP)
+	ADDQ             DX, soon+56(FP)
+	ADDQ             BX, SI
+	ADDQ             DX, k+32(FP)
+	ADDQ             DX, soon+56(FP)
+	MOVQ             lds+8(FP), DI
+	SHLQ             $0x03, DI
+	ADDQ             DI, s+0(FP)
+	SUBQ             $0x02, heads+64(FP)
+	JNZ              heads
+	VZEROUPPER
+	RET
+
+one:
+	MOVQ k+32(FP), DX
+	MOVQ soon+56(FP), R9
+	MOVQ s+0(FP), R10
+	MOVQ blocks+72(FP), R11
+
+singleBlock:
+	LEAQ   (DX)(AX*4), BX
+	LEAQ   (BX)(AX*4), DI
+	LEAQ   (DI)(AX*4), R8
+	VPXORD Z11, Z11, Z11
+	MOVQ   dim+80(FP), R12
+
+singleColumns:
+	VMOVUPS          (DX), X12
+	VINSERTF32X4     $0x01, (BX), Z12, Z12
+	VINSERTF32X4     $0x02, (DI), Z12, Z12
+	VINSERTF32X4     $0x03, (R8), Z12, Z12
+	VMOVUPS          (DX)(AX*1), X13
+	VINSERTF32X4     $0x01, (BX)(AX*1), Z13, Z13
+	VINSERTF32X4     $0x02, (DI)(AX*1), Z13, Z13
+	VINSERTF32X4     $0x03, (R8)(AX*1), Z13, Z13
+	VMOVUPS          (DX)(AX*2), X14
+	VINSERTF32X4     $0x01, (BX)(AX*2), Z14, Z14
+	VINSERTF32X4     $0x02, (DI)(AX*2), Z14, Z14
+	VINSERTF32X4     $0x03, (R8)(AX*2), Z14, Z14
+	VMOVUPS          (DX)(CX*1), X15
+	VINSERTF32X4     $0x01, (BX)(CX*1), Z15, Z15
+	VINSERTF32X4     $0x02, (DI)(CX*1), Z15, Z15
+	VINSERTF32X4     $0x03, (R8)(CX*1), Z15, Z15
+	PREFETCHT0       (R9)
+	PREFETCHT0       (R9)(AX*1)
+	PREFETCHT0       (R9)(AX*2)
+	PREFETCHT0       (R9)(CX*1)
+	LEAQ             (R9)(AX*4), R9
+	VUNPCKLPS        Z13, Z12, Z0
+	VUNPCKHPS        Z13, Z12, Z1
+	VUNPCKLPS        Z15, Z14, Z2
+	VUNPCKHPS        Z15, Z14, Z3
+	VSHUFPS          $0x44, Z2, Z0, Z4
+	VFMADD231PS.BCST (SI), Z4, Z11
+	VSHUFPS          $0xee, Z2, Z0, Z0
+	VFMADD231PS.BCST 4(SI), Z0, Z11
+	VSHUFPS          $0x44, Z3, Z1, Z0
+	VFMADD231PS.BCST 8(SI), Z0, Z11
+	VSHUFPS          $0xee, Z3, Z1, Z0
+	VFMADD231PS.BCST 12(SI), Z0, Z11
+	VMOVUPS          16(DX), X12
+	VINSERTF32X4     $0x01, 16(BX), Z12, Z12
+	VINSERTF32X4     $0x02, 16(DI), Z12, Z12
+	VINSERTF32X4     $0x03, 16(R8), Z12, Z12
+	VMOVUPS          16(DX)(AX*1), X13
+	VINSERTF32X4     $0x01, 16(BX)(AX*1), Z13, Z13
+	VINSERTF32X4     $0x02, 16(DI)(AX*1), Z13, Z13
+	VINSERTF32X4     $0x03, 16(R8)(AX*1), Z13, Z13
+	VMOVUPS          16(DX)(AX*2), X14
+	VINSERTF32X4     $0x01, 16(BX)(AX*2), Z14, Z14
+	VINSERTF32X4     $0x02, 16(DI)(AX*2), Z14, Z14
+	VINSERTF32X4     $0x03, 16(R8)(AX*2), Z14, Z14
+	VMOVUPS          16(DX)(CX*1), X15
+	VINSERTF32X4     $0x01, 16(BX)(CX*1), Z15, Z15
+	VINSERTF32X4     $0x02, 16(DI)(CX*1), Z15, Z15
+	VINSERTF32X4     $0x03, 16(R8)(CX*1), Z15, Z15
+	PREFETCHT0       (R9)
+	PREFETCHT0       (R9)(AX*1)
+	PREFETCHT0       (R9)(AX*2)
+	PREFETCHT0       (R9)(CX*1)
+	LEAQ             (R9)(AX*4), R9
+	VUNPCKLPS        Z13, Z12, Z0
+	VUNPCKHPS        Z13, Z12, Z1
+	VUNPCKLPS        Z15, Z14, Z2
+	VUNPCKHPS        Z15, Z14, Z3
+	VSHUFPS          $0x44, Z2, Z0, Z4
+	VFMADD231PS.BCST 16(SI), Z4, Z11
+	VSHUFPS          $0xee, Z2, Z0, Z0
+	VFMADD231PS.BCST 20(SI), Z0, Z11
+	VSHUFPS          $0x44, Z3, Z1, Z0
+	VFMADD231PS.BCST 24(SI), Z0, Z11
+	VSHUFPS          $0xee, Z3, Z1, Z0
+	VFMADD231PS.BCST 28(SI), Z0, Z11
+	VMOVUPS          32(DX), X12
+	VINSERTF32X4     $0x01, 32(BX), Z12, Z12
+	VINSERTF32X4     $0x02, 32(DI), Z12, Z12
+	VINSERTF32X4     $0x03, 32(R8), Z12, Z12
+	VMOVUPS          32(DX)(AX*1), X13
+	VINSERTF32X4     $0x01, 32(BX)(AX*1), Z13, Z13
+	VINSERTF32X4     $0x02, 32(DI)(AX*1), Z13, Z13
+	VINSERTF32X4     $0x03, 32(R8)(AX*1), Z13, Z13
+	VMOVUPS          32(DX)(AX*2), X14
+	VINSERTF32X4     $0x01, 32(BX)(AX*2), Z14, Z14
+	VINSERTF32X4     $0x02, 32(DI)(AX*2), Z14, Z14
+	VINSERTF32X4     $0x03, 32(R8)(AX*2), Z14, Z14
+	VMOVUPS          32(DX)(CX*1), X15
+	VINSERTF32X4     $0x01, 32(BX)(CX*1), Z15, Z15
+	VINSERTF32X4     $0x02, 32(DI)(CX*1), Z15, Z15
+	VINSERTF32X4     $0x03, 32(R8)(CX*1), Z15, Z15
+	PREFETCHT0       (R9)
+	PREFETCHT0       (R9)(AX*1)
+	PREFETCHT0       (R9)(AX*2)
+	PREFETCHT0       (R9)(CX*1)
+	LEAQ             (R9)(AX*4), R9
+	VUNPCKLPS        Z13, Z12, Z0
+	VUNPCKHPS        Z13, Z12, Z1
+	VUNPCKLPS        Z15, Z14, Z2
+	VUNPCKHPS        Z15, Z14, Z3
+	VSHUFPS          $0x44, Z2, Z0, Z4
+	VFMADD231PS.BCST 32(SI), Z4, Z11
+	VSHUFPS          $0xee, Z2, Z0, Z0
+	VFMADD231PS.BCST 36(SI), Z0, Z11
+	VSHUFPS          $0x44, Z3, Z1, Z0
+	VFMADD231PS.BCST 40(SI), Z0, Z11
+	VSHUFPS          $0xee, Z3, Z1, Z0
+	VFMADD231PS.BCST 44(SI), Z0, Z11
+	VMOVUPS          48(DX), X12
+	VINSERTF32X4     $0x01, 48(BX), Z12, Z12
+	VINSERTF32X4     $0x02, 48(DI), Z12, Z12
+	VINSERTF32X4     $0x03, 48(R8), Z12, Z12
+	VMOVUPS          48(DX)(AX*1), X13
+	VINSERTF32X4     $0x01, 48(BX)(AX*1), Z13, Z13
+	VINSERTF32X4     $0x02, 48(DI)(AX*1), Z13, Z13
+	VINSERTF32X4     $0x03, 48(R8)(AX*1), Z13, Z13
+	VMOVUPS          48(DX)(AX*2), X14
+	VINSERTF32X4     $0x01, 48(BX)(AX*2), Z14, Z14
+	VINSERTF32X4     $0x02, 48(DI)(AX*2), Z14, Z14
+	VINSERTF32X4     $0x03, 48(R8)(AX*2), Z14, Z14
+	VMOVUPS          48(DX)(CX*1), X15
+	VINSERTF32X4     $0x01, 48(BX)(CX*1), Z15, Z15
+	VINSERTF32X4     $0x02, 48(DI)(CX*1), Z15, Z15
+	VINSERTF32X4     $0x03, 48(R8)(CX*1), Z15, Z15
+	PREFETCHT0       (R9)
+	PREFETCHT0       (R9)(AX*1)
+	PREFETCHT0       (R9)(AX*2)
+	PREFETCHT0       (R9)(CX*1)
+	LEAQ             (R9)(AX*4), R9
+	VUNPCKLPS        Z13, Z12, Z0
+	VUNPCKHPS        Z13, Z12, Z1
+	VUNPCKLPS        Z15, Z14, Z2
+	VUNPCKHPS        Z15, Z14, Z3
+	VSHUFPS          $0x44, Z2, Z0, Z4
+	VFMADD231PS.BCST 48(SI), Z4, Z11
+	VSHUFPS          $0xee, Z2, Z0, Z0
+	VFMADD231PS.BCST 52(SI), Z0, Z11
+	VSHUFPS          $0x44, Z3, Z1, Z0
+	VFMADD231PS.BCST 56(SI), Z0, Z11
+	VSHUFPS          $0xee, Z3, Z1, Z0
+	VFMADD231PS.BCST 60(SI), Z0, Z11
+	SUBQ             AX, R9
+	SUBQ             AX, R9
+	SUBQ             AX, R9
+	SUBQ             AX, R9
+	SUBQ             AX, R9
+	SUBQ             AX, R9
+	SUBQ             AX, R9
+	SUBQ             AX, R9
+	SUBQ             AX, R9
+	SUBQ             AX, R9
+	SUBQ             AX, R9
+	SUBQ             AX, R9
+	SUBQ             AX, R9
+	SUBQ             AX, R9
+	SUBQ             AX, R9
+	SUBQ             AX, R9
+	ADDQ             $0x40, DX
+	ADDQ             $0x40, BX
+	ADDQ             $0x40, DI
+	ADDQ             $0x40, R8
+	ADDQ             $0x40, R9
+	ADDQ             $0x40, SI
+	SUBQ             $0x10, R12
+	JNZ              singleColumns
+	VMOVUPS          Z11, (R10)
+	ADDQ             $0x40, R10
+	MOVQ             dim+80(FP), R12
+	SHLQ             $0x02, R12
+	SUBQ             R12, SI
+	SUBQ             R12, DX
+	LEAQ             (DX)(AX*4), DX
+	LEAQ             (DX)(AX*4), DX
+	LEAQ             (DX)(AX*4), DX
+	LEAQ             (DX)(AX*4), DX
+	SUBQ             R12, R9
+	LEAQ             (R9)(AX*4), R9
+	LEAQ             (R9)(AX*4), R9
+	LEAQ             (R9)(AX*4), R9
+	LEAQ             (R9)(AX*4), R9
+	DECQ             R11
+	JNZ              singleBlock
+	VZEROUPPER
+	RET
+
+// func mixRows8AVX512(out *float32, p *float32, v *float32, at *int, ldv int, soon *float32, keys int, accumulate int)
+// Requires: AVX, AVX512F, MMX+
+TEXT ·mixRows8AVX512(SB), NOSPLIT, $0-64
+	MOVQ    out+0(FP), AX
+	MOVQ    p+8(FP), CX
+	MOVQ    v+16(FP), DX
+	MOVQ    soon+40(FP), BX
+	MOVQ    at+24(FP), SI
+	MOVQ    ldv+32(FP), DI
+	SHLQ    $0x02, DI
+	VPXORD  Z0, Z0, Z0
+	VPXORD  Z1, Z1, Z1
+	VPXORD  Z2, Z2, Z2
+	VPXORD  Z3, Z3, Z3
+	VPXORD  Z4, Z4, Z4
+	VPXORD  Z5, Z5, Z5
+	VPXORD  Z6, Z6, Z6
+	VPXORD  Z7, Z7, Z7
+	MOVQ    accumulate+56(FP), R8
+	TESTQ   R8, R8
+	JZ      new
+	MOVQ    8(SI), R8
+	VMOVUPS (AX)(R8*4), Z0
+	MOVQ    24(SI), R8
+	VMOVUPS (AX)(R8*4), Z1
+	MOVQ    40(SI), R8
+	VMOVUPS (AX)(R8*4), Z2
+	MOVQ    56(SI), R8
+	VMOVUPS (AX)(R8*4), Z3
+	MOVQ    72(SI), R8
+	VMOVUPS (AX)(R8*4), Z4
+	MOVQ    88(SI), R8
+	VMOVUPS (AX)(R8*4), Z5
+	MOVQ    104(SI), R8
+	VMOVUPS (AX)(R8*4), Z6
+	MOVQ    120(SI), R8
+	VMOVUPS (AX)(R8*4), Z7
+
+new:
+	MOVQ (SI), AX
+	LEAQ (CX)(AX*4), AX
+	MOVQ 16(SI), R8
+	LEAQ (CX)(R8*4), R8
+	MOVQ 32(SI), R9
+	LEAQ (CX)(R9*4), R9
+	MOVQ 48(SI), R10
+	LEAQ (CX)(R10*4), R10
+	MOVQ 64(SI), R11
+	LEAQ (CX)(R11*4), R11
+	MOVQ 80(SI), R12
+	LEAQ (CX)(R12*4), R12
+	MOVQ 96(SI), R13
+	LEAQ (CX)(R13*4), R13
+	MOVQ 112(SI), SI
+	LEAQ (CX)(SI*4), SI
+	XORQ CX, CX
+
+keys:
+	VBROADCASTSS (AX)(CX*4), Z8
+	VFMADD231PS  (DX), Z8, Z0
+	PREFETCHT0   (BX)
+	VBROADCASTSS (R8)(CX*4), Z8
+	VFMADD231PS  64(DX), Z8, Z1
+	PREFETCHT0   64(BX)
+	VBROADCASTSS (R9)(CX*4), Z8
+	VFMADD231PS  128(DX), Z8, Z2
+	PREFETCHT0   128(BX)
+	VBROADCASTSS (R10)(CX*4), Z8
+	VFMADD231PS  192(DX), Z8, Z3
+	PREFETCHT0   192(BX)
+	VBROADCASTSS (R11)(CX*4), Z8
+	VFMADD231PS  256(DX), Z8, Z4
+	PREFETCHT0   256(BX)
+	VBROADCASTSS (R12)(CX*4), Z8
+	VFMADD231PS  320(DX), Z8, Z5
+	PREFETCHT0   320(BX)
+	VBROADCASTSS (R13)(CX*4), Z8
+	VFMADD231PS  384(DX), Z8, Z6
+	PREFETCHT0   384(BX)
+	VBROADCASTSS (SI)(CX*4), Z8
+	VFMADD231PS  448(DX), Z8, Z7
+	PREFETCHT0   448(BX)
+	ADDQ         DI, DX
+	ADDQ         DI, BX
+	INCQ         CX
+	CMPQ         CX, keys+48(FP)
+	JLT          keys
+	MOVQ         out+0(FP), AX
+	MOVQ         at+24(FP), SI
+	MOVQ         8(SI), CX
+	VMOVUPS      Z0, (AX)(CX*4)
+	MOVQ         24(SI), CX
+	VMOVUPS      Z1, (AX)(CX*4)
+	MOVQ         40(SI), CX
+	VMOVUPS      Z2, (AX)(CX*4)
+	MOVQ         56(SI), CX
+	VMOVUPS      Z3, (AX)(CX*4)
+	MOVQ         72(SI), CX
+	VMOVUPS      Z4, (AX)(CX*4)
+	MOVQ         88(SI), CX
+	VMOVUPS      Z5, (AX)(CX*4)
+	MOVQ         104(SI), CX
+	VMOVUPS      Z6, (AX)(CX*4)
+	MOVQ         120(SI), CX
+	VMOVUPS      Z7, (AX)(CX*4)
+	VZEROUPPER
+	RET
+
+// func mixRows1AVX512(out *float32, p *float32, v *float32, at *int, ldv int, soon *float32, keys int, accumulate int)
+// Requires: AVX, AVX512F, MMX+
+TEXT ·mixRows1AVX512(SB), NOSPLIT, $0-64
+	MOVQ    out+0(FP), AX
+	MOVQ    p+8(FP), CX
+	MOVQ    v+16(FP), DX
+	MOVQ    soon+40(FP), BX
+	MOVQ    at+24(FP), SI
+	MOVQ    ldv+32(FP), DI
+	SHLQ    $0x02, DI
+	VPXORD  Z0, Z0, Z0
+	MOVQ    accumulate+56(FP), R8
+	TESTQ   R8, R8
+	JZ      new
+	MOVQ    8(SI), R8
+	VMOVUPS (AX)(R8*4), Z0
+
+new:
+	MOVQ (SI), AX
+	LEAQ (CX)(AX*4), AX
+	XORQ CX, CX
+
+keys:
+	VBROADCASTSS (AX)(CX*4), Z1
+	VFMADD231PS  (DX), Z1, Z0
+	PREFETCHT0   (BX)
+	ADDQ         DI, DX
+	ADDQ         DI, BX
+	INCQ         CX
+	CMPQ         CX, keys+48(FP)
+	JLT          keys
+	MOVQ         out+0(FP), AX
+	MOVQ         at+24(FP), SI
+	MOVQ         8(SI), CX
+	VMOVUPS      Z0, (AX)(CX*4)
 	VZEROUPPER
 	RET

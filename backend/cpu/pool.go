@@ -16,27 +16,36 @@ import (
 // the others when it is through. So the same rows meet the same core, and its
 // caches, from operation to operation, and yet nobody waits for a thread that
 // the system has taken away.
+//
+// A cache line takes a third of a microsecond to another core where the two have
+// no cache in common, and a decoded token has dozens of operations of a few
+// microseconds each. So a start writes one line, which workers read, and an end
+// is one line of each worker, which it writes and the caller reads.
 type pool struct {
-	threads int
-
-	// The operation in progress: n items, cut into tasks.
-	job      job
-	n, tasks int
-	shares   []share
-
-	_       [64]byte // what the caller alone writes, apart from what all write
-	left    atomic.Int32
-	waiting atomic.Bool // the caller has gone to sleep until left is 0
-	_       [56]byte
-
+	threads  int
 	finished chan struct{}
-	round    atomic.Uint32 // counts operations
 	closed   atomic.Bool
-	parked   atomic.Int32
 	mu       sync.Mutex
 	wake     *sync.Cond
 	done     sync.WaitGroup
+	shares   []share
+
+	_ apart // what start writes
+	// order is the number of the round, an operation, above that of its tasks.
+	order atomic.Uint64
+	n     int // items, cut into tasks
+	job   job
+
+	_       apart // what is read often, and written when somebody sleeps
+	parked  atomic.Int32
+	waiting atomic.Bool   // the caller has gone to sleep until
+	target  atomic.Uint32 // the shares' ends sum to this
+	_       apart
 }
+
+// apart keeps what is written by different threads apart: no cache line, nor two
+// neighbours that a processor fetches together, has both.
+type apart [128]byte
 
 // job is the work of one operation: do computes the items [lo, hi) with the
 // memory of the given worker. It must treat every item alone, and not let
@@ -46,26 +55,33 @@ type job interface {
 	do(worker, lo, hi int)
 }
 
-// share is a run of tasks, claimed from its front: one word holds the next task
-// and the end. The word alone says what may be claimed, and the pool's other
-// fields belong to it from before it is set until the last task is finished; so
-// a worker that comes late finds nothing, or honestly joins the next operation.
+// share is the run of tasks that one worker begins with, claimed from its front.
+// The word of the last round stands until somebody claims a task of the next.
+//
+// A claim is what makes an operation last: a worker that has one may read the
+// pool's job, which stays until all tasks have ended; a worker that comes late
+// finds nothing to claim and has read nothing but atomic numbers.
 type share struct {
-	word atomic.Uint64
-	_    [56]byte // a cache line each
+	claimed atomic.Uint64 // round, and below it the tasks that are claimed
+	_       apart
+	ended   atomic.Uint32 // tasks that this worker has finished, ever
+	_       apart
 }
 
-func (s *share) set(lo, hi int) { s.word.Store(uint64(lo)<<32 | uint64(hi)) }
-
-// claim takes the next task.
-func (s *share) claim() (task int, ok bool) {
+// claim takes the next of so many tasks in a round.
+func (s *share) claim(round uint32, tasks int) (task int, ok bool) {
 	for {
-		w := s.word.Load()
-		if w>>32 >= w&(1<<32-1) {
+		word, next := s.claimed.Load(), uint32(0)
+		if at := uint32(word >> 32); at == round {
+			next = uint32(word)
+		} else if int32(at-round) > 0 {
+			return 0, false // too late
+		}
+		if int(next) >= tasks {
 			return 0, false
 		}
-		if s.word.CompareAndSwap(w, w+1<<32) {
-			return int(w >> 32), true
+		if s.claimed.CompareAndSwap(word, uint64(round)<<32|uint64(next+1)) {
+			return int(next), true
 		}
 	}
 }
@@ -97,47 +113,60 @@ func (p *pool) start(n, tasks int, j job) {
 		}
 		return
 	}
-	p.job, p.n, p.tasks = j, n, tasks
-	p.left.Store(int32(tasks))
-	for w := range p.shares {
-		p.shares[w].set(tasks*w/p.threads, tasks*(w+1)/p.threads)
-	}
-	p.round.Add(1)
+	p.job, p.n = j, n
+	target := p.ended() + uint32(tasks)
+	order := (p.order.Load()>>32+1)<<32 | uint64(tasks)
+	p.order.Store(order)
 	if p.parked.Load() > 0 {
 		p.mu.Lock()
 		p.wake.Broadcast()
 		p.mu.Unlock()
 	}
-	p.work(0)
-	p.wait()
-	p.job = nil
+	p.work(0, order)
+	p.wait(target)
 }
 
-// work runs tasks until none is left, those of the worker's own share first.
-func (p *pool) work(worker int) {
+// ended is how many tasks have ended, ever.
+func (p *pool) ended() uint32 {
+	var n uint32
+	for w := range p.shares {
+		n += p.shares[w].ended.Load()
+	}
+	return n
+}
+
+// work runs tasks of a round until none is left to claim, those of the worker's
+// own share first.
+func (p *pool) work(worker int, order uint64) {
+	round, tasks := uint32(order>>32), int(uint32(order))
+	own := &p.shares[worker]
 	for i := range p.threads {
-		s := &p.shares[(worker+i)%p.threads]
+		w := (worker + i) % p.threads
+		first, end := tasks*w/p.threads, tasks*(w+1)/p.threads
 		for {
-			t, ok := s.claim()
+			t, ok := p.shares[w].claim(round, end-first)
 			if !ok {
 				break
 			}
-			p.job.do(worker, p.n*t/p.tasks, p.n*(t+1)/p.tasks)
-			if p.left.Add(-1) == 0 && p.waiting.CompareAndSwap(true, false) {
+			t += first
+			p.job.do(worker, p.n*t/tasks, p.n*(t+1)/tasks)
+			own.ended.Store(own.ended.Load() + 1)
+			if p.waiting.Load() && p.ended() == p.target.Load() && p.waiting.CompareAndSwap(true, false) {
 				p.finished <- struct{}{}
 			}
 		}
 	}
 }
 
-// wait returns when the last task is finished.
-func (p *pool) wait() {
-	if p.spin(patience, func() bool { return p.left.Load() == 0 }) {
+// wait returns when so many tasks have ended.
+func (p *pool) wait(target uint32) {
+	if p.spin(patience, func() bool { return p.ended() == target }) {
 		return
 	}
+	p.target.Store(target)
 	p.waiting.Store(true)
-	if p.left.Load() == 0 && p.waiting.CompareAndSwap(true, false) {
-		return // finished meanwhile, and nobody saw that we wait
+	if p.ended() == target && p.waiting.CompareAndSwap(true, false) {
+		return // ended meanwhile, and nobody saw that we wait
 	}
 	<-p.finished
 }
@@ -164,16 +193,16 @@ func (p *pool) spin(long time.Duration, f func() bool) bool {
 // live is the life of one worker.
 func (p *pool) live(worker int) {
 	defer p.done.Done()
-	for last := uint32(0); p.await(last); {
-		last = p.round.Load()
-		p.work(worker)
+	for last := uint64(0); p.await(last); {
+		last = p.order.Load()
+		p.work(worker, last)
 	}
 }
 
-// await returns true when a round after last has begun, false once the pool is
-// closed.
-func (p *pool) await(last uint32) bool {
-	if p.spin(spin, func() bool { return p.round.Load() != last || p.closed.Load() }) {
+// await returns true when another round than the last has begun, false once the
+// pool is closed.
+func (p *pool) await(last uint64) bool {
+	if p.spin(spin, func() bool { return p.order.Load() != last || p.closed.Load() }) {
 		return !p.closed.Load()
 	}
 	p.mu.Lock()
@@ -182,7 +211,7 @@ func (p *pool) await(last uint32) bool {
 	// for parked workers, so one of the two sees the other.
 	p.parked.Add(1)
 	defer p.parked.Add(-1)
-	for p.round.Load() == last && !p.closed.Load() {
+	for p.order.Load() == last && !p.closed.Load() {
 		p.wake.Wait()
 	}
 	return !p.closed.Load()

@@ -1,86 +1,227 @@
 package main
 
 import (
+	"fmt"
+
 	. "github.com/mmcloughlin/avo/build"
 	. "github.com/mmcloughlin/avo/operand"
 	. "github.com/mmcloughlin/avo/reg"
 )
 
-// dotRows writes the products of one query with keys that stand in rows, as
-// decoding needs them: a lane holds a key, so that each product is one chain of
+// dotRows writes the products of queries with keys that stand in rows, as decoding
+// needs them: a lane holds a key, so that each product is one chain of
 // multiply-adds in the order of the columns, as in gemm, and keys are transposed
-// on the way, four columns at a time.
+// on the way, four columns at a time. Two queries are taken together, since one
+// chain alone would wait for itself.
+//
+// Pieces of rows far apart are no stream that the processor would see coming, so
+// that the same pieces of the rows that are wanted next are asked for meanwhile:
+// as many lines as there are columns for sixteen rows.
 func (g *gen) dotRows() {
-	g.text("dotRows", "func(s, q, k *float32, ldk, blocks, dim int)",
-		"sets s[j] = Σ q[d]·k[j·ldk+d], in the order of d, for so many blocks of as many j as a vector has lanes; dim is a multiple of 4.")
-	s, q, k := Load(Param("s"), GP64()), Load(Param("q"), GP64()), Load(Param("k"), GP64())
-	ld, blocks, dim := Load(Param("ldk"), GP64()), Load(Param("blocks"), GP64()), Load(Param("dim"), GP64())
+	g.text("dotRows", "func(s *float32, lds int, q *float32, ldq int, k *float32, ldk, ldh int, soon *float32, heads, blocks, dim int)",
+		"sets s[h·lds+j] = Σ q[h·ldq+d]·k[j·ldk+h·ldh+d], in the order of d, for so many blocks of as many j as a vector has lanes, and asks for the same of as many rows from soon on; dim is a multiple of 16, heads and blocks > 0.")
+	param := func(name string) Mem {
+		p, err := Param(name).Resolve()
+		if err != nil {
+			panic(err)
+		}
+		return p.Addr
+	}
+	ld, ld3 := Load(Param("ldk"), GP64()), GP64()
 	SHLQ(U8(2), ld)
-	SHLQ(U8(2), dim)
-	ld3 := GP64()
 	LEAQ(Mem{Base: ld, Index: ld, Scale: 2}, ld3)
-	Label("block")
+	ldh, ldq := Load(Param("ldh"), GP64()), Load(Param("ldq"), GP64())
+	SHLQ(U8(2), ldh)
+	SHLQ(U8(2), ldq)
+	q := Load(Param("q"), GP64())
+	Label("heads")
+	CMPQ(param("heads"), U8(2))
+	JLT(LabelRef("one"))
+	g.dotHeads("pair", 2, q, ld, ld3, ldh, ldq)
+	next := GP64()
+	for range 2 {
+		ADDQ(ldq, q)
+		ADDQ(ldh, param("k"))
+		ADDQ(ldh, param("soon"))
+	}
+	Load(Param("lds"), next)
+	SHLQ(U8(3), next)
+	ADDQ(next, param("s"))
+	SUBQ(U8(2), param("heads"))
+	JNZ(LabelRef("heads"))
+	end()
+	Label("one")
+	g.dotHeads("single", 1, q, ld, ld3, ldh, ldq)
+	end()
+}
+
+// dotHeads writes the blocks of so many heads together.
+func (g *gen) dotHeads(name string, heads int, q, ld, ld3, ldh, ldq Register) {
 	// at[i] is row 4·i of the block: quarter i of register r holds row 4·i+r.
 	at := make([]Register, g.lanes/4)
 	for i := range at {
 		at[i] = GP64()
-		if i == 0 {
-			MOVQ(k, at[i])
-		} else {
-			LEAQ(Mem{Base: at[i-1], Index: ld, Scale: 4}, at[i])
-		}
 	}
-	acc := g.zero()
-	d := GP64()
-	XORQ(d, d)
-	Label("columns")
+	Load(Param("k"), at[0])
+	ask, to, blocks, left := Load(Param("soon"), GP64()), Load(Param("s"), GP64()), Load(Param("blocks"), GP64()), GP64()
+	Label(name + "Block")
+	for i := 1; i < len(at); i++ {
+		LEAQ(Mem{Base: at[i-1], Index: ld, Scale: 4}, at[i])
+	}
+	acc := make([]VecVirtual, heads)
+	for h := range acc {
+		acc[h] = g.zero()
+	}
+	// A load of a quarter looks to avo as if it kept the rest: registers of their
+	// own for each round would all be alive from the loop's beginning.
 	var x [4]VecVirtual
 	for r := range x {
-		row := func(i int) Mem {
-			return [4]Mem{{Base: at[i]}, {Base: at[i], Index: ld, Scale: 1}, {Base: at[i], Index: ld, Scale: 2}, {Base: at[i], Index: ld3, Scale: 1}}[r]
-		}
 		x[r] = g.vec()
-		VMOVUPS(row(0), x[r].AsX())
-		for i := 1; i < len(at); i++ {
-			if g.wide() {
-				VINSERTF32X4(U8(i), row(i), x[r], x[r])
-			} else {
-				VINSERTF128(U8(i), row(i), x[r], x[r])
+	}
+	Load(Param("dim"), left)
+	Label(name + "Columns")
+	row := func(base Register, r, disp int) Mem {
+		return [4]Mem{{Base: base, Disp: disp}, {Base: base, Index: ld, Scale: 1, Disp: disp}, {Base: base, Index: ld, Scale: 2, Disp: disp}, {Base: base, Index: ld3, Scale: 1, Disp: disp}}[r]
+	}
+	for h := range acc {
+		if h > 0 {
+			for _, p := range at {
+				ADDQ(ldh, p)
+			}
+			ADDQ(ldh, ask)
+		}
+		for c := range 4 {
+			for r := range x {
+				VMOVUPS(row(at[0], r, 16*c), x[r].AsX())
+				for i := 1; i < len(at); i++ {
+					if g.wide() {
+						VINSERTF32X4(U8(i), row(at[i], r, 16*c), x[r], x[r])
+					} else {
+						VINSERTF128(U8(i), row(at[i], r, 16*c), x[r], x[r])
+					}
+				}
+			}
+			if c < len(at) { // one line of each row
+				for r := range x {
+					PREFETCHT0(row(ask, r, 0))
+				}
+				LEAQ(Mem{Base: ask, Index: ld, Scale: 4}, ask)
+			}
+			var t [4]VecVirtual
+			for i := range t {
+				t[i] = g.vec()
+			}
+			VUNPCKLPS(x[1], x[0], t[0])
+			VUNPCKHPS(x[1], x[0], t[1])
+			VUNPCKLPS(x[3], x[2], t[2])
+			VUNPCKHPS(x[3], x[2], t[3])
+			for i, imm := range []uint8{0x44, 0xEE, 0x44, 0xEE} {
+				o := g.vec()
+				VSHUFPS(U8(imm), t[i/2+2], t[i/2], o)
+				m := Mem{Base: q, Disp: 16*c + 4*i}
+				if h > 0 {
+					m.Index, m.Scale = ldq, 1
+				}
+				if g.wide() {
+					VFMADD231PS_BCST(m, o, acc[h])
+				} else {
+					b := g.vec()
+					VBROADCASTSS(m, b)
+					VFMADD231PS(b, o, acc[h])
+				}
 			}
 		}
-	}
-	var t [4]VecVirtual
-	for i := range t {
-		t[i] = g.vec()
-	}
-	VUNPCKLPS(x[1], x[0], t[0])
-	VUNPCKHPS(x[1], x[0], t[1])
-	VUNPCKLPS(x[3], x[2], t[2])
-	VUNPCKHPS(x[3], x[2], t[3])
-	for i, imm := range []uint8{0x44, 0xEE, 0x44, 0xEE} {
-		o := g.vec()
-		VSHUFPS(U8(imm), t[i/2+2], t[i/2], o)
-		m := Mem{Base: q, Index: d, Scale: 1, Disp: 4 * i}
-		if g.wide() {
-			VFMADD231PS_BCST(m, o, acc)
-		} else {
-			b := g.vec()
-			VBROADCASTSS(m, b)
-			VFMADD231PS(b, o, acc)
+		for range g.lanes {
+			SUBQ(ld, ask)
 		}
 	}
-	for i := range at {
-		ADDQ(U8(16), at[i])
+	for h := 1; h < heads; h++ {
+		for _, p := range at {
+			SUBQ(ldh, p)
+		}
+		SUBQ(ldh, ask)
 	}
-	ADDQ(U8(16), d)
-	CMPQ(d, dim)
-	JLT(LabelRef("columns"))
-	VMOVUPS(acc, Mem{Base: s})
-	ADDQ(U8(4*g.lanes), s)
-	for range g.lanes / 4 {
-		LEAQ(Mem{Base: k, Index: ld, Scale: 4}, k)
+	for _, p := range append(at, ask, q) { // the next line of each row
+		ADDQ(U8(64), p)
+	}
+	SUBQ(U8(16), left)
+	JNZ(LabelRef(name + "Columns"))
+	VMOVUPS(acc[0], Mem{Base: to})
+	if heads > 1 {
+		Load(Param("lds"), left)
+		VMOVUPS(acc[1], Mem{Base: to, Index: left, Scale: 4})
+	}
+	ADDQ(U8(4*g.lanes), to)
+	// The next block's first row follows this one's last.
+	Load(Param("dim"), left)
+	SHLQ(U8(2), left)
+	SUBQ(left, q)
+	for _, p := range []Register{at[0], ask} {
+		SUBQ(left, p)
+		for range g.lanes / 4 {
+			LEAQ(Mem{Base: p, Index: ld, Scale: 4}, p)
+		}
 	}
 	DECQ(blocks)
-	JNZ(LabelRef("block"))
-	end()
+	JNZ(LabelRef(name + "Block"))
+}
+
+// mixVectors is how many vectors of columns mixRows takes at a time.
+const mixVectors = 8
+
+// mixRows writes the sum of values that stand in rows, for one query of each key
+// head: along whole rows, and in the order of the keys, as gemm would add.
+func (g *gen) mixRows() {
+	for _, n := range []int{mixVectors, 1} {
+		g.text(fmt.Sprintf("mixRows%d", n), "func(out, p, v *float32, at *int, ldv int, soon *float32, keys, accumulate int)",
+			fmt.Sprintf("adds Σ p[at[2i]+j]·v[j·ldv+lanes·i …] to the vector at out[at[2i+1]] (sets it, if accumulate is 0), for i < %d and j < keys, in the order of j, and asks for as much from soon on; keys > 0.", n))
+		out, p, v, soon := Load(Param("out"), GP64()), Load(Param("p"), GP64()), Load(Param("v"), GP64()), Load(Param("soon"), GP64())
+		table := Load(Param("at"), GP64())
+		ld := Load(Param("ldv"), GP64())
+		SHLQ(U8(2), ld)
+		from, acc := make([]Register, n), make([]VecVirtual, n)
+		for i := range acc {
+			acc[i] = g.zero()
+		}
+		old := Load(Param("accumulate"), GP64())
+		TESTQ(old, old)
+		JZ(LabelRef("new"))
+		for i := range acc {
+			MOVQ(Mem{Base: table, Disp: 16*i + 8}, old)
+			VMOVUPS(Mem{Base: out, Index: old, Scale: 4}, acc[i])
+		}
+		Label("new")
+		for i := range from {
+			from[i] = GP64()
+			MOVQ(Mem{Base: table, Disp: 16 * i}, from[i])
+			LEAQ(Mem{Base: p, Index: from[i], Scale: 4}, from[i])
+		}
+		j := GP64()
+		XORQ(j, j)
+		Label("keys")
+		for i := range acc {
+			b := g.vec()
+			VBROADCASTSS(Mem{Base: from[i], Index: j, Scale: 4}, b)
+			VFMADD231PS(Mem{Base: v, Disp: 4 * g.lanes * i}, b, acc[i])
+			if 4*g.lanes*i%64 == 0 {
+				PREFETCHT0(Mem{Base: soon, Disp: 4 * g.lanes * i})
+			}
+		}
+		ADDQ(ld, v)
+		ADDQ(ld, soon)
+		INCQ(j)
+		keys, err := Param("keys").Resolve()
+		if err != nil {
+			panic(err)
+		}
+		CMPQ(j, keys.Addr)
+		JLT(LabelRef("keys"))
+		Load(Param("out"), out)
+		Load(Param("at"), table)
+		for i := range acc {
+			MOVQ(Mem{Base: table, Disp: 16*i + 8}, j)
+			VMOVUPS(acc[i], Mem{Base: out, Index: j, Scale: 4})
+		}
+		end()
+	}
 }

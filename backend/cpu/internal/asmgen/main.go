@@ -45,6 +45,7 @@ func main() {
 	g.elementwise()
 	g.reductions()
 	g.dotRows()
+	g.mixRows()
 	Generate()
 }
 
