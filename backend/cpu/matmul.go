@@ -103,29 +103,91 @@ func (d *dev[T]) project(c []T, ldc int, a []T, rs, cs int, b panels[T], m int, 
 		d.product(c, ldc, a, rs, cs, right[T]{packed: b}, m, b.n, b.k, accumulate)
 		return
 	}
-	// Time is that of reading b. Threads share out its panels.
-	const piece = 1 << 15
-	count := (b.n + d.k.nr - 1) / d.k.nr
-	d.few = few[T]{d: d, c: c, ldc: ldc, a: a, rs: rs, b: b, m: m, accumulate: accumulate}
-	d.pool.start(count, min(count, 2*d.pool.threads, max(1, b.n*b.k/piece)), &d.few)
-	d.few = few[T]{} // holds on to nothing that may be freed
+	d.few.add(c, b)
+	d.startFew(a, rs, m, accumulate)
 }
 
-// few is the job of a product of few rows; its items are panels.
+// Project starts the products together where there are few rows and all weights
+// are packed.
+func (d *dev[T]) Project(out []device.Projection, a device.Buffer, m, k int) {
+	if !d.projectFew(out, a, m, k) {
+		for _, p := range out {
+			d.MatMul(p.C, a, p.B, m, p.N, k, false, true, false)
+		}
+	}
+}
+
+func (d *dev[T]) projectFew(out []device.Projection, a device.Buffer, m, k int) bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	defer d.few.clear()
+	if m <= 0 || k <= 0 || m > d.k.fewMax {
+		return false
+	}
+	for _, p := range out {
+		var b panels[T]
+		if w := d.weights("Project", "b", p.B, p.N, k); w != nil {
+			b = w.p
+		} else if x, ok := p.B.(*buffer[T]); ok {
+			b = panels[T]{full: d.packs.kept(x, p.N, k), n: p.N, k: k}
+		}
+		if b.format == device.F32 && b.full == nil {
+			return false
+		}
+		d.few.add(d.out("Project", "c", p.C, m*p.N), b)
+	}
+	d.startFew(d.in("Project", "a", a, m*k), k, m, false)
+	return true
+}
+
+// few is the job of products of the same few rows; its items are the panels of
+// all parts in turn.
 type few[T real] struct {
 	d          *dev[T]
-	c          []T
-	ldc        int
 	a          []T
-	rs         int
-	b          panels[T]
-	m          int
+	rs, m      int
 	accumulate bool
+	parts      []fewPart[T]
+}
+
+type fewPart[T real] struct {
+	c []T // (m, b.n)
+	b panels[T]
+}
+
+func (f *few[T]) add(c []T, b panels[T]) { f.parts = append(f.parts, fewPart[T]{c, b}) }
+
+// clear holds on to nothing that may be freed.
+func (f *few[T]) clear() {
+	clear(f.parts)
+	*f = few[T]{parts: f.parts[:0]}
+}
+
+// startFew computes the parts that were added.
+func (d *dev[T]) startFew(a []T, rs, m int, accumulate bool) {
+	// Time is that of reading the weights. Threads share out their panels.
+	const piece = 1 << 15
+	f := &d.few
+	f.d, f.a, f.rs, f.m, f.accumulate = d, a, rs, m, accumulate
+	count, size := 0, 0
+	for _, p := range f.parts {
+		count += (p.b.n + d.k.nr - 1) / d.k.nr
+		size += p.b.n * p.b.k
+	}
+	d.pool.start(count, min(count, 2*d.pool.threads, max(1, size/piece)), f)
+	f.clear()
 }
 
 func (f *few[T]) do(worker, lo, hi int) {
 	nr := f.d.k.nr
-	f.d.k.few(f.c[lo*nr:], f.ldc, f.a, f.rs, &f.b, lo, hi, f.m, f.accumulate, grow(&f.d.scratch[worker].b, f.m*nr))
+	for i := range f.parts {
+		p := &f.parts[i]
+		n := (p.b.n + nr - 1) / nr
+		if from, to := max(lo, 0), min(hi, n); from < to {
+			f.d.k.few(p.c[from*nr:], p.b.n, f.a, f.rs, &p.b, from, to, f.m, f.accumulate, grow(&f.d.scratch[worker].b, f.m*nr))
+		}
+		lo, hi = lo-n, hi-n
+	}
 }
 
 // depthOf cuts k into equal parts of at most most.

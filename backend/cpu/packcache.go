@@ -60,6 +60,14 @@ func (c *packCache[T]) lookup(d *dev[T], b *buffer[T], n, k int) []T {
 	return e.data
 }
 
+// kept returns b (n, k) transposed and packed if it is in the cache as it stands.
+func (c *packCache[T]) kept(b *buffer[T], n, k int) []T {
+	if e := c.entries[packKey[T]{b.mem, b.off, n, k}]; e != nil && e.version == b.mem.version {
+		return e.data
+	}
+	return nil
+}
+
 // drop forgets everything made from an allocation.
 func (c *packCache[T]) drop(m *memory[T]) {
 	for key, e := range c.entries {

@@ -82,6 +82,12 @@ type gemmLimits struct {
 
 var usualLimits = gemmLimits{packed: 1 << 20, unpacked: 16 << 20, logits: 16 << 20}
 
+func (d *dev) Project(out []device.Projection, a device.Buffer, m, k int) {
+	for _, p := range out {
+		d.MatMul(p.C, a, p.B, m, p.N, k, false, true, false)
+	}
+}
+
 func (d *dev) MatMul(c, a, b device.Buffer, m, n, k int, transA, transB, accumulate bool) {
 	const op = "MatMul"
 	if m < 0 || n < 0 || k < 0 {

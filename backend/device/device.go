@@ -96,6 +96,12 @@ type AdamW struct {
 	Scale                              float64 // multiplies the gradient (clipping, averaging)
 }
 
+// Projection is one product of Project: C (m, N) from weights B (N, k).
+type Projection struct {
+	C, B Buffer
+	N    int
+}
+
 // Device computes. See the package comment for what all methods hold to.
 type Device interface {
 	// Name tells a person what computes, such as "cpu avx512 ×2".
@@ -139,6 +145,10 @@ type Device interface {
 	// (m, k), op(B) (k, n); transA says that A is stored (k, m), transB that B
 	// is stored (n, k). C may be Wide.
 	MatMul(c, a, b Buffer, m, n, k int, transA, transB, accumulate bool)
+	// Project is MatMul(p.C, a, p.B, m, p.N, k, false, true, false) for each p of
+	// out, the layers of a model that read the same input, which a device may start
+	// together.
+	Project(out []Projection, a Buffer, m, k int)
 
 	// Embed sets out[i] = table[ids[i]]; EmbedBackward dtable[ids[i]] += dout[i]
 	// (dtable Wide).

@@ -25,6 +25,8 @@ type acts struct {
 	h2, rstd2 device.Buffer // RMSNorm after attention: (N, hidden), (N)
 	gate, up  device.Buffer // (N, ffn)
 	ffn       device.Buffer // SwiGLU's output (N, ffn)
+
+	read []device.Projection // of one norm, kept because a call must not allocate
 }
 
 // planActs takes one block's activations for n rows out of an arena.
@@ -36,6 +38,7 @@ func (c Config) planActs(a *arena, n int) acts {
 		att: a.take(n * dq), lse: a.wide(n * c.Heads),
 		h2: a.take(n * d), rstd2: a.wide(n),
 		gate: a.take(n * f), up: a.take(n * f), ffn: a.take(n * f),
+		read: make([]device.Projection, 3),
 	}
 }
 
@@ -53,9 +56,8 @@ func (m *Model) block(l int, in, mid, out device.Buffer, a acts, b Batch, cache 
 	d, dq, dkv, f := c.Hidden, c.Heads*c.HeadDim, c.KVHeads*c.HeadDim, c.Intermediate
 
 	dev.RMSNorm(a.h1, a.rstd1, in, w.attnNorm, n, d, c.RMSEps)
-	dev.MatMul(a.q, a.h1, w.q, n, dq, d, false, true, false)
-	dev.MatMul(a.k, a.h1, w.k, n, dkv, d, false, true, false)
-	dev.MatMul(a.v, a.h1, w.v, n, dkv, d, false, true, false)
+	a.read[0], a.read[1], a.read[2] = device.Projection{C: a.q, B: w.q, N: dq}, device.Projection{C: a.k, B: w.k, N: dkv}, device.Projection{C: a.v, B: w.v, N: dkv}
+	dev.Project(a.read, a.h1, n, d)
 	dev.RoPE(a.q, m.rope.cos, m.rope.sin, b.Pos, c.Heads, c.HeadDim, false)
 	dev.RoPE(a.k, m.rope.cos, m.rope.sin, b.Pos, c.KVHeads, c.HeadDim, false)
 	k, v := a.k, a.v
@@ -69,8 +71,8 @@ func (m *Model) block(l int, in, mid, out device.Buffer, a acts, b Batch, cache 
 	dev.MatMul(mid, a.att, w.o, n, d, dq, false, true, true)
 
 	dev.RMSNorm(a.h2, a.rstd2, mid, w.mlpNorm, n, d, c.RMSEps)
-	dev.MatMul(a.gate, a.h2, w.gate, n, f, d, false, true, false)
-	dev.MatMul(a.up, a.h2, w.up, n, f, d, false, true, false)
+	a.read[0], a.read[1] = device.Projection{C: a.gate, B: w.gate, N: f}, device.Projection{C: a.up, B: w.up, N: f}
+	dev.Project(a.read[:2], a.h2, n, d)
 	dev.SwiGLU(a.ffn, a.gate, a.up)
 	if out == nil {
 		return

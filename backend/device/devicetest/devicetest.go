@@ -52,6 +52,7 @@ func Run(t *testing.T, open func() device.Device, tol Tolerance) {
 		{"Kinds", testKinds},
 		{"Rows", testRows},
 		{"MatMul", testMatMul},
+		{"Project", testProject},
 		{"MatMulKeptWeights", testKeptWeights},
 		{"Weights", testWeights},
 		{"WeightsEdges", testWeightsEdges},

@@ -110,3 +110,40 @@ func testKeptWeights(s *suite) {
 		s.d.Free(b.Buffer)
 	}
 }
+
+// testProject: Project is MatMul for each of its parts, bit for bit, be their
+// weights learning or read-only, of one format or several, seen before or not.
+func testProject(s *suite) {
+	for round := range 24 {
+		m, k := []int{1, 2, 5, 16, 30, 49}[round%6], s.size()
+		if round == 7 {
+			m, k = 7, 0
+		}
+		a := s.random(m * k)
+		var parts []device.Projection
+		var learning []vector
+		for i := range 1 + round%4 {
+			p := device.Projection{N: s.size()}
+			p.C = s.d.Alloc(m * p.N)
+			if round%3 == 0 || round%3 == 1 && i != 1 || k == 0 {
+				b := s.random(p.N * k)
+				p.B, learning = b.Buffer, append(learning, b)
+			} else {
+				p.B, _ = s.weights(formats[(round+i)%len(formats)], p.N, k, s.floats(p.N*k))
+			}
+			parts = append(parts, p)
+		}
+		for again := range 5 {
+			if again == 3 && len(learning) > 0 { // what was kept of it is stale
+				s.d.Scale(learning[len(learning)-1].Buffer, -1.5)
+			}
+			s.d.Project(parts, a.Buffer, m, k)
+			for i, p := range parts {
+				want := s.d.Alloc(m * p.N)
+				s.d.MatMul(want, a.Buffer, p.B, m, p.N, k, false, true, false)
+				s.same(fmt.Sprintf("Project (%d, %d, %d), part %d of %d, time %d", m, p.N, k, i, len(parts), again), s.get(p.C), s.get(want))
+				s.d.Free(want)
+			}
+		}
+	}
+}
