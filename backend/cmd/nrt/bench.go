@@ -201,6 +201,7 @@ func (e *env) bench(o benchOptions) (report *benchReport, err error) {
 		}
 	}
 	before, told := busyIn(os.DirFS("/"))
+	b.trip()
 	for _, p := range chosen {
 		var memory *memoryError
 		switch err := p.measure(b); {
@@ -210,6 +211,7 @@ func (e *env) bench(o benchOptions) (report *benchReport, err error) {
 			return nil, err
 		}
 		debug.FreeOSMemory() // the next part shall not pay for this one's garbage
+		b.trip()
 	}
 	if now, ok := busyIn(os.DirFS("/")); ok && told {
 		share := before.elsewhere(now)

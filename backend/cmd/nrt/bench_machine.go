@@ -3,7 +3,10 @@ package main
 import (
 	"errors"
 	"fmt"
+	"math"
 	"math/rand/v2"
+	"runtime"
+	"time"
 
 	"nrt/backend/cpu/peak"
 	"nrt/backend/device"
@@ -129,6 +132,22 @@ func (b *bench) read(bytes int) (spread, error) {
 		b.reading[bytes] = rates(float64(rounds*8*len(words)), times)
 	}
 	return b.reading[bytes], err
+}
+
+// trip measures once more what it takes from one thread to another and back. The
+// fastest of a few tries counts: more was the system's doing.
+func (b *bench) trip() {
+	if b.onCard() || b.Threads < 2 || runtime.GOMAXPROCS(0) < 2 {
+		return
+	}
+	fastest := math.Inf(1)
+	for start := time.Now(); time.Since(start) < 50*time.Millisecond; {
+		fastest = min(fastest, float64(peak.Trip(200).Nanoseconds()))
+	}
+	if b.Trip == nil {
+		b.Trip = &benchTrip{fastest, fastest}
+	}
+	b.Trip.Shortest, b.Trip.Longest = min(b.Trip.Shortest, fastest), max(b.Trip.Longest, fastest)
 }
 
 // product is one line of the part matmul.

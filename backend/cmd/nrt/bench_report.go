@@ -22,8 +22,16 @@ type benchReport struct {
 	// Elsewhere is the share of the processors that other programs took meanwhile;
 	// null where the system does not tell.
 	Elsewhere *float64       `json:"elsewhere"`
+	Trip      *benchTrip     `json:"trip_ns"` // null with one thread or a card
 	Rows      []benchRow     `json:"results"`
 	LeftOut   []benchLeftOut `json:"left_out"`
+}
+
+// benchTrip is how many nanoseconds a word takes from one thread to another and
+// back, before, between and after the parts.
+type benchTrip struct {
+	Shortest float64 `json:"shortest"`
+	Longest  float64 `json:"longest"`
 }
 
 // benchRow is one measured line.
@@ -89,6 +97,9 @@ func (r *benchReport) print(out io.Writer) {
 	w.Flush()
 	if r.Elsewhere != nil {
 		fmt.Fprintf(out, "\nother programs took %.0f %% of the processors meanwhile\n", 100**r.Elsewhere)
+	}
+	if t := r.Trip; t != nil {
+		fmt.Fprintf(out, "\nfrom one thread to another and back in %.0f to %.0f ns\n", t.Shortest, t.Longest)
 	}
 	for _, l := range r.LeftOut {
 		fmt.Fprintf(out, "\n%s was left out: %s\n", l.Part, l.Why)

@@ -52,6 +52,9 @@ func TestBenchMeasuresEveryPart(t *testing.T) {
 			t.Errorf("the help does not tell of part %s", p)
 		}
 	}
+	if p := r.Trip; (p != nil) != (r.Threads > 1) || p != nil && !(p.Shortest > 0 && p.Shortest <= p.Longest) {
+		t.Errorf("with %d threads, from one to another and back in %+v", r.Threads, p)
+	}
 	if !strings.Contains(progress.String(), "bench: training step") {
 		t.Errorf("no progress on standard error: %q", progress.String())
 	}
@@ -63,7 +66,7 @@ func TestBenchJSON(t *testing.T) {
 	if err := json.Unmarshal([]byte(out), &r); err != nil {
 		t.Fatal(err)
 	}
-	if len(r.Rows) != 1 || r.Rows[0].Part != "prefill" || r.Rows[0].Unit != "tokens/s" || r.Threads != 1 || r.Model != "world" {
+	if len(r.Rows) != 1 || r.Rows[0].Part != "prefill" || r.Rows[0].Unit != "tokens/s" || r.Threads != 1 || r.Model != "world" || r.Trip != nil {
 		t.Errorf("report is %+v", r)
 	}
 }

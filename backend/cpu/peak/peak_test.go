@@ -2,7 +2,9 @@ package peak
 
 import (
 	"math/rand/v2"
+	"runtime"
 	"testing"
+	"time"
 )
 
 func TestFMACountsWhatItDoes(t *testing.T) {
@@ -73,5 +75,16 @@ func TestReadLong(t *testing.T) {
 		if have := read(kernels, words); have != want {
 			t.Errorf("%s: %x, want %x", kernels, have, want)
 		}
+	}
+}
+
+// A trip takes time, and ends with one processor too.
+func TestTrip(t *testing.T) {
+	if d := Trip(1000); d <= 0 || d > 100*time.Millisecond {
+		t.Errorf("a trip takes %v", d)
+	}
+	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1))
+	if d := Trip(10); d <= 0 {
+		t.Errorf("a trip takes %v", d)
 	}
 }

@@ -36,7 +36,9 @@ func testShapes(s *suite) {
 		{"MatMul c", func() { d.MatMul(b(5), b(8), b(12), 2, 3, 4, false, false, false) }},
 		{"Project a", func() { d.Project([]device.Projection{{C: b(6), B: b(12), N: 3}}, b(7), 2, 4) }},
 		{"Project b", func() { d.Project([]device.Projection{{C: b(6), B: b(11), N: 3}}, b(8), 2, 4) }},
-		{"Project c", func() { d.Project([]device.Projection{{C: b(6), B: b(12), N: 3}, {C: b(5), B: b(12), N: 3}}, b(8), 2, 4) }},
+		{"Project c", func() {
+			d.Project([]device.Projection{{C: b(6), B: b(12), N: 3}, {C: b(5), B: b(12), N: 3}}, b(8), 2, 4)
+		}},
 		{"MatMul negative", func() { d.MatMul(b(6), b(8), b(12), -2, -3, -4, false, false, false) }},
 		{"Embed id", func() { d.Embed(b(3), b(6), []int32{2}, 3) }},
 		{"EmbedBackward id", func() { d.EmbedBackward(w(6), b(3), []int32{2}, 3) }},
