@@ -56,7 +56,7 @@ func (a *attn[T]) shares(s, t int) bool {
 // addDecode adds the tasks of n Seqs from s on: all key heads in one if there
 // are clusters enough for all threads.
 func (a *attn[T]) addDecode(s, n, clusters int) {
-	threads := 2 * a.d.pool.threads
+	threads := a.d.pool.threads
 	heads := min(a.h.KV, (a.h.KV*clusters+threads-1)/threads, max(1, clusterScores/(n*a.group*a.most[s])))
 	for g := 0; g < a.h.KV; g += heads {
 		a.tasks = append(a.tasks, attnTask{seq: s, n: n, kv: g, kvEnd: min(g+heads, a.h.KV)})

@@ -45,9 +45,9 @@ type asm struct {
 	mixRows8      func(out, p, v *float32, at *int, ldv int, soon *float32, keys, accumulate int)
 	fewTile       int // rows that fewF32 and its like take at once
 	fewMax        int
-	fewF32        func(c *float32, ldc int, a *float32, rs int, b *float32, stride, m, panels, k, accumulate, ahead int)
-	fewBF16       func(c *float32, ldc int, a *float32, rs int, b *uint16, stride, m, panels, k, accumulate, ahead int)
-	fewQ8         func(c *float32, ldc int, a *float32, rs int, b *byte, stride, m, panels, k, accumulate, ahead int)
+	fewF32        func(c *float32, ldc int, a *float32, rs int, b *float32, stride, m, panels, k, accumulate, ahead, turn int)
+	fewBF16       func(c *float32, ldc int, a *float32, rs int, b *uint16, stride, m, panels, k, accumulate, ahead, turn int)
+	fewQ8         func(c *float32, ldc int, a *float32, rs int, b *byte, stride, m, panels, k, accumulate, ahead, turn int)
 	widenBF16     func(dst *float32, src *uint16, vectors int)
 	widenQ8       func(dst *float32, src *byte, h int)
 	strip         func(dst *float32, ldd int, src *float32, lds, width, rows int)
@@ -300,17 +300,17 @@ func (a *asm) fewRows(c []float32, ldc int, x []float32, rs int, b *panels[float
 	run := func(c []float32, ldc, t, n int) {
 		for p := range parts {
 			i := m * p / parts
-			h, soon := m*(p+1)/parts-i, ahead*nr
+			h, soon, turn := m*(p+1)/parts-i, ahead*nr, ahead
 			if p > 0 {
-				soon = n * size
+				soon, turn = n*size, -1
 			}
 			switch b.format {
 			case device.F32:
-				a.fewF32(&c[i*ldc], ldc, &x[i*rs], rs, &b.full[t*size], 4*size, h, n, b.k, acc, 4*soon)
+				a.fewF32(&c[i*ldc], ldc, &x[i*rs], rs, &b.full[t*size], 4*size, h, n, b.k, acc, 4*soon, turn)
 			case device.BF16:
-				a.fewBF16(&c[i*ldc], ldc, &x[i*rs], rs, &b.half[t*size], 2*size, h, n, b.k, acc, 2*soon)
+				a.fewBF16(&c[i*ldc], ldc, &x[i*rs], rs, &b.half[t*size], 2*size, h, n, b.k, acc, 2*soon, turn)
 			case device.Q8:
-				a.fewQ8(&c[i*ldc], ldc, &x[i*rs], rs, &b.bytes[t*size], size, h, n, b.k, acc, soon)
+				a.fewQ8(&c[i*ldc], ldc, &x[i*rs], rs, &b.bytes[t*size], size, h, n, b.k, acc, soon, turn)
 			}
 		}
 	}

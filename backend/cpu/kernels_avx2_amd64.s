@@ -1176,9 +1176,9 @@ full:
 	VZEROUPPER
 	RET
 
-// func fewF32AVX2(c *float32, ldc int, a *float32, rs int, b *float32, stride int, m int, panels int, k int, accumulate int, ahead int)
+// func fewF32AVX2(c *float32, ldc int, a *float32, rs int, b *float32, stride int, m int, panels int, k int, accumulate int, ahead int, turn int)
 // Requires: AVX, FMA3, MMX+
-TEXT ·fewF32AVX2(SB), NOSPLIT, $0-88
+TEXT ·fewF32AVX2(SB), NOSPLIT, $0-96
 	MOVQ    c+0(FP), AX
 	MOVQ    ldc+8(FP), CX
 	MOVQ    a+16(FP), DX
@@ -1218,10 +1218,14 @@ m1p1_loop:
 	ADDQ         $0x04, DX
 	ADDQ         $0x00000040, SI
 	ADDQ         $0x00000040, CX
-	DECQ         R8
-	JNZ          m1p1_loop
-	VMOVUPS      Y0, (AX)
-	VMOVUPS      Y1, 32(AX)
+	CMPQ         R8, turn+88(FP)
+	JNE          m1p1_loop_on
+
+m1p1_loop_on:
+	DECQ    R8
+	JNZ     m1p1_loop
+	VMOVUPS Y0, (AX)
+	VMOVUPS Y1, 32(AX)
 	VZEROUPPER
 	RET
 
@@ -1257,12 +1261,17 @@ m1p2_loop:
 	ADDQ         $0x04, DX
 	ADDQ         $0x00000040, SI
 	ADDQ         $0x00000040, CX
-	DECQ         R8
-	JNZ          m1p2_loop
-	VMOVUPS      Y0, (AX)
-	VMOVUPS      Y1, 32(AX)
-	VMOVUPS      Y2, 64(AX)
-	VMOVUPS      Y3, 96(AX)
+	CMPQ         R8, turn+88(FP)
+	JNE          m1p2_loop_on
+	ADDQ         DI, CX
+
+m1p2_loop_on:
+	DECQ    R8
+	JNZ     m1p2_loop
+	VMOVUPS Y0, (AX)
+	VMOVUPS Y1, 32(AX)
+	VMOVUPS Y2, 64(AX)
+	VMOVUPS Y3, 96(AX)
 	VZEROUPPER
 	RET
 
@@ -1305,14 +1314,20 @@ m1p3_loop:
 	ADDQ         $0x04, DX
 	ADDQ         $0x00000040, SI
 	ADDQ         $0x00000040, CX
-	DECQ         R8
-	JNZ          m1p3_loop
-	VMOVUPS      Y0, (AX)
-	VMOVUPS      Y1, 32(AX)
-	VMOVUPS      Y2, 64(AX)
-	VMOVUPS      Y3, 96(AX)
-	VMOVUPS      Y4, 128(AX)
-	VMOVUPS      Y5, 160(AX)
+	CMPQ         R8, turn+88(FP)
+	JNE          m1p3_loop_on
+	ADDQ         DI, CX
+	ADDQ         DI, CX
+
+m1p3_loop_on:
+	DECQ    R8
+	JNZ     m1p3_loop
+	VMOVUPS Y0, (AX)
+	VMOVUPS Y1, 32(AX)
+	VMOVUPS Y2, 64(AX)
+	VMOVUPS Y3, 96(AX)
+	VMOVUPS Y4, 128(AX)
+	VMOVUPS Y5, 160(AX)
 	VZEROUPPER
 	RET
 
@@ -1363,16 +1378,23 @@ m1p4_loop:
 	ADDQ         $0x04, DX
 	ADDQ         $0x00000040, SI
 	ADDQ         $0x00000040, BX
-	DECQ         R8
-	JNZ          m1p4_loop
-	VMOVUPS      Y0, (AX)
-	VMOVUPS      Y1, 32(AX)
-	VMOVUPS      Y2, 64(AX)
-	VMOVUPS      Y3, 96(AX)
-	VMOVUPS      Y4, 128(AX)
-	VMOVUPS      Y5, 160(AX)
-	VMOVUPS      Y6, 192(AX)
-	VMOVUPS      Y7, 224(AX)
+	CMPQ         R8, turn+88(FP)
+	JNE          m1p4_loop_on
+	ADDQ         DI, BX
+	ADDQ         DI, BX
+	ADDQ         DI, BX
+
+m1p4_loop_on:
+	DECQ    R8
+	JNZ     m1p4_loop
+	VMOVUPS Y0, (AX)
+	VMOVUPS Y1, 32(AX)
+	VMOVUPS Y2, 64(AX)
+	VMOVUPS Y3, 96(AX)
+	VMOVUPS Y4, 128(AX)
+	VMOVUPS Y5, 160(AX)
+	VMOVUPS Y6, 192(AX)
+	VMOVUPS Y7, 224(AX)
 	VZEROUPPER
 	RET
 
@@ -1411,13 +1433,17 @@ m2p1_loop:
 	ADDQ         $0x04, DX
 	ADDQ         $0x00000040, SI
 	ADDQ         $0x00000040, DI
-	DECQ         R8
-	JNZ          m2p1_loop
-	VMOVUPS      Y0, (AX)
-	VMOVUPS      Y1, 32(AX)
-	ADDQ         CX, AX
-	VMOVUPS      Y2, (AX)
-	VMOVUPS      Y3, 32(AX)
+	CMPQ         R8, turn+88(FP)
+	JNE          m2p1_loop_on
+
+m2p1_loop_on:
+	DECQ    R8
+	JNZ     m2p1_loop
+	VMOVUPS Y0, (AX)
+	VMOVUPS Y1, 32(AX)
+	ADDQ    CX, AX
+	VMOVUPS Y2, (AX)
+	VMOVUPS Y3, 32(AX)
 	VZEROUPPER
 	RET
 
@@ -1471,17 +1497,22 @@ m2p2_loop:
 	ADDQ         $0x04, DX
 	ADDQ         $0x00000040, SI
 	ADDQ         $0x00000040, R9
-	DECQ         R8
-	JNZ          m2p2_loop
-	VMOVUPS      Y0, (AX)
-	VMOVUPS      Y1, 32(AX)
-	VMOVUPS      Y2, 64(AX)
-	VMOVUPS      Y3, 96(AX)
-	ADDQ         CX, AX
-	VMOVUPS      Y4, (AX)
-	VMOVUPS      Y5, 32(AX)
-	VMOVUPS      Y6, 64(AX)
-	VMOVUPS      Y7, 96(AX)
+	CMPQ         R8, turn+88(FP)
+	JNE          m2p2_loop_on
+	ADDQ         DI, R9
+
+m2p2_loop_on:
+	DECQ    R8
+	JNZ     m2p2_loop
+	VMOVUPS Y0, (AX)
+	VMOVUPS Y1, 32(AX)
+	VMOVUPS Y2, 64(AX)
+	VMOVUPS Y3, 96(AX)
+	ADDQ    CX, AX
+	VMOVUPS Y4, (AX)
+	VMOVUPS Y5, 32(AX)
+	VMOVUPS Y6, 64(AX)
+	VMOVUPS Y7, 96(AX)
 	VZEROUPPER
 	RET
 
@@ -1528,16 +1559,20 @@ m3p1_loop:
 	ADDQ         $0x04, DX
 	ADDQ         $0x00000040, SI
 	ADDQ         $0x00000040, DI
-	DECQ         R8
-	JNZ          m3p1_loop
-	VMOVUPS      Y0, (AX)
-	VMOVUPS      Y1, 32(AX)
-	ADDQ         CX, AX
-	VMOVUPS      Y2, (AX)
-	VMOVUPS      Y3, 32(AX)
-	ADDQ         CX, AX
-	VMOVUPS      Y4, (AX)
-	VMOVUPS      Y5, 32(AX)
+	CMPQ         R8, turn+88(FP)
+	JNE          m3p1_loop_on
+
+m3p1_loop_on:
+	DECQ    R8
+	JNZ     m3p1_loop
+	VMOVUPS Y0, (AX)
+	VMOVUPS Y1, 32(AX)
+	ADDQ    CX, AX
+	VMOVUPS Y2, (AX)
+	VMOVUPS Y3, 32(AX)
+	ADDQ    CX, AX
+	VMOVUPS Y4, (AX)
+	VMOVUPS Y5, 32(AX)
 	VZEROUPPER
 	RET
 
@@ -1593,19 +1628,23 @@ m4p1_loop:
 	ADDQ         $0x04, DX
 	ADDQ         $0x00000040, SI
 	ADDQ         $0x00000040, R9
-	DECQ         R8
-	JNZ          m4p1_loop
-	VMOVUPS      Y0, (AX)
-	VMOVUPS      Y1, 32(AX)
-	ADDQ         CX, AX
-	VMOVUPS      Y2, (AX)
-	VMOVUPS      Y3, 32(AX)
-	ADDQ         CX, AX
-	VMOVUPS      Y4, (AX)
-	VMOVUPS      Y5, 32(AX)
-	ADDQ         CX, AX
-	VMOVUPS      Y6, (AX)
-	VMOVUPS      Y7, 32(AX)
+	CMPQ         R8, turn+88(FP)
+	JNE          m4p1_loop_on
+
+m4p1_loop_on:
+	DECQ    R8
+	JNZ     m4p1_loop
+	VMOVUPS Y0, (AX)
+	VMOVUPS Y1, 32(AX)
+	ADDQ    CX, AX
+	VMOVUPS Y2, (AX)
+	VMOVUPS Y3, 32(AX)
+	ADDQ    CX, AX
+	VMOVUPS Y4, (AX)
+	VMOVUPS Y5, 32(AX)
+	ADDQ    CX, AX
+	VMOVUPS Y6, (AX)
+	VMOVUPS Y7, 32(AX)
 	VZEROUPPER
 	RET
 
@@ -1613,9 +1652,9 @@ m4p1_not:
 	VZEROUPPER
 	RET
 
-// func fewBF16AVX2(c *float32, ldc int, a *float32, rs int, b *uint16, stride int, m int, panels int, k int, accumulate int, ahead int)
+// func fewBF16AVX2(c *float32, ldc int, a *float32, rs int, b *uint16, stride int, m int, panels int, k int, accumulate int, ahead int, turn int)
 // Requires: AVX, AVX2, FMA3, MMX+
-TEXT ·fewBF16AVX2(SB), NOSPLIT, $0-88
+TEXT ·fewBF16AVX2(SB), NOSPLIT, $0-96
 	MOVQ    c+0(FP), AX
 	MOVQ    ldc+8(FP), CX
 	MOVQ    a+16(FP), DX
@@ -1659,10 +1698,14 @@ m1p1_loop:
 	ADDQ         $0x04, DX
 	ADDQ         $0x00000020, SI
 	ADDQ         $0x00000020, CX
-	DECQ         R8
-	JNZ          m1p1_loop
-	VMOVUPS      Y0, (AX)
-	VMOVUPS      Y1, 32(AX)
+	CMPQ         R8, turn+88(FP)
+	JNE          m1p1_loop_on
+
+m1p1_loop_on:
+	DECQ    R8
+	JNZ     m1p1_loop
+	VMOVUPS Y0, (AX)
+	VMOVUPS Y1, 32(AX)
 	VZEROUPPER
 	RET
 
@@ -1706,12 +1749,17 @@ m1p2_loop:
 	ADDQ         $0x04, DX
 	ADDQ         $0x00000020, SI
 	ADDQ         $0x00000020, CX
-	DECQ         R8
-	JNZ          m1p2_loop
-	VMOVUPS      Y0, (AX)
-	VMOVUPS      Y1, 32(AX)
-	VMOVUPS      Y2, 64(AX)
-	VMOVUPS      Y3, 96(AX)
+	CMPQ         R8, turn+88(FP)
+	JNE          m1p2_loop_on
+	ADDQ         DI, CX
+
+m1p2_loop_on:
+	DECQ    R8
+	JNZ     m1p2_loop
+	VMOVUPS Y0, (AX)
+	VMOVUPS Y1, 32(AX)
+	VMOVUPS Y2, 64(AX)
+	VMOVUPS Y3, 96(AX)
 	VZEROUPPER
 	RET
 
@@ -1766,14 +1814,20 @@ m1p3_loop:
 	ADDQ         $0x04, DX
 	ADDQ         $0x00000020, SI
 	ADDQ         $0x00000020, CX
-	DECQ         R8
-	JNZ          m1p3_loop
-	VMOVUPS      Y0, (AX)
-	VMOVUPS      Y1, 32(AX)
-	VMOVUPS      Y2, 64(AX)
-	VMOVUPS      Y3, 96(AX)
-	VMOVUPS      Y4, 128(AX)
-	VMOVUPS      Y5, 160(AX)
+	CMPQ         R8, turn+88(FP)
+	JNE          m1p3_loop_on
+	ADDQ         DI, CX
+	ADDQ         DI, CX
+
+m1p3_loop_on:
+	DECQ    R8
+	JNZ     m1p3_loop
+	VMOVUPS Y0, (AX)
+	VMOVUPS Y1, 32(AX)
+	VMOVUPS Y2, 64(AX)
+	VMOVUPS Y3, 96(AX)
+	VMOVUPS Y4, 128(AX)
+	VMOVUPS Y5, 160(AX)
 	VZEROUPPER
 	RET
 
@@ -1840,16 +1894,23 @@ m1p4_loop:
 	ADDQ         $0x04, DX
 	ADDQ         $0x00000020, SI
 	ADDQ         $0x00000020, BX
-	DECQ         R8
-	JNZ          m1p4_loop
-	VMOVUPS      Y0, (AX)
-	VMOVUPS      Y1, 32(AX)
-	VMOVUPS      Y2, 64(AX)
-	VMOVUPS      Y3, 96(AX)
-	VMOVUPS      Y4, 128(AX)
-	VMOVUPS      Y5, 160(AX)
-	VMOVUPS      Y6, 192(AX)
-	VMOVUPS      Y7, 224(AX)
+	CMPQ         R8, turn+88(FP)
+	JNE          m1p4_loop_on
+	ADDQ         DI, BX
+	ADDQ         DI, BX
+	ADDQ         DI, BX
+
+m1p4_loop_on:
+	DECQ    R8
+	JNZ     m1p4_loop
+	VMOVUPS Y0, (AX)
+	VMOVUPS Y1, 32(AX)
+	VMOVUPS Y2, 64(AX)
+	VMOVUPS Y3, 96(AX)
+	VMOVUPS Y4, 128(AX)
+	VMOVUPS Y5, 160(AX)
+	VMOVUPS Y6, 192(AX)
+	VMOVUPS Y7, 224(AX)
 	VZEROUPPER
 	RET
 
@@ -1890,13 +1951,17 @@ m2p1_loop:
 	ADDQ         $0x04, DX
 	ADDQ         $0x00000020, SI
 	ADDQ         $0x00000020, DI
-	DECQ         R8
-	JNZ          m2p1_loop
-	VMOVUPS      Y0, (AX)
-	VMOVUPS      Y1, 32(AX)
-	ADDQ         CX, AX
-	VMOVUPS      Y2, (AX)
-	VMOVUPS      Y3, 32(AX)
+	CMPQ         R8, turn+88(FP)
+	JNE          m2p1_loop_on
+
+m2p1_loop_on:
+	DECQ    R8
+	JNZ     m2p1_loop
+	VMOVUPS Y0, (AX)
+	VMOVUPS Y1, 32(AX)
+	ADDQ    CX, AX
+	VMOVUPS Y2, (AX)
+	VMOVUPS Y3, 32(AX)
 	VZEROUPPER
 	RET
 
@@ -1954,17 +2019,22 @@ m2p2_loop:
 	ADDQ         $0x04, DX
 	ADDQ         $0x00000020, SI
 	ADDQ         $0x00000020, R9
-	DECQ         R8
-	JNZ          m2p2_loop
-	VMOVUPS      Y0, (AX)
-	VMOVUPS      Y1, 32(AX)
-	VMOVUPS      Y2, 64(AX)
-	VMOVUPS      Y3, 96(AX)
-	ADDQ         CX, AX
-	VMOVUPS      Y4, (AX)
-	VMOVUPS      Y5, 32(AX)
-	VMOVUPS      Y6, 64(AX)
-	VMOVUPS      Y7, 96(AX)
+	CMPQ         R8, turn+88(FP)
+	JNE          m2p2_loop_on
+	ADDQ         DI, R9
+
+m2p2_loop_on:
+	DECQ    R8
+	JNZ     m2p2_loop
+	VMOVUPS Y0, (AX)
+	VMOVUPS Y1, 32(AX)
+	VMOVUPS Y2, 64(AX)
+	VMOVUPS Y3, 96(AX)
+	ADDQ    CX, AX
+	VMOVUPS Y4, (AX)
+	VMOVUPS Y5, 32(AX)
+	VMOVUPS Y6, 64(AX)
+	VMOVUPS Y7, 96(AX)
 	VZEROUPPER
 	RET
 
@@ -2013,16 +2083,20 @@ m3p1_loop:
 	ADDQ         $0x04, DX
 	ADDQ         $0x00000020, SI
 	ADDQ         $0x00000020, DI
-	DECQ         R8
-	JNZ          m3p1_loop
-	VMOVUPS      Y0, (AX)
-	VMOVUPS      Y1, 32(AX)
-	ADDQ         CX, AX
-	VMOVUPS      Y2, (AX)
-	VMOVUPS      Y3, 32(AX)
-	ADDQ         CX, AX
-	VMOVUPS      Y4, (AX)
-	VMOVUPS      Y5, 32(AX)
+	CMPQ         R8, turn+88(FP)
+	JNE          m3p1_loop_on
+
+m3p1_loop_on:
+	DECQ    R8
+	JNZ     m3p1_loop
+	VMOVUPS Y0, (AX)
+	VMOVUPS Y1, 32(AX)
+	ADDQ    CX, AX
+	VMOVUPS Y2, (AX)
+	VMOVUPS Y3, 32(AX)
+	ADDQ    CX, AX
+	VMOVUPS Y4, (AX)
+	VMOVUPS Y5, 32(AX)
 	VZEROUPPER
 	RET
 
@@ -2080,19 +2154,23 @@ m4p1_loop:
 	ADDQ         $0x04, DX
 	ADDQ         $0x00000020, SI
 	ADDQ         $0x00000020, R9
-	DECQ         R8
-	JNZ          m4p1_loop
-	VMOVUPS      Y0, (AX)
-	VMOVUPS      Y1, 32(AX)
-	ADDQ         CX, AX
-	VMOVUPS      Y2, (AX)
-	VMOVUPS      Y3, 32(AX)
-	ADDQ         CX, AX
-	VMOVUPS      Y4, (AX)
-	VMOVUPS      Y5, 32(AX)
-	ADDQ         CX, AX
-	VMOVUPS      Y6, (AX)
-	VMOVUPS      Y7, 32(AX)
+	CMPQ         R8, turn+88(FP)
+	JNE          m4p1_loop_on
+
+m4p1_loop_on:
+	DECQ    R8
+	JNZ     m4p1_loop
+	VMOVUPS Y0, (AX)
+	VMOVUPS Y1, 32(AX)
+	ADDQ    CX, AX
+	VMOVUPS Y2, (AX)
+	VMOVUPS Y3, 32(AX)
+	ADDQ    CX, AX
+	VMOVUPS Y4, (AX)
+	VMOVUPS Y5, 32(AX)
+	ADDQ    CX, AX
+	VMOVUPS Y6, (AX)
+	VMOVUPS Y7, 32(AX)
 	VZEROUPPER
 	RET
 
@@ -2100,9 +2178,9 @@ m4p1_not:
 	VZEROUPPER
 	RET
 
-// func fewQ8AVX2(c *float32, ldc int, a *float32, rs int, b *byte, stride int, m int, panels int, k int, accumulate int, ahead int)
+// func fewQ8AVX2(c *float32, ldc int, a *float32, rs int, b *byte, stride int, m int, panels int, k int, accumulate int, ahead int, turn int)
 // Requires: AVX, AVX2, FMA3, MMX+
-TEXT ·fewQ8AVX2(SB), NOSPLIT, $0-88
+TEXT ·fewQ8AVX2(SB), NOSPLIT, $0-96
 	MOVQ    c+0(FP), AX
 	MOVQ    ldc+8(FP), CX
 	MOVQ    a+16(FP), DX
@@ -2135,6 +2213,10 @@ m1p1_start:
 	LEAQ (SI)(R10*1), CX
 
 m1p1_block:
+	CMPQ R8, turn+88(FP)
+	JGT  m1p1_loop_on
+
+m1p1_loop_on:
 	VPMOVZXWD (SI), Y2
 	VPSLLD    $0x10, Y2, Y2
 	VPMOVZXWD 16(SI), Y3
@@ -2194,6 +2276,11 @@ m1p2_start:
 	LEAQ (SI)(R10*1), CX
 
 m1p2_block:
+	CMPQ R8, turn+88(FP)
+	JGT  m1p2_loop_on
+	ADDQ DI, CX
+
+m1p2_loop_on:
 	VPMOVZXWD (SI), Y4
 	VPSLLD    $0x10, Y4, Y4
 	VPMOVZXWD 16(SI), Y5
@@ -2269,6 +2356,10 @@ m2p1_start:
 	LEAQ (SI)(R10*1), DI
 
 m2p1_block:
+	CMPQ R8, turn+88(FP)
+	JGT  m2p1_loop_on
+
+m2p1_loop_on:
 	VPMOVZXWD (SI), Y4
 	VPSLLD    $0x10, Y4, Y4
 	VPMOVZXWD 16(SI), Y5
@@ -2343,6 +2434,11 @@ m2p2_start:
 	LEAQ (SI)(R10*1), R9
 
 m2p2_block:
+	CMPQ R8, turn+88(FP)
+	JGT  m2p2_loop_on
+	ADDQ DI, R9
+
+m2p2_loop_on:
 	VPMOVZXWD (SI), Y8
 	VPSLLD    $0x10, Y8, Y8
 	VPMOVZXWD 16(SI), Y9
@@ -2433,6 +2529,10 @@ m3p1_start:
 	LEAQ (SI)(R10*1), DI
 
 m3p1_block:
+	CMPQ R8, turn+88(FP)
+	JGT  m3p1_loop_on
+
+m3p1_loop_on:
 	VPMOVZXWD (SI), Y6
 	VPSLLD    $0x10, Y6, Y6
 	VPMOVZXWD 16(SI), Y7
@@ -2516,6 +2616,10 @@ m4p1_start:
 	LEAQ (SI)(R10*1), R9
 
 m4p1_block:
+	CMPQ R8, turn+88(FP)
+	JGT  m4p1_loop_on
+
+m4p1_loop_on:
 	VPMOVZXWD (SI), Y8
 	VPSLLD    $0x10, Y8, Y8
 	VPMOVZXWD 16(SI), Y9

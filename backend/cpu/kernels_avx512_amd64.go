@@ -10,14 +10,14 @@ func gemmAVX512(c *float32, ldc int, a *float32, rs int, cs int, b *float32, ldb
 // stripAVX512 sets dst[i·ldd+j] = src[i·lds+j] for i < rows, j < width; rows > 0, 0 < width <= two vectors.
 func stripAVX512(dst *float32, ldd int, src *float32, lds int, width int, rows int)
 
-// fewF32AVX512 sets c = c·accumulate + a·b for m rows of A and so many panels of float32, stride bytes apart, and asks for what lies ahead bytes further; see groups.
-func fewF32AVX512(c *float32, ldc int, a *float32, rs int, b *float32, stride int, m int, panels int, k int, accumulate int, ahead int)
+// fewF32AVX512 sets c = c·accumulate + a·b for m rows of A and so many panels of float32, stride bytes apart, and asks for what lies ahead bytes further, in the last turn rows so many panels further; see groups.
+func fewF32AVX512(c *float32, ldc int, a *float32, rs int, b *float32, stride int, m int, panels int, k int, accumulate int, ahead int, turn int)
 
-// fewBF16AVX512 sets c = c·accumulate + a·b for m rows of A and so many panels of bfloat16, stride bytes apart, and asks for what lies ahead bytes further; see groups.
-func fewBF16AVX512(c *float32, ldc int, a *float32, rs int, b *uint16, stride int, m int, panels int, k int, accumulate int, ahead int)
+// fewBF16AVX512 sets c = c·accumulate + a·b for m rows of A and so many panels of bfloat16, stride bytes apart, and asks for what lies ahead bytes further, in the last turn rows so many panels further; see groups.
+func fewBF16AVX512(c *float32, ldc int, a *float32, rs int, b *uint16, stride int, m int, panels int, k int, accumulate int, ahead int, turn int)
 
-// fewQ8AVX512 sets c = c·accumulate + a·b for m rows of A and so many panels of int8, stride bytes apart, and asks for what lies ahead bytes further; see groups.
-func fewQ8AVX512(c *float32, ldc int, a *float32, rs int, b *byte, stride int, m int, panels int, k int, accumulate int, ahead int)
+// fewQ8AVX512 sets c = c·accumulate + a·b for m rows of A and so many panels of int8, stride bytes apart, and asks for what lies ahead bytes further, in the last turn rows so many panels further; see groups.
+func fewQ8AVX512(c *float32, ldc int, a *float32, rs int, b *byte, stride int, m int, panels int, k int, accumulate int, ahead int, turn int)
 
 // widenBF16AVX512 widens so many vectors of bfloat16.
 func widenBF16AVX512(dst *float32, src *uint16, vectors int)

@@ -4169,9 +4169,9 @@ full:
 	VZEROUPPER
 	RET
 
-// func fewF32AVX512(c *float32, ldc int, a *float32, rs int, b *float32, stride int, m int, panels int, k int, accumulate int, ahead int)
+// func fewF32AVX512(c *float32, ldc int, a *float32, rs int, b *float32, stride int, m int, panels int, k int, accumulate int, ahead int, turn int)
 // Requires: AVX, AVX512F, MMX+
-TEXT ·fewF32AVX512(SB), NOSPLIT, $0-88
+TEXT ·fewF32AVX512(SB), NOSPLIT, $0-96
 	MOVQ    c+0(FP), AX
 	MOVQ    ldc+8(FP), CX
 	MOVQ    a+16(FP), DX
@@ -4212,10 +4212,14 @@ m1p1_loop:
 	ADDQ         $0x04, DX
 	ADDQ         $0x00000080, SI
 	ADDQ         $0x00000080, CX
-	DECQ         R8
-	JNZ          m1p1_loop
-	VMOVUPS      Z0, (AX)
-	VMOVUPS      Z1, 64(AX)
+	CMPQ         R8, turn+88(FP)
+	JNE          m1p1_loop_on
+
+m1p1_loop_on:
+	DECQ    R8
+	JNZ     m1p1_loop
+	VMOVUPS Z0, (AX)
+	VMOVUPS Z1, 64(AX)
 	VZEROUPPER
 	RET
 
@@ -4253,12 +4257,17 @@ m1p2_loop:
 	ADDQ         $0x04, DX
 	ADDQ         $0x00000080, SI
 	ADDQ         $0x00000080, CX
-	DECQ         R8
-	JNZ          m1p2_loop
-	VMOVUPS      Z0, (AX)
-	VMOVUPS      Z1, 64(AX)
-	VMOVUPS      Z2, 128(AX)
-	VMOVUPS      Z3, 192(AX)
+	CMPQ         R8, turn+88(FP)
+	JNE          m1p2_loop_on
+	ADDQ         DI, CX
+
+m1p2_loop_on:
+	DECQ    R8
+	JNZ     m1p2_loop
+	VMOVUPS Z0, (AX)
+	VMOVUPS Z1, 64(AX)
+	VMOVUPS Z2, 128(AX)
+	VMOVUPS Z3, 192(AX)
 	VZEROUPPER
 	RET
 
@@ -4304,14 +4313,20 @@ m1p3_loop:
 	ADDQ         $0x04, DX
 	ADDQ         $0x00000080, SI
 	ADDQ         $0x00000080, CX
-	DECQ         R8
-	JNZ          m1p3_loop
-	VMOVUPS      Z0, (AX)
-	VMOVUPS      Z1, 64(AX)
-	VMOVUPS      Z2, 128(AX)
-	VMOVUPS      Z3, 192(AX)
-	VMOVUPS      Z4, 256(AX)
-	VMOVUPS      Z5, 320(AX)
+	CMPQ         R8, turn+88(FP)
+	JNE          m1p3_loop_on
+	ADDQ         DI, CX
+	ADDQ         DI, CX
+
+m1p3_loop_on:
+	DECQ    R8
+	JNZ     m1p3_loop
+	VMOVUPS Z0, (AX)
+	VMOVUPS Z1, 64(AX)
+	VMOVUPS Z2, 128(AX)
+	VMOVUPS Z3, 192(AX)
+	VMOVUPS Z4, 256(AX)
+	VMOVUPS Z5, 320(AX)
 	VZEROUPPER
 	RET
 
@@ -4366,16 +4381,23 @@ m1p4_loop:
 	ADDQ         $0x04, DX
 	ADDQ         $0x00000080, SI
 	ADDQ         $0x00000080, BX
-	DECQ         R8
-	JNZ          m1p4_loop
-	VMOVUPS      Z0, (AX)
-	VMOVUPS      Z1, 64(AX)
-	VMOVUPS      Z2, 128(AX)
-	VMOVUPS      Z3, 192(AX)
-	VMOVUPS      Z4, 256(AX)
-	VMOVUPS      Z5, 320(AX)
-	VMOVUPS      Z6, 384(AX)
-	VMOVUPS      Z7, 448(AX)
+	CMPQ         R8, turn+88(FP)
+	JNE          m1p4_loop_on
+	ADDQ         DI, BX
+	ADDQ         DI, BX
+	ADDQ         DI, BX
+
+m1p4_loop_on:
+	DECQ    R8
+	JNZ     m1p4_loop
+	VMOVUPS Z0, (AX)
+	VMOVUPS Z1, 64(AX)
+	VMOVUPS Z2, 128(AX)
+	VMOVUPS Z3, 192(AX)
+	VMOVUPS Z4, 256(AX)
+	VMOVUPS Z5, 320(AX)
+	VMOVUPS Z6, 384(AX)
+	VMOVUPS Z7, 448(AX)
 	VZEROUPPER
 	RET
 
@@ -4415,13 +4437,17 @@ m2p1_loop:
 	ADDQ         $0x04, DX
 	ADDQ         $0x00000080, SI
 	ADDQ         $0x00000080, DI
-	DECQ         R8
-	JNZ          m2p1_loop
-	VMOVUPS      Z0, (AX)
-	VMOVUPS      Z1, 64(AX)
-	ADDQ         CX, AX
-	VMOVUPS      Z2, (AX)
-	VMOVUPS      Z3, 64(AX)
+	CMPQ         R8, turn+88(FP)
+	JNE          m2p1_loop_on
+
+m2p1_loop_on:
+	DECQ    R8
+	JNZ     m2p1_loop
+	VMOVUPS Z0, (AX)
+	VMOVUPS Z1, 64(AX)
+	ADDQ    CX, AX
+	VMOVUPS Z2, (AX)
+	VMOVUPS Z3, 64(AX)
 	VZEROUPPER
 	RET
 
@@ -4477,17 +4503,22 @@ m2p2_loop:
 	ADDQ         $0x04, DX
 	ADDQ         $0x00000080, SI
 	ADDQ         $0x00000080, R9
-	DECQ         R8
-	JNZ          m2p2_loop
-	VMOVUPS      Z0, (AX)
-	VMOVUPS      Z1, 64(AX)
-	VMOVUPS      Z2, 128(AX)
-	VMOVUPS      Z3, 192(AX)
-	ADDQ         CX, AX
-	VMOVUPS      Z4, (AX)
-	VMOVUPS      Z5, 64(AX)
-	VMOVUPS      Z6, 128(AX)
-	VMOVUPS      Z7, 192(AX)
+	CMPQ         R8, turn+88(FP)
+	JNE          m2p2_loop_on
+	ADDQ         DI, R9
+
+m2p2_loop_on:
+	DECQ    R8
+	JNZ     m2p2_loop
+	VMOVUPS Z0, (AX)
+	VMOVUPS Z1, 64(AX)
+	VMOVUPS Z2, 128(AX)
+	VMOVUPS Z3, 192(AX)
+	ADDQ    CX, AX
+	VMOVUPS Z4, (AX)
+	VMOVUPS Z5, 64(AX)
+	VMOVUPS Z6, 128(AX)
+	VMOVUPS Z7, 192(AX)
 	VZEROUPPER
 	RET
 
@@ -4559,21 +4590,27 @@ m2p3_loop:
 	ADDQ         $0x04, DX
 	ADDQ         $0x00000080, SI
 	ADDQ         $0x00000080, R9
-	DECQ         R8
-	JNZ          m2p3_loop
-	VMOVUPS      Z0, (AX)
-	VMOVUPS      Z1, 64(AX)
-	VMOVUPS      Z2, 128(AX)
-	VMOVUPS      Z3, 192(AX)
-	VMOVUPS      Z4, 256(AX)
-	VMOVUPS      Z5, 320(AX)
-	ADDQ         CX, AX
-	VMOVUPS      Z6, (AX)
-	VMOVUPS      Z7, 64(AX)
-	VMOVUPS      Z8, 128(AX)
-	VMOVUPS      Z9, 192(AX)
-	VMOVUPS      Z10, 256(AX)
-	VMOVUPS      Z11, 320(AX)
+	CMPQ         R8, turn+88(FP)
+	JNE          m2p3_loop_on
+	ADDQ         DI, R9
+	ADDQ         DI, R9
+
+m2p3_loop_on:
+	DECQ    R8
+	JNZ     m2p3_loop
+	VMOVUPS Z0, (AX)
+	VMOVUPS Z1, 64(AX)
+	VMOVUPS Z2, 128(AX)
+	VMOVUPS Z3, 192(AX)
+	VMOVUPS Z4, 256(AX)
+	VMOVUPS Z5, 320(AX)
+	ADDQ    CX, AX
+	VMOVUPS Z6, (AX)
+	VMOVUPS Z7, 64(AX)
+	VMOVUPS Z8, 128(AX)
+	VMOVUPS Z9, 192(AX)
+	VMOVUPS Z10, 256(AX)
+	VMOVUPS Z11, 320(AX)
 	VZEROUPPER
 	RET
 
@@ -4662,25 +4699,32 @@ m2p4_loop:
 	ADDQ         $0x04, DX
 	ADDQ         $0x00000080, SI
 	ADDQ         $0x00000080, R10
-	DECQ         R8
-	JNZ          m2p4_loop
-	VMOVUPS      Z0, (AX)
-	VMOVUPS      Z1, 64(AX)
-	VMOVUPS      Z2, 128(AX)
-	VMOVUPS      Z3, 192(AX)
-	VMOVUPS      Z4, 256(AX)
-	VMOVUPS      Z5, 320(AX)
-	VMOVUPS      Z6, 384(AX)
-	VMOVUPS      Z7, 448(AX)
-	ADDQ         CX, AX
-	VMOVUPS      Z8, (AX)
-	VMOVUPS      Z9, 64(AX)
-	VMOVUPS      Z10, 128(AX)
-	VMOVUPS      Z11, 192(AX)
-	VMOVUPS      Z12, 256(AX)
-	VMOVUPS      Z13, 320(AX)
-	VMOVUPS      Z14, 384(AX)
-	VMOVUPS      Z15, 448(AX)
+	CMPQ         R8, turn+88(FP)
+	JNE          m2p4_loop_on
+	ADDQ         DI, R10
+	ADDQ         DI, R10
+	ADDQ         DI, R10
+
+m2p4_loop_on:
+	DECQ    R8
+	JNZ     m2p4_loop
+	VMOVUPS Z0, (AX)
+	VMOVUPS Z1, 64(AX)
+	VMOVUPS Z2, 128(AX)
+	VMOVUPS Z3, 192(AX)
+	VMOVUPS Z4, 256(AX)
+	VMOVUPS Z5, 320(AX)
+	VMOVUPS Z6, 384(AX)
+	VMOVUPS Z7, 448(AX)
+	ADDQ    CX, AX
+	VMOVUPS Z8, (AX)
+	VMOVUPS Z9, 64(AX)
+	VMOVUPS Z10, 128(AX)
+	VMOVUPS Z11, 192(AX)
+	VMOVUPS Z12, 256(AX)
+	VMOVUPS Z13, 320(AX)
+	VMOVUPS Z14, 384(AX)
+	VMOVUPS Z15, 448(AX)
 	VZEROUPPER
 	RET
 
@@ -4728,16 +4772,20 @@ m3p1_loop:
 	ADDQ         $0x04, DX
 	ADDQ         $0x00000080, SI
 	ADDQ         $0x00000080, DI
-	DECQ         R8
-	JNZ          m3p1_loop
-	VMOVUPS      Z0, (AX)
-	VMOVUPS      Z1, 64(AX)
-	ADDQ         CX, AX
-	VMOVUPS      Z2, (AX)
-	VMOVUPS      Z3, 64(AX)
-	ADDQ         CX, AX
-	VMOVUPS      Z4, (AX)
-	VMOVUPS      Z5, 64(AX)
+	CMPQ         R8, turn+88(FP)
+	JNE          m3p1_loop_on
+
+m3p1_loop_on:
+	DECQ    R8
+	JNZ     m3p1_loop
+	VMOVUPS Z0, (AX)
+	VMOVUPS Z1, 64(AX)
+	ADDQ    CX, AX
+	VMOVUPS Z2, (AX)
+	VMOVUPS Z3, 64(AX)
+	ADDQ    CX, AX
+	VMOVUPS Z4, (AX)
+	VMOVUPS Z5, 64(AX)
 	VZEROUPPER
 	RET
 
@@ -4807,22 +4855,27 @@ m3p2_loop:
 	ADDQ         $0x04, DX
 	ADDQ         $0x00000080, SI
 	ADDQ         $0x00000080, R9
-	DECQ         R8
-	JNZ          m3p2_loop
-	VMOVUPS      Z0, (AX)
-	VMOVUPS      Z1, 64(AX)
-	VMOVUPS      Z2, 128(AX)
-	VMOVUPS      Z3, 192(AX)
-	ADDQ         CX, AX
-	VMOVUPS      Z4, (AX)
-	VMOVUPS      Z5, 64(AX)
-	VMOVUPS      Z6, 128(AX)
-	VMOVUPS      Z7, 192(AX)
-	ADDQ         CX, AX
-	VMOVUPS      Z8, (AX)
-	VMOVUPS      Z9, 64(AX)
-	VMOVUPS      Z10, 128(AX)
-	VMOVUPS      Z11, 192(AX)
+	CMPQ         R8, turn+88(FP)
+	JNE          m3p2_loop_on
+	ADDQ         DI, R9
+
+m3p2_loop_on:
+	DECQ    R8
+	JNZ     m3p2_loop
+	VMOVUPS Z0, (AX)
+	VMOVUPS Z1, 64(AX)
+	VMOVUPS Z2, 128(AX)
+	VMOVUPS Z3, 192(AX)
+	ADDQ    CX, AX
+	VMOVUPS Z4, (AX)
+	VMOVUPS Z5, 64(AX)
+	VMOVUPS Z6, 128(AX)
+	VMOVUPS Z7, 192(AX)
+	ADDQ    CX, AX
+	VMOVUPS Z8, (AX)
+	VMOVUPS Z9, 64(AX)
+	VMOVUPS Z10, 128(AX)
+	VMOVUPS Z11, 192(AX)
 	VZEROUPPER
 	RET
 
@@ -4879,19 +4932,23 @@ m4p1_loop:
 	ADDQ         $0x04, DX
 	ADDQ         $0x00000080, SI
 	ADDQ         $0x00000080, R9
-	DECQ         R8
-	JNZ          m4p1_loop
-	VMOVUPS      Z0, (AX)
-	VMOVUPS      Z1, 64(AX)
-	ADDQ         CX, AX
-	VMOVUPS      Z2, (AX)
-	VMOVUPS      Z3, 64(AX)
-	ADDQ         CX, AX
-	VMOVUPS      Z4, (AX)
-	VMOVUPS      Z5, 64(AX)
-	ADDQ         CX, AX
-	VMOVUPS      Z6, (AX)
-	VMOVUPS      Z7, 64(AX)
+	CMPQ         R8, turn+88(FP)
+	JNE          m4p1_loop_on
+
+m4p1_loop_on:
+	DECQ    R8
+	JNZ     m4p1_loop
+	VMOVUPS Z0, (AX)
+	VMOVUPS Z1, 64(AX)
+	ADDQ    CX, AX
+	VMOVUPS Z2, (AX)
+	VMOVUPS Z3, 64(AX)
+	ADDQ    CX, AX
+	VMOVUPS Z4, (AX)
+	VMOVUPS Z5, 64(AX)
+	ADDQ    CX, AX
+	VMOVUPS Z6, (AX)
+	VMOVUPS Z7, 64(AX)
 	VZEROUPPER
 	RET
 
@@ -4976,27 +5033,32 @@ m4p2_loop:
 	ADDQ         $0x04, DX
 	ADDQ         $0x00000080, SI
 	ADDQ         $0x00000080, R10
-	DECQ         R8
-	JNZ          m4p2_loop
-	VMOVUPS      Z0, (AX)
-	VMOVUPS      Z1, 64(AX)
-	VMOVUPS      Z2, 128(AX)
-	VMOVUPS      Z3, 192(AX)
-	ADDQ         CX, AX
-	VMOVUPS      Z4, (AX)
-	VMOVUPS      Z5, 64(AX)
-	VMOVUPS      Z6, 128(AX)
-	VMOVUPS      Z7, 192(AX)
-	ADDQ         CX, AX
-	VMOVUPS      Z8, (AX)
-	VMOVUPS      Z9, 64(AX)
-	VMOVUPS      Z10, 128(AX)
-	VMOVUPS      Z11, 192(AX)
-	ADDQ         CX, AX
-	VMOVUPS      Z12, (AX)
-	VMOVUPS      Z13, 64(AX)
-	VMOVUPS      Z14, 128(AX)
-	VMOVUPS      Z15, 192(AX)
+	CMPQ         R8, turn+88(FP)
+	JNE          m4p2_loop_on
+	ADDQ         DI, R10
+
+m4p2_loop_on:
+	DECQ    R8
+	JNZ     m4p2_loop
+	VMOVUPS Z0, (AX)
+	VMOVUPS Z1, 64(AX)
+	VMOVUPS Z2, 128(AX)
+	VMOVUPS Z3, 192(AX)
+	ADDQ    CX, AX
+	VMOVUPS Z4, (AX)
+	VMOVUPS Z5, 64(AX)
+	VMOVUPS Z6, 128(AX)
+	VMOVUPS Z7, 192(AX)
+	ADDQ    CX, AX
+	VMOVUPS Z8, (AX)
+	VMOVUPS Z9, 64(AX)
+	VMOVUPS Z10, 128(AX)
+	VMOVUPS Z11, 192(AX)
+	ADDQ    CX, AX
+	VMOVUPS Z12, (AX)
+	VMOVUPS Z13, 64(AX)
+	VMOVUPS Z14, 128(AX)
+	VMOVUPS Z15, 192(AX)
 	VZEROUPPER
 	RET
 
@@ -5063,22 +5125,26 @@ m5p1_loop:
 	ADDQ         $0x04, R9
 	ADDQ         $0x00000080, SI
 	ADDQ         $0x00000080, R10
-	DECQ         R8
-	JNZ          m5p1_loop
-	VMOVUPS      Z0, (AX)
-	VMOVUPS      Z1, 64(AX)
-	ADDQ         CX, AX
-	VMOVUPS      Z2, (AX)
-	VMOVUPS      Z3, 64(AX)
-	ADDQ         CX, AX
-	VMOVUPS      Z4, (AX)
-	VMOVUPS      Z5, 64(AX)
-	ADDQ         CX, AX
-	VMOVUPS      Z6, (AX)
-	VMOVUPS      Z7, 64(AX)
-	ADDQ         CX, AX
-	VMOVUPS      Z8, (AX)
-	VMOVUPS      Z9, 64(AX)
+	CMPQ         R8, turn+88(FP)
+	JNE          m5p1_loop_on
+
+m5p1_loop_on:
+	DECQ    R8
+	JNZ     m5p1_loop
+	VMOVUPS Z0, (AX)
+	VMOVUPS Z1, 64(AX)
+	ADDQ    CX, AX
+	VMOVUPS Z2, (AX)
+	VMOVUPS Z3, 64(AX)
+	ADDQ    CX, AX
+	VMOVUPS Z4, (AX)
+	VMOVUPS Z5, 64(AX)
+	ADDQ    CX, AX
+	VMOVUPS Z6, (AX)
+	VMOVUPS Z7, 64(AX)
+	ADDQ    CX, AX
+	VMOVUPS Z8, (AX)
+	VMOVUPS Z9, 64(AX)
 	VZEROUPPER
 	RET
 
@@ -5153,25 +5219,29 @@ m6p1_loop:
 	ADDQ         $0x04, R9
 	ADDQ         $0x00000080, SI
 	ADDQ         $0x00000080, R10
-	DECQ         R8
-	JNZ          m6p1_loop
-	VMOVUPS      Z0, (AX)
-	VMOVUPS      Z1, 64(AX)
-	ADDQ         CX, AX
-	VMOVUPS      Z2, (AX)
-	VMOVUPS      Z3, 64(AX)
-	ADDQ         CX, AX
-	VMOVUPS      Z4, (AX)
-	VMOVUPS      Z5, 64(AX)
-	ADDQ         CX, AX
-	VMOVUPS      Z6, (AX)
-	VMOVUPS      Z7, 64(AX)
-	ADDQ         CX, AX
-	VMOVUPS      Z8, (AX)
-	VMOVUPS      Z9, 64(AX)
-	ADDQ         CX, AX
-	VMOVUPS      Z10, (AX)
-	VMOVUPS      Z11, 64(AX)
+	CMPQ         R8, turn+88(FP)
+	JNE          m6p1_loop_on
+
+m6p1_loop_on:
+	DECQ    R8
+	JNZ     m6p1_loop
+	VMOVUPS Z0, (AX)
+	VMOVUPS Z1, 64(AX)
+	ADDQ    CX, AX
+	VMOVUPS Z2, (AX)
+	VMOVUPS Z3, 64(AX)
+	ADDQ    CX, AX
+	VMOVUPS Z4, (AX)
+	VMOVUPS Z5, 64(AX)
+	ADDQ    CX, AX
+	VMOVUPS Z6, (AX)
+	VMOVUPS Z7, 64(AX)
+	ADDQ    CX, AX
+	VMOVUPS Z8, (AX)
+	VMOVUPS Z9, 64(AX)
+	ADDQ    CX, AX
+	VMOVUPS Z10, (AX)
+	VMOVUPS Z11, 64(AX)
 	VZEROUPPER
 	RET
 
@@ -5254,28 +5324,32 @@ m7p1_loop:
 	ADDQ         $0x04, R9
 	ADDQ         $0x00000080, SI
 	ADDQ         $0x00000080, R10
-	DECQ         R8
-	JNZ          m7p1_loop
-	VMOVUPS      Z0, (AX)
-	VMOVUPS      Z1, 64(AX)
-	ADDQ         CX, AX
-	VMOVUPS      Z2, (AX)
-	VMOVUPS      Z3, 64(AX)
-	ADDQ         CX, AX
-	VMOVUPS      Z4, (AX)
-	VMOVUPS      Z5, 64(AX)
-	ADDQ         CX, AX
-	VMOVUPS      Z6, (AX)
-	VMOVUPS      Z7, 64(AX)
-	ADDQ         CX, AX
-	VMOVUPS      Z8, (AX)
-	VMOVUPS      Z9, 64(AX)
-	ADDQ         CX, AX
-	VMOVUPS      Z10, (AX)
-	VMOVUPS      Z11, 64(AX)
-	ADDQ         CX, AX
-	VMOVUPS      Z12, (AX)
-	VMOVUPS      Z13, 64(AX)
+	CMPQ         R8, turn+88(FP)
+	JNE          m7p1_loop_on
+
+m7p1_loop_on:
+	DECQ    R8
+	JNZ     m7p1_loop
+	VMOVUPS Z0, (AX)
+	VMOVUPS Z1, 64(AX)
+	ADDQ    CX, AX
+	VMOVUPS Z2, (AX)
+	VMOVUPS Z3, 64(AX)
+	ADDQ    CX, AX
+	VMOVUPS Z4, (AX)
+	VMOVUPS Z5, 64(AX)
+	ADDQ    CX, AX
+	VMOVUPS Z6, (AX)
+	VMOVUPS Z7, 64(AX)
+	ADDQ    CX, AX
+	VMOVUPS Z8, (AX)
+	VMOVUPS Z9, 64(AX)
+	ADDQ    CX, AX
+	VMOVUPS Z10, (AX)
+	VMOVUPS Z11, 64(AX)
+	ADDQ    CX, AX
+	VMOVUPS Z12, (AX)
+	VMOVUPS Z13, 64(AX)
 	VZEROUPPER
 	RET
 
@@ -5366,31 +5440,35 @@ m8p1_loop:
 	ADDQ         $0x04, R9
 	ADDQ         $0x00000080, SI
 	ADDQ         $0x00000080, R10
-	DECQ         R8
-	JNZ          m8p1_loop
-	VMOVUPS      Z0, (AX)
-	VMOVUPS      Z1, 64(AX)
-	ADDQ         CX, AX
-	VMOVUPS      Z2, (AX)
-	VMOVUPS      Z3, 64(AX)
-	ADDQ         CX, AX
-	VMOVUPS      Z4, (AX)
-	VMOVUPS      Z5, 64(AX)
-	ADDQ         CX, AX
-	VMOVUPS      Z6, (AX)
-	VMOVUPS      Z7, 64(AX)
-	ADDQ         CX, AX
-	VMOVUPS      Z8, (AX)
-	VMOVUPS      Z9, 64(AX)
-	ADDQ         CX, AX
-	VMOVUPS      Z10, (AX)
-	VMOVUPS      Z11, 64(AX)
-	ADDQ         CX, AX
-	VMOVUPS      Z12, (AX)
-	VMOVUPS      Z13, 64(AX)
-	ADDQ         CX, AX
-	VMOVUPS      Z14, (AX)
-	VMOVUPS      Z15, 64(AX)
+	CMPQ         R8, turn+88(FP)
+	JNE          m8p1_loop_on
+
+m8p1_loop_on:
+	DECQ    R8
+	JNZ     m8p1_loop
+	VMOVUPS Z0, (AX)
+	VMOVUPS Z1, 64(AX)
+	ADDQ    CX, AX
+	VMOVUPS Z2, (AX)
+	VMOVUPS Z3, 64(AX)
+	ADDQ    CX, AX
+	VMOVUPS Z4, (AX)
+	VMOVUPS Z5, 64(AX)
+	ADDQ    CX, AX
+	VMOVUPS Z6, (AX)
+	VMOVUPS Z7, 64(AX)
+	ADDQ    CX, AX
+	VMOVUPS Z8, (AX)
+	VMOVUPS Z9, 64(AX)
+	ADDQ    CX, AX
+	VMOVUPS Z10, (AX)
+	VMOVUPS Z11, 64(AX)
+	ADDQ    CX, AX
+	VMOVUPS Z12, (AX)
+	VMOVUPS Z13, 64(AX)
+	ADDQ    CX, AX
+	VMOVUPS Z14, (AX)
+	VMOVUPS Z15, 64(AX)
 	VZEROUPPER
 	RET
 
@@ -5491,34 +5569,38 @@ m9p1_loop:
 	ADDQ         $0x04, R11
 	ADDQ         $0x00000080, SI
 	ADDQ         $0x00000080, R10
-	DECQ         R8
-	JNZ          m9p1_loop
-	VMOVUPS      Z0, (AX)
-	VMOVUPS      Z1, 64(AX)
-	ADDQ         CX, AX
-	VMOVUPS      Z2, (AX)
-	VMOVUPS      Z3, 64(AX)
-	ADDQ         CX, AX
-	VMOVUPS      Z4, (AX)
-	VMOVUPS      Z5, 64(AX)
-	ADDQ         CX, AX
-	VMOVUPS      Z6, (AX)
-	VMOVUPS      Z7, 64(AX)
-	ADDQ         CX, AX
-	VMOVUPS      Z8, (AX)
-	VMOVUPS      Z9, 64(AX)
-	ADDQ         CX, AX
-	VMOVUPS      Z10, (AX)
-	VMOVUPS      Z11, 64(AX)
-	ADDQ         CX, AX
-	VMOVUPS      Z12, (AX)
-	VMOVUPS      Z13, 64(AX)
-	ADDQ         CX, AX
-	VMOVUPS      Z14, (AX)
-	VMOVUPS      Z15, 64(AX)
-	ADDQ         CX, AX
-	VMOVUPS      Z16, (AX)
-	VMOVUPS      Z17, 64(AX)
+	CMPQ         R8, turn+88(FP)
+	JNE          m9p1_loop_on
+
+m9p1_loop_on:
+	DECQ    R8
+	JNZ     m9p1_loop
+	VMOVUPS Z0, (AX)
+	VMOVUPS Z1, 64(AX)
+	ADDQ    CX, AX
+	VMOVUPS Z2, (AX)
+	VMOVUPS Z3, 64(AX)
+	ADDQ    CX, AX
+	VMOVUPS Z4, (AX)
+	VMOVUPS Z5, 64(AX)
+	ADDQ    CX, AX
+	VMOVUPS Z6, (AX)
+	VMOVUPS Z7, 64(AX)
+	ADDQ    CX, AX
+	VMOVUPS Z8, (AX)
+	VMOVUPS Z9, 64(AX)
+	ADDQ    CX, AX
+	VMOVUPS Z10, (AX)
+	VMOVUPS Z11, 64(AX)
+	ADDQ    CX, AX
+	VMOVUPS Z12, (AX)
+	VMOVUPS Z13, 64(AX)
+	ADDQ    CX, AX
+	VMOVUPS Z14, (AX)
+	VMOVUPS Z15, 64(AX)
+	ADDQ    CX, AX
+	VMOVUPS Z16, (AX)
+	VMOVUPS Z17, 64(AX)
 	VZEROUPPER
 	RET
 
@@ -5627,37 +5709,41 @@ m10p1_loop:
 	ADDQ         $0x04, R11
 	ADDQ         $0x00000080, SI
 	ADDQ         $0x00000080, R10
-	DECQ         R8
-	JNZ          m10p1_loop
-	VMOVUPS      Z0, (AX)
-	VMOVUPS      Z1, 64(AX)
-	ADDQ         CX, AX
-	VMOVUPS      Z2, (AX)
-	VMOVUPS      Z3, 64(AX)
-	ADDQ         CX, AX
-	VMOVUPS      Z4, (AX)
-	VMOVUPS      Z5, 64(AX)
-	ADDQ         CX, AX
-	VMOVUPS      Z6, (AX)
-	VMOVUPS      Z7, 64(AX)
-	ADDQ         CX, AX
-	VMOVUPS      Z8, (AX)
-	VMOVUPS      Z9, 64(AX)
-	ADDQ         CX, AX
-	VMOVUPS      Z10, (AX)
-	VMOVUPS      Z11, 64(AX)
-	ADDQ         CX, AX
-	VMOVUPS      Z12, (AX)
-	VMOVUPS      Z13, 64(AX)
-	ADDQ         CX, AX
-	VMOVUPS      Z14, (AX)
-	VMOVUPS      Z15, 64(AX)
-	ADDQ         CX, AX
-	VMOVUPS      Z16, (AX)
-	VMOVUPS      Z17, 64(AX)
-	ADDQ         CX, AX
-	VMOVUPS      Z18, (AX)
-	VMOVUPS      Z19, 64(AX)
+	CMPQ         R8, turn+88(FP)
+	JNE          m10p1_loop_on
+
+m10p1_loop_on:
+	DECQ    R8
+	JNZ     m10p1_loop
+	VMOVUPS Z0, (AX)
+	VMOVUPS Z1, 64(AX)
+	ADDQ    CX, AX
+	VMOVUPS Z2, (AX)
+	VMOVUPS Z3, 64(AX)
+	ADDQ    CX, AX
+	VMOVUPS Z4, (AX)
+	VMOVUPS Z5, 64(AX)
+	ADDQ    CX, AX
+	VMOVUPS Z6, (AX)
+	VMOVUPS Z7, 64(AX)
+	ADDQ    CX, AX
+	VMOVUPS Z8, (AX)
+	VMOVUPS Z9, 64(AX)
+	ADDQ    CX, AX
+	VMOVUPS Z10, (AX)
+	VMOVUPS Z11, 64(AX)
+	ADDQ    CX, AX
+	VMOVUPS Z12, (AX)
+	VMOVUPS Z13, 64(AX)
+	ADDQ    CX, AX
+	VMOVUPS Z14, (AX)
+	VMOVUPS Z15, 64(AX)
+	ADDQ    CX, AX
+	VMOVUPS Z16, (AX)
+	VMOVUPS Z17, 64(AX)
+	ADDQ    CX, AX
+	VMOVUPS Z18, (AX)
+	VMOVUPS Z19, 64(AX)
 	VZEROUPPER
 	RET
 
@@ -5774,40 +5860,44 @@ m11p1_loop:
 	ADDQ         $0x04, R11
 	ADDQ         $0x00000080, SI
 	ADDQ         $0x00000080, R10
-	DECQ         R8
-	JNZ          m11p1_loop
-	VMOVUPS      Z0, (AX)
-	VMOVUPS      Z1, 64(AX)
-	ADDQ         CX, AX
-	VMOVUPS      Z2, (AX)
-	VMOVUPS      Z3, 64(AX)
-	ADDQ         CX, AX
-	VMOVUPS      Z4, (AX)
-	VMOVUPS      Z5, 64(AX)
-	ADDQ         CX, AX
-	VMOVUPS      Z6, (AX)
-	VMOVUPS      Z7, 64(AX)
-	ADDQ         CX, AX
-	VMOVUPS      Z8, (AX)
-	VMOVUPS      Z9, 64(AX)
-	ADDQ         CX, AX
-	VMOVUPS      Z10, (AX)
-	VMOVUPS      Z11, 64(AX)
-	ADDQ         CX, AX
-	VMOVUPS      Z12, (AX)
-	VMOVUPS      Z13, 64(AX)
-	ADDQ         CX, AX
-	VMOVUPS      Z14, (AX)
-	VMOVUPS      Z15, 64(AX)
-	ADDQ         CX, AX
-	VMOVUPS      Z16, (AX)
-	VMOVUPS      Z17, 64(AX)
-	ADDQ         CX, AX
-	VMOVUPS      Z18, (AX)
-	VMOVUPS      Z19, 64(AX)
-	ADDQ         CX, AX
-	VMOVUPS      Z20, (AX)
-	VMOVUPS      Z21, 64(AX)
+	CMPQ         R8, turn+88(FP)
+	JNE          m11p1_loop_on
+
+m11p1_loop_on:
+	DECQ    R8
+	JNZ     m11p1_loop
+	VMOVUPS Z0, (AX)
+	VMOVUPS Z1, 64(AX)
+	ADDQ    CX, AX
+	VMOVUPS Z2, (AX)
+	VMOVUPS Z3, 64(AX)
+	ADDQ    CX, AX
+	VMOVUPS Z4, (AX)
+	VMOVUPS Z5, 64(AX)
+	ADDQ    CX, AX
+	VMOVUPS Z6, (AX)
+	VMOVUPS Z7, 64(AX)
+	ADDQ    CX, AX
+	VMOVUPS Z8, (AX)
+	VMOVUPS Z9, 64(AX)
+	ADDQ    CX, AX
+	VMOVUPS Z10, (AX)
+	VMOVUPS Z11, 64(AX)
+	ADDQ    CX, AX
+	VMOVUPS Z12, (AX)
+	VMOVUPS Z13, 64(AX)
+	ADDQ    CX, AX
+	VMOVUPS Z14, (AX)
+	VMOVUPS Z15, 64(AX)
+	ADDQ    CX, AX
+	VMOVUPS Z16, (AX)
+	VMOVUPS Z17, 64(AX)
+	ADDQ    CX, AX
+	VMOVUPS Z18, (AX)
+	VMOVUPS Z19, 64(AX)
+	ADDQ    CX, AX
+	VMOVUPS Z20, (AX)
+	VMOVUPS Z21, 64(AX)
 	VZEROUPPER
 	RET
 
@@ -5932,43 +6022,47 @@ m12p1_loop:
 	ADDQ         $0x04, R11
 	ADDQ         $0x00000080, SI
 	ADDQ         $0x00000080, R10
-	DECQ         R8
-	JNZ          m12p1_loop
-	VMOVUPS      Z0, (AX)
-	VMOVUPS      Z1, 64(AX)
-	ADDQ         CX, AX
-	VMOVUPS      Z2, (AX)
-	VMOVUPS      Z3, 64(AX)
-	ADDQ         CX, AX
-	VMOVUPS      Z4, (AX)
-	VMOVUPS      Z5, 64(AX)
-	ADDQ         CX, AX
-	VMOVUPS      Z6, (AX)
-	VMOVUPS      Z7, 64(AX)
-	ADDQ         CX, AX
-	VMOVUPS      Z8, (AX)
-	VMOVUPS      Z9, 64(AX)
-	ADDQ         CX, AX
-	VMOVUPS      Z10, (AX)
-	VMOVUPS      Z11, 64(AX)
-	ADDQ         CX, AX
-	VMOVUPS      Z12, (AX)
-	VMOVUPS      Z13, 64(AX)
-	ADDQ         CX, AX
-	VMOVUPS      Z14, (AX)
-	VMOVUPS      Z15, 64(AX)
-	ADDQ         CX, AX
-	VMOVUPS      Z16, (AX)
-	VMOVUPS      Z17, 64(AX)
-	ADDQ         CX, AX
-	VMOVUPS      Z18, (AX)
-	VMOVUPS      Z19, 64(AX)
-	ADDQ         CX, AX
-	VMOVUPS      Z20, (AX)
-	VMOVUPS      Z21, 64(AX)
-	ADDQ         CX, AX
-	VMOVUPS      Z22, (AX)
-	VMOVUPS      Z23, 64(AX)
+	CMPQ         R8, turn+88(FP)
+	JNE          m12p1_loop_on
+
+m12p1_loop_on:
+	DECQ    R8
+	JNZ     m12p1_loop
+	VMOVUPS Z0, (AX)
+	VMOVUPS Z1, 64(AX)
+	ADDQ    CX, AX
+	VMOVUPS Z2, (AX)
+	VMOVUPS Z3, 64(AX)
+	ADDQ    CX, AX
+	VMOVUPS Z4, (AX)
+	VMOVUPS Z5, 64(AX)
+	ADDQ    CX, AX
+	VMOVUPS Z6, (AX)
+	VMOVUPS Z7, 64(AX)
+	ADDQ    CX, AX
+	VMOVUPS Z8, (AX)
+	VMOVUPS Z9, 64(AX)
+	ADDQ    CX, AX
+	VMOVUPS Z10, (AX)
+	VMOVUPS Z11, 64(AX)
+	ADDQ    CX, AX
+	VMOVUPS Z12, (AX)
+	VMOVUPS Z13, 64(AX)
+	ADDQ    CX, AX
+	VMOVUPS Z14, (AX)
+	VMOVUPS Z15, 64(AX)
+	ADDQ    CX, AX
+	VMOVUPS Z16, (AX)
+	VMOVUPS Z17, 64(AX)
+	ADDQ    CX, AX
+	VMOVUPS Z18, (AX)
+	VMOVUPS Z19, 64(AX)
+	ADDQ    CX, AX
+	VMOVUPS Z20, (AX)
+	VMOVUPS Z21, 64(AX)
+	ADDQ    CX, AX
+	VMOVUPS Z22, (AX)
+	VMOVUPS Z23, 64(AX)
 	VZEROUPPER
 	RET
 
@@ -5976,9 +6070,9 @@ m12p1_not:
 	VZEROUPPER
 	RET
 
-// func fewBF16AVX512(c *float32, ldc int, a *float32, rs int, b *uint16, stride int, m int, panels int, k int, accumulate int, ahead int)
+// func fewBF16AVX512(c *float32, ldc int, a *float32, rs int, b *uint16, stride int, m int, panels int, k int, accumulate int, ahead int, turn int)
 // Requires: AVX, AVX512F, MMX+
-TEXT ·fewBF16AVX512(SB), NOSPLIT, $0-88
+TEXT ·fewBF16AVX512(SB), NOSPLIT, $0-96
 	MOVQ    c+0(FP), AX
 	MOVQ    ldc+8(FP), CX
 	MOVQ    a+16(FP), DX
@@ -6022,10 +6116,14 @@ m1p1_loop:
 	ADDQ         $0x04, DX
 	ADDQ         $0x00000040, SI
 	ADDQ         $0x00000040, CX
-	DECQ         R8
-	JNZ          m1p1_loop
-	VMOVUPS      Z0, (AX)
-	VMOVUPS      Z1, 64(AX)
+	CMPQ         R8, turn+88(FP)
+	JNE          m1p1_loop_on
+
+m1p1_loop_on:
+	DECQ    R8
+	JNZ     m1p1_loop
+	VMOVUPS Z0, (AX)
+	VMOVUPS Z1, 64(AX)
 	VZEROUPPER
 	RET
 
@@ -6069,12 +6167,17 @@ m1p2_loop:
 	ADDQ         $0x04, DX
 	ADDQ         $0x00000040, SI
 	ADDQ         $0x00000040, CX
-	DECQ         R8
-	JNZ          m1p2_loop
-	VMOVUPS      Z0, (AX)
-	VMOVUPS      Z1, 64(AX)
-	VMOVUPS      Z2, 128(AX)
-	VMOVUPS      Z3, 192(AX)
+	CMPQ         R8, turn+88(FP)
+	JNE          m1p2_loop_on
+	ADDQ         DI, CX
+
+m1p2_loop_on:
+	DECQ    R8
+	JNZ     m1p2_loop
+	VMOVUPS Z0, (AX)
+	VMOVUPS Z1, 64(AX)
+	VMOVUPS Z2, 128(AX)
+	VMOVUPS Z3, 192(AX)
 	VZEROUPPER
 	RET
 
@@ -6129,14 +6232,20 @@ m1p3_loop:
 	ADDQ         $0x04, DX
 	ADDQ         $0x00000040, SI
 	ADDQ         $0x00000040, CX
-	DECQ         R8
-	JNZ          m1p3_loop
-	VMOVUPS      Z0, (AX)
-	VMOVUPS      Z1, 64(AX)
-	VMOVUPS      Z2, 128(AX)
-	VMOVUPS      Z3, 192(AX)
-	VMOVUPS      Z4, 256(AX)
-	VMOVUPS      Z5, 320(AX)
+	CMPQ         R8, turn+88(FP)
+	JNE          m1p3_loop_on
+	ADDQ         DI, CX
+	ADDQ         DI, CX
+
+m1p3_loop_on:
+	DECQ    R8
+	JNZ     m1p3_loop
+	VMOVUPS Z0, (AX)
+	VMOVUPS Z1, 64(AX)
+	VMOVUPS Z2, 128(AX)
+	VMOVUPS Z3, 192(AX)
+	VMOVUPS Z4, 256(AX)
+	VMOVUPS Z5, 320(AX)
 	VZEROUPPER
 	RET
 
@@ -6203,16 +6312,23 @@ m1p4_loop:
 	ADDQ         $0x04, DX
 	ADDQ         $0x00000040, SI
 	ADDQ         $0x00000040, BX
-	DECQ         R8
-	JNZ          m1p4_loop
-	VMOVUPS      Z0, (AX)
-	VMOVUPS      Z1, 64(AX)
-	VMOVUPS      Z2, 128(AX)
-	VMOVUPS      Z3, 192(AX)
-	VMOVUPS      Z4, 256(AX)
-	VMOVUPS      Z5, 320(AX)
-	VMOVUPS      Z6, 384(AX)
-	VMOVUPS      Z7, 448(AX)
+	CMPQ         R8, turn+88(FP)
+	JNE          m1p4_loop_on
+	ADDQ         DI, BX
+	ADDQ         DI, BX
+	ADDQ         DI, BX
+
+m1p4_loop_on:
+	DECQ    R8
+	JNZ     m1p4_loop
+	VMOVUPS Z0, (AX)
+	VMOVUPS Z1, 64(AX)
+	VMOVUPS Z2, 128(AX)
+	VMOVUPS Z3, 192(AX)
+	VMOVUPS Z4, 256(AX)
+	VMOVUPS Z5, 320(AX)
+	VMOVUPS Z6, 384(AX)
+	VMOVUPS Z7, 448(AX)
 	VZEROUPPER
 	RET
 
@@ -6253,13 +6369,17 @@ m2p1_loop:
 	ADDQ         $0x04, DX
 	ADDQ         $0x00000040, SI
 	ADDQ         $0x00000040, DI
-	DECQ         R8
-	JNZ          m2p1_loop
-	VMOVUPS      Z0, (AX)
-	VMOVUPS      Z1, 64(AX)
-	ADDQ         CX, AX
-	VMOVUPS      Z2, (AX)
-	VMOVUPS      Z3, 64(AX)
+	CMPQ         R8, turn+88(FP)
+	JNE          m2p1_loop_on
+
+m2p1_loop_on:
+	DECQ    R8
+	JNZ     m2p1_loop
+	VMOVUPS Z0, (AX)
+	VMOVUPS Z1, 64(AX)
+	ADDQ    CX, AX
+	VMOVUPS Z2, (AX)
+	VMOVUPS Z3, 64(AX)
 	VZEROUPPER
 	RET
 
@@ -6317,17 +6437,22 @@ m2p2_loop:
 	ADDQ         $0x04, DX
 	ADDQ         $0x00000040, SI
 	ADDQ         $0x00000040, R9
-	DECQ         R8
-	JNZ          m2p2_loop
-	VMOVUPS      Z0, (AX)
-	VMOVUPS      Z1, 64(AX)
-	VMOVUPS      Z2, 128(AX)
-	VMOVUPS      Z3, 192(AX)
-	ADDQ         CX, AX
-	VMOVUPS      Z4, (AX)
-	VMOVUPS      Z5, 64(AX)
-	VMOVUPS      Z6, 128(AX)
-	VMOVUPS      Z7, 192(AX)
+	CMPQ         R8, turn+88(FP)
+	JNE          m2p2_loop_on
+	ADDQ         DI, R9
+
+m2p2_loop_on:
+	DECQ    R8
+	JNZ     m2p2_loop
+	VMOVUPS Z0, (AX)
+	VMOVUPS Z1, 64(AX)
+	VMOVUPS Z2, 128(AX)
+	VMOVUPS Z3, 192(AX)
+	ADDQ    CX, AX
+	VMOVUPS Z4, (AX)
+	VMOVUPS Z5, 64(AX)
+	VMOVUPS Z6, 128(AX)
+	VMOVUPS Z7, 192(AX)
 	VZEROUPPER
 	RET
 
@@ -6402,21 +6527,27 @@ m2p3_loop:
 	ADDQ         $0x04, DX
 	ADDQ         $0x00000040, SI
 	ADDQ         $0x00000040, R9
-	DECQ         R8
-	JNZ          m2p3_loop
-	VMOVUPS      Z0, (AX)
-	VMOVUPS      Z1, 64(AX)
-	VMOVUPS      Z2, 128(AX)
-	VMOVUPS      Z3, 192(AX)
-	VMOVUPS      Z4, 256(AX)
-	VMOVUPS      Z5, 320(AX)
-	ADDQ         CX, AX
-	VMOVUPS      Z6, (AX)
-	VMOVUPS      Z7, 64(AX)
-	VMOVUPS      Z8, 128(AX)
-	VMOVUPS      Z9, 192(AX)
-	VMOVUPS      Z10, 256(AX)
-	VMOVUPS      Z11, 320(AX)
+	CMPQ         R8, turn+88(FP)
+	JNE          m2p3_loop_on
+	ADDQ         DI, R9
+	ADDQ         DI, R9
+
+m2p3_loop_on:
+	DECQ    R8
+	JNZ     m2p3_loop
+	VMOVUPS Z0, (AX)
+	VMOVUPS Z1, 64(AX)
+	VMOVUPS Z2, 128(AX)
+	VMOVUPS Z3, 192(AX)
+	VMOVUPS Z4, 256(AX)
+	VMOVUPS Z5, 320(AX)
+	ADDQ    CX, AX
+	VMOVUPS Z6, (AX)
+	VMOVUPS Z7, 64(AX)
+	VMOVUPS Z8, 128(AX)
+	VMOVUPS Z9, 192(AX)
+	VMOVUPS Z10, 256(AX)
+	VMOVUPS Z11, 320(AX)
 	VZEROUPPER
 	RET
 
@@ -6509,25 +6640,32 @@ m2p4_loop:
 	ADDQ         $0x04, DX
 	ADDQ         $0x00000040, SI
 	ADDQ         $0x00000040, R10
-	DECQ         R8
-	JNZ          m2p4_loop
-	VMOVUPS      Z0, (AX)
-	VMOVUPS      Z1, 64(AX)
-	VMOVUPS      Z2, 128(AX)
-	VMOVUPS      Z3, 192(AX)
-	VMOVUPS      Z4, 256(AX)
-	VMOVUPS      Z5, 320(AX)
-	VMOVUPS      Z6, 384(AX)
-	VMOVUPS      Z7, 448(AX)
-	ADDQ         CX, AX
-	VMOVUPS      Z8, (AX)
-	VMOVUPS      Z9, 64(AX)
-	VMOVUPS      Z10, 128(AX)
-	VMOVUPS      Z11, 192(AX)
-	VMOVUPS      Z12, 256(AX)
-	VMOVUPS      Z13, 320(AX)
-	VMOVUPS      Z14, 384(AX)
-	VMOVUPS      Z15, 448(AX)
+	CMPQ         R8, turn+88(FP)
+	JNE          m2p4_loop_on
+	ADDQ         DI, R10
+	ADDQ         DI, R10
+	ADDQ         DI, R10
+
+m2p4_loop_on:
+	DECQ    R8
+	JNZ     m2p4_loop
+	VMOVUPS Z0, (AX)
+	VMOVUPS Z1, 64(AX)
+	VMOVUPS Z2, 128(AX)
+	VMOVUPS Z3, 192(AX)
+	VMOVUPS Z4, 256(AX)
+	VMOVUPS Z5, 320(AX)
+	VMOVUPS Z6, 384(AX)
+	VMOVUPS Z7, 448(AX)
+	ADDQ    CX, AX
+	VMOVUPS Z8, (AX)
+	VMOVUPS Z9, 64(AX)
+	VMOVUPS Z10, 128(AX)
+	VMOVUPS Z11, 192(AX)
+	VMOVUPS Z12, 256(AX)
+	VMOVUPS Z13, 320(AX)
+	VMOVUPS Z14, 384(AX)
+	VMOVUPS Z15, 448(AX)
 	VZEROUPPER
 	RET
 
@@ -6576,16 +6714,20 @@ m3p1_loop:
 	ADDQ         $0x04, DX
 	ADDQ         $0x00000040, SI
 	ADDQ         $0x00000040, DI
-	DECQ         R8
-	JNZ          m3p1_loop
-	VMOVUPS      Z0, (AX)
-	VMOVUPS      Z1, 64(AX)
-	ADDQ         CX, AX
-	VMOVUPS      Z2, (AX)
-	VMOVUPS      Z3, 64(AX)
-	ADDQ         CX, AX
-	VMOVUPS      Z4, (AX)
-	VMOVUPS      Z5, 64(AX)
+	CMPQ         R8, turn+88(FP)
+	JNE          m3p1_loop_on
+
+m3p1_loop_on:
+	DECQ    R8
+	JNZ     m3p1_loop
+	VMOVUPS Z0, (AX)
+	VMOVUPS Z1, 64(AX)
+	ADDQ    CX, AX
+	VMOVUPS Z2, (AX)
+	VMOVUPS Z3, 64(AX)
+	ADDQ    CX, AX
+	VMOVUPS Z4, (AX)
+	VMOVUPS Z5, 64(AX)
 	VZEROUPPER
 	RET
 
@@ -6657,22 +6799,27 @@ m3p2_loop:
 	ADDQ         $0x04, DX
 	ADDQ         $0x00000040, SI
 	ADDQ         $0x00000040, R9
-	DECQ         R8
-	JNZ          m3p2_loop
-	VMOVUPS      Z0, (AX)
-	VMOVUPS      Z1, 64(AX)
-	VMOVUPS      Z2, 128(AX)
-	VMOVUPS      Z3, 192(AX)
-	ADDQ         CX, AX
-	VMOVUPS      Z4, (AX)
-	VMOVUPS      Z5, 64(AX)
-	VMOVUPS      Z6, 128(AX)
-	VMOVUPS      Z7, 192(AX)
-	ADDQ         CX, AX
-	VMOVUPS      Z8, (AX)
-	VMOVUPS      Z9, 64(AX)
-	VMOVUPS      Z10, 128(AX)
-	VMOVUPS      Z11, 192(AX)
+	CMPQ         R8, turn+88(FP)
+	JNE          m3p2_loop_on
+	ADDQ         DI, R9
+
+m3p2_loop_on:
+	DECQ    R8
+	JNZ     m3p2_loop
+	VMOVUPS Z0, (AX)
+	VMOVUPS Z1, 64(AX)
+	VMOVUPS Z2, 128(AX)
+	VMOVUPS Z3, 192(AX)
+	ADDQ    CX, AX
+	VMOVUPS Z4, (AX)
+	VMOVUPS Z5, 64(AX)
+	VMOVUPS Z6, 128(AX)
+	VMOVUPS Z7, 192(AX)
+	ADDQ    CX, AX
+	VMOVUPS Z8, (AX)
+	VMOVUPS Z9, 64(AX)
+	VMOVUPS Z10, 128(AX)
+	VMOVUPS Z11, 192(AX)
 	VZEROUPPER
 	RET
 
@@ -6730,19 +6877,23 @@ m4p1_loop:
 	ADDQ         $0x04, DX
 	ADDQ         $0x00000040, SI
 	ADDQ         $0x00000040, R9
-	DECQ         R8
-	JNZ          m4p1_loop
-	VMOVUPS      Z0, (AX)
-	VMOVUPS      Z1, 64(AX)
-	ADDQ         CX, AX
-	VMOVUPS      Z2, (AX)
-	VMOVUPS      Z3, 64(AX)
-	ADDQ         CX, AX
-	VMOVUPS      Z4, (AX)
-	VMOVUPS      Z5, 64(AX)
-	ADDQ         CX, AX
-	VMOVUPS      Z6, (AX)
-	VMOVUPS      Z7, 64(AX)
+	CMPQ         R8, turn+88(FP)
+	JNE          m4p1_loop_on
+
+m4p1_loop_on:
+	DECQ    R8
+	JNZ     m4p1_loop
+	VMOVUPS Z0, (AX)
+	VMOVUPS Z1, 64(AX)
+	ADDQ    CX, AX
+	VMOVUPS Z2, (AX)
+	VMOVUPS Z3, 64(AX)
+	ADDQ    CX, AX
+	VMOVUPS Z4, (AX)
+	VMOVUPS Z5, 64(AX)
+	ADDQ    CX, AX
+	VMOVUPS Z6, (AX)
+	VMOVUPS Z7, 64(AX)
 	VZEROUPPER
 	RET
 
@@ -6829,27 +6980,32 @@ m4p2_loop:
 	ADDQ         $0x04, DX
 	ADDQ         $0x00000040, SI
 	ADDQ         $0x00000040, R10
-	DECQ         R8
-	JNZ          m4p2_loop
-	VMOVUPS      Z0, (AX)
-	VMOVUPS      Z1, 64(AX)
-	VMOVUPS      Z2, 128(AX)
-	VMOVUPS      Z3, 192(AX)
-	ADDQ         CX, AX
-	VMOVUPS      Z4, (AX)
-	VMOVUPS      Z5, 64(AX)
-	VMOVUPS      Z6, 128(AX)
-	VMOVUPS      Z7, 192(AX)
-	ADDQ         CX, AX
-	VMOVUPS      Z8, (AX)
-	VMOVUPS      Z9, 64(AX)
-	VMOVUPS      Z10, 128(AX)
-	VMOVUPS      Z11, 192(AX)
-	ADDQ         CX, AX
-	VMOVUPS      Z12, (AX)
-	VMOVUPS      Z13, 64(AX)
-	VMOVUPS      Z14, 128(AX)
-	VMOVUPS      Z15, 192(AX)
+	CMPQ         R8, turn+88(FP)
+	JNE          m4p2_loop_on
+	ADDQ         DI, R10
+
+m4p2_loop_on:
+	DECQ    R8
+	JNZ     m4p2_loop
+	VMOVUPS Z0, (AX)
+	VMOVUPS Z1, 64(AX)
+	VMOVUPS Z2, 128(AX)
+	VMOVUPS Z3, 192(AX)
+	ADDQ    CX, AX
+	VMOVUPS Z4, (AX)
+	VMOVUPS Z5, 64(AX)
+	VMOVUPS Z6, 128(AX)
+	VMOVUPS Z7, 192(AX)
+	ADDQ    CX, AX
+	VMOVUPS Z8, (AX)
+	VMOVUPS Z9, 64(AX)
+	VMOVUPS Z10, 128(AX)
+	VMOVUPS Z11, 192(AX)
+	ADDQ    CX, AX
+	VMOVUPS Z12, (AX)
+	VMOVUPS Z13, 64(AX)
+	VMOVUPS Z14, 128(AX)
+	VMOVUPS Z15, 192(AX)
 	VZEROUPPER
 	RET
 
@@ -6917,22 +7073,26 @@ m5p1_loop:
 	ADDQ         $0x04, R9
 	ADDQ         $0x00000040, SI
 	ADDQ         $0x00000040, R10
-	DECQ         R8
-	JNZ          m5p1_loop
-	VMOVUPS      Z0, (AX)
-	VMOVUPS      Z1, 64(AX)
-	ADDQ         CX, AX
-	VMOVUPS      Z2, (AX)
-	VMOVUPS      Z3, 64(AX)
-	ADDQ         CX, AX
-	VMOVUPS      Z4, (AX)
-	VMOVUPS      Z5, 64(AX)
-	ADDQ         CX, AX
-	VMOVUPS      Z6, (AX)
-	VMOVUPS      Z7, 64(AX)
-	ADDQ         CX, AX
-	VMOVUPS      Z8, (AX)
-	VMOVUPS      Z9, 64(AX)
+	CMPQ         R8, turn+88(FP)
+	JNE          m5p1_loop_on
+
+m5p1_loop_on:
+	DECQ    R8
+	JNZ     m5p1_loop
+	VMOVUPS Z0, (AX)
+	VMOVUPS Z1, 64(AX)
+	ADDQ    CX, AX
+	VMOVUPS Z2, (AX)
+	VMOVUPS Z3, 64(AX)
+	ADDQ    CX, AX
+	VMOVUPS Z4, (AX)
+	VMOVUPS Z5, 64(AX)
+	ADDQ    CX, AX
+	VMOVUPS Z6, (AX)
+	VMOVUPS Z7, 64(AX)
+	ADDQ    CX, AX
+	VMOVUPS Z8, (AX)
+	VMOVUPS Z9, 64(AX)
 	VZEROUPPER
 	RET
 
@@ -7008,25 +7168,29 @@ m6p1_loop:
 	ADDQ         $0x04, R9
 	ADDQ         $0x00000040, SI
 	ADDQ         $0x00000040, R10
-	DECQ         R8
-	JNZ          m6p1_loop
-	VMOVUPS      Z0, (AX)
-	VMOVUPS      Z1, 64(AX)
-	ADDQ         CX, AX
-	VMOVUPS      Z2, (AX)
-	VMOVUPS      Z3, 64(AX)
-	ADDQ         CX, AX
-	VMOVUPS      Z4, (AX)
-	VMOVUPS      Z5, 64(AX)
-	ADDQ         CX, AX
-	VMOVUPS      Z6, (AX)
-	VMOVUPS      Z7, 64(AX)
-	ADDQ         CX, AX
-	VMOVUPS      Z8, (AX)
-	VMOVUPS      Z9, 64(AX)
-	ADDQ         CX, AX
-	VMOVUPS      Z10, (AX)
-	VMOVUPS      Z11, 64(AX)
+	CMPQ         R8, turn+88(FP)
+	JNE          m6p1_loop_on
+
+m6p1_loop_on:
+	DECQ    R8
+	JNZ     m6p1_loop
+	VMOVUPS Z0, (AX)
+	VMOVUPS Z1, 64(AX)
+	ADDQ    CX, AX
+	VMOVUPS Z2, (AX)
+	VMOVUPS Z3, 64(AX)
+	ADDQ    CX, AX
+	VMOVUPS Z4, (AX)
+	VMOVUPS Z5, 64(AX)
+	ADDQ    CX, AX
+	VMOVUPS Z6, (AX)
+	VMOVUPS Z7, 64(AX)
+	ADDQ    CX, AX
+	VMOVUPS Z8, (AX)
+	VMOVUPS Z9, 64(AX)
+	ADDQ    CX, AX
+	VMOVUPS Z10, (AX)
+	VMOVUPS Z11, 64(AX)
 	VZEROUPPER
 	RET
 
@@ -7110,28 +7274,32 @@ m7p1_loop:
 	ADDQ         $0x04, R9
 	ADDQ         $0x00000040, SI
 	ADDQ         $0x00000040, R10
-	DECQ         R8
-	JNZ          m7p1_loop
-	VMOVUPS      Z0, (AX)
-	VMOVUPS      Z1, 64(AX)
-	ADDQ         CX, AX
-	VMOVUPS      Z2, (AX)
-	VMOVUPS      Z3, 64(AX)
-	ADDQ         CX, AX
-	VMOVUPS      Z4, (AX)
-	VMOVUPS      Z5, 64(AX)
-	ADDQ         CX, AX
-	VMOVUPS      Z6, (AX)
-	VMOVUPS      Z7, 64(AX)
-	ADDQ         CX, AX
-	VMOVUPS      Z8, (AX)
-	VMOVUPS      Z9, 64(AX)
-	ADDQ         CX, AX
-	VMOVUPS      Z10, (AX)
-	VMOVUPS      Z11, 64(AX)
-	ADDQ         CX, AX
-	VMOVUPS      Z12, (AX)
-	VMOVUPS      Z13, 64(AX)
+	CMPQ         R8, turn+88(FP)
+	JNE          m7p1_loop_on
+
+m7p1_loop_on:
+	DECQ    R8
+	JNZ     m7p1_loop
+	VMOVUPS Z0, (AX)
+	VMOVUPS Z1, 64(AX)
+	ADDQ    CX, AX
+	VMOVUPS Z2, (AX)
+	VMOVUPS Z3, 64(AX)
+	ADDQ    CX, AX
+	VMOVUPS Z4, (AX)
+	VMOVUPS Z5, 64(AX)
+	ADDQ    CX, AX
+	VMOVUPS Z6, (AX)
+	VMOVUPS Z7, 64(AX)
+	ADDQ    CX, AX
+	VMOVUPS Z8, (AX)
+	VMOVUPS Z9, 64(AX)
+	ADDQ    CX, AX
+	VMOVUPS Z10, (AX)
+	VMOVUPS Z11, 64(AX)
+	ADDQ    CX, AX
+	VMOVUPS Z12, (AX)
+	VMOVUPS Z13, 64(AX)
 	VZEROUPPER
 	RET
 
@@ -7223,31 +7391,35 @@ m8p1_loop:
 	ADDQ         $0x04, R9
 	ADDQ         $0x00000040, SI
 	ADDQ         $0x00000040, R10
-	DECQ         R8
-	JNZ          m8p1_loop
-	VMOVUPS      Z0, (AX)
-	VMOVUPS      Z1, 64(AX)
-	ADDQ         CX, AX
-	VMOVUPS      Z2, (AX)
-	VMOVUPS      Z3, 64(AX)
-	ADDQ         CX, AX
-	VMOVUPS      Z4, (AX)
-	VMOVUPS      Z5, 64(AX)
-	ADDQ         CX, AX
-	VMOVUPS      Z6, (AX)
-	VMOVUPS      Z7, 64(AX)
-	ADDQ         CX, AX
-	VMOVUPS      Z8, (AX)
-	VMOVUPS      Z9, 64(AX)
-	ADDQ         CX, AX
-	VMOVUPS      Z10, (AX)
-	VMOVUPS      Z11, 64(AX)
-	ADDQ         CX, AX
-	VMOVUPS      Z12, (AX)
-	VMOVUPS      Z13, 64(AX)
-	ADDQ         CX, AX
-	VMOVUPS      Z14, (AX)
-	VMOVUPS      Z15, 64(AX)
+	CMPQ         R8, turn+88(FP)
+	JNE          m8p1_loop_on
+
+m8p1_loop_on:
+	DECQ    R8
+	JNZ     m8p1_loop
+	VMOVUPS Z0, (AX)
+	VMOVUPS Z1, 64(AX)
+	ADDQ    CX, AX
+	VMOVUPS Z2, (AX)
+	VMOVUPS Z3, 64(AX)
+	ADDQ    CX, AX
+	VMOVUPS Z4, (AX)
+	VMOVUPS Z5, 64(AX)
+	ADDQ    CX, AX
+	VMOVUPS Z6, (AX)
+	VMOVUPS Z7, 64(AX)
+	ADDQ    CX, AX
+	VMOVUPS Z8, (AX)
+	VMOVUPS Z9, 64(AX)
+	ADDQ    CX, AX
+	VMOVUPS Z10, (AX)
+	VMOVUPS Z11, 64(AX)
+	ADDQ    CX, AX
+	VMOVUPS Z12, (AX)
+	VMOVUPS Z13, 64(AX)
+	ADDQ    CX, AX
+	VMOVUPS Z14, (AX)
+	VMOVUPS Z15, 64(AX)
 	VZEROUPPER
 	RET
 
@@ -7349,34 +7521,38 @@ m9p1_loop:
 	ADDQ         $0x04, R11
 	ADDQ         $0x00000040, SI
 	ADDQ         $0x00000040, R10
-	DECQ         R8
-	JNZ          m9p1_loop
-	VMOVUPS      Z0, (AX)
-	VMOVUPS      Z1, 64(AX)
-	ADDQ         CX, AX
-	VMOVUPS      Z2, (AX)
-	VMOVUPS      Z3, 64(AX)
-	ADDQ         CX, AX
-	VMOVUPS      Z4, (AX)
-	VMOVUPS      Z5, 64(AX)
-	ADDQ         CX, AX
-	VMOVUPS      Z6, (AX)
-	VMOVUPS      Z7, 64(AX)
-	ADDQ         CX, AX
-	VMOVUPS      Z8, (AX)
-	VMOVUPS      Z9, 64(AX)
-	ADDQ         CX, AX
-	VMOVUPS      Z10, (AX)
-	VMOVUPS      Z11, 64(AX)
-	ADDQ         CX, AX
-	VMOVUPS      Z12, (AX)
-	VMOVUPS      Z13, 64(AX)
-	ADDQ         CX, AX
-	VMOVUPS      Z14, (AX)
-	VMOVUPS      Z15, 64(AX)
-	ADDQ         CX, AX
-	VMOVUPS      Z16, (AX)
-	VMOVUPS      Z17, 64(AX)
+	CMPQ         R8, turn+88(FP)
+	JNE          m9p1_loop_on
+
+m9p1_loop_on:
+	DECQ    R8
+	JNZ     m9p1_loop
+	VMOVUPS Z0, (AX)
+	VMOVUPS Z1, 64(AX)
+	ADDQ    CX, AX
+	VMOVUPS Z2, (AX)
+	VMOVUPS Z3, 64(AX)
+	ADDQ    CX, AX
+	VMOVUPS Z4, (AX)
+	VMOVUPS Z5, 64(AX)
+	ADDQ    CX, AX
+	VMOVUPS Z6, (AX)
+	VMOVUPS Z7, 64(AX)
+	ADDQ    CX, AX
+	VMOVUPS Z8, (AX)
+	VMOVUPS Z9, 64(AX)
+	ADDQ    CX, AX
+	VMOVUPS Z10, (AX)
+	VMOVUPS Z11, 64(AX)
+	ADDQ    CX, AX
+	VMOVUPS Z12, (AX)
+	VMOVUPS Z13, 64(AX)
+	ADDQ    CX, AX
+	VMOVUPS Z14, (AX)
+	VMOVUPS Z15, 64(AX)
+	ADDQ    CX, AX
+	VMOVUPS Z16, (AX)
+	VMOVUPS Z17, 64(AX)
 	VZEROUPPER
 	RET
 
@@ -7486,37 +7662,41 @@ m10p1_loop:
 	ADDQ         $0x04, R11
 	ADDQ         $0x00000040, SI
 	ADDQ         $0x00000040, R10
-	DECQ         R8
-	JNZ          m10p1_loop
-	VMOVUPS      Z0, (AX)
-	VMOVUPS      Z1, 64(AX)
-	ADDQ         CX, AX
-	VMOVUPS      Z2, (AX)
-	VMOVUPS      Z3, 64(AX)
-	ADDQ         CX, AX
-	VMOVUPS      Z4, (AX)
-	VMOVUPS      Z5, 64(AX)
-	ADDQ         CX, AX
-	VMOVUPS      Z6, (AX)
-	VMOVUPS      Z7, 64(AX)
-	ADDQ         CX, AX
-	VMOVUPS      Z8, (AX)
-	VMOVUPS      Z9, 64(AX)
-	ADDQ         CX, AX
-	VMOVUPS      Z10, (AX)
-	VMOVUPS      Z11, 64(AX)
-	ADDQ         CX, AX
-	VMOVUPS      Z12, (AX)
-	VMOVUPS      Z13, 64(AX)
-	ADDQ         CX, AX
-	VMOVUPS      Z14, (AX)
-	VMOVUPS      Z15, 64(AX)
-	ADDQ         CX, AX
-	VMOVUPS      Z16, (AX)
-	VMOVUPS      Z17, 64(AX)
-	ADDQ         CX, AX
-	VMOVUPS      Z18, (AX)
-	VMOVUPS      Z19, 64(AX)
+	CMPQ         R8, turn+88(FP)
+	JNE          m10p1_loop_on
+
+m10p1_loop_on:
+	DECQ    R8
+	JNZ     m10p1_loop
+	VMOVUPS Z0, (AX)
+	VMOVUPS Z1, 64(AX)
+	ADDQ    CX, AX
+	VMOVUPS Z2, (AX)
+	VMOVUPS Z3, 64(AX)
+	ADDQ    CX, AX
+	VMOVUPS Z4, (AX)
+	VMOVUPS Z5, 64(AX)
+	ADDQ    CX, AX
+	VMOVUPS Z6, (AX)
+	VMOVUPS Z7, 64(AX)
+	ADDQ    CX, AX
+	VMOVUPS Z8, (AX)
+	VMOVUPS Z9, 64(AX)
+	ADDQ    CX, AX
+	VMOVUPS Z10, (AX)
+	VMOVUPS Z11, 64(AX)
+	ADDQ    CX, AX
+	VMOVUPS Z12, (AX)
+	VMOVUPS Z13, 64(AX)
+	ADDQ    CX, AX
+	VMOVUPS Z14, (AX)
+	VMOVUPS Z15, 64(AX)
+	ADDQ    CX, AX
+	VMOVUPS Z16, (AX)
+	VMOVUPS Z17, 64(AX)
+	ADDQ    CX, AX
+	VMOVUPS Z18, (AX)
+	VMOVUPS Z19, 64(AX)
 	VZEROUPPER
 	RET
 
@@ -7634,40 +7814,44 @@ m11p1_loop:
 	ADDQ         $0x04, R11
 	ADDQ         $0x00000040, SI
 	ADDQ         $0x00000040, R10
-	DECQ         R8
-	JNZ          m11p1_loop
-	VMOVUPS      Z0, (AX)
-	VMOVUPS      Z1, 64(AX)
-	ADDQ         CX, AX
-	VMOVUPS      Z2, (AX)
-	VMOVUPS      Z3, 64(AX)
-	ADDQ         CX, AX
-	VMOVUPS      Z4, (AX)
-	VMOVUPS      Z5, 64(AX)
-	ADDQ         CX, AX
-	VMOVUPS      Z6, (AX)
-	VMOVUPS      Z7, 64(AX)
-	ADDQ         CX, AX
-	VMOVUPS      Z8, (AX)
-	VMOVUPS      Z9, 64(AX)
-	ADDQ         CX, AX
-	VMOVUPS      Z10, (AX)
-	VMOVUPS      Z11, 64(AX)
-	ADDQ         CX, AX
-	VMOVUPS      Z12, (AX)
-	VMOVUPS      Z13, 64(AX)
-	ADDQ         CX, AX
-	VMOVUPS      Z14, (AX)
-	VMOVUPS      Z15, 64(AX)
-	ADDQ         CX, AX
-	VMOVUPS      Z16, (AX)
-	VMOVUPS      Z17, 64(AX)
-	ADDQ         CX, AX
-	VMOVUPS      Z18, (AX)
-	VMOVUPS      Z19, 64(AX)
-	ADDQ         CX, AX
-	VMOVUPS      Z20, (AX)
-	VMOVUPS      Z21, 64(AX)
+	CMPQ         R8, turn+88(FP)
+	JNE          m11p1_loop_on
+
+m11p1_loop_on:
+	DECQ    R8
+	JNZ     m11p1_loop
+	VMOVUPS Z0, (AX)
+	VMOVUPS Z1, 64(AX)
+	ADDQ    CX, AX
+	VMOVUPS Z2, (AX)
+	VMOVUPS Z3, 64(AX)
+	ADDQ    CX, AX
+	VMOVUPS Z4, (AX)
+	VMOVUPS Z5, 64(AX)
+	ADDQ    CX, AX
+	VMOVUPS Z6, (AX)
+	VMOVUPS Z7, 64(AX)
+	ADDQ    CX, AX
+	VMOVUPS Z8, (AX)
+	VMOVUPS Z9, 64(AX)
+	ADDQ    CX, AX
+	VMOVUPS Z10, (AX)
+	VMOVUPS Z11, 64(AX)
+	ADDQ    CX, AX
+	VMOVUPS Z12, (AX)
+	VMOVUPS Z13, 64(AX)
+	ADDQ    CX, AX
+	VMOVUPS Z14, (AX)
+	VMOVUPS Z15, 64(AX)
+	ADDQ    CX, AX
+	VMOVUPS Z16, (AX)
+	VMOVUPS Z17, 64(AX)
+	ADDQ    CX, AX
+	VMOVUPS Z18, (AX)
+	VMOVUPS Z19, 64(AX)
+	ADDQ    CX, AX
+	VMOVUPS Z20, (AX)
+	VMOVUPS Z21, 64(AX)
 	VZEROUPPER
 	RET
 
@@ -7793,43 +7977,47 @@ m12p1_loop:
 	ADDQ         $0x04, R11
 	ADDQ         $0x00000040, SI
 	ADDQ         $0x00000040, R10
-	DECQ         R8
-	JNZ          m12p1_loop
-	VMOVUPS      Z0, (AX)
-	VMOVUPS      Z1, 64(AX)
-	ADDQ         CX, AX
-	VMOVUPS      Z2, (AX)
-	VMOVUPS      Z3, 64(AX)
-	ADDQ         CX, AX
-	VMOVUPS      Z4, (AX)
-	VMOVUPS      Z5, 64(AX)
-	ADDQ         CX, AX
-	VMOVUPS      Z6, (AX)
-	VMOVUPS      Z7, 64(AX)
-	ADDQ         CX, AX
-	VMOVUPS      Z8, (AX)
-	VMOVUPS      Z9, 64(AX)
-	ADDQ         CX, AX
-	VMOVUPS      Z10, (AX)
-	VMOVUPS      Z11, 64(AX)
-	ADDQ         CX, AX
-	VMOVUPS      Z12, (AX)
-	VMOVUPS      Z13, 64(AX)
-	ADDQ         CX, AX
-	VMOVUPS      Z14, (AX)
-	VMOVUPS      Z15, 64(AX)
-	ADDQ         CX, AX
-	VMOVUPS      Z16, (AX)
-	VMOVUPS      Z17, 64(AX)
-	ADDQ         CX, AX
-	VMOVUPS      Z18, (AX)
-	VMOVUPS      Z19, 64(AX)
-	ADDQ         CX, AX
-	VMOVUPS      Z20, (AX)
-	VMOVUPS      Z21, 64(AX)
-	ADDQ         CX, AX
-	VMOVUPS      Z22, (AX)
-	VMOVUPS      Z23, 64(AX)
+	CMPQ         R8, turn+88(FP)
+	JNE          m12p1_loop_on
+
+m12p1_loop_on:
+	DECQ    R8
+	JNZ     m12p1_loop
+	VMOVUPS Z0, (AX)
+	VMOVUPS Z1, 64(AX)
+	ADDQ    CX, AX
+	VMOVUPS Z2, (AX)
+	VMOVUPS Z3, 64(AX)
+	ADDQ    CX, AX
+	VMOVUPS Z4, (AX)
+	VMOVUPS Z5, 64(AX)
+	ADDQ    CX, AX
+	VMOVUPS Z6, (AX)
+	VMOVUPS Z7, 64(AX)
+	ADDQ    CX, AX
+	VMOVUPS Z8, (AX)
+	VMOVUPS Z9, 64(AX)
+	ADDQ    CX, AX
+	VMOVUPS Z10, (AX)
+	VMOVUPS Z11, 64(AX)
+	ADDQ    CX, AX
+	VMOVUPS Z12, (AX)
+	VMOVUPS Z13, 64(AX)
+	ADDQ    CX, AX
+	VMOVUPS Z14, (AX)
+	VMOVUPS Z15, 64(AX)
+	ADDQ    CX, AX
+	VMOVUPS Z16, (AX)
+	VMOVUPS Z17, 64(AX)
+	ADDQ    CX, AX
+	VMOVUPS Z18, (AX)
+	VMOVUPS Z19, 64(AX)
+	ADDQ    CX, AX
+	VMOVUPS Z20, (AX)
+	VMOVUPS Z21, 64(AX)
+	ADDQ    CX, AX
+	VMOVUPS Z22, (AX)
+	VMOVUPS Z23, 64(AX)
 	VZEROUPPER
 	RET
 
@@ -7837,9 +8025,9 @@ m12p1_not:
 	VZEROUPPER
 	RET
 
-// func fewQ8AVX512(c *float32, ldc int, a *float32, rs int, b *byte, stride int, m int, panels int, k int, accumulate int, ahead int)
+// func fewQ8AVX512(c *float32, ldc int, a *float32, rs int, b *byte, stride int, m int, panels int, k int, accumulate int, ahead int, turn int)
 // Requires: AVX, AVX512F, MMX+
-TEXT ·fewQ8AVX512(SB), NOSPLIT, $0-88
+TEXT ·fewQ8AVX512(SB), NOSPLIT, $0-96
 	MOVQ    c+0(FP), AX
 	MOVQ    ldc+8(FP), CX
 	MOVQ    a+16(FP), DX
@@ -7872,6 +8060,10 @@ m1p1_start:
 	LEAQ (SI)(R10*1), CX
 
 m1p1_block:
+	CMPQ R8, turn+88(FP)
+	JGT  m1p1_loop_on
+
+m1p1_loop_on:
 	VPMOVZXWD (SI), Z2
 	VPSLLD    $0x10, Z2, Z2
 	VPMOVZXWD 32(SI), Z3
@@ -7931,6 +8123,11 @@ m1p2_start:
 	LEAQ (SI)(R10*1), CX
 
 m1p2_block:
+	CMPQ R8, turn+88(FP)
+	JGT  m1p2_loop_on
+	ADDQ DI, CX
+
+m1p2_loop_on:
 	VPMOVZXWD (SI), Z4
 	VPSLLD    $0x10, Z4, Z4
 	VPMOVZXWD 32(SI), Z5
@@ -8009,6 +8206,12 @@ m1p3_start:
 	LEAQ (SI)(R10*1), CX
 
 m1p3_block:
+	CMPQ R8, turn+88(FP)
+	JGT  m1p3_loop_on
+	ADDQ DI, CX
+	ADDQ DI, CX
+
+m1p3_loop_on:
 	VPMOVZXWD (SI), Z6
 	VPSLLD    $0x10, Z6, Z6
 	VPMOVZXWD 32(SI), Z7
@@ -8107,6 +8310,13 @@ m1p4_start:
 	LEAQ (SI)(R10*1), BX
 
 m1p4_block:
+	CMPQ R8, turn+88(FP)
+	JGT  m1p4_loop_on
+	ADDQ DI, BX
+	ADDQ DI, BX
+	ADDQ DI, BX
+
+m1p4_loop_on:
 	VPMOVZXWD (SI), Z8
 	VPSLLD    $0x10, Z8, Z8
 	VPMOVZXWD 32(SI), Z9
@@ -8212,6 +8422,10 @@ m2p1_start:
 	LEAQ (SI)(R10*1), DI
 
 m2p1_block:
+	CMPQ R8, turn+88(FP)
+	JGT  m2p1_loop_on
+
+m2p1_loop_on:
 	VPMOVZXWD (SI), Z4
 	VPSLLD    $0x10, Z4, Z4
 	VPMOVZXWD 32(SI), Z5
@@ -8286,6 +8500,11 @@ m2p2_start:
 	LEAQ (SI)(R10*1), R9
 
 m2p2_block:
+	CMPQ R8, turn+88(FP)
+	JGT  m2p2_loop_on
+	ADDQ DI, R9
+
+m2p2_loop_on:
 	VPMOVZXWD (SI), Z8
 	VPSLLD    $0x10, Z8, Z8
 	VPMOVZXWD 32(SI), Z9
@@ -8387,6 +8606,12 @@ m2p3_start:
 	LEAQ (SI)(R10*1), R9
 
 m2p3_block:
+	CMPQ R8, turn+88(FP)
+	JGT  m2p3_loop_on
+	ADDQ DI, R9
+	ADDQ DI, R9
+
+m2p3_loop_on:
 	VPMOVZXWD (SI), Z12
 	VPSLLD    $0x10, Z12, Z12
 	VPMOVZXWD 32(SI), Z13
@@ -8516,6 +8741,13 @@ m2p4_start:
 	LEAQ (SI)(R10*1), R10
 
 m2p4_block:
+	CMPQ R8, turn+88(FP)
+	JGT  m2p4_loop_on
+	ADDQ DI, R10
+	ADDQ DI, R10
+	ADDQ DI, R10
+
+m2p4_loop_on:
 	VPMOVZXWD (SI), Z16
 	VPSLLD    $0x10, Z16, Z16
 	VPMOVZXWD 32(SI), Z17
@@ -8644,6 +8876,10 @@ m3p1_start:
 	LEAQ (SI)(R10*1), DI
 
 m3p1_block:
+	CMPQ R8, turn+88(FP)
+	JGT  m3p1_loop_on
+
+m3p1_loop_on:
 	VPMOVZXWD (SI), Z6
 	VPSLLD    $0x10, Z6, Z6
 	VPMOVZXWD 32(SI), Z7
@@ -8733,6 +8969,11 @@ m3p2_start:
 	LEAQ (SI)(R10*1), R9
 
 m3p2_block:
+	CMPQ R8, turn+88(FP)
+	JGT  m3p2_loop_on
+	ADDQ DI, R9
+
+m3p2_loop_on:
 	VPMOVZXWD (SI), Z12
 	VPSLLD    $0x10, Z12, Z12
 	VPMOVZXWD 32(SI), Z13
@@ -8839,6 +9080,10 @@ m4p1_start:
 	LEAQ (SI)(R10*1), R9
 
 m4p1_block:
+	CMPQ R8, turn+88(FP)
+	JGT  m4p1_loop_on
+
+m4p1_loop_on:
 	VPMOVZXWD (SI), Z8
 	VPSLLD    $0x10, Z8, Z8
 	VPMOVZXWD 32(SI), Z9
@@ -8944,6 +9189,11 @@ m4p2_start:
 	LEAQ (SI)(R10*1), R10
 
 m4p2_block:
+	CMPQ R8, turn+88(FP)
+	JGT  m4p2_loop_on
+	ADDQ DI, R10
+
+m4p2_loop_on:
 	VPMOVZXWD (SI), Z16
 	VPSLLD    $0x10, Z16, Z16
 	VPMOVZXWD 32(SI), Z17
@@ -9066,6 +9316,10 @@ m5p1_start:
 	LEAQ (SI)(R10*1), R10
 
 m5p1_block:
+	CMPQ R8, turn+88(FP)
+	JGT  m5p1_loop_on
+
+m5p1_loop_on:
 	VPMOVZXWD (SI), Z10
 	VPSLLD    $0x10, Z10, Z10
 	VPMOVZXWD 32(SI), Z11
@@ -9173,6 +9427,10 @@ m6p1_start:
 	LEAQ (SI)(R10*1), R10
 
 m6p1_block:
+	CMPQ R8, turn+88(FP)
+	JGT  m6p1_loop_on
+
+m6p1_loop_on:
 	VPMOVZXWD (SI), Z12
 	VPSLLD    $0x10, Z12, Z12
 	VPMOVZXWD 32(SI), Z13
@@ -9291,6 +9549,10 @@ m7p1_start:
 	LEAQ (SI)(R10*1), R10
 
 m7p1_block:
+	CMPQ R8, turn+88(FP)
+	JGT  m7p1_loop_on
+
+m7p1_loop_on:
 	VPMOVZXWD (SI), Z14
 	VPSLLD    $0x10, Z14, Z14
 	VPMOVZXWD 32(SI), Z15
@@ -9420,6 +9682,10 @@ m8p1_start:
 	LEAQ (SI)(R10*1), R10
 
 m8p1_block:
+	CMPQ R8, turn+88(FP)
+	JGT  m8p1_loop_on
+
+m8p1_loop_on:
 	VPMOVZXWD (SI), Z16
 	VPSLLD    $0x10, Z16, Z16
 	VPMOVZXWD 32(SI), Z17
@@ -9561,6 +9827,10 @@ m9p1_start:
 	LEAQ (SI)(R10*1), R10
 
 m9p1_block:
+	CMPQ R8, turn+88(FP)
+	JGT  m9p1_loop_on
+
+m9p1_loop_on:
 	VPMOVZXWD (SI), Z18
 	VPSLLD    $0x10, Z18, Z18
 	VPMOVZXWD 32(SI), Z19
@@ -9714,6 +9984,10 @@ m10p1_start:
 	LEAQ (SI)(R10*1), R10
 
 m10p1_block:
+	CMPQ R8, turn+88(FP)
+	JGT  m10p1_loop_on
+
+m10p1_loop_on:
 	VPMOVZXWD (SI), Z20
 	VPSLLD    $0x10, Z20, Z20
 	VPMOVZXWD 32(SI), Z21
@@ -9878,6 +10152,10 @@ m11p1_start:
 	LEAQ (SI)(R10*1), R10
 
 m11p1_block:
+	CMPQ R8, turn+88(FP)
+	JGT  m11p1_loop_on
+
+m11p1_loop_on:
 	VPMOVZXWD (SI), Z22
 	VPSLLD    $0x10, Z22, Z22
 	VPMOVZXWD 32(SI), Z23
@@ -10053,6 +10331,10 @@ m12p1_start:
 	LEAQ (SI)(R10*1), R10
 
 m12p1_block:
+	CMPQ R8, turn+88(FP)
+	JGT  m12p1_loop_on
+
+m12p1_loop_on:
 	VPMOVZXWD (SI), Z24
 	VPSLLD    $0x10, Z24, Z24
 	VPMOVZXWD 32(SI), Z25

@@ -33,8 +33,8 @@ func (g *gen) few() {
 	for _, f := range []struct{ name, of, elem string }{
 		{"F32", "float32", "float32"}, {"BF16", "bfloat16", "uint16"}, {"Q8", "int8", "byte"},
 	} {
-		g.text("few"+f.name, "func(c *float32, ldc int, a *float32, rs int, b *"+f.elem+", stride int, m, panels, k, accumulate, ahead int)",
-			"sets c = c·accumulate + a·b for m rows of A and so many panels of "+f.of+", stride bytes apart, and asks for what lies ahead bytes further; see groups.")
+		g.text("few"+f.name, "func(c *float32, ldc int, a *float32, rs int, b *"+f.elem+", stride int, m, panels, k, accumulate, ahead, turn int)",
+			"sets c = c·accumulate + a·b for m rows of A and so many panels of "+f.of+", stride bytes apart, and asks for what lies ahead bytes further, in the last turn rows so many panels further; see groups.")
 		w := weightTile{format: f.name,
 			c: Load(Param("c"), GP64()), ldc: Load(Param("ldc"), GP64()), a: Load(Param("a"), GP64()), rs: Load(Param("rs"), GP64()),
 			b: Load(Param("b"), GP64()), stride: Load(Param("stride"), GP64()), k: Load(Param("k"), GP64()), acc: Load(Param("accumulate"), GP64()), ahead: Load(Param("ahead"), GP64())}
@@ -129,6 +129,17 @@ func (g *gen) fewTile(name string, w weightTile, rows, panels int) {
 	}
 	soon := GP64()
 	LEAQ(Mem{Base: w.b, Index: w.ahead, Scale: 1}, soon)
+	// turn leads soon from the panels after these, which stand beside them and
+	// have been read, to those that are next.
+	turn := func() {
+		for range panels - 1 {
+			ADDQ(w.stride, soon)
+		}
+	}
+	p, err := Param("turn").Resolve()
+	if err != nil {
+		panic(err)
+	}
 	// step multiplies by one row of the panels, whose vectors load gives.
 	step := func(size int, load func(v int) Op) {
 		for v := range vecs {
@@ -175,6 +186,12 @@ func (g *gen) fewTile(name string, w weightTile, rows, panels int) {
 		ADDQ(U32(uint32(bytes)), w.b)
 		ADDQ(U32(uint32(bytes)), soon)
 	}
+	turnAt := func(loop string) {
+		CMPQ(w.k, p.Addr)
+		JNE(LabelRef(loop + "_on"))
+		turn()
+		Label(loop + "_on")
+	}
 	loop := name + "_loop"
 	switch w.format {
 	case "F32":
@@ -188,16 +205,22 @@ func (g *gen) fewTile(name string, w weightTile, rows, panels int) {
 			return b
 		})
 		next(8 * g.lanes)
+		turnAt(loop)
 		DECQ(w.k)
 		JNZ(LabelRef(loop))
 	case "BF16":
 		Label(loop)
 		step(2, func(v int) Op { return g.fromBF16(place(v, 2)) })
 		next(4 * g.lanes)
+		turnAt(loop)
 		DECQ(w.k)
 		JNZ(LabelRef(loop))
 	case "Q8":
 		Label(name + "_block")
+		CMPQ(w.k, p.Addr)
+		JGT(LabelRef(loop + "_on"))
+		turn()
+		Label(loop + "_on")
 		scale := make([]VecVirtual, vecs)
 		for v := range scale {
 			scale[v] = g.fromBF16(place(v, 2))
