@@ -11,8 +11,9 @@ import (
 // dotRows writes the products of queries with keys that stand in rows, as decoding
 // needs them: a lane holds a key, so that each product is one chain of
 // multiply-adds in the order of the columns, as in gemm, and keys are transposed
-// on the way, four columns at a time. Two queries are taken together, since one
-// chain alone would wait for itself.
+// on the way, four columns at a time. Queries are taken together, since one chain
+// alone would wait for itself: two of neighbouring key heads, or up to four of one,
+// whose keys are transposed once.
 //
 // Pieces of rows far apart are no stream that the processor would see coming, so
 // that the same pieces of the rows that are wanted next are asked for meanwhile:
@@ -33,37 +34,63 @@ func (g *gen) dotRows() {
 	ldh, ldq := Load(Param("ldh"), GP64()), Load(Param("ldq"), GP64())
 	SHLQ(U8(2), ldh)
 	SHLQ(U8(2), ldq)
-	q := Load(Param("q"), GP64())
+	// Rows of keys, for all that follows: a load of a quarter looks to avo as if it
+	// kept the rest, so that registers are alive from the beginning.
+	var x [4]VecVirtual
+	for r := range x {
+		x[r] = g.vec()
+	}
+	q, blocks := Load(Param("q"), GP64()), AllocLocal(8)
+	// finish goes on to the heads after n that are done.
+	finish := func(n int) {
+		next := GP64()
+		for range n {
+			ADDQ(ldq, q)
+			ADDQ(ldh, param("k"))
+			ADDQ(ldh, param("soon"))
+		}
+		Load(Param("lds"), next)
+		IMUL3Q(U8(4*n), next, next)
+		ADDQ(next, param("s"))
+		SUBQ(U8(n), param("heads"))
+		JNZ(LabelRef("heads"))
+		end()
+	}
 	Label("heads")
 	CMPQ(param("heads"), U8(2))
 	JLT(LabelRef("one"))
-	g.dotHeads("pair", 2, q, ld, ld3, ldh, ldq)
-	next := GP64()
-	for range 2 {
-		ADDQ(ldq, q)
-		ADDQ(ldh, param("k"))
-		ADDQ(ldh, param("soon"))
+	TESTQ(ldh, ldh)
+	JNZ(LabelRef("two"))
+	for n := 4; n >= 2; n-- {
+		name := fmt.Sprintf("of%d", n)
+		if n > 2 {
+			CMPQ(param("heads"), U8(n))
+			JLT(LabelRef(name + "_not"))
+		}
+		g.dotHeads(name, n, true, x, q, ld, ld3, ldh, ldq, blocks)
+		finish(n)
+		Label(name + "_not")
 	}
-	Load(Param("lds"), next)
-	SHLQ(U8(3), next)
-	ADDQ(next, param("s"))
-	SUBQ(U8(2), param("heads"))
-	JNZ(LabelRef("heads"))
-	end()
+	Label("two")
+	g.dotHeads("pair", 2, false, x, q, ld, ld3, ldh, ldq, blocks)
+	finish(2)
 	Label("one")
-	g.dotHeads("single", 1, q, ld, ld3, ldh, ldq)
+	g.dotHeads("single", 1, false, x, q, ld, ld3, ldh, ldq, blocks)
 	end()
 }
 
-// dotHeads writes the blocks of so many heads together.
-func (g *gen) dotHeads(name string, heads int, q, ld, ld3, ldh, ldq Register) {
+// dotHeads writes the blocks of so many heads together; shared says that their
+// keys are the same.
+func (g *gen) dotHeads(name string, heads int, shared bool, x [4]VecVirtual, q, ld, ld3, ldh, ldq Register, blocks Mem) {
 	// at[i] is row 4·i of the block: quarter i of register r holds row 4·i+r.
 	at := make([]Register, g.lanes/4)
 	for i := range at {
 		at[i] = GP64()
 	}
 	Load(Param("k"), at[0])
-	ask, to, blocks, left := Load(Param("soon"), GP64()), Load(Param("s"), GP64()), Load(Param("blocks"), GP64()), GP64()
+	ask, to, left := Load(Param("soon"), GP64()), Load(Param("s"), GP64()), GP64()
+	Load(Param("blocks"), left)
+	MOVQ(left, blocks)
 	Label(name + "Block")
 	for i := 1; i < len(at); i++ {
 		LEAQ(Mem{Base: at[i-1], Index: ld, Scale: 4}, at[i])
@@ -72,19 +99,37 @@ func (g *gen) dotHeads(name string, heads int, q, ld, ld3, ldh, ldq Register) {
 	for h := range acc {
 		acc[h] = g.zero()
 	}
-	// A load of a quarter looks to avo as if it kept the rest: registers of their
-	// own for each round would all be alive from the loop's beginning.
-	var x [4]VecVirtual
-	for r := range x {
-		x[r] = g.vec()
-	}
 	Load(Param("dim"), left)
 	Label(name + "Columns")
 	row := func(base Register, r, disp int) Mem {
 		return [4]Mem{{Base: base, Disp: disp}, {Base: base, Index: ld, Scale: 1, Disp: disp}, {Base: base, Index: ld, Scale: 2, Disp: disp}, {Base: base, Index: ld3, Scale: 1, Disp: disp}}[r]
 	}
-	for h := range acc {
-		if h > 0 {
+	var ldq3 Register
+	if heads > 3 {
+		ldq3 = GP64()
+		LEAQ(Mem{Base: ldq, Index: ldq, Scale: 2}, ldq3)
+	}
+	query := func(h, disp int) Mem {
+		switch h {
+		case 0:
+			return Mem{Base: q, Disp: disp}
+		case 3:
+			return Mem{Base: q, Index: ldq3, Scale: 1, Disp: disp}
+		}
+		return Mem{Base: q, Index: ldq, Scale: uint8(h), Disp: disp}
+	}
+	keys := make([][]int, heads) // the heads of each set of keys
+	for h := range keys {
+		keys[h] = []int{h}
+	}
+	if shared {
+		keys = [][]int{make([]int, heads)}
+		for h := range heads {
+			keys[0][h] = h
+		}
+	}
+	for i, of := range keys {
+		if i > 0 {
 			for _, p := range at {
 				ADDQ(ldh, p)
 			}
@@ -118,16 +163,14 @@ func (g *gen) dotHeads(name string, heads int, q, ld, ld3, ldh, ldq Register) {
 			for i, imm := range []uint8{0x44, 0xEE, 0x44, 0xEE} {
 				o := g.vec()
 				VSHUFPS(U8(imm), t[i/2+2], t[i/2], o)
-				m := Mem{Base: q, Disp: 16*c + 4*i}
-				if h > 0 {
-					m.Index, m.Scale = ldq, 1
-				}
-				if g.wide() {
-					VFMADD231PS_BCST(m, o, acc[h])
-				} else {
-					b := g.vec()
-					VBROADCASTSS(m, b)
-					VFMADD231PS(b, o, acc[h])
+				for _, h := range of {
+					if m := query(h, 16*c+4*i); g.wide() {
+						VFMADD231PS_BCST(m, o, acc[h])
+					} else {
+						b := g.vec()
+						VBROADCASTSS(m, b)
+						VFMADD231PS(b, o, acc[h])
+					}
 				}
 			}
 		}
@@ -135,7 +178,7 @@ func (g *gen) dotHeads(name string, heads int, q, ld, ld3, ldh, ldq Register) {
 			SUBQ(ld, ask)
 		}
 	}
-	for h := 1; h < heads; h++ {
+	for range keys[1:] {
 		for _, p := range at {
 			SUBQ(ldh, p)
 		}
@@ -146,10 +189,14 @@ func (g *gen) dotHeads(name string, heads int, q, ld, ld3, ldh, ldq Register) {
 	}
 	SUBQ(U8(16), left)
 	JNZ(LabelRef(name + "Columns"))
-	VMOVUPS(acc[0], Mem{Base: to})
-	if heads > 1 {
-		Load(Param("lds"), left)
-		VMOVUPS(acc[1], Mem{Base: to, Index: left, Scale: 4})
+	store := GP64()
+	MOVQ(to, store)
+	for h := range acc {
+		VMOVUPS(acc[h], Mem{Base: store})
+		if h < heads-1 {
+			Load(Param("lds"), left)
+			LEAQ(Mem{Base: store, Index: left, Scale: 4}, store)
+		}
 	}
 	ADDQ(U8(4*g.lanes), to)
 	// The next block's first row follows this one's last.
