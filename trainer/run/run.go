@@ -121,29 +121,41 @@ func (t *trainer) close() error {
 // loop is the run: one rollout, its updates, its logs, and again.
 func (t *trainer) loop(ctx context.Context) error {
 	saved := t.state.Step
+	// stopped saves what there is when err is that ctx ended.
+	stopped := func(err error) error {
+		if why := ctx.Err(); why != nil && errors.Is(err, why) && t.state.Step > 0 && t.state.Step != saved {
+			err = errors.Join(err, t.save())
+		}
+		return err
+	}
 	if t.from == nil {
 		saved = -1
+	}
+	if t.from == nil || t.state.Unevaluated {
 		if err := t.evaluate(ctx); err != nil {
 			return err
 		}
+		if t.state.Unevaluated {
+			t.state.Unevaluated = false
+			if err := t.progress.Pause(t.save); err != nil {
+				return err
+			}
+		}
 	}
 	for t.state.Step < t.total {
-		err := t.step(ctx)
-		if err != nil && ctx.Err() != nil {
-			// What the cut step drew follows from counters: nothing of it is kept.
-			if t.state.Step > 0 && t.state.Step != saved {
-				err = errors.Join(err, t.save())
-			}
-			return err
+		if err := ctx.Err(); err != nil { // not every method samples, and asks it
+			return stopped(err)
 		}
-		if err != nil {
-			return err
+		if err := t.step(ctx); err != nil {
+			// What a cut step drew follows from counters: nothing of it is kept.
+			return stopped(err)
 		}
 		s, o := t.state.Step, t.c.Output
 		last := s == t.total
 		if last || t.c.Eval.Every > 0 && s%t.c.Eval.Every == 0 {
 			if err := t.evaluate(ctx); err != nil {
-				return err
+				t.state.Unevaluated = true
+				return stopped(err)
 			}
 		}
 		if last || o.SaveEvery > 0 && s%o.SaveEvery == 0 {

@@ -151,6 +151,10 @@ func TestResumeIsNeverStopped(t *testing.T) {
 				if !errors.Is(err, context.Canceled) {
 					t.Fatalf("stopped at step %d: error %v\n%s", stop, err, log.text.String())
 				}
+				// Whether in the next step or in an evaluation: nothing is to be repeated.
+				if _, err := os.Stat(filepath.Join(c.Output.Dir, fmt.Sprintf("checkpoint-%d", stop))); err != nil {
+					t.Errorf("stopped at step %d: %v", stop, err)
+				}
 				c.Output.Resume = "latest"
 				if err := train(context.Background(), dev, c, io.Discard); err != nil {
 					t.Fatalf("resumed after step %d: %v", stop, err)

@@ -23,6 +23,8 @@ type State struct {
 	Data data.Position `json:"data"`
 	// Objective is the objective's own state (moving averages).
 	Objective json.RawMessage `json:"objective,omitempty"`
+	// Unevaluated says that the run was stopped in the evaluation after Step.
+	Unevaluated bool `json:"unevaluated,omitempty"`
 	// Best is the best evaluation so far, nil before the first.
 	Best *Best `json:"best,omitempty"`
 	// LogHistory is the tail of the metrics.
