@@ -116,6 +116,14 @@ func planMemory(c Config, x extent) memoryPlan {
 		read := min(cached, engine.DefaultBatchRows)
 		plan = append(plan, memoryPart{"cache", w.of(x.model.CacheFloats(cached, read, min(drawn, read))), fmt.Sprintf("keys and values of %d tokens", cached)})
 	}
+	if x.reference { // it reads each question, with kl the chains too, in an engine of its own
+		request := x.prompt + x.close + x.answer
+		if c.Objective.KL != 0 {
+			request += k * (c.Rollout.MaxChain + x.close + x.answer)
+		}
+		rows := engine.CacheRows(x.model, engine.Options{}, c.Rollout.Questions*request, request)
+		plan = append(plan, memoryPart{"reference's cache", w.of(x.model.CacheFloats(rows, min(rows, engine.DefaultBatchRows), 0)), fmt.Sprintf("of %d tokens", rows)})
+	}
 	if c.Train.onCard() {
 		return append(plan, memoryPart{"workspace", 1 << 30, "of products, logits and attention"})
 	}

@@ -56,8 +56,14 @@ func TestPlanMemory(t *testing.T) {
 		t.Errorf("moments in 8 bits: %d bytes for %d parameters", m, params)
 	}
 	x.reference = true
-	if d := planMemory(c, x).total() - p.total(); d != 4*params {
-		t.Errorf("a reference policy adds %s", size(d))
+	c.Rollout.Questions = 2
+	ref := planMemory(c, x)
+	if w, k := part(ref, "reference"), part(ref, "reference's cache"); w != 4*params || k < 2*301*65536 || k > 2*301*65536*4 {
+		t.Errorf("a reference policy: %s, its cache for two questions of 301 tokens: %s", size(w), size(k))
+	}
+	c.Objective.KL = 0.01
+	if a, b := part(planMemory(c, x), "reference's cache"), part(ref, "reference's cache"); a < 5*b {
+		t.Errorf("the reference's cache is %s with the chains, %s without", size(a), size(b))
 	}
 	sft := Default(objective.SFT)
 	sft.Optim.MicroTokens = 100
