@@ -7,6 +7,7 @@ import (
 	"runtime"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -101,6 +102,15 @@ func TestPool(t *testing.T) {
 		if round%100 == 99 {
 			time.Sleep(5 * spin) // long enough to park
 		}
+	}
+	var sum atomic.Int64
+	p.start(200_000, 100_000, ranger(func(_, lo, hi int) {
+		for i := lo; i < hi; i++ {
+			sum.Add(int64(i))
+		}
+	}))
+	if have, want := sum.Load(), int64(200_000*(200_000-1)/2); have != want {
+		t.Errorf("100,000 tasks: the items add up to %d, want %d", have, want)
 	}
 	p.close()
 	expectGoroutines(t, before)

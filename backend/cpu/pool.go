@@ -30,10 +30,9 @@ type pool struct {
 	done     sync.WaitGroup
 	shares   []share
 
-	_ apart // what start writes
-	// order is the number of the round, an operation, above that of its tasks.
-	order atomic.Uint64
-	n     int // items, cut into tasks
+	_     apart         // what start writes
+	order atomic.Uint64 // the round, an operation, and below it the number of its tasks
+	n     int           // items, cut into tasks
 	job   job
 
 	_       apart // what is read often, and written when somebody sleeps
@@ -62,31 +61,35 @@ type job interface {
 // pool's job, which stays until all tasks have ended; a worker that comes late
 // finds nothing to claim and has read nothing but atomic numbers.
 type share struct {
-	claimed atomic.Uint64 // round, and below it the tasks that are claimed
+	claimed atomic.Uint64 // the last round of a claim, and below it the tasks that are claimed
 	_       apart
 	ended   atomic.Uint32 // tasks that this worker has finished, ever
 	_       apart
 }
 
 // claim takes the next of so many tasks in a round.
-func (s *share) claim(round uint32, tasks int) (task int, ok bool) {
+func (s *share) claim(round uint64, tasks int) (task int, ok bool) {
 	for {
-		word, next := s.claimed.Load(), uint32(0)
-		if at := uint32(word >> 32); at == round {
-			next = uint32(word)
-		} else if int32(at-round) > 0 {
+		word, next := s.claimed.Load(), uint64(0)
+		if at := word >> taskBits; at == round {
+			next = word & maxTasks
+		} else if at > round {
 			return 0, false // too late
 		}
 		if int(next) >= tasks {
 			return 0, false
 		}
-		if s.claimed.CompareAndSwap(word, uint64(round)<<32|uint64(next+1)) {
+		if s.claimed.CompareAndSwap(word, round<<taskBits|(next+1)) {
 			return int(next), true
 		}
 	}
 }
 
 const (
+	// taskBits are those of the number of tasks in a word; rounds have the rest,
+	// enough for decades.
+	taskBits = 16
+	maxTasks = 1<<taskBits - 1
 	// spin is how long a worker looks for the next operation before it parks.
 	spin = 200 * time.Microsecond
 	// patience is how long the caller looks for the end of the last tasks
@@ -113,9 +116,10 @@ func (p *pool) start(n, tasks int, j job) {
 		}
 		return
 	}
+	tasks = min(tasks, maxTasks)
 	p.job, p.n = j, n
 	target := p.ended() + uint32(tasks)
-	order := (p.order.Load()>>32+1)<<32 | uint64(tasks)
+	order := (p.order.Load()>>taskBits+1)<<taskBits | uint64(tasks)
 	p.order.Store(order)
 	if p.parked.Load() > 0 {
 		p.mu.Lock()
@@ -138,7 +142,7 @@ func (p *pool) ended() uint32 {
 // work runs tasks of a round until none is left to claim, those of the worker's
 // own share first.
 func (p *pool) work(worker int, order uint64) {
-	round, tasks := uint32(order>>32), int(uint32(order))
+	round, tasks := order>>taskBits, int(order&maxTasks)
 	own := &p.shares[worker]
 	for i := range p.threads {
 		w := (worker + i) % p.threads
@@ -227,7 +231,10 @@ func (p *pool) close() {
 }
 
 // each calls f for ranges of [0, n); see divide.
-func (p *pool) each(n, cost int, f func(worker, lo, hi int)) { p.divide(n, cost, ranger(f)) }
+func (p *pool) each(n, cost int, f func(worker, lo, hi int)) {
+	p.divide(n, cost, ranger(f))
+	p.job = nil // and with it what f refers to
+}
 
 // divide computes the n items of j, in parallel when n·cost (in simple
 // operations) is worth it.

@@ -34,6 +34,7 @@ func TestPictures(t *testing.T) {
 		b.load(s.url())
 		b.until("connected", live)
 		b.until("curves are drawn", `document.querySelectorAll("#trainchart canvas").length === 4`)
+		b.until("both runs are there", `[...document.querySelectorAll("#trainchart table")].every(t => [...t.querySelectorAll("tr:nth-child(3) td")].filter(e => e.textContent !== "").length === 2)`)
 		frame(b)
 		frame(b)
 		b.shot(filepath.Join(dir, x.name+".png"), x.view.phone)
