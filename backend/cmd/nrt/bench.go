@@ -48,8 +48,9 @@ func benchCommand() *command {
 Each line is the median of at least three runs, with the slowest and the fastest.
 GFLOP/s are set beside the peak of this machine's multiply-adds, GB/s of weights
 beside how fast it reads as much memory: the fastest run of each, measured in the
-same minutes. Nothing else should run meanwhile. docs/performance.md says more,
-and has other programs' figures.
+same minutes. Nothing else should run meanwhile: the last lines say what did, and
+how far apart two threads are, which small work depends on. docs/performance.md
+says more, and has other programs' figures.
 
 What is measured, unless --only chooses:
 
