@@ -252,6 +252,18 @@ func (b *tab) until(what, js string, args ...any) {
 	}
 }
 
+// soon tells whether js becomes true within half a second.
+func (b *tab) soon(js string) bool {
+	b.t.Helper()
+	for range 20 {
+		if eval[bool](b, "!!("+js+")") {
+			return true
+		}
+		time.Sleep(25 * time.Millisecond)
+	}
+	return false
+}
+
 // load opens the page and waits until its client has taken over.
 func (b *tab) load(url string) {
 	b.t.Helper()

@@ -52,9 +52,14 @@ func (b *tab) click(selector string) {
 	b.t.Helper()
 	var at []float64
 	for end := time.Now().Add(30 * time.Second); at == nil; time.Sleep(25 * time.Millisecond) {
-		at = eval[[]float64](b, `(e => { if (!e) return null; e.scrollIntoView({block: "center", behavior: "instant"}); const r = e.getBoundingClientRect(); return [r.x + r.width / 2, r.y + r.height / 2]; })(document.querySelector($))`, selector)
+		at = eval[[]float64](b, `(e => {
+			if (!e || e.disabled) return null;
+			e.scrollIntoView({block: "center", behavior: "instant"});
+			const r = e.getBoundingClientRect(), x = r.x + r.width / 2, y = r.y + r.height / 2, hit = document.elementFromPoint(x, y);
+			return hit && (e.contains(hit) || hit.contains(e)) ? [x, y] : null;
+		})(document.querySelector($))`, selector)
 		if at == nil && time.Now().After(end) {
-			b.t.Fatalf("after 30 s there is no %s", selector)
+			b.t.Fatalf("after 30 s there is no %s, or it is disabled, or something lies over it", selector)
 		}
 	}
 	b.run(chromedp.MouseClickXY(at[0], at[1]))

@@ -31,7 +31,7 @@ func slowModel(t testing.TB) string {
 	fail(err)
 	var config map[string]any
 	fail(json.Unmarshal(raw, &config))
-	const hidden, inner, layers = 320, 1280, 6
+	const hidden, inner, layers = 448, 1792, 8
 	vocab := int(config["vocab_size"].(float64))
 	for k, v := range map[string]any{"hidden_size": hidden, "intermediate_size": inner, "num_hidden_layers": layers,
 		"num_attention_heads": hidden / 32, "num_key_value_heads": hidden / 32, "max_position_embeddings": 1024, "torch_dtype": "float32"} {
@@ -42,7 +42,12 @@ func slowModel(t testing.TB) string {
 	fail(os.WriteFile(filepath.Join(dir, "config.json"), raw, 0o644))
 
 	head, data := map[string]any{}, []byte{}
+	drawn := make([]float32, 100_003)
 	r := rand.New(rand.NewPCG(1, 2))
+	for i := range drawn {
+		drawn[i] = float32(0.04 * r.NormFloat64())
+	}
+	at := 0
 	add := func(name string, shape ...int) {
 		from, n := len(data), 1
 		for _, d := range shape {
@@ -51,7 +56,7 @@ func slowModel(t testing.TB) string {
 		for range n {
 			x := float32(1)
 			if len(shape) == 2 {
-				x = float32(0.04 * r.NormFloat64())
+				x, at = drawn[at], (at+1)%len(drawn)
 			}
 			data = binary.LittleEndian.AppendUint32(data, math.Float32bits(x))
 		}
@@ -59,14 +64,14 @@ func slowModel(t testing.TB) string {
 	}
 	add("model.embed_tokens.weight", vocab, hidden)
 	for l := range layers {
-		at := fmt.Sprintf("model.layers.%d.", l)
-		add(at+"input_layernorm.weight", hidden)
-		add(at+"mlp.down_proj.weight", hidden, inner)
-		add(at+"mlp.gate_proj.weight", inner, hidden)
-		add(at+"mlp.up_proj.weight", inner, hidden)
-		add(at+"post_attention_layernorm.weight", hidden)
+		of := fmt.Sprintf("model.layers.%d.", l)
+		add(of+"input_layernorm.weight", hidden)
+		add(of+"mlp.down_proj.weight", hidden, inner)
+		add(of+"mlp.gate_proj.weight", inner, hidden)
+		add(of+"mlp.up_proj.weight", inner, hidden)
+		add(of+"post_attention_layernorm.weight", hidden)
 		for _, name := range []string{"k", "o", "q", "v"} {
-			add(at+"self_attn."+name+"_proj.weight", hidden, hidden)
+			add(of+"self_attn."+name+"_proj.weight", hidden, hidden)
 		}
 	}
 	add("model.norm.weight", hidden)

@@ -23,8 +23,11 @@ func (b *tab) train(name string, settings map[string]string, upload string) {
 
 func (b *tab) fillTraining(settings map[string]string, upload string) {
 	b.t.Helper()
-	b.click("#act-open")
-	b.until("the form is open", `document.querySelector("#traindlg").open`)
+	const opened = `document.querySelector("#traindlg").open`
+	for i := 0; i == 0 || i < 3 && !b.soon(opened); i++ { // the panel may still be moving as a run ends
+		b.click("#act-open")
+	}
+	b.until("the form is open", opened)
 	for name, value := range settings {
 		b.choose("#trainform [name="+name+"]", value)
 	}
