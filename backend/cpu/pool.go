@@ -182,7 +182,7 @@ func (p *pool) spin(long time.Duration, f func() bool) bool {
 		if f() {
 			return true
 		}
-		if i%512 != 0 {
+		if i%4096 != 0 {
 			continue
 		}
 		runtime.Gosched()
