@@ -125,8 +125,8 @@ type jobs[T real] struct {
 type scratch[T real] struct {
 	a, b, c, d []T
 	sampler    sampler[T]
-	blocks     []block
-	at         []int
+	blocks     []block // of the keys that a decoding task reads
+	at         []int   // of mixRows
 }
 
 // grow returns *s with at least n elements, of unspecified content.

@@ -293,8 +293,9 @@ func (a *asm) fewRows(c []float32, ldc int, x []float32, rs int, b *panels[float
 	}
 	// Rows in equal parts. The first meets panels that are not in a cache yet,
 	// and asks for some rows of them in advance: as a stream a panel is too short
-	// for the processor to find its pace by itself. While the other parts compute,
-	// the next panels arrive.
+	// for the processor to find its pace by itself. In the last of its rows it asks
+	// for the first ones of the next panels. While the other parts compute, the
+	// whole of those arrives, without a turn.
 	const ahead = 32
 	parts := (m + a.fewTile - 1) / a.fewTile
 	run := func(c []float32, ldc, t, n int) {

@@ -26,7 +26,7 @@ type acts struct {
 	gate, up  device.Buffer // (N, ffn)
 	ffn       device.Buffer // SwiGLU's output (N, ffn)
 
-	read []device.Projection // of one norm, kept because a call must not allocate
+	read []device.Projection // room for those of one norm: a call must not allocate
 }
 
 // planActs takes one block's activations for n rows out of an arena.
@@ -56,8 +56,8 @@ func (m *Model) block(l int, in, mid, out device.Buffer, a acts, b Batch, cache 
 	d, dq, dkv, f := c.Hidden, c.Heads*c.HeadDim, c.KVHeads*c.HeadDim, c.Intermediate
 
 	dev.RMSNorm(a.h1, a.rstd1, in, w.attnNorm, n, d, c.RMSEps)
-	a.read[0], a.read[1], a.read[2] = device.Projection{C: a.q, B: w.q, N: dq}, device.Projection{C: a.k, B: w.k, N: dkv}, device.Projection{C: a.v, B: w.v, N: dkv}
-	dev.Project(a.read, a.h1, n, d)
+	dev.Project(append(a.read[:0], device.Projection{C: a.q, B: w.q, N: dq},
+		device.Projection{C: a.k, B: w.k, N: dkv}, device.Projection{C: a.v, B: w.v, N: dkv}), a.h1, n, d)
 	dev.RoPE(a.q, m.rope.cos, m.rope.sin, b.Pos, c.Heads, c.HeadDim, false)
 	dev.RoPE(a.k, m.rope.cos, m.rope.sin, b.Pos, c.KVHeads, c.HeadDim, false)
 	k, v := a.k, a.v
@@ -71,8 +71,8 @@ func (m *Model) block(l int, in, mid, out device.Buffer, a acts, b Batch, cache 
 	dev.MatMul(mid, a.att, w.o, n, d, dq, false, true, true)
 
 	dev.RMSNorm(a.h2, a.rstd2, mid, w.mlpNorm, n, d, c.RMSEps)
-	a.read[0], a.read[1] = device.Projection{C: a.gate, B: w.gate, N: f}, device.Projection{C: a.up, B: w.up, N: f}
-	dev.Project(a.read[:2], a.h2, n, d)
+	dev.Project(append(a.read[:0], device.Projection{C: a.gate, B: w.gate, N: f},
+		device.Projection{C: a.up, B: w.up, N: f}), a.h2, n, d)
 	dev.SwiGLU(a.ffn, a.gate, a.up)
 	if out == nil {
 		return

@@ -21,13 +21,6 @@ import (
 func (g *gen) dotRows() {
 	g.text("dotRows", "func(s *float32, lds int, q *float32, ldq int, k *float32, ldk, ldh int, soon *float32, heads, blocks, dim int)",
 		"sets s[h·lds+j] = Σ q[h·ldq+d]·k[j·ldk+h·ldh+d], in the order of d, for so many blocks of as many j as a vector has lanes, and asks for the same of as many rows from soon on; dim is a multiple of 16, heads and blocks > 0.")
-	param := func(name string) Mem {
-		p, err := Param(name).Resolve()
-		if err != nil {
-			panic(err)
-		}
-		return p.Addr
-	}
 	ld, ld3 := Load(Param("ldk"), GP64()), GP64()
 	SHLQ(U8(2), ld)
 	LEAQ(Mem{Base: ld, Index: ld, Scale: 2}, ld3)
@@ -46,25 +39,25 @@ func (g *gen) dotRows() {
 		next := GP64()
 		for range n {
 			ADDQ(ldq, q)
-			ADDQ(ldh, param("k"))
-			ADDQ(ldh, param("soon"))
+			ADDQ(ldh, frame("k"))
+			ADDQ(ldh, frame("soon"))
 		}
 		Load(Param("lds"), next)
 		IMUL3Q(U8(4*n), next, next)
-		ADDQ(next, param("s"))
-		SUBQ(U8(n), param("heads"))
+		ADDQ(next, frame("s"))
+		SUBQ(U8(n), frame("heads"))
 		JNZ(LabelRef("heads"))
 		end()
 	}
 	Label("heads")
-	CMPQ(param("heads"), U8(2))
+	CMPQ(frame("heads"), U8(2))
 	JLT(LabelRef("one"))
 	TESTQ(ldh, ldh)
 	JNZ(LabelRef("two"))
 	for n := 4; n >= 2; n-- {
 		name := fmt.Sprintf("of%d", n)
 		if n > 2 {
-			CMPQ(param("heads"), U8(n))
+			CMPQ(frame("heads"), U8(n))
 			JLT(LabelRef(name + "_not"))
 		}
 		g.dotHeads(name, n, true, x, q, ld, ld3, ldh, ldq, blocks)
@@ -257,11 +250,7 @@ func (g *gen) mixRows() {
 		ADDQ(ld, v)
 		ADDQ(ld, soon)
 		INCQ(j)
-		keys, err := Param("keys").Resolve()
-		if err != nil {
-			panic(err)
-		}
-		CMPQ(j, keys.Addr)
+		CMPQ(j, frame("keys"))
 		JLT(LabelRef("keys"))
 		Load(Param("out"), out)
 		Load(Param("at"), table)

@@ -136,10 +136,6 @@ func (g *gen) fewTile(name string, w weightTile, rows, panels int) {
 			ADDQ(w.stride, soon)
 		}
 	}
-	p, err := Param("turn").Resolve()
-	if err != nil {
-		panic(err)
-	}
 	// step multiplies by one row of the panels, whose vectors load gives.
 	step := func(size int, load func(v int) Op) {
 		for v := range vecs {
@@ -187,7 +183,7 @@ func (g *gen) fewTile(name string, w weightTile, rows, panels int) {
 		ADDQ(U32(uint32(bytes)), soon)
 	}
 	turnAt := func(loop string) {
-		CMPQ(w.k, p.Addr)
+		CMPQ(w.k, frame("turn"))
 		JNE(LabelRef(loop + "_on"))
 		turn()
 		Label(loop + "_on")
@@ -217,7 +213,7 @@ func (g *gen) fewTile(name string, w weightTile, rows, panels int) {
 		JNZ(LabelRef(loop))
 	case "Q8":
 		Label(name + "_block")
-		CMPQ(w.k, p.Addr)
+		CMPQ(w.k, frame("turn"))
 		JGT(LabelRef(loop + "_on"))
 		turn()
 		Label(loop + "_on")

@@ -105,15 +105,20 @@ func (g *gen) constant(x float32) VecVirtual {
 func (g *gen) param(name string) VecVirtual {
 	v, ok := g.scalars[name]
 	if !ok {
-		p, err := Param(name).Resolve()
-		if err != nil {
-			panic(err)
-		}
 		v = g.vec()
-		VBROADCASTSS(p.Addr, v)
+		VBROADCASTSS(frame(name), v)
 		g.scalars[name] = v
 	}
 	return v
+}
+
+// frame is where a parameter stands.
+func frame(name string) Mem {
+	p, err := Param(name).Resolve()
+	if err != nil {
+		panic(err)
+	}
+	return p.Addr
 }
 
 func (g *gen) zero() VecVirtual {
