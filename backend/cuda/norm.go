@@ -31,7 +31,8 @@ func (d *dev) RMSNormBackward(dx, dw, dout, x, w, rstd device.Buffer, rows, dim 
 	each := min(max(rows/256, 4), 64)
 	blocks := (rows + each - 1) / each
 	parts := d.workspace("rmsnorm", 4*blocks*dim)
-	d.launch("rmsnorm_backward_"+d.dt.suffix(), grid(blocks), threadsFor(dim, d.dt, 512), 4*dim,
+	// Shared memory for whole runs: the kernel touches the last one beyond dim too.
+	d.launch("rmsnorm_backward_"+d.dt.suffix(), grid(blocks), threadsFor(dim, d.dt, 512), 4*roundUp(dim, runOf(d.dt)),
 		p(to), at(parts), p(dy), p(from), p(scale), p(r), i32(rows), i32(dim), i32(each))
 	d.launch("rmsnorm_columns", grid((dim+31)/32), 256, 0, p(sum), at(parts), i32(blocks), i32(dim))
 }

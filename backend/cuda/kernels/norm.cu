@@ -41,15 +41,18 @@ KERNEL(rmsnorm_bf16, (bf16* out, float* rstd, const bf16* x, const bf16* w, int 
 //	dx_j += dout_j·w_j·r − x_j·r³/dim·Σ_i dout_i·w_i·x_i
 //	part_j = Σ_rows dout_j·x_j·r        (one row of part a block)
 //
-// part is summed up in shared memory (dim floats), where every thread has its own
-// columns, and added to dw by rmsnorm_columns.
+// part is summed up in shared memory, where every thread has its own columns, and
+// added to dw by rmsnorm_columns. The shared memory has room for whole runs and
+// they are read and written as such, with zeros in the last one past dim: a guard
+// for each number would not do, as the driver's compiler takes neighbours in
+// shared memory together and before it looks at the guards.
 template <typename T>
 DEVICE void rmsnorm_backward(T* dx, float* part, const T* dout, const T* x, const T* w, const float* rstd,
                              int rows, int dim, int each, float* scratch, float* sums) {
 	constexpr int N = run_of<T>;
 	float d[N], v[N], g[N], a[N];
 	for (int j = thread() * N; j < dim; j += threads() * N) {
-		for (int i = j; i < j + N && i < dim; i++) sums[i] = 0;
+		UNROLL for (int i = 0; i < N; i++) sums[j + i] = 0;
 	}
 	int end = (block_x() + 1) * each;
 	for (int row = block_x() * each; row < rows && row < end; row++) {
@@ -72,14 +75,15 @@ DEVICE void rmsnorm_backward(T* dx, float* part, const T* dout, const T* x, cons
 			load_run<N>(a, ar + j, dim - j, aligned);
 			UNROLL for (int i = 0; i < N; i++) {
 				a[i] += f_fma(d[i] * g[i], r, -(v[i] * t));
-				if (j + i < dim) sums[j + i] = f_fma(d[i] * v[i], r, sums[j + i]);
+				sums[j + i] = f_fma(d[i] * v[i], r, sums[j + i]);
 			}
 			store_run<N>(ar + j, a, dim - j, aligned);
 		}
 	}
 	part += (long long)block_x() * dim;
 	for (int j = thread() * N; j < dim; j += threads() * N) {
-		for (int i = j; i < j + N && i < dim; i++) part[i] = sums[i];
+		UNROLL for (int i = 0; i < N; i++) a[i] = sums[j + i];
+		store_run<N>(part + j, a, dim - j, aligned16(part));
 	}
 }
 
