@@ -40,7 +40,7 @@ func (d *dev) AdamW(p, g, m, v device.Buffer, o device.AdamW) {
 		f32(1 / math.Sqrt(1-math.Pow(o.Beta2, float64(o.Step)))), f32(o.Eps)}
 	c := constants[:]
 	if want == dtF32 {
-		d.launch("adamw_"+grad.dt().suffix(), flat(n), flatThreads, 0, append([]param{
+		d.launch("adamw_"+grad.dt().suffix(), flat(n, dtF32), flatThreads, 0, append([]param{
 			at(whole), at(low), at(grad.ptr()), at(first.ptr()), at(second.ptr()), i64(n)}, c...)...)
 		return
 	}

@@ -93,6 +93,6 @@ func (d *dev) addRows(kernel string, dst, src *buffer, rows []int32, width int) 
 		}
 	}
 	first = append(first, int32(len(rows)))
-	g, threads := rowsGrid(len(to), width, src.dt())
+	g, threads := rowsGrid(len(to), width, dst.dt())
 	d.launch(kernel, g, threads, 0, p(dst), p(src), at(d.upload32(to)), at(d.upload32(first)), at(d.upload32(from)), i32(width))
 }

@@ -217,7 +217,7 @@ func (d *dev) Add(dst, src device.Buffer) {
 	from := d.in("Add", "src", src, to.n, dtF32, dtBF16)
 	sum, st := best(to)
 	term, t := best(from)
-	d.launch(addKernel[st][t], flat(to.n), flatThreads, 0, at(sum), at(term), i64(to.n))
+	d.launch(addKernel[st][t], flat(to.n, st, t), flatThreads, 0, at(sum), at(term), i64(to.n))
 	d.refresh(to)
 }
 
@@ -226,7 +226,7 @@ func (d *dev) Scale(b device.Buffer, s float64) {
 	defer d.unlock()
 	buf := d.out("Scale", "b", b, b.Len(), dtF32, dtBF16)
 	x, t := best(buf)
-	d.launch(scaleKernel[t], flat(buf.n), flatThreads, 0, at(x), i64(buf.n), f32(s))
+	d.launch(scaleKernel[t], flat(buf.n, t), flatThreads, 0, at(x), i64(buf.n), f32(s))
 	d.refresh(buf)
 }
 
@@ -237,9 +237,16 @@ func (d *dev) refresh(b *buffer) {
 	}
 }
 
-// flat is a grid for kernels whose threads take runs of eight of n numbers, and
-// go on a grid's width further: enough blocks for the largest card, no more.
-func flat(n int) dim3 { return grid(min((n+8*flatThreads-1)/(8*flatThreads), 2048)) }
+// flat is a grid for kernels whose threads take runs of n numbers (each_run in
+// kernels/kernel.h) and go on a grid's width further: enough blocks to fill a large
+// card, no more. Of numbers of two types the larger makes the run.
+func flat(n int, types ...dtype) dim3 {
+	run := 8
+	for _, t := range types {
+		run = min(run, runOf(t))
+	}
+	return grid(min(ceilDiv(n, run*flatThreads), 1024))
+}
 
 const flatThreads = 256
 
@@ -253,10 +260,10 @@ var (
 
 // copy enqueues dst = src, of n numbers each.
 func (d *dev) copy(dst devptr, to dtype, src devptr, from dtype, n int) {
-	d.launch(copyKernel[to][from], flat(n), flatThreads, 0, at(dst), at(src), i64(n))
+	d.launch(copyKernel[to][from], flat(n, to, from), flatThreads, 0, at(dst), at(src), i64(n))
 }
 
 // zero enqueues b = 0 for n numbers.
 func (d *dev) zero(b devptr, t dtype, n int) {
-	d.launch(zeroKernel[t], flat(n), flatThreads, 0, at(b), i64(n))
+	d.launch(zeroKernel[t], flat(n, t), flatThreads, 0, at(b), i64(n))
 }

@@ -202,3 +202,71 @@ func TestMoments(t *testing.T) {
 		}
 	})
 }
+
+// The kernels of flat give the same bits with so few threads that each has many
+// runs, which otherwise takes millions of numbers, as with one run each.
+func TestFlatOfFewThreads(t *testing.T) {
+	eachType(t, func(t *testing.T, d *dev) {
+		const n = 1003
+		work := func(g dim3, threads, off int) (all [][]float32) {
+			buf := func(k device.Kind, seed uint64) *buffer {
+				return put(d, k, random(seed, n+off)).View(off, n).(*buffer)
+			}
+			done := func(bufs ...*buffer) {
+				for _, b := range bufs {
+					all = append(all, get(d, b))
+				}
+			}
+			launch := func(name string, ps ...param) {
+				d.lock()
+				d.launch(name, g, threads, 0, ps...)
+				d.unlock()
+			}
+			type kt struct {
+				k device.Kind
+				t dtype
+			}
+			for _, to := range []kt{{device.Compute, d.dt}, {device.Wide, dtF32}} {
+				for _, from := range []kt{{device.Compute, d.dt}, {device.Wide, dtF32}} {
+					x, y := buf(to.k, 1), buf(from.k, 2)
+					launch(addKernel[to.t][from.t], p(x), p(y), i64(n))
+					done(x)
+					launch(copyKernel[to.t][from.t], p(x), p(y), i64(n))
+					launch(scaleKernel[from.t], p(y), i64(n), f32(0.3))
+					done(x, y)
+					launch(zeroKernel[to.t], p(x), i64(n))
+					done(x)
+				}
+				grad, low, whole, m, v := buf(to.k, 3), buf(device.Compute, 4), buf(device.Wide, 5), buf(device.Wide, 6), buf(device.Wide, 7)
+				launch(scaleKernel[dtF32], p(v), i64(n), f32(0)) // second moments are not negative
+				copied := at(0)
+				if d.dt == dtBF16 {
+					copied = p(low)
+				}
+				launch("adamw_"+to.t.suffix(), p(whole), copied, p(grad), p(m), p(v), i64(n),
+					f32(1), f32(0.9), f32(0.1), f32(0.95), f32(0.05), f32(0.99), f32(0.1), f32(1), f32(1e-6))
+				done(whole, low, m, v)
+			}
+			x, y, z := buf(device.Compute, 8), buf(device.Compute, 9), buf(device.Compute, 10)
+			launch("swiglu_"+d.dt.suffix(), p(z), p(x), p(y), i64(n))
+			done(z)
+			launch("swiglu_backward_"+d.dt.suffix(), p(x), p(y), p(z), p(x), p(y), i64(n))
+			done(x, y)
+			return all
+		}
+		want := work(flat(n, d.dt), flatThreads, 0)
+		for off := range 3 {
+			for i, x := range work(grid(1), 32, off) {
+				if off == 0 {
+					equal(t, fmt.Sprintf("result %d", i), x, want[i])
+				}
+			}
+			if off > 0 {
+				have := work(flat(n, d.dt), flatThreads, off)
+				for i, x := range work(grid(2), 32, off) {
+					equal(t, fmt.Sprintf("result %d, %d numbers further", i, off), x, have[i])
+				}
+			}
+		}
+	})
+}

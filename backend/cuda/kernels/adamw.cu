@@ -15,39 +15,39 @@ DEVICE void update(float& p, float g, float& m, float& v, float scale, float b1,
 	p = f_fma(keep, p, -(step * m / f_fma(f_sqrt(v), root, eps)));
 }
 
-// load_param and store_param move N neighbours of a parameter.
-template <int N> DEVICE void load_param(float* x, const float* p, const bf16* low, long long left) {
+// There is a float32 beside every number, so runs are those of float32.
+constexpr int N = run_of<float>;
+
+// load_param and store_param move a run of a parameter, from number j on.
+DEVICE void load_param(float* x, const float* p, const bf16* low, long long j, long long left, bool aligned) {
 	if (p) {
-		load_run<N>(x, p, left, aligned16(p));
+		load_run<N>(x, p + j, left, aligned);
 	} else {
-		load_run<N>(x, low, left, aligned16(low));
+		load_run<N>(x, low + j, left, aligned);
 	}
 }
-template <int N> DEVICE void store_param(float* p, bf16* low, const float* x, long long left) {
-	if (p) store_run<N>(p, x, left, aligned16(p));
-	if (low) store_run<N>(low, x, left, aligned16(low));
+DEVICE void store_param(float* p, bf16* low, const float* x, long long j, long long left, bool aligned) {
+	if (p) store_run<N>(p + j, x, left, aligned);
+	if (low) store_run<N>(low + j, x, left, aligned);
 }
-
-// offset is p+i, or null if p is.
-template <typename T> DEVICE T* offset(T* p, long long i) { return p ? p + i : p; }
 
 #define CONSTANTS float scale, float b1, float c1, float b2, float c2, float keep, float step, float root, float eps
 
 template <typename G>
 DEVICE void adamw(float* p, bf16* low, const G* g, float* m, float* v, long long n, CONSTANTS) {
-	constexpr int N = 8;
-	long long next = (long long)grid_x() * threads() * N;
-	for (long long j = ((long long)block_x() * threads() + thread()) * N; j < n; j += next) {
-		float x[N], d[N], a[N], b[N];
-		load_param<N>(x, offset(p, j), offset(low, j), n - j);
-		load_run<N>(d, g + j, n - j, aligned16(g));
-		load_run<N>(a, m + j, n - j, aligned16(m));
-		load_run<N>(b, v + j, n - j, aligned16(v));
-		UNROLL for (int i = 0; i < N; i++) update(x[i], d[i], a[i], b[i], scale, b1, c1, b2, c2, keep, step, root, eps);
-		store_param<N>(offset(p, j), offset(low, j), x, n - j);
-		store_run<N>(m + j, a, n - j, aligned16(m));
-		store_run<N>(v + j, b, n - j, aligned16(v));
-	}
+	each_run<N, 4>(n, aligned16(p) && aligned16(low) && aligned16(g) && aligned16(m) && aligned16(v),
+		[&](float (*x)[N], long long j, long long left, bool aligned) {
+			load_param(x[0], p, low, j, left, aligned);
+			load_run<N>(x[1], g + j, left, aligned);
+			load_run<N>(x[2], m + j, left, aligned);
+			load_run<N>(x[3], v + j, left, aligned);
+		},
+		[&](float (*x)[N], long long j, long long left, bool aligned) {
+			UNROLL for (int i = 0; i < N; i++) update(x[0][i], x[1][i], x[2][i], x[3][i], scale, b1, c1, b2, c2, keep, step, root, eps);
+			store_param(p, low, x[0], j, left, aligned);
+			store_run<N>(m + j, x[2], left, aligned);
+			store_run<N>(v + j, x[3], left, aligned);
+		});
 }
 
 KERNEL(adamw_f32, (float* p, bf16* low, const float* g, float* m, float* v, long long n, CONSTANTS)) {
@@ -90,42 +90,54 @@ DEVICE float scale_of(float top, bool bad) {
 	return top < least_scale ? 0.0f : top;
 }
 
-// adamw8: a warp has a block, a lane eight neighbours of it, whose codes are one
-// word of 8 bytes. Codes stand 256 to a block, the last one filled up.
+// adamw8: a warp has a block, a lane a run of each half of it, whose codes are one
+// word. Codes stand 256 to a block, the last one filled up.
 template <typename G>
 DEVICE void adamw8(float* p, bf16* low, const G* g, signed char* m, float* ms, unsigned char* v, float* vs,
                    long long n, CONSTANTS) {
-	constexpr int N = 8;
+	constexpr int RUNS = block / (32 * N);
 	long long b = (long long)block_x() * (threads() / 32) + warp();
 	if (b * block >= n) return;
+	bool aligned = aligned16(p) && aligned16(low) && aligned16(g);
 	long long j = b * block + lane() * N, left = n - j;
-	float x[N], d[N], first[N], second[N];
-	load_param<N>(x, offset(p, j), offset(low, j), left);
-	load_run<N>(d, g + j, left, aligned16(g));
+	float x[RUNS][N], d[RUNS][N], first[RUNS][N], second[RUNS][N];
+	unsigned codes1[RUNS], codes2[RUNS];
+	UNROLL for (int r = 0; r < RUNS; r++) {
+		const int at = r * 32 * N;
+		load_param(x[r], p, low, j + at, left - at, aligned);
+		load_run<N>(d[r], g + j + at, left - at, aligned);
+		codes1[r] = *reinterpret_cast<const unsigned*>(m + j + at);
+		codes2[r] = *reinterpret_cast<const unsigned*>(v + j + at);
+	}
 	float top1 = 0, top2 = 0;
 	bool bad1 = false, bad2 = false;
-	unsigned long long codes1 = *reinterpret_cast<const unsigned long long*>(m + j);
-	unsigned long long codes2 = *reinterpret_cast<const unsigned long long*>(v + j);
-	UNROLL for (int i = 0; i < N; i++) {
-		first[i] = decode_first(static_cast<signed char>(codes1 >> 8 * i), ms[b]);
-		second[i] = decode_second(static_cast<unsigned char>(codes2 >> 8 * i), vs[b]);
-		update(x[i], d[i], first[i], second[i], scale, b1, c1, b2, c2, keep, step, root, eps);
-		if (i < left) {
-			top1 = f_max(top1, f_abs(first[i]));
-			top2 = f_max(top2, second[i]);
-			bad1 = bad1 || !(f_abs(first[i]) <= 0x1.fffffep127f);
-			bad2 = bad2 || !(f_abs(second[i]) <= 0x1.fffffep127f);
+	UNROLL for (int r = 0; r < RUNS; r++) {
+		const int at = r * 32 * N;
+		UNROLL for (int i = 0; i < N; i++) {
+			float &m1 = first[r][i], &m2 = second[r][i];
+			m1 = decode_first(static_cast<signed char>(codes1[r] >> 8 * i), ms[b]);
+			m2 = decode_second(static_cast<unsigned char>(codes2[r] >> 8 * i), vs[b]);
+			update(x[r][i], d[r][i], m1, m2, scale, b1, c1, b2, c2, keep, step, root, eps);
+			if (at + i < left) {
+				top1 = f_max(top1, f_abs(m1));
+				top2 = f_max(top2, m2);
+				bad1 = bad1 || !(f_abs(m1) <= 0x1.fffffep127f);
+				bad2 = bad2 || !(f_abs(m2) <= 0x1.fffffep127f);
+			}
 		}
+		if (at < left) store_param(p, low, x[r], j + at, left - at, aligned);
 	}
-	if (left > 0) store_param<N>(offset(p, j), offset(low, j), x, left);
 	float s1 = scale_of(top1, bad1), s2 = scale_of(top2, bad2); // all lanes have read the old ones
-	codes1 = codes2 = 0;
-	UNROLL for (int i = 0; i < N; i++) {
-		if (i < left && s1 > 0) codes1 |= (unsigned long long)(encode_first(first[i], s1) & 255) << 8 * i;
-		if (i < left && s2 > 0) codes2 |= (unsigned long long)(encode_second(second[i], s2)) << 8 * i;
+	UNROLL for (int r = 0; r < RUNS; r++) {
+		const int at = r * 32 * N;
+		codes1[r] = codes2[r] = 0;
+		UNROLL for (int i = 0; i < N; i++) {
+			if (at + i < left && s1 > 0) codes1[r] |= unsigned(encode_first(first[r][i], s1) & 255) << 8 * i;
+			if (at + i < left && s2 > 0) codes2[r] |= unsigned(encode_second(second[r][i], s2)) << 8 * i;
+		}
+		*reinterpret_cast<unsigned*>(m + j + at) = codes1[r];
+		*reinterpret_cast<unsigned*>(v + j + at) = codes2[r];
 	}
-	*reinterpret_cast<unsigned long long*>(m + j) = codes1;
-	*reinterpret_cast<unsigned long long*>(v + j) = codes2;
 	if (lane() == 0) {
 		ms[b] = s1;
 		vs[b] = s2;

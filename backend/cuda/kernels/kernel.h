@@ -28,6 +28,11 @@ struct alignas(16) vec16 {
 	unsigned x, y, z, w;
 };
 
+// vec8 is half of that.
+struct alignas(8) vec8 {
+	unsigned x, y;
+};
+
 #ifdef NRT_EMULATOR
 #include "../internal/emu/emulator.h"
 #else
@@ -135,6 +140,14 @@ DEVICE vec16 load16(const void* p) {
 	return {v.x, v.y, v.z, v.w};
 }
 DEVICE void store16(void* p, vec16 v) { *static_cast<unsigned4*>(p) = unsigned4{v.x, v.y, v.z, v.w}; }
+
+// load8 and store8 move 8 bytes at an address that is a multiple of 8.
+typedef unsigned unsigned2 __attribute__((ext_vector_type(2), may_alias));
+DEVICE vec8 load8(const void* p) {
+	unsigned2 v = *static_cast<const unsigned2*>(p);
+	return {v.x, v.y};
+}
+DEVICE void store8(void* p, vec8 v) { *static_cast<unsigned2*>(p) = unsigned2{v.x, v.y}; }
 
 // mma_bf16 is c += a·b on the tensor cores: a is 16×16, b 16×8, c 16×8. Of lane
 // l, with g = l/4 and i = 2(l%4), each register holding two neighbours, the first
@@ -270,20 +283,29 @@ DEVICE float block_max(float v, float* scratch) {
 	return v;
 }
 
-// A run is N neighbours, N times their size a multiple of 16 bytes. load_run and
-// store_run move the first left of them (all, where left is more), at 16 bytes an
-// instruction where the caller knows the address to be aligned; what is not
-// loaded is 0. The numbers do not depend on which way they went.
-template <typename T> constexpr int run_of = 16 / int(sizeof(T)); // the shortest run
+// A run is N neighbours: 8 bytes, or a multiple of 16. load_run and store_run move
+// the first left of them (all, where left is more), at 16 bytes an instruction, or
+// 8 where the run has no more, if the caller knows the address to be aligned; what
+// is not loaded is 0. The numbers do not depend on which way they went.
+//
+// Threads that stand beside one another should have runs of 16 bytes at most: the
+// second half of a longer one is another instruction, and each would then touch
+// every other 16 bytes, half of every sector. run_of_both is for numbers of two
+// types in step, where those of the smaller one move at 8 bytes.
+template <typename T> constexpr int run_of = 16 / int(sizeof(T));
+template <typename D, typename S> constexpr int run_of_both = sizeof(D) > sizeof(S) ? run_of<D> : run_of<S>;
 
 DEVICE bool aligned16(const void* p) { return (reinterpret_cast<unsigned long long>(p) & 15) == 0; }
 
 DEVICE void unpack_run(float* x, const float*, vec16 v) {
 	x[0] = bits_float(v.x), x[1] = bits_float(v.y), x[2] = bits_float(v.z), x[3] = bits_float(v.w);
 }
-DEVICE void unpack_run(float* x, const bf16*, vec16 v) {
+DEVICE void unpack_run(float* x, const bf16*, vec8 v) {
 	x[0] = low_float(v.x), x[1] = high_float(v.x), x[2] = low_float(v.y), x[3] = high_float(v.y);
-	x[4] = low_float(v.z), x[5] = high_float(v.z), x[6] = low_float(v.w), x[7] = high_float(v.w);
+}
+DEVICE void unpack_run(float* x, const bf16* p, vec16 v) {
+	unpack_run(x, p, vec8{v.x, v.y});
+	unpack_run(x + 4, p, vec8{v.z, v.w});
 }
 DEVICE vec16 pack_run(const float* x, const float*) {
 	return {float_bits(x[0]), float_bits(x[1]), float_bits(x[2]), float_bits(x[3])};
@@ -292,16 +314,45 @@ DEVICE vec16 pack_run(const float* x, const bf16*) {
 	return {pack_bf16(x[0], x[1]), pack_bf16(x[2], x[3]), pack_bf16(x[4], x[5]), pack_bf16(x[6], x[7])};
 }
 template <int N, typename T> DEVICE void load_run(float* x, const T* p, long long left, bool aligned) {
-	if (aligned && left >= N) {
-		UNROLL for (int i = 0; i < N; i += run_of<T>) unpack_run(x + i, p, load16(p + i));
-	} else {
+	if (!aligned || left < N) {
 		UNROLL for (int i = 0; i < N; i++) x[i] = i < left ? to_float(p[i]) : 0.0f;
+	} else if constexpr (N * sizeof(T) == 8) {
+		unpack_run(x, p, load8(p));
+	} else {
+		UNROLL for (int i = 0; i < N; i += run_of<T>) unpack_run(x + i, p, load16(p + i));
 	}
 }
 template <int N, typename T> DEVICE void store_run(T* p, const float* x, long long left, bool aligned) {
-	if (aligned && left >= N) {
-		UNROLL for (int i = 0; i < N; i += run_of<T>) store16(p + i, pack_run(x + i, p));
-	} else {
+	if (!aligned || left < N) {
 		UNROLL for (int i = 0; i < N; i++) if (i < left) p[i] = from_float<T>(x[i]);
+	} else if constexpr (N * sizeof(T) == 8) {
+		store8(p, {pack_bf16(x[0], x[1]), pack_bf16(x[2], x[3])});
+	} else {
+		UNROLL for (int i = 0; i < N; i += run_of<T>) store16(p + i, pack_run(x + i, p));
+	}
+}
+
+// each_run goes over the n numbers of ARRAYS arrays in runs of N, a thread's own
+// a grid's width apart. load(x, j, left, aligned) sets x[0] … x[ARRAYS-1] to the
+// arrays' runs from number j on, of which left exist, and store writes what comes
+// of them: numbers of those runs alone. Four runs are loaded before the first is
+// stored where so many are left, so that a thread waits for all of them at once;
+// the compiler may not do that itself, as it cannot tell the arrays apart. aligned
+// says that every array begins at a multiple of 16 bytes.
+template <int N, int ARRAYS, typename L, typename S>
+DEVICE void each_run(long long n, bool aligned, L load, S store) {
+	constexpr int AHEAD = 4 / ARRAYS;
+	const long long step = (long long)grid_x() * threads() * N;
+	float x[AHEAD][ARRAYS][N];
+	for (long long j = ((long long)block_x() * threads() + thread()) * N; j < n;) {
+		if (aligned && j + (AHEAD - 1) * step + N <= n) {
+			UNROLL for (int a = 0; a < AHEAD; a++) load(x[a], j + a * step, N, true);
+			UNROLL for (int a = 0; a < AHEAD; a++) store(x[a], j + a * step, N, true);
+			j += AHEAD * step;
+		} else {
+			load(x[0], j, n - j, aligned);
+			store(x[0], j, n - j, aligned);
+			j += step;
+		}
 	}
 }

@@ -36,7 +36,7 @@ KERNEL(scatter_rows_bf16, (bf16* dst, const bf16* src, const int* rows, int widt
 // that order and in float32, and rounds once.
 template <typename D, typename S>
 DEVICE void scatter_add(D* dst, const S* src, const int* to, const int* first, const int* from, int width) {
-	constexpr int N = run_of<S>;
+	constexpr int N = run_of_both<D, S>;
 	D* out = dst + (long long)to[block_x()] * width;
 	int begin = first[block_x()], end = first[block_x() + 1];
 	bool aligned_out = aligned16(out);

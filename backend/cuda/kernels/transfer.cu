@@ -1,46 +1,41 @@
-// Filling, copying, adding and scaling runs of numbers of either type. Each
-// thread takes runs of eight, a grid's width apart.
+// Filling, copying, adding and scaling runs of numbers of either type.
 #include "kernel.h"
 
-constexpr int N = 8;
-
-DEVICE long long first_run() { return ((long long)block_x() * threads() + thread()) * N; }
-DEVICE long long all_runs() { return (long long)grid_x() * threads() * N; }
-
 template <typename T> DEVICE void zero(T* p, long long n) {
-	float x[N] = {};
-	bool aligned = aligned16(p);
-	for (long long j = first_run(); j < n; j += all_runs()) store_run<N>(p + j, x, n - j, aligned);
+	constexpr int N = run_of<T>;
+	each_run<N, 1>(n, aligned16(p),
+		[&](float (*x)[N], long long, long long, bool) { UNROLL for (int i = 0; i < N; i++) x[0][i] = 0; },
+		[&](float (*x)[N], long long j, long long left, bool aligned) { store_run<N>(p + j, x[0], left, aligned); });
 }
 
 template <typename D, typename S> DEVICE void copy(D* dst, const S* src, long long n) {
-	bool in = aligned16(src), out = aligned16(dst);
-	for (long long j = first_run(); j < n; j += all_runs()) {
-		float x[N];
-		load_run<N>(x, src + j, n - j, in);
-		store_run<N>(dst + j, x, n - j, out);
-	}
+	constexpr int N = run_of_both<D, S>;
+	each_run<N, 1>(n, aligned16(src) && aligned16(dst),
+		[&](float (*x)[N], long long j, long long left, bool aligned) { load_run<N>(x[0], src + j, left, aligned); },
+		[&](float (*x)[N], long long j, long long left, bool aligned) { store_run<N>(dst + j, x[0], left, aligned); });
 }
 
 template <typename D, typename S> DEVICE void add(D* dst, const S* src, long long n) {
-	bool in = aligned16(src), out = aligned16(dst);
-	for (long long j = first_run(); j < n; j += all_runs()) {
-		float x[N], y[N];
-		load_run<N>(x, src + j, n - j, in);
-		load_run<N>(y, dst + j, n - j, out);
-		UNROLL for (int i = 0; i < N; i++) y[i] += x[i];
-		store_run<N>(dst + j, y, n - j, out);
-	}
+	constexpr int N = run_of_both<D, S>;
+	each_run<N, 2>(n, aligned16(src) && aligned16(dst),
+		[&](float (*x)[N], long long j, long long left, bool aligned) {
+			load_run<N>(x[0], dst + j, left, aligned);
+			load_run<N>(x[1], src + j, left, aligned);
+		},
+		[&](float (*x)[N], long long j, long long left, bool aligned) {
+			UNROLL for (int i = 0; i < N; i++) x[0][i] += x[1][i];
+			store_run<N>(dst + j, x[0], left, aligned);
+		});
 }
 
 template <typename T> DEVICE void scale(T* p, long long n, float by) {
-	bool aligned = aligned16(p);
-	for (long long j = first_run(); j < n; j += all_runs()) {
-		float x[N];
-		load_run<N>(x, p + j, n - j, aligned);
-		UNROLL for (int i = 0; i < N; i++) x[i] *= by;
-		store_run<N>(p + j, x, n - j, aligned);
-	}
+	constexpr int N = run_of<T>;
+	each_run<N, 1>(n, aligned16(p),
+		[&](float (*x)[N], long long j, long long left, bool aligned) { load_run<N>(x[0], p + j, left, aligned); },
+		[&](float (*x)[N], long long j, long long left, bool aligned) {
+			UNROLL for (int i = 0; i < N; i++) x[0][i] *= by;
+			store_run<N>(p + j, x[0], left, aligned);
+		});
 }
 
 KERNEL(zero_f32, (float* p, long long n)) { zero(p, n); }

@@ -210,6 +210,14 @@ DEVICE void store16(void* p, vec16 v) {
 	if (reinterpret_cast<size_t>(p) & 15) emu::misaligned("store16", p);
 	*static_cast<vec16*>(p) = v;
 }
+DEVICE vec8 load8(const void* p) {
+	if (reinterpret_cast<size_t>(p) & 7) emu::misaligned("load8", p);
+	return *static_cast<const vec8*>(p);
+}
+DEVICE void store8(void* p, vec8 v) {
+	if (reinterpret_cast<size_t>(p) & 7) emu::misaligned("store8", p);
+	*static_cast<vec8*>(p) = v;
+}
 
 DEVICE void mma_bf16(float c[4], const unsigned a[4], const unsigned b[2], EMU_AT) { emu::multiply(c, a, b, EMU_HERE); }
 DEVICE void ldmatrix_x4(unsigned r[4], const void* row, EMU_AT) { emu::load_matrices(r, row, false, EMU_HERE); }
