@@ -21,6 +21,8 @@ func TestNoAllocations(t *testing.T) {
 		d.Zero(moment2)
 		cos, sin := buf(n*dim/heads/2), buf(n*dim/heads/2)
 		dq, dk, dv := buf(n*dim), buf(n*dim), buf(n*dim)
+		scattered := []device.Scatter{{Dst: y, Src: x}, {Dst: z, Src: x}}
+		turned := []device.Rotation{{X: y, Heads: heads}, {X: z.View(0, n*dim/heads), Heads: 1}}
 		ids, pos := make([]int32, n), make([]int32, n)
 		rows := make([]device.SampleRow, n)
 		for i := range ids {
@@ -48,7 +50,7 @@ func TestNoAllocations(t *testing.T) {
 			"Zero, Copy, Add, Scale": func() { d.Zero(y); d.Copy(y, x); d.Add(y, x); d.Scale(y, 0.5) },
 			"rows": func() {
 				d.GatherRows(y, x, ids, dim)
-				d.ScatterRows(y, x, ids, dim)
+				d.ScatterRows(scattered, ids, dim)
 				d.ScatterAddRows(y, x, ids, dim)
 			},
 			"Embed, EmbedBackward": func() { d.Embed(y, table, ids, dim); d.EmbedBackward(dtable, x, ids, dim) },
@@ -62,7 +64,7 @@ func TestNoAllocations(t *testing.T) {
 				d.RMSNormBackward(z, g, y, x, g, rstd, n, dim)
 				d.Zero(z)
 			},
-			"RoPE":   func() { d.RoPE(y, cos, sin, pos, heads, dim/heads, false) },
+			"RoPE":   func() { d.RoPE(turned, cos, sin, pos, dim/heads, false) },
 			"SwiGLU": func() { d.SwiGLU(wide, wide2, wide3); d.SwiGLUBackward(wide2, wide3, wide, wide2, wide3) },
 			"Attention": func() {
 				d.Attention(y, lse, x, dk, dv, trained, h)

@@ -213,7 +213,7 @@ func BenchmarkRows(b *testing.B) {
 	}{
 		{"RMSNorm", 2 * rows * dim, func() { d.RMSNorm(n(u), rstd, n(x), w, rows, dim, 1e-5) }},
 		{"RMSNormBackward", 4 * rows * dim, func() { d.RMSNormBackward(n(v), dw, n(z), n(x), w, rstd, rows, dim) }},
-		{"RoPE", 2 * rows * dim, func() { d.RoPE(n(x), cos, sin, pos, heads, dim/heads, false) }},
+		{"RoPE", 2 * rows * dim, func() { d.RoPE([]device.Rotation{{X: n(x), Heads: heads}}, cos, sin, pos, dim/heads, false) }},
 		{"SwiGLU", 3 * rows * ffn, func() { d.SwiGLU(u, y, z) }},
 		{"SwiGLUBackward", 5 * rows * ffn, func() { d.SwiGLUBackward(u, v, x, y, z) }},
 		{"Embed", 2 * rows * dim, func() { d.Embed(n(u), table, ids, dim) }},

@@ -151,28 +151,33 @@ func (d *dev[T]) GatherRows(dst, src device.Buffer, rows []int32, width int) {
 	defer d.mu.Unlock()
 	checkIDs("GatherRows", "rows", rows, d.rowsOf("GatherRows", "src", src, width))
 	j := &d.jobs.move
-	*j = moveJob[T]{rows: rows, width: width, src: d.in("GatherRows", "src", src, src.Len()),
-		dst: d.out("GatherRows", "dst", dst, len(rows)*width)}
+	*j = moveJob[T]{rows: rows, width: width, parts: append(j.parts[:0], moved[T]{
+		src: d.in("GatherRows", "src", src, src.Len()), dst: d.out("GatherRows", "dst", dst, len(rows)*width)})}
 	d.pool.divide(len(rows), width, j)
 }
 
-func (d *dev[T]) ScatterRows(dst, src device.Buffer, rows []int32, width int) {
+func (d *dev[T]) ScatterRows(out []device.Scatter, rows []int32, width int) {
+	const op = "ScatterRows"
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	checkIDs("ScatterRows", "rows", rows, d.rowsOf("ScatterRows", "dst", dst, width))
 	j := &d.jobs.move
-	*j = moveJob[T]{scatter: true, rows: rows, width: width, src: d.in("ScatterRows", "src", src, len(rows)*width),
-		dst: d.out("ScatterRows", "dst", dst, dst.Len())}
-	d.pool.divide(len(rows), width, j)
+	*j = moveJob[T]{scatter: true, rows: rows, width: width, parts: j.parts[:0]}
+	for _, p := range out {
+		checkIDs(op, "rows", rows, d.rowsOf(op, "dst", p.Dst, width))
+		j.parts = append(j.parts, moved[T]{src: d.in(op, "src", p.Src, len(rows)*width), dst: d.out(op, "dst", p.Dst, p.Dst.Len())})
+	}
+	d.pool.divide(len(rows), len(out)*width, j)
 }
 
-// moveJob gathers or scatters rows.
+// moveJob gathers or scatters rows; an item is one of them in all parts.
 type moveJob[T real] struct {
-	scatter  bool
-	rows     []int32
-	width    int
-	dst, src []T
+	scatter bool
+	rows    []int32
+	width   int
+	parts   []moved[T]
 }
+
+type moved[T real] struct{ dst, src []T }
 
 func (j *moveJob[T]) do(_, lo, hi int) {
 	for i := lo; i < hi; i++ {
@@ -180,7 +185,9 @@ func (j *moveJob[T]) do(_, lo, hi int) {
 		if j.scatter {
 			to, from = from, to
 		}
-		copy(row(j.dst, to, j.width), row(j.src, from, j.width))
+		for _, p := range j.parts {
+			copy(row(p.dst, to, j.width), row(p.src, from, j.width))
+		}
 	}
 }
 

@@ -20,7 +20,7 @@ func (d *dev) Embed(out, table device.Buffer, ids []int32, dim int) {
 	}
 	checkIDs(op, "ids", ids, n)
 	from := d.in(op, "table", table, n*dim, d.dt)
-	d.moveRows("gather_rows_", d.result(op, "out", out, len(ids)*dim, d.dt), from, ids, dim)
+	d.gather(d.result(op, "out", out, len(ids)*dim, d.dt), from, ids, dim)
 }
 
 // EmbedBackward sums in float32 what is in the compute type.

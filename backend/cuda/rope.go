@@ -4,9 +4,10 @@ package cuda
 
 import "nrt/backend/device"
 
-func (d *dev) RoPE(x, cos, sin device.Buffer, pos []int32, heads, dim int, inverse bool) {
+// RoPE turns two buffers with one launch, as a model has them.
+func (d *dev) RoPE(out []device.Rotation, cos, sin device.Buffer, pos []int32, dim int, inverse bool) {
 	const op = "RoPE"
-	positive(op, heads, dim)
+	positive(op, dim)
 	if dim%2 != 0 {
 		panic("cuda: RoPE: odd head dimension")
 	}
@@ -15,7 +16,11 @@ func (d *dev) RoPE(x, cos, sin device.Buffer, pos []int32, heads, dim int, inver
 	defer d.unlock()
 	checkIDs(op, "pos", pos, d.rowsOf(op, "cos", cos, half))
 	c, s := d.in(op, "cos", cos, cos.Len(), dtF32), d.in(op, "sin", sin, cos.Len(), dtF32)
-	to := d.result(op, "x", x, len(pos)*heads*dim, d.dt)
+	x := func(r device.Rotation) *buffer { return d.result(op, "x", r.X, len(pos)*r.Heads*dim, d.dt) }
+	for _, r := range out {
+		positive(op, r.Heads)
+		x(r)
+	}
 	if len(pos) == 0 {
 		return
 	}
@@ -23,6 +28,13 @@ func (d *dev) RoPE(x, cos, sin device.Buffer, pos []int32, heads, dim int, inver
 	if inverse {
 		sign = -1
 	}
-	d.launch("rope_"+d.dt.suffix(), grid(len(pos)), threadsFor(heads*half, d.dt, 256), 0,
-		p(to), p(c), p(s), at(d.upload32(pos)), i32(heads), i32(half), f32(sign))
+	rows := d.upload32(pos)
+	for i := 0; i < len(out); i += 2 {
+		pair := out[i:min(i+2, len(out))]
+		first, last := pair[0], pair[len(pair)-1]
+		// Runs are those of the tables, float32.
+		threads := threadsFor(max(first.Heads, last.Heads)*half, dtF32, 512)
+		d.launch("rope_"+d.dt.suffix(), grid(len(pos), len(pair)), threads, 0,
+			p(x(first)), p(x(last)), p(c), p(s), at(rows), i32(first.Heads), i32(last.Heads), i32(half), f32(sign))
+	}
 }

@@ -43,25 +43,45 @@ func (d *dev) GatherRows(dst, src device.Buffer, rows []int32, width int) {
 	defer d.unlock()
 	checkIDs(op, "rows", rows, d.rowsOf(op, "src", src, width))
 	from := d.in(op, "src", src, src.Len(), dtF32, dtBF16)
-	d.moveRows("gather_rows_", d.result(op, "dst", dst, len(rows)*width, from.dt()), from, rows, width)
+	d.gather(d.result(op, "dst", dst, len(rows)*width, from.dt()), from, rows, width)
 }
 
-func (d *dev) ScatterRows(dst, src device.Buffer, rows []int32, width int) {
-	const op = "ScatterRows"
-	d.lock()
-	defer d.unlock()
-	checkIDs(op, "rows", rows, d.rowsOf(op, "dst", dst, width))
-	from := d.in(op, "src", src, len(rows)*width, dtF32, dtBF16)
-	d.moveRows("scatter_rows_", d.result(op, "dst", dst, dst.Len(), from.dt()), from, rows, width)
-}
-
-// moveRows gathers or scatters.
-func (d *dev) moveRows(kernel string, dst, src *buffer, rows []int32, width int) {
+// gather enqueues dst[i] = src[rows[i]].
+func (d *dev) gather(dst, src *buffer, rows []int32, width int) {
 	if len(rows) == 0 {
 		return
 	}
 	g, threads := rowsGrid(len(rows), width, dst.dt())
-	d.launch(kernel+dst.dt().suffix(), g, threads, 0, p(dst), p(src), at(d.upload32(rows)), i32(width))
+	d.launch("gather_rows_"+dst.dt().suffix(), g, threads, 0, p(dst), p(src), at(d.upload32(rows)), i32(width))
+}
+
+// ScatterRows has two pairs to a launch, the keys and values of a cache.
+func (d *dev) ScatterRows(out []device.Scatter, rows []int32, width int) {
+	const op = "ScatterRows"
+	d.lock()
+	defer d.unlock()
+	if len(out) == 0 {
+		return
+	}
+	t := d.own(op, "src", out[0].Src).dt()
+	for _, o := range out {
+		checkIDs(op, "rows", rows, d.rowsOf(op, "dst", o.Dst, width))
+		d.in(op, "src", o.Src, len(rows)*width, dtF32, dtBF16)
+		d.in(op, "src", o.Src, len(rows)*width, t)
+		d.result(op, "dst", o.Dst, o.Dst.Len(), t)
+	}
+	if len(rows) == 0 {
+		return
+	}
+	g, threads := rowsGrid(len(rows), width, t)
+	list := at(d.upload32(rows))
+	ptr := func(b device.Buffer) param { return p(b.(*buffer)) }
+	for i := 0; i < len(out); i += 2 {
+		pair := out[i:min(i+2, len(out))]
+		first, last := pair[0], pair[len(pair)-1]
+		g.z = len(pair)
+		d.launch("scatter_rows_"+t.suffix(), g, threads, 0, ptr(first.Dst), ptr(first.Src), ptr(last.Dst), ptr(last.Src), list, i32(width))
+	}
 }
 
 func (d *dev) ScatterAddRows(dst, src device.Buffer, rows []int32, width int) {

@@ -66,8 +66,10 @@ func rowWork(d *dev, off int, keep func(what string, x []float64)) {
 		to := g.buf(compute, 7*w)
 		d.ScatterAddRows(to, dst, ids, w)
 		g.done(name("ScatterAddRows"), to)
-		d.ScatterRows(to, dst.View(0, min(n, 3)*w), []int32{5, 0, 3}[:min(n, 3)], w)
-		g.done(name("ScatterRows"), to)
+		few, also, more := dst.View(0, min(n, 3)*w), g.buf(compute, 9*w), g.buf(compute, 6*w)
+		d.ScatterRows([]device.Scatter{{Dst: to, Src: few}, {Dst: also, Src: g.buf(compute, min(n, 3)*w)}, {Dst: more, Src: few}},
+			[]int32{5, 0, 3}[:min(n, 3)], w)
+		g.done(name("ScatterRows"), to, also, more)
 		d.Embed(dst, to, ids, w)
 		dtable := g.buf(wide, 7*w)
 		d.EmbedBackward(dtable, g.buf(compute, n*w), ids, w)
@@ -79,9 +81,9 @@ func rowWork(d *dev, off int, keep func(what string, x []float64)) {
 		d.RMSNormBackward(dx, dw, g.buf(compute, n*w), x, weight, rstd, n, w)
 		g.done(name("RMSNorm"), out, rstd, dx, dw)
 
-		h := g.buf(compute, n*3*2*w)
-		d.RoPE(h, g.buf(wide, 7*w), g.buf(wide, 7*w), ids, 3, 2*w, n%2 == 0)
-		g.done(name("RoPE"), h)
+		h, h2, h3 := g.buf(compute, n*3*2*w), g.buf(compute, n*2*w), g.buf(compute, n*2*2*w)
+		d.RoPE([]device.Rotation{{X: h, Heads: 3}, {X: h2, Heads: 1}, {X: h3, Heads: 2}}, g.buf(wide, 7*w), g.buf(wide, 7*w), ids, 2*w, n%2 == 0)
+		g.done(name("RoPE"), h, h2, h3)
 
 		gate, up := g.buf(compute, n*w), g.buf(compute, n*w)
 		d.SwiGLU(out, gate, up)
@@ -180,18 +182,22 @@ func TestRowsMisuse(t *testing.T) {
 	m8, v8 := d.AllocAs(device.Moment8, 4), d.AllocAs(device.Variance8, 4)
 	o := device.AdamW{Step: 1}
 	for name, f := range map[string]func(){
-		"GatherRows of two types":      func() { d.GatherRows(c(4), w(4), []int32{0}, 4) },
-		"GatherRows to a master":       func() { d.GatherRows(m(4), c(4), []int32{0}, 4) },
-		"GatherRows of moments":        func() { d.GatherRows(m8, m8, []int32{0}, 4) },
-		"ScatterRows to a master":      func() { d.ScatterRows(m(4), c(4), []int32{0}, 4) },
+		"GatherRows of two types": func() { d.GatherRows(c(4), w(4), []int32{0}, 4) },
+		"GatherRows to a master":  func() { d.GatherRows(m(4), c(4), []int32{0}, 4) },
+		"GatherRows of moments":   func() { d.GatherRows(m8, m8, []int32{0}, 4) },
+		"ScatterRows to a master": func() { d.ScatterRows([]device.Scatter{{Dst: m(4), Src: c(4)}}, []int32{0}, 4) },
+		"ScatterRows of two types": func() {
+			d.ScatterRows([]device.Scatter{{Dst: c(4), Src: c(4)}, {Dst: w(4), Src: w(4)}}, []int32{0}, 4)
+		},
+		"ScatterRows of moments":       func() { d.ScatterRows([]device.Scatter{{Dst: m8, Src: m8}}, []int32{0}, 4) },
 		"ScatterAddRows of two types":  func() { d.ScatterAddRows(w(4), c(4), []int32{0}, 4) },
 		"Embed to wide":                func() { d.Embed(w(4), c(4), []int32{0}, 4) },
 		"EmbedBackward to compute":     func() { d.EmbedBackward(c(4), c(4), []int32{0}, 4) },
 		"RMSNorm with narrow rstd":     func() { d.RMSNorm(c(4), c(1), c(4), c(4), 1, 4, 1e-5) },
 		"RMSNorm of wide":              func() { d.RMSNorm(c(4), w(1), w(4), c(4), 1, 4, 1e-5) },
 		"RMSNormBackward to narrow dw": func() { d.RMSNormBackward(c(4), c(4), c(4), c(4), c(4), w(1), 1, 4) },
-		"RoPE by narrow tables":        func() { d.RoPE(c(4), c(2), c(2), []int32{0}, 1, 4, false) },
-		"RoPE of a master":             func() { d.RoPE(m(4), w(2), w(2), []int32{0}, 1, 4, false) },
+		"RoPE by narrow tables":        func() { d.RoPE([]device.Rotation{{X: c(4), Heads: 1}}, c(2), c(2), []int32{0}, 4, false) },
+		"RoPE of a master":             func() { d.RoPE([]device.Rotation{{X: m(4), Heads: 1}}, w(2), w(2), []int32{0}, 4, false) },
 		"SwiGLU of wide":               func() { d.SwiGLU(c(4), w(4), c(4)) },
 		"AdamW with narrow moments":    func() { d.AdamW(m(4), w(4), c(4), c(4), o) },
 		"AdamW with mixed moments":     func() { d.AdamW(m(4), w(4), w(4), v8, o) },

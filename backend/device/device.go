@@ -102,6 +102,15 @@ type Projection struct {
 	N    int
 }
 
+// Rotation is one buffer of RoPE: X (len(pos), Heads·dim).
+type Rotation struct {
+	X     Buffer
+	Heads int
+}
+
+// Scatter is one pair of ScatterRows: rows of Src go to rows of Dst.
+type Scatter struct{ Dst, Src Buffer }
+
 // Device computes. See the package comment for what all methods hold to.
 type Device interface {
 	// Name tells a person what computes, such as "cpu avx512 ×2".
@@ -136,8 +145,9 @@ type Device interface {
 
 	// GatherRows sets dst[i] = src[rows[i]], rows of width floats.
 	GatherRows(dst, src Buffer, rows []int32, width int)
-	// ScatterRows sets dst[rows[i]] = src[i]; rows must not repeat.
-	ScatterRows(dst, src Buffer, rows []int32, width int)
+	// ScatterRows sets Dst[rows[i]] = Src[i] for each of out, buffers of one kind
+	// that do not overlap, which a device may do together; rows must not repeat.
+	ScatterRows(out []Scatter, rows []int32, width int)
 	// ScatterAddRows sets dst[rows[i]] += src[i]; rows may repeat.
 	ScatterAddRows(dst, src Buffer, rows []int32, width int)
 
@@ -161,10 +171,11 @@ type Device interface {
 	// RMSNormBackward: dx += , dw += (Wide).
 	RMSNormBackward(dx, dw, dout, x, w, rstd Buffer, rows, dim int)
 
-	// RoPE rotates each head of x (len(pos), heads·dim) in place: the pair
-	// (i, i+dim/2) by the angle whose cosine and sine stand in row pos of the
-	// tables (positions, dim/2; Wide). inverse rotates back, which is the backward.
-	RoPE(x, cos, sin Buffer, pos []int32, heads, dim int, inverse bool)
+	// RoPE rotates each head of the buffers of out in place, which a device may do
+	// together: the pair (i, i+dim/2) by the angle whose cosine and sine stand in
+	// row pos of the tables (positions, dim/2; Wide). inverse rotates back, which
+	// is the backward.
+	RoPE(out []Rotation, cos, sin Buffer, pos []int32, dim int, inverse bool)
 
 	// Attention is softmax(q·kᵀ/√Dim)·v over what each Seq sees. lse (rows of
 	// q, Query; Wide) keeps log Σ exp of the scaled scores for the backward pass.

@@ -11,16 +11,20 @@ type backwardActs struct {
 	dk, dv     device.Buffer // (N, kv·dim)
 	dgate, dup device.Buffer // (N, ffn)
 	dffn       device.Buffer // (N, ffn)
+
+	turn []device.Rotation // what RoPE turns back, dq and dk
 }
 
 func (c Config) planBackward(a *arena, n int) backwardActs {
 	d, dq, dkv, f := c.Hidden, c.Heads*c.HeadDim, c.KVHeads*c.HeadDim, c.Intermediate
-	return backwardActs{
+	s := backwardActs{
 		dhidden: a.take(n * d),
 		dx:      a.take(n * d), dh: a.take(n * d),
 		dq: a.take(n * dq), datt: a.take(n * dq), dk: a.take(n * dkv), dv: a.take(n * dkv),
 		dgate: a.take(n * f), dup: a.take(n * f), dffn: a.take(n * f),
 	}
+	s.turn = []device.Rotation{{X: s.dq, Heads: c.Heads}, {X: s.dk, Heads: c.KVHeads}}
+	return s
 }
 
 // Loss is a weighted sum of log-probabilities and entropies,
@@ -85,8 +89,7 @@ func (p *Pass) blockBackward(l int, g layerTensors) {
 	dev.Zero(s.dk)
 	dev.Zero(s.dv)
 	dev.AttentionBackward(s.dq, s.dk, s.dv, s.datt, a.q, a.k, a.v, a.att, a.lse, p.b.Seqs, m.heads())
-	dev.RoPE(s.dq, m.rope.cos, m.rope.sin, p.b.Pos, c.Heads, c.HeadDim, true)
-	dev.RoPE(s.dk, m.rope.cos, m.rope.sin, p.b.Pos, c.KVHeads, c.HeadDim, true)
+	dev.RoPE(s.turn, m.rope.cos, m.rope.sin, p.b.Pos, c.HeadDim, true)
 	dev.MatMul(s.dh, s.dq, w.q, n, d, dq, false, false, false)
 	dev.MatMul(s.dh, s.dk, w.k, n, d, dkv, false, false, true)
 	dev.MatMul(s.dh, s.dv, w.v, n, d, dkv, false, false, true)

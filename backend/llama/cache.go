@@ -18,9 +18,10 @@ type Cache struct {
 	arena arena
 	read  int // rows that the memory is laid out for
 	extendActs
-	at     []int32 // rows that append stores to
-	picked scratch // rows to classify or sample from (n, hidden)
-	logits scratch // (n, vocab)
+	at     []int32          // rows that append stores to
+	stored []device.Scatter // and what it stores, the keys and the values
+	picked scratch          // rows to classify or sample from (n, hidden)
+	logits scratch          // (n, vocab)
 }
 
 // extendActs is the memory of reading N rows.
@@ -109,8 +110,8 @@ func (c *Cache) append(l int, k, v device.Buffer, seqs []device.Seq) (device.Buf
 			}
 		}
 	}
-	c.m.dev.ScatterRows(c.k[l], k, c.at, width)
-	c.m.dev.ScatterRows(c.v[l], v, c.at, width)
+	c.stored = append(c.stored[:0], device.Scatter{Dst: c.k[l], Src: k}, device.Scatter{Dst: c.v[l], Src: v})
+	c.m.dev.ScatterRows(c.stored, c.at, width)
 	return c.k[l], c.v[l]
 }
 

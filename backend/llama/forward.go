@@ -26,13 +26,16 @@ type acts struct {
 	gate, up  device.Buffer // (N, ffn)
 	ffn       device.Buffer // SwiGLU's output (N, ffn)
 
-	read []device.Projection // room for those of one norm: a call must not allocate
+	// Lists for calls, which must not allocate: room for the products of one norm,
+	// and what RoPE turns, q and k.
+	read []device.Projection
+	turn []device.Rotation
 }
 
 // planActs takes one block's activations for n rows out of an arena.
 func (c Config) planActs(a *arena, n int) acts {
 	d, dq, dkv, f := c.Hidden, c.Heads*c.HeadDim, c.KVHeads*c.HeadDim, c.Intermediate
-	return acts{
+	s := acts{
 		h1: a.take(n * d), rstd1: a.wide(n),
 		q: a.take(n * dq), k: a.take(n * dkv), v: a.take(n * dkv),
 		att: a.take(n * dq), lse: a.wide(n * c.Heads),
@@ -40,6 +43,8 @@ func (c Config) planActs(a *arena, n int) acts {
 		gate: a.take(n * f), up: a.take(n * f), ffn: a.take(n * f),
 		read: make([]device.Projection, 3),
 	}
+	s.turn = []device.Rotation{{X: s.q, Heads: c.Heads}, {X: s.k, Heads: c.KVHeads}}
+	return s
 }
 
 // block is one decoder layer:
@@ -58,8 +63,7 @@ func (m *Model) block(l int, in, mid, out device.Buffer, a acts, b Batch, cache 
 	dev.RMSNorm(a.h1, a.rstd1, in, w.attnNorm, n, d, c.RMSEps)
 	dev.Project(append(a.read[:0], device.Projection{C: a.q, B: w.q, N: dq},
 		device.Projection{C: a.k, B: w.k, N: dkv}, device.Projection{C: a.v, B: w.v, N: dkv}), a.h1, n, d)
-	dev.RoPE(a.q, m.rope.cos, m.rope.sin, b.Pos, c.Heads, c.HeadDim, false)
-	dev.RoPE(a.k, m.rope.cos, m.rope.sin, b.Pos, c.KVHeads, c.HeadDim, false)
+	dev.RoPE(a.turn, m.rope.cos, m.rope.sin, b.Pos, c.HeadDim, false)
 	k, v := a.k, a.v
 	if cache != nil {
 		k, v = cache.append(l, a.k, a.v, b.Seqs)

@@ -2,10 +2,13 @@
 // and sine stand in the tables' row of the position; sign −1 turns it back.
 #include "kernel.h"
 
-// turn has one row of x, (heads, 2·half), to the block.
+// turn has one row of x, (heads, 2·half), to the block, that of the second x and
+// its heads in the second row of the grid.
 template <typename T>
-DEVICE void turn(T* x, const float* cos, const float* sin, const int* pos, int heads, int half, float sign) {
-	constexpr int N = run_of<T>;
+DEVICE void turn(T* first, T* second, const float* cos, const float* sin, const int* pos, int heads1, int heads2, int half, float sign) {
+	constexpr int N = run_of<float>;
+	T* x = block_y() ? second : first;
+	const int heads = block_y() ? heads2 : heads1;
 	x += (long long)block_x() * heads * half * 2;
 	long long p = pos[block_x()];
 	cos += p * half;
@@ -31,9 +34,9 @@ DEVICE void turn(T* x, const float* cos, const float* sin, const int* pos, int h
 	}
 }
 
-KERNEL(rope_f32, (float* x, const float* cos, const float* sin, const int* pos, int heads, int half, float sign)) {
-	turn(x, cos, sin, pos, heads, half, sign);
+KERNEL(rope_f32, (float* first, float* second, const float* cos, const float* sin, const int* pos, int heads1, int heads2, int half, float sign)) {
+	turn(first, second, cos, sin, pos, heads1, heads2, half, sign);
 }
-KERNEL(rope_bf16, (bf16* x, const float* cos, const float* sin, const int* pos, int heads, int half, float sign)) {
-	turn(x, cos, sin, pos, heads, half, sign);
+KERNEL(rope_bf16, (bf16* first, bf16* second, const float* cos, const float* sin, const int* pos, int heads1, int heads2, int half, float sign)) {
+	turn(first, second, cos, sin, pos, heads1, heads2, half, sign);
 }

@@ -15,21 +15,28 @@ template <typename T> DEVICE void move(T* to, const T* from, int width) {
 	}
 }
 
-// gather_rows: dst[i] = src[rows[i]]; scatter_rows: dst[rows[i]] = src[i]. Block i
-// of the grid's first dimension has row i, the second shares out its columns.
+// gather_rows: dst[i] = src[rows[i]]; scatter_rows: dst[rows[i]] = src[i], and the
+// same for a second pair in the grid's third dimension. Block i of the first
+// dimension has row i, the second shares out its columns.
 template <typename T> DEVICE void gather(T* dst, const T* src, const int* rows, int width) {
 	long long i = block_x();
 	move(dst + i * width, src + (long long)rows[i] * width, width);
 }
-template <typename T> DEVICE void scatter(T* dst, const T* src, const int* rows, int width) {
+template <typename T> DEVICE void scatter(T* dst1, const T* src1, T* dst2, const T* src2, const int* rows, int width) {
+	T* dst = block_z() ? dst2 : dst1;
+	const T* src = block_z() ? src2 : src1;
 	long long i = block_x();
 	move(dst + (long long)rows[i] * width, src + i * width, width);
 }
 
 KERNEL(gather_rows_f32, (float* dst, const float* src, const int* rows, int width)) { gather(dst, src, rows, width); }
 KERNEL(gather_rows_bf16, (bf16* dst, const bf16* src, const int* rows, int width)) { gather(dst, src, rows, width); }
-KERNEL(scatter_rows_f32, (float* dst, const float* src, const int* rows, int width)) { scatter(dst, src, rows, width); }
-KERNEL(scatter_rows_bf16, (bf16* dst, const bf16* src, const int* rows, int width)) { scatter(dst, src, rows, width); }
+KERNEL(scatter_rows_f32, (float* dst1, const float* src1, float* dst2, const float* src2, const int* rows, int width)) {
+	scatter(dst1, src1, dst2, src2, rows, width);
+}
+KERNEL(scatter_rows_bf16, (bf16* dst1, const bf16* src1, bf16* dst2, const bf16* src2, const int* rows, int width)) {
+	scatter(dst1, src1, dst2, src2, rows, width);
+}
 
 // scatter_add adds rows of src to rows of dst where several may go to one: block
 // k has row to[k] and adds to it the rows from[first[k]] … from[first[k+1]-1], in

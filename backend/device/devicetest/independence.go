@@ -142,8 +142,8 @@ func everything(t *testing.T, d device.Device, seed uint64) (all []result) {
 	keep("SwiGLU", glu, dgate, dup)
 
 	cos, sin := s.randomAs(device.Wide, 400*6), s.randomAs(device.Wide, 400*6)
-	d.RoPE(y, cos.Buffer, sin.Buffer, s.ids(n, 400), 6, 12, false)
-	keep("RoPE", y)
+	d.RoPE([]device.Rotation{{X: y, Heads: 6}, {X: dx.Buffer, Heads: 6}}, cos.Buffer, sin.Buffer, s.ids(n, 400), 12, false)
+	keep("RoPE", y, dx.Buffer)
 
 	ids := s.ids(n, 50)
 	table, dtable := s.random(50*dim), s.randomAs(device.Wide, 50*dim)

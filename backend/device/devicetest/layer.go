@@ -61,24 +61,31 @@ func rope(x, cos, sin []float64, pos []int32, heads, dim int) []float64 {
 
 func testRoPE(s *suite) {
 	for range 12 {
-		n, heads, dim, most := s.size(), 1+s.r.IntN(5), 2*(1+s.r.IntN(34)), s.size()
+		n, dim, most := s.size(), 2*(1+s.r.IntN(34)), s.size()
 		cos, sin := make([]float64, most*dim/2), make([]float64, most*dim/2)
 		for i := range cos {
 			angle := s.r.Float64() * 7
 			cos[i], sin[i] = math.Cos(angle), math.Sin(angle)
 		}
 		c, si, pos := s.putAs(device.Wide, cos), s.putAs(device.Wide, sin), s.ids(n, most)
-		x := s.random(n * heads * dim)
-		s.d.RoPE(x.Buffer, c.Buffer, si.Buffer, pos, heads, dim, false)
-		y := s.get(x.Buffer)
-		s.near("RoPE", y, rope(x.x, c.x, si.x, pos, heads, dim), s.tol.Value)
-
-		// inverse is the backward: the transpose of a linear map.
-		g := s.random(n * heads * dim)
-		s.d.RoPE(g.Buffer, c.Buffer, si.Buffer, pos, heads, dim, true)
-		s.gradient("RoPE inverse", x.x, s.get(g.Buffer), func() float64 {
-			return dot(rope(x.x, c.x, si.x, pos, heads, dim), g.x)
-		})
+		var out, back []device.Rotation
+		var xs, gs []vector
+		for range s.r.IntN(4) {
+			heads := 1 + s.r.IntN(5)
+			x, g := s.random(n*heads*dim), s.random(n*heads*dim)
+			out, xs = append(out, device.Rotation{X: x.Buffer, Heads: heads}), append(xs, x)
+			back, gs = append(back, device.Rotation{X: g.Buffer, Heads: heads}), append(gs, g)
+		}
+		s.d.RoPE(out, c.Buffer, si.Buffer, pos, dim, false)
+		s.d.RoPE(back, c.Buffer, si.Buffer, pos, dim, true)
+		for i, x := range xs {
+			what, heads := fmt.Sprintf("RoPE, %d of %d", i, len(xs)), out[i].Heads
+			s.near(what, s.get(x.Buffer), rope(x.x, c.x, si.x, pos, heads, dim), s.tol.Value)
+			// inverse is the backward: the transpose of a linear map.
+			s.gradient(what+", inverse", x.x, s.get(gs[i].Buffer), func() float64 {
+				return dot(rope(x.x, c.x, si.x, pos, heads, dim), gs[i].x)
+			})
+		}
 	}
 }
 

@@ -88,7 +88,7 @@ func testKeptWeights(s *suite) {
 		{"Add", func() { s.d.Add(w, other.Buffer) }},
 		{"Scale", func() { s.d.Scale(flat.Buffer, 0.5) }},
 		{"Copy", func() { s.d.Copy(w, other.Buffer) }},
-		{"ScatterRows", func() { s.d.ScatterRows(w, x.View(0, 2*k), []int32{3, 1}, k) }},
+		{"ScatterRows", func() { s.d.ScatterRows([]device.Scatter{{Dst: w, Src: x.View(0, 2*k)}}, []int32{3, 1}, k) }},
 		{"ScatterAddRows", func() { s.d.ScatterAddRows(w, x.View(0, 2*k), []int32{3, 3}, k) }},
 		{"GatherRows", func() { s.d.GatherRows(w.View(0, 2*k), x.Buffer, []int32{1, 0}, k) }},
 		{"MatMul", func() { s.d.MatMul(w, other.View(0, n), x.View(0, k), n, k, 1, false, false, true) }},

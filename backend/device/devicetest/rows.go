@@ -1,6 +1,10 @@
 package devicetest
 
-import "nrt/backend/device"
+import (
+	"fmt"
+
+	"nrt/backend/device"
+)
 
 func testTransfer(s *suite) {
 	if s.d.Name() == "" {
@@ -126,12 +130,20 @@ func testRows(s *suite) {
 		for i, p := range s.r.Perm(m)[:n] {
 			rows[i] = int32(p)
 		}
-		from, to = s.random(n*w), s.random(m*w)
-		s.d.ScatterRows(to.Buffer, from.Buffer, rows, w)
-		for i, r := range rows {
-			copy(to.x[int(r)*w:int(r+1)*w], from.x[i*w:])
+		var out []device.Scatter
+		var froms, tos []vector
+		for range s.r.IntN(4) {
+			// The rows are those of the smallest.
+			from, to := s.random(n*w), s.random((m+s.r.IntN(3))*w)
+			out, froms, tos = append(out, device.Scatter{Dst: to.Buffer, Src: from.Buffer}), append(froms, from), append(tos, to)
 		}
-		s.same("ScatterRows", s.get(to.Buffer), to.x)
+		s.d.ScatterRows(out, rows, w)
+		for p, to := range tos {
+			for i, r := range rows {
+				copy(to.x[int(r)*w:int(r+1)*w], froms[p].x[i*w:])
+			}
+			s.same(fmt.Sprintf("ScatterRows, %d of %d", p, len(tos)), s.get(to.Buffer), to.x)
+		}
 	}
 }
 

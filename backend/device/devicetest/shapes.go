@@ -11,6 +11,7 @@ func testShapes(s *suite) {
 	h := device.Heads{Query: 2, KV: 1, Dim: 3}
 	one := []device.Seq{{Q: span(0, 2)}}
 	c2 := newClassified(2)
+	turn := func(x device.Buffer, heads int) []device.Rotation { return []device.Rotation{{X: x, Heads: heads}} }
 	for _, test := range []struct {
 		name string
 		f    func()
@@ -29,7 +30,8 @@ func testShapes(s *suite) {
 		{"GatherRows dst", func() { d.GatherRows(b(5), b(6), []int32{0, 1}, 3) }},
 		{"GatherRows row", func() { d.GatherRows(b(3), b(6), []int32{2}, 3) }},
 		{"GatherRows negative", func() { d.GatherRows(b(3), b(6), []int32{-1}, 3) }},
-		{"ScatterRows row", func() { d.ScatterRows(b(6), b(3), []int32{2}, 3) }},
+		{"ScatterRows row", func() { d.ScatterRows([]device.Scatter{{Dst: b(9), Src: b(3)}, {Dst: b(6), Src: b(3)}}, []int32{2}, 3) }},
+		{"ScatterRows src", func() { d.ScatterRows([]device.Scatter{{Dst: b(6), Src: b(6)}}, []int32{1}, 3) }},
 		{"ScatterAddRows row", func() { d.ScatterAddRows(b(6), b(3), []int32{2}, 3) }},
 		{"MatMul a", func() { d.MatMul(b(6), b(7), b(12), 2, 3, 4, false, false, false) }},
 		{"MatMul b", func() { d.MatMul(b(6), b(8), b(11), 2, 3, 4, false, true, false) }},
@@ -45,9 +47,11 @@ func testShapes(s *suite) {
 		{"RMSNorm w", func() { d.RMSNorm(b(6), w(2), b(6), b(2), 2, 3, 1e-5) }},
 		{"RMSNorm rstd", func() { d.RMSNorm(b(6), w(3), b(6), b(3), 2, 3, 1e-5) }},
 		{"RMSNormBackward dx", func() { d.RMSNormBackward(b(5), w(3), b(6), b(6), b(3), w(2), 2, 3) }},
-		{"RoPE odd", func() { d.RoPE(b(6), w(2), w(2), []int32{0}, 2, 3, false) }},
-		{"RoPE position", func() { d.RoPE(b(8), w(2), w(2), []int32{1}, 2, 4, false) }},
-		{"RoPE x", func() { d.RoPE(b(9), w(2), w(2), []int32{0}, 2, 4, false) }},
+		{"RoPE odd", func() { d.RoPE(turn(b(6), 2), w(2), w(2), []int32{0}, 3, false) }},
+		{"RoPE position", func() { d.RoPE(turn(b(8), 2), w(2), w(2), []int32{1}, 4, false) }},
+		{"RoPE x", func() { d.RoPE(turn(b(9), 2), w(2), w(2), []int32{0}, 4, false) }},
+		{"RoPE second x", func() { d.RoPE(append(turn(b(8), 2), turn(b(8), 1)...), w(2), w(2), []int32{0}, 4, false) }},
+		{"RoPE heads", func() { d.RoPE(turn(b(0), 0), w(2), w(2), []int32{0}, 4, false) }},
 		{"Attention queries", func() { d.Attention(b(6), w(2), b(6), b(6), b(6), one, h) }},
 		{"Attention own", func() {
 			d.Attention(b(12), w(4), b(12), b(6), b(6), []device.Seq{{Q: span(0, 2), Own: 1}}, h)
