@@ -145,7 +145,7 @@ func (d *dev) pack(w *weights, x []float32) {
 // are ld numbers of type dt apart.
 func (d *dev) unpackWeights(to devptr, dt dtype, w *weights, first, n, ld int) {
 	const threads = 256
-	d.launch("unpack_weights_"+dt.suffix(), grid(ceilDiv(n*ld/groupLen, threads)), threads, 0,
+	d.launch("unpack_weights_"+dt.suffix(), grid(ceilDiv(n*ld/runOf(dt), threads)), threads, 0,
 		at(to), at(w.data), at(w.scales), w.code(), i32(w.pitch), i32(first), i32(n), i32(ld))
 }
 

@@ -34,36 +34,34 @@ KERNEL(pack_weights_q8, (unsigned char* to, bf16* scales, const float* from, int
 	if (lane() == 0) scales[(long long)row * scale_pitch(pitch) + col / 32] = scale;
 }
 
-// store_group writes 16 numbers.
-DEVICE void store_group(float* to, const float x[16]) {
-	UNROLL for (int i = 0; i < 16; i += 4)
-		store16(to + i, {float_bits(x[i]), float_bits(x[i + 1]), float_bits(x[i + 2]), float_bits(x[i + 3])});
-}
-DEVICE void store_group(bf16* to, const float x[16]) {
-	UNROLL for (int i = 0; i < 16; i += 8)
-		store16(to + i, {pack_bf16(x[i], x[i + 1]), pack_bf16(x[i + 2], x[i + 3]), pack_bf16(x[i + 4], x[i + 5]), pack_bf16(x[i + 6], x[i + 7])});
-}
-
 // unpack_weights_*: rows from first on, as numbers, apart from each other. A
-// thread does a group of 16.
+// thread does a run, half or a quarter of a group, so that neighbours write
+// neighbouring 16 bytes.
 template <typename T>
 DEVICE void unpack(T* to, const void* data, const bf16* scales, int format, int pitch, int first, int rows, int apart) {
-	int groups = apart / 16;
+	constexpr int N = run_of<T>;
+	int runs = apart / N;
 	long long i = (long long)block_x() * threads() + thread();
-	if (i >= (long long)rows * groups) return;
-	int row = int(i / groups), col = int(i % groups) * 16;
+	if (i >= (long long)rows * runs) return;
+	int row = int(i / runs), col = int(i % runs) * N, in = col % 16;
 	const long long at = (long long)(first + row) * pitch + col;
-	float x[16];
+	float x[N];
 	if (format == Q8_WEIGHTS) {
 		float scale = to_float(scales[(long long)(first + row) * scale_pitch(pitch) + col / 32]);
-		vec16 v = load16(static_cast<const unsigned char*>(data) + at);
+		vec16 v = load16(static_cast<const unsigned char*>(data) + at - in);
 		unsigned words[4] = {v.x, v.y, v.z, v.w};
-		UNROLL for (int b = 0; b < 16; b++) x[group_number(b)] = q8_number(words[b / 4], b % 4) * scale;
+		// Two neighbours are half of a word, the lower one in the group's first eight.
+		UNROLL for (int e = 0; e < N; e += 2) {
+			unsigned pair = (N == 4 && in % 8 ? words[2 + e / 2 % 2] : words[e / 2]) >> in / 8 * 16;
+			x[e] = q8_number(pair, 0) * scale;
+			x[e + 1] = q8_number(pair, 1) * scale;
+		}
+	} else if (format == F32_WEIGHTS) {
+		load_run<N>(x, static_cast<const float*>(data) + at, N, true);
 	} else {
-		UNROLL for (int e = 0; e < 16; e++)
-			x[e] = format == F32_WEIGHTS ? static_cast<const float*>(data)[at + e] : to_float(static_cast<const bf16*>(data)[at + e]);
+		load_run<N>(x, static_cast<const bf16*>(data) + at, N, true);
 	}
-	store_group(to + (long long)row * apart + col, x);
+	store_run<N>(to + (long long)row * apart + col, x, N, true);
 }
 KERNEL(unpack_weights_f32, (float* to, const void* data, const bf16* scales, int format, int pitch, int first, int rows, int apart)) {
 	unpack(to, data, scales, format, pitch, first, rows, apart);
