@@ -19,3 +19,6 @@ func Devices() ([]Info, error) { return nil, errAbsent }
 
 // Open opens a card.
 func Open(Options) (device.Device, error) { return nil, errAbsent }
+
+// Profile marks for a profiler what a card does.
+func Profile(device.Device, bool) error { return errAbsent }

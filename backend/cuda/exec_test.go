@@ -10,6 +10,7 @@ import (
 	"sync"
 	"testing"
 
+	"nrt/backend/cpu"
 	"nrt/backend/device"
 )
 
@@ -297,5 +298,53 @@ func TestUploadsAndWorkspacesGrow(t *testing.T) {
 		d.unlock()
 		equal(t, fmt.Sprint("uploads of ", n), get(d, out), want)
 		d.Free(out)
+	}
+}
+
+// A mark for a profiler stands behind all work that was asked for before it, and its
+// failure does not become the device's.
+func TestProfileMarksWhatComesBetween(t *testing.T) {
+	c := emulator(t)
+	d := openTest(t, dtF32)
+	x := put(d, device.Compute, random(1, 300))
+	launched := func() int { return c.Calls("cuLaunchKernel") }
+	mark := func(on bool) {
+		t.Helper()
+		if err := Profile(d, on); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := d.Sync(); err != nil {
+		t.Fatal(err)
+	}
+	before := launched()
+	d.Scale(x, 2)
+	mark(true)
+	if n := launched() - before; n != 1 {
+		t.Errorf("%d launches before the mark, want 1", n)
+	}
+	d.Scale(x, 3)
+	d.Scale(x, 4)
+	mark(false)
+	if n := launched() - before; n != 3 {
+		t.Errorf("%d launches before the second mark, want 3", n)
+	}
+	if on, off := c.Calls("cuProfilerStart"), c.Calls("cuProfilerStop"); on != 1 || off != 1 {
+		t.Errorf("%d and %d marks, want one of each", on, off)
+	}
+	c.Fail("cuProfilerStart", 1, 999)
+	if err := Profile(d, true); err == nil || !strings.Contains(err.Error(), "cuProfilerStart") {
+		t.Errorf("a mark that fails: %v", err)
+	}
+	if err := d.Sync(); err != nil {
+		t.Errorf("after a mark that failed: %v", err)
+	}
+	host, err := cpu.New(cpu.Options{Threads: 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer host.Close()
+	if err := Profile(host, true); err == nil {
+		t.Error("the CPU was marked")
 	}
 }

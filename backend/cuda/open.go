@@ -187,6 +187,24 @@ func (d *dev) sticky() error {
 	return nil
 }
 
+// Profile has a profiler look at what d does from here on, or no longer, where it
+// runs with one of NVIDIA's (ncu --profile-from-start off). What was asked of d before
+// is done first, so that the marks stand between the work and not beside it. The calls
+// are made where the context is current; a failure of theirs is d's business no
+// further.
+func Profile(d device.Device, on bool) error {
+	x, ok := d.(*dev)
+	if !ok {
+		return fmt.Errorf("cuda: %s cannot be profiled: it is no CUDA device", d.Name())
+	}
+	if err := x.Sync(); err != nil {
+		return err
+	}
+	x.lock()
+	defer x.unlock()
+	return x.ex.call(func() error { return driver.Profile(on) })
+}
+
 // Close waits for all work, gives everything back, buffers included, and returns
 // the first failure since Open. A second Close does nothing.
 func (d *dev) Close() error {

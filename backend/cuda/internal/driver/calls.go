@@ -150,6 +150,15 @@ func LaunchAll(l []Launch, params []byte, s cu.Stream) error {
 	return fail("cuLaunchKernel", r)
 }
 
+// Profile begins or ends what a profiler of NVIDIA's looks at, where it was told to
+// wait for that; without a profiler nothing happens.
+func Profile(on bool) error {
+	if on {
+		return fail("cuProfilerStart", C.cuProfilerStart())
+	}
+	return fail("cuProfilerStop", C.cuProfilerStop())
+}
+
 // Graph is work of a stream, recorded to be enqueued again by one call.
 type Graph struct{ exec C.CUgraphExec }
 

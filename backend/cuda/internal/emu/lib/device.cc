@@ -269,6 +269,17 @@ EMU_EXPORT CUresult cuCtxSynchronize() {
 	return finish_all();
 }
 
+// There is no profiler; tests count the calls.
+EMU_EXPORT CUresult cuProfilerStart() {
+	EMU_ENTER(cuProfilerStart, context);
+	return CUDA_SUCCESS;
+}
+
+EMU_EXPORT CUresult cuProfilerStop() {
+	EMU_ENTER(cuProfilerStop, context);
+	return CUDA_SUCCESS;
+}
+
 // cuGetProcAddress_v2 finds a function by its name without the suffix of a
 // version, the newest first.
 EMU_EXPORT CUresult cuGetProcAddress_v2(const char* name, void** f, int, cuuint64_t, int* status) {
