@@ -73,8 +73,9 @@ func TestParityOfGradients(t *testing.T) {
 				}
 				var diff, all float64
 				for i := range want {
-					diff += math.Pow(float64(ours[i])-float64(want[i]), 2)
-					all += math.Pow(float64(want[i]), 2)
+					by, of := float64(ours[i])-float64(want[i]), float64(want[i])
+					diff += by * by
+					all += of * of
 				}
 				if e := math.Sqrt(diff / all); e > worst || math.IsNaN(e) {
 					worst, at = e, p.Name
