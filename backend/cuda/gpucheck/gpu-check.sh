@@ -3,13 +3,15 @@
 # a compiler: the programs lie beside this script. Python with PyTorch and
 # transformers is used where it is there.
 #
-#   ./gpu-check.sh                  all parts, then one table
+#   ./gpu-check.sh                  all parts but profile, then one table
 #   ./gpu-check.sh parity bench     some parts, and the table
 #
-# Each part has a time limit and leaves its output in results/; one that fails or
-# takes too long does not stop the others. NRT_CHECK_SHAPES names the models to
-# measure (default "1b 3b 8b"), NRT_CHECK_LIMIT multiplies the time limits,
-# NRT_CHECK_DEVICE is the card (default cuda).
+# What only checks (conformance, sanitizer, parity) runs side by side, then what
+# measures, with the card to itself. Each part has a time limit and leaves its output
+# in results/; one that fails or takes too long does not stop the others.
+# NRT_CHECK_SHAPES names the models to measure (default "1b 3b 8b"; profile takes the
+# first), NRT_CHECK_LIMIT multiplies the time limits, NRT_CHECK_DEVICE is the card
+# (default cuda).
 set -uo pipefail
 cd "$(dirname "$0")"
 mkdir -p results
@@ -22,13 +24,14 @@ python=$(command -v python3 || true)
 part() {
   local name=$1 limit=$(($2 * ${NRT_CHECK_LIMIT:-1})) began=$SECONDS status=0
   shift 2
-  echo "== $name (at most $limit s)"
+  echo "== $name: at most $limit s"
   timeout -k 10 "$limit" "$@" >"results/$name.log" 2>&1 || status=$?
   echo "$status $((SECONDS - began))" >"results/$name.status"
   case $status in
-    0) echo "   done in $((SECONDS - began)) s" ;;
-    124 | 137) echo "   stopped after $limit s; see results/$name.log" ;;
-    *) echo "   exit $status; see results/$name.log:"; tail -n 5 "results/$name.log" | sed 's/^/   | /' ;;
+    0) echo "   $name: done in $((SECONDS - began)) s" ;;
+    124 | 137) echo "   $name: stopped after $limit s; see results/$name.log" ;;
+    *) echo "   $name: exit $status; see results/$name.log:
+$(tail -n 5 "results/$name.log" | sed 's/^/   | /')" ;;
   esac
 }
 
@@ -41,30 +44,71 @@ skipped() {
 # These tests are about the emulator, or build something.
 emulated='DriversThatAreNone|TestProgram|ThreadOrder|OrderOfThreads|AttentionOrder|UnderChecks|Mutation|Fault|EveryCallMayFail|FailureSticks|ParityOfGradients'
 
+# tool NAME FOLDER…: where a program of NVIDIA's is, on the path or in a folder.
+tool() {
+  local name=$1
+  shift
+  command -v "$name" || ls "${@/%//$name}" 2>/dev/null | tail -n 1
+}
+
+# cublas names the cuBLAS of Python's packages in NRT_CUBLAS where the program finds
+# none by itself: only Python knows where its packages are.
+cublas() {
+  if test -n "${NRT_CUBLAS-}${NRT_CUDA_LIBRARY-}" || test -z "$python"; then return; fi
+  if ! ./nrt-cuda devices 2>/dev/null | grep -q 'no cuBLAS'; then return; fi
+  local file
+  while read -r file; do
+    if NRT_CUBLAS=$file ./nrt-cuda devices 2>/dev/null | grep -q ' cuBLAS: '; then
+      export NRT_CUBLAS=$file
+      echo "cuBLAS: $file"
+      return
+    fi
+  done < <("$python" - <<'END'
+import glob, os, site, sysconfig
+folders = [sysconfig.get_paths()[p] for p in ("purelib", "platlib")] + site.getsitepackages() + [site.getusersitepackages()]
+for version in ("13", "12", "11"):
+    for folder in dict.fromkeys(folders):
+        for file in sorted(glob.glob(os.path.join(glob.escape(folder), "nvidia", "*", "lib", "libcublas.so." + version))):
+            print(file)
+END
+  )
+}
+
 devices() {
   part devices 60 ./nrt-cuda devices
   cat results/devices.log
 }
 
-conformance() { part conformance 240 ./cuda.test -test.v -test.timeout 0 -test.skip "$emulated"; }
+conformance() { part conformance 150 ./cuda.test -test.v -test.timeout 0 -test.skip "$emulated"; }
+
+# The two types side by side: starting a test under a sanitizer takes longer than its
+# work, and a fault ends all that comes after it in a process. Left out are tests of
+# numbers that run the kernels of others once more, and for racecheck those of kernels
+# without shared memory.
+again='/(RowIndependence|NaN|SampleTies|Shapes|Kinds|Transfer)$'
+shared='(MatMul|Project|Weights|RMSNorm|SumSquares|Classifier|Sample|Attention|AttentionDecode)$'
 
 sanitizer() {
-  local tool
-  tool=$(command -v compute-sanitizer || ls /usr/local/cuda*/bin/compute-sanitizer 2>/dev/null | tail -n 1)
-  if test -z "$tool"; then
+  local sanitize type
+  sanitize=$(tool compute-sanitizer /usr/local/cuda*/bin)
+  if test -z "$sanitize"; then
     skipped memcheck 'compute-sanitizer is not installed'
     skipped racecheck 'compute-sanitizer is not installed'
     return
   fi
-  for check in memcheck racecheck; do
-    part "$check" 240 "$tool" --tool "$check" --error-exitcode 9 ./cuda.test -test.timeout 0 -test.short -test.run 'Conformance/(f32|bf16)_own|Model'
+  rm -f results/{memcheck,racecheck}.log
+  for type in f32 bf16; do
+    part "memcheck-$type" 120 "$sanitize" --tool memcheck --destroy-on-device-error kernel --error-exitcode 9 \
+      ./cuda.test -test.v -test.timeout 0 -test.short -test.run "Conformance/${type}_own|Model/$type" -test.skip "Conformance/${type}_own$again" &
+    part "racecheck-$type" 120 "$sanitize" --tool racecheck --error-exitcode 9 \
+      ./cuda.test -test.v -test.timeout 0 -test.short -test.run "Conformance/${type}_own/$shared" &
   done
+  wait
 }
 
 parity() {
   if test -z "$python"; then skipped parity 'no python3'; return; fi
-  part parity 240 "$python" parity.py --device "$device" --out results/parity.json
-  cat results/parity.log
+  part parity 150 "$python" parity.py --device "$device" --out results/parity.json
 }
 
 bench() {
@@ -81,19 +125,44 @@ peer() {
   done
 }
 
+profile() {
+  local ncu shape=${shapes%% *} line name files=()
+  ncu=$(tool ncu /usr/local/cuda*/bin /opt/nvidia/nsight-compute/*)
+  if test -z "$ncu"; then skipped profile 'ncu (Nsight Compute) is not installed'; return; fi
+  rm -f results/profile*
+  for line in train prefill 'decode --at 1' 'decode --at 64'; do
+    name=profile-${line// --at /-}
+    files+=("results/$name.csv")
+    # shellcheck disable=SC2086 # the words of line are arguments
+    part "$name" 90 "$ncu" --profile-from-start off --clock-control none --metrics gpu__time_duration.sum,dram__bytes.sum \
+      --csv --log-file "results/$name.csv" ./nrt-cuda bench --device "$device" --shape "$shape" --profile --only $line
+  done
+  if test -n "$python"; then "$python" profile.py "${files[@]}" | tee results/profile.txt; fi
+}
+
 table() {
   if test -n "$python"; then "$python" table.py results; else tail -n 3 results/*.log; fi
 }
 
-all=(devices conformance sanitizer parity bench peer)
+side_by_side=(conformance sanitizer parity)
+measured=(bench peer)
+all=(devices "${side_by_side[@]}" "${measured[@]}")
+if test $# = 0; then set -- "${all[@]}"; fi
 for p in "$@"; do
-  if [[ " ${all[*]} table " != *" $p "* ]]; then
-    echo "gpu-check.sh: want parts of ${all[*]} table, have $p" >&2
+  if [[ " ${all[*]} profile table " != *" $p "* ]]; then
+    echo "gpu-check.sh: want parts of ${all[*]} profile table, have $p" >&2
     exit 2
   fi
 done
-if test $# = 0; then set -- "${all[@]}"; fi
-for p in "$@"; do
-  if test "$p" != table; then "$p"; fi
+asked=$*
+asked() { [[ " $asked " == *" $1 "* ]]; }
+cublas
+if asked devices; then devices; fi
+for p in "${side_by_side[@]}"; do
+  if asked "$p"; then "$p" & fi
+done
+wait
+for p in "${measured[@]}" profile; do
+  if asked "$p"; then "$p"; fi
 done
 table | tee results/table.txt

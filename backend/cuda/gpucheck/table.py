@@ -44,8 +44,11 @@ def checks(folder):
     for name in re.findall(r"(?m)^\s*--- FAIL: (\S+)", log)[:20]:
         print(f"    failed: {name}")
     for tool in ("memcheck", "racecheck"):
-        found = re.findall(r"ERROR SUMMARY: .*|RACECHECK SUMMARY: .*", read(os.path.join(folder, tool + ".log")))
-        print(f"  {tool}: {found[-1] if found else status(folder, tool) or 'no summary'}")
+        for name in [f"{tool}-{dtype}" for dtype in ("f32", "bf16")]:
+            log = read(os.path.join(folder, name + ".log")) or read(os.path.join(folder, tool + ".log"))
+            found = re.findall(r"ERROR SUMMARY: .*|RACECHECK SUMMARY: .*", log)
+            said = log.strip() if log.startswith("skipped") else status(folder, name)
+            print(f"  {name}: {'; '.join(filter(None, [found[-1] if found else '', said])) or 'no summary'}")
     rows = load(os.path.join(folder, "parity.json"))
     if rows is None:
         print(f"  parity with transformers: {status(folder, 'parity') or 'no results'}")
@@ -54,12 +57,15 @@ def checks(folder):
         if "gradients" in r:
             print(f"  parity, {r['model']}: {'; '.join(r['gradients']) or 'no gradients'}: {mark}")
         else:
-            print(f"  parity, {r['model']}, {r['dtype']}: " + (f"log-probabilities differ by at most {r['logprob']:.2g}" if "logprob" in r else r.get("error", "")) + f": {mark}")
+            said = r.get("error", "")
+            if "logprob" in r:
+                said = f"log-probabilities differ by {r['logprob']:.2g} at most, {r['mean']:.2g} in the mean; bias {r['bias']:+.1g}"
+            print(f"  parity, {r['model']}, {r['dtype']}: {said}: {mark}")
 
 
 def speeds(folder):
-    names = {re.sub(r"^(bench|train|peer)-", "", os.path.basename(p)[:-5]) for p in glob.glob(os.path.join(folder, "*-*.json"))}
-    names |= {re.sub(r"^(bench|train|peer)-", "", os.path.basename(p)[:-7]) for p in glob.glob(os.path.join(folder, "*-*.status"))}
+    found = (re.fullmatch(r"(?:bench|train|peer)-(.*)\.(?:json|status)", os.path.basename(p)) for p in glob.glob(os.path.join(folder, "*")))
+    names = {m[1] for m in found if m}
     for shape in sorted(names):
         rows, told, missing = [], set(), []
         for kind in ("bench", "train"):
