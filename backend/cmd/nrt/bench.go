@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"math/rand/v2"
 	"os"
 	"runtime"
 	"runtime/debug"
@@ -20,16 +19,17 @@ var benchParts = []struct {
 	name    string
 	measure func(*bench) error
 	model   bool // needs the weights
+	marked  bool // has a run that --profile marks
 }{
-	{"machine", (*bench).machine, false},
-	{"matmul", (*bench).matmul, false},
-	{"train", (*bench).train, true},
-	{"prefix", (*bench).prefix, true},
-	{"prefill", (*bench).prefill, true},
-	{"decode", (*bench).decode, true},
-	{"score", (*bench).score, true},
-	{"rollout", (*bench).rollout, true},
-	{"tokenizer", (*bench).tokenizer, false},
+	{"machine", (*bench).machine, false, false},
+	{"matmul", (*bench).matmul, false, false},
+	{"train", (*bench).train, true, true},
+	{"prefix", (*bench).prefix, true, false},
+	{"prefill", (*bench).prefill, true, true},
+	{"decode", (*bench).decode, true, true},
+	{"score", (*bench).score, true, false},
+	{"rollout", (*bench).rollout, true, false},
+	{"tokenizer", (*bench).tokenizer, false, false},
 }
 
 func benchPartNames() []string {
@@ -67,12 +67,18 @@ What is measured, unless --only chooses:
 A card gets more at once: 8 × 1024 tokens to train on, prompts of 1024, up to 256
 sequences, chains of 512 and 32 questions. The limits set beside are then its
 fastest product and copy. A training step that does not fit recomputes layers or
-keeps moments in 8 bits, and says so.`,
+keeps moments in 8 bits, and says so.
+
+--profile marks, on a card, what a profiler shall look at: of train, prefill and
+decode one run each after two that warm up. The training step has two layers then,
+and of decoding two steps count, since a profiler takes long for every kernel. Run
+it under one that waits for the marks, as ncu --profile-from-start off.`,
 		examples: []string{
 			"nrt bench",
 			"nrt bench --shape 135m --only matmul,decode",
 			"nrt bench --shape 1b --only decode --weights bf16",
 			"nrt bench --device cuda --shape 8b",
+			"nrt bench --device cuda --shape 1b --profile --only decode --at 1",
 			"nrt bench --model DIR --seconds 3 --json > bench.json",
 		},
 		bind: func(f *flags) func(*env) error {
@@ -83,10 +89,12 @@ keeps moments in 8 bits, and says so.`,
 				names[i] = s.name
 				about += fmt.Sprintf("\n%-6s %s", s.name, s.about)
 			}
-			only, asJSON := "", false
+			only, at, asJSON := "", "", false
 			f.text(&o.shape, "shape", "NAME", about)
 			f.text(&o.model, "model", "M", "a Hugging Face folder, or a name that \"nrt models\" lists, in place of a shape")
 			f.text(&only, "only", "PARTS", "measure these alone, separated by commas")
+			f.text(&at, "at", "N,N", "decode so many sequences at once, in place of 1 and 16 or what a card gets")
+			f.toggle(&o.profile, "profile", "mark one run of each line for a profiler of NVIDIA's")
 			f.text(&o.text, "text", "FILE", "what the tokenizer reads; made up otherwise")
 			f.number(&o.seconds, "seconds", "S", "time for each line, at least")
 			f.value(&o.weights, "weights", "F", weightsUsage+"; training keeps f32")
@@ -109,6 +117,13 @@ keeps moments in 8 bits, and says so.`,
 					}
 					o.only = append(o.only, p)
 				}
+				var err error
+				if o.at, err = widths(at); err != nil {
+					return err
+				}
+				if err := o.checkProfile(); err != nil {
+					return err
+				}
 				report, err := e.bench(o)
 				if err != nil {
 					return err
@@ -127,6 +142,8 @@ keeps moments in 8 bits, and says so.`,
 type benchOptions struct {
 	shape, model string // one of them; model goes first
 	only         []string
+	at           []int // how many sequences decode takes at once; nil for the usual ones
+	profile      bool
 	text         string
 	seconds      float64
 	on           deviceFlags
@@ -186,11 +203,17 @@ func (e *env) bench(o benchOptions) (report *benchReport, err error) {
 	if words := strings.Fields(b.dev.Name()); b.dev.kind == "cpu" && len(words) > 1 {
 		b.kernels = words[1]
 	}
+	if o.profile && !b.onCard() {
+		return nil, usagef("--profile: marks are for a profiler of NVIDIA's cards, and this computes on the CPU; see \"nrt devices\"")
+	}
 	b.lengths, b.unused = lengths(b.config, b.onCard()), b.dev.free()
+	if o.at != nil {
+		b.lengths.at = o.at
+	}
 	b.describe()
 	chosen := benchParts[:0:0]
 	for _, p := range benchParts {
-		if len(o.only) == 0 || slices.Contains(o.only, p.name) {
+		if len(o.only) == 0 && (!o.profile || p.marked) || slices.Contains(o.only, p.name) {
 			chosen = append(chosen, p)
 		}
 	}
@@ -245,7 +268,7 @@ func (b *bench) weightsFor(part string, bytes int64, learns bool) (*llama.Model,
 	if b.files != nil {
 		b.progress("loading %s", b.o.model)
 	} else {
-		b.progress("drawing %s random weights", millions(b.Parameters))
+		b.progress("drawing %s random weights", millions(parameters(b.config)))
 	}
 	show, shown := b.e.loading()
 	defer shown()
@@ -261,28 +284,6 @@ func (b *bench) weightsFor(part string, bytes int64, learns bool) (*llama.Model,
 	}
 	b.learns = learns
 	return b.model, err
-}
-
-// arbitraryWeights are normal numbers with deviation 0.02, a million of them over
-// and over: to draw billions takes minutes, and speed does not depend on them.
-func arbitraryWeights(c llama.Config) llama.Source {
-	drawn := make([]float32, 1<<20)
-	r := rand.New(rand.NewPCG(1, 2))
-	for i := range drawn {
-		drawn[i] = float32(0.02 * r.NormFloat64())
-	}
-	specs := c.Tensors()
-	return func(i, from int, dst []float32) error {
-		at := from + 7919*i // so that no two tensors are alike
-		for j := range dst {
-			if len(specs[i].Shape) == 1 {
-				dst[j] = 1
-			} else {
-				dst[j] = drawn[(at+j)%len(drawn)]
-			}
-		}
-		return nil
-	}
 }
 
 // progress tells on standard error what is being measured.

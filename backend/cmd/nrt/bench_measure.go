@@ -29,11 +29,16 @@ func (s spread) scaled(by float64) spread {
 const minRuns = 3
 
 // repeat calls run, which returns the seconds that count of its time: once to
-// warm up, then at least minRuns times and until seconds have passed.
+// warm up, then at least minRuns times and until seconds have passed. For a
+// profiler it is profiledRuns in all.
 func (b *bench) repeat(seconds float64, run func() (float64, error)) ([]float64, error) {
 	var times []float64
+	least := minRuns
+	if b.o.profile {
+		least, seconds = profiledRuns-1, 0
+	}
 	began, warm := time.Now(), false
-	for len(times) < minRuns || time.Since(began).Seconds() < seconds {
+	for len(times) < least || time.Since(began).Seconds() < seconds {
 		if err := b.e.ctx.Err(); err != nil {
 			return nil, err
 		}

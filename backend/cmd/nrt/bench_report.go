@@ -19,6 +19,9 @@ type benchReport struct {
 	Parameters int64  `json:"parameters"`
 	Weights    string `json:"weights"` // the type in which weights are kept to serve
 	PeakBy     string `json:"peak_by"` // what the peak of GFLOP/s was measured with
+	// Profiled says that a run of each line was marked for a profiler, so that rates
+	// may be the profiler's.
+	Profiled bool `json:"profiled,omitempty"`
 	// Elsewhere is the share of the processors that other programs took meanwhile;
 	// null where the system does not tell.
 	Elsewhere *float64       `json:"elsewhere"`
@@ -68,7 +71,8 @@ func (b *bench) describe() {
 	b.benchReport = benchReport{
 		Version: version, Go: runtime.Version(), Platform: runtime.GOOS + "/" + runtime.GOARCH,
 		Device: b.dev.Name(), Threads: b.o.on.threads, Model: name, Parameters: all, Weights: b.format().String(),
-		Rows: []benchRow{}, LeftOut: []benchLeftOut{},
+		Profiled: b.o.profile,
+		Rows:     []benchRow{}, LeftOut: []benchLeftOut{},
 	}
 }
 
@@ -100,6 +104,9 @@ func (r *benchReport) print(out io.Writer) {
 	}
 	if t := r.Trip; t != nil {
 		fmt.Fprintf(out, "\nfrom one thread to another and back in %.0f to %.0f ns\n", t.Shortest, t.Longest)
+	}
+	if r.Profiled {
+		fmt.Fprintf(out, "\na run of each line was marked for a profiler, under which rates mean little\n")
 	}
 	for _, l := range r.LeftOut {
 		fmt.Fprintf(out, "\n%s was left out: %s\n", l.Part, l.Why)

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"time"
 
@@ -36,10 +37,10 @@ func (b *bench) prefill() error {
 	}
 	b.progress("prefill of %d tokens", n)
 	ask := []engine.Request{{Prompt: arbitraries(0, n, b.config.Vocab), N: 1, MaxChain: 1, Sampling: engine.Sampling{Temperature: 1}}}
-	times, err := b.repeat(b.o.seconds, clock(func() error {
+	times, err := b.repeat(b.o.seconds, b.marked(clock(func() error {
 		_, err := eng.Generate(b.e.ctx, ask, nil)
 		return err
-	}))
+	})))
 	if err != nil {
 		return err
 	}
@@ -59,14 +60,20 @@ func (b *bench) decode() error {
 		if !b.onCard() && layerFloats(b.config)+headFloats(b.config) > 5e8 {
 			generate = min(generate, 24) // a token takes a good part of a second
 		}
+		if b.o.profile {
+			generate = min(generate, profiledTokens)
+		}
 		eng, err := b.engineFor("decode", l.context, l.context+k*generate, k)
 		if err != nil {
 			return err
 		}
 		b.progress("decode, %d at once, %d tokens each", k, generate)
 		ask := []engine.Request{{Prompt: arbitraries(0, l.context, b.config.Vocab), N: k, MaxChain: generate, Sampling: engine.Sampling{Temperature: 1}}}
+		runs := 0
 		times, err := b.repeat(b.o.seconds, func() (float64, error) {
 			var first, last time.Time
+			var marks error
+			runs++
 			_, err := eng.Generate(b.e.ctx, ask, func(v engine.Event) {
 				if v.Part != engine.PartChain {
 					return
@@ -75,8 +82,11 @@ func (b *bench) decode() error {
 				if v.Index == 0 {
 					first = last
 				}
+				if b.o.profile && runs == profiledRuns && v.Chain == 0 && (v.Index == profiledFrom || v.Index == profiledFrom+2) {
+					marks = errors.Join(marks, b.mark(v.Index == profiledFrom))
+				}
 			})
-			return last.Sub(first).Seconds(), err
+			return last.Sub(first).Seconds(), errors.Join(err, marks)
 		})
 		eng.Close()
 		if err != nil {

@@ -3,8 +3,11 @@ package main
 import (
 	"encoding/json"
 	"errors"
+	"fmt"
 	"math"
+	"math/rand/v2"
 	"os"
+	"runtime"
 	"strings"
 	"testing"
 	"testing/fstest"
@@ -251,5 +254,99 @@ func TestBenchOnACard(t *testing.T) {
 	var memory *memoryError
 	if _, err = e.bench(o); !errors.As(err, &memory) {
 		t.Errorf("too little memory: %v", err)
+	}
+}
+
+// The numbers are what they would be if each were looked up for itself, on any
+// number of processors and in pieces of any size.
+func TestArbitraryWeights(t *testing.T) {
+	c := shapeOf(1100, 1024, 96, 1, 3, 3, 32, 128)
+	r := rand.New(rand.NewPCG(1, 2))
+	numbers := make([]float32, 1<<20)
+	for i := range numbers {
+		numbers[i] = float32(0.02 * r.NormFloat64())
+	}
+	for _, processors := range []int{1, 3} {
+		was := runtime.GOMAXPROCS(processors)
+		src := arbitraryWeights(c)
+		for i, s := range c.Tensors() {
+			have := make([]float32, s.Len())
+			for from, n := 0, 1; from < len(have); from, n = from+n, 7*n+1 {
+				n = min(n, len(have)-from)
+				if err := src(i, from, have[from:from+n]); err != nil {
+					t.Fatal(err)
+				}
+			}
+			for j, x := range have {
+				want := numbers[(7919*i+j)%len(numbers)]
+				if len(s.Shape) == 1 {
+					want = 1
+				}
+				if x != want {
+					t.Fatalf("%d processors, %s: number %d is %g, want %g", processors, s.Name, j, x, want)
+				}
+			}
+		}
+		runtime.GOMAXPROCS(was)
+	}
+}
+
+// --profile marks one run of each line, of decoding two steps of one, and gives the
+// training step two layers. The marks are the device's; without a card there are none.
+func TestBenchProfile(t *testing.T) {
+	var opened []cuda.Options
+	var told []string
+	var said strings.Builder
+	e := &env{ctx: t.Context(), err: &said, cards: fakeCards(&opened, aCard)}
+	e.cards.mark = func(_ device.Device, on bool) error {
+		told = append(told, fmt.Sprint(on))
+		return nil
+	}
+	o := benchOptions{shape: "world", seconds: 10, large: 1 << 24, profile: true, at: []int{1, 3}}
+	o.on.dtype = "auto"
+	o.on.on.Choice = device.Choice{Name: "cuda"}
+	r, err := e.bench(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if have := strings.Join(told, " "); have != strings.TrimSpace(strings.Repeat("true false ", 4)) {
+		t.Errorf("marks of train, prefill and two widths: %s", have)
+	}
+	var all strings.Builder
+	r.print(&all)
+	for _, want := range []string{"step of 8 × 128, 2 layers", "prompt of 127", "1 sequence", "3 sequences", "rates mean little"} {
+		if !strings.Contains(all.String(), want) {
+			t.Errorf("%q is missing in\n%s", want, all.String())
+		}
+	}
+	for _, row := range r.Rows {
+		if row.Part != "train" && row.Part != "prefill" && row.Part != "decode" {
+			t.Errorf("part %s has no marks", row.Part)
+		}
+	}
+	e.cards.mark = func(device.Device, bool) error { return errors.New("no profiler") }
+	for _, part := range []string{"prefill", "decode"} {
+		o.only = []string{part}
+		if _, err := e.bench(o); err == nil || !strings.Contains(err.Error(), "no profiler") {
+			t.Errorf("%s, marks that fail: %v", part, err)
+		}
+	}
+}
+
+func TestBenchRefusesMarks(t *testing.T) {
+	for _, c := range []struct {
+		args []string
+		want string
+	}{
+		{[]string{"--profile", "--device", "cpu"}, "--profile: marks are for a profiler"},
+		{[]string{"--profile", "--model", "world:nrt"}, "--profile and --model"},
+		{[]string{"--profile", "--only", "decode,score"}, "have \"score\""},
+		{[]string{"--at", "1,0"}, "--at: want numbers of 1 to"},
+		{[]string{"--at", "many"}, "have \"many\""},
+	} {
+		code, _, err := setting{}.nrt(t, append([]string{"bench"}, c.args...)...)
+		if code != 2 || !strings.Contains(err, c.want) {
+			t.Errorf("%v: exit %d, %q; want %q", c.args, code, err, c.want)
+		}
 	}
 }

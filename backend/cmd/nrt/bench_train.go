@@ -12,6 +12,11 @@ import (
 // train measures a training step of independent sequences.
 func (b *bench) train() error {
 	k, n := b.lengths.sequences, b.lengths.train
+	layers := ""
+	if b.o.profile {
+		defer b.shallow()()
+		layers = fmt.Sprintf(", %d layers", b.config.Layers)
+	}
 	step, how, free, err := b.step(b.passes(k, n, n), "a training step")
 	if err != nil {
 		return err
@@ -22,13 +27,13 @@ func (b *bench) train() error {
 		return err
 	}
 	b.progress("training step of %d × %d tokens%s", k, n, how)
-	times, err := b.repeat(b.o.seconds, clock(step))
+	times, err := b.repeat(b.o.seconds, b.marked(clock(step)))
 	if err != nil {
 		return err
 	}
 	tokens := k * n
 	s := rates(float64(tokens), times)
-	row := b.add("train", fmt.Sprintf("step of %d × %d%s", k, n, how), "tokens/s", s)
+	row := b.add("train", fmt.Sprintf("step of %d × %d%s%s", k, n, layers, how), "tokens/s", s)
 	// A backward pass costs two forward passes.
 	work := 3 * forwardFLOPs(b.config, tokens, tokens, k*n*(n+1)/2)
 	row.GFLOPs = work * s.median / float64(tokens) * 1e-9

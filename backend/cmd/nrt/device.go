@@ -19,10 +19,11 @@ type cards struct {
 	built bool
 	list  func() ([]cuda.Info, error)
 	open  func(cuda.Options) (device.Device, error)
+	mark  func(d device.Device, on bool) error // see cuda.Profile
 }
 
 // builtCards are those of package cuda, with or without its tag.
-var builtCards = cards{cuda.Built, cuda.Devices, cuda.Open}
+var builtCards = cards{cuda.Built, cuda.Devices, cuda.Open, cuda.Profile}
 
 // deviceFlags choose what a command computes with.
 type deviceFlags struct {

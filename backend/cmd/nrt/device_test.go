@@ -20,6 +20,7 @@ func fakeCards(opened *[]cuda.Options, list ...cuda.Info) cards {
 			*opened = append(*opened, o)
 			return cpu.New(cpu.Options{Threads: 1})
 		},
+		mark: func(device.Device, bool) error { return nil },
 	}
 }
 
