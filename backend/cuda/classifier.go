@@ -91,7 +91,7 @@ func (d *dev) Classifier(out device.Classified, h, w device.Buffer, targets []in
 		for j := 0; j < vocab; j += cols {
 			n := min(cols, vocab-j)
 			x.logits(logits, r, m, j, n)
-			d.launch("class_parts", grid(m, ceilDiv(n, vocabPart)), classThreads, 0,
+			d.launch("class_parts", grid(m, ceilDiv(n, vocabPart*classThreads/32)), classThreads, 0,
 				at(logits.at), i32(m), i32(cols), i32(j), i32(n), f32(x.scale), at(mine), at(parts), at(picked))
 		}
 		d.launch("class_join", grid(ceilDiv(m, 128)), 128, 0,
@@ -159,7 +159,7 @@ func (d *dev) ClassifierBackward(dh, dw, h, w device.Buffer, targets []int32, vo
 		for j := 0; j < vocab; j += backChunk {
 			n := min(backChunk, vocab-j)
 			x.logits(logits, r, m, j, n)
-			d.launch(gradKernel[d.dt], grid(m, ceilDiv(n, classThreads)), classThreads, 0,
+			d.launch(gradKernel[d.dt], grid(m, ceilDiv(n, 8*classThreads)), classThreads, 0,
 				at(grad.at), at(logits.at), i32(cols), i32(j), i32(n), f32(x.scale), at(x.targets+devptr(4*r)), at(kept+devptr(16*r)))
 			d.product(product{c: sums, a: grad, b: x.w.from(j, 0), m: m, n: dim, k: n, accumulate: j > 0})
 			d.product(product{c: gradW.from(j, 0), a: grad, b: x.h.from(r, 0), m: n, n: dim, k: m, transA: true, accumulate: true})

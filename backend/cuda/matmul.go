@@ -80,7 +80,7 @@ type gemmLimits struct {
 	logits   int // of Classifier and ClassifierBackward
 }
 
-var usualLimits = gemmLimits{packed: 1 << 20, unpacked: 16 << 20, logits: 16 << 20}
+var usualLimits = gemmLimits{packed: 1 << 20, unpacked: 16 << 20, logits: 64 << 20}
 
 func (d *dev) Project(out []device.Projection, a device.Buffer, m, k int) {
 	for _, p := range out {

@@ -9,35 +9,52 @@
 
 constexpr int PART = 2048, THREADS = 256;
 
+// exp_below is f_exp for x ≤ 0 and a little above, where 2^n is a number of its
+// own. Rounding by adding 1.5·2^23, which leaves n in the lower bits, keeps the
+// few units off that also do exp2: the kernels here are limited by instructions
+// as much as by memory.
+DEVICE float exp_below(float x) {
+	const float whole = 12582912.0f;
+	float t = f_fma(x, 1.44269504f, whole), n = t - whole;
+	float r = f_fma(n, 2.12194440e-4f, f_fma(n, -0.693359375f, x));
+	float y = f_exp2(r * 1.44269504f) * bits_float((float_bits(t) << 23) + 0x3f800000u);
+	return x < -87.3365448f ? 0.0f : y;
+}
+
 // Of x, the logits times scale, a part has top = max x, sum = Σ exp(x-top) and
 // weighted = Σ exp(x-top)·(x-top).
 
-// class_parts: block (row, part of the chunk). logits (rows, pitch) are those of
-// the vocabulary from first on, cols of them; first is a multiple of PART. parts is
-// (parts of the vocabulary, rows, 3); picked[row] = the target's x, if it is here.
+// class_parts: a warp has a part of a row, a block (row, eight parts of the
+// chunk). logits (rows, pitch) are those of the vocabulary from first on, cols of
+// them; first is a multiple of PART. parts is (parts of the vocabulary, rows, 3);
+// picked[row] = the target's x, if it is here.
 KERNEL_OF(THREADS, class_parts, (const float* logits, int rows, int pitch, int first, int cols, float scale, const int* targets, float* parts, float* picked)) {
-	SHARED(float, scratch, 32);
-	constexpr int N = PART / THREADS;
-	const int row = block_x(), from = block_y() * PART;
+	constexpr int N = PART / 32, RUN = run_of<float>;
+	const int row = block_x(), from = (block_y() * (THREADS / 32) + warp()) * PART;
+	if (from >= cols) return;
 	const float* in = logits + (long long)row * pitch + from;
+	const bool aligned = aligned16(in);
 	const float low = -bits_float(0x7f800000u);
 	float x[N], top = low;
+	UNROLL for (int i = 0; i < N; i += RUN) {
+		int at = (lane() + i / RUN * 32) * RUN;
+		load_run<RUN>(x + i, in + at, cols - from - at, aligned);
+	}
 	UNROLL for (int i = 0; i < N; i++) {
-		int at = thread() + i * THREADS;
-		x[i] = from + at < cols ? scale * in[at] : low;
+		x[i] = from + (lane() + i / RUN * 32) * RUN + i % RUN < cols ? scale * x[i] : low;
 		top = f_max(top, x[i]);
 	}
-	top = block_max(top, scratch);
+	top = warp_max(top);
 	float sum = 0, weighted = 0;
 	UNROLL for (int i = 0; i < N; i++) {
-		if (from + thread() + i * THREADS >= cols) continue;
-		float below = x[i] - top, e = f_exp(below);
+		float below = x[i] - top, e = exp_below(below);
+		if (from + (lane() + i / RUN * 32) * RUN + i % RUN >= cols) e = 0;
 		sum += e;
-		if (e > 0) weighted += e * below;
+		if (e > 0) weighted = f_fma(e, below, weighted);
 	}
-	sum = block_sum(sum, scratch);
-	weighted = block_sum(weighted, scratch);
-	if (thread()) return;
+	sum = warp_sum(sum);
+	weighted = warp_sum(weighted);
+	if (lane()) return;
 	float* out = parts + ((long long)((first + from) / PART) * rows + row) * 3;
 	out[0] = top;
 	out[1] = sum;
@@ -73,17 +90,24 @@ KERNEL(class_join, (const float* parts, int count, int rows, const float* picked
 
 // class_grad: the gradient of Σ -(logp·log π(target) + ent·H) at the logits (rows,
 // pitch) of the vocabulary from first on. terms (rows, 4) holds lse, H, logp·scale
-// and ent·scale. A block does THREADS columns of a row.
+// and ent·scale. A thread does a run of eight columns of a row.
 template <typename T>
 DEVICE void gradient(T* out, const float* logits, int pitch, int first, int cols, float scale, const int* targets, const float* terms) {
-	const int row = block_x(), col = block_y() * THREADS + thread();
+	constexpr int N = 8;
+	const int row = block_x(), col = (block_y() * THREADS + thread()) * N;
 	if (col >= cols) return;
-	const float *t = terms + 4ll * row;
+	vec16 v = load16(terms + 4ll * row);
+	const float lse = bits_float(v.x), entropy = bits_float(v.y), a = bits_float(v.z), b = bits_float(v.w);
 	const long long at = (long long)row * pitch + col;
-	float logp = scale * logits[at] - t[0], p = f_exp(logp);
-	float g = p == 0 ? 0.0f : p * (t[2] + t[3] * (logp + t[1]));
-	if (targets[row] == first + col) g -= t[2];
-	out[at] = from_float<T>(g);
+	const int target = targets[row] - first - col;
+	float x[N];
+	load_run<N>(x, logits + at, cols - col, aligned16(logits + at));
+	UNROLL for (int i = 0; i < N; i++) {
+		float logp = f_fma(scale, x[i], -lse), p = exp_below(logp);
+		float g = p == 0 ? 0.0f : p * f_fma(b, logp + entropy, a);
+		x[i] = i == target ? g - a : g;
+	}
+	store_run<N>(out + at, x, cols - col, aligned16(out + at));
 }
 KERNEL_OF(THREADS, class_grad_f32, (float* out, const float* logits, int pitch, int first, int cols, float scale, const int* targets, const float* terms)) {
 	gradient(out, logits, pitch, first, cols, scale, targets, terms);
