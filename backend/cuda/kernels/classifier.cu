@@ -9,18 +9,6 @@
 
 constexpr int PART = 2048, THREADS = 256;
 
-// exp_below is f_exp for x ≤ 0 and a little above, where 2^n is a number of its
-// own. Rounding by adding 1.5·2^23, which leaves n in the lower bits, keeps the
-// few units off that also do exp2: the kernels here are limited by instructions
-// as much as by memory.
-DEVICE float exp_below(float x) {
-	const float whole = 12582912.0f;
-	float t = f_fma(x, 1.44269504f, whole), n = t - whole;
-	float r = f_fma(n, 2.12194440e-4f, f_fma(n, -0.693359375f, x));
-	float y = f_exp2(r * 1.44269504f) * bits_float((float_bits(t) << 23) + 0x3f800000u);
-	return x < -87.3365448f ? 0.0f : y;
-}
-
 // Of x, the logits times scale, a part has top = max x, sum = Σ exp(x-top) and
 // weighted = Σ exp(x-top)·(x-top).
 
@@ -47,7 +35,7 @@ KERNEL_OF(THREADS, class_parts, (const float* logits, int rows, int pitch, int f
 	top = warp_max(top);
 	float sum = 0, weighted = 0;
 	UNROLL for (int i = 0; i < N; i++) {
-		float below = x[i] - top, e = exp_below(below);
+		float below = x[i] - top, e = f_exp(below);
 		if (from + (lane() + i / RUN * 32) * RUN + i % RUN >= cols) e = 0;
 		sum += e;
 		if (e > 0) weighted = f_fma(e, below, weighted);
@@ -103,7 +91,7 @@ DEVICE void gradient(T* out, const float* logits, int pitch, int first, int cols
 	float x[N];
 	load_run<N>(x, logits + at, cols - col, aligned16(logits + at));
 	UNROLL for (int i = 0; i < N; i++) {
-		float logp = f_fma(scale, x[i], -lse), p = exp_below(logp);
+		float logp = f_fma(scale, x[i], -lse), p = f_exp(logp);
 		float g = p == 0 ? 0.0f : p * f_fma(b, logp + entropy, a);
 		x[i] = i == target ? g - a : g;
 	}

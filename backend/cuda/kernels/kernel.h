@@ -107,9 +107,14 @@ DEVICE float f_fma(float a, float b, float c) { return __builtin_fmaf(a, b, c); 
 DEVICE float f_max(float a, float b) { return __nvvm_fmax_f(a, b); }
 DEVICE float f_min(float a, float b) { return __nvvm_fmin_f(a, b); }
 
-// f_sqrt is rounded correctly; f_rsqrt and f_exp2 are within two units of the
-// last place, and f_exp2 has zero for results under 2^-126.
+// f_sqrt is rounded correctly; f_rcp, f_rsqrt and f_exp2 are within two units of
+// the last place, and f_rcp and f_exp2 have zero for results under 2^-126.
 DEVICE float f_sqrt(float x) { return __nvvm_sqrt_rn_f(x); }
+DEVICE float f_rcp(float x) {
+	float r;
+	asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(r) : "f"(x));
+	return r;
+}
 DEVICE float f_rsqrt(float x) { return __nvvm_rsqrt_approx_f(x); }
 DEVICE float f_exp2(float x) { return __nvvm_ex2_approx_ftz_f(x); }
 
@@ -203,15 +208,13 @@ DEVICE bool f_isnan(float x) { return x != x; }
 // argument's whole powers of two are taken off exactly, which a product with
 // log2(e) alone would not.
 DEVICE float f_exp(float x) {
-	float n = f_round(x * 1.44269504f);
+	const float whole = 12582912.0f;          // 1.5·2^23: adding it rounds to an integer, the lower bits of the sum
+	float n = f_min(f_fma(x, 1.44269504f, whole) - whole, 127.0f);
 	float r = f_fma(n, -0.693359375f, x);     // the upper digits of ln 2: n times them is exact
 	r = f_fma(n, 2.12194440e-4f, r);          // ln 2 = 0.693359375 - 2.12194440e-4
-	float y = f_exp2(r * 1.44269504f);
-	int half = int(n) / 2;                    // 2^n in two steps: n alone can be more than an exponent holds
-	y *= bits_float(unsigned(half + 127) << 23);
-	y *= bits_float(unsigned(int(n) - half + 127) << 23);
+	float y = f_exp2(r * 1.44269504f) * bits_float((float_bits(n + whole) << 23) + 0x3f800000u);
 	y = x > 88.7228394f ? bits_float(0x7f800000u) : y;
-	return x < -87.3365448f ? 0.0f : (f_isnan(x) ? x : y);
+	return x < -87.3365448f ? 0.0f : y;
 }
 
 // f_log is within two units of the last place, near 1 too: x = m·2^e with m from

@@ -1,7 +1,7 @@
 // SwiGLU: out = silu(gate)·up with silu(g) = g·σ(g).
 #include "kernel.h"
 
-DEVICE float sigmoid(float g) { return 1.0f / (1.0f + f_exp(-g)); }
+DEVICE float sigmoid(float g) { return f_rcp(1.0f + f_exp(-g)); }
 
 template <typename T> DEVICE void swiglu(T* out, const T* gate, const T* up, long long n) {
 	constexpr int N = run_of<T>;

@@ -191,6 +191,7 @@ DEVICE float f_fma(float a, float b, float c) { return __builtin_fmaf(a, b, c); 
 DEVICE float f_max(float a, float b) { return a > b || b != b ? a : b; }
 DEVICE float f_min(float a, float b) { return a < b || b != b ? a : b; }
 DEVICE float f_sqrt(float x) { return __builtin_sqrtf(x); }
+DEVICE float f_rcp(float x) { return 1 / x; }
 DEVICE float f_rsqrt(float x) { return 1 / __builtin_sqrtf(x); }
 DEVICE float f_round(float x) { return __builtin_rintf(x); }
 DEVICE float f_exp2(float x) { return x < -126 ? 0 : __builtin_exp2f(x); }
