@@ -59,7 +59,26 @@ func (b *blas) takes(x product) bool {
 
 // product enqueues x, a product of dense matrices.
 func (b *blas) product(d *dev, x product) {
-	g := cublas.NewGemm(x.transA, x.transB, x.m, x.n, x.k, uint64(x.a.at), x.a.ld, uint64(x.b.at), x.b.ld, uint64(x.c.at), x.c.ld,
-		x.a.dt == dtBF16, x.c.dt == dtBF16, x.accumulate)
+	g := b.describe(x)
 	d.call(b.gemm, g[:]...)
+}
+
+// pair enqueues two products of one A and of one shape as one piece of work, or is
+// false. k and v, and gate and up, are such: where rows are few, one of them alone
+// has too few tiles to fill a card.
+func (b *blas) pair(d *dev, x, y product) bool {
+	if !b.takes(x) || !b.takes(y) || x.n != y.n || x.b.ld != y.b.ld || x.b.dt != y.b.dt || x.c.ld != y.c.ld || x.c.dt != y.c.dt {
+		return false
+	}
+	g := b.describe(x)
+	if !g.And(uint64(y.b.at), uint64(y.c.at)) {
+		return false
+	}
+	d.call(b.gemm, g[:]...)
+	return true
+}
+
+func (b *blas) describe(x product) cublas.Gemm {
+	return cublas.NewGemm(x.transA, x.transB, x.m, x.n, x.k, uint64(x.a.at), x.a.ld, uint64(x.b.at), x.b.ld, uint64(x.c.at), x.c.ld,
+		x.a.dt == dtBF16, x.c.dt == dtBF16, x.accumulate)
 }

@@ -3,7 +3,7 @@
 // Package cublas loads NVIDIA's cuBLAS at run time, where it is installed, for
 // matrix products: nothing of it is needed to build or to start a program.
 //
-// Of cuBLAS there is GemmEx alone. cublasLt, which cuBLAS itself calls, would add
+// Of cuBLAS there is GemmEx, for one product and for two at once. cublasLt, which cuBLAS itself calls, would add
 // epilogues that Llama's layers have no use for (they have no bias and no GELU;
 // the residual is C += ), so it is only loaded where cuBLAS needs it.
 package cublas
@@ -152,8 +152,9 @@ func (h *Handle) Close() error {
 
 // Gemm is one product of row-major matrices, C = op(A)·op(B) or C += : C is (M, N)
 // with rows LDC numbers apart, and so on. A and B are of one type; sums are
-// float32. It is an array so that lists of work can keep and compare it.
-type Gemm [14]uint64
+// float32. It may stand for two products of one A. It is an array so that lists of
+// work can keep and compare it.
+type Gemm [16]uint64
 
 // NewGemm describes a product. The addresses are the card's.
 func NewGemm(transA, transB bool, m, n, k int, a uint64, lda int, b uint64, ldb int, c uint64, ldc int, bf16, bf16C, accumulate bool) Gemm {
@@ -178,9 +179,32 @@ func NewGemm(transA, transB bool, m, n, k int, a uint64, lda int, b uint64, ldb 
 	return Gemm{op(transB), op(transA), uint64(n), uint64(m), uint64(k), b, uint64(ldb), a, uint64(lda), c, uint64(ldc), kind(bf16), kind(bf16C), beta}
 }
 
+// And makes g the product with another B as well, of the same shape, into another
+// C: one launch fills more of a card than two. The addresses are the first of
+// each, the distances from there to the second are what cuBLAS takes, and it takes
+// only those that are positive and of whole 16 bytes: And is false for others.
+func (g *Gemm) And(b, c uint64) bool {
+	size := func(kind uint64) uint64 {
+		if kind == C.NRT_R_16BF {
+			return 2
+		}
+		return 4
+	}
+	db, dc := b-g[5], c-g[9]
+	if b <= g[5] || c <= g[9] || db%16 != 0 || dc%16 != 0 {
+		return false
+	}
+	g[14], g[15] = db/size(g[11]), dc/size(g[12])
+	return true
+}
+
 // Do enqueues x.
 func (h *Handle) Do(x *Gemm) error {
-	return fail("cublasGemmEx", int(C.nrt_cublas_gemm(&h.l.f, h.h, (*C.uint64_t)(unsafe.Pointer(x)))))
+	op := "cublasGemmEx"
+	if x[14] != 0 {
+		op = "cublasGemmStridedBatchedEx"
+	}
+	return fail(op, int(C.nrt_cublas_gemm(&h.l.f, h.h, (*C.uint64_t)(unsafe.Pointer(x)))))
 }
 
 var statusNames = map[int]string{

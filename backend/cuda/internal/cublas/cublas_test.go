@@ -115,6 +115,24 @@ func TestGemm(t *testing.T) {
 	if wide[0] != 5 || narrow[0] != bf(5) {
 		t.Errorf("have %g and %x, want 5", wide[0], narrow[0])
 	}
+	// Two products of one A at once: B and C of the second lie behind the first's.
+	both, sums := []float32{1, 2, 3, 4, 5, 6, 7, 8}, make([]float32, 12)
+	two := NewGemm(false, true, 1, 2, 2, address(both), 2, address(both), 2, address(sums), 2, false, false, false)
+	if !two.And(address(both)+16, address(sums)+32) {
+		t.Error("And refuses what cuBLAS takes")
+	}
+	if err := h.Do(&two); err != nil {
+		t.Fatal(err)
+	}
+	if want := []float32{5, 11, 0, 0, 0, 0, 0, 0, 17, 23, 0, 0}; !slices.Equal(sums, want) {
+		t.Errorf("two at once: have %g, want %g", sums, want)
+	}
+	for _, at := range [][2]uint64{{address(both), address(sums) + 16}, {address(both) + 16, address(sums)}, {address(both) + 8, address(sums) + 16}} {
+		one := NewGemm(false, true, 1, 2, 2, address(both), 2, address(both), 2, address(sums), 2, false, false, false)
+		if one.And(at[0], at[1]) || one[14] != 0 {
+			t.Errorf("And takes addresses %#x", at)
+		}
+	}
 	// What the library refuses is an error with its name.
 	g := NewGemm(false, false, 2, 2, 2, address(a), 1, address(b), 2, address(wide), 2, false, false, false)
 	if err := h.Do(&g); err == nil || err.Error() != "cublasGemmEx: CUBLAS_STATUS_INVALID_VALUE" {

@@ -27,7 +27,7 @@ int nrt_cublas_open(nrt_cublas *l, const char *file, const char *lt, char *why, 
   int ok = LOOK_UP(create, "cublasCreate_v2") && LOOK_UP(destroy, "cublasDestroy_v2") &&
            LOOK_UP(set_stream, "cublasSetStream_v2") && LOOK_UP(set_workspace, "cublasSetWorkspace_v2") &&
            LOOK_UP(set_math_mode, "cublasSetMathMode") && LOOK_UP(get_version, "cublasGetVersion_v2") &&
-           LOOK_UP(gemm_ex, "cublasGemmEx");
+           LOOK_UP(gemm_ex, "cublasGemmEx") && LOOK_UP(gemm_strided, "cublasGemmStridedBatchedEx");
   if (!ok) nrt_cublas_close(l);
   return ok;
 }
@@ -63,9 +63,14 @@ int nrt_cublas_create(const nrt_cublas *l, void **handle, uintptr_t stream, uint
 
 int nrt_cublas_destroy(const nrt_cublas *l, void *handle) { return l->destroy(handle); }
 
-int nrt_cublas_gemm(const nrt_cublas *l, void *handle, const uint64_t x[14]) {
+int nrt_cublas_gemm(const nrt_cublas *l, void *handle, const uint64_t x[16]) {
   const float alpha = 1, beta = (float)x[13];
-  return l->gemm_ex(handle, (int)x[0], (int)x[1], (int)x[2], (int)x[3], (int)x[4], &alpha, (const void *)(uintptr_t)x[5],
-                    (int)x[11], (int)x[6], (const void *)(uintptr_t)x[7], (int)x[11], (int)x[8], &beta,
-                    (void *)(uintptr_t)x[9], (int)x[12], (int)x[10], NRT_COMPUTE_32F, NRT_GEMM_DEFAULT);
+  const void *a = (const void *)(uintptr_t)x[5], *b = (const void *)(uintptr_t)x[7];
+  void *c = (void *)(uintptr_t)x[9];
+  if (x[14] == 0)
+    return l->gemm_ex(handle, (int)x[0], (int)x[1], (int)x[2], (int)x[3], (int)x[4], &alpha, a, (int)x[11], (int)x[6],
+                      b, (int)x[11], (int)x[8], &beta, c, (int)x[12], (int)x[10], NRT_COMPUTE_32F, NRT_GEMM_DEFAULT);
+  return l->gemm_strided(handle, (int)x[0], (int)x[1], (int)x[2], (int)x[3], (int)x[4], &alpha, a, (int)x[11],
+                         (int)x[6], (long long)x[14], b, (int)x[11], (int)x[8], 0, &beta, c, (int)x[12], (int)x[10],
+                         (long long)x[15], 2, NRT_COMPUTE_32F, NRT_GEMM_DEFAULT);
 }

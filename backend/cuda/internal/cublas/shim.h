@@ -29,6 +29,10 @@ typedef struct {
   int (*gemm_ex)(void *handle, int op_a, int op_b, int m, int n, int k, const void *alpha, const void *a, int type_a,
                  int lda, const void *b, int type_b, int ldb, const void *beta, void *c, int type_c, int ldc,
                  int compute, int algo);
+  int (*gemm_strided)(void *handle, int op_a, int op_b, int m, int n, int k, const void *alpha, const void *a,
+                      int type_a, int lda, long long stride_a, const void *b, int type_b, int ldb, long long stride_b,
+                      const void *beta, void *c, int type_c, int ldc, long long stride_c, int count, int compute,
+                      int algo);
 } nrt_cublas;
 
 // nrt_cublas_open loads file, after lt if that is not empty (file needs it and
@@ -42,7 +46,8 @@ int nrt_cublas_create(const nrt_cublas *l, void **handle, uintptr_t stream, uint
 int nrt_cublas_destroy(const nrt_cublas *l, void *handle);
 
 // nrt_cublas_gemm: x is op_a, op_b, m, n, k, a, lda, b, ldb, c, ldc, type of a and
-// b, type of c, beta (0 or 1); see Gemm.
-int nrt_cublas_gemm(const nrt_cublas *l, void *handle, const uint64_t x[14]);
+// b, type of c, beta (0 or 1), and of a second product with the same b how far its
+// a and c are from the first's, in numbers, or 0; see Gemm.
+int nrt_cublas_gemm(const nrt_cublas *l, void *handle, const uint64_t x[16]);
 
 #endif

@@ -103,22 +103,18 @@ EXPORT int cublasGetVersion_v2(void*, int* v) {
 	return success;
 }
 
-#ifndef WITHOUT_GEMM
-EXPORT int cublasGemmEx(void* handle, int op_a, int op_b, int m, int n, int k, const void* alpha, const void* a, int type_a, int lda, const void* b,
-                        int type_b, int ldb, const void* beta, void* c, int type_c, int ldc, int compute, int algo) {
+static int gemm(void* handle, const Product& x, int compute, int algo) {
 	Handle* h = static_cast<Handle*>(handle);
-	nrt_fake_gemms++;
-	if (fails("cublasGemmEx")) return internal_error;
-	if (op_a < 0 || op_a > 1 || op_b < 0 || op_b > 1 || m < 0 || n < 0 || k < 0) return invalid_value;
-	if (lda < (op_a ? k : m) || lda < 1 || ldb < (op_b ? n : k) || ldb < 1 || ldc < m || ldc < 1) return invalid_value;
-	bool types = (type_a == real32 && type_b == real32 && type_c == real32) ||
-	             (type_a == bfloat16 && type_b == bfloat16 && (type_c == bfloat16 || type_c == real32));
+	if (x.op_a < 0 || x.op_a > 1 || x.op_b < 0 || x.op_b > 1 || x.m < 0 || x.n < 0 || x.k < 0) return invalid_value;
+	if (x.lda < (x.op_a ? x.k : x.m) || x.lda < 1 || x.ldb < (x.op_b ? x.n : x.k) || x.ldb < 1 || x.ldc < x.m || x.ldc < 1) return invalid_value;
+	bool types = (x.type_a == real32 && x.type_b == real32 && x.type_c == real32) ||
+	             (x.type_a == bfloat16 && x.type_b == bfloat16 && (x.type_c == bfloat16 || x.type_c == real32));
 	if (!types || compute != 68 || algo != -1 || h->math != 16) return not_supported;
 	if (!h->workspace) return internal_error; // the library would allocate, which cannot be recorded
-	Product x{op_a, op_b, m, n, k, *static_cast<const float*>(alpha), *static_cast<const float*>(beta), a, b, c, type_a, type_b, type_c, lda, ldb, ldc};
 	const char* driver = getenv("NRT_CUDA_LIBRARY");
 	if (!driver) {
-		run(&x);
+		Product once = x;
+		run(&once);
 		return success;
 	}
 	typedef int (*Launch)(void* stream, void (*f)(void*), void* data);
@@ -127,4 +123,28 @@ EXPORT int cublasGemmEx(void* handle, int op_a, int op_b, int m, int n, int k, c
 	if (!launch) return internal_error;
 	return launch(h->stream, run, new Product(x)) ? internal_error : success; // a recorded product may run again: it is never deleted
 }
+
+#ifndef WITHOUT_GEMM
+EXPORT int cublasGemmEx(void* handle, int op_a, int op_b, int m, int n, int k, const void* alpha, const void* a, int type_a, int lda, const void* b,
+                        int type_b, int ldb, const void* beta, void* c, int type_c, int ldc, int compute, int algo) {
+	nrt_fake_gemms++;
+	if (fails("cublasGemmEx")) return internal_error;
+	return gemm(handle, Product{op_a, op_b, m, n, k, *static_cast<const float*>(alpha), *static_cast<const float*>(beta), a, b, c, type_a, type_b, type_c, lda, ldb, ldc}, compute, algo);
+}
 #endif
+
+static const void* at(const void* p, int type, int64_t n) { return static_cast<const char*>(p) + n * (type == real32 ? 4 : 2); }
+
+EXPORT int cublasGemmStridedBatchedEx(void* handle, int op_a, int op_b, int m, int n, int k, const void* alpha, const void* a, int type_a, int lda,
+                                      long long stride_a, const void* b, int type_b, int ldb, long long stride_b, const void* beta, void* c, int type_c,
+                                      int ldc, long long stride_c, int count, int compute, int algo) {
+	nrt_fake_gemms++;
+	if (fails("cublasGemmStridedBatchedEx")) return internal_error;
+	if (count < 0) return invalid_value;
+	for (int i = 0; i < count; i++) {
+		int r = gemm(handle, Product{op_a, op_b, m, n, k, *static_cast<const float*>(alpha), *static_cast<const float*>(beta), at(a, type_a, i * stride_a),
+		                             at(b, type_b, i * stride_b), const_cast<void*>(at(c, type_c, i * stride_c)), type_a, type_b, type_c, lda, ldb, ldc}, compute, algo);
+		if (r) return r;
+	}
+	return success;
+}
