@@ -15,7 +15,6 @@ import (
 // float32 sums do.
 
 const (
-	few       = 16  // rows that kernels/gemm_few.cu takes
 	sliceLen  = 512 // SLICE of kernels/gemm.h
 	smallTile = 64
 	largeTile = 128
@@ -83,19 +82,45 @@ type gemmLimits struct {
 var usualLimits = gemmLimits{packed: 1 << 20, unpacked: 16 << 20, logits: 64 << 20}
 
 func (d *dev) Project(out []device.Projection, a device.Buffer, m, k int) {
+	d.lock()
+	defer d.unlock()
+	var wait [together]product // of one format
+	n := 0
 	for _, p := range out {
-		d.MatMul(p.C, a, p.B, m, p.N, k, false, true, false)
+		x, ok := d.checked("Project", p.C, a, p.B, m, p.N, k, false, true, false)
+		switch {
+		case !ok:
+			continue
+		case d.dt != dtBF16 || m > few:
+			d.product(x)
+			continue
+		case n == together || n > 0 && wait[0].format() != x.format():
+			d.fewRows(wait[:n])
+			n = 0
+		}
+		wait[n] = x
+		n++
+	}
+	if n > 0 {
+		d.fewRows(wait[:n])
 	}
 }
 
 func (d *dev) MatMul(c, a, b device.Buffer, m, n, k int, transA, transB, accumulate bool) {
-	const op = "MatMul"
-	if m < 0 || n < 0 || k < 0 {
-		panic(fmt.Sprintf("cuda: MatMul: negative dimension in (%d, %d, %d)", m, n, k))
-	}
 	d.lock()
 	defer d.unlock()
-	x := product{m: m, n: n, k: k, transA: transA, transB: transB, accumulate: accumulate}
+	if x, ok := d.checked("MatMul", c, a, b, m, n, k, transA, transB, accumulate); ok {
+		d.product(x)
+	}
+}
+
+// checked is a product whose operands are what they must be. It is false where
+// nothing is left to do.
+func (d *dev) checked(op string, c, a, b device.Buffer, m, n, k int, transA, transB, accumulate bool) (x product, ok bool) {
+	if m < 0 || n < 0 || k < 0 {
+		panic(fmt.Sprintf("cuda: %s: negative dimension in (%d, %d, %d)", op, m, n, k))
+	}
+	x = product{m: m, n: n, k: k, transA: transA, transB: transB, accumulate: accumulate}
 	if transB {
 		x.packed = d.weights(op, "b", b, n, k)
 	}
@@ -105,25 +130,31 @@ func (d *dev) MatMul(c, a, b device.Buffer, m, n, k int, transA, transB, accumul
 	x.a = dense(d.in(op, "a", a, m*k, d.dt), pick(transA, m, k))
 	out := d.out(op, "c", c, m*n, d.dt, dtF32)
 	if out.master() != 0 {
-		panic("cuda: MatMul: c holds parameters that learn")
+		panic(fmt.Sprintf("cuda: %s: c holds parameters that learn", op))
 	}
 	x.c = dense(out, n)
 	if m == 0 || n == 0 {
-		return
+		return x, false
 	}
 	if k == 0 {
 		if !accumulate {
 			d.zero(x.c.at, x.c.dt, m*n)
 		}
-		return
+		return x, false
 	}
-	d.product(x)
+	return x, true
 }
 
 // product enqueues x, which is not empty.
 func (d *dev) product(x product) {
-	if x.m <= few && !x.transA && x.transB && d.fewRows(x) {
-		return
+	if x.m <= few && !x.transA && x.transB {
+		if d.dt == dtBF16 {
+			d.fewRows([]product{x})
+			return
+		}
+		if d.fewRowsF32(x) {
+			return
+		}
 	}
 	w := x.packed
 	if w == nil {
@@ -179,33 +210,6 @@ func (d *dev) general(x product) {
 		i32(x.m), i32(x.n), i32(x.k), i32(x.a.ld), i32(x.b.ld), i32(x.c.ld), i32(flags))
 }
 
-// fewRows enqueues a product of few rows with a transposed B, or is false.
-func (d *dev) fewRows(x product) bool {
-	b, scales := x.b, devptr(0)
-	if w := x.packed; w != nil {
-		b, scales = w.matrix(), w.scales
-	}
-	x.b = b
-	wide, rows, threads := 64, few, 128
-	if d.dt == dtF32 {
-		wide, rows = 32, roundUp(x.m, 4)
-	}
-	slices, count := ceilDiv(x.k, sliceLen), ceilDiv(x.n, wide)
-	parts, ok := d.parts(count, slices, few*wide)
-	if !ok {
-		return false
-	}
-	shared := rows*(sliceLen*d.dt.size()+16) + wide*(sliceLen*b.dt.size()+16)
-	if b.dt == dtQ8 {
-		shared += wide * 48
-	}
-	shared = max(shared, few*(wide+4)*4)
-	d.launch(fewKernel[d.dt][b.dt], grid(count*slices), threads, shared,
-		at(x.a.at), at(b.at), at(x.c.at), at(parts), at(d.gemm.tickets),
-		i32(x.m), i32(x.n), i32(x.k), i32(x.a.ld), i32(b.ld), i32(x.c.ld), i32(flagsOf(x, x.k, x.k)), at(scales))
-	return true
-}
-
 // parts is memory for the sums of slices of count tiles, 0 for one slice. It is
 // false where that would be too much.
 func (d *dev) parts(count, slices, tile int) (at devptr, ok bool) {
@@ -245,20 +249,14 @@ func pick(b bool, yes, no int) int {
 	return no
 }
 
-// Names of kernels: by type, tile, transA, transB, and by type of A and of B.
-var (
-	generalKernel = [2][2][2][2]string{
-		dtF32: {
-			{{"gemm_f32_nn_64", "gemm_f32_nt_64"}, {"gemm_f32_tn_64", "gemm_f32_tt_64"}},
-			{{"gemm_f32_nn_128", "gemm_f32_nt_128"}, {"gemm_f32_tn_128", "gemm_f32_tt_128"}},
-		},
-		dtBF16: {
-			{{"gemm_bf16_nn_64", "gemm_bf16_nt_64"}, {"gemm_bf16_tn_64", "gemm_bf16_tt_64"}},
-			{{"gemm_bf16_nn_128", "gemm_bf16_nt_128"}, {"gemm_bf16_tn_128", "gemm_bf16_tt_128"}},
-		},
-	}
-	fewKernel = [2][dtQ8 + 1]string{
-		dtF32:  {dtF32: "few_f32_f32", dtBF16: "few_f32_bf16", dtQ8: "few_f32_q8"},
-		dtBF16: {dtBF16: "few_bf16_bf16", dtQ8: "few_bf16_q8"},
-	}
-)
+// Names of kernels: by type, tile, transA, transB.
+var generalKernel = [2][2][2][2]string{
+	dtF32: {
+		{{"gemm_f32_nn_64", "gemm_f32_nt_64"}, {"gemm_f32_tn_64", "gemm_f32_tt_64"}},
+		{{"gemm_f32_nn_128", "gemm_f32_nt_128"}, {"gemm_f32_tn_128", "gemm_f32_tt_128"}},
+	},
+	dtBF16: {
+		{{"gemm_bf16_nn_64", "gemm_bf16_nt_64"}, {"gemm_bf16_tn_64", "gemm_bf16_tt_64"}},
+		{{"gemm_bf16_nn_128", "gemm_bf16_nt_128"}, {"gemm_bf16_tn_128", "gemm_bf16_tt_128"}},
+	},
+}

@@ -36,7 +36,9 @@ var mutations = []mutation{
 	{"gemm_f32.cu", 1, "sync();", ";", emu.Races, "f32/MatMul"},
 	{"gemm_bf16.cu", 0, "sync();", ";", emu.Races, "bf16/MatMul"},
 	{"gemm_bf16.cu", 1, "sync();", ";", emu.Races, "bf16/MatMul"},
-	{"gemm_few.cu", 0, "sync();", ";", emu.Races, "f32/MatMulKeptWeights"},
+	{"gemm_few_f32.cu", 0, "sync();", ";", emu.Races, "f32/MatMulKeptWeights"},
+	{"gemm_few.cu", 0, "sync();", ";", emu.Races, "bf16/Project"},
+	{"gemm_few.cu", 1, "sync();", ";", emu.Races, "bf16/MatMulKeptWeights"},
 	{"sample.cu", 0, "sync();", ";", emu.Races, "f32/Sample"},
 	{"sample.cu", 1, "sync();", ";", emu.Races, "f32/Sample"},
 	{"attention_forward_f32.cu", 1, "sync();", ";", emu.Races, "f32/Attention"},
@@ -48,6 +50,7 @@ var mutations = []mutation{
 	// A copy is not waited for.
 	{"gemm_bf16.cu", 0, "cp_async_wait<STAGES - 2>();", ";", emu.Plain, "bf16/MatMul"},
 	{"gemm_f32.cu", 0, "cp_async_wait<STAGES - 2>();", ";", emu.Plain, "f32/MatMul"},
+	{"gemm_few.cu", 0, "arrived(in.stages - 2);", ";", emu.Plain, "bf16/MatMulKeptWeights"},
 	{"attention_forward_f32.cu", 0, "cp_async_wait<0>();", ";", emu.Plain, "f32/Attention"},
 
 	// A lane takes another's number.
