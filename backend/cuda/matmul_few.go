@@ -6,11 +6,9 @@ package cuda
 // kernels/gemm_few.cu and gemm_few_f32.cu.
 
 const (
-	few       = 16 // rows that their kernels take
-	together  = 4  // outputs of a kernel of gemm_few.cu
-	fewWarps  = 4
-	fewStep   = 128                    // STEP: numbers of k in a stage
-	fewSums   = fewWarps * 16 * 16 * 4 // SIZE_SUMS
+	few       = 16  // rows that their kernels take
+	together  = 4   // outputs of a kernel of gemm_few.cu
+	fewStep   = 128 // STEP: numbers of k that a warp has in a stage
 	maxStages = 8
 )
 
@@ -21,7 +19,7 @@ func (d *dev) fewRows(xs []product) {
 	// The widest tiles that leave no tenth of the card idle. Q8 has as much to
 	// compute as bfloat16 for half the bytes and wants two blocks where that has one.
 	want := d.card.sms * pick(dt == dtQ8, 2, 1)
-	across, blocks := 2*fewWarps, 0
+	warps, across, blocks := 4, 8, 0
 	for across > 1 && 10*blocks < 9*want {
 		across /= 2
 		blocks = 0
@@ -30,19 +28,25 @@ func (d *dev) fewRows(xs []product) {
 		}
 	}
 	// The ring takes a multiprocessor's memory, or half of it where blocks share it;
-	// the card keeps 1 KiB of each block's.
+	// the card keeps 1 KiB of each block's. A block on its own has more warps where
+	// there are slices for them and a ring of two stages fits.
 	room := d.card.shared
 	if blocks > d.card.sms {
 		room = (room+1<<10)/2 - 1<<10
 	}
-	stage := fewWarps/across*first.m*fewStep*2 + fewWarps*16*fewStep*dt.size()
-	if dt == dtQ8 {
-		stage += fewWarps * 16 * 16
+	stages := func() int { return (room - fewSums(warps)) / fewStage(warps, across, first.m, dt) }
+	way := across / 2
+	if across == 1 && blocks <= d.card.sms && first.k > 4*sliceLen {
+		if warps = 8; stages() >= 2 {
+			way = 3
+		} else {
+			warps = 4
+		}
 	}
-	stages := min(max((room-fewSums)/stage, 2), maxStages)
+	depth := min(max(stages(), 2), maxStages)
 
 	var ps [5 + 7*together]param
-	all := append(ps[:0], at(first.a.at), i32(first.m), i32(first.k), i32(first.a.ld), i32(stages))
+	all := append(ps[:0], at(first.a.at), i32(first.m), i32(first.k), i32(first.a.ld), i32(depth))
 	for i := range together {
 		if i >= len(xs) {
 			all = append(all, at(0), at(0), at(0), i32(0), i32(0), i32(0), i32(0))
@@ -51,7 +55,15 @@ func (d *dev) fewRows(xs []product) {
 		x, scales := xs[i].unpacked()
 		all = append(all, at(x.b.at), at(scales), at(x.c.at), i32(x.n), i32(x.b.ld), i32(x.c.ld), i32(flagsOf(x, x.k, x.k)))
 	}
-	d.launch(fewKernel[pick(dt == dtQ8, 1, 0)][across/2], grid(blocks), 32*fewWarps, fewSums+stages*stage, all...)
+	d.launch(fewKernel[bit(dt == dtQ8)][way], grid(blocks), 32*warps, fewSums(warps)+depth*fewStage(warps, across, first.m, dt), all...)
+}
+
+// fewSums is SIZE_SUMS of gemm_few.cu, fewStage the bytes of a stage: of A for each
+// slice at work, of B for each warp.
+func fewSums(warps int) int { return warps * 16 * 16 * 4 }
+
+func fewStage(warps, across, m int, dt dtype) int {
+	return warps/across*m*fewStep*2 + warps*16*(fewStep*dt.size()+16*bit(dt == dtQ8))
 }
 
 // fewRowsF32 enqueues a product of few rows of float32, or is false.
@@ -91,11 +103,11 @@ func (x product) unpacked() (product, devptr) {
 	return x, x.packed.scales
 }
 
-// Names of kernels: by Q8 and columns of a tile, and by type of B.
+// Names of kernels: by Q8 and the way that warps stand, and by type of B.
 var (
-	fewKernel = [2][3]string{
-		{"few_bf16_bf16_16", "few_bf16_bf16_32", "few_bf16_bf16_64"},
-		{"few_bf16_q8_16", "few_bf16_q8_32", "few_bf16_q8_64"},
+	fewKernel = [2][4]string{
+		{"few_bf16_bf16_16", "few_bf16_bf16_32", "few_bf16_bf16_64", "few_bf16_bf16_16_long"},
+		{"few_bf16_q8_16", "few_bf16_q8_32", "few_bf16_q8_64", "few_bf16_q8_16_long"},
 	}
 	fewF32Kernel = [dtQ8 + 1]string{dtF32: "few_f32_f32", dtBF16: "few_f32_bf16", dtQ8: "few_f32_q8"}
 )

@@ -26,16 +26,16 @@ func fewTile(d *dev, columns int, q8, small bool) (undo func()) {
 // last is the handle of the kernel that was launched last.
 func last(d *dev) uint64 { return d.cur.items[len(d.cur.items)-1].Fn }
 
-// TestFewTiles: in tiles of all widths few rows have the bits that they have among
+// TestFewTiles: whichever way warps stand, few rows have the bits that they have among
 // more rows, which the general kernels compute.
 func TestFewTiles(t *testing.T) {
-	driverOfTests(t)
 	const n, more = 130, few + 1
-	ks := []int{1, 40, 511, 512, 513, 1023, 1025, 1536, 2047, 2049, 2700}
+	ks := []int{1, 40, 511, 512, 513, 1023, 1025, 1536, 2047, 2049, 2700, 4100, 4608}
 	if testing.Short() || os.Getenv(emu.EnvCheck) != "" {
-		ks = []int{40, 513, 2100}
+		ks = []int{40, 513, 2100, 4097}
 	}
 	d := openTest(t, dtBF16)
+	used := map[uint64]bool{} // handles of kernels
 	for i, k := range ks {
 		off := i % 2
 		a, _ := numbers(d, 1, device.Compute, more*k, off)
@@ -57,9 +57,7 @@ func TestFewTiles(t *testing.T) {
 					undo := fewTile(d, columns, q8, (i+j)%3 == 0)
 					d.MatMul(x, a.View(0, m*k), weights, m, n, k, false, true, acc)
 					undo()
-					if name := fewKernel[bit(q8)][tile]; last(d) != d.kernels[name].handle {
-						t.Errorf("(%d, %d, %d): not %s", m, n, k, name)
-					}
+					used[last(d)] = true
 					same(t, fmt.Sprintf("(%d, %d, %d) %s, accumulate %v to %v, %d columns", m, n, k, f, acc, kind, columns), read(d, x), want[:m*n])
 					d.Free(whole(x))
 				}
@@ -68,6 +66,13 @@ func TestFewTiles(t *testing.T) {
 		}
 		if err := d.Sync(); err != nil {
 			t.Fatal(err)
+		}
+	}
+	for _, names := range fewKernel {
+		for _, name := range names {
+			if k := d.kernels[name]; k == nil || !used[k.handle] {
+				t.Errorf("%s was not used", name)
+			}
 		}
 	}
 }

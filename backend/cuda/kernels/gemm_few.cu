@@ -4,17 +4,18 @@
 // the last. The sums are those of gemm.h, bit for bit, and none goes through memory.
 //
 // One launch takes up to four weights that read the same A, tile after tile. A block
-// has a tile of columns of C (rows of B) for all of k and four warps with 16 columns
-// each at a time, which stand in one of three ways:
+// has a tile of columns of C (rows of B) for all of k, and its warps, with 16 columns
+// each at a time, stand in one of four ways:
 //
 //	64 columns: four warps side by side, slice after slice
 //	32 columns: two side by side, each pair with every other slice
-//	16 columns: each warp with every fourth slice
+//	16 columns: four warps, each with every fourth slice
+//	16 columns: eight warps, each with every eighth slice, where k is long
 //
 // so that there are tiles for a whole GPU at n = 2048 as at 16,384. A step is 128 of
-// k for every warp, 16 KiB of B (8.5 in Q8) and 256·m bytes of A for each slice at
+// k for every warp, 4 KiB of B (2.1 in Q8), and 256·m bytes of A for each slice at
 // work. Steps come through a ring in shared memory, of which all stages but the one
-// at work are under way; matmul.go gives a block as many, 2 to 8, as fit the
+// at work are under way; matmul_few.go gives a block as many, 2 to 8, as fit the
 // multiprocessor, or half of it where there are more blocks than multiprocessors.
 // After a round of slices the warps leave their sums in shared memory, and threads
 // that own a sum of C each add them in order, while copies go on.
@@ -27,18 +28,17 @@
 //	q, k, v    3072   2048     16     192  64 or 128     32 or 64
 //	o          2048   2048     16     128  64            64
 //	gate, up  16384   2048     64     256  160           128
-//	down       2048   8192     16     128  112           80
+//	down       2048   8192     16     128  160           64
 //
 // all of them one wave. 99 KiB leave no less than 16. A comes from the second-level
 // cache once for each tile: m/columns of B's bytes in bfloat16, twice that in Q8. A
 // warp's two chains of mma take 512 bytes in 33 cycles, four warps 62 bytes a cycle,
 // where memory gives 21. Q8 has as much to compute for half the bytes, and therefore
-// wants two blocks.
+// wants eight on a multiprocessor.
 #include "gemm.h"
 #include "weights.h"
 
-constexpr int WARPS = 4, STEP = 128, PARTS = SLICE / STEP;
-constexpr int SIZE_SUMS = WARPS * 16 * 16 * 4; // bytes before the ring
+constexpr int STEP = 128, PARTS = SLICE / STEP;
 
 // Input is what the products of a launch share.
 struct Input {
@@ -106,11 +106,12 @@ DEVICE void arrived(int left) {
 	}
 }
 
-template <bool Q8, int ACROSS> struct Few {
+template <bool Q8, int ACROSS, int WARPS> struct Few {
 	static constexpr int DEEP = WARPS / ACROSS, BN = 16 * ACROSS; // slices and columns at a time
 	static constexpr int ROW_A = 2 * STEP, ROW_B = (Q8 ? 1 : 2) * STEP;
 	static constexpr int SIZE_B = 16 * (ROW_B + (Q8 ? 16 : 0)); // a warp's, with 8 scales for each column
 	static constexpr int EACH = BN * 16 / (WARPS * 32);         // sums of C for each thread
+	static constexpr int SIZE_SUMS = WARPS * 16 * 16 * 4;       // bytes before the ring
 
 	// depth is where the warp is in k at step t.
 	DEVICE int depth(int t) { return (t / PARTS * DEEP + warp() / ACROSS) * SLICE + t % PARTS * STEP; }
@@ -247,15 +248,17 @@ template <bool Q8, int ACROSS> struct Few {
 #define OUTPUT_OF(i) Output{b##i, scales##i, c##i, n##i, ldb##i, ldc##i, flags##i}
 
 // FEW defines a kernel. An output that is not there has n = 0.
-#define FEW(name, body)                                                                                 \
-	KERNEL_OF(WARPS * 32, name, (const bf16* a, int m, int k, int lda, int stages,                      \
+#define FEW(warps, name, body)                                                                          \
+	KERNEL_OF(warps * 32, name, (const bf16* a, int m, int k, int lda, int stages,                      \
 	                             OUTPUT(0), OUTPUT(1), OUTPUT(2), OUTPUT(3))) {                         \
 		body(Input{a, m, k, lda, stages}, OUTPUT_OF(0), OUTPUT_OF(1), OUTPUT_OF(2), OUTPUT_OF(3));      \
 	}
 
-FEW(few_bf16_bf16_16, (Few<false, 1>::run))
-FEW(few_bf16_bf16_32, (Few<false, 2>::run))
-FEW(few_bf16_bf16_64, (Few<false, 4>::run))
-FEW(few_bf16_q8_16, (Few<true, 1>::run))
-FEW(few_bf16_q8_32, (Few<true, 2>::run))
-FEW(few_bf16_q8_64, (Few<true, 4>::run))
+FEW(8, few_bf16_bf16_16_long, (Few<false, 1, 8>::run))
+FEW(4, few_bf16_bf16_16, (Few<false, 1, 4>::run))
+FEW(4, few_bf16_bf16_32, (Few<false, 2, 4>::run))
+FEW(4, few_bf16_bf16_64, (Few<false, 4, 4>::run))
+FEW(8, few_bf16_q8_16_long, (Few<true, 1, 8>::run))
+FEW(4, few_bf16_q8_16, (Few<true, 1, 4>::run))
+FEW(4, few_bf16_q8_32, (Few<true, 2, 4>::run))
+FEW(4, few_bf16_q8_64, (Few<true, 4, 4>::run))
