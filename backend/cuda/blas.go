@@ -67,6 +67,11 @@ func (b *blas) product(d *dev, x product) {
 // false. k and v, and gate and up, are such: where rows are few, one of them alone
 // has too few tiles to fill a card.
 func (b *blas) pair(d *dev, x, y product) bool {
+	if b == nil || x.format() != d.dt || y.format() != d.dt {
+		return false
+	}
+	x, _ = x.unpacked()
+	y, _ = y.unpacked()
 	if !b.takes(x) || !b.takes(y) || x.n != y.n || x.b.ld != y.b.ld || x.b.dt != y.b.dt || x.c.ld != y.c.ld || x.c.dt != y.c.dt {
 		return false
 	}

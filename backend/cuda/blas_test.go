@@ -77,6 +77,32 @@ func testBLASProducts(t *testing.T) {
 				}
 			}
 		}
+		// Neighbours of one shape are one call, wherever their operands lie.
+		for i, want := range []int{2, 3} {
+			all, _ := numbers(d, 1, device.Compute, 3*n*k, 0)
+			sums := d.Alloc(3 * 32 * n)
+			place := func(i int) (device.Buffer, device.Buffer) {
+				return all.View(i*n*k, n*k), sums.View(i*32*n, 32*n)
+			}
+			order := [][]int{{0, 1, 2}, {2, 1, 0}}[i] // a second one that lies before the first cannot join it
+			x, _ := numbers(d, 2, device.Compute, 32*k, 0)
+			var list []device.Projection
+			for _, at := range order {
+				b, c := place(at)
+				list = append(list, device.Projection{C: c, B: b, N: n})
+			}
+			before := calls
+			d.Project(list, x, 32, k)
+			have := read(d, sums)
+			if calls-before != want {
+				t.Errorf("%v: three products were %d calls, want %d", typ, calls-before, want)
+			}
+			for _, at := range order {
+				b, c := place(at)
+				d.MatMul(c, x, b, 32, n, k, false, true, false)
+			}
+			same(t, "together", have, read(d, sums))
+		}
 		// The same list again and again: recorded the second time, replayed then.
 		a, _ := numbers(d, 1, device.Compute, 32*k, 0)
 		b, _ := numbers(d, 2, device.Compute, k*n, 0)

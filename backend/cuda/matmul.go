@@ -84,25 +84,40 @@ var usualLimits = gemmLimits{packed: 1 << 20, unpacked: 16 << 20, logits: 64 << 
 func (d *dev) Project(out []device.Projection, a device.Buffer, m, k int) {
 	d.lock()
 	defer d.unlock()
-	var wait [together]product // of one format
+	var wait [together]product
 	n := 0
 	for _, p := range out {
 		x, ok := d.checked("Project", p.C, a, p.B, m, p.N, k, false, true, false)
-		switch {
-		case !ok:
+		if !ok {
 			continue
-		case d.dt != dtBF16 || m > few:
-			d.product(x)
-			continue
-		case n == together || n > 0 && wait[0].format() != x.format():
-			d.fewRows(wait[:n])
+		}
+		if n == together {
+			d.products(wait[:n])
 			n = 0
 		}
 		wait[n] = x
 		n++
 	}
-	if n > 0 {
-		d.fewRows(wait[:n])
+	d.products(wait[:n])
+}
+
+// products enqueues products of one A with transposed Bs, as many at a time as one
+// kernel takes.
+func (d *dev) products(xs []product) {
+	for len(xs) > 0 {
+		n := 1
+		switch {
+		case d.dt == dtBF16 && xs[0].m <= few:
+			for n < len(xs) && xs[n].format() == xs[0].format() {
+				n++
+			}
+			d.fewRows(xs[:n])
+		case len(xs) > 1 && d.gemm.blas.pair(d, xs[0], xs[1]):
+			n = 2
+		default:
+			d.product(xs[0])
+		}
+		xs = xs[n:]
 	}
 }
 
