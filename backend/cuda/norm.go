@@ -28,7 +28,7 @@ func (d *dev) RMSNormBackward(dx, dw, dout, x, w, rstd device.Buffer, rows, dim 
 	if rows == 0 {
 		return
 	}
-	each := min(max(rows/256, 4), 64)
+	each := min(max(rows/512, 4), 64)
 	blocks := (rows + each - 1) / each
 	parts := d.workspace("rmsnorm", 4*blocks*dim)
 	// Shared memory for whole runs: the kernel touches the last one beyond dim too.
