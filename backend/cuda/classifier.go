@@ -16,7 +16,7 @@ const (
 	// does not depend on the rows: it is part of the order in which dh is summed.
 	backChunk = 2 * vocabPart
 	// classThreads is THREADS of kernels/classifier.cu.
-	classThreads = 256
+	classThreads = 128
 )
 
 // class is one classifier call with its arguments checked.

@@ -7,12 +7,12 @@
 // logits alone.
 #include "kernel.h"
 
-constexpr int PART = 2048, THREADS = 256;
+constexpr int PART = 2048, THREADS = 128;
 
 // Of x, the logits times scale, a part has top = max x, sum = Σ exp(x-top) and
 // weighted = Σ exp(x-top)·(x-top).
 
-// class_parts: a warp has a part of a row, a block (row, eight parts of the
+// class_parts: a warp has a part of a row, a block (row, four parts of the
 // chunk). logits (rows, pitch) are those of the vocabulary from first on, cols of
 // them; first is a multiple of PART. parts is (parts of the vocabulary, rows, 3);
 // picked[row] = the target's x, if it is here.
