@@ -36,11 +36,18 @@ var mutations = []mutation{
 	{"gemm_f32.cu", 1, "sync();", ";", emu.Races, "f32/MatMul"},
 	{"gemm_bf16.cu", 0, "sync();", ";", emu.Races, "bf16/MatMul"},
 	{"gemm_bf16.cu", 1, "sync();", ";", emu.Races, "bf16/MatMul"},
+<<<<<<< HEAD
 	{"gemm_few_f32.cu", 0, "sync();", ";", emu.Races, "f32/MatMulKeptWeights"},
 	{"gemm_few.cu", 0, "sync();", ";", emu.Races, "bf16/Project"},
 	{"gemm_few.cu", 1, "sync();", ";", emu.Races, "bf16/MatMulKeptWeights"},
 	{"sample.cu", 0, "sync();", ";", emu.Races, "f32/Sample"},
 	{"sample.cu", 1, "sync();", ";", emu.Races, "f32/Sample"},
+=======
+	{"gemm_few.cu", 0, "sync();", ";", emu.Races, "f32/MatMulKeptWeights"},
+	{"sample.h", 0, "sync();", ";", emu.Races, "f32/Sample"},
+	{"sample.h", 4, "sync();", ";", emu.Races, "f32/Sample"},
+	{"sample.cu", 3, "sync();", ";", emu.Races, "f32/Sample"},
+>>>>>>> 50d15fe (backend/cuda: draw with few passes over the logits)
 	{"attention_forward_f32.cu", 1, "sync();", ";", emu.Races, "f32/Attention"},
 	{"attention_forward_f32.cu", 0, "sync_warp();", ";", emu.Races, "f32/Attention"},
 	{"attention_backward_f32.cu", 0, "sync();", ";", emu.Races, "f32/Attention"},
@@ -54,7 +61,7 @@ var mutations = []mutation{
 	{"attention_forward_f32.cu", 0, "cp_async_wait<0>();", ";", emu.Plain, "f32/Attention"},
 
 	// A lane takes another's number.
-	{"sample.cu", 0, "shfl_xor(count, d)", "shfl_xor(count, 1)", emu.Plain, "f32/Sample"},
+	{"sample.h", 0, "shfl_xor(count, d)", "shfl_xor(count, 1)", emu.Plain, "f32/Sample"},
 	{"attention_forward_f32.cu", 0, "shfl_xor(high, m)", "shfl_xor(high, m * 2)", emu.Plain, "f32/Attention"},
 	{"attention_forward_f32.cu", 0, "shfl_xor(sum[i], m)", "shfl_xor(sum[i], 1)", emu.Plain, "f32/Attention"},
 	{"attention_forward_bf16.cu", 0, "shfl_xor(total, 2)", "shfl_xor(total, 4)", emu.Plain, "bf16/Attention"},
@@ -63,6 +70,7 @@ var mutations = []mutation{
 	{"rope.cu", 0, "t < heads * runs", "t <= heads * runs", emu.Plain, "f32/RoPE"},
 	{"norm.cu", 0, "warp() != 0 || j >= dim", "warp() != 0 || j > dim", emu.Races, "f32/RMSNorm"},
 	{"classifier.cu", 0, "i < count", "i <= count", emu.Races, "f32/Classifier"},
+	{"sample.h", 0, "id<T>(i, e) >= end", "id<T>(i, e) > end", emu.Races, "f32/Sample"},
 	{"rows.cu", 0, "j + i < width", "j + i <= width", emu.Races, "f32/Rows"},
 }
 

@@ -166,8 +166,8 @@ func TestRowsUnderChecks(t *testing.T) {
 		t.Skip("the tests run twice again")
 	}
 	for _, check := range []emu.Check{emu.Races, emu.Address} {
-		out, err := emu.Again(t, check, "^(TestRowsAnywhere|TestSampleNotFinite|TestSampleAgainstSorting)$")
-		if err != nil || strings.Count(string(out), "--- PASS: ") != 3 {
+		out, err := emu.Again(t, check, "^(TestRowsAnywhere|TestSampleNotFinite|TestSampleAgainstSorting|TestSampleWide)$")
+		if err != nil || strings.Count(string(out), "--- PASS: ") != 4 {
 			t.Errorf("%v: %v\n%s", check, err, out)
 		}
 	}

@@ -13,7 +13,7 @@ import (
 )
 
 // sampleRequest is what a row asks of the kernel, and drawn what it finds;
-// request, result and alternative in kernels/sample.cu are the same.
+// request, result and alternative in kernels/sample.h are the same.
 type sampleRequest struct {
 	topP, minP, u float64
 	scale         float32
@@ -34,6 +34,13 @@ type alternative struct {
 	id int32
 	x  float32
 }
+
+// samplePart is how many logits a block of sample_top and sample_sum has, and
+// partBytes what they leave: PART and part in kernels/sample.h.
+const (
+	samplePart = 8192
+	partBytes  = 8 + 8 + 4*4 + 16*(8+4)
+)
 
 const (
 	requestBytes     = int(unsafe.Sizeof(sampleRequest{}))
@@ -81,10 +88,22 @@ func (d *dev) Sample(out []device.Sampled, logits device.Buffer, rows []device.S
 	}
 	found := make([]byte, len(rows)*drawnBytes+tops*alternativeBytes)
 	to := d.workspace("sample", len(found))
-	threads := min(max((vocab/16+31)/32*32, 32), 1024)
-	d.launch("sample_"+x.dt().suffix(), grid(len(rows)), threads, 4*((vocab+31)/32), at(to), p(x),
-		at(d.upload(unsafe.Slice((*byte)(unsafe.Pointer(&requests[0])), len(requests)*requestBytes))),
-		at(d.upload32(bans)), i32(len(rows)), i32(vocab))
+	parts := (vocab + samplePart - 1) / samplePart
+	sums := at(d.workspace("sample parts", len(rows)*parts*partBytes))
+	bits := sums // not used
+	if len(bans) > 0 {
+		bits = at(d.workspace("sample bans", len(rows)*parts*samplePart/8))
+	}
+	asked := at(d.upload(unsafe.Slice((*byte)(unsafe.Pointer(&requests[0])), len(requests)*requestBytes)))
+	// A thread takes 16 logits at once; two warps are the fewest that can look for
+	// one of many equal tokens.
+	threads := func(logits, most int) int { return min(max((logits/16+31)/32*32, 64), most) }
+	inPart, inRow := threads(min(vocab, samplePart), 256), threads(vocab, 512)
+	const columns = 16 * 8 // bytes a thread
+	suffix := x.dt().suffix()
+	d.launch("sample_top_"+suffix, grid(len(rows), parts), inPart, 0, sums, p(x), asked, at(d.upload32(bans)), bits, i32(vocab))
+	d.launch("sample_sum_"+suffix, grid(len(rows), parts), inPart, columns*inPart, sums, p(x), asked, bits, i32(vocab))
+	d.launch("sample_draw_"+suffix, grid(len(rows)), inRow, columns*inRow, at(to), sums, p(x), asked, bits, i32(len(rows)), i32(vocab))
 	d.download(found, to)
 	results := unsafe.Slice((*drawn)(unsafe.Pointer(&found[0])), len(rows))
 	var all []alternative

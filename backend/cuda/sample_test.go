@@ -209,3 +209,90 @@ func TestSampleNotFinite(t *testing.T) {
 		}
 	}
 }
+
+// TestSampleWide holds draws against the sorted row where the kernels cut it:
+// vocabularies around a chunk, a part and what the threads of a block read at once,
+// and rows whose tokens are so near one another that bins are split several times.
+func TestSampleWide(t *testing.T) {
+	const seed = 6
+	inf := math.Inf(1)
+	vocabs := []int{1, 15, 17, 1023, 1025, 8191, 8192, 8193, 16400, 128256}
+	if os.Getenv(emu.EnvCheck) != "" {
+		vocabs = []int{17, 1025, 8193}
+	}
+	for _, dt := range []dtype{dtF32, dtBF16} {
+		d, r := openTest(t, dt), rand.New(rand.NewPCG(seed, 0))
+		for _, vocab := range vocabs {
+			for name, logit := range map[string]func(i int) float64{
+				"near":   func(int) float64 { return 0.02 * r.NormFloat64() },
+				"normal": func(int) float64 { return r.NormFloat64() },
+				"equal":  func(int) float64 { return 0.5 },
+				"two":    func(i int) float64 { return float64(i % 2) },
+				"far":    func(i int) float64 { return 10 * float64(i%7) * r.NormFloat64() },
+				"one": func(i int) float64 {
+					if i == vocab/2 {
+						return -3
+					}
+					return -inf
+				},
+			} {
+				x := make([]float64, vocab)
+				for i := range x {
+					x[i] = logit(i)
+				}
+				b := d.AllocAs(device.Wide, vocab)
+				d.Write64(b, x)
+				d.Read64(x, b)
+				for _, row := range []device.SampleRow{
+					{Temperature: 1, U: r.Float64(), Top: 3},
+					{Temperature: 0.7, U: r.Float64(), TopP: 0.999},
+					{Temperature: 1, U: math.Nextafter(1, 0), TopP: math.Nextafter(1, 0)},
+					{Temperature: 2, U: r.Float64(), TopK: 1 + r.IntN(vocab), TopP: r.Float64(), MinP: 0.01, Ban: []int32{int32(r.IntN(vocab))}, Top: 300},
+				} {
+					if name == "one" && len(row.Ban) > 0 {
+						row.Ban = nil
+					}
+					var out [1]device.Sampled
+					d.Sample(out[:], b, []device.SampleRow{row}, vocab)
+					if err := plausible(x, row, out[0]); err != nil {
+						t.Errorf("%v, %d %s logits (seed %d), %+v: %v", dt, vocab, name, seed, row, err)
+					}
+				}
+				x[vocab/3] = inf
+				d.Write64(b, x)
+				var out [1]device.Sampled
+				d.Sample(out[:], b, []device.SampleRow{{Temperature: 1, U: 0.9, Top: 1}}, vocab)
+				if want := int32(vocab / 3); out[0].ID != want || out[0].Top[0].ID != want {
+					t.Errorf("%v, %d %s logits with +Inf at %d: %+v", dt, vocab, name, want, out[0])
+				}
+				d.Free(b)
+			}
+		}
+	}
+}
+
+// TestSampleManyEqual: in a row of more tokens than a thread's columns hold at once,
+// and in one that a temperature without end makes equal, u picks along the ids.
+func TestSampleManyEqual(t *testing.T) {
+	if os.Getenv(emu.EnvCheck) != "" {
+		t.Skip("large")
+	}
+	d := openTest(t, dtBF16)
+	const vocab = 600000
+	b := d.Alloc(vocab)
+	defer d.Free(b)
+	for _, row := range []device.SampleRow{
+		{Temperature: 1, U: 0.25}, {Temperature: 1, U: 0.75, TopK: 500000}, {Temperature: 1e300, U: 0.5},
+		{Temperature: 1, U: math.Nextafter(1, 0)},
+	} {
+		n := vocab
+		if row.TopK > 0 {
+			n = row.TopK
+		}
+		var out [1]device.Sampled
+		d.Sample(out[:], b, []device.SampleRow{row}, vocab)
+		if want := int32(min(row.U*float64(n), float64(n-1))); out[0].ID != want {
+			t.Errorf("%+v: %+v, want %d", row, out[0], want)
+		}
+	}
+}

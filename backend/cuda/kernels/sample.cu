@@ -1,4 +1,4 @@
-// Sample draws one token from each row of logits, a block to the row.
+// Sample draws one token from each row of logits.
 //
 // The order of drawing is that of descending logits, ties by lower id; no row is
 // ever sorted. Every logit has a key, an integer with the same order, and every
@@ -7,130 +7,31 @@
 // not depend on threads or other rows, and counting and drawing cannot disagree.
 // A truncation keeps a beginning of the order, of which only the mass matters; a
 // draw looks for the token at which so much mass is reached (reach).
-#include "kernel.h"
-
-typedef unsigned long long mass;
-
-constexpr mass whole = 1ull << 40; // of the likeliest token
-constexpr int few = 256;           // as many candidates are ranked at once
-
-// request is what a row asks for; sample.go has the same in Go.
-struct request {
-	double top_p, min_p, u; // top_p 0, min_p 0: off
-	float scale;            // 1/temperature
-	int greedy, top_k;      // top_k 0: off
-	int ban, bans;          // which must not be drawn: bans[ban] …, so many, none twice
-	int alternatives, at;   // how many, and where the first goes
-	int unused;
-};
-
-// result is what the host makes the row's log-probabilities of.
-struct result {
-	int id;              // −1 if all are banned
-	float x;             // its logit
-	float top;           // the largest logit
-	float sum, weighted; // Σ e and Σ e·y with y = scale·(x−top), e = exp y
-	int unused;          // alternatives follow the results at a multiple of 8
-};
-
-struct alternative {
-	int id;
-	float x;
-};
-
-// key_of is an integer that orders as x does; NaN comes before −Inf, and both
-// zeros are one.
-DEVICE unsigned key_of(float x) {
-	if (f_isnan(x)) return 0;
-	unsigned u = x == 0 ? 0 : float_bits(x);
-	return u >> 31 ? ~u : u | 0x80000000u;
-}
-// value_of is the inverse of key_of.
-DEVICE float value_of(unsigned key) { return bits_float(key >> 31 ? key & 0x7fffffffu : ~key); }
-
-// shared is what the threads of a block share.
-struct shared {
-	mass masses[32];
-	mass found_mass;
-	int counts[32];
-	float floats[32];
-	int found_count, found_id, listed;
-	unsigned found_key;
-	unsigned keys[few];
-	int ids[few];
-	mass weights[few];
-};
-
-DEVICE mass shfl_xor(mass v, int mask) {
-	return mass(shfl_xor(unsigned(v >> 32), mask)) << 32 | shfl_xor(unsigned(v), mask);
-}
-
-// add_up is the sum over the block of a count and a mass, for all threads.
-DEVICE void add_up(int& count, mass& m, shared& s) {
-	UNROLL for (int d = 16; d; d >>= 1) {
-		count += shfl_xor(count, d);
-		m += shfl_xor(m, d);
-	}
-	if (lane() == 0) {
-		s.counts[warp()] = count;
-		s.masses[warp()] = m;
-	}
-	sync();
-	count = 0, m = 0;
-	for (int i = 0; i < threads() / 32; i++) {
-		count += s.counts[i];
-		m += s.masses[i];
-	}
-	sync();
-}
-
-// largest is the largest v of the block, for all threads.
-DEVICE mass largest(mass v, shared& s) {
-	UNROLL for (int d = 16; d; d >>= 1) {
-		mass o = shfl_xor(v, d);
-		v = o > v ? o : v;
-	}
-	if (lane() == 0) s.masses[warp()] = v;
-	sync();
-	for (int i = 0; i < threads() / 32; i++) v = s.masses[i] > v ? s.masses[i] : v;
-	sync();
-	return v;
-}
-
-// row is one row in the hands of a block.
-template <typename T> struct row {
-	const T* x;
-	int vocab;
-	float scale;
-	const unsigned* banned; // a bit for each id, or null
-	unsigned top;           // key of the likeliest that is not banned
-};
-
-template <typename T> DEVICE unsigned key_at(const row<T>& r, int i) { return key_of(to_float(r.x[i])); }
-template <typename T> DEVICE bool allowed(const row<T>& r, int i) {
-	return !r.banned || !(r.banned[i >> 5] >> (i & 31) & 1);
-}
-
-// mass_of is the mass of the tokens with this key.
-template <typename T> DEVICE mass mass_of(const row<T>& r, unsigned key) {
-	if (key == r.top) return whole; // also where it is infinite
-	if (key == 0) return 0;
-	return mass(f_exp(r.scale * (value_of(key) - value_of(r.top))) * float(whole));
-}
-
-// above counts the tokens whose key is more than limit, and their mass.
-template <typename T> DEVICE void above(const row<T>& r, unsigned limit, int& count, mass& m, shared& s) {
-	count = 0, m = 0;
-#pragma unroll 4
-	for (int i = thread(); i < r.vocab; i += threads()) {
-		unsigned key = key_at(r, i);
-		if (key > limit && allowed(r, i)) {
-			count++;
-			m += mass_of(r, key);
-		}
-	}
-	add_up(count, m, s);
-}
+//
+// # Passes
+//
+// Three kernels follow one another. sample_top finds each part's largest logit,
+// sample_sum adds up each part and puts its tokens into 16 bins by their logits,
+// both with a block for each part of each row, so that one row too keeps many
+// multiprocessors busy. sample_draw has a block for each row: it joins the parts,
+// picks the bin in which a goal is reached, splits that into 16 again while more
+// than 256 tokens are in it, and ranks the rest. So a row is read by
+//
+//	sample_top, sample_sum          once each
+//	sample_draw, a trained model    once: the bins are one nat wide, and those with
+//	                                the mass have few tokens
+//	a random model, 128,256 logits  three times: 128,256 → some 28,000 in a bin →
+//	of a normal distribution        1,900 → 130, which are ranked; whatever the
+//	                                spread, as bins cover it all where it is small
+//	all logits equal                twice, to split in vain by key and to count along
+//	                                the ids
+//
+// for the draw, and as often, less the first two, for each of top-k, top-p and the
+// alternatives; min-p reads it once. Where there is a pass, the instructions on each
+// logit are the time, not the memory: one on each of 128,256 logits is 0.6 µs of a
+// multiprocessor. So passes of sample_draw first mark which tokens are in their
+// range, eight instructions each, and do the rest for those alone.
+#include "sample.h"
 
 // goal says when a beginning of the order is enough: it has so many tokens, and
 // such a mass.
@@ -148,93 +49,82 @@ struct cut {
 	mass kept; // the mass up to it, its own included
 };
 
-// tied finds the id of token number n (from 0) among those with the key. Each
-// thread counts a stretch of the row.
+// tied finds the id of token number n (from 0) among those with the key: the warps
+// count a stretch each, then all share out the one that has it.
 template <typename T> DEVICE int tied(const row<T>& r, unsigned key, int n, shared& s) {
-	int each = (r.vocab + threads() - 1) / threads();
-	int begin = thread() * each, end = begin + each < r.vocab ? begin + each : r.vocab;
-	int count = 0;
-	for (int i = begin; i < end; i++) count += key_at(r, i) == key && allowed(r, i);
-	int before = count; // becomes the count of all threads up to this one
-	UNROLL for (int d = 1; d < 32; d <<= 1) {
-		int o = shfl(before, (lane() - d) & 31);
-		if (lane() >= d) before += o;
+	const int warps = threads() / 32;
+	int begin = 0, end = r.vocab;
+	for (;;) {
+		int each = ((end - begin + warps - 1) / warps + 31) / 32 * 32;
+		int from = begin + warp() * each, to = end - from > each ? from + each : end;
+		int count = 0;
+#pragma unroll 4
+		for (int i = from + lane(); i < to; i += 32) count += key_of(to_float(r.x[i])) == key && allowed(r, i);
+		mass none = 0;
+		add_lanes(count, none);
+		if (lane() == 0) s.counts[warp()] = count;
+		sync();
+		int w = 0;
+		for (; w < warps - 1 && n >= s.counts[w]; w++) n -= s.counts[w];
+		sync();
+		begin += w * each;
+		end = end - begin > each ? begin + each : end;
+		if (each == 32) break;
 	}
-	if (lane() == 31) s.counts[warp()] = before;
-	sync();
-	before -= count;
-	for (int i = 0; i < warp(); i++) before += s.counts[i];
-	if (before <= n && n < before + count) {
-		n -= before;
-		for (int i = begin; i < end; i++) {
-			if (key_at(r, i) == key && allowed(r, i) && n-- == 0) s.found_id = i;
-		}
-	}
-	sync();
-	int id = s.found_id;
-	sync();
-	return id;
+	int i = begin + lane();
+	unsigned is = ballot(i < end && key_of(to_float(r.x[i])) == key && allowed(r, i));
+	for (; n > 0; n--) is &= is - 1;
+	return begin + __builtin_ctz(is);
 }
 
 // reach finds the first token at which g is reached; all tokens together do. It
-// halves the range of keys until few tokens are in it, and ranks those. Near the
-// likeliest token the range is halved in logits, which is where the mass is.
-template <typename T> DEVICE cut reach(const row<T>& r, int all, const goal& g, shared& s) {
-	// Tokens with a key > high are not enough, those > low are. Key 0 is NaN's:
-	// the tokens "> low" are then all.
-	long long low = -1, high = r.top;
-	int count_low = all, count_high = 0;
-	mass mass_high = 0;
-	float step = 1.0f / r.scale;
-	for (int pass = 0; count_low - count_high > few && high - low > 1; pass++) {
-		long long middle = low + (high - low) / 2;
-		if (pass < 24) {
-			float at = low < 0 ? value_of(r.top) - step : value_of(low) + (value_of(high) - value_of(low)) / 2;
-			long long k = key_of(at);
-			step *= 2;
-			if (k > low && k < high) middle = k;
+// goes from bin to bin until few tokens are in one, and ranks those.
+template <typename T> DEVICE cut reach(const row<T>& r, const goal& g, shared& s, mass* columns) {
+	range k = {0, r.top};
+	int before = 0, count = r.all; // tokens before the range, and in it
+	mass mass_before = 0;
+	for (int pass = 0; count > few && k.first < k.last; pass++) {
+		bins b = bins_of(r, k, pass);
+		const bool known = pass == 0 && r.binned;
+		if (!known) split(r, k, b, s, columns);
+		const tally& t = known ? s.first : s.split;
+		int n = 0;
+		for (; n < BINS - 1 && !enough(g, before + t.counts[n], mass_before + t.masses[n]); n++) {
+			before += t.counts[n];
+			mass_before += t.masses[n];
 		}
-		int count;
-		mass m;
-		above(r, unsigned(middle), count, m, s);
-		if (enough(g, count, m)) {
-			low = middle, count_low = count;
-		} else {
-			high = middle, count_high = count, mass_high = m;
-		}
+		count = t.counts[n];
+		unsigned first = first_not(k, [&](unsigned key) { return bin_of(b, value_of(key), key) > n; });
+		k = {first, first_not({first, k.last}, [&](unsigned key) { return bin_of(b, value_of(key), key) >= n; }) - 1};
 	}
-	if (count_low - count_high > few) { // all of one key
-		mass each = mass_of(r, unsigned(high));
-		int n = g.count - count_high;
-		int ties = count_low - count_high;
-		if (g.least > mass_high) {
-			mass lacking = g.least - mass_high;
-			mass by_mass = each ? (lacking + each - 1) / each : mass(ties);
-			if (by_mass > mass(n < 0 ? 0 : n)) n = by_mass < mass(ties) ? int(by_mass) : ties;
+	if (count > few) { // all of one key
+		mass each = mass_of(r, value_of(k.last));
+		int n = g.count - before;
+		if (g.least > mass_before) {
+			mass lacking = g.least - mass_before;
+			mass by_mass = each ? (lacking + each - 1) / each : mass(count);
+			if (by_mass > mass(n < 0 ? 0 : n)) n = by_mass < mass(count) ? int(by_mass) : count;
 		}
 		if (n < 1) n = 1;
-		return {unsigned(high), tied(r, unsigned(high), n - 1, s), mass_high + n * each};
+		return {k.last, tied(r, k.last, n - 1, s), mass_before + n * each};
 	}
 	if (thread() == 0) {
 		s.listed = 0;
 		s.found_id = -1;
 	}
 	sync();
-	for (int i = thread(); i < r.vocab; i += threads()) {
-		long long key = key_at(r, i);
-		if (key > low && key <= high && allowed(r, i)) {
-			int n = atomic_add(&s.listed, 1);
-			s.keys[n] = unsigned(key);
-			s.ids[n] = i;
-			s.weights[n] = mass_of(r, unsigned(key));
-		}
-	}
+	each_inside(r, k, 0, r.vocab, [&](float x, int id) {
+		int n = atomic_add(&s.listed, 1);
+		s.keys[n] = key_of(x);
+		s.ids[n] = id;
+		s.weights[n] = mass_of(r, x);
+	});
 	sync();
-	for (int t = thread(); t < s.listed; t += threads()) {
+	for (int t = thread(); t < count; t += threads()) {
 		unsigned key = s.keys[t];
-		int id = s.ids[t], n = count_high;
-		mass m = mass_high;
-		for (int i = 0; i < s.listed; i++) {
+		int id = s.ids[t], n = before;
+		mass m = mass_before;
+		for (int i = 0; i < count; i++) {
 			if (s.keys[i] > key || (s.keys[i] == key && s.ids[i] < id)) {
 				n++;
 				m += s.weights[i];
@@ -258,12 +148,11 @@ DEVICE mass share(double of, mass m) { return mass(of * double(m)); }
 
 // likely is the mass of the tokens that have the share of the likeliest's or more.
 template <typename T> DEVICE mass likely(const row<T>& r, double of, shared& s) {
+	unsigned first = first_not({0, r.top}, [&](unsigned key) { return double(mass_of(r, value_of(key))) < of * double(whole); });
+	if (first > r.top) return 0;
 	int count = 0;
 	mass m = 0;
-	for (int i = thread(); i < r.vocab; i += threads()) {
-		mass p = mass_of(r, key_at(r, i));
-		if (double(p) >= of * double(whole) && allowed(r, i)) m += p;
-	}
+	each_inside(r, {first, r.top}, 0, r.vocab, [&](float x, int) { m += mass_of(r, x); });
 	add_up(count, m, s);
 	return m;
 }
@@ -272,69 +161,149 @@ template <typename T> DEVICE mass likely(const row<T>& r, double of, shared& s) 
 template <typename T> DEVICE void list(alternative* to, const row<T>& r, const cut& c, shared& s) {
 	if (thread() == 0) s.listed = 0;
 	sync();
-	for (int i = thread(); i < r.vocab; i += threads()) {
-		unsigned key = key_at(r, i);
-		if (key > c.key || (key == c.key && i <= c.id)) to[atomic_add(&s.listed, 1)] = {i, to_float(r.x[i])};
-	}
+	each_inside(r, {c.key, r.top}, 0, r.vocab, [&](float x, int id) {
+		if (key_of(x) > c.key || id <= c.id) to[atomic_add(&s.listed, 1)] = {id, x};
+	});
 }
 
+// row_at is row i of a call; bits is where the rows' bans are, parts of PART/32
+// words each.
 template <typename T>
-DEVICE void sample(unsigned char* out, const T* logits, const request* requests, const int* bans, int rows, int vocab,
-                   shared& s, unsigned* bits) {
-	if (block_x() >= rows) return;
+DEVICE row<T> row_at(const T* logits, const request& q, unsigned* bits, int i, int parts, int vocab) {
+	const unsigned* banned = q.bans > 0 ? bits + (long long)i * parts * (PART / 32) : nullptr;
+	return {logits + (long long)i * vocab, vocab, q.scale, banned, 0, 0, 0, vocab, false};
+}
+
+// tops joins what sample_top found in the parts of a row.
+struct tops {
+	mass best, first;
+	float bottom;
+};
+DEVICE tops tops_of(const part* of, int parts, shared& s) {
+	tops t = {0, 0, bits_float(0x7f800000u)};
+	for (int i = thread(); i < parts; i += threads()) {
+		t.best = of[i].best > t.best ? of[i].best : t.best;
+		t.first = of[i].first > t.first ? of[i].first : t.first;
+		t.bottom = f_min(of[i].bottom, t.bottom);
+	}
+	return {largest(t.best, s), largest(t.first, s), -block_max(-t.bottom, s.floats)};
+}
+
+// top: block (row, part). It also makes bits of the bans in its part.
+template <typename T>
+DEVICE void top(part* out, const T* logits, const request* requests, const int* bans, unsigned* bits, int vocab, shared& s) {
 	const request q = requests[block_x()];
-	row<T> r = {logits + (long long)block_x() * vocab, vocab, q.scale, nullptr, 0};
+	const row<T> r = row_at(logits, q, bits, block_x(), grid_y(), vocab);
+	const int begin = block_y() * PART, end = vocab - begin > PART ? begin + PART : vocab;
 	if (q.bans > 0) {
-		for (int i = thread(); i < (vocab + 31) / 32; i += threads()) bits[i] = 0;
+		bits += ((long long)block_x() * grid_y() + block_y()) * (PART / 32);
+		for (int i = thread(); i < PART / 32; i += threads()) bits[i] = 0;
 		sync();
 		for (int i = thread(); i < q.bans; i += threads()) {
-			int id = bans[q.ban + i];
-			atomic_add(reinterpret_cast<int*>(&bits[id >> 5]), 1 << (id & 31)); // no id stands twice
+			int id = bans[q.ban + i] - begin;
+			if (id >= 0 && id < PART) atomic_add(reinterpret_cast<int*>(&bits[id >> 5]), int(1u << (id & 31))); // no id stands twice
 		}
 		sync();
-		r.banned = bits;
 	}
-	result res = {-1, 0, 0, 0, 0, 0};
-
-	// The likeliest token, of all and of the allowed: key above, ~id below, so
-	// that of equals the lower id is the larger.
 	mass best = 0, first = 0;
-#pragma unroll 4
-	for (int i = thread(); i < vocab; i += threads()) {
-		mass k = mass(key_at(r, i)) << 32 | unsigned(~i);
-		best = k > best ? k : best;
-		if (allowed(r, i)) first = k > first ? k : first;
-	}
+	float bottom = bits_float(0x7f800000u);
+	each_chunk(r, begin, end, [&](const float* x, int i, bool all) {
+		UNROLL for (int e = 0; e < CHUNK; e++) {
+			int at = id<T>(i, e);
+			if (!all && at >= end) continue;
+			mass place = place_of(x[e], at);
+			bottom = f_min(x[e], bottom);
+			best = place > best ? place : best;
+			if (r.banned && allowed(r, at)) first = place > first ? place : first;
+		}
+	});
 	best = largest(best, s);
-	first = largest(first, s);
-	unsigned top = unsigned(best >> 32);
-	res.top = value_of(top);
-	r.top = unsigned(first >> 32);
+	first = r.banned ? largest(first, s) : best;
+	bottom = -block_max(-bottom, s.floats);
+	if (thread()) return;
+	part& to = out[(long long)block_x() * grid_y() + block_y()];
+	to.best = best, to.first = first, to.bottom = bottom;
+}
 
+// sum: block (row, part).
+template <typename T>
+DEVICE void sum(part* parts, const T* logits, const request* requests, unsigned* bits, int vocab, shared& s, mass* columns) {
+	part* of = parts + (long long)block_x() * grid_y();
+	const request q = requests[block_x()];
+	row<T> r = row_at(logits, q, bits, block_x(), grid_y(), vocab);
+	const int begin = block_y() * PART, end = vocab - begin > PART ? begin + PART : vocab;
+	const tops t = tops_of(of, grid_y(), s);
+	const float high = value_of(unsigned(t.best >> 32));
+	likeliest(r, t.first, t.bottom);
+	const bins b = bins_of(r, {0, r.top}, 0);
+	clear(columns);
 	float sum = 0, weighted = 0;
-	int all = 0;
-	mass kept = 0;
-	for (int i = thread(); i < vocab; i += threads()) {
-		float x = to_float(r.x[i]);
-		float y = q.scale * (x - res.top), e = f_exp(y);
+	auto add = [&](float x) {
+		float y = r.scale * (x - high), e = exp_below(y);
 		sum += e;
 		if (e > 0) weighted = f_fma(e, y, weighted);
-		if (allowed(r, i)) {
-			all++;
-			kept += mass_of(r, key_of(x));
+		return e;
+	};
+	auto count = [&](float x, mass m) { columns[bin_of(b, x, key_of(x)) * threads() + thread()] += one + m; };
+	each_chunk(r, begin, end, [&](const float* x, int i, bool all) {
+		if (all && !r.banned) { // the usual case: the likeliest of all and of the allowed are one
+			UNROLL for (int e = 0; e < CHUNK; e++) count(x[e], mass_of(r, x[e], add(x[e])));
+			return;
 		}
+		UNROLL for (int e = 0; e < CHUNK; e++) {
+			int at = id<T>(i, e);
+			if (at >= end) continue;
+			add(x[e]);
+			if (allowed(r, at)) count(x[e], mass_of(r, x[e]));
+		}
+	});
+	part& to = of[block_y()];
+	add_columns(to.bins, columns, true);
+	sum = block_sum(sum, s.floats);
+	weighted = block_sum(weighted, s.floats);
+	if (thread() == 0) to.sum = sum, to.weighted = weighted;
+}
+
+// draw: block row.
+template <typename T>
+DEVICE void draw(unsigned char* out, const part* parts, const T* logits, const request* requests, unsigned* bits, int rows, int vocab,
+                 shared& s, mass* columns) {
+	const int count = (vocab + PART - 1) / PART;
+	const request q = requests[block_x()];
+	const part* of = parts + (long long)block_x() * count;
+	row<T> r = row_at(logits, q, bits, block_x(), count, vocab);
+	const tops t = tops_of(of, count, s);
+	likeliest(r, t.first, t.bottom);
+	result res = {-1, 0, value_of(unsigned(t.best >> 32)), 0, 0, 0};
+	for (int i = thread(); i < count; i += threads()) {
+		res.sum += of[i].sum;
+		res.weighted += of[i].weighted;
 	}
-	res.sum = block_sum(sum, s.floats);
-	res.weighted = block_sum(weighted, s.floats);
-	add_up(all, kept, s);
+	res.sum = block_sum(res.sum, s.floats);
+	res.weighted = block_sum(res.weighted, s.floats);
+	for (int b = warp(); b < BINS; b += threads() / 32) {
+		int n = 0;
+		mass m = 0;
+		for (int i = lane(); i < count; i += 32) {
+			n += of[i].bins.counts[b];
+			m += of[i].bins.masses[b];
+		}
+		add_lanes(n, m);
+		if (lane() == 0) s.first.counts[b] = n, s.first.masses[b] = m;
+	}
+	sync();
+	mass kept = 0;
+	r.all = 0;
+	r.binned = true;
+	for (int b = 0; b < BINS; b++) r.all += s.first.counts[b], kept += s.first.masses[b];
 
 	// Each stage but greedy drawing looks for a place in the order.
 	enum { top_k, top_p, draw, alternatives, stages };
-	if (all > 0 && q.greedy) res.id = int(~unsigned(first));
-	for (int stage = all > 0 && !q.greedy ? top_k : alternatives; stage < stages; stage++) {
+	if (r.all > 0 && q.greedy) res.id = int(~unsigned(t.first));
+	for (int stage = r.all > 0 && !q.greedy ? top_k : alternatives; stage < stages; stage++) {
 		goal g = {1, 0};
 		if (stage == top_k) {
-			if (q.top_k <= 0 || q.top_k >= all) continue;
+			if (q.top_k <= 0 || q.top_k >= r.all) continue;
 			g.count = q.top_k;
 		} else if (stage == top_p) {
 			if (!(q.top_p > 0)) continue;
@@ -351,11 +320,14 @@ DEVICE void sample(unsigned char* out, const T* logits, const request* requests,
 			if (thread() == 0) reinterpret_cast<result*>(out)[block_x()] = res;
 			if (q.alternatives <= 0) return;
 			g.count = q.alternatives; // of all tokens, banned or not
-			r.banned = nullptr;
-			r.top = top;
-			all = vocab;
+			if (r.banned) {
+				r.banned = nullptr;
+				r.all = vocab;
+				r.binned = false;
+				likeliest(r, t.best, t.bottom);
+			}
 		}
-		cut c = reach(r, all, g, s);
+		cut c = reach(r, g, s, columns);
 		if (stage == draw) {
 			res.id = c.id;
 		} else if (stage == alternatives) {
@@ -366,13 +338,22 @@ DEVICE void sample(unsigned char* out, const T* logits, const request* requests,
 	}
 }
 
-KERNEL_OF(1024, sample_f32, (unsigned char* out, const float* logits, const request* requests, const int* bans, int rows, int vocab)) {
-	SHARED(shared, s, 1);
-	DYNAMIC_SHARED(unsigned, bits);
-	sample(out, logits, requests, bans, rows, vocab, s[0], bits);
-}
-KERNEL_OF(1024, sample_bf16, (unsigned char* out, const bf16* logits, const request* requests, const int* bans, int rows, int vocab)) {
-	SHARED(shared, s, 1);
-	DYNAMIC_SHARED(unsigned, bits);
-	sample(out, logits, requests, bans, rows, vocab, s[0], bits);
-}
+#define SAMPLE(suffix, T)                                                                                                       \
+	KERNEL_OF(256, sample_top_##suffix, (part* parts, const T* logits, const request* requests, const int* bans,               \
+	                                     unsigned* bits, int vocab)) {                                                         \
+		SHARED(shared, s, 1);                                                                                                  \
+		top(parts, logits, requests, bans, bits, vocab, s[0]);                                                                 \
+	}                                                                                                                          \
+	KERNEL_OF(256, sample_sum_##suffix, (part* parts, const T* logits, const request* requests, unsigned* bits, int vocab)) {  \
+		SHARED(shared, s, 1);                                                                                                  \
+		DYNAMIC_SHARED(mass, columns);                                                                                         \
+		sum(parts, logits, requests, bits, vocab, s[0], columns);                                                              \
+	}                                                                                                                          \
+	KERNEL_OF(512, sample_draw_##suffix, (unsigned char* out, const part* parts, const T* logits, const request* requests,     \
+	                                      unsigned* bits, int rows, int vocab)) {                                              \
+		SHARED(shared, s, 1);                                                                                                  \
+		DYNAMIC_SHARED(mass, columns);                                                                                         \
+		draw(out, parts, logits, requests, bits, rows, vocab, s[0], columns);                                                  \
+	}
+SAMPLE(f32, float)
+SAMPLE(bf16, bf16)
