@@ -271,13 +271,14 @@ func TestSampleWide(t *testing.T) {
 	}
 }
 
-// TestSampleManyEqual: in a row of more tokens than a thread's columns hold at once,
-// and in one that a temperature without end makes equal, u picks along the ids.
-func TestSampleManyEqual(t *testing.T) {
+// TestSampleLarge: in a row of more tokens than a thread's columns hold at once, and
+// in one that a temperature without end makes equal, u picks along the ids of those
+// that are equal.
+func TestSampleLarge(t *testing.T) {
 	if os.Getenv(emu.EnvCheck) != "" {
 		t.Skip("large")
 	}
-	d := openTest(t, dtBF16)
+	d := openTest(t, dtF32)
 	const vocab = 600000
 	b := d.Alloc(vocab)
 	defer d.Free(b)
@@ -293,6 +294,22 @@ func TestSampleManyEqual(t *testing.T) {
 		d.Sample(out[:], b, []device.SampleRow{row}, vocab)
 		if want := int32(min(row.U*float64(n), float64(n-1))); out[0].ID != want {
 			t.Errorf("%+v: %+v, want %d", row, out[0], want)
+		}
+	}
+	x := make([]float64, vocab)
+	for i := range x {
+		if i%100 == 0 {
+			x[i] = -0.001 // in the first bin, as −Inf keeps bins wide
+		}
+	}
+	x[0] = math.Inf(-1)
+	d.Write64(b, x)
+	d.Read64(x, b)
+	for _, row := range []device.SampleRow{{Temperature: 1, U: 0.3}, {Temperature: 1, U: 0.999}, {Temperature: 1, U: 0.5, TopP: 0.995, TopK: 599000}} {
+		var out [1]device.Sampled
+		d.Sample(out[:], b, []device.SampleRow{row}, vocab)
+		if err := plausible(x, row, out[0]); err != nil {
+			t.Errorf("%+v: %v", row, err)
 		}
 	}
 }

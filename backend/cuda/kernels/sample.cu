@@ -23,8 +23,8 @@
 //	a random model, 128,256 logits  three times: 128,256 → some 28,000 in a bin →
 //	of a normal distribution        1,900 → 130, which are ranked; whatever the
 //	                                spread, as bins cover it all where it is small
-//	all logits equal                twice, to split in vain by key and to count along
-//	                                the ids
+//	all logits equal                twice, to see that they are and to count along the
+//	                                ids
 //
 // for the draw, and as often, less the first two, for each of top-k, top-p and the
 // alternatives; min-p reads it once. Where there is a pass, the instructions on each
@@ -77,8 +77,21 @@ template <typename T> DEVICE int tied(const row<T>& r, unsigned key, int n, shar
 	return begin + __builtin_ctz(is);
 }
 
+// extent is the range from the smallest to the largest key of the tokens in k.
+template <typename T> DEVICE range extent(const row<T>& r, range k, shared& s) {
+	mass last = 0, first = 0; // the latter inverted
+	each_inside(r, k, 0, r.vocab, [&](float x, int) {
+		unsigned key = key_of(x);
+		last = key > last ? key : last;
+		first = ~key > first ? ~key : first;
+	});
+	last = largest(last, s);
+	return {~unsigned(largest(first, s)), unsigned(last)};
+}
+
 // reach finds the first token at which g is reached; all tokens together do. It
-// goes from bin to bin until few tokens are in one, and ranks those.
+// goes from bin to bin until few tokens are in one, and ranks those. Where a bin has
+// most of them again they may be equal, or far from its ends: extent tells.
 template <typename T> DEVICE cut reach(const row<T>& r, const goal& g, shared& s, mass* columns) {
 	range k = {0, r.top};
 	int before = 0, count = r.all; // tokens before the range, and in it
@@ -93,9 +106,11 @@ template <typename T> DEVICE cut reach(const row<T>& r, const goal& g, shared& s
 			before += t.counts[n];
 			mass_before += t.masses[n];
 		}
+		const bool stuck = t.counts[n] > count / 2;
 		count = t.counts[n];
 		unsigned first = first_not(k, [&](unsigned key) { return bin_of(b, value_of(key), key) > n; });
 		k = {first, first_not({first, k.last}, [&](unsigned key) { return bin_of(b, value_of(key), key) >= n; }) - 1};
+		if (stuck && count > few && k.first < k.last) k = extent(r, k, s);
 	}
 	if (count > few) { // all of one key
 		mass each = mass_of(r, value_of(k.last));
