@@ -36,18 +36,12 @@ var mutations = []mutation{
 	{"gemm_f32.cu", 1, "sync();", ";", emu.Races, "f32/MatMul"},
 	{"gemm_bf16.cu", 0, "sync();", ";", emu.Races, "bf16/MatMul"},
 	{"gemm_bf16.cu", 1, "sync();", ";", emu.Races, "bf16/MatMul"},
-<<<<<<< HEAD
 	{"gemm_few_f32.cu", 0, "sync();", ";", emu.Races, "f32/MatMulKeptWeights"},
 	{"gemm_few.cu", 0, "sync();", ";", emu.Races, "bf16/Project"},
 	{"gemm_few.cu", 1, "sync();", ";", emu.Races, "bf16/MatMulKeptWeights"},
-	{"sample.cu", 0, "sync();", ";", emu.Races, "f32/Sample"},
-	{"sample.cu", 1, "sync();", ";", emu.Races, "f32/Sample"},
-=======
-	{"gemm_few.cu", 0, "sync();", ";", emu.Races, "f32/MatMulKeptWeights"},
 	{"sample.h", 0, "sync();", ";", emu.Races, "f32/Sample"},
 	{"sample.h", 4, "sync();", ";", emu.Races, "f32/Sample"},
 	{"sample.cu", 3, "sync();", ";", emu.Races, "f32/Sample"},
->>>>>>> 50d15fe (backend/cuda: draw with few passes over the logits)
 	{"attention_forward_f32.cu", 1, "sync();", ";", emu.Races, "f32/Attention"},
 	{"attention_forward_f32.cu", 0, "sync_warp();", ";", emu.Races, "f32/Attention"},
 	{"attention_backward_f32.cu", 0, "sync();", ";", emu.Races, "f32/Attention"},

@@ -35,7 +35,7 @@ KERNEL_OF(THREADS, class_parts, (const float* logits, int rows, int pitch, int f
 	top = warp_max(top);
 	float sum = 0, weighted = 0;
 	UNROLL for (int i = 0; i < N; i++) {
-		float below = x[i] - top, e = f_exp(below);
+		float below = x[i] - top, e = f_exp_below(below);
 		if (from + (lane() + i / RUN * 32) * RUN + i % RUN >= cols) e = 0;
 		sum += e;
 		if (e > 0) weighted = f_fma(e, below, weighted);
@@ -91,7 +91,7 @@ DEVICE void gradient(T* out, const float* logits, int pitch, int first, int cols
 	float x[N];
 	load_run<N>(x, logits + at, cols - col, aligned16(logits + at));
 	UNROLL for (int i = 0; i < N; i++) {
-		float logp = f_fma(scale, x[i], -lse), p = f_exp(logp);
+		float logp = f_fma(scale, x[i], -lse), p = f_exp_below(logp);
 		float g = p == 0 ? 0.0f : p * f_fma(b, logp + entropy, a);
 		x[i] = i == target ? g - a : g;
 	}

@@ -254,7 +254,7 @@ DEVICE void sum(part* parts, const T* logits, const request* requests, unsigned*
 	clear(columns);
 	float sum = 0, weighted = 0;
 	auto add = [&](float x) {
-		float y = r.scale * (x - high), e = exp_below(y);
+		float y = r.scale * (x - high), e = f_exp_below(y);
 		sum += e;
 		if (e > 0) weighted = f_fma(e, y, weighted);
 		return e;

@@ -67,16 +67,6 @@ DEVICE float value_of(unsigned key) { return bits_float(key >> 31 ? key & 0x7fff
 // place_of is the place of a token in the order: the earlier the larger.
 DEVICE mass place_of(float x, int id) { return mass(key_of(x)) << 32 | unsigned(~id); }
 
-// exp_below is exp y for y ≤ 0, as f_exp is, with fewer instructions: the nearest
-// n to y·log₂e is in the low bits of the sum with 1.5·2²³.
-constexpr float magic = 12582912.0f;
-DEVICE float exp_below(float y) {
-	float t = f_fma(y, 1.44269502f, magic), n = t - magic;
-	float r = f_fma(y, 1.92596299e-8f, f_fma(y, 1.44269502f, -n)); // y·log₂e − n
-	float e = f_exp2(r) * bits_float((float_bits(t) << 23) + 0x3f800000u);
-	return y < -87.3365448f ? 0.0f : e;
-}
-
 // shared is what the threads of a block share.
 struct shared {
 	mass masses[32];
@@ -164,7 +154,7 @@ template <typename T> DEVICE mass mass_of(const row<T>& r, float x, float e) {
 	return mass((x == r.high || r.top == 0 ? 1.0f : f_max(e, 0)) * float(whole));
 }
 template <typename T> DEVICE mass mass_of(const row<T>& r, float x) {
-	return mass_of(r, x, exp_below(r.scale * (x - r.high)));
+	return mass_of(r, x, f_exp_below(r.scale * (x - r.high)));
 }
 
 // each_chunk calls f(x, i, n) with all logits at [begin, end), in chunks: element e
@@ -224,7 +214,7 @@ struct bins {
 // one direction. NaN and −Inf are in the last bin.
 DEVICE int bin_of(const bins& b, float x, unsigned key) {
 	if (b.shift >= 0) return int((b.last - key) >> b.shift);
-	return int(float_bits(f_min(f_fma(b.high - x, b.inverse, magic), magic + (BINS - 1))) & (BINS - 1));
+	return int(float_bits(f_min(f_fma(b.high - x, b.inverse, whole_bits), whole_bits + (BINS - 1))) & (BINS - 1));
 }
 
 // bins_of are the bins for a range: the first ones of all tokens, in which pass 0

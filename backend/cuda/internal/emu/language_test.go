@@ -126,9 +126,9 @@ func TestFunctions(t *testing.T) {
 		x = append(x, (r.Float32()-0.5)*170, r.Float32()*4, float32(math.Exp(r.Float64()*170-85)))
 	}
 	n := len(x)
-	out := buffer(m, make([]float32, 8*n))
+	out := buffer(m, make([]float32, 10*n))
 	m.runs("functions", 1, 64, 0, out, buffer(m, x), n)
-	have := back(m, make([]float32, 8*n), out)
+	have := back(m, make([]float32, 10*n), out)
 	near := func(name string, i int, have, want, ulps float64) {
 		t.Helper()
 		w := float32(want)
@@ -150,6 +150,10 @@ func TestFunctions(t *testing.T) {
 		near("f_log", i, float64(have[n+i]), math.Log(d), 2)
 		near("f_log2", i, float64(have[2*n+i]), math.Log2(d), 3)
 		near("f_exp2", i, float64(have[6*n+i]), math.Exp2(d), 2)
+		if !(d > 0.3) { // NaN too
+			near("f_exp_below", i, float64(have[8*n+i]), math.Exp(d), 2)
+		}
+		near("f_rcp", i, float64(have[9*n+i]), 1/d, 2)
 		near("f_rsqrt", i, float64(have[7*n+i]), 1/math.Sqrt(d), 2)
 		b := bf16(v)
 		near("to_bf16", i, float64(have[3*n+i]), float64(b), 0)

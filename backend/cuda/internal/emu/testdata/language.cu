@@ -35,6 +35,8 @@ KERNEL(functions, (float* out, const float* x, int n)) {
 		out[5 * n + i] = f_max(x[i], 1) + f_min(x[i], 1);
 		out[6 * n + i] = f_exp2(x[i]);
 		out[7 * n + i] = f_rsqrt(x[i]);
+		out[8 * n + i] = f_exp_below(x[i]);
+		out[9 * n + i] = f_rcp(x[i]);
 	}
 }
 
