@@ -177,8 +177,9 @@ func (d *dev) AttentionBackward(dq, dk, dv, dout, q, k, v, out, lse device.Buffe
 	delta, partial := d.workspace("attention delta", rows*4), d.workspace("attention partial", w.plan.slots*h.KV*2*keyTile*h.Dim*4)
 	wide := c.wide(do, gq, gk, gv)
 
-	w.params = append(w.params[:0], at(delta), p(do), p(o), i32(rows), i32(h.Dim))
-	d.launch(c.shape.delta, grid((rows+3)/4), 128, 0, w.params...)
+	lanes := min(c.shape.width*c.shape.t.size()/16, 32) // of a row
+	w.params = append(w.params[:0], at(delta), p(do), p(o), i32(rows), i32(h.Dim), i32(lanes), i32(c.wide(do, o)))
+	d.launch(c.shape.delta, grid((rows*lanes+127)/128), 128, 0, w.params...)
 
 	w.params = c.heads(append(w.params[:0], p(gq), p(do), p(c.q), p(c.k), p(c.v), p(l), at(delta),
 		w.at(listItems), w.at(listPieces)), wide)

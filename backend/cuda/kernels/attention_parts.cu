@@ -43,22 +43,28 @@ KERNEL_OF(128, attention_combine_bf16, (bf16* out, float* lse, const float* sums
 	combine(out, lse, sums, partial, list, heads, dim);
 }
 
-// attention_delta is delta = dout·out for each query head of each row, one warp
-// each: what the softmax's gradient subtracts.
-template <typename T> DEVICE void row_products(float* delta, const T* dout, const T* out, int rows, int dim) {
-	const int row = block_x() * 4 + warp();
-	if (row >= rows) return;
+// attention_delta is delta = dout·out for each query head of each row: what the
+// softmax's gradient subtracts. lanes of a warp, a power of two, share a row, 16
+// bytes each at a time; a row's sum depends on lanes and dim alone. Memory limits it.
+template <typename T> DEVICE void row_products(float* delta, const T* dout, const T* out, int rows, int dim, int lanes, int wide) {
+	constexpr int N = run_of<T>;
+	const long long row = (long long)block_x() * (threads() / lanes) + thread() / lanes;
 	float sum = 0;
-	for (int d = lane(); d < dim; d += 32) sum = f_fma(to_float(dout[(long long)row * dim + d]), to_float(out[(long long)row * dim + d]), sum);
-	sum = warp_sum(sum);
-	if (lane() == 0) delta[row] = sum;
+	for (int d = thread() % lanes * N; row < rows && d < dim; d += lanes * N) {
+		float x[N], y[N];
+		load_run<N>(x, dout + row * dim + d, dim - d, wide);
+		load_run<N>(y, out + row * dim + d, dim - d, wide);
+		UNROLL for (int i = 0; i < N; i++) sum = f_fma(x[i], y[i], sum);
+	}
+	for (int m = lanes / 2; m; m /= 2) sum += shfl_xor(sum, m);
+	if (row < rows && thread() % lanes == 0) delta[row] = sum;
 }
 
-KERNEL_OF(128, attention_delta_f32, (float* delta, const float* dout, const float* out, int rows, int dim)) {
-	row_products(delta, dout, out, rows, dim);
+KERNEL_OF(128, attention_delta_f32, (float* delta, const float* dout, const float* out, int rows, int dim, int lanes, int wide)) {
+	row_products(delta, dout, out, rows, dim, lanes, wide);
 }
-KERNEL_OF(128, attention_delta_bf16, (float* delta, const bf16* dout, const bf16* out, int rows, int dim)) {
-	row_products(delta, dout, out, rows, dim);
+KERNEL_OF(128, attention_delta_bf16, (float* delta, const bf16* dout, const bf16* out, int rows, int dim, int lanes, int wide)) {
+	row_products(delta, dout, out, rows, dim, lanes, wide);
 }
 
 // attention_reduce adds up the partial dk and dv of key tiles that many Seqs see,
