@@ -14,25 +14,26 @@ import (
 type attentionShape struct {
 	t           dtype
 	width       int // of the heads at most
-	rows        int // query rows of a block, 16 for each warp
+	rows        int // query rows of a block that decodes, 16 for each warp
+	each        int // times 16 rows for each warp of the other bf16 kernels
 	keys        int // keys of a tile, forward
 	backKeys    int // keys of a tile of the backward kernel of the queries
 	backQueries int // query rows of a tile of the backward kernel of the keys
 	stages      int // tiles in shared memory, of the latter
 	split       int // blocks of the latter for one tile of keys: block_z
 
-	forward, combine, delta, queries, keyed, reduce string // the kernels
+	forward, long, combine, delta, queries, keyed, reduce string // the kernels
 }
 
 var attentionShapes = named([]attentionShape{
-	{t: dtBF16, width: 32, rows: 64, keys: 64, backKeys: 64, backQueries: 64, stages: 2, split: 1},
-	{t: dtBF16, width: 64, rows: 64, keys: 64, backKeys: 64, backQueries: 64, stages: 2, split: 1},
-	{t: dtBF16, width: 128, rows: 64, keys: 64, backKeys: 32, backQueries: 32, stages: 2, split: 1},
-	{t: dtBF16, width: 256, rows: 64, keys: 32, backKeys: 16, backQueries: 16, stages: 1, split: 2},
-	{t: dtF32, width: 32, rows: 64, keys: 32, backKeys: 32, backQueries: 16, stages: 1, split: 1},
-	{t: dtF32, width: 64, rows: 64, keys: 32, backKeys: 32, backQueries: 16, stages: 1, split: 1},
-	{t: dtF32, width: 128, rows: 64, keys: 32, backKeys: 16, backQueries: 16, stages: 1, split: 1},
-	{t: dtF32, width: 256, rows: 16, keys: 16, backKeys: 16, backQueries: 16, stages: 1, split: 8},
+	{t: dtBF16, width: 32, rows: 64, each: 2, keys: 64, backKeys: 32, backQueries: 32, stages: 2, split: 1},
+	{t: dtBF16, width: 64, rows: 64, each: 2, keys: 64, backKeys: 32, backQueries: 32, stages: 2, split: 1},
+	{t: dtBF16, width: 128, rows: 64, each: 1, keys: 64, backKeys: 32, backQueries: 32, stages: 2, split: 1},
+	{t: dtBF16, width: 256, rows: 64, each: 1, keys: 32, backKeys: 16, backQueries: 16, stages: 1, split: 2},
+	{t: dtF32, width: 32, rows: 64, each: 1, keys: 32, backKeys: 32, backQueries: 16, stages: 1, split: 1},
+	{t: dtF32, width: 64, rows: 64, each: 1, keys: 32, backKeys: 32, backQueries: 16, stages: 1, split: 1},
+	{t: dtF32, width: 128, rows: 64, each: 1, keys: 32, backKeys: 16, backQueries: 16, stages: 1, split: 1},
+	{t: dtF32, width: 256, rows: 16, each: 1, keys: 16, backKeys: 16, backQueries: 16, stages: 1, split: 8},
 })
 
 func named(shapes []attentionShape) []attentionShape {
@@ -40,6 +41,10 @@ func named(shapes []attentionShape) []attentionShape {
 		s := &shapes[i]
 		t, w := s.t.suffix(), fmt.Sprint(s.width)
 		s.forward, s.queries, s.keyed = "attention_forward_"+t+"_"+w, "attention_queries_"+t+"_"+w, "attention_keys_"+t+"_"+w
+		s.long = s.forward
+		if s.each > 1 {
+			s.long = "attention_long_" + t + "_" + w
+		}
 		s.combine, s.delta, s.reduce = "attention_combine_"+t, "attention_delta_"+t, "attention_reduce_"+t
 	}
 	return shapes
@@ -58,13 +63,16 @@ func shapeFor(op string, t dtype, dim int) *attentionShape {
 // bytes of shared memory: rows of heads, then rows of other things.
 func (s *attentionShape) bytes(rows int) int { return rows * (s.width*s.t.size() + 16) }
 
+// tile is the query rows of a block that does not decode.
+func (s *attentionShape) tile() int { return s.each * s.rows }
+
 // forwardBytes, queriesBytes and keysBytes are the shared memory of the kernels.
-func (s *attentionShape) forwardBytes() int {
+func (s *attentionShape) forwardBytes(rows int) int {
 	switch {
 	case s.t == dtF32:
-		return s.bytes(s.rows+2*s.keys) + s.rows*(s.keys+4)*4
-	case s.width > 128:
-		return s.bytes(s.rows + 4*s.keys)
+		return s.bytes(rows+2*s.keys) + rows*(s.keys+4)*4
+	case s.width > 128 || rows > s.rows:
+		return s.bytes(rows + 4*s.keys)
 	}
 	return s.bytes(4 * s.keys)
 }
@@ -73,7 +81,7 @@ func (s *attentionShape) queriesBytes() int {
 	if s.t == dtF32 {
 		return s.bytes(2*s.rows+2*s.backKeys) + s.rows*(s.backKeys+4)*4
 	}
-	return s.bytes(2*s.rows + 4*s.backKeys)
+	return s.bytes(2*s.tile() + 4*s.backKeys)
 }
 
 func (s *attentionShape) keysBytes() int {
@@ -142,16 +150,23 @@ func (d *dev) Attention(out, lse, q, k, v device.Buffer, seqs []device.Seq, h de
 	c := d.attentionCall(op, q, k, v, seqs, h)
 	o, l := d.out(op, "out", out, q.Len(), d.dt), d.out(op, "lse", lse, c.rows*h.Query, dtF32)
 	w := &d.attention.forward
-	w.forward(seqs, h, c.shape.rows)
-	if len(w.plan.items) == 0 {
+	w.forward(seqs, h, c.shape)
+	if len(w.plan.items)+len(w.plan.decoding) == 0 {
 		return
 	}
 	w.send(d)
 	slots := coarse(w.plan.slots) * h.Query
 	sums, partial := d.workspace("attention sums", slots*8), d.workspace("attention partial", slots*h.Dim*4)
-	w.params = c.heads(append(w.params[:0], p(o), p(l), at(sums), at(partial), p(c.q), p(c.k), p(c.v),
-		w.at(listItems), w.at(listPieces), w.at(listTable)), c.wide(o))
-	d.launch(c.shape.forward, grid(w.len(listItems), h.KV), 2*c.shape.rows, c.shape.forwardBytes(), w.params...)
+	launch := func(kernel string, list, rows int) {
+		if w.len(list) == 0 {
+			return
+		}
+		w.params = c.heads(append(w.params[:0], p(o), p(l), at(sums), at(partial), p(c.q), p(c.k), p(c.v),
+			w.at(list), w.at(listPieces), w.at(listTable)), c.wide(o))
+		d.launch(kernel, grid(w.len(list), h.KV), 2*c.shape.rows, c.shape.forwardBytes(rows), w.params...)
+	}
+	launch(c.shape.long, listItems, c.shape.tile())
+	launch(c.shape.forward, listDecoding, c.shape.rows)
 	if w.plan.slots > 0 {
 		w.params = append(w.params[:0], p(o), p(l), at(sums), at(partial), w.at(listJoins), i32(h.Query), i32(h.Dim))
 		d.launch(c.shape.combine, grid(w.len(listJoins), (h.Query+3)/4), 128, 0, w.params...)
@@ -168,7 +183,7 @@ func (d *dev) AttentionBackward(dq, dk, dv, dout, q, k, v, out, lse device.Buffe
 	l := d.in(op, "lse", lse, c.rows*h.Query, dtF32)
 	gq, gk, gv := d.out(op, "dq", dq, q.Len(), d.dt), d.out(op, "dk", dk, k.Len(), d.dt), d.out(op, "dv", dv, k.Len(), d.dt)
 	w := &d.attention.backward
-	w.backward(seqs, h, c.shape.rows)
+	w.backward(seqs, h, c.shape)
 	if len(w.plan.items) == 0 {
 		return
 	}
@@ -187,7 +202,7 @@ func (d *dev) AttentionBackward(dq, dk, dv, dout, q, k, v, out, lse device.Buffe
 
 	w.params = c.heads(append(w.params[:0], p(gk), p(gv), at(partial), p(do), p(c.q), p(c.k), p(c.v), p(l), at(delta),
 		w.at(listTiles), w.at(listEntries)), wide)
-	d.launch(c.shape.keyed, grid(w.len(listTiles), h.KV, c.shape.split), 2*c.shape.rows, c.shape.keysBytes(), w.params...)
+	d.launch(c.shape.keyed, grid(w.len(listTiles), h.KV, c.shape.split), 2*c.shape.rows/c.shape.each, c.shape.keysBytes(), w.params...)
 
 	if w.plan.slots > 0 {
 		w.params = append(w.params[:0], p(gk), p(gv), at(partial), w.at(listReduces), i32(h.Dim))

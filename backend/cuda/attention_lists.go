@@ -25,10 +25,11 @@ type attentionWork struct {
 	params []param // of one launch
 }
 
-// The lists of a call: table and joins are Attention's, tiles, entries and reduces
+// The lists of a call: decoding, table and joins are Attention's, tiles, entries and reduces
 // AttentionBackward's.
 const (
 	listItems = iota
+	listDecoding
 	listPieces
 	listTable
 	listJoins
@@ -60,27 +61,28 @@ func (w *attentionWork) same(seqs []device.Seq, h device.Heads) bool {
 }
 
 // forward makes the lists of Attention, backward those of AttentionBackward.
-func (w *attentionWork) forward(seqs []device.Seq, h device.Heads, tile int) {
+func (w *attentionWork) forward(seqs []device.Seq, h device.Heads, shape *attentionShape) {
 	if w.same(seqs, h) {
 		return
 	}
 	p := &w.plan
-	p.forward(seqs, h, tile)
+	p.forward(seqs, h, shape)
 	w.data = w.data[:0]
-	w.items(p.items)
+	w.items(listItems, p.items)
+	w.items(listDecoding, p.decoding)
 	w.add(listPieces, p.pieces, 2)
 	w.add(listTable, p.table, 4)
 	w.add(listJoins, p.joins, 4)
 }
 
-func (w *attentionWork) backward(seqs []device.Seq, h device.Heads, tile int) {
+func (w *attentionWork) backward(seqs []device.Seq, h device.Heads, shape *attentionShape) {
 	if w.same(seqs, h) {
 		return
 	}
 	p := &w.plan
-	p.backward(seqs, h, tile)
+	p.backward(seqs, h, shape)
 	w.data = w.data[:0]
-	w.items(p.items)
+	w.items(listItems, p.items)
 	w.add(listPieces, p.pieces, 2)
 	w.tiles(p.keys)
 	w.add(listEntries, p.entries, 8)
@@ -104,12 +106,12 @@ func (w *attentionWork) fill(list, n, width int) {
 	clear(w.data[from:])
 }
 
-func (w *attentionWork) items(x []workItem) {
-	w.begin[listItems] = len(w.data)
+func (w *attentionWork) items(list int, x []workItem) {
+	w.begin[list] = len(w.data)
 	for _, i := range x {
 		w.data = append(w.data, i.q, i.pos, i.m0, i.rows, i.table, i.piece, i.from, i.to)
 	}
-	w.fill(listItems, len(x), 8)
+	w.fill(list, len(x), 8)
 }
 
 func (w *attentionWork) tiles(x []keyItem) {

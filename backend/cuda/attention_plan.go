@@ -48,14 +48,16 @@ type attentionPlan struct {
 	heads device.Heads
 	group int // query heads per key head
 	tile  int // rows of a block's tile of queries
+	few   int // of one that decodes
 	// shared is sharedRows; tests lower it.
 	shared int
 
-	items  []workItem
-	pieces []int32 // of all Seqs: where each piece ends, row − position
-	table  []int32 // of decoding items: query row, position, slot, 0
-	joins  []int32 // of decoding queries: query row, first slot, slots, 0
-	slots  int
+	items    []workItem
+	decoding []workItem
+	pieces   []int32 // of all Seqs: where each piece ends, row − position
+	table    []int32 // of decoding items: query row, position, slot, 0
+	joins    []int32 // of decoding queries: query row, first slot, slots, 0
+	slots    int
 
 	chunks  []chunk
 	queries []chunkQuery
@@ -81,12 +83,12 @@ type chunkQuery struct{ chunk, q, pos, slot int32 }
 // keySpan is rows [lo, hi) of k, of which the first is at position at of a Seq.
 type keySpan struct{ lo, hi, at, seq, past int32 }
 
-func (p *attentionPlan) begin(h device.Heads, tile int) {
-	p.heads, p.group, p.tile = h, h.Query/h.KV, tile
+func (p *attentionPlan) begin(h device.Heads, shape *attentionShape) {
+	p.heads, p.group, p.tile, p.few = h, h.Query/h.KV, shape.tile(), shape.rows
 	if p.shared == 0 {
 		p.shared = sharedRows
 	}
-	p.items, p.pieces, p.table, p.joins, p.slots = p.items[:0], p.pieces[:0], p.table[:0], p.joins[:0], 0
+	p.items, p.decoding, p.pieces, p.table, p.joins, p.slots = p.items[:0], p.decoding[:0], p.pieces[:0], p.table[:0], p.joins[:0], 0
 }
 
 // place lists the pieces of a Seq; it returns the first and the length of Past.
@@ -119,8 +121,8 @@ func (p *attentionPlan) oldest(pos int32) int32 {
 }
 
 // forward lists the work of Attention.
-func (p *attentionPlan) forward(seqs []device.Seq, h device.Heads, tile int) {
-	p.begin(h, tile)
+func (p *attentionPlan) forward(seqs []device.Seq, h device.Heads, shape *attentionShape) {
+	p.begin(h, shape)
 	p.chunks, p.queries = p.chunks[:0], p.queries[:0]
 	if p.index == nil {
 		p.index = map[chunkKey]int32{}
@@ -136,23 +138,24 @@ func (p *attentionPlan) forward(seqs []device.Seq, h device.Heads, tile int) {
 		}
 	}
 	p.gather()
-	p.longestFirst()
+	longestFirst(p.items)
+	longestFirst(p.decoding)
 }
 
 // backward lists the work of the kernels of the queries and of the keys.
-func (p *attentionPlan) backward(seqs []device.Seq, h device.Heads, tile int) {
-	p.begin(h, tile)
+func (p *attentionPlan) backward(seqs []device.Seq, h device.Heads, shape *attentionShape) {
+	p.begin(h, shape)
 	for _, s := range seqs {
 		if s.Q.Len > 0 {
 			p.rows(s)
 		}
 	}
-	p.longestFirst()
+	longestFirst(p.items)
 	p.cutKeys(seqs)
 }
 
-func (p *attentionPlan) longestFirst() {
-	slices.SortStableFunc(p.items, func(a, b workItem) int { return cmp.Compare(b.to-b.from, a.to-a.from) })
+func longestFirst(items []workItem) {
+	slices.SortStableFunc(items, func(a, b workItem) int { return cmp.Compare(b.to-b.from, a.to-a.from) })
 }
 
 // rows cuts a Seq's queries into tiles that see all their keys.
@@ -212,15 +215,15 @@ func (p *attentionPlan) decode(seq int32, s device.Seq) {
 	p.slots += s.Q.Len * int(n)
 }
 
-// gather makes items of the chunks: the queries of each stand together in table.
+// gather makes the items of the chunks: the queries of each stand together in table.
 func (p *attentionPlan) gather() {
 	at := int32(0)
 	for i := range p.chunks {
 		c := &p.chunks[i]
 		c.first = at
-		rows, tile := c.queries*int32(p.group), int32(p.tile)
+		rows, tile := c.queries*int32(p.group), int32(p.few)
 		for m := int32(0); m < rows; m += tile {
-			p.items = append(p.items, workItem{m0: m, rows: min(tile, rows-m), table: at, piece: c.piece, from: c.from, to: c.to})
+			p.decoding = append(p.decoding, workItem{m0: m, rows: min(tile, rows-m), table: at, piece: c.piece, from: c.from, to: c.to})
 		}
 		at += c.queries
 	}

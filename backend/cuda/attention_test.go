@@ -48,6 +48,7 @@ func attentionCases() []attentionCase {
 	cases = append(cases,
 		attentionCase{"training", device.Heads{Query: 4, KV: 2, Dim: 64}, rows, rows, seqs, false},
 		attentionCase{"training, odd views", device.Heads{Query: 3, KV: 1, Dim: 64}, rows, rows, seqs, true},
+		attentionCase{"training, window, groups of five", device.Heads{Query: 10, KV: 2, Dim: 48, Window: 37}, rows, rows, seqs, false},
 		attentionCase{"training, window", device.Heads{Query: 2, KV: 1, Dim: 128, Window: 50}, rows, rows, seqs, false},
 		attentionCase{"training, one head of 80", device.Heads{Query: 1, KV: 1, Dim: 80}, rows, rows, seqs, false})
 	seqs, rows = packed(35, 20, 5)

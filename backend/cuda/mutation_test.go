@@ -66,6 +66,8 @@ var mutations = []mutation{
 	{"classifier.cu", 0, "i < count", "i <= count", emu.Races, "f32/Classifier"},
 	{"sample.h", 0, "id<T>(i, e) >= end", "id<T>(i, e) > end", emu.Races, "f32/Sample"},
 	{"rows.cu", 0, "j + i < width", "j + i <= width", emu.Races, "f32/Rows"},
+	{"attention.h", 0, "head < h.group", "head <= h.group", emu.Plain, "bf16/Attention"},
+	{"attention_bf16.h", 0, "p >= end", "p > end", emu.Plain, "bf16/Attention"},
 }
 
 // mutate copies the kernels to a folder, with all mutations in it, each behind a

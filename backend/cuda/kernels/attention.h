@@ -7,7 +7,7 @@
 // The query heads that read one key head are taken together. Row m of a Seq's
 // matrix of queries for a key head is query m/group, head m%group of the group:
 // so a tile is full for short Seqs too, and a tile of keys is read for all of
-// them. Each warp owns 16 rows of its block's tile. What a row computes depends
+// them. Each warp owns 16 or 32 rows of its block's tile. What a row computes depends
 // on its own numbers and on where its tiles of keys begin, which its Seq alone
 // decides: not on the other rows of the block.
 //
@@ -15,7 +15,7 @@
 //
 // A tile of queries (64 rows) against a tile of keys (64) of dimension 128 is
 // 2.1 Mflop for 32 KiB that come from L2: 64 flops to the byte, enough for
-// about 350 Tflop/s at 5.5 TB/s. While a tile is computed the next one is under
+// about 350 Tflop/s at 5.5 TB/s; a tile of 128 rows has twice that. While a tile is computed the next one is under
 // way (cp.async, two stages). Rows in shared memory are padded by 16 bytes: the
 // eight rows of an ldmatrix then lie in different banks. No kernel takes more
 // than 99 KiB, which cards of compute capability 8.6 and 8.9 have.
@@ -46,27 +46,48 @@ struct Heads {
 	int query, dim, window;
 	int wide; // all rows are multiples of 16 bytes, at addresses that are
 	float scale;
+	int group;        // query heads per key head
+	unsigned inverse; // ⌊(2³²−1)/group⌋
 };
 
-// Row is a query head of a query: element 0 of it is at (at·dim) in q and out,
-// it sees the keys at [from, to) of the item, and its partial sums are row slot.
+DEVICE Heads heads_of(int query, int dim, int window, int wide, float scale) {
+	const int group = query / grid_y();
+	return {query, dim, window, wide, scale, group, 0xffffffffu / unsigned(group)};
+}
+
+// Place is where row m of a matrix of queries comes from: query m/group, head
+// m%group of the group. The GPU has no division, and one for each row takes longer
+// than to load it. As inverse ≥ 2³²/group − 1, the upper half of m·inverse is the
+// quotient or one less.
+struct Place {
+	int query, head;
+};
+
+DEVICE Place place_of(int m, const Heads& h) {
+	const int query = int((unsigned long long)unsigned(m) * h.inverse >> 32), head = m - query * h.group;
+	return head < h.group ? Place{query, head} : Place{query + 1, head - h.group};
+}
+
+// Row is a query head of a query: element 0 of it is at (at·dim) in q and out, it
+// is at position pos, sees the keys at [from, to) of the item, and its partial sums
+// are row slot.
 struct Row {
 	long long at, slot;
-	int from, to;
+	int pos, from, to;
 };
 
 // row_of is row m of an item. One that is not there sees nothing and is not to
-// be stored: its at is −1.
+// be stored: its at and pos are −1.
 DEVICE Row row_of(const Item& item, const int* table, int m, const Heads& h) {
-	if (m >= item.rows) return {-1, -1, 0, 0};
-	int group = h.query / grid_y(), i = (item.m0 + m) / group;
-	int head = block_y() * group + (item.m0 + m) % group;
-	int q = item.q + i, pos = item.pos + i, slot = 0;
+	if (m >= item.rows) return {-1, -1, -1, 0, 0};
+	const Place at = place_of(item.m0 + m, h);
+	int head = block_y() * h.group + at.head;
+	int q = item.q + at.query, pos = item.pos + at.query, slot = 0;
 	if (item.table >= 0) {
-		const int* t = table + 4 * (item.table + i);
+		const int* t = table + 4 * (item.table + at.query);
 		q = t[0], pos = t[1], slot = t[2];
 	}
-	return {(long long)q * h.query + head, (long long)slot * h.query + head,
+	return {(long long)q * h.query + head, (long long)slot * h.query + head, pos,
 	        h.window > 0 ? most(0, pos - h.window + 1) : 0, least(pos + 1, item.to)};
 }
 
@@ -76,10 +97,12 @@ struct Sight {
 	int first, last, all, any;
 };
 
-// sight_of joins the rows that the lanes of a warp have, two or more each: the
-// least and the most of their from and to.
-DEVICE Sight sight_of(int least_from, int most_from, int least_to, int most_to) {
-	Sight s{least_from, most_to, most_from, least_to};
+// A lane joins its rows with and_row, from none_seen on; sight_of joins the lanes.
+DEVICE Sight none_seen() { return {0x7fffffff, 0, 0, 0x7fffffff}; }
+DEVICE Sight and_row(const Sight& s, const Row& row) {
+	return {least(s.first, row.from), most(s.last, row.to), most(s.all, row.from), least(s.any, row.to)};
+}
+DEVICE Sight sight_of(Sight s) {
 	UNROLL for (int m = 16; m; m >>= 1) {
 		s.first = least(s.first, shfl_xor(s.first, m));
 		s.last = most(s.last, shfl_xor(s.last, m));
@@ -186,7 +209,7 @@ struct Queries {
 };
 
 template <int TILE> DEVICE void open_entry(Queries& w, const Heads& h) {
-	const int group = h.query / grid_y();
+	const int group = h.group;
 	for (; w.left > 0; w.left--, w.entry += 8) {
 		w.q = w.entry[0], w.pos = w.entry[1], w.shift = w.entry[2];
 		w.m = most(w.entry[3], most(0, w.first + w.shift - w.pos) * group / TILE * TILE);
@@ -210,9 +233,9 @@ template <int TILE> DEVICE void next_queries(Queries& w, const Heads& h) {
 	open_entry<TILE>(w, h);
 }
 
-// Query is what a query row's gradient needs: lse in powers of two, delta, and the
-// position; one that is not there is at −1 and sees nothing.
-struct Query {
+// Query is what a query row's gradient needs: lse, delta, and the position; one that
+// is not there is at −1 and sees nothing.
+struct alignas(16) Query {
 	float lse, delta;
 	int pos;
 };
@@ -220,20 +243,34 @@ struct Query {
 DEVICE Query query_of(const Queries& w, int m, const float* lse, const float* delta, const Heads& h) {
 	m += w.m;
 	if (m >= w.end) return {0, 0, -1};
-	int group = h.query / grid_y(), i = m / group;
-	long long at = (long long)(w.q + i) * h.query + block_y() * group + m % group;
-	return {lse[at] * log2_e, delta[at], w.pos + i};
+	const Place from = place_of(m, h);
+	long long at = (long long)(w.q + from.query) * h.query + block_y() * h.group + from.head;
+	return {lse[at], delta[at], w.pos + from.query}; // as loaded: nobody waits for it yet
 }
 
 // load_queries loads the tile's rows of q and dout.
 template <typename T, int D, int PITCH, int TILE, int THREADS>
 DEVICE void load_queries(T* qs, T* ds, const T* q, const T* dout, const Queries& w, const Heads& h) {
-	constexpr int N = 16 / sizeof(T), CHUNKS = D / N;
-	const int group = h.query / grid_y();
+	constexpr int N = 16 / sizeof(T), CHUNKS = D / N, STEP = THREADS / CHUNKS > 0 ? THREADS / CHUNKS : 1;
+	auto at = [&](int m, int c) {
+		const Place from = place_of(m, h);
+		return ((long long)(w.q + from.query) * h.query + block_y() * h.group + from.head) * h.dim + c;
+	};
+	if (h.wide && THREADS % CHUNKS == 0 && TILE % STEP == 0) { // the usual case
+		const int r = thread() / CHUNKS, c = thread() % CHUNKS * N;
+		UNROLL for (int j = 0; j < TILE; j += STEP) {
+			const int m = w.m + r + j;
+			const bool exists = m < w.end && c < h.dim;
+			const long long from = at(least(m, w.end - 1), c);
+			cp_async16(qs + (r + j) * PITCH + c, q + from, exists);
+			cp_async16(ds + (r + j) * PITCH + c, dout + from, exists);
+		}
+		return;
+	}
 	for (int i = thread(); i < TILE * CHUNKS; i += THREADS) {
 		int r = i / CHUNKS, c = i % CHUNKS * N, m = w.m + r;
 		int exist = m < w.end ? h.dim - c : 0;
-		long long from = exist > 0 ? ((long long)(w.q + m / group) * h.query + block_y() * group + m % group) * h.dim + c : 0;
+		long long from = exist > 0 ? at(m, c) : 0;
 		load_chunk(qs + r * PITCH + c, q + from, exist, h.wide);
 		load_chunk(ds + r * PITCH + c, dout + from, exist, h.wide);
 	}

@@ -102,7 +102,7 @@ DEVICE void key_gradient(float* dk, float* dv, float* partial, const float* dout
 		UNROLL for (int i = 0; i < 4; i++) UNROLL for (int j = 0; j < TILE / 8; j++) {
 			const Query& row = of[lane() % 8 + 8 * j];
 			const int key = sub + first + i, p = t.row + key + walk.shift;
-			s[i][j] = f_exp2(f_fma(s[i][j], scale, -row.lse));
+			s[i][j] = f_exp2(f_fma(s[i][j], scale, -row.lse * log2_e));
 			ds[i][j] = s[i][j] * (ds[i][j] - row.delta);
 			if (p > row.pos || key >= t.n || (h.window > 0 && p <= row.pos - h.window)) s[i][j] = ds[i][j] = 0;
 		}
@@ -128,13 +128,13 @@ DEVICE void key_gradient(float* dk, float* dv, float* partial, const float* dout
 	KERNEL_OF(32 * WARPS, attention_queries_f32_##D,                                                                 \
 	          (float* dq, const float* dout, const float* q, const float* k, const float* v, const float* lse, const float* delta, \
 	           const int* items, const int* pieces, int query, int dim, int window, int wide, float scale)) {        \
-		query_gradient<D, N, WARPS>(dq, dout, q, k, v, lse, delta, items, pieces, {query, dim, window, wide, scale}); \
+		query_gradient<D, N, WARPS>(dq, dout, q, k, v, lse, delta, items, pieces, heads_of(query, dim, window, wide, scale)); \
 	}                                                                                                                \
 	KERNEL_OF(32 * WARPS, attention_keys_f32_##D,                                                                    \
 	          (float* dk, float* dv, float* partial, const float* dout, const float* q, const float* k, const float* v, \
 	           const float* lse, const float* delta, const int* list, const int* entries, int query, int dim,        \
 	           int window, int wide, float scale)) {                                                                 \
-		key_gradient<D, TILE, WARPS, SPLIT>(dk, dv, partial, dout, q, k, v, lse, delta, list, entries, {query, dim, window, wide, scale}); \
+		key_gradient<D, TILE, WARPS, SPLIT>(dk, dv, partial, dout, q, k, v, lse, delta, list, entries, heads_of(query, dim, window, wide, scale)); \
 	}
 
 BACKWARD(32, 32, 16, 4, false)

@@ -1,30 +1,39 @@
 // Attention in bf16: the flash form (Dao 2023, "FlashAttention-2"), all sums in
-// float32. One block of four warps takes 64 rows over their keys, 64 at a time
+// float32. One block of four warps takes 64 or 128 rows over their keys, 64 at a time
 // (32 where heads are wider than 128). With s the scores of a row times log2(e)/√dim,
 //
 //	m' = max(m, s),  p = 2^(s−m'),  l = l·2^(m−m') + Σ p,  acc = acc·2^(m−m') + p·v
 //
 // and in the end out = acc/l, lse = (m + log2 l)·ln 2.
 //
-// Decoding uses the same kernel. Its items are chunks of at most 256 keys, whose
-// m, l and acc go to the workspace for attention_combine; Seqs that share a chunk
-// (chains of one prompt) share the item. Memory limits it: 256 keys of 128 are
-// 128 KiB read once; the partial sums are 3% of that for a group of four.
+// attention_forward decodes, and does the rest where heads are wider than 64. Its
+// items are chunks of at most 256 keys, whose m, l and acc go to the workspace for
+// attention_combine; Seqs that share a chunk (chains of one prompt) share the item.
+// Memory limits it: 256 keys of 128 are 128 KiB read once; the partial sums are 3%
+// of that for a group of four.
 //
-// What limits the blocks of a multiprocessor (ptxas 11.8; nothing is spilled):
+// attention_long is the same for the long Seqs of training and of prompts: 32 rows a
+// warp, for which each ldmatrix of keys or values feeds four products. Its queries
+// stay in shared memory, so that there is room for a third block.
 //
-//	heads up to   shared memory   registers sm_80, sm_90   blocks A100, H100
-//	32            20 KiB          120, 128                 4, 4
-//	64            36 KiB          132, 133                 3, 3
-//	128           68 KiB          221, 228                 2, 2
-//	256           99 KiB          243, 244                 1, 2
+// What limits the blocks of a multiprocessor (ptxas 11.8; only attention_long_bf16_64
+// spills, 64 bytes on sm_80 and 40 on sm_90, of which a tile of keys costs six loads):
+//
+//	          heads up to   shared memory   registers sm_80, sm_90   blocks A100, H100
+//	forward   32            20 KiB          122, 128                 4, 4
+//	          64            36 KiB          161, 164                 3, 3
+//	          128           68 KiB          219, 224                 2, 2
+//	          256           99 KiB          242, 241                 1, 2
+//	long      32            30 KiB          168, 166                 3, 3
+//	          64            54 KiB          168, 168                 2, 3
 #include "attention_bf16.h"
 
-template <int D, int N>
+template <int D, int N, int M>
 DEVICE void forward(bf16* out, float* lse, float* sums, float* partial, const bf16* q, const bf16* k, const bf16* v,
                     const int* items, const int* pieces, const int* table, const Heads& h) {
-	constexpr int P = pitch(D), ROWS = 64, THREADS = 128;
-	constexpr bool KEEP = D <= 128; // the queries stay in registers
+	constexpr int P = pitch(D), ROWS = 64 * M, THREADS = 128;
+	constexpr bool KEEP = D <= 128 && M == 1; // the queries stay in registers
+	static_assert(!KEEP || ROWS <= 2 * N);
 	DYNAMIC_SHARED(bf16, tiles);
 	// Stage s is N keys and N values. Queries that stay in registers come by way
 	// of stage 1.
@@ -38,22 +47,28 @@ DEVICE void forward(bf16* out, float* lse, float* sums, float* partial, const bf
 	load_keys<bf16, D, P, N, THREADS>(tiles, tiles + N * P, k, v, keys, item.from, h);
 	cp_async_commit();
 
-	const int first = warp() * 16 + lane() / 4;
-	const Row r0 = row_of(item, table, first, h), r1 = row_of(item, table, first + 8, h);
-	const Sight see = sight_of(least(r0.from, r1.from), most(r0.from, r1.from), least(r0.to, r1.to), most(r0.to, r1.to));
+	const int first = warp() * 16 * M + lane() / 4;
+	int pos[2 * M];
+	Sight see = none_seen();
+	UNROLL for (int r = 0; r < 2 * M; r++) {
+		const Row row = row_of(item, table, first + 8 * r, h);
+		pos[r] = row.pos;
+		see = and_row(see, row);
+	}
+	see = sight_of(see);
 
-	queries += warp() * 16 * P;
-	unsigned kept[KEEP ? D / 16 : 1][4];
+	queries += warp() * 16 * M * P;
+	unsigned kept[M][KEEP ? D / 16 : 1][4];
 	if constexpr (KEEP) {
 		cp_async_wait<1>();
 		sync();
-		UNROLL for (int kk = 0; kk < D / 16; kk++) row_fragment<D>(kept[kk], queries, kk);
+		UNROLL for (int i = 0; i < M; i++) UNROLL for (int kk = 0; kk < D / 16; kk++) row_fragment<D>(kept[i][kk], queries + i * 16 * P, kk);
 		sync();
 	}
 
-	float acc[D / 8][4];
-	UNROLL for (int j = 0; j < D / 8; j++) UNROLL for (int e = 0; e < 4; e++) acc[j][e] = 0;
-	float top[2] = {minus_infinity(), minus_infinity()}, sum[2] = {0, 0};
+	float acc[M][D / 8][4], top[2 * M], sum[2 * M];
+	clear(acc);
+	UNROLL for (int r = 0; r < 2 * M; r++) top[r] = minus_infinity(), sum[r] = 0;
 	const float scale = h.scale * log2_e;
 
 	for (int k0 = item.from, stage = 0; k0 < item.to; k0 += N, stage ^= 1) {
@@ -68,20 +83,19 @@ DEVICE void forward(bf16* out, float* lse, float* sums, float* partial, const bf
 		sync();
 		if (k0 < see.last && k0 + N > see.first) {
 			const bf16* ks = tiles + stage * 2 * N * P;
-			float s[N / 8][4];
-			scores<D, N>(s, ks, [&](unsigned a[4], int kk) {
-				if constexpr (KEEP) UNROLL for (int e = 0; e < 4; e++) a[e] = kept[kk][e];
-				else row_fragment<D>(a, queries, kk);
+			float s[M][N / 8][4];
+			scores<D, N>(s, ks, [&](unsigned a[4], int i, int kk) {
+				if constexpr (KEEP) UNROLL for (int e = 0; e < 4; e++) a[e] = kept[i][kk][e];
+				else row_fragment<D>(a, queries + i * 16 * P, kk);
 			});
 			if (k0 < see.all || k0 + N > see.any) {
-				UNROLL for (int j = 0; j < N / 8; j++) UNROLL for (int e = 0; e < 4; e++) {
-					int p = k0 + j * 8 + lane() % 4 * 2 + (e & 1);
-					if (p < (e < 2 ? r0.from : r1.from) || p >= (e < 2 ? r0.to : r1.to)) s[j][e] = minus_infinity();
-				}
+				seldom();
+				hide<N>(s, pos, k0, item.to, minus_infinity(), h);
 			}
-			UNROLL for (int r = 0; r < 2; r++) {
+			UNROLL for (int r = 0; r < 2 * M; r++) {
+				const int i = r / 2, e0 = r % 2 * 2;
 				float high = minus_infinity();
-				UNROLL for (int j = 0; j < N / 8; j++) high = f_max(high, f_max(s[j][2 * r], s[j][2 * r + 1]));
+				UNROLL for (int j = 0; j < N / 8; j++) high = f_max(high, f_max(s[i][j][e0], s[i][j][e0 + 1]));
 				high = f_max(high, shfl_xor(high, 1));
 				high = f_max(high, shfl_xor(high, 2));
 				high = f_max(top[r], high * scale);
@@ -90,45 +104,49 @@ DEVICE void forward(bf16* out, float* lse, float* sums, float* partial, const bf
 				float shrink = f_exp2(top[r] - base);
 				top[r] = high;
 				sum[r] *= shrink;
-				UNROLL for (int j = 0; j < N / 8; j++) UNROLL for (int e = 2 * r; e < 2 * r + 2; e++) {
-					s[j][e] = f_exp2(f_fma(s[j][e], scale, -base));
-					sum[r] += s[j][e];
+				UNROLL for (int j = 0; j < N / 8; j++) UNROLL for (int e = e0; e < e0 + 2; e++) {
+					s[i][j][e] = f_exp2(f_fma(s[i][j][e], scale, -base));
+					sum[r] += s[i][j][e];
 				}
-				UNROLL for (int j = 0; j < D / 8; j++) UNROLL for (int e = 2 * r; e < 2 * r + 2; e++) acc[j][e] *= shrink;
+				UNROLL for (int j = 0; j < D / 8; j++) UNROLL for (int e = e0; e < e0 + 2; e++) acc[i][j][e] *= shrink;
 			}
 			mix<D, N>(acc, s, ks + N * P);
 		}
 		sync();
 	}
 
-	UNROLL for (int r = 0; r < 2; r++) {
-		const Row& row = r == 0 ? r0 : r1;
+	const Item done = item_at(items, block_x()); // read again: it would take registers
+	UNROLL for (int r = 0; r < 2 * M; r++) {
+		const int i = r / 2, e0 = r % 2 * 2;
+		const Row row = row_of(done, table, first + 8 * r, h);
 		float total = sum[r] + shfl_xor(sum[r], 1);
 		total += shfl_xor(total, 2);
 		if (row.at < 0) continue;
-		if (item.table >= 0) {
+		if (done.table >= 0) {
 			if (lane() % 4 == 0) sums[2 * row.slot] = top[r], sums[2 * row.slot + 1] = total;
 			UNROLL for (int j = 0; j < D / 8; j++) UNROLL for (int e = 0; e < 2; e++) {
 				int c = j * 8 + lane() % 4 * 2 + e;
-				if (c < h.dim) partial[row.slot * h.dim + c] = acc[j][2 * r + e];
+				if (c < h.dim) partial[row.slot * h.dim + c] = acc[i][j][e0 + e];
 			}
 			continue;
 		}
 		if (lane() % 4 == 0) lse[row.at] = (top[r] + f_log2(total)) * ln_2;
 		float whole = 1 / total;
 		UNROLL for (int j = 0; j < D / 8; j++)
-			store_pair(out + row.at * h.dim, j * 8 + lane() % 4 * 2, h.dim, acc[j][2 * r] * whole, acc[j][2 * r + 1] * whole, h.wide);
+			store_pair(out + row.at * h.dim, j * 8 + lane() % 4 * 2, h.dim, acc[i][j][e0] * whole, acc[i][j][e0 + 1] * whole, h.wide);
 	}
 }
 
-#define FORWARD(D, N)                                                                                               \
-	KERNEL_OF(128, attention_forward_bf16_##D,                                                                      \
+#define FORWARD(NAME, D, N, M, TOGETHER)                                                                            \
+	KERNEL_TOGETHER(128, TOGETHER, NAME##_bf16_##D,                                                                 \
 	          (bf16* out, float* lse, float* sums, float* partial, const bf16* q, const bf16* k, const bf16* v,     \
 	           const int* items, const int* pieces, const int* table, int query, int dim, int window, int wide, float scale)) { \
-		forward<D, N>(out, lse, sums, partial, q, k, v, items, pieces, table, {query, dim, window, wide, scale});   \
+		forward<D, N, M>(out, lse, sums, partial, q, k, v, items, pieces, table, heads_of(query, dim, window, wide, scale)); \
 	}
 
-FORWARD(32, 64)
-FORWARD(64, 64)
-FORWARD(128, 64)
-FORWARD(256, 32)
+FORWARD(attention_forward, 32, 64, 1, 3)
+FORWARD(attention_forward, 64, 64, 1, 3)
+FORWARD(attention_forward, 128, 64, 1, 2)
+FORWARD(attention_forward, 256, 32, 1, 2)
+FORWARD(attention_long, 32, 64, 2, 3)
+FORWARD(attention_long, 64, 64, 2, 3)

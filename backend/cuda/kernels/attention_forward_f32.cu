@@ -17,13 +17,12 @@ DEVICE void forward(float* out, float* lse, float* sums, float* partial, const f
 
 	const int first = warp() * 16 + lane() / 8 * 4;
 	Row rows[4];
-	UNROLL for (int i = 0; i < 4; i++) rows[i] = row_of(item, table, first + i, h);
-	int least_from = rows[0].from, most_from = least_from, least_to = rows[0].to, most_to = least_to;
-	UNROLL for (int i = 1; i < 4; i++) {
-		least_from = least(least_from, rows[i].from), most_from = most(most_from, rows[i].from);
-		least_to = least(least_to, rows[i].to), most_to = most(most_to, rows[i].to);
+	Sight see = none_seen();
+	UNROLL for (int i = 0; i < 4; i++) {
+		rows[i] = row_of(item, table, first + i, h);
+		see = and_row(see, rows[i]);
 	}
-	const Sight see = sight_of(least_from, most_from, least_to, most_to);
+	see = sight_of(see);
 
 	float acc[4][D / 8], top[4], sum[4];
 	UNROLL for (int i = 0; i < 4; i++) {
@@ -89,7 +88,7 @@ DEVICE void forward(float* out, float* lse, float* sums, float* partial, const f
 	KERNEL_OF(32 * WARPS, attention_forward_f32_##D,                                                                \
 	          (float* out, float* lse, float* sums, float* partial, const float* q, const float* k, const float* v, \
 	           const int* items, const int* pieces, const int* table, int query, int dim, int window, int wide, float scale)) { \
-		forward<D, N, WARPS>(out, lse, sums, partial, q, k, v, items, pieces, table, {query, dim, window, wide, scale}); \
+		forward<D, N, WARPS>(out, lse, sums, partial, q, k, v, items, pieces, table, heads_of(query, dim, window, wide, scale)); \
 	}
 
 FORWARD(32, 32, 4)

@@ -48,6 +48,11 @@ struct alignas(8) vec8 {
 // than given: the compiler then knows how many registers a thread may have.
 #define KERNEL_OF(threads, name, params) extern "C" __attribute__((global, launch_bounds(threads))) void name params
 
+// KERNEL_TOGETHER is a KERNEL_OF whose registers the compiler limits so that a
+// multiprocessor has room for that many blocks at once.
+#define KERNEL_TOGETHER(threads, blocks, name, params) \
+	extern "C" __attribute__((global, launch_bounds(threads, blocks))) void name params
+
 // SHARED declares an array that the block's threads share, aligned to 16 bytes.
 // Its content is undefined at first.
 #define SHARED(type, name, count) static __attribute__((shared, aligned(16))) type name[count]
@@ -75,6 +80,10 @@ DEVICE int warp() { return thread() >> 5; }
 // after. sync_warp is the same among the 32 lanes of a warp.
 DEVICE void sync() { __syncthreads(); }
 DEVICE void sync_warp() { __nvvm_bar_warp_sync(0xffffffffu); }
+
+// seldom stands first in a branch that is seldom taken: without it the compiler
+// computes a short branch always and then chooses.
+DEVICE void seldom() { asm volatile(""); }
 
 // fence makes this thread's writes visible to the whole GPU before its later ones.
 DEVICE void fence() { __nvvm_membar_gl(); }

@@ -134,6 +134,7 @@ static EMU_UNSEEN unsigned exchange(const char* op, unsigned v, int from, int li
 
 #define DEVICE static inline __attribute__((unused))
 #define KERNEL(name, params) KERNEL_OF(1024, name, params)
+#define KERNEL_TOGETHER(threads, blocks, name, params) KERNEL_OF(threads, name, params)
 #define KERNEL_OF(threads, name, params)                                        \
 	static void kernel_##name params;                                           \
 	static const emu::Kernel registered_##name(#name, threads, kernel_##name); \
@@ -157,6 +158,7 @@ DEVICE int warp() { return thread() >> 5; }
 
 DEVICE void sync(EMU_AT) { emu::barrier(EMU_HERE); }
 DEVICE void sync_warp(EMU_AT) { emu::meet("sync_warp", nullptr, EMU_HERE); }
+DEVICE void seldom() {}
 DEVICE void fence() {}
 
 DEVICE unsigned float_bits(float x) { unsigned u; memcpy(&u, &x, 4); return u; }
