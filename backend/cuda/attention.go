@@ -112,14 +112,23 @@ func (d *dev) attentionCall(op string, q, k, v device.Buffer, seqs []device.Seq,
 	}
 	c.rows, c.keys = q.Len()/qw, k.Len()/kw
 	inside := func(s device.Span, n int) bool { return s.Start >= 0 && s.Len >= 0 && s.Start+s.Len <= n }
+	longest := 0
 	for i, s := range seqs {
+		n := s.Q.Len
 		ok := inside(s.Q, c.rows) && inside(device.Span{Start: s.Own, Len: s.Q.Len}, c.keys)
 		for _, p := range s.Past {
 			ok = ok && inside(p, c.keys)
+			n += p.Len
 		}
+		longest = max(longest, n)
 		if !ok {
 			panic(fmt.Sprintf("cuda: %s: seq %d: %+v outside %d query rows and %d key rows", op, i, s, c.rows, c.keys))
 		}
+	}
+	// A window that no Seq reaches is none: the kernels add positions to it, and
+	// multiply, in 32 bits.
+	if h.Window >= longest {
+		c.h.Window = 0
 	}
 	return c
 }

@@ -50,7 +50,8 @@ func attentionCases() []attentionCase {
 		attentionCase{"training, odd views", device.Heads{Query: 3, KV: 1, Dim: 64}, rows, rows, seqs, true},
 		attentionCase{"training, window, groups of five", device.Heads{Query: 10, KV: 2, Dim: 48, Window: 37}, rows, rows, seqs, false},
 		attentionCase{"training, window", device.Heads{Query: 2, KV: 1, Dim: 128, Window: 50}, rows, rows, seqs, false},
-		attentionCase{"training, one head of 80", device.Heads{Query: 1, KV: 1, Dim: 80}, rows, rows, seqs, false})
+		attentionCase{"training, one head of 80", device.Heads{Query: 1, KV: 1, Dim: 80}, rows, rows, seqs, false},
+		attentionCase{"training, a window beyond any position", device.Heads{Query: 4, KV: 1, Dim: 16, Window: 1 << 29}, rows, rows, seqs, false})
 	seqs, rows = packed(35, 20, 5)
 	cases = append(cases,
 		attentionCase{"training, heads of 256", device.Heads{Query: 2, KV: 1, Dim: 256}, rows, rows, seqs, false},
