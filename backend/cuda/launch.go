@@ -95,8 +95,9 @@ type kernel struct {
 	shared int // dynamic shared memory it may use without asking
 }
 
-// freeShared is the dynamic shared memory that every launch may have.
-const freeShared = 48 << 10
+// freeShared is the dynamic shared memory that every launch may have: of 48 KiB,
+// which hold the arrays that a kernel has of its own as well, at most 8 of them.
+const freeShared = 40 << 10
 
 // launch enqueues a kernel on a grid of blocks of threads, with shared bytes of
 // dynamic shared memory. An empty grid is no work.

@@ -244,3 +244,20 @@ func TestAdamWSeesItsMaster(t *testing.T) {
 		}
 	}
 }
+
+// TestRMSNormWide: rows whose sums take nearly all of the shared memory that a
+// launch may have without asking; the kernel has some more of its own.
+func TestRMSNormWide(t *testing.T) {
+	for _, dt := range []dtype{dtF32, dtBF16} {
+		for _, dim := range []int{freeShared / 4, 12280, 48 << 10 / 4, 48<<10/4 + 1} {
+			d := openTest(t, dt)
+			g := &rowRig{d: d, r: rand.New(rand.NewPCG(5, 0))}
+			x, w, out, rstd := g.buf(device.Compute, dim), g.buf(device.Compute, dim), d.Alloc(dim), d.AllocAs(device.Wide, 1)
+			d.RMSNorm(out, rstd, x, w, 1, dim, 1e-5)
+			d.RMSNormBackward(d.Alloc(dim), d.AllocAs(device.Wide, dim), out, x, w, rstd, 1, dim)
+			if err := d.Sync(); err != nil {
+				t.Fatalf("%v, rows of %d: %v", dt, dim, err)
+			}
+		}
+	}
+}

@@ -238,6 +238,8 @@ void* place_shared(Site* s, size_t size) {
 	s->serial = block.serial;
 	if (shared_used - running->shared > shared_default)
 		fail(out_of_resources, "%zu bytes of static shared memory are more than %d", shared_used - running->shared, int(shared_default));
+	if (shared_used > shared_default && !running->asked) // a driver knows it at the launch
+		fail(out_of_resources, "%zu bytes of shared memory, of which %d are dynamic, are more than %d", shared_used, running->shared, int(shared_default));
 	return s->at;
 }
 

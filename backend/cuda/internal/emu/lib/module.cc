@@ -9,6 +9,7 @@ struct CUfunc_st {
 	const emu::Kernel* kernel;
 	CUmodule module;
 	int max_shared;
+	bool asked = false; // max_shared was set
 };
 
 struct CUmod_st {
@@ -139,6 +140,7 @@ EMU_EXPORT CUresult cuFuncSetAttribute(CUfunction f, CUfunction_attribute a, int
 	if (a != CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES) return int(a) == 9 ? CUDA_SUCCESS : CUDA_ERROR_INVALID_VALUE; // 9 prefers a share of the cache
 	if (v < 0 || v > shared_most) return CUDA_ERROR_INVALID_VALUE;
 	f->max_shared = v;
+	f->asked = true;
 	return CUDA_SUCCESS;
 }
 
@@ -201,6 +203,6 @@ EMU_EXPORT CUresult cuLaunchKernel(CUfunction f, unsigned gx, unsigned gy, unsig
 		if (k->params && !params) return refuse("no parameters");
 		for (int i = 0; i < k->params; i++) memcpy(&args.bytes[args.offsets[i]], params[i], k->sizes[i]);
 	}
-	Launch l = {k, {int(gx), int(gy), int(gz)}, int(bx), int(shared), nullptr};
+	Launch l = {k, {int(gx), int(gy), int(gz)}, int(bx), int(shared), f->asked, nullptr};
 	return put(s, [k, l, args] { return execute(k, l, args); });
 }

@@ -24,6 +24,7 @@ struct Launch {
 	int grid[3];
 	int threads;
 	int shared;   // bytes of dynamic shared memory
+	bool asked;   // the function was allowed more than shared_default in all
 	void** args;
 };
 
