@@ -6,9 +6,10 @@
 #   ./gpu-check.sh                  all parts but profile, then one table
 #   ./gpu-check.sh parity bench     some parts, and the table
 #
-# What only checks (conformance, sanitizer, parity) runs side by side, then what
-# measures, with the card to itself. Each part has a time limit and leaves its output
-# in results/; one that fails or takes too long does not stop the others.
+# Conformance comes first, then parity, then what measures, and the sanitizers last,
+# each alone: what stops answering is then known, and cost nothing that came before.
+# Each part has a time limit and leaves its output in results/; one that fails or
+# takes too long does not stop the others.
 # NRT_CHECK_SHAPES names the models to measure (default "1b 3b 8b"; profile takes the
 # first), NRT_CHECK_LIMIT multiplies the time limits, NRT_CHECK_DEVICE is the card
 # (default cuda).
@@ -81,10 +82,9 @@ devices() {
 
 conformance() { part conformance 150 ./cuda.test -test.v -test.timeout 0 -test.skip "$emulated"; }
 
-# The two types side by side: starting a test under a sanitizer takes longer than its
-# work, and a fault ends all that comes after it in a process. Left out are tests of
-# numbers that run the kernels of others once more, and for racecheck those of kernels
-# without shared memory.
+# A process for each type: a fault ends all that comes after it in one. Left out are
+# tests of numbers that run the kernels of others once more, and for racecheck those
+# of kernels without shared memory.
 again='/(RowIndependence|NaN|SampleTies|Shapes|Kinds|Transfer)$'
 shared='(MatMul|Project|Weights|RMSNorm|SumSquares|Classifier|Sample|Attention|AttentionDecode)$'
 
@@ -99,11 +99,10 @@ sanitizer() {
   rm -f results/{memcheck,racecheck}.log
   for type in f32 bf16; do
     part "memcheck-$type" 120 "$sanitize" --tool memcheck --destroy-on-device-error kernel --error-exitcode 9 \
-      ./cuda.test -test.v -test.timeout 0 -test.short -test.run "Conformance/${type}_own|Model/$type" -test.skip "Conformance/${type}_own$again" &
+      ./cuda.test -test.v -test.timeout 0 -test.short -test.run "Conformance/${type}_own|Model/$type" -test.skip "Conformance/${type}_own$again"
     part "racecheck-$type" 120 "$sanitize" --tool racecheck --error-exitcode 9 \
-      ./cuda.test -test.v -test.timeout 0 -test.short -test.run "Conformance/${type}_own/$shared" &
+      ./cuda.test -test.v -test.timeout 0 -test.short -test.run "Conformance/${type}_own/$shared"
   done
-  wait
 }
 
 parity() {
@@ -144,9 +143,7 @@ table() {
   if test -n "$python"; then "$python" table.py results; else tail -n 3 results/*.log; fi
 }
 
-side_by_side=(conformance sanitizer parity)
-measured=(bench peer)
-all=(devices "${side_by_side[@]}" "${measured[@]}")
+all=(devices conformance parity bench peer sanitizer)
 if test $# = 0; then set -- "${all[@]}"; fi
 for p in "$@"; do
   if [[ " ${all[*]} profile table " != *" $p "* ]]; then
@@ -157,12 +154,7 @@ done
 asked=$*
 asked() { [[ " $asked " == *" $1 "* ]]; }
 cublas
-if asked devices; then devices; fi
-for p in "${side_by_side[@]}"; do
-  if asked "$p"; then "$p" & fi
-done
-wait
-for p in "${measured[@]}" profile; do
+for p in "${all[@]}" profile; do
   if asked "$p"; then "$p"; fi
 done
 table | tee results/table.txt

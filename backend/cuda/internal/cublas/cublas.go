@@ -16,6 +16,7 @@ import "C"
 import (
 	"errors"
 	"fmt"
+	"math"
 	"os"
 	"path/filepath"
 	"strings"
@@ -181,8 +182,8 @@ func NewGemm(transA, transB bool, m, n, k int, a uint64, lda int, b uint64, ldb 
 
 // And makes g the product with another B as well, of the same shape, into another
 // C: one launch fills more of a card than two. The addresses are the first of
-// each, the distances from there to the second are what cuBLAS takes, and it takes
-// only those that are positive and of whole 16 bytes: And is false for others.
+// each, the distances from there to the second are what cuBLAS takes. And is false
+// for those that are not positive, of whole 16 bytes and less than 2³¹ numbers.
 func (g *Gemm) And(b, c uint64) bool {
 	size := func(kind uint64) uint64 {
 		if kind == C.NRT_R_16BF {
@@ -194,7 +195,11 @@ func (g *Gemm) And(b, c uint64) bool {
 	if b <= g[5] || c <= g[9] || db%16 != 0 || dc%16 != 0 {
 		return false
 	}
-	g[14], g[15] = db/size(g[11]), dc/size(g[12])
+	db, dc = db/size(g[11]), dc/size(g[12])
+	if db > math.MaxInt32 || dc > math.MaxInt32 {
+		return false
+	}
+	g[14], g[15] = db, dc
 	return true
 }
 
