@@ -69,7 +69,7 @@ template <typename T> DEVICE int tied(const row<T>& r, unsigned key, int n, shar
 		sync();
 		begin += w * each;
 		end = end - begin > each ? begin + each : end;
-		if (each == 32) break;
+		if (each <= 32) break;
 	}
 	int i = begin + lane();
 	unsigned is = ballot(i < end && key_of(to_float(r.x[i])) == key && allowed(r, i));
@@ -130,6 +130,7 @@ template <typename T> DEVICE cut reach(const row<T>& r, const goal& g, shared& s
 	sync();
 	each_inside(r, k, 0, r.vocab, [&](float x, int id) {
 		int n = atomic_add(&s.listed, 1);
+		if (n >= few) return; // there are count of them
 		s.keys[n] = key_of(x);
 		s.ids[n] = id;
 		s.weights[n] = mass_of(r, x);
