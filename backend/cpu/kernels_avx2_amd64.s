@@ -1117,14 +1117,30 @@ loop4:
 // func stripAVX2(dst *float32, ldd int, src *float32, lds int, width int, rows int)
 // Requires: AVX
 TEXT ·stripAVX2(SB), NOSPLIT, $0-48
-	MOVQ    dst+0(FP), AX
-	MOVQ    ldd+8(FP), CX
-	MOVQ    src+16(FP), DX
-	MOVQ    lds+24(FP), BX
-	MOVQ    width+32(FP), SI
-	MOVQ    rows+40(FP), DI
-	SHLQ    $0x02, CX
-	SHLQ    $0x02, BX
+	MOVQ dst+0(FP), AX
+	MOVQ ldd+8(FP), CX
+	MOVQ src+16(FP), DX
+	MOVQ lds+24(FP), BX
+	MOVQ width+32(FP), SI
+	MOVQ rows+40(FP), DI
+	SHLQ $0x02, CX
+	SHLQ $0x02, BX
+	CMPQ SI, $0x06
+	JNE  any
+
+six:
+	VMOVUPS (DX), X0
+	MOVQ    16(DX), SI
+	VMOVUPS X0, (AX)
+	MOVQ    SI, 16(AX)
+	ADDQ    BX, DX
+	ADDQ    CX, AX
+	DECQ    DI
+	JNZ     six
+	VZEROUPPER
+	RET
+
+any:
 	CMPQ    SI, $0x10
 	JEQ     two
 	CMPQ    SI, $0x08
