@@ -125,8 +125,8 @@ func (d *dev) attentionCall(op string, q, k, v device.Buffer, seqs []device.Seq,
 			panic(fmt.Sprintf("cuda: %s: seq %d: %+v outside %d query rows and %d key rows", op, i, s, c.rows, c.keys))
 		}
 	}
-	// A window that no Seq reaches is none: the kernels add positions to it, and
-	// multiply, in 32 bits.
+	// A window that no Seq reaches is none: the plan and the kernels add positions to
+	// it, and multiply, in 32 bits.
 	if h.Window >= longest {
 		c.h.Window = 0
 	}
@@ -159,7 +159,7 @@ func (d *dev) Attention(out, lse, q, k, v device.Buffer, seqs []device.Seq, h de
 	c := d.attentionCall(op, q, k, v, seqs, h)
 	o, l := d.out(op, "out", out, q.Len(), d.dt), d.out(op, "lse", lse, c.rows*h.Query, dtF32)
 	w := &d.attention.forward
-	w.forward(seqs, h, c.shape)
+	w.forward(seqs, c.h, c.shape)
 	if len(w.plan.items)+len(w.plan.decoding) == 0 {
 		return
 	}
@@ -192,7 +192,7 @@ func (d *dev) AttentionBackward(dq, dk, dv, dout, q, k, v, out, lse device.Buffe
 	l := d.in(op, "lse", lse, c.rows*h.Query, dtF32)
 	gq, gk, gv := d.out(op, "dq", dq, q.Len(), d.dt), d.out(op, "dk", dk, k.Len(), d.dt), d.out(op, "dv", dv, k.Len(), d.dt)
 	w := &d.attention.backward
-	w.backward(seqs, h, c.shape)
+	w.backward(seqs, c.h, c.shape)
 	if len(w.plan.items) == 0 {
 		return
 	}

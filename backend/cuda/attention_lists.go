@@ -25,8 +25,8 @@ type attentionWork struct {
 	params []param // of one launch
 }
 
-// The lists of a call: decoding, table and joins are Attention's, tiles, entries and reduces
-// AttentionBackward's.
+// The lists of a call: decoding, table and joins are Attention's, tiles, entries and
+// reduces AttentionBackward's.
 const (
 	listItems = iota
 	listDecoding

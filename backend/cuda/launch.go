@@ -10,6 +10,7 @@ import (
 
 	"gorgonia.org/cu"
 	"nrt/backend/cuda/internal/driver"
+	"nrt/backend/device"
 )
 
 // Work is collected in a list and handed to the executor (exec.go) by flush. An
@@ -46,12 +47,13 @@ type param struct {
 	size int
 }
 
-// p passes the address of b, at any address, i32 an int, i64 a long long, f32 a
-// float.
-func p(b *buffer) param   { return at(b.ptr()) }
-func at(a devptr) param   { return param{uint64(a), 8} }
-func i64(n int) param     { return param{uint64(n), 8} }
-func f32(x float64) param { return param{uint64(math.Float32bits(float32(x))), 4} }
+// p passes the address of b, ptr that of one that was checked, at any address, i32 an
+// int, i64 a long long, f32 a float.
+func p(b *buffer) param         { return at(b.ptr()) }
+func ptr(b device.Buffer) param { return p(b.(*buffer)) }
+func at(a devptr) param         { return param{uint64(a), 8} }
+func i64(n int) param           { return param{uint64(n), 8} }
+func f32(x float64) param       { return param{uint64(math.Float32bits(float32(x))), 4} }
 func i32(n int) param {
 	if n != int(int32(n)) {
 		panic(fmt.Sprintf("cuda: %d does not fit a kernel's int", n))

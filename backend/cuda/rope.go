@@ -16,10 +16,9 @@ func (d *dev) RoPE(out []device.Rotation, cos, sin device.Buffer, pos []int32, d
 	defer d.unlock()
 	checkIDs(op, "pos", pos, d.rowsOf(op, "cos", cos, half))
 	c, s := d.in(op, "cos", cos, cos.Len(), dtF32), d.in(op, "sin", sin, cos.Len(), dtF32)
-	x := func(r device.Rotation) *buffer { return d.result(op, "x", r.X, len(pos)*r.Heads*dim, d.dt) }
 	for _, r := range out {
 		positive(op, r.Heads)
-		x(r)
+		d.result(op, "x", r.X, len(pos)*r.Heads*dim, d.dt)
 	}
 	if len(pos) == 0 {
 		return
@@ -35,6 +34,6 @@ func (d *dev) RoPE(out []device.Rotation, cos, sin device.Buffer, pos []int32, d
 		// Runs are those of the tables, float32.
 		threads := threadsFor(max(first.Heads, last.Heads)*half, dtF32, 512)
 		d.launch("rope_"+d.dt.suffix(), grid(len(pos), len(pair)), threads, 0,
-			p(x(first)), p(x(last)), p(c), p(s), at(rows), i32(first.Heads), i32(last.Heads), i32(half), f32(sign))
+			ptr(first.X), ptr(last.X), p(c), p(s), at(rows), i32(first.Heads), i32(last.Heads), i32(half), f32(sign))
 	}
 }

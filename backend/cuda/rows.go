@@ -63,10 +63,9 @@ func (d *dev) ScatterRows(out []device.Scatter, rows []int32, width int) {
 	if len(out) == 0 {
 		return
 	}
-	t := d.own(op, "src", out[0].Src).dt()
+	t := d.in(op, "src", out[0].Src, len(rows)*width, dtF32, dtBF16).dt()
 	for _, o := range out {
 		checkIDs(op, "rows", rows, d.rowsOf(op, "dst", o.Dst, width))
-		d.in(op, "src", o.Src, len(rows)*width, dtF32, dtBF16)
 		d.in(op, "src", o.Src, len(rows)*width, t)
 		d.result(op, "dst", o.Dst, o.Dst.Len(), t)
 	}
@@ -75,7 +74,6 @@ func (d *dev) ScatterRows(out []device.Scatter, rows []int32, width int) {
 	}
 	g, threads := rowsGrid(len(rows), width, t)
 	list := at(d.upload32(rows))
-	ptr := func(b device.Buffer) param { return p(b.(*buffer)) }
 	for i := 0; i < len(out); i += 2 {
 		pair := out[i:min(i+2, len(out))]
 		first, last := pair[0], pair[len(pair)-1]

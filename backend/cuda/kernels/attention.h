@@ -7,18 +7,19 @@
 // The query heads that read one key head are taken together. Row m of a Seq's
 // matrix of queries for a key head is query m/group, head m%group of the group:
 // so a tile is full for short Seqs too, and a tile of keys is read for all of
-// them. Each warp owns 16 or 32 rows of its block's tile. What a row computes depends
-// on its own numbers and on where its tiles of keys begin, which its Seq alone
-// decides: not on the other rows of the block.
+// them. Each warp owns 16 or 32 rows of its block's tile. What a row computes
+// depends on its own numbers and on where its tiles of keys begin, which its Seq
+// alone decides: not on the other rows of the block.
 //
 // # Bytes and flops
 //
 // A tile of queries (64 rows) against a tile of keys (64) of dimension 128 is
 // 2.1 Mflop for 32 KiB that come from L2: 64 flops to the byte, enough for
-// about 350 Tflop/s at 5.5 TB/s; a tile of 128 rows has twice that. While a tile is computed the next one is under
-// way (cp.async, two stages). Rows in shared memory are padded by 16 bytes: the
-// eight rows of an ldmatrix then lie in different banks. No kernel takes more
-// than 99 KiB, which cards of compute capability 8.6 and 8.9 have.
+// about 350 Tflop/s at 5.5 TB/s; a tile of 128 rows has twice that. While a tile
+// is computed the next one is under way (cp.async, two stages). Rows in shared
+// memory are padded by 16 bytes: the eight rows of an ldmatrix then lie in different
+// banks. No kernel takes more than 99 KiB, which cards of compute capability 8.6
+// and 8.9 have.
 #pragma once
 #include "kernel.h"
 
