@@ -167,7 +167,8 @@ func (d *dev[T]) Classifier(out device.Classified, h, w device.Buffer, targets [
 func (c *class[T]) forward(s *scratch[T], lo, hi int) {
 	n, dim := c.n, c.dim
 	logits := grow(&s.c, (hi-lo)*n)
-	c.d.block(s, logits, n, c.h[lo*dim:], dim, 1, right[T]{packed: c.panels}, 0, hi-lo, 0, n, dim, false)
+	p := product[T]{d: c.d, c: logits, ldc: n, a: c.h[lo*dim:], rs: dim, cs: 1, b: right[T]{packed: c.panels}, k: dim}
+	p.block(s, 0, hi-lo, 0, n)
 	c.look(logits, lo, hi)
 }
 
@@ -220,7 +221,8 @@ func (d *dev[T]) ClassifierBackward(dh, dw, h, w device.Buffer, targets []int32,
 func (c *class[T]) backward(s *scratch[T], lo, hi int) {
 	n, dim := c.n, c.dim
 	g := c.dlogits[(lo-c.r0)*n : (hi-c.r0)*n]
-	c.d.block(s, g, n, c.h[lo*dim:], dim, 1, right[T]{packed: c.panels}, 0, hi-lo, 0, n, dim, false)
+	p := product[T]{d: c.d, c: g, ldc: n, a: c.h[lo*dim:], rs: dim, cs: 1, b: right[T]{packed: c.panels}, k: dim}
+	p.block(s, 0, hi-lo, 0, n)
 	for i := lo; i < hi; i++ {
 		x, a, e := row(g, i-lo, n), c.wLogp[i]*c.invTemp, 0.0
 		if c.wEnt != nil {
@@ -231,5 +233,6 @@ func (c *class[T]) backward(s *scratch[T], lo, hi int) {
 			x[t] -= T(a)
 		}
 	}
-	c.d.block(s, c.dh[lo*dim:], dim, g, n, 1, right[T]{rows: c.rows[c.j*dim:], ld: dim}, 0, hi-lo, 0, dim, n, c.j > 0)
+	p = product[T]{d: c.d, c: c.dh[lo*dim:], ldc: dim, a: g, rs: n, cs: 1, b: right[T]{rows: c.rows[c.j*dim:], ld: dim}, k: n, accumulate: c.j > 0}
+	p.block(s, 0, hi-lo, 0, dim)
 }

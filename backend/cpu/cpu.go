@@ -91,7 +91,8 @@ type dev[T real] struct {
 	few     few[T]
 	embed   embed[T]
 	slab    slab // memory of Weights
-	shared  []T  // packed operand of the matrix product in progress
+	shared  []T  // packed right operand of the matrix product in progress
+	tiles   []T  // and its left one
 	logits  []T  // gradient of the logits in ClassifierBackward
 	attn    attn[T]
 	back    attnBack[T]
@@ -150,7 +151,7 @@ func (d *dev[T]) Close() error {
 	d.closed = true
 	d.pool.close()
 	d.packs.clear()
-	d.scratch, d.shared, d.logits = make([]scratch[T], d.pool.threads), nil, nil
+	d.scratch, d.shared, d.tiles, d.logits = make([]scratch[T], d.pool.threads), nil, nil, nil
 	return nil
 }
 

@@ -256,9 +256,23 @@ func (d *dev[T]) product(c []T, ldc int, a []T, rs, cs int, b right[T], m, n, k 
 	if m*n*k < small {
 		p.do(0, 0, tasks)
 	} else {
+		if p.colBlocks > d.pool.threads && m*k <= packMax && d.packsA(m/p.rowBlocks, p.colTiles/p.colBlocks, rs, cs) {
+			p.tiles = grow(&d.tiles, m*k)
+			d.pool.divide(p.rowTiles, 2*d.k.mr*k, (*tiling[T])(p))
+		}
 		d.pool.start(tasks, tasks, p)
 	}
 	*p = product[T]{}
+}
+
+// tiling is the job of packing the a of a product for all workers; its items are
+// tiles, k deep.
+type tiling[T real] product[T]
+
+func (t *tiling[T]) do(_, lo, hi int) {
+	mr := t.d.k.mr
+	i, end := lo*mr, min(hi*mr, t.m)
+	t.d.packA(t.tiles[i*t.k:], t.a[i*t.rs:], t.rs, t.cs, end-i, t.k)
 }
 
 // product is the job of a product; its items are blocks of C.
@@ -273,6 +287,7 @@ type product[T real] struct {
 	accumulate           bool
 	rowTiles, colTiles   int
 	rowBlocks, colBlocks int
+	tiles                []T // a, if it is packed for all workers
 }
 
 func (p *product[T]) do(worker, lo, hi int) {
@@ -281,7 +296,7 @@ func (p *product[T]) do(worker, lo, hi int) {
 		r, j := t%p.rowBlocks, t/p.rowBlocks
 		i0, i1 := p.rowTiles*r/p.rowBlocks*mr, min(p.rowTiles*(r+1)/p.rowBlocks*mr, p.m)
 		j0, j1 := p.colTiles*j/p.colBlocks*nr, min(p.colTiles*(j+1)/p.colBlocks*nr, p.n)
-		p.d.block(&p.d.scratch[worker], p.c, p.ldc, p.a, p.rs, p.cs, p.b, i0, i1, j0, j1, p.k, p.accumulate)
+		p.block(&p.d.scratch[worker], i0, i1, j0, j1)
 	}
 }
 
@@ -317,24 +332,40 @@ func (d *dev[T]) cut(rowTiles, colTiles, cost int, columns, packed bool) (rowBlo
 	return min(rowBlocks, rowTiles), colBlocks
 }
 
+// packsA says whether a block of C of so many rows and panels has its rows of A
+// packed: elements of a tile that lie far apart share cache sets and pages; it
+// pays once a few panels read them, or many where they lie in rows.
+func (d *dev[T]) packsA(rows, panels, rs, cs int) bool {
+	return panels >= 3 && cs > 1 || panels >= 16 && rs >= farRows && rows >= d.k.mr
+}
+
 // block computes rows [i0, i1) and columns [j0, j1) of C.
-func (d *dev[T]) block(s *scratch[T], c []T, ldc int, a []T, rs, cs int, b right[T], i0, i1, j0, j1, k int, accumulate bool) {
+func (p *product[T]) block(s *scratch[T], i0, i1, j0, j1 int) {
+	d, b, k := p.d, p.b, p.k
 	mr, nr := d.k.mr, d.k.nr
 	rows, panels := i1-i0, (j1-j0+nr-1)/nr
-	// Elements of a tile that lie far apart share cache sets and pages; packing
-	// pays once a few panels read them, or many where they lie in rows.
-	packA := panels >= 3 && cs > 1 || panels >= 16 && rs >= farRows && rows >= mr
+	packA := p.tiles == nil && d.packsA(rows, panels, p.rs, p.cs)
 	packB := b.ld > 0 && rows > 2*mr
 	depth := depthOf(k, depthMax)
-	if b.ld == 0 && !packA {
-		depth = depthOf(k, nearDepth)
+	if !packA && p.tiles == nil {
+		// Equal tiles: a last one of a row or two would take as long as one of four.
+		tiles := (rows + mr - 1) / mr
+		mr = (rows + tiles - 1) / tiles
+		if b.ld == 0 {
+			depth = depthOf(k, nearDepth)
+		}
 	}
-	for p := 0; p < k; p += depth {
-		h, acc := min(depth, k-p), accumulate || p > 0
-		ap, tile, ars, acs := a[i0*rs+p*cs:], mr*rs, rs, cs
-		if packA {
-			ap = d.packA(grow(&s.a, rows*depth), ap, rs, cs, rows, h)
-			tile, ars = mr*h, 1
+	for q := 0; q < k; q += depth {
+		h, acc := min(depth, k-q), p.accumulate || q > 0
+		var a []T
+		tile, rs, cs, skip := mr*p.rs, p.rs, p.cs, 0 // skip is how deep a tile of t rows begins
+		switch {
+		case p.tiles != nil:
+			a, tile, rs, skip = p.tiles[i0*k:], mr*k, 1, q
+		case packA:
+			a, tile, rs = d.packA(grow(&s.a, rows*depth), p.a[i0*p.rs+q*p.cs:], p.rs, p.cs, rows, h), mr*h, 1
+		default:
+			a = p.a[i0*p.rs+q*p.cs:]
 		}
 		wide := nr
 		if rows > mr && !packB {
@@ -342,14 +373,14 @@ func (d *dev[T]) block(s *scratch[T], c []T, ldc int, a []T, rs, cs int, b right
 		}
 		for jc := j0; jc < j1; jc += wide {
 			je := min(jc+wide, j1)
-			bp, bs, panel := d.rightPanels(s, b, packB, p, h, jc, je, k)
+			bp, bs, panel := d.rightPanels(s, b, packB, q, h, jc, je, k)
 			for i := 0; i < rows; i += mr {
 				t := min(mr, rows-i)
-				if packA {
-					acs = t
+				if packA || p.tiles != nil {
+					cs = t
 				}
 				for j := jc; j < je; j += nr {
-					d.k.gemm(c[(i0+i)*ldc+j:], ldc, ap[i/mr*tile:], ars, acs, bp[(j-jc)/nr*panel:], bs, t, min(nr, je-j), h, acc)
+					d.k.gemm(p.c[(i0+i)*p.ldc+j:], p.ldc, a[i/mr*tile+skip*t:], rs, cs, bp[(j-jc)/nr*panel:], bs, t, min(nr, je-j), h, acc)
 				}
 			}
 		}
