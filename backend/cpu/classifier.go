@@ -117,10 +117,12 @@ func (c *class[T]) block(n int) int {
 	return min(max(1, (want+mr-1)/mr), 4) * mr
 }
 
-// chunk computes logits [j, j+n) for the rows [r0, r1), in parallel.
-func (c *class[T]) chunk(j, n, r0, r1, cost int) {
-	c.j, c.n, c.r0, c.r1 = j, n, r0, r1
-	c.panels, c.size = c.pack(j, n), c.block(r1-r0)
+// take makes [j, j+n) the chunk of the vocabulary.
+func (c *class[T]) take(j, n int) { c.j, c.n, c.panels = j, n, c.pack(j, n) }
+
+// chunk computes its logits for the rows [r0, r1), in parallel.
+func (c *class[T]) chunk(r0, r1, cost int) {
+	c.r0, c.r1, c.size = r0, r1, c.block(r1-r0)
 	c.d.pool.divide((r1-r0+c.size-1)/c.size, c.size*cost, c)
 }
 
@@ -148,14 +150,14 @@ func (d *dev[T]) Classifier(out device.Classified, h, w device.Buffer, targets [
 	clear(state)
 	for j := 0; j < vocab; j += vocabChunk {
 		n := min(vocabChunk, vocab-j)
-		if m := len(targets); m <= d.k.fewMax { // few rows; share out the vocabulary
-			c.j, c.n = j, n
+		c.take(j, n)
+		if m := len(targets); m <= d.k.fewMax[c.panels.format] { // few rows; share out the vocabulary
 			logits := grow(&d.logits, m*n)
-			d.project(logits, n, c.h, dim, 1, c.pack(j, n), m, false)
+			d.project(logits, n, c.h, dim, 1, c.panels, m, false)
 			c.look(logits, 0, m)
 			continue
 		}
-		c.chunk(j, n, 0, len(targets), n*(dim+8))
+		c.chunk(0, len(targets), n*(dim+8))
 	}
 	for i, s := range state {
 		out.LSE[i] = s.lse()
@@ -212,7 +214,8 @@ func (d *dev[T]) ClassifierBackward(dh, dw, h, w device.Buffer, targets []int32,
 		r1 := min(r0+rows, len(targets))
 		for j := 0; j < vocab; j += chunk {
 			n := min(chunk, vocab-j)
-			c.chunk(j, n, r0, r1, n*(2*dim+8))
+			c.take(j, n)
+			c.chunk(r0, r1, n*(2*dim+8))
 			d.product(grad[j*dim:], dim, c.dlogits, 1, n, right[T]{rows: c.h[r0*dim:], ld: dim}, n, dim, r1-r0, true)
 		}
 	}

@@ -14,11 +14,11 @@ type kernels[T real] struct {
 	// summed in the order of p, where c₀ is c[i·ldc+j] with accumulate and 0
 	// without. m ≤ mr; any n; k ≥ 0. It touches nothing outside the tile.
 	gemm func(c []T, ldc int, a []T, rs, cs int, b []T, ldb int, m, n, k int, accumulate bool)
-	// few is the product of m ≤ fewMax rows of a, rs apart, with panels
+	// few is the product of m ≤ fewMax[format] rows of a, rs apart, with panels
 	// [t0, t1) of b; column 0 of c is the first of panel t0. The sums are those
 	// of gemm over widened weights. edge is scratch for a cut panel, m·nr.
 	few    func(c []T, ldc int, a []T, rs int, b *panels[T], t0, t1, m int, accumulate bool, edge []T)
-	fewMax int // 0: there is no few
+	fewMax [3]int // by format; 0: there is no few
 	// widenBF16 sets dst to bfloat16 numbers; widenQ8 to a block of a Q8 panel:
 	// nr scales, then h rows of nr int8.
 	widenBF16 func(dst []T, src []uint16)

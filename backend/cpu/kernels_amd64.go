@@ -43,8 +43,8 @@ type asm struct {
 	dotRows       func(s *float32, lds int, q *float32, ldq int, k *float32, ldk, ldh int, soon *float32, heads, blocks, dim int)
 	mixRows1      func(out, p, v *float32, at *int, ldv int, soon *float32, keys, accumulate int)
 	mixRows8      func(out, p, v *float32, at *int, ldv int, soon *float32, keys, accumulate int)
-	fewTile       int // rows that fewF32 and its like take at once
-	fewMax        int
+	fewTile       [3]int // rows that fewF32 and its like take at once, by format
+	fewMax        [3]int // and at all
 	fewF32        func(c *float32, ldc int, a *float32, rs int, b *float32, stride, m, panels, k, accumulate, ahead, turn int)
 	fewBF16       func(c *float32, ldc int, a *float32, rs int, b *uint16, stride, m, panels, k, accumulate, ahead, turn int)
 	fewQ8         func(c *float32, ldc int, a *float32, rs int, b *byte, stride, m, panels, k, accumulate, ahead, turn int)
@@ -72,7 +72,7 @@ type asm struct {
 }
 
 func avx512Kernels() *kernels[float32] {
-	a := &asm{lanes: 16, fewTile: 12, fewMax: 48,
+	a := &asm{lanes: 16, fewTile: [3]int{12, 12, 12}, fewMax: [3]int{48, 48, 48},
 		gemm: gemmAVX512, dotRows: dotRowsAVX512, mixRows1: mixRows1AVX512, mixRows8: mixRows8AVX512, fewF32: fewF32AVX512, fewBF16: fewBF16AVX512, fewQ8: fewQ8AVX512,
 		widenBF16: widenBF16AVX512, widenQ8: widenQ8AVX512, strip: stripAVX512, add: addAVX512, scale: scaleAVX512, mulAdd: mulAddAVX512, dot: dotAVX512,
 		dot3: dot3AVX512, softmax: softmaxAVX512, stats: statsAVX512, exp: expAVX512,
@@ -83,7 +83,7 @@ func avx512Kernels() *kernels[float32] {
 }
 
 func avx2Kernels() *kernels[float32] {
-	a := &asm{lanes: 8, split: true, fewTile: 4, fewMax: 4,
+	a := &asm{lanes: 8, split: true, fewTile: [3]int{6, 6, 4}, fewMax: [3]int{48, 12, 4},
 		gemm: gemmAVX2, dotRows: dotRowsAVX2, mixRows1: mixRows1AVX2, mixRows8: mixRows8AVX2, fewF32: fewF32AVX2, fewBF16: fewBF16AVX2, fewQ8: fewQ8AVX2,
 		widenBF16: widenBF16AVX2, widenQ8: widenQ8AVX2, strip: stripAVX2, add: addAVX2, scale: scaleAVX2, mulAdd: mulAddAVX2, dot: dotAVX2,
 		dot3: dot3AVX2, softmax: softmaxAVX2, stats: statsAVX2, exp: expAVX2,
@@ -302,7 +302,8 @@ func (a *asm) fewRows(c []float32, ldc int, x []float32, rs int, b *panels[float
 	if b.format == device.F32 && a.lanes == 16 {
 		ahead = 16
 	}
-	parts := (m + a.fewTile - 1) / a.fewTile
+	tile := a.fewTile[b.format]
+	parts := (m + tile - 1) / tile
 	run := func(c []float32, ldc, t, n int) {
 		for p := range parts {
 			i := m * p / parts

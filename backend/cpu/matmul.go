@@ -99,7 +99,7 @@ type right[T real] struct {
 
 // project multiplies by packed weights.
 func (d *dev[T]) project(c []T, ldc int, a []T, rs, cs int, b panels[T], m int, accumulate bool) {
-	if m > d.k.fewMax || cs != 1 {
+	if m > d.k.fewMax[b.format] || cs != 1 {
 		d.product(c, ldc, a, rs, cs, right[T]{packed: b}, m, b.n, b.k, accumulate)
 		return
 	}
@@ -121,7 +121,7 @@ func (d *dev[T]) projectFew(out []device.Projection, a device.Buffer, m, k int) 
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	defer d.few.clear()
-	if m <= 0 || k <= 0 || m > d.k.fewMax {
+	if m <= 0 || k <= 0 {
 		return false
 	}
 	for _, p := range out {
@@ -131,7 +131,7 @@ func (d *dev[T]) projectFew(out []device.Projection, a device.Buffer, m, k int) 
 		} else if x, ok := p.B.(*buffer[T]); ok {
 			b = panels[T]{full: d.packs.kept(x, p.N, k), n: p.N, k: k}
 		}
-		if b.format == device.F32 && b.full == nil {
+		if b.format == device.F32 && b.full == nil || m > d.k.fewMax[b.format] {
 			return false
 		}
 		d.few.add(d.out("Project", "c", p.C, m*p.N), b)
@@ -165,8 +165,14 @@ func (f *few[T]) clear() {
 
 // startFew computes the parts that were added.
 func (d *dev[T]) startFew(a []T, rs, m int, accumulate bool) {
-	// Time is that of reading the weights. Threads share out their panels.
-	const piece = 1 << 15
+	// Time is that of reading the weights, and from some rows on that of
+	// multiplying; threads share out the panels, the smaller the pieces are the
+	// evener, where one of them is slowed down by others.
+	const piece, rows = 1 << 15, 8
+	perThread := 2
+	if m >= rows {
+		perThread = 4
+	}
 	f := &d.few
 	f.d, f.a, f.rs, f.m, f.accumulate = d, a, rs, m, accumulate
 	count, size := 0, 0
@@ -174,7 +180,11 @@ func (d *dev[T]) startFew(a []T, rs, m int, accumulate bool) {
 		count += (p.b.n + d.k.nr - 1) / d.k.nr
 		size += p.b.n * p.b.k
 	}
-	d.pool.start(count, min(count, 2*d.pool.threads, max(1, size/piece)), f)
+	tasks := max(1, size*max(1, m/rows)/piece)
+	if tasks > d.pool.threads {
+		tasks -= tasks % d.pool.threads
+	}
+	d.pool.start(count, min(count, perThread*d.pool.threads, tasks), f)
 	f.clear()
 }
 

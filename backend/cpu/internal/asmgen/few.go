@@ -23,7 +23,7 @@ func (g *gen) groups(format string) []int {
 	case format == "Q8":
 		return []int{2, 2, 1, 1}
 	}
-	return []int{4, 2, 1, 1}
+	return []int{4, 2, 1, 1, 1, 1}
 }
 
 // few writes the products of few rows with packed weights of each format, whose
@@ -121,10 +121,10 @@ func (g *gen) fewTile(name string, w weightTile, rows, panels int) {
 		}
 		return Mem{Base: base, Index: step, Scale: uint8(i)}
 	}
-	// place of vector v of the weights, elements of so many bytes
-	place := func(v, size int) Mem {
+	// place of vector v of row p of the weights, elements of so many bytes
+	place := func(p, v, size int) Mem {
 		m := strided(w.b, w.stride, three, v/2)
-		m.Disp = v % 2 * g.lanes * size
+		m.Disp = (2*p + v%2) * g.lanes * size
 		return m
 	}
 	soon := GP64()
@@ -136,19 +136,22 @@ func (g *gen) fewTile(name string, w weightTile, rows, panels int) {
 			ADDQ(w.stride, soon)
 		}
 	}
-	// step multiplies by one row of the panels, whose vectors load gives.
-	step := func(size int, load func(v int) Op) {
+	// step multiplies by row p from where the pointers stand; load gives vectors of
+	// the panels.
+	step := func(p, size int, load func(p, v int) Op) {
 		for v := range vecs {
 			if v%2*g.lanes*size%64 != 0 {
 				continue // the same cache line
 			}
 			m := strided(soon, w.stride, three, v/2)
-			m.Disp = v % 2 * g.lanes * size
+			m.Disp = (2*p + v%2) * g.lanes * size
 			PREFETCHT0(m)
 		}
 		element := func(i int) VecVirtual {
 			x := g.vec()
-			VBROADCASTSS(strided(bases[i/4], w.rs, rs3, i%4), x)
+			m := strided(bases[i/4], w.rs, rs3, i%4)
+			m.Disp = 4 * p
+			VBROADCASTSS(m, x)
 			return x
 		}
 		if rows <= 4 {
@@ -157,7 +160,7 @@ func (g *gen) fewTile(name string, w weightTile, rows, panels int) {
 				x[i] = element(i)
 			}
 			for v := range vecs {
-				b := load(v)
+				b := load(p, v)
 				for i := range x {
 					VFMADD231PS(b, x[i], acc[i][v])
 				}
@@ -165,7 +168,7 @@ func (g *gen) fewTile(name string, w weightTile, rows, panels int) {
 		} else {
 			b := make([]Op, vecs)
 			for v := range b {
-				b[v] = load(v)
+				b[v] = load(p, v)
 			}
 			for i := range acc {
 				x := element(i)
@@ -174,13 +177,20 @@ func (g *gen) fewTile(name string, w weightTile, rows, panels int) {
 				}
 			}
 		}
-		for _, p := range bases {
-			ADDQ(U8(4), p)
-		}
 	}
 	next := func(bytes int) {
 		ADDQ(U32(uint32(bytes)), w.b)
 		ADDQ(U32(uint32(bytes)), soon)
+	}
+	// steps takes n rows of the panels.
+	steps := func(n, size int, load func(p, v int) Op) {
+		for p := range n {
+			step(p, size, load)
+		}
+		for _, p := range bases {
+			ADDQ(U8(uint8(4*n)), p)
+		}
+		next(n * 2 * g.lanes * size)
 	}
 	turnAt := func(loop string) {
 		CMPQ(w.k, frame("turn"))
@@ -189,28 +199,45 @@ func (g *gen) fewTile(name string, w weightTile, rows, panels int) {
 		Label(loop + "_on")
 	}
 	loop := name + "_loop"
+	// run takes n rows one by one; with AVX2 those beyond a multiple of four, and
+	// then four at a time, as in fourSteps.
+	run := func(n Register, size int, load func(p, v int) Op, turn func(loop string)) {
+		if g.wide() {
+			Label(loop)
+			steps(1, size, load)
+			turn(loop)
+			DECQ(n)
+			JNZ(LabelRef(loop))
+			return
+		}
+		TESTQ(U32(3), n)
+		JZ(LabelRef(loop))
+		Label(loop + "_odd")
+		steps(1, size, load)
+		DECQ(n)
+		TESTQ(U32(3), n)
+		JNZ(LabelRef(loop + "_odd"))
+		TESTQ(n, n)
+		JZ(LabelRef(loop + "_done"))
+		Label(loop)
+		turn(loop)
+		steps(4, size, load)
+		SUBQ(U8(4), n)
+		JNZ(LabelRef(loop))
+		Label(loop + "_done")
+	}
 	switch w.format {
 	case "F32":
-		Label(loop)
-		step(4, func(v int) Op {
+		run(w.k, 4, func(p, v int) Op {
 			if rows == 1 {
-				return place(v, 4)
+				return place(p, v, 4)
 			}
 			b := g.vec()
-			VMOVUPS(place(v, 4), b)
+			VMOVUPS(place(p, v, 4), b)
 			return b
-		})
-		next(8 * g.lanes)
-		turnAt(loop)
-		DECQ(w.k)
-		JNZ(LabelRef(loop))
+		}, turnAt)
 	case "BF16":
-		Label(loop)
-		step(2, func(v int) Op { return g.fromBF16(place(v, 2)) })
-		next(4 * g.lanes)
-		turnAt(loop)
-		DECQ(w.k)
-		JNZ(LabelRef(loop))
+		run(w.k, 2, func(p, v int) Op { return g.fromBF16(place(p, v, 2)) }, turnAt)
 	case "Q8":
 		Label(name + "_block")
 		CMPQ(w.k, frame("turn"))
@@ -219,15 +246,11 @@ func (g *gen) fewTile(name string, w weightTile, rows, panels int) {
 		Label(loop + "_on")
 		scale := make([]VecVirtual, vecs)
 		for v := range scale {
-			scale[v] = g.fromBF16(place(v, 2))
+			scale[v] = g.fromBF16(place(0, v, 2))
 		}
 		next(4 * g.lanes)
 		n := g.blockDepth(name, w.k)
-		Label(loop)
-		step(1, func(v int) Op { return g.fromQ8(place(v, 1), scale[v]) })
-		next(2 * g.lanes)
-		DECQ(n)
-		JNZ(LabelRef(loop))
+		run(n, 1, func(p, v int) Op { return g.fromQ8(place(p, v, 1), scale[v]) }, func(string) {})
 		TESTQ(w.k, w.k)
 		JNZ(LabelRef(name + "_block"))
 	}
