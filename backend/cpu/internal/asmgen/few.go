@@ -140,7 +140,7 @@ func (g *gen) fewTile(name string, w weightTile, rows, panels int) {
 	// the panels.
 	step := func(p, size int, load func(p, v int) Op) {
 		for v := range vecs {
-			if v%2*g.lanes*size%64 != 0 {
+			if (2*p+v%2)*g.lanes*size%64 != 0 {
 				continue // the same cache line
 			}
 			m := strided(soon, w.stride, three, v/2)
