@@ -83,7 +83,7 @@ func avx512Kernels() *kernels[float32] {
 }
 
 func avx2Kernels() *kernels[float32] {
-	a := &asm{lanes: 8, split: true, fewTile: [3]int{6, 6, 4}, fewMax: [3]int{48, 12, 4},
+	a := &asm{lanes: 8, split: true, fewTile: [3]int{6, 6, 4}, fewMax: [3]int{48, 48, 4},
 		gemm: gemmAVX2, dotRows: dotRowsAVX2, mixRows1: mixRows1AVX2, mixRows8: mixRows8AVX2, fewF32: fewF32AVX2, fewBF16: fewBF16AVX2, fewQ8: fewQ8AVX2,
 		widenBF16: widenBF16AVX2, widenQ8: widenQ8AVX2, strip: stripAVX2, add: addAVX2, scale: scaleAVX2, mulAdd: mulAddAVX2, dot: dotAVX2,
 		dot3: dot3AVX2, softmax: softmaxAVX2, stats: statsAVX2, exp: expAVX2,

@@ -166,13 +166,9 @@ func (f *few[T]) clear() {
 // startFew computes the parts that were added.
 func (d *dev[T]) startFew(a []T, rs, m int, accumulate bool) {
 	// Time is that of reading the weights, and from some rows on that of
-	// multiplying; threads share out the panels, the smaller the pieces are the
-	// evener, where one of them is slowed down by others.
+	// multiplying. Threads share out the panels, in more pieces than there are
+	// threads, since one may be slowed down by what else its core does.
 	const piece, rows = 1 << 15, 8
-	perThread := 2
-	if m >= rows {
-		perThread = 4
-	}
 	f := &d.few
 	f.d, f.a, f.rs, f.m, f.accumulate = d, a, rs, m, accumulate
 	count, size := 0, 0
@@ -184,7 +180,7 @@ func (d *dev[T]) startFew(a []T, rs, m int, accumulate bool) {
 	if tasks > d.pool.threads {
 		tasks -= tasks % d.pool.threads
 	}
-	d.pool.start(count, min(count, perThread*d.pool.threads, tasks), f)
+	d.pool.start(count, min(count, 4*d.pool.threads, tasks), f)
 	f.clear()
 }
 
