@@ -295,11 +295,11 @@ func (a *asm) fewRows(c []float32, ldc int, x []float32, rs int, b *panels[float
 	// and asks for some rows of them in advance: as a stream a panel is too short
 	// for the processor to find its pace by itself. In the last of its rows it asks
 	// for the first ones of the next panels. While the other parts compute, the
-	// whole of those arrives, without a turn. Four panels of float32 in rows of 128
-	// bytes are asked for half as far ahead, or they would fill half of a first-level
-	// cache of 32 KiB.
+	// whole of those arrives, without a turn. Float32 is asked for half as many rows
+	// ahead: four panels would fill half of a first-level cache of 32 KiB, or more
+	// requests be under way than a processor has.
 	ahead := 32
-	if b.format == device.F32 && a.lanes == 16 {
+	if b.format == device.F32 {
 		ahead = 16
 	}
 	tile := a.fewTile[b.format]
