@@ -2,6 +2,7 @@ package llama
 
 import (
 	"bytes"
+	"context"
 	"encoding/binary"
 	"encoding/json"
 	"errors"
@@ -40,7 +41,7 @@ func sample(change func(*Config)) (Config, [][]float32) {
 
 func write(t *testing.T, dir string, c Config, values [][]float32, dt safetensors.DType, maxShard int64) {
 	t.Helper()
-	if err := writeCheckpoint(dir, c, dt, c.Tensors(), func(i int) []float32 { return values[i] }, maxShard); err != nil {
+	if err := writeCheckpoint(dir, c, dt, c.Tensors(), func(i int) ([]float32, error) { return values[i], nil }, maxShard); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -183,11 +184,11 @@ func TestFailedWriteLeavesTheOld(t *testing.T) {
 		write(t, dir, c, values, safetensors.F32, maxShard)
 		before := names(t, dir)
 		for broken := range values {
-			get := func(i int) []float32 {
+			get := func(i int) ([]float32, error) {
 				if i == broken {
-					return append(slices.Clone(values[i][1:]), float32(math.NaN()))
+					return append(slices.Clone(values[i][1:]), float32(math.NaN())), nil
 				}
-				return make([]float32, len(values[i]))
+				return make([]float32, len(values[i])), nil
 			}
 			fresh := filepath.Join(t.TempDir(), "m")
 			for _, d := range []string{dir, fresh} {
@@ -227,7 +228,7 @@ func TestKilledWrite(t *testing.T) {
 				if err := os.Mkdir(stage, 0o777); err != nil {
 					t.Fatal(err)
 				}
-				if err := fill(stage, c, safetensors.F32, c.Tensors(), func(i int) []float32 { return next[i] }, second); err != nil {
+				if err := fill(stage, c, safetensors.F32, c.Tensors(), func(i int) ([]float32, error) { return next[i], nil }, second); err != nil {
 					t.Fatal(err)
 				}
 				done := replaceSteps(t, dir, stage, steps)
@@ -293,16 +294,59 @@ func TestWriteRefuses(t *testing.T) {
 			x.c(&bad)
 		}
 		specs := c.Tensors()
-		err := writeCheckpoint(x.dir, bad, x.dt, specs, func(i int) []float32 {
+		err := writeCheckpoint(x.dir, bad, x.dt, specs, func(i int) ([]float32, error) {
 			v := slices.Clone(values[i])
 			if specs[i].Name == "model.norm.weight" {
 				v[0] = x.value
 			}
-			return v
+			return v, nil
 		}, whole)
 		if err == nil || !strings.Contains(err.Error(), x.want) {
 			t.Errorf("error %v lacks %q", err, x.want)
 		}
+	}
+}
+
+// TestConvert: a folder is written again in any type, by default its own, with
+// the same numbers where the type holds them, and what cannot be leaves nothing.
+func TestConvert(t *testing.T) {
+	c, values := sample(nil)
+	for _, x := range []struct{ from, to, want safetensors.DType }{
+		{safetensors.BF16, "", safetensors.BF16}, {safetensors.F16, "", safetensors.F16}, {safetensors.F32, "", safetensors.F32},
+		{safetensors.F64, "", safetensors.F32}, {safetensors.F16, safetensors.F32, safetensors.F32}, {safetensors.F32, safetensors.BF16, safetensors.BF16},
+	} {
+		from, to := t.TempDir(), filepath.Join(t.TempDir(), "new")
+		write(t, from, c, values, x.from, 700)
+		var done, all int64
+		if err := Convert(t.Context(), to, os.DirFS(from), x.to, func(d, a int64) { done, all = d, a }); err != nil {
+			t.Fatal(err)
+		}
+		got, err := read(os.DirFS(to), c)
+		if err != nil || !reflect.DeepEqual(got, values) {
+			t.Errorf("%s to %q: came back different: %v", x.from, x.to, err)
+		}
+		if back, err := ReadConfig(os.DirFS(to)); err != nil || back.DType != x.want.Torch() {
+			t.Errorf("%s to %q: dtype %q, %v, want %s", x.from, x.to, back.DType, err, x.want)
+		}
+		if done == 0 || done != all {
+			t.Errorf("%s: progress ended at %d of %d", x.from, done, all)
+		}
+	}
+
+	from, parent := t.TempDir(), t.TempDir()
+	to := filepath.Join(parent, "new")
+	values[len(values)-1][0] = 1e5 // more than F16 holds
+	write(t, from, c, values, safetensors.F32, whole)
+	if err := Convert(t.Context(), to, os.DirFS(from), safetensors.F16); err == nil || !strings.Contains(err.Error(), "65504") {
+		t.Errorf("overflow: %v", err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := Convert(ctx, to, os.DirFS(from), ""); !errors.Is(err, context.Canceled) {
+		t.Errorf("stopped: %v", err)
+	}
+	if left := names(t, parent); len(left) > 0 {
+		t.Errorf("left: %v", left)
 	}
 }
 

@@ -2,6 +2,7 @@ package llama
 
 import (
 	"bufio"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -20,6 +21,55 @@ import (
 // shardName matches the names transformers gives shards.
 var shardName = regexp.MustCompile(`^model-\d{5}-of-\d{5}\.safetensors$`)
 
+// maxShard is how many bytes of weights one file gets at most, as transformers
+// has it.
+const maxShard = 5 << 30
+
+// Convert writes the weights and the configuration of a Hugging Face folder again
+// (the tokenizer's files are the caller's to add), in the type dt, or, if dt is
+// empty, in the type that most of them have. One tensor is in memory at a time.
+// Like Save it leaves dir as it was when it fails, or ctx ends.
+func Convert(ctx context.Context, dir string, fsys fs.FS, dt safetensors.DType, show ...Progress) error {
+	c, err := ReadConfig(fsys)
+	if err != nil {
+		return err
+	}
+	specs := c.Tensors()
+	ck, err := openCheckpoint(fsys, specs)
+	if err != nil {
+		return err
+	}
+	if dt == "" {
+		dt = ck.dtype()
+	}
+	src := ck.source(show) // of files, which do not mind the order
+	err = writeCheckpoint(dir, c, dt, specs, func(i int) ([]float32, error) {
+		if err := ctx.Err(); err != nil {
+			return nil, err
+		}
+		data := make([]float32, specs[i].Len())
+		return data, src(i, 0, data)
+	}, maxShard)
+	return errors.Join(err, ck.close())
+}
+
+// dtype is the type of most bytes. Of F64, whose numbers are read as float32, it
+// makes F32.
+func (ck *checkpoint) dtype() safetensors.DType {
+	bytes := map[safetensors.DType]int64{}
+	for _, at := range ck.found {
+		t, _ := at.file.Tensor(at.name)
+		bytes[t.DType] += t.End - t.Begin
+	}
+	most := safetensors.F32
+	for _, dt := range []safetensors.DType{safetensors.BF16, safetensors.F16} {
+		if bytes[dt] > bytes[most] {
+			most = dt
+		}
+	}
+	return most
+}
+
 // writeCheckpoint writes config.json, generation_config.json and the weights as
 // a Hugging Face folder. get(i) returns the elements of specs[i] and is called
 // once for each. Weights of more than maxShard bytes are split into shards.
@@ -30,7 +80,7 @@ var shardName = regexp.MustCompile(`^model-\d{5}-of-\d{5}\.safetensors$`)
 // old weights or the new; only shards that overwrite as many old shards first
 // withdraw the old index, so that a crash leaves a folder that says it is
 // incomplete rather than a mixture. Other files in dir stay.
-func writeCheckpoint(dir string, c Config, dt safetensors.DType, specs []TensorSpec, get func(i int) []float32, maxShard int64) error {
+func writeCheckpoint(dir string, c Config, dt safetensors.DType, specs []TensorSpec, get func(i int) ([]float32, error), maxShard int64) error {
 	if !dt.Float() {
 		return fmt.Errorf("write %s: dtype: want F64, F32, F16 or BF16, have %q", dir, string(dt))
 	}
@@ -69,7 +119,7 @@ func writeCheckpoint(dir string, c Config, dt safetensors.DType, specs []TensorS
 }
 
 // fill writes and syncs every file of the checkpoint into an empty directory.
-func fill(stage string, c Config, dt safetensors.DType, specs []TensorSpec, get func(i int) []float32, maxShard int64) error {
+func fill(stage string, c Config, dt safetensors.DType, specs []TensorSpec, get func(i int) ([]float32, error), maxShard int64) error {
 	c.DType = dt.Torch()
 	config, err := c.MarshalHF()
 	if err != nil {
@@ -135,7 +185,7 @@ func split(specs []TensorSpec, width, maxShard int64) [][]int {
 }
 
 // writeShard writes the tensors of one weight file, refusing what dt cannot hold.
-func writeShard(stage, name string, dt safetensors.DType, specs []TensorSpec, shard []int, get func(i int) []float32) error {
+func writeShard(stage, name string, dt safetensors.DType, specs []TensorSpec, shard []int, get func(i int) ([]float32, error)) error {
 	limit := float64(math.MaxFloat32)
 	switch dt {
 	case safetensors.F16:
@@ -149,7 +199,10 @@ func writeShard(stage, name string, dt safetensors.DType, specs []TensorSpec, sh
 	}
 	return create(filepath.Join(stage, name), func(w *bufio.Writer) error {
 		err := safetensors.Write(w, map[string]string{"format": "pt"}, list, func(j int) ([]float32, error) {
-			data := get(shard[j])
+			data, err := get(shard[j])
+			if err != nil {
+				return nil, err
+			}
 			return data, finite(data, 0, limit)
 		})
 		if err != nil {

@@ -101,12 +101,11 @@ func initial(c Config, seed uint64) Source {
 // Save writes the model as a Hugging Face folder (the tokenizer's files are the
 // caller's to add). dt is the type the weights are stored in.
 func (m *Model) Save(dir string, dt safetensors.DType) error {
-	const shard = 5 << 30
-	return writeCheckpoint(dir, m.Config, dt, m.Config.Tensors(), func(i int) []float32 {
+	return writeCheckpoint(dir, m.Config, dt, m.Config.Tensors(), func(i int) ([]float32, error) {
 		data := make([]float32, m.params[i].Value.Len())
 		m.dev.Read(data, m.params[i].Value)
-		return data
-	}, shard)
+		return data, nil
+	}, maxShard)
 }
 
 // Clone copies the weights into a model of its own on the same device, of kind

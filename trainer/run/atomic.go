@@ -30,6 +30,14 @@ func WriteTo(path string, fill func(io.Writer) error) error {
 	return osDisk{}.SyncDir(filepath.Dir(path))
 }
 
+// Rename moves a folder whose files are on the disk to where nothing stands yet.
+func Rename(from, to string) error {
+	if err := os.Rename(from, to); err != nil {
+		return err
+	}
+	return osDisk{}.SyncDir(filepath.Dir(to))
+}
+
 // Writable is an error if WriteFile could not put a file there now.
 func Writable(path string) error {
 	if info, err := os.Stat(path); err == nil && info.IsDir() {

@@ -21,6 +21,7 @@ func commands() []*command {
 		evalCommand(),
 		trainCommand(),
 		worldCommand(),
+		exportCommand(),
 		modelsCommand(),
 		devicesCommand(),
 		benchCommand(),

@@ -1,0 +1,89 @@
+package main
+
+import (
+	"context"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+func TestExport(t *testing.T) {
+	s := explainSetting(t)
+	parent := t.TempDir()
+	dir := filepath.Join(parent, "new", "model")
+	if out := s.ok(t, "export", "--model", "world:tiny", "--output", dir); !strings.Contains(out, dir+": ") || !strings.Contains(out, "in float32, with its tokenizer") {
+		t.Errorf("have %q", out)
+	}
+	ask := func(model string) string {
+		return strings.ReplaceAll(s.ok(t, "logprobs", "--model", model, "--text", "who is bob ?", "--json"), model, "M")
+	}
+	if have, want := ask(dir), ask("world:tiny"); have != want {
+		t.Errorf("the exported model says\n%s\nthe built-in one\n%s", have, want)
+	}
+	half := filepath.Join(parent, "half")
+	if out := s.ok(t, "export", "--model", dir, "--dtype", "bfloat16", "--output", half); !strings.Contains(out, "in bfloat16") {
+		t.Errorf("have %q", out)
+	}
+	if ask(half) == ask(dir) {
+		t.Error("bfloat16 rounded nothing")
+	}
+	whole, rounded := weightBytes(t, dir), weightBytes(t, half)
+	if rounded > whole*2/3 {
+		t.Errorf("bfloat16 takes %d bytes of %d", rounded, whole)
+	}
+
+	bare := wordModel(t)
+	if err := os.Remove(filepath.Join(bare, "tokenizer.json")); err != nil {
+		t.Fatal(err)
+	}
+	if out := s.ok(t, "export", "--model", bare, "--output", filepath.Join(parent, "bare")); !strings.Contains(out, "without a tokenizer") {
+		t.Errorf("have %q", out)
+	}
+}
+
+func weightBytes(t *testing.T, dir string) int64 {
+	info, err := os.Stat(filepath.Join(dir, "model.safetensors"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return info.Size()
+}
+
+func TestExportRefuses(t *testing.T) {
+	s := explainSetting(t)
+	damaged := wordModel(t)
+	if err := os.Truncate(filepath.Join(damaged, "model.safetensors"), 900); err != nil {
+		t.Fatal(err)
+	}
+	parent := t.TempDir()
+	there := filepath.Join(parent, "there")
+	if err := os.WriteFile(there, []byte("kept"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	stopped, stop := context.WithCancel(t.Context())
+	stop()
+	for _, c := range []struct {
+		args string
+		ctx  context.Context
+		code int
+		want string
+	}{
+		{"", nil, exitUsage, "--output"},
+		{"--output " + parent + "/x --dtype half", nil, exitUsage, "--dtype: want float32"},
+		{"--model world:tiny --output " + there, nil, exitFailure, "exists"},
+		{"--model world:tiny --output " + there + "/x", nil, exitFailure, "--output"},
+		{"--model nowhere --output " + parent + "/x", nil, exitFailure, "no such folder"},
+		{"--model " + damaged + " --output " + parent + "/x", nil, exitFailure, "model.safetensors"},
+		{"--model world:tiny --output " + parent + "/x", stopped, exitFailure, "interrupted"},
+	} {
+		s.ctx = c.ctx
+		if code, _, errs := s.nrt(t, append([]string{"export"}, strings.Fields(c.args)...)...); code != c.code || !strings.Contains(errs, c.want) {
+			t.Errorf("export %s: exit %d, %q lacks %q", c.args, code, errs, c.want)
+		}
+	}
+	left, err := os.ReadDir(parent)
+	if err != nil || len(left) != 1 {
+		t.Errorf("left %v, %v", left, err)
+	}
+}
