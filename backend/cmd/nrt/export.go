@@ -9,12 +9,8 @@ import (
 
 	"nrt/backend/llama"
 	"nrt/backend/safetensors"
-	"nrt/backend/token"
 	"nrt/trainer/run"
 )
-
-// dtypes are the types of --dtype, spelled as in --save-dtype of train.
-var dtypes = map[string]safetensors.DType{"": "", "float32": safetensors.F32, "bfloat16": safetensors.BF16, "float16": safetensors.F16}
 
 func exportCommand() *command {
 	name, output, dtype := defaultModel, "", ""
@@ -35,14 +31,17 @@ The folder appears when it is whole: a run that is stopped leaves none.`,
 		bind: func(f *flags) func(*env) error {
 			f.text(&name, "model", "M", "a Hugging Face folder, or a name that \"nrt models\" lists")
 			f.text(&output, "output", "DIR", "the folder to write; it must not exist yet")
-			f.text(&dtype, "dtype", "T", "float32, bfloat16 or float16, which round; empty keeps the model's own")
+			f.text(&dtype, "dtype", "T", "float32, or bfloat16 or float16, which round; empty keeps the model's own")
 			return func(e *env) error {
-				dt, ok := dtypes[dtype]
-				switch {
-				case output == "":
+				if output == "" {
 					return usagef("--output: want the folder to write")
-				case !ok:
-					return usagef("--dtype: want float32, bfloat16 or float16, have %q", dtype)
+				}
+				var dt safetensors.DType // the model's own
+				if dtype != "" {
+					var err error
+					if dt, err = safetensors.ParseDType(dtype); err != nil || dt == safetensors.F64 {
+						return usagef("--dtype: want float32, bfloat16 or float16, have %q", dtype)
+					}
 				}
 				return e.export(name, filepath.Clean(output), dt)
 			}
@@ -76,12 +75,8 @@ func (e *env) export(name, dir string, dt safetensors.DType) (err error) {
 	if err := os.Chmod(stage, 0o755); err != nil {
 		return fmt.Errorf("--output: %w", err)
 	}
-	var tok *token.Tokenizer
-	if _, err := fs.Stat(files, "tokenizer.json"); err == nil {
-		if tok, err = token.LoadFS(files); err != nil {
-			return fmt.Errorf("model %q: %w", name, err)
-		}
-	} else if !errors.Is(err, fs.ErrNotExist) {
+	tok, err := anyTokenizer(files)
+	if err != nil {
 		return fmt.Errorf("model %q: %w", name, err)
 	}
 	show, shown := e.loading()

@@ -70,7 +70,8 @@ func TestExportRefuses(t *testing.T) {
 		want string
 	}{
 		{"", nil, exitUsage, "--output"},
-		{"--output " + parent + "/x --dtype half", nil, exitUsage, "--dtype: want float32"},
+		{"--output " + parent + "/x --dtype int8", nil, exitUsage, "--dtype: want float32"},
+		{"--output " + parent + "/x --dtype float64", nil, exitUsage, "--dtype: want float32"},
 		{"--model world:tiny --output " + there, nil, exitFailure, "exists"},
 		{"--model world:tiny --output " + there + "/x", nil, exitFailure, "--output"},
 		{"--model nowhere --output " + parent + "/x", nil, exitFailure, "no such folder"},

@@ -152,6 +152,14 @@ func (e *env) tokenizer(name string) (*token.Tokenizer, error) {
 	return tok, nil
 }
 
+// anyTokenizer reads the tokenizer of a folder that may have none: nil then.
+func anyTokenizer(files fs.FS) (*token.Tokenizer, error) {
+	if _, err := fs.Stat(files, "tokenizer.json"); errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	return token.LoadFS(files) // whatever else is wrong, reading it tells
+}
+
 // loaded is a model ready to be asked.
 type loaded struct {
 	name   string
@@ -172,11 +180,7 @@ func (e *env) open(m modelFlags) (*loaded, error) {
 		return nil, fmt.Errorf("model %q: %w", m.name, err)
 	}
 	l := &loaded{name: m.name}
-	if _, err := fs.Stat(files, "tokenizer.json"); err == nil {
-		if l.tok, err = token.LoadFS(files); err != nil {
-			return fail(err)
-		}
-	} else if !errors.Is(err, fs.ErrNotExist) {
+	if l.tok, err = anyTokenizer(files); err != nil {
 		return fail(err)
 	}
 	if l.dev, err = e.compute(m.deviceFlags); err != nil {
