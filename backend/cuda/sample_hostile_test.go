@@ -121,7 +121,11 @@ func wrongDraw(got device.Sampled, row device.SampleRow, x []float64) string {
 			return "the alternatives are not the likeliest"
 		}
 	}
-	allowed := slices.DeleteFunc(order, func(id int32) bool { return slices.Contains(row.Ban, id) })
+	banned := map[int32]bool{}
+	for _, id := range row.Ban {
+		banned[id] = true
+	}
+	allowed := slices.DeleteFunc(order, func(id int32) bool { return banned[id] })
 	at := slices.Index(allowed, got.ID)
 	switch {
 	case len(allowed) == 0:

@@ -170,6 +170,35 @@ func plausible(x []float64, r device.SampleRow, s device.Sampled) error {
 	return nil
 }
 
+// TestSampleEqual draws every one of many equal tokens, each with the U in the
+// middle of its share.
+func TestSampleEqual(t *testing.T) {
+	for _, dt := range []dtype{dtF32, dtBF16} {
+		d := openTest(t, dt)
+		for _, ban := range [][]int32{nil, {0, 31, 32, 100, 700}} {
+			const vocab = 701
+			var allowed []int32
+			for id := range int32(vocab) {
+				if !slices.Contains(ban, id) {
+					allowed = append(allowed, id)
+				}
+			}
+			b := d.Alloc(len(allowed) * vocab)
+			rows, out := make([]device.SampleRow, len(allowed)), make([]device.Sampled, len(allowed))
+			for i := range rows {
+				rows[i] = device.SampleRow{Temperature: 1, U: (float64(i) + 0.5) / float64(len(rows)), Ban: ban}
+			}
+			d.Sample(out, b, rows, vocab)
+			for i, want := range allowed {
+				if out[i].ID != want {
+					t.Errorf("%v, without %v: U %g drew %d, want %d", dt, ban, rows[i].U, out[i].ID, want)
+				}
+			}
+			d.Free(b)
+		}
+	}
+}
+
 // TestSampleNotFinite: infinities and NaN draw a token that may be drawn.
 func TestSampleNotFinite(t *testing.T) {
 	inf, nan := math.Inf(1), math.NaN()

@@ -125,11 +125,15 @@ func planMemory(c Config, x extent) memoryPlan {
 		plan = append(plan, memoryPart{"reference's cache", w.of(x.model.CacheFloats(rows, min(rows, engine.DefaultBatchRows), 0)), fmt.Sprintf("of %d tokens", rows)})
 	}
 	if c.Train.onCard() {
-		return append(plan, memoryPart{"workspace", 1 << 30, "of products, logits and attention"})
+		return append(plan, memoryPart{"workspace", CardWorkspace, "of products, logits and attention"})
 	}
 	// The CPU keeps the weights once more, as its matrix products read them.
 	return append(plan, memoryPart{"workspace", min(w.compute*params, 1<<30) + 32<<20, "of the matrix products"})
 }
+
+// CardWorkspace is how many bytes are set aside on a card for what its operations
+// work in, and the libraries. Measured: 0.6 GB.
+const CardWorkspace = 1 << 30
 
 // cacheFor is engine.Options.CacheBytes: on a card, whose speed is in the width
 // of a batch, most of what the rest leaves free; 0, the engine's own choice, on

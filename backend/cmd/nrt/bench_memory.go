@@ -5,6 +5,7 @@ import (
 
 	"nrt/backend/device"
 	"nrt/backend/llama"
+	"nrt/trainer/run"
 )
 
 // memoryError is what there is no room for.
@@ -106,7 +107,11 @@ func (b *bench) trainBytes(rows int, how thrift) int64 {
 	if how.moments8 {
 		moments = 2*all + all/16 // two bytes, and a scale for every 256
 	}
-	return 4*all + moments + b.dev.bytes(b.config.PassFloats(rows, rows, how.recompute))
+	need := 4*all + moments + b.dev.bytes(b.config.PassFloats(rows, rows, how.recompute))
+	if b.onCard() {
+		need += run.CardWorkspace
+	}
+	return need
 }
 
 // serveBytes is for reading rows tokens at once into a cache of so many, and for

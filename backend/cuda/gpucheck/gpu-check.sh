@@ -136,7 +136,7 @@ profile() {
     part "$name" 90 "$ncu" --profile-from-start off --clock-control none --metrics gpu__time_duration.sum,dram__bytes.sum \
       --csv --log-file "results/$name.csv" ./nrt-cuda bench --device "$device" --shape "$shape" --profile --only $line
   done
-  if test -n "$python"; then "$python" profile.py "${files[@]}" | tee results/profile.txt; fi
+  if test -n "$python"; then "$python" kernels.py "${files[@]}" | tee results/profile.txt; fi
 }
 
 table() {

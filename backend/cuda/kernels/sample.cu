@@ -72,9 +72,9 @@ template <typename T> DEVICE int tied(const row<T>& r, unsigned key, int n, shar
 		if (each <= 32) break;
 	}
 	int i = begin + lane();
-	unsigned is = ballot(i < end && key_of(to_float(r.x[i])) == key && allowed(r, i));
-	for (; n > 0; n--) is &= is - 1;
-	return begin + __builtin_ctz(is);
+	bool is = i < end && key_of(to_float(r.x[i])) == key && allowed(r, i);
+	int before = __builtin_popcount(ballot(is) & ((1u << lane()) - 1));
+	return begin + __builtin_ctz(ballot(is && before == n));
 }
 
 // extent is the range from the smallest to the largest key of the tokens in k.
