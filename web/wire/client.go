@@ -6,6 +6,7 @@ import "fmt"
 const (
 	TypeHello       = "hello"
 	TypeAsk         = "ask"
+	TypeScore       = "score"
 	TypeCancel      = "cancel"
 	TypeTrain       = "train"
 	TypeTrainPause  = "train_pause"
@@ -20,6 +21,7 @@ const (
 	MaxAnswer   = 4 << 10
 	MaxUpload   = 1 << 20
 	MaxChains   = 16
+	MaxVariants = 64   // of chains, in one score
 	MaxChain    = 2048 // tokens
 	MaxSteps    = 10000
 )
@@ -36,6 +38,8 @@ func newClient(t string) Message {
 		return &Hello{}
 	case TypeAsk:
 		return &Ask{}
+	case TypeScore:
+		return &Score{}
 	case TypeCancel:
 		return &Cancel{}
 	case TypeTrain:
@@ -98,6 +102,69 @@ func (m *Ask) Validate() error {
 		within("seed", m.Seed, 0, MaxSafe),
 		within("max_chain", m.MaxChain, 1, MaxChain),
 	)
+}
+
+// Score asks for the reference answer's probabilities after chains that the page
+// gives: a reader's variants of what a model wrote. They are answered together, by
+// one scored of the same ID.
+type Score struct {
+	Head
+	Model    string    `json:"model"`
+	Question string    `json:"question"`
+	Answer   string    `json:"answer"` // the reference
+	Variants []Variant `json:"variants"`
+	Own      bool      `json:"own,omitempty"` // what the model then answers itself, too
+}
+
+// Variant is a chain in parts that follow one another; none is the empty chain.
+type Variant struct {
+	Parts []ChainPart `json:"parts"`
+}
+
+// ChainPart is either: tokens that the reader left alone, as ids, so that they
+// stay what they were, or text to be cut into tokens.
+type ChainPart struct {
+	IDs  []int32 `json:"ids,omitempty"`
+	Text string  `json:"text,omitempty"`
+}
+
+// Type implements Message.
+func (*Score) Type() string { return TypeScore }
+
+// Validate implements Message.
+func (m *Score) Validate() error {
+	return first(
+		some("id", m.ID, 64),
+		some("model", m.Model, 200),
+		some("question", m.Question, MaxQuestion),
+		some("answer", m.Answer, MaxAnswer),
+		within("variants", len(m.Variants), 1, MaxVariants),
+		each("variants", m.Variants, (*Variant).validate),
+	)
+}
+
+func (m *Variant) validate() error {
+	err := first(count("parts", len(m.Parts), 256), each("parts", m.Parts, (*ChainPart).validate))
+	n := 0
+	for _, p := range m.Parts {
+		n += len(p.IDs) + len(p.Text)
+	}
+	if err == nil {
+		err = count("parts", n, 16*MaxChain)
+	}
+	return err
+}
+
+func (p *ChainPart) validate() error {
+	if (len(p.IDs) > 0) == (p.Text != "") {
+		return bad("ids", "want ids or text, and not both")
+	}
+	for _, id := range p.IDs {
+		if err := within("ids", id, 0, 1<<24); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // Cancel ends the request of the head's ID: an ask, queued or running. The

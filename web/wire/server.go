@@ -10,6 +10,7 @@ const (
 	TypeStart   = "start"
 	TypeFrame   = "frame"
 	TypeEnd     = "end"
+	TypeScored  = "scored"
 	TypeFailed  = "failed"
 	TypeStep    = "step"
 	TypeEval    = "eval"
@@ -30,6 +31,8 @@ func newServer(t string) Message {
 		return &Frame{}
 	case TypeEnd:
 		return &End{}
+	case TypeScored:
+		return &Scored{}
 	case TypeFailed:
 		return &Failed{}
 	case TypeStep:
@@ -279,6 +282,42 @@ func (*End) Type() string { return TypeEnd }
 // Validate implements Message.
 func (m *End) Validate() error {
 	return first(some("id", m.ID, 64), within("seconds", m.Seconds, 0, 1e6))
+}
+
+// Scored answers score: one entry a variant, in its order.
+type Scored struct {
+	Head
+	Variants []ScoredVariant `json:"variants"`
+}
+
+// ScoredVariant is the reference answer after one variant of a chain, token by
+// token, and what the model then answers itself, if that was asked.
+type ScoredVariant struct {
+	LogProbs []float64 `json:"logprobs"` // nats: log c
+	Answer   string    `json:"answer,omitempty"`
+	Match    bool      `json:"match,omitempty"` // Answer equals the reference
+}
+
+// Type implements Message.
+func (*Scored) Type() string { return TypeScored }
+
+// Validate implements Message.
+func (m *Scored) Validate() error {
+	return first(
+		some("id", m.ID, 64),
+		within("variants", len(m.Variants), 1, MaxVariants),
+		each("variants", m.Variants, (*ScoredVariant).validate),
+	)
+}
+
+func (m *ScoredVariant) validate() error {
+	err := first(within("logprobs", len(m.LogProbs), 1, maxTokens), text("answer", m.Answer, MaxAnswer))
+	for _, x := range m.LogProbs {
+		if err == nil {
+			err = finite("logprobs", x)
+		}
+	}
+	return err
 }
 
 // Codes of Failed.

@@ -12,6 +12,10 @@
 //
 //	ask → queued* → start → frame* → end            or failed
 //
+// a what-if, which is a reader's variant of a chain,
+//
+//	score → queued* → scored                        or failed
+//
 // and a training run
 //
 //	train → state → (step | eval | state)*          or failed

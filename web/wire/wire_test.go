@@ -12,6 +12,7 @@ func examples() (client, server []Message) {
 	client = []Message{
 		&Hello{Resume: "s1", After: 7},
 		&Ask{Head: Head{ID: "q1"}, Model: "world:nrt", Question: "who ?", Answer: "ruth", K: 8, Temperature: 1, TopP: 1, Seed: 42, MaxChain: 64},
+		&Score{Head: Head{ID: "w1"}, Model: "world:nrt", Question: "who ?", Answer: "ruth", Own: true, Variants: []Variant{{}, {Parts: []ChainPart{{IDs: []int32{5, 6}}, {Text: " her mother ."}}}}},
 		&Cancel{Head{ID: "q1"}},
 		&Train{Head: Head{ID: "t1"}, Method: "nrt", Mode: "ws-logp", Steps: 60, Questions: 16, K: 8, LR: 1e-3, Seed: 1, Upload: "{}\n"},
 		&TrainPause{Run: "r1"}, &TrainResume{Run: "r1"}, &TrainStop{Run: "r1"},
@@ -28,6 +29,7 @@ func examples() (client, server []Message) {
 			{Chain: 0, Part: PartChain, At: 4, IDs: []int32{9}, Texts: []string{" z"}, LogProbs: []float64{-0.12345678901234567}, Entropies: []float64{0.5}},
 		}, Done: []Done{{Chain: 0, Finish: "close", Answer: "ruth", Match: true}}},
 		&End{Head: Head{Seq: 4, ID: "q1"}, Seconds: 0.7},
+		&Scored{Head: Head{Seq: 5, ID: "w1"}, Variants: []ScoredVariant{{LogProbs: []float64{-2.5, 0}}, {LogProbs: []float64{-0.5, 0}, Answer: "ruth", Match: true}}},
 		&Failed{Head: Head{ID: "q1"}, Code: CodeBusy, Message: "The queue is full.", Retry: 60},
 		&Step{Run: "r1", Of: 60, Points: []Point{{Step: 3, Values: map[string]float64{ValueReward: 0.25}}}},
 		&Eval{Run: "r1", Points: []Point{{Step: 0, Values: map[string]float64{ValueAccuracy: 0.5}}}},
@@ -63,6 +65,7 @@ func TestEveryMessageSurvivesTheWire(t *testing.T) {
 
 func TestBadMessagesNameTheField(t *testing.T) {
 	ask := `{"v":1,"t":"ask","id":"q","model":"m","question":"a","answer":"b","k":8,"temperature":1,"top_p":1,"seed":1,"max_chain":9`
+	score := `{"v":1,"t":"score","id":"w","model":"m","question":"a","answer":"b","variants":[`
 	for _, c := range []struct{ text, want string }{
 		{``, "wire: unexpected end"},
 		{`[]`, "wire: want wire.Head, have array"},
@@ -77,6 +80,11 @@ func TestBadMessagesNameTheField(t *testing.T) {
 		{ask + `,"temperature":1e9}`, "wire: ask: temperature: want 0 to 4, have 1e+09"},
 		{ask + `,"id":"` + strings.Repeat("x", 65) + `"}`, "wire: ask: id: 65 bytes; want at most 64"},
 		{ask + `}{}`, "wire: invalid character '{' after top-level value"},
+		{score + `{"parts":[{"ids":[1],"text":"a"}]}]}`, "wire: score: variants[0].parts[0].ids: want ids or text, and not both"},
+		{score + `{"parts":[{}]}]}`, "wire: score: variants[0].parts[0].ids: want ids or text, and not both"},
+		{score + `{"parts":[{"ids":[-1]}]}]}`, "wire: score: variants[0].parts[0].ids: want 0 to 16777216, have -1"},
+		{score + `{"parts":[{"text":"` + strings.Repeat("x", 16*MaxChain+1) + `"}]}]}`, "wire: score: variants[0].parts: 32769 entries; want at most 32768"},
+		{score + `]}`, "wire: score: variants: want 1 to 64, have 0"},
 		{`{"v":1,"t":"train","id":"t","method":"ppo"}`, `wire: train: method: want one of nrt, rlpr, verifree, sft, have "ppo"`},
 		{`{"v":1,"t":"train","id":"t","method":"nrt","steps":1,"questions":1,"k":2,"seed":1}`, "wire: train: mode: missing: nrt needs a reward formula"},
 	} {
