@@ -129,6 +129,8 @@ func (a *app) submit(event js.Value) {
 	switch name := attr(form, "data-submit"); name {
 	case "train":
 		a.do(name, a.trainForm(form))
+	case "edit":
+		a.do(name, byID("edit-text").Get("value").String())
 	default:
 		a.ask()
 		if a.s.Typing.Refused {
@@ -220,9 +222,12 @@ func (a *app) choosing(el js.Value) bool {
 	return active.Truthy() && active.Get("tagName").String() == "SELECT" && el.Call("contains", active).Bool()
 }
 
-// key are the page's keys. Fields, dialogs and combinations are left alone.
+// key are the page's keys. Fields, dialogs and combinations but Ctrl+Z are left
+// alone.
 func (a *app) key(event js.Value) {
-	if event.Get("ctrlKey").Bool() || event.Get("metaKey").Bool() || event.Get("altKey").Bool() || event.Get("defaultPrevented").Bool() {
+	control := event.Get("ctrlKey").Bool() || event.Get("metaKey").Bool()
+	undo := control && event.Get("key").String() == "z"
+	if control && !undo || event.Get("altKey").Bool() || event.Get("defaultPrevented").Bool() {
 		return
 	}
 	if document().Call("querySelector", "dialog[open]").Truthy() {
@@ -234,8 +239,18 @@ func (a *app) key(event js.Value) {
 		}
 	}
 	key := event.Get("key").String()
+	if undo {
+		key = "undo"
+	}
 	used := true
 	switch key {
+	case "undo":
+		a.do("undo", "")
+	case "Delete":
+		if el, ok := closest(event, `[id^="sent-"]`); ok {
+			a.do("pick", attr(el, "data-value"))
+		}
+		a.do("switch", "")
 	case " ", "Enter":
 		used = a.pressKey(event, key)
 	case "n", "p", "N", "P":
@@ -254,9 +269,16 @@ func (a *app) key(event js.Value) {
 	}
 }
 
-// pressKey is Space and Enter: on a sentence they act as a click, elsewhere
-// Space goes one phase further unless the focused element needs it.
+// pressKey is Space and Enter: on a sentence Space acts as a click and Enter edits,
+// elsewhere Space goes one phase further unless the focused element needs it.
 func (a *app) pressKey(event js.Value, key string) bool {
+	if el, ok := closest(event, `[id^="sent-"]`); ok && key == "Enter" {
+		a.do("pick", attr(el, "data-value"))
+		if a.s.Link == view.Live {
+			a.openDialog("edit")
+		}
+		return true
+	}
 	if el, ok := closest(event, `[role="button"][data-act]`); ok {
 		a.do(attr(el, "data-act"), argument(el))
 		return true
@@ -304,7 +326,7 @@ func (a *app) arrow(event js.Value, key string) bool {
 		a.do("word", strconv.Itoa(at))
 		return true
 	}
-	// A sentence is chosen by Enter, not by passing over it.
+	// A sentence changes by Space, Enter and Delete, not by passing over it.
 	el.Set("tabIndex", -1)
 	next.Set("tabIndex", 0)
 	next.Call("focus")
@@ -346,7 +368,28 @@ func (a *app) openDialog(id string) {
 		a.fillAsk()
 		a.markMissing()
 	}
+	if id == "edit" && !a.fillEdit() {
+		return
+	}
 	d.Call("showModal")
+}
+
+// fillEdit puts the chosen sentence into the dialog, its neighbours around it.
+func (a *app) fillEdit() bool {
+	text, before, after, ok := a.s.SentenceText()
+	if !ok {
+		return false
+	}
+	byID("edit-title").Set("textContent", "Edit sentence "+strconv.Itoa(a.s.Sentence+1))
+	byID("edit-text").Set("value", text)
+	for id, x := range map[string][2]string{"edit-before": {"Before: ", before}, "edit-after": {"After: ", after}} {
+		said := ""
+		if x[1] != "" {
+			said = x[0] + x[1]
+		}
+		byID(id).Set("textContent", said)
+	}
+	return true
 }
 
 // share copies the address.

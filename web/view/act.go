@@ -25,7 +25,11 @@ var Actions = map[string]string{
 	"prev":     "click: the one before; key p",
 	"word":     "click and arrow keys: index of an answer word; it stays chosen",
 	"hover":    "the pointer over a word: its index, empty when it leaves",
-	"sentence": "click: index of a sentence; again to let go",
+	"sentence": "click: index of a sentence, which is switched off, or on again",
+	"pick":     "index of a sentence: chosen, and not changed",
+	"switch":   "click, key Delete: the chosen sentence off, or on again",
+	"edit":     "submit: the reader's text for the chosen sentence",
+	"undo":     "click, key Ctrl+Z: takes the last change of the chain back",
 	"release":  "click: lets go of word and sentence; key Esc",
 	"phase":    "click: 0 to 6",
 	"step":     "click: one phase further, key Space; change: index of a kept training step",
@@ -66,6 +70,11 @@ var Actions = map[string]string{
 // Do is the state after an action, and the messages to send for it. Actions that
 // cannot be done change nothing.
 func (s State) Do(name, value string) (State, []wire.Message) {
+	s, out := s.do(name, value)
+	return s.wants(out)
+}
+
+func (s State) do(name, value string) (State, []wire.Message) {
 	index, err := strconv.Atoi(value)
 	if err != nil {
 		index = -1
@@ -90,7 +99,7 @@ func (s State) Do(name, value string) (State, []wire.Message) {
 		}
 	case "chain":
 		if r := s.Reading; r != nil && index >= 0 && index < len(r.Chains) {
-			s.Chain, s.Sentence = index, -1
+			s = s.choose(index)
 			s.Say = s.chainSaid()
 		}
 	case "next":
@@ -101,11 +110,8 @@ func (s State) Do(name, value string) (State, []wire.Message) {
 		if r := s.Reading; r != nil && index >= 0 && index < len(r.Answer) {
 			s.Word = index
 		}
-	case "sentence":
-		if index == s.Sentence {
-			index = -1
-		}
-		s.Sentence = index
+	case "sentence", "pick", "switch", "edit", "undo":
+		return s.doWhatIf(name, value), nil
 	case "hover":
 		s.Hover = -1
 		if r := s.Reading; r != nil && index >= 0 && index < len(r.Answer) {
@@ -275,8 +281,7 @@ func (s State) turn(by int) State {
 		}
 	}
 	at := slices.Index(list, s.chain())
-	s.Chain = list[((at+by)%len(list)+len(list))%len(list)]
-	s.Sentence = -1
+	s = s.choose(list[((at+by)%len(list)+len(list))%len(list)])
 	s.Say = s.chainSaid()
 	return s
 }
@@ -497,14 +502,16 @@ func (s State) Open(c Choice) (State, []wire.Message) {
 		return s, nil
 	}
 	a := s.again()
+	var out []wire.Message
 	if r := s.recall(&a); r != nil {
-		chain, word, sentence := c.Chain, c.Word, c.Sentence
 		s = s.show(r)
-		s.Chain, s.Word, s.Sentence = chain, word, sentence
-		return s, nil
+		s.Sentence = c.Sentence
+	} else {
+		s, out = s.ask(a)
 	}
-	chain, word := c.Chain, c.Word
-	s, out := s.ask(a)
-	s.Chain, s.Word = chain, word
-	return s, out
+	s.Chain, s.Word = c.Chain, c.Word
+	if !c.Edit.none() && c.Chain >= 0 {
+		s = s.draft(c.Chain, draft{c.Edit, []Edit{{}}})
+	}
+	return s.wants(out)
 }

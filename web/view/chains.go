@@ -42,6 +42,7 @@ func Chains(s *State) string {
 		p.raw(`</ol>`)
 	}
 	p.raw(`</div>`)
+	ghostRow(s, p)
 	if !sc.ready && r.under() {
 		p.raw(`<p class="cap foot-note">Rank and advantage need all `, count(n, "chain"), `: a chain is judged against its group.</p>`)
 	}
@@ -122,6 +123,19 @@ func chainsSorted(s *State, p *page) {
 		}
 		p.raw(`</ol>`)
 	}
+}
+
+// ghostRow is the reader's variant of the shown chain, which is in no group.
+func ghostRow(s *State, p *page) {
+	sc := s.whatIf()
+	if sc == nil {
+		return
+	}
+	i := s.edited()
+	p.raw(`<div class="chain ghost"><span class="vh">What-if: chain `).int(i+1).raw(` `).text(s.Edit.editName()).raw(`, reward `, number(sc.R), `, not in the group</span><span class="rk" aria-hidden="true"></span><span class="zn" aria-hidden="true"><span class="v">z</span><sub>`)
+	p.int(i + 1).raw(`</sub>′</span>`)
+	sparkline(s, p, sc.C)
+	p.raw(`<span class="r" aria-hidden="true">`, number(sc.R), `</span><span class="a" aria-hidden="true">what-if, not counted</span></div>`)
 }
 
 // chainRow is one chain: scored and ranked, scored and waiting, or being written.

@@ -19,6 +19,9 @@ type Example struct {
 	// Frame holds all tokens: one entry for each part of each chain will do.
 	Frame wire.Frame `json:"frame"`
 	End   wire.End   `json:"end"`
+	// Without is, for each chain, what a scored would say of it without each of its
+	// sentences (see Reading.Without).
+	Without [][]wire.ScoredVariant `json:"without,omitempty"`
 }
 
 // EachExample reads a file of examples, one at a time, until one is wrong or
@@ -67,6 +70,11 @@ func ReadExamples(data []byte) ([]Example, error) {
 		if r.done() != len(r.Chains) {
 			return fmt.Errorf("frame: %d of %d chains are complete", r.done(), len(r.Chains))
 		}
+		for i := range e.Without {
+			if n := len(r.Without(i)); len(e.Without) != len(r.Chains) || len(e.Without[i]) != n || len(e.Without[i]) > 0 && len(e.Without[i][0].LogProbs) != len(r.Answer) {
+				return fmt.Errorf("without: chain %d: want %d sentences", i+1, n)
+			}
+		}
 		list = append(list, e)
 		return score(r, DefaultChoice()).err
 	})
@@ -101,6 +109,13 @@ func (e *Example) replay() *Reading {
 	r = r.start(&e.Start)
 	r = r.frame(&e.Frame)
 	r.Status, r.Seconds = Complete, e.End.Seconds
+	for i, list := range e.Without {
+		var keys []tryKey
+		for k := range list {
+			keys = append(keys, Edit{}.toggle(k).key(i))
+		}
+		r = r.withTries(keys, list, false)
+	}
 	return r
 }
 
@@ -131,6 +146,7 @@ func (s State) openExample(name string) State {
 func (s State) show(r *Reading) State {
 	s.Reading = r
 	s.Chain, s.Word, s.Sentence, s.Hover = -1, -1, -1, -1
+	s = s.freshDrafts()
 	s.sc = nil
 	return s
 }

@@ -87,6 +87,21 @@ func testExample() Example {
 		}
 		e.Frame.Done = append(e.Frame.Done, d)
 	}
+	// Without its third sentence a chain is worth little more than none; without
+	// the fourth it gains.
+	r := e.replay()
+	for k, c := range testC {
+		var list []wire.ScoredVariant
+		for j := range r.Without(k) {
+			share := []float64{0.1, 0.06, 0.85, -0.02, 0.1}[j]
+			v := wire.ScoredVariant{}
+			for i := range c {
+				v.LogProbs = append(v.LogProbs, math.Log(min(c[i]+share*(testBase[i]-c[i]), 1)))
+			}
+			list = append(list, v)
+		}
+		e.Without = append(e.Without, list)
+	}
 	return e
 }
 

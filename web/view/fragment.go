@@ -141,6 +141,8 @@ const (
 	iconPause   = `<path d="M5.5 3.5v9M10.5 3.5v9"/>`
 	iconStep    = `<path d="M4 3.5v9l6-4.5z" fill="currentColor"/><path d="M12 3.5v9"/>`
 	iconStop    = `<rect x="4" y="4" width="8" height="8" rx="1" fill="currentColor"/>`
+	iconUndo    = `<path d="M3 6.5h6.5a3.5 3.5 0 0 1 0 7H6M3 6.5 6 3.5M3 6.5l3 3"/>`
+	iconEdit    = `<path d="m3 13 .7-3 7-6.8a1.2 1.2 0 0 1 1.7 0l.6.6a1.2 1.2 0 0 1 0 1.7L6 12.3z"/>`
 	iconAgain   = `<path d="M13 8a5 5 0 1 1-1.5-3.5M13 2.5v3h-3"/>`
 	iconDown    = `<path d="m4 6 4 4 4-4"/>`
 	iconLeft    = `<path d="m10 4-4 4 4 4"/>`

@@ -71,6 +71,20 @@ func (c Choice) Hash() string {
 			add(x.key, strconv.Itoa(x.have+x.shift))
 		}
 	}
+	if c.Chain >= 0 {
+		var off []string
+		for k := range maxSentences {
+			if c.Edit.off(k) {
+				off = append(off, strconv.Itoa(k+1))
+			}
+		}
+		if len(off) > 0 {
+			add("off", strings.Join(off, "."))
+		}
+		for _, x := range c.Edit.Text {
+			add("say", strconv.Itoa(x.At+1)+"."+x.Text)
+		}
+	}
 	return strings.Join(list, "&")
 }
 
@@ -99,6 +113,9 @@ func ParseHash(hash string) (Choice, error) {
 	}
 	if c.Example != "" {
 		c.Question, c.Answer = "", ""
+	}
+	if c.Chain < 0 {
+		c.Edit = Edit{}
 	}
 	return c, errors.Join(wrong...)
 }
@@ -191,6 +208,26 @@ func (c *Choice) set(key, value string) error {
 		return whole(&c.Word, 1, 1<<13, 1)
 	case "s":
 		return whole(&c.Sentence, 1, 1<<13, 1)
+	case "off":
+		off := uint64(0)
+		for _, x := range strings.Split(value, ".") {
+			k, err := strconv.Atoi(x)
+			if err != nil || k < 1 || k > maxSentences {
+				return fmt.Errorf("want sentences from 1 to %d", maxSentences)
+			}
+			off |= 1 << (k - 1)
+		}
+		c.Edit.Off = off
+	case "say":
+		at, said, ok := strings.Cut(value, ".")
+		k, err := strconv.Atoi(at)
+		said = strings.ToValidUTF8(said, "")
+		if !ok || err != nil || k < 1 || k > maxSentences || said == "" || len(said) > maxRewrite {
+			return fmt.Errorf("want a sentence from 1 to %d and its text", maxSentences)
+		}
+		off := c.Edit.Off
+		c.Edit = c.Edit.rewrite(k-1, said, false)
+		c.Edit.Off = off
 	case "phase":
 		return whole(&c.Phase, 0, Phases-1, 0)
 	default:

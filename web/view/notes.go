@@ -129,7 +129,7 @@ func (s *State) linkNote(p *page) {
 	case Waiting:
 		p.note(" warn", iconPlug, "Connection lost. Trying again in "+intText(s.Retry)+" s.", s.kindOfLoss(), func() { p.act("reconnect", "Now") })
 	case Offline:
-		p.note("", iconPlug, "Offline.", "Formulas and ranks still work. New chains and training need the server.", func() { p.act("reconnect", "Try again") })
+		p.note("", iconPlug, "Offline.", "Formulas, ranks and what-ifs that were scored still work. New chains, edits and training need the server.", func() { p.act("reconnect", "Try again") })
 	}
 }
 

@@ -213,6 +213,9 @@ func Dots(s *State) string {
 	for j := range g.Chains {
 		values[j] = g.Chains[j].R
 	}
+	if ghost := s.whatIf(); ghost != nil {
+		values = append(values, ghost.R)
+	}
 	lo, hi := chart.Axis(values, g.Base)
 	scale := chart.Scale{Lo: lo, Hi: hi, From: 22, To: w - 54}
 	base := scale.At(g.Base)
@@ -244,6 +247,10 @@ func Dots(s *State) string {
 			class = " cl" + class
 		} else if x > base {
 			p.raw(`<path class="lolli" d="M`, chart.Num(base), ` `, chart.Num(y), `H`, chart.Num(x), `"/>`)
+		}
+		if ghost := s.whatIf(); ghost != nil && c == on {
+			to := scale.At(min(max(ghost.R, lo), hi))
+			p.raw(`<path class="ghl" d="M`, chart.Num(x), ` `, chart.Num(y-7), `H`, chart.Num(to), `"/><circle class="dot gh" cx="`, chart.Num(to), `" cy="`, chart.Num(y), `" r="`, chart.Num(r), `"/>`)
 		}
 		p.raw(`<circle class="dot`, class, `" cx="`, chart.Num(x), `" cy="`, chart.Num(y), `" r="`, chart.Num(r), `"/>`)
 		label := "s"
@@ -301,6 +308,9 @@ func dotsSummary(s *State) string {
 	text := "Rewards by " + modeLabel(s.Mode) + ". No reasoning: " + number(g.Base) + "; " + intText(above) + " of " + count(sc.done, "chain") + " above."
 	for _, c := range sc.order {
 		text += " Chain " + intText(c+1) + ": " + number(s.chainScore(c).R) + "."
+	}
+	if sc := s.whatIf(); sc != nil {
+		text += " What-if, chain " + intText(s.edited()+1) + " " + s.Edit.editName() + ": " + number(sc.R) + "."
 	}
 	return text
 }

@@ -34,26 +34,60 @@ func ChainText(s *State) string {
 			p.raw(` · cut at the limit`)
 		}
 	}
+	losses, known := s.losses(i)
+	if known {
+		p.raw(`<span class="only-desk"> · thick underline: the reward needs this sentence · click to switch off</span>`)
+	}
 	p.raw(`</span><span class="sp"></span><span class="cap only-desk"><button type="button" class="kb-act" id="act-p" data-act="prev" aria-label="Previous chain"><kbd>p</kbd></button> <button type="button" class="kb-act" id="act-n" data-act="next" aria-label="Next chain"><kbd>n</kbd></button></span></div>`)
 	p.raw(`<div class="text" role="group" aria-label="Chain `).int(i + 1).raw(`. Left and right arrow keys move between sentences.">`)
 	list := sentences(tokens)
+	scale := largest(losses)
 	for k, x := range list {
 		writing := !c.Done && k == len(list)-1 && r.under()
 		on := k == s.Sentence
-		p.raw(`<span role="button" class="sent`)
-		if writing {
-			p.raw(` todo`)
+		off := i == s.edited() && k < maxSentences && s.Edit.off(k)
+		rewritten, written := "", false
+		if i == s.edited() {
+			rewritten, written = s.Edit.text(k)
 		}
-		if on {
-			p.raw(` is-on`)
+		p.raw(`<span role="button" class="sent`)
+		for _, class := range []struct {
+			name string
+			has  bool
+		}{{" todo", writing}, {" is-on", on}, {" off", off}, {" own", written && !off},
+			{" neg", known && k < len(losses) && losses[k] < 0}, {" pos", known && k < len(losses) && losses[k] > 0}} {
+			if class.has {
+				p.raw(class.name)
+			}
 		}
 		tab := "-1"
 		if on || s.Sentence < 0 && k == 0 || s.Sentence >= len(list) && k == 0 {
 			tab = "0"
 		}
-		p.raw(`" id="sent-`).int(k).raw(`" data-act="sentence" data-value="`).int(k).raw(`" tabindex="`, tab, `" aria-pressed="`, boolText(on), `"><span class="no">`).int(k + 1).raw(`</span>`)
-		for _, t := range tokens[x.from:x.to] {
-			p.text(t.Text)
+		p.raw(`"`)
+		if known && k < len(losses) {
+			p.raw(` style="--imp:`).unit(math.Abs(losses[k]) / scale).raw(`"`)
+		}
+		p.raw(` id="sent-`).int(k).raw(`" data-act="sentence" data-value="`).int(k).raw(`" tabindex="`, tab, `" aria-pressed="`, boolText(!off), `"`)
+		if on {
+			p.raw(` aria-current="true"`)
+		}
+		p.raw(`><span class="no">`).int(k + 1).raw(`</span>`)
+		if off {
+			p.raw(`<s>`)
+		}
+		if written && !off {
+			p.text(strings.TrimSpace(rewritten))
+		} else {
+			for _, t := range tokens[x.from:x.to] {
+				p.text(t.Text)
+			}
+		}
+		if off {
+			p.raw(`</s>`)
+		}
+		if known && k < len(losses) {
+			lossMark(p, lossText(s.chainScore(i), losses[k]), losses[k], off)
 		}
 		if writing {
 			p.raw(`<span class="caret"></span>`)
@@ -69,14 +103,37 @@ func ChainText(s *State) string {
 		}
 	}
 	p.raw(`</div>`)
-	s.sentenceNote(p, c, list)
+	s.sentenceNote(p, i, list)
 	return p.String()
 }
 
-// sentenceNote tells what is known of the chosen sentence, else of how the chain
-// ended.
-func (s *State) sentenceNote(p *page, c *Chain, list []sentence) {
-	if k := s.Sentence; k >= 0 && k < len(list) {
+// lossMark is what the reward does without a sentence: said beside one that is
+// switched off, and to screen readers always.
+func lossMark(p *page, text string, loss float64, off bool) {
+	if !off {
+		p.raw(`<span class="vh">, without it the reward changes by `, text, `</span>`)
+		return
+	}
+	p.raw(`<span class="vh">, switched off</span><span class="dr `, direction(loss), `">`)
+	switch {
+	case loss < 0:
+		p.raw(`▼ `)
+	case loss > 0:
+		p.raw(`▲ `)
+	}
+	p.raw(strings.TrimLeft(text, "+−"), `</span>`)
+}
+
+// sentenceNote tells what the reader's changes do, or what the chosen sentence is
+// worth, else how the chain ended.
+func (s *State) sentenceNote(p *page, i int, list []sentence) {
+	c, k := &s.Reading.Chains[i], s.Sentence
+	chosen := k >= 0 && k < len(list)
+	if s.edited() == i {
+		s.whatIfNote(p, chosen && k < maxSentences)
+		return
+	}
+	if chosen {
 		tokens := c.Tokens[list[k].from:list[k].to]
 		sum, least := 0.0, 0
 		for i, t := range tokens {
@@ -85,10 +142,24 @@ func (s *State) sentenceNote(p *page, c *Chain, list []sentence) {
 				least = i
 			}
 		}
-		p.raw(`<div class="whatif said"><p><b>Sentence `).int(k + 1).raw(`: `).text(count(len(tokens), "token")).raw(`, `)
-		p.text(percent(math.Exp(sum / float64(len(tokens))))).raw(` % sure each, on average.</b> <span class="cap">Boldest word: “`)
-		p.text(word(tokens[least].Text)).raw(`”, `).text(percent(math.Exp(tokens[least].LogProb))).raw(` %. That is how sure the model was while it wrote; the reward does not look at it.</span></p>`)
-		p.raw(`<div class="acts"><button type="button" class="btn" id="act-release" data-act="release">Let go</button></div></div>`)
+		p.raw(`<div class="whatif said"><p><b>`)
+		if losses, known := s.losses(i); known && k < len(losses) {
+			score := s.chainScore(i)
+			p.raw(`Without sentence `).int(k+1).raw(` the reward would be `, number(score.R+losses[k]), ` instead of `, number(score.R), `.</b> <span class="cap">While it wrote, the model was `)
+			p.text(percent(math.Exp(sum / float64(len(tokens))))).raw(` % sure of each word on average; the reward does not look at that.</span></p>`)
+		} else {
+			p.raw(`Sentence `).int(k + 1).raw(`: `).text(count(len(tokens), "token")).raw(`, `)
+			p.text(percent(math.Exp(sum / float64(len(tokens))))).raw(` % sure each, on average.</b> <span class="cap">Boldest word: “`)
+			p.text(word(tokens[least].Text)).raw(`”, `).text(percent(math.Exp(tokens[least].LogProb))).raw(` %. That is how sure the model was while it wrote; the reward does not look at it.</span></p>`)
+		}
+		p.raw(`<div class="acts">`)
+		s.undoButton(p, i)
+		if k < maxSentences && s.Reading.scored(i) && s.canTry(i, s.Edit.toggle(k)) {
+			s.editButtons(p, k)
+		} else {
+			p.raw(`<button type="button" class="btn" id="act-release" data-act="release">Let go</button>`)
+		}
+		p.raw(`</div></div>`)
 		return
 	}
 	if !c.Done || strings.TrimSpace(c.Answer) == "" {
@@ -100,5 +171,61 @@ func (s *State) sentenceNote(p *page, c *Chain, list []sentence) {
 	} else {
 		p.raw(`Not the reference. The reward does not grade this: it asks how probable the reference became.`)
 	}
-	p.raw(`</span></p></div>`)
+	p.raw(`</span></p>`)
+	if len(s.drafts[i].past) > 0 {
+		p.raw(`<div class="acts">`)
+		s.undoButton(p, i)
+		p.raw(`</div>`)
+	}
+	p.raw(`</div>`)
+}
+
+// whatIfNote is the reward of the reader's variant beside the model's own, with
+// the ways back.
+func (s *State) whatIfNote(p *page, chosen bool) {
+	i := s.edited()
+	p.raw(`<div class="whatif"><p><b>`)
+	sc := s.whatIf()
+	t := s.try(i, s.Edit)
+	name := s.Edit.editName()
+	switch {
+	case sc != nil:
+		p.text(s.whatIfSaid()).raw(`</b> <span class="cap">`)
+		if t.Own && strings.TrimSpace(t.Answer) != "" {
+			p.raw(`It then answers: `).text(strings.TrimSpace(t.Answer)).raw(` `)
+		}
+		p.raw(`A what-if: scored, but not part of the group and never trained on.</span>`)
+	case s.refused[s.Edit.key(i)]:
+		p.raw(`The reward `).text(name).raw(` is not known.</b> <span class="cap">The server did not score it.</span>`)
+	case s.Link != Live:
+		p.raw(`The reward `).text(name).raw(` is not known yet.</b> <span class="cap">It needs the server.</span>`)
+	default:
+		p.raw(`The reward `).text(name).raw(` is being worked out.</b> <span class="cap">The reference is read once more, after what is left of the chain.</span>`)
+	}
+	p.raw(`</p><div class="acts">`)
+	s.undoButton(p, i)
+	if chosen {
+		s.editButtons(p, s.Sentence)
+	}
+	p.raw(`</div></div>`)
+}
+
+// undoButton takes the last change back, where there is one.
+func (s *State) undoButton(p *page, i int) {
+	if len(s.drafts[i].past) > 0 {
+		p.raw(`<button type="button" class="btn" id="act-undo" data-act="undo" aria-keyshortcuts="Control+Z">`).icon(iconUndo).raw(`Undo</button>`)
+	}
+}
+
+// editButtons change sentence k.
+func (s *State) editButtons(p *page, k int) {
+	if s.Link == Live {
+		p.raw(`<button type="button" class="btn" id="act-edit" data-act="open" data-dialog="edit" aria-haspopup="dialog">`).icon(iconEdit).raw(`Edit</button>`)
+	}
+	p.raw(`<button type="button" class="btn primary" id="act-switch" data-act="switch" aria-keyshortcuts="Delete">`)
+	if s.edited() >= 0 && s.Edit.off(k) {
+		p.raw(`Switch on</button>`)
+	} else {
+		p.raw(`Switch off</button>`)
+	}
 }

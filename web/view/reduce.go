@@ -13,9 +13,10 @@ import (
 // number.
 func (s State) Receive(m wire.Message) (State, []wire.Message) {
 	if w, ok := m.(*wire.Welcome); ok {
-		return s.welcome(w)
+		s, out := s.welcome(w)
+		return s.wants(out)
 	}
-	return s.receive(m), nil
+	return s.receive(m).wants(nil)
 }
 
 func (s State) receive(m wire.Message) State {
@@ -35,6 +36,8 @@ func (s State) receive(m wire.Message) State {
 		return s.runPoints(m.Run, m.Points, nil)
 	case *wire.Eval:
 		return s.runPoints(m.Run, nil, m.Points)
+	case *wire.Scored:
+		return s.scored(m)
 	case *wire.Failed:
 		return s.failed(m)
 	}
@@ -112,7 +115,7 @@ func (r *Reading) add(t *wire.Tokens) {
 	case wire.PartChain:
 		for i, text := range t.Texts {
 			if t.At+i == len(c.Tokens) {
-				c.Tokens = append(c.Tokens, Token{Text: text, LogProb: t.LogProbs[i], Entropy: t.Entropies[i]})
+				c.Tokens = append(c.Tokens, Token{ID: t.IDs[i], Text: text, LogProb: t.LogProbs[i], Entropy: t.Entropies[i]})
 			}
 		}
 	case wire.PartBoundary:
@@ -188,6 +191,7 @@ func (s State) welcome(w *wire.Welcome) (State, []wire.Message) {
 	if !resumed {
 		s.Seq = 0
 		s.TrainID = ""
+		s.waiting = nil // asked for again
 	}
 	s.Session = w.Session
 	for i := range w.Runs {
@@ -208,10 +212,10 @@ func (s State) welcome(w *wire.Welcome) (State, []wire.Message) {
 		if resumed {
 			out = append(out, &wire.Cancel{Head: wire.Head{ID: r.Ask.ID}})
 		}
-		chain, word := s.Chain, s.Word
+		chain, word, edit, drafts := s.Chain, s.Word, s.Edit, s.drafts
 		s.Reading = nil
 		next, more := s.ask(r.Ask)
-		next.Chain, next.Word = chain, word
+		next.Chain, next.Word, next.Edit, next.drafts = chain, word, edit, drafts
 		return next, append(out, more...)
 	}
 	return s, out
@@ -223,6 +227,9 @@ func (r *Reading) under() bool {
 }
 
 func (s State) failed(m *wire.Failed) State {
+	if _, ok := s.waiting[m.ID]; ok {
+		return s.tryFailed(m)
+	}
 	r := s.Reading
 	mine := r != nil && m.ID == r.Ask.ID && !r.Saved
 	if m.ID != "" && !mine && m.ID != s.TrainID {

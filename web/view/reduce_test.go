@@ -243,7 +243,7 @@ func TestHashKeepsEveryChoice(t *testing.T) {
 	c := Choice{Question: "Is 1 & 2 < 3 #?", Answer: "ja, né", Model: "run1@40", K: 16, Temperature: 0.7, TopP: 0.9, Seed: wire.MaxSafe, MaxChain: 99,
 		Mode: reward.GM, Clip: false, Normalize: true, Colour: ByAdds, Chain: 0, Word: 3, Sentence: 2, Phase: 6}
 	have, err := ParseHash("#" + c.Hash())
-	if err != nil || have != c {
+	if err != nil || !reflect.DeepEqual(have, c) {
 		t.Errorf("have %+v (%v), want %+v", have, err, c)
 	}
 	if h := DefaultChoice().Hash(); h != "" {
@@ -286,7 +286,7 @@ func FuzzParseHash(f *testing.F) {
 	f.Fuzz(func(t *testing.T, hash string) {
 		c, _ := ParseHash(hash)
 		again, err := ParseHash(c.Hash())
-		if err != nil || again != c {
+		if err != nil || !reflect.DeepEqual(again, c) {
 			t.Fatalf("%q: have %+v (%v), want %+v", hash, again, err, c)
 		}
 		s, _ := testState().Open(c)

@@ -7,6 +7,7 @@
 //	example.go   saved examples, replayed as if they came over the wire
 //	reduce.go    what the server's messages do to it
 //	act.go       what the reader's actions do to it
+//	whatif.go    the reader's variants of the chains
 //	score.go     rewards, ranks and advantages, by trainer/reward
 //	hash.go      choices as the address's #…
 //	fragment.go  the list of containers, and numbers and text as HTML
@@ -48,10 +49,11 @@ type Choice struct {
 	Normalize bool
 	Colour    Colour
 
-	Chain    int // index, −1: the best
-	Word     int // index into the answer's tokens, −1: where most changed
-	Sentence int // index, −1: none
-	Phase    int // 0 to 6: question … gradient
+	Chain    int  // index, −1: the best
+	Word     int  // index into the answer's tokens, −1: where most changed
+	Sentence int  // index, −1: none
+	Edit     Edit // the reader's variant of Chain
+	Phase    int  // 0 to 6: question … gradient
 }
 
 // Colour says what the answer's words are coloured by.
@@ -103,6 +105,7 @@ const (
 
 // Token is one token of a chain.
 type Token struct {
+	ID               int32
 	Text             string
 	LogProb, Entropy float64 // nats
 }
@@ -131,6 +134,8 @@ type Reading struct {
 	Chains  []Chain
 	Seconds float64
 	Saved   bool // from a saved example
+
+	tried map[tryKey]Try // the reader's variants of the chains
 }
 
 // ready reports whether every chain has been scored, so that ranks exist.
@@ -214,7 +219,10 @@ type State struct {
 	Playing bool   // the pipeline plays
 	Hover   int    // word under the pointer, −1
 	Size    Size
-	asked   int // requests made, to name them
+	asked   int                     // requests made, to name them
+	drafts  map[int]draft           // by chain: what the reader made of it
+	waiting map[string]waitingTries // variants that the server is asked for
+	refused map[tryKey]bool         // and that it would not score
 	Typing  Typing
 	sc      *scores
 }

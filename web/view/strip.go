@@ -147,6 +147,11 @@ func (s *State) stripWord(p *page, k int, on bool, most float64) {
 		paint = heat.Sure.At(math.Abs(score.Contribution[k]) / most)
 	}
 	bar := chart.NewBar(before, after)
+	said := percent(before) + " % before, " + percent(after) + " % after"
+	tried := s.whatIf()
+	if tried != nil {
+		said += ", " + percent(tried.C[k]) + " % " + s.Edit.editName()
+	}
 	p.raw(` style="`).paint(paint).raw(`"`)
 	button(func() {
 		p.raw(`<span class="sky"><i class="`)
@@ -155,10 +160,14 @@ func (s *State) stripWord(p *page, k int, on bool, most float64) {
 		} else {
 			p.raw(`g`)
 		}
-		p.raw(`" style="--lo:`).unit(bar.Lo).raw(`;--hi:`).unit(bar.Hi).raw(`"></i></span><span class="chip">`).text(w).raw(`</span>`)
+		p.raw(`" style="--lo:`).unit(bar.Lo).raw(`;--hi:`).unit(bar.Hi).raw(`"></i>`)
+		if tried != nil {
+			p.raw(`<i class="b2" style="--o:`).unit(tried.C[k]).raw(`"></i>`)
+		}
+		p.raw(`</span><span class="chip">`).text(w).raw(`</span>`)
 		changeMark(p, change)
 		p.raw(`<span class="pct" aria-hidden="true">`).text(percent(before)).raw(` → <b>`).text(percent(after)).raw(` %</b></span>`)
-	}, percent(before)+" % before, "+percent(after)+" % after")
+	}, said)
 }
 
 // bigChange is the change of probability from which a word's mark has a ground.
@@ -204,7 +213,11 @@ func (s *State) mostWeight() float64 {
 
 // legend explains bars and colours; its ends come from the scale's domain.
 func legend(s *State, p *page) {
-	p.raw(`<div class="key" id="legend"><span aria-hidden="true"><i class="b0"></i>sure already</span><span aria-hidden="true"><i class="b1"></i>added by reasoning</span><span aria-hidden="true"><i class="b3"></i>taken away</span><span class="sp">`)
+	p.raw(`<div class="key" id="legend"><span aria-hidden="true"><i class="b0"></i>sure already</span><span aria-hidden="true"><i class="b1"></i>added by reasoning</span><span aria-hidden="true"><i class="b3"></i>taken away</span>`)
+	if s.whatIf() != nil {
+		p.raw(`<span aria-hidden="true"><i class="b2"></i>`).text(s.Edit.editName()).raw(`</span>`)
+	}
+	p.raw(`<span class="sp">`)
 	scale := heat.Sure
 	lo, hi := scale.Ends()
 	switch s.Colour {

@@ -126,9 +126,21 @@ func TestNumbersAreTheRewardsOwn(t *testing.T) {
 }
 
 // receives is Receive where nothing is to be said.
+// receives is the state after a message. What it asks about a chain's sentences is
+// answered as the example has it.
 func (s State) receives(m wire.Message) State {
-	next, _ := s.Receive(m)
-	return next
+	s, out := s.Receive(m)
+	return s.answers(out)
+}
+
+func (s State) answers(out []wire.Message) State {
+	without := testExample().Without
+	for _, m := range out {
+		if ask, ok := m.(*wire.Score); ok && !ask.Own {
+			s = s.receives(&wire.Scored{Head: wire.Head{ID: ask.ID}, Variants: without[s.waiting[ask.ID].keys[0].chain]})
+		}
+	}
+	return s
 }
 
 func percentText(p float64) string {

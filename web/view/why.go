@@ -76,7 +76,78 @@ func Why(s *State) string {
 		s.weightsNote(p, weights)
 	}
 	s.formulaNote(p)
-	return p.raw(`</details>`).String()
+	p.raw(`</details>`)
+	s.lossTable(p)
+	return p.String()
+}
+
+// lossTable is the change of the reward if a sentence of the shown chain is left
+// out, sentence by sentence.
+func (s *State) lossTable(p *page) {
+	i := s.chain()
+	list := s.Reading.sentences(i)
+	score := s.chainScore(i)
+	if score == nil || len(list) == 0 {
+		return
+	}
+	p.raw(`<details open id="why-sents"><summary class="sb"><h3>Change in reward if a sentence is …</h3><span class="key"><i class="del"></i>deleted</span>`)
+	p.icon(iconDown).raw(`</summary>`)
+	losses, known := s.losses(i)
+	scale := largest(losses)
+	for k, x := range list {
+		if known && k >= len(losses) {
+			break
+		}
+		on := k == s.Sentence
+		p.raw(`<button type="button" class="sb`)
+		if on {
+			p.raw(` on`)
+		}
+		p.raw(`" id="loss-`).int(k).raw(`" data-act="sentence" data-value="`).int(k).raw(`"`)
+		if !known {
+			p.raw(` disabled`)
+		}
+		p.raw(`><span class="no">`).int(k + 1).raw(`</span><span class="tx">`)
+		for _, t := range s.Reading.Chains[i].Tokens[x.from:x.to] {
+			p.text(t.Text)
+		}
+		p.raw(`</span>`)
+		if !known {
+			p.raw(`<span class="skel" aria-hidden="true"></span><span class="e e1">?</span></button>`)
+			continue
+		}
+		class := "n"
+		if losses[k] > 0 {
+			class = "p"
+		}
+		p.raw(`<span class="sbar" aria-hidden="true"><i class="`, class, `" style="--x:`).unit(math.Abs(losses[k])/scale*lossShare(class)).raw(`"></i></span><span class="e e1 `, direction(losses[k]), `">`, lossText(score, losses[k]), `</span></button>`)
+	}
+	switch {
+	case known:
+		p.raw(`<p class="cap foot-note">Deleted: the rest stays as it was written.</p>`)
+	case s.Link == Live:
+		p.raw(`<p class="cap foot-note">Each sentence is left out in turn; the rewards are being worked out.</p>`)
+	default:
+		p.raw(`<p class="cap foot-note">What each sentence is worth needs the server.</p>`)
+	}
+	p.raw(`</details>`)
+}
+
+// lossShare keeps a bar inside its box: its line of nought is near the right end.
+func lossShare(class string) float64 {
+	if class == "p" {
+		return 0.08
+	}
+	return 1
+}
+
+// lossText is a change of a reward, as the difference of the two as they are shown.
+func lossText(score *reward.Scored, loss float64) string {
+	text := gain(score.R+loss, score.R)
+	if loss > 0 && text != "0.000" {
+		return "+" + text
+	}
+	return text
 }
 
 // formulaNote says in words what the columns are under the chosen formula.

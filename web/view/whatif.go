@@ -1,0 +1,594 @@
+package view
+
+import (
+	"maps"
+	"math"
+	"slices"
+	"strconv"
+	"strings"
+
+	"nrt/trainer/reward"
+	"nrt/web/wire"
+)
+
+// What-ifs are the reader's variants of the chains. Sentences are switched off or
+// rewritten, the server tells how probable the reference answer is after what is
+// left, and the reward follows as for any chain; but outside of the group, whose
+// mean and σ are of chains that the model wrote.
+
+// Edit is a variant of a chain, by its sentences. The zero Edit is the chain as it
+// was written.
+type Edit struct {
+	Off  uint64    // sentence i is switched off: bit i
+	Text []Rewrite // sentences that say something else, by their number
+}
+
+// Rewrite is the reader's text in place of a sentence.
+type Rewrite struct {
+	At   int
+	Text string
+}
+
+// maxSentences is how many sentences of a chain can be switched off or rewritten.
+const maxSentences = 48
+
+// maxRewrite bounds the reader's text for one sentence, in bytes.
+const maxRewrite = 1000
+
+// none reports whether the chain is as it was written.
+func (e Edit) none() bool { return e.Off == 0 && len(e.Text) == 0 }
+
+func (e Edit) off(k int) bool { return e.Off>>k&1 != 0 }
+
+// text is what the reader wrote for sentence k.
+func (e Edit) text(k int) (string, bool) {
+	for _, x := range e.Text {
+		if x.At == k {
+			return x.Text, true
+		}
+	}
+	return "", false
+}
+
+// toggle switches sentence k off, or on again.
+func (e Edit) toggle(k int) Edit {
+	e.Off ^= 1 << k
+	return e
+}
+
+// rewrite puts a text in the place of sentence k, which is on again; its own text
+// takes the reader's away.
+func (e Edit) rewrite(k int, text string, own bool) Edit {
+	e.Off &^= 1 << k
+	list := slices.DeleteFunc(slices.Clone(e.Text), func(x Rewrite) bool { return x.At == k })
+	if !own {
+		at, _ := slices.BinarySearchFunc(list, k, func(x Rewrite, k int) int { return x.At - k })
+		list = slices.Insert(list, at, Rewrite{k, text})
+	}
+	if len(list) == 0 {
+		list = nil
+	}
+	e.Text = list
+	return e
+}
+
+// within drops what a chain of n sentences cannot have.
+func (e Edit) within(n int) Edit {
+	n = min(n, maxSentences)
+	e.Off &= 1<<n - 1
+	e.Text = slices.DeleteFunc(slices.Clone(e.Text), func(x Rewrite) bool { return x.At >= n })
+	if len(e.Text) == 0 {
+		e.Text = nil
+	}
+	return e
+}
+
+// tryKey names a variant of a chain of a reading.
+type tryKey struct {
+	chain int
+	off   uint64
+	text  string
+}
+
+func (e Edit) key(chain int) tryKey {
+	k := tryKey{chain: chain, off: e.Off}
+	for _, x := range e.Text {
+		k.text += strconv.Itoa(x.At) + "\x00" + x.Text + "\x00"
+	}
+	return k
+}
+
+// Try is what the server said of a variant.
+type Try struct {
+	Ref    []float64 // log c
+	Own    bool      // Answer is known
+	Answer string    // the model's own answer after it
+	Match  bool      // which equals the reference
+}
+
+// draft is a chain's variant and those before it, for Undo.
+type draft struct {
+	now  Edit
+	past []Edit
+}
+
+// keepPast is how many steps Undo goes back.
+const keepPast = 100
+
+// sentences are those of chain i.
+func (r *Reading) sentences(i int) []sentence {
+	if r == nil || i < 0 || i >= len(r.Chains) {
+		return nil
+	}
+	return sentences(r.Chains[i].shown())
+}
+
+// variant lays chain i out with an edit. What the reader left alone stays token by
+// token; so does what ended the chain.
+func (r *Reading) variant(i int, e Edit) wire.Variant {
+	c := &r.Chains[i]
+	v := wire.Variant{Parts: []wire.ChainPart{}}
+	ids := func(tokens []Token) {
+		if len(tokens) == 0 {
+			return
+		}
+		if n := len(v.Parts); n == 0 || v.Parts[n-1].Text != "" {
+			v.Parts = append(v.Parts, wire.ChainPart{})
+		}
+		p := &v.Parts[len(v.Parts)-1]
+		for _, t := range tokens {
+			p.IDs = append(p.IDs, t.ID)
+		}
+	}
+	shown := c.shown()
+	for k, x := range sentences(shown) {
+		text, written := e.text(k)
+		switch {
+		case k < maxSentences && e.off(k):
+		case written:
+			if n := len(v.Parts); n > 0 && v.Parts[n-1].Text != "" {
+				v.Parts[n-1].Text += text
+			} else {
+				v.Parts = append(v.Parts, wire.ChainPart{Text: text})
+			}
+		default:
+			ids(shown[x.from:x.to])
+		}
+	}
+	ids(c.Tokens[len(shown):])
+	return v
+}
+
+// Without are the variants of chain i that lack one sentence each, nil where there
+// is no sentence to spare.
+func (r *Reading) Without(i int) []wire.Variant {
+	n := min(len(r.sentences(i)), maxSentences)
+	var list []wire.Variant
+	for k := range n {
+		list = append(list, r.variant(i, Edit{}.toggle(k)))
+	}
+	return list
+}
+
+// edited is the index of the chain that the reader has changed, −1 if it is as it
+// was written.
+func (s *State) edited() int {
+	if s.Edit.none() || s.Chain < 0 || s.Chain != s.chain() {
+		return -1
+	}
+	return s.Chain
+}
+
+// try is what is known of a variant, nil while it is not.
+func (s *State) try(i int, e Edit) *Try {
+	if s.Reading == nil {
+		return nil
+	}
+	if t, ok := s.Reading.tried[e.key(i)]; ok {
+		return &t
+	}
+	return nil
+}
+
+// tryScore is the reward of a variant under the chosen formula, nil while it is not
+// known. It has no advantage: it is in no group.
+func (s *State) tryScore(i int, e Edit) *reward.Scored {
+	t := s.try(i, e)
+	if t == nil {
+		return nil
+	}
+	sc, err := reward.Score(t.Ref, s.Reading.Base, s.Options())
+	if err != nil {
+		return nil
+	}
+	return &sc
+}
+
+// whatIf is the reward of what the reader made of the shown chain, nil without.
+func (s *State) whatIf() *reward.Scored {
+	if i := s.edited(); i >= 0 {
+		return s.tryScore(i, s.Edit)
+	}
+	return nil
+}
+
+// losses are the changes of the reward when one sentence of chain i is left out;
+// known says that all are there.
+func (s *State) losses(i int) (list []float64, known bool) {
+	score := s.chainScore(i)
+	n := min(len(s.Reading.sentences(i)), maxSentences)
+	if score == nil || n == 0 {
+		return nil, false
+	}
+	for k := range n {
+		sc := s.tryScore(i, Edit{}.toggle(k))
+		if sc == nil {
+			return nil, false
+		}
+		list = append(list, sc.R-score.R)
+	}
+	return list, true
+}
+
+// canTry reports whether the reward of a variant is known or can be had.
+func (s *State) canTry(i int, e Edit) bool {
+	return e.none() || s.try(i, e) != nil || s.Link == Live && s.Reading.ready()
+}
+
+// change makes e the variant of the shown chain; Undo goes back to the one before.
+func (s State) change(e Edit) State {
+	i := s.chain()
+	if i < 0 || !s.Reading.scored(i) {
+		return s
+	}
+	if !s.canTry(i, e) {
+		s.Notice = &Notice{Code: codeOffline, Text: "The reward of this version needs the server."}
+		return s
+	}
+	d := s.drafts[i]
+	if s.Edit.key(i) == e.key(i) {
+		return s
+	}
+	past := append(slices.Clone(d.past), d.now)
+	s = s.draft(i, draft{e, past[max(0, len(past)-keepPast):]})
+	if s.refused[e.key(i)] { // asked for once more
+		s.refused = maps.Clone(s.refused)
+		delete(s.refused, e.key(i))
+	}
+	s.Say = s.whatIfSaid()
+	return s
+}
+
+// draft makes d what the reader has of chain i, which stays the shown one.
+func (s State) draft(i int, d draft) State {
+	drafts := maps.Clone(s.drafts)
+	if drafts == nil {
+		drafts = map[int]draft{}
+	}
+	drafts[i] = d
+	s.drafts, s.Chain, s.Edit = drafts, i, d.now
+	return s
+}
+
+// undo takes the last change back.
+func (s State) undo() State {
+	i := s.chain()
+	d := s.drafts[i]
+	n := len(d.past)
+	if i < 0 || n == 0 {
+		return s
+	}
+	s = s.draft(i, draft{d.past[n-1], d.past[:n-1]})
+	s.Say = "Undone. " + s.whatIfSaid()
+	return s
+}
+
+// freshDrafts forgets what belongs to the chains of another reading.
+func (s State) freshDrafts() State {
+	s.Edit, s.drafts, s.waiting, s.refused = Edit{}, nil, nil, nil
+	return s
+}
+
+// choose shows chain i, as the reader left it.
+func (s State) choose(i int) State {
+	s.Chain, s.Sentence, s.Edit = i, -1, s.drafts[i].now
+	if k := (Edit{}).key(i); s.refused[k] { // another occasion
+		s.refused = maps.Clone(s.refused)
+		delete(s.refused, k)
+	}
+	return s
+}
+
+// doWhatIf are the actions on sentences.
+func (s State) doWhatIf(name, value string) State {
+	i := s.chain()
+	list := s.Reading.sentences(i)
+	k, err := strconv.Atoi(value)
+	if name != "sentence" && name != "pick" || err != nil {
+		k = s.Sentence
+	}
+	n := min(len(list), maxSentences)
+	switch name {
+	case "pick":
+		if k >= 0 && k < len(list) {
+			s.Sentence = k
+		}
+	case "sentence", "switch":
+		if k < 0 || k >= len(list) {
+			if name == "sentence" {
+				s.Sentence = -1
+			}
+			return s
+		}
+		if name == "sentence" && (k >= n || !s.Reading.scored(i) || !s.canTry(i, s.Edit.toggle(k))) {
+			// It can be read only: chosen, and let go again.
+			if k == s.Sentence {
+				k = -1
+			}
+			s.Sentence = k
+			return s
+		}
+		s.Sentence = k
+		if k < n {
+			return s.change(s.Edit.toggle(k))
+		}
+	case "edit":
+		if k < 0 || k >= n {
+			return s
+		}
+		text := strings.ToValidUTF8(value, "")
+		if strings.TrimSpace(text) == "" {
+			if !s.Edit.off(k) {
+				return s.change(s.Edit.toggle(k))
+			}
+			return s
+		}
+		if len(text) > maxRewrite {
+			s.Notice = &Notice{Code: wire.CodeBadMessage, Text: "A sentence has at most " + intText(maxRewrite) + " bytes here.", Field: "edit"}
+			return s
+		}
+		own := s.ownText(i, k)
+		// The space before a sentence is part of its tokens.
+		lead := own[:len(own)-len(strings.TrimLeft(own, " \n"))]
+		trail := own[len(strings.TrimRight(own, " \n")):]
+		text = lead + strings.TrimSpace(text) + trail
+		return s.change(s.Edit.rewrite(k, text, text == own))
+	case "undo":
+		return s.undo()
+	}
+	return s
+}
+
+// ownText is sentence k of chain i as the model wrote it.
+func (s *State) ownText(i, k int) string {
+	x := s.Reading.sentences(i)[k]
+	text := ""
+	for _, t := range s.Reading.Chains[i].Tokens[x.from:x.to] {
+		text += t.Text
+	}
+	return text
+}
+
+// SentenceText is the chosen sentence as it stands, for a field to edit it in, and
+// its neighbours. ok is false where none can be edited.
+func (s *State) SentenceText() (text, before, after string, ok bool) {
+	i, k := s.chain(), s.Sentence
+	list := s.Reading.sentences(i)
+	if k < 0 || k >= min(len(list), maxSentences) || !s.Reading.scored(i) {
+		return "", "", "", false
+	}
+	at := func(k int) string {
+		if k < 0 || k >= len(list) || k < maxSentences && s.Edit.off(k) {
+			return ""
+		}
+		if text, ok := s.Edit.text(k); ok {
+			return strings.TrimSpace(text)
+		}
+		return strings.TrimSpace(s.ownText(i, k))
+	}
+	text = at(k)
+	if s.Edit.off(k) {
+		if text, ok = s.Edit.text(k); !ok {
+			text = s.ownText(i, k)
+		}
+		text = strings.TrimSpace(text)
+	}
+	return text, at(k - 1), at(k + 1), true
+}
+
+// waitingTries are variants that the server was asked for, by the request's name.
+type waitingTries struct {
+	keys []tryKey
+	mine bool // the reader made it; else it is sentences left out
+}
+
+// wants adds to out what the page lacks to show: the reader's variant, and the
+// shown chain without each of its sentences.
+func (s State) wants(out []wire.Message) (State, []wire.Message) {
+	r, i := s.Reading, s.chain()
+	if i < 0 || !r.ready() || !r.scored(i) {
+		return s, out
+	}
+	if s.edited() == i { // an address may say what the chain does not have
+		if e := s.Edit.within(len(r.sentences(i))); e.key(i) != s.Edit.key(i) {
+			s = s.draft(i, draft{e, nil})
+		}
+	}
+	if s.Link != Live {
+		return s, out
+	}
+	asked := func(mine bool) bool {
+		for _, w := range s.waiting {
+			if w.mine == mine && (!mine || w.keys[0] == s.Edit.key(i)) {
+				return true
+			}
+		}
+		return false
+	}
+	ask := func(mine bool, keys []tryKey, list []wire.Variant) {
+		s.asked++
+		m := &wire.Score{Head: wire.Head{ID: "w" + strconv.Itoa(s.asked)}, Model: r.Ask.Model, Question: r.Ask.Question, Answer: r.Ask.Answer,
+			Variants: list, Own: mine}
+		waiting := maps.Clone(s.waiting)
+		if waiting == nil {
+			waiting = map[string]waitingTries{}
+		}
+		waiting[m.ID] = waitingTries{keys, mine}
+		s.waiting = waiting
+		out = append(out, m)
+	}
+	if e := s.Edit; s.edited() == i && !s.refused[e.key(i)] && !asked(true) {
+		if t := s.try(i, e); t == nil || !t.Own {
+			ask(true, []tryKey{e.key(i)}, []wire.Variant{r.variant(i, e)})
+		}
+	}
+	if _, known := s.losses(i); !known && !asked(false) && !s.refused[Edit{}.key(i)] {
+		var keys []tryKey
+		list := r.Without(i)
+		for k := range list {
+			keys = append(keys, Edit{}.toggle(k).key(i))
+		}
+		if len(list) > 0 {
+			ask(false, keys, list)
+		}
+	}
+	return s, out
+}
+
+// scored takes what the server said of variants.
+func (s State) scored(m *wire.Scored) State {
+	w, ok := s.waiting[m.ID]
+	if !ok || s.Reading == nil {
+		return s
+	}
+	s = s.answered(m.ID)
+	s.Reading = s.Reading.withTries(w.keys, m.Variants, w.mine)
+	for _, k := range w.keys {
+		if _, ok := s.Reading.tried[k]; !ok { // asking again would bring no more
+			s = s.refuse(w)
+			break
+		}
+	}
+	if !s.Reading.Saved {
+		s = s.keep(s.Reading)
+	}
+	if w.mine {
+		s.Say = s.whatIfSaid()
+	}
+	return s
+}
+
+// withTries is the reading with what the server said of variants; entries that do
+// not fit are left out.
+func (r *Reading) withTries(keys []tryKey, list []wire.ScoredVariant, own bool) *Reading {
+	next := *r
+	next.tried = maps.Clone(r.tried)
+	if next.tried == nil {
+		next.tried = map[tryKey]Try{}
+	}
+	for j, v := range list {
+		if j < len(keys) && len(v.LogProbs) == len(r.Answer) {
+			if !own && next.tried[keys[j]].Own {
+				continue // more is known already
+			}
+			next.tried[keys[j]] = Try{v.LogProbs, own, v.Answer, v.Match}
+		}
+	}
+	return &next
+}
+
+// answered forgets a request for variants.
+func (s State) answered(id string) State {
+	waiting := maps.Clone(s.waiting)
+	delete(waiting, id)
+	s.waiting = waiting
+	return s
+}
+
+// tryFailed is the state after the server refused variants: what the reader made
+// is said; what the page asked for by itself waits for another occasion.
+func (s State) tryFailed(m *wire.Failed) State {
+	w := s.waiting[m.ID]
+	s = s.answered(m.ID).refuse(w)
+	if w.mine {
+		s.Notice = &Notice{Code: m.Code, Text: m.Message, Field: m.Field, Retry: m.Retry}
+		s.Say = m.Message
+	}
+	return s
+}
+
+// refuse notes that variants are not to be had for now.
+func (s State) refuse(w waitingTries) State {
+	refused := maps.Clone(s.refused)
+	if refused == nil {
+		refused = map[tryKey]bool{}
+	}
+	if w.mine {
+		refused[w.keys[0]] = true
+	} else {
+		refused[Edit{}.key(w.keys[0].chain)] = true
+	}
+	s.refused = refused
+	return s
+}
+
+// editName says what the reader changed: "without sentence 3", "with your sentence
+// 2", "with your changes".
+func (e Edit) editName() string {
+	var off []string
+	for k := range maxSentences {
+		if e.off(k) {
+			off = append(off, intText(k+1))
+		}
+	}
+	switch {
+	case len(e.Text) == 0 && len(off) == 1:
+		return "without sentence " + off[0]
+	case len(e.Text) == 0 && len(off) <= 4:
+		n := len(off) - 1
+		return "without sentences " + strings.Join(off[:n], ", ") + " and " + off[n]
+	case len(e.Text) == 0:
+		return "without " + intText(len(off)) + " sentences"
+	case len(e.Text) == 1 && len(off) == 0:
+		return "with your sentence " + intText(e.Text[0].At+1)
+	}
+	return "with your changes"
+}
+
+// goes says how a reward goes from one to another.
+func goes(from, to float64) string {
+	a, b := number(from), number(to)
+	switch {
+	case a == b:
+		return "stays " + a
+	case to < from:
+		return "falls from " + a + " to " + b
+	}
+	return "rises from " + a + " to " + b
+}
+
+// whatIfSaid is the reader's variant in a sentence.
+func (s *State) whatIfSaid() string {
+	i := s.edited()
+	if i < 0 {
+		return "Chain " + intText(s.chain()+1) + " is as the model wrote it."
+	}
+	name := s.Edit.editName()
+	name = strings.ToUpper(name[:1]) + name[1:]
+	if sc := s.whatIf(); sc != nil {
+		return name + " the reward " + goes(s.chainScore(i).R, sc.R) + "."
+	}
+	return name + ": being scored."
+}
+
+// largest is the largest size of a list's numbers, 1 if there is none.
+func largest(list []float64) float64 {
+	m := 0.0
+	for _, x := range list {
+		m = max(m, math.Abs(x))
+	}
+	if m == 0 {
+		return 1
+	}
+	return m
+}
