@@ -339,12 +339,24 @@ func (b *batch) endsChain(tokens []Token, text string) bool {
 	return strings.Contains(b.e.text.Decode(ids, false), text)
 }
 
+// closes tells whether the last of the ids completes the boundary's text, as it
+// does in a sampled chain that closed itself.
+func (b *batch) closes(ids []int32, text string) bool {
+	if len(ids) == 0 {
+		return false
+	}
+	ids = ids[max(0, len(ids)-len(text)-1):]
+	i := strings.LastIndex(b.e.text.Decode(ids, false), text)
+	return i >= 0 && i+len(text) > len(b.e.text.Decode(ids[:len(ids)-1], false))
+}
+
 // endChain queues what follows a finished chain: boundary and reference.
 func (b *batch) endChain(br *branch) {
 	r, c := br.g.req, &b.results[br.g.index].Chains[br.chain]
 	if r.Forced != nil {
 		ids := r.Forced[br.chain]
-		c.Closed = len(r.Close) > 0 && len(ids) >= len(r.Close) && slices.Equal(ids[len(ids)-len(r.Close):], r.Close)
+		c.Closed = len(r.Close) > 0 && len(ids) >= len(r.Close) && slices.Equal(ids[len(ids)-len(r.Close):], r.Close) ||
+			r.StopText != "" && b.closes(ids, r.StopText)
 		c.Finish = "stop"
 		if c.Closed {
 			c.Finish = "close"

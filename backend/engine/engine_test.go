@@ -5,6 +5,7 @@ import (
 	"errors"
 	"math"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 
@@ -272,6 +273,23 @@ func TestStopText(t *testing.T) {
 	got := generate(t, New(m, letters{}, Options{}), []Request{r}, nil)[0].Chains[0]
 	if !got.Closed || got.Finish != "close" || len(got.Tokens) > 4 || len(got.Boundary) != 0 || len(got.Reference) != 4 {
 		t.Errorf("stop text %q: %+v", r.StopText, got)
+	}
+	// The same chain, given: closed by its text, and not when it goes on after it.
+	var ids []int32
+	for _, tok := range got.Tokens {
+		ids = append(ids, tok.ID)
+	}
+	r.Forced = [][]int32{ids, append(slices.Clone(ids), 1), ids[:1], {}}
+	given := generate(t, New(m, letters{}, Options{}), []Request{r}, nil)[0].Chains
+	for i, c := range given {
+		if closed := i == 0; c.Closed != closed || (len(c.Boundary) == 0) != closed {
+			t.Errorf("stop text %q, given chain %d: %+v", r.StopText, i, c)
+		}
+	}
+	for i, tok := range given[0].Reference {
+		if math.Abs(tok.LogProb-got.Reference[i].LogProb) > 1e-5 {
+			t.Errorf("reference %d: given %g, sampled %g", i, tok.LogProb, got.Reference[i].LogProb)
+		}
 	}
 }
 

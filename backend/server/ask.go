@@ -2,7 +2,6 @@ package server
 
 import (
 	"context"
-	"errors"
 	"math"
 	"strings"
 	"sync"
@@ -14,8 +13,6 @@ import (
 	"nrt/web/wire"
 )
 
-var errCancelled = errors.New("cancelled by the reader")
-
 // The lengths of an answer that the model samples itself.
 const (
 	leastAnswer = 16
@@ -24,10 +21,7 @@ const (
 
 // ask takes a question and answers it in the background.
 func (s *Server) ask(x *session, m *wire.Ask) {
-	if retry, ok := x.allow(); !ok {
-		f := fail(m.ID, wire.CodeRate, "too many questions; the next one can be asked in %.0f s", math.Ceil(retry))
-		f.Retry = retry
-		x.say(f)
+	if !s.allowed(x, m.ID) {
 		return
 	}
 	if m.MaxChain > s.o.Chain {
@@ -36,137 +30,75 @@ func (s *Server) ask(x *session, m *wire.Ask) {
 		x.say(f)
 		return
 	}
-	known := s.hub.find(m.Model)
-	if known == nil {
-		f := fail(m.ID, wire.CodeNoModel, "there is no model %q here", clip(m.Model, 200))
-		f.Field = "model"
-		x.say(f)
-		return
-	}
-	ctx, err := x.begin(m.ID)
-	if err != nil {
-		x.say(fail(m.ID, wire.CodeBadMessage, "ask: id: %v", err))
-		return
-	}
-	place, err := s.sched.enter(x.id)
-	if err != nil {
-		s.closeAsk(ctx, x, m, 0, err)
-		return
-	}
-	s.work.Add(1)
-	go func() {
-		defer s.work.Done()
-		seconds, err := s.answer(ctx, x, m, known, place)
-		s.closeAsk(ctx, x, m, seconds, err)
-	}()
+	s.enqueue(&job{of: m, x: x, model: m.Model, results: s.metrics.asks, work: func(ctx context.Context, j *job, r *replica) (wire.Message, error) {
+		return s.answer(ctx, j, m, r)
+	}})
 }
 
-// closeAsk says how a question ended; from then on its name is free. A reader
-// who left hears nothing.
-func (s *Server) closeAsk(ctx context.Context, x *session, m *wire.Ask, seconds float64, err error) {
-	cause := context.Cause(ctx)
-	x.finish(m.ID)
-	var f *failure
-	result := "failed"
-	switch {
-	case err == nil:
-		result = "done"
-		x.say(&wire.End{Head: wire.Head{ID: m.ID}, Seconds: seconds})
-	case errors.Is(cause, errCancelled):
-		result = "cancelled"
-		x.say(&wire.End{Head: wire.Head{ID: m.ID}, Seconds: seconds, Cancelled: true})
-	case cause != nil:
-		result = "left"
-	case errors.Is(err, errQueueFull):
-		result = "busy"
-		b := fail(m.ID, wire.CodeBusy, "%d questions are waiting already; try again in a moment", s.o.Queue)
-		b.Retry = 5
-		x.say(b)
-	case errors.Is(err, errTooMany):
-		result = "busy"
-		b := fail(m.ID, wire.CodeRate, "%d of your questions are waiting already", s.o.QueueEach)
-		b.Retry = 5
-		x.say(b)
-	case errors.As(err, &f):
-		x.say(fail(m.ID, f.code, "%s", f.text))
-	default:
-		s.log.Error("question", "ask", m.String(), "error", err)
-		x.say(fail(m.ID, wire.CodeInternal, "%v", err))
-	}
-	s.metrics.asks.WithLabelValues(result).Inc()
-}
-
-// answer waits for a slot and computes. It returns the seconds of computing.
-func (s *Server) answer(ctx context.Context, x *session, m *wire.Ask, known *model, place *ticket) (float64, error) {
-	asked := time.Now()
-	release, err := s.sched.wait(ctx, place, func(place int, seconds float64) {
-		x.say(&wire.Queued{Head: wire.Head{ID: m.ID}, Place: place, Seconds: seconds})
-	})
+// answer streams the chains and all that follows them.
+func (s *Server) answer(ctx context.Context, j *job, m *wire.Ask, r *replica) (wire.Message, error) {
+	req, err := request(m, r.form, r.model.Config.MaxPositions)
 	if err != nil {
-		return 0, err
+		return nil, err
 	}
-	defer release()
-	s.metrics.queued.Observe(time.Since(asked).Seconds())
-	began := time.Now()
-	seconds := func() float64 { return time.Since(began).Seconds() }
-	r, err := s.hub.take(ctx, known)
-	if err != nil {
-		return seconds(), err
-	}
-	defer s.hub.give(r)
-	tok, form, err := known.vocab.open()
-	if err != nil {
-		return seconds(), err
-	}
-	req, err := request(m, form, r.model.Config.MaxPositions)
-	if err != nil {
-		return seconds(), err
-	}
-	x.say(&wire.Start{
+	j.x.say(&wire.Start{
 		Head: wire.Head{ID: m.ID}, Model: m.Model, K: m.K, Seed: m.Seed, Plain: r.of.plain(s.o.World, m.Question),
-		Prompt: pieces(tok, req.Prompt), Answer: pieces(tok, req.Reference),
+		Prompt: pieces(r.tok, req.Prompt), Answer: pieces(r.tok, req.Reference),
 	})
 	heard := false
-	out := &stream{id: m.ID, tok: tok, form: form, req: &req, every: s.o.Frame, say: x.sayBorn}
+	out := &stream{id: m.ID, tok: r.tok, form: r.form, req: &req, every: s.o.Frame, say: j.x.sayBorn}
 	_, err = r.engine.Generate(ctx, []engine.Request{req}, func(ev engine.Event) {
 		if s.o.onToken != nil {
 			s.o.onToken()
 		}
 		if !heard {
 			heard = true
-			s.metrics.first.Observe(time.Since(asked).Seconds())
+			s.metrics.first.Observe(time.Since(j.asked).Seconds())
 		}
 		s.metrics.count(ev.Part)
 		out.event(ev)
 	})
 	out.flush()
-	s.metrics.seconds.Observe(seconds())
-	return seconds(), err
+	s.metrics.seconds.Observe(j.seconds())
+	return &wire.End{Head: wire.Head{ID: m.ID}, Seconds: j.seconds()}, err
 }
 
 // request lays a question out for the engine: chains, the reference after each
 // and after none, and an answer of the model's own. A chain that would not fit
 // is cut to what the model has room for.
 func request(m *wire.Ask, form *token.Format, positions int) (engine.Request, error) {
+	r, err := layout(m.Question, m.Answer, form, positions)
+	if err != nil {
+		return r, err
+	}
+	r.N, r.Seed, r.Baseline = m.K, m.Seed, true
+	r.Sampling = engine.Sampling{Temperature: m.Temperature, TopP: m.TopP}
+	r.MaxChain = min(m.MaxChain, positions-around(&r))
+	return r, nil
+}
+
+// layout is a request's part around the chains, with room for a chain of one
+// token at least.
+func layout(question, answer string, form *token.Format, positions int) (engine.Request, error) {
 	r := engine.Request{
-		Prompt: form.Prompt(m.Question), N: m.K, Seed: m.Seed,
-		Sampling: engine.Sampling{Temperature: m.Temperature, TopP: m.TopP},
-		Stop:     form.End, Close: form.Close, StopText: form.StopText,
-		Reference: form.Answer(m.Answer), Baseline: true, AnswerStop: form.End,
+		Prompt: form.Prompt(question), Stop: form.End, Close: form.Close, StopText: form.StopText,
+		Reference: form.Answer(answer), AnswerStop: form.End,
 	}
 	r.MaxAnswer = min(mostAnswer, max(leastAnswer, 2*len(r.Reference)))
-	used := len(r.Prompt) + len(r.Close) + max(len(r.Reference), r.MaxAnswer)
-	if used >= positions {
+	if around(&r) >= positions {
 		// A shorter answer of the model's own is better than none of the question.
 		r.MaxAnswer = max(1, min(r.MaxAnswer, positions-1-len(r.Prompt)-len(r.Close)))
-		used = len(r.Prompt) + len(r.Close) + max(len(r.Reference), r.MaxAnswer)
 	}
-	if used >= positions {
+	if around(&r) >= positions {
 		return r, failed(wire.CodeTooLong, "question (%d tokens) and answer (%d) leave no room for a chain: the model reads %d tokens in all",
 			len(r.Prompt), len(r.Reference), positions)
 	}
-	r.MaxChain = min(m.MaxChain, positions-used)
 	return r, nil
+}
+
+// around is how many tokens a request has around a chain.
+func around(r *engine.Request) int {
+	return len(r.Prompt) + len(r.Close) + max(len(r.Reference), r.MaxAnswer)
 }
 
 // plain is the question in everyday English, if the model and the question are
@@ -307,10 +239,14 @@ func (w *stream) done(i int, c *spell) wire.Done {
 	case c.n >= w.req.MaxChain && !containsID(w.req.Stop, c.last):
 		d.Finish = "length"
 	}
-	text := w.form.AnswerText(c.answer)
-	d.Answer = clip(text, wire.MaxAnswer)
-	d.Match = strings.TrimSpace(text) == strings.TrimSpace(w.form.AnswerText(w.req.Reference))
+	d.Answer, d.Match = own(w.form, c.answer, w.req.Reference)
 	return d
+}
+
+// own is what the model answered itself, and whether that is the reference.
+func own(form *token.Format, answer, reference []int32) (text string, match bool) {
+	text = form.AnswerText(answer)
+	return clip(text, wire.MaxAnswer), strings.TrimSpace(text) == strings.TrimSpace(form.AnswerText(reference))
 }
 
 func containsID(list []int32, id int32) bool {

@@ -9,6 +9,7 @@
 //	sched    who computes next: a fixed number of slots, shared fairly
 //	hub      the models; each slot at work holds a replica of the model it asks
 //	ask      one question: queued → start → frames → end
+//	score    what-ifs about its chains, the same way: queued → scored
 //
 // # Invariants
 //
@@ -27,7 +28,7 @@
 //
 // # Reading order
 //
-// server.go, session.go, conn.go, sched.go, hub.go, ask.go; then runs.go,
-// trainrun.go, evaluate.go, upload.go; then http.go, security.go, static.go,
-// page.go.
+// server.go, session.go, conn.go, sched.go, hub.go, job.go, ask.go, score.go; then
+// runs.go, trainrun.go, evaluate.go, upload.go; then http.go, security.go,
+// static.go, page.go.
 package server

@@ -53,11 +53,14 @@ type model struct {
 	dead bool          // under hub.mu: no longer served
 }
 
-// replica is a model's weights with an engine; one slot uses it at a time.
+// replica is a model's weights with an engine, and its tokenizer; one slot uses it
+// at a time.
 type replica struct {
 	of     *model
 	model  *llama.Model
 	engine *engine.Engine
+	tok    *token.Tokenizer
+	form   *token.Format
 }
 
 // vocab is a tokenizer, parsed when first asked for.
@@ -212,7 +215,7 @@ func (h *hub) take(ctx context.Context, m *model) (*replica, error) {
 }
 
 func (h *hub) load(m *model) (*replica, error) {
-	tok, _, err := m.vocab.open()
+	tok, form, err := m.vocab.open()
 	if err != nil {
 		return nil, err
 	}
@@ -224,7 +227,8 @@ func (h *hub) load(m *model) (*replica, error) {
 		lm.Free()
 		return nil, fmt.Errorf("tokenizer.json has %d tokens, the model %d", tok.Size(), lm.Config.Vocab)
 	}
-	return &replica{of: m, model: lm, engine: engine.New(lm, tok, engine.Options{CacheBytes: h.cache})}, nil
+	e := engine.New(lm, tok, engine.Options{CacheBytes: h.cache})
+	return &replica{of: m, model: lm, engine: e, tok: tok, form: form}, nil
 }
 
 // give returns a replica; those of the models unused for longest are freed when

@@ -14,6 +14,7 @@ type metrics struct {
 	requests *prometheus.CounterVec // HTTP, by pattern and status
 	messages *prometheus.CounterVec // of readers, by type
 	asks     *prometheus.CounterVec // by result
+	scores   *prometheus.CounterVec // by result
 	tokens   *prometheus.CounterVec // sent, by part
 	dropped  *prometheus.CounterVec // connections, by reason
 	byPart   map[engine.Part]prometheus.Counter
@@ -24,6 +25,7 @@ type metrics struct {
 	queued  prometheus.Histogram // seconds before a slot
 	first   prometheus.Histogram // seconds from question to first token
 	seconds prometheus.Histogram // of computing a question
+	scoring prometheus.Histogram // seconds of computing what-ifs
 	delay   prometheus.Histogram // seconds from event to socket
 }
 
@@ -52,6 +54,7 @@ func newMetrics(s *Server) *metrics {
 	m.requests = counter("nrt_http_requests_total", "HTTP requests by route and status.", "route", "code")
 	m.messages = counter("nrt_messages_total", "Messages of readers by type.", "type")
 	m.asks = counter("nrt_asks_total", "Questions by how they ended: done, cancelled, left, busy, failed.", "result")
+	m.scores = counter("nrt_scores_total", "What-ifs by how they ended, as questions do.", "result")
 	m.tokens = counter("nrt_tokens_total", "Tokens streamed to readers by part.", "part")
 	m.byPart = map[engine.Part]prometheus.Counter{}
 	for p, name := range parts {
@@ -61,9 +64,10 @@ func newMetrics(s *Server) *metrics {
 	m.steps = counter("nrt_train_steps_total", "Training steps by method.", "method")
 	m.bad = counter("nrt_bad_messages_total", "Messages that could not be read.").WithLabelValues()
 	m.resumed = counter("nrt_resumed_total", "Connections that went on with a session.").WithLabelValues()
-	m.queued = histogram("nrt_queue_seconds", "Time a question waited for a slot.", prometheus.ExponentialBuckets(0.001, 4, 9))
+	m.queued = histogram("nrt_queue_seconds", "Time a question or a score waited for a slot.", prometheus.ExponentialBuckets(0.001, 4, 9))
 	m.first = histogram("nrt_first_token_seconds", "Time from question to first token.", prometheus.ExponentialBuckets(0.001, 2, 14))
 	m.seconds = histogram("nrt_ask_seconds", "Time a question computed.", prometheus.ExponentialBuckets(0.01, 2, 14))
+	m.scoring = histogram("nrt_score_seconds", "Time a score of what-ifs computed.", prometheus.ExponentialBuckets(0.001, 2, 14))
 	m.delay = histogram("nrt_frame_delay_seconds", "Time from a frame's oldest event to its socket.", prometheus.ExponentialBuckets(0.001, 2, 14))
 	gauge("nrt_connections", "Open websockets.", func() float64 {
 		s.mu.Lock()
@@ -75,8 +79,8 @@ func newMetrics(s *Server) *metrics {
 		defer s.mu.Unlock()
 		return float64(len(s.sessions))
 	})
-	gauge("nrt_slots_busy", "Questions that compute.", func() float64 { busy, _ := s.sched.load(); return float64(busy) })
-	gauge("nrt_queue_length", "Questions that wait.", func() float64 { _, n := s.sched.load(); return float64(n) })
+	gauge("nrt_slots_busy", "Questions and scores that compute.", func() float64 { busy, _ := s.sched.load(); return float64(busy) })
+	gauge("nrt_queue_length", "Questions and scores that wait.", func() float64 { _, n := s.sched.load(); return float64(n) })
 	gauge("nrt_train_running", "Training runs at work.", func() float64 {
 		if s.runs == nil {
 			return 0

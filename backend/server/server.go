@@ -305,6 +305,8 @@ func (s *Server) handle(x *session, m wire.Message) {
 		x.say(fail(m.ID, wire.CodeBadMessage, "hello comes once, first"))
 	case *wire.Ask:
 		s.ask(x, m)
+	case *wire.Score:
+		s.score(x, m)
 	case *wire.Cancel:
 		// The request itself answers. One that is over needs no answer.
 		x.cancel(m.ID)
@@ -359,11 +361,16 @@ func (s *Server) train(x *session, m wire.Message) {
 	}
 }
 
-// failure is an error with a code for the reader.
-type failure struct{ code, text string }
+// failure is an error with a code for the reader, and the field that it is about
+// if there is one.
+type failure struct{ code, text, field string }
 
 func (f *failure) Error() string { return f.text }
 
 func failed(code, format string, args ...any) error {
-	return &failure{code, fmt.Sprintf(format, args...)}
+	return &failure{code: code, text: fmt.Sprintf(format, args...)}
+}
+
+func failedAt(field, code, format string, args ...any) error {
+	return &failure{code: code, text: fmt.Sprintf(format, args...), field: field}
 }

@@ -25,7 +25,7 @@ type session struct {
 	away     *time.Timer
 	asks     map[string]context.CancelCauseFunc
 	watching map[string]bool
-	rate     bucket // of asks and training commands
+	rate     bucket // of asks, scores and training commands
 	closed   bool
 }
 

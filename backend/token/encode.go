@@ -26,6 +26,12 @@ func (t *Tokenizer) EncodeText(text string) []int32 {
 	return t.encode(nil, text, mode{start: true})
 }
 
+// EncodeMore is EncodeText for text that goes on after other tokens, such as words
+// written into a chain: nothing is put in front of it.
+func (t *Tokenizer) EncodeMore(text string) []int32 {
+	return t.encode(nil, text, mode{bare: true})
+}
+
 // EncodeSpecial is Encode followed by the file's post-processor, which for most
 // models puts BOS in front.
 func (t *Tokenizer) EncodeSpecial(text string) []int32 {

@@ -69,6 +69,21 @@ func TestPiecesTile(t *testing.T) {
 	}
 }
 
+// TestEncodeMore: a text cut in two before a space has the ids of the whole, and
+// special tokens spelt in it stay text (unless any word is a token).
+func TestEncodeMore(t *testing.T) {
+	for _, name := range []string{"gpt2", "gpt2-prefix", "llama2", "llama3", "llama2-metaspace", "metaspace-never", "wordlevel"} {
+		tk := loadFamily(t, name)
+		want := tk.EncodeText("The river end")
+		if got := append(tk.EncodeText("The"), tk.EncodeMore(" river end")...); !slices.Equal(got, want) {
+			t.Errorf("%s: have %v, want %v", name, got, want)
+		}
+		if id := tk.EOS(); name != "wordlevel" && id >= 0 && slices.Contains(tk.EncodeMore(tk.Token(id)), id) {
+			t.Errorf("%s: %q is token %d", name, tk.Token(id), id)
+		}
+	}
+}
+
 // TestMergeLong: the heap and the plain search agree.
 func TestMergeLong(t *testing.T) {
 	for _, name := range []string{"gpt2", "llama2", "metaspace-never"} {

@@ -167,8 +167,8 @@ func (p *ChainPart) validate() error {
 	return nil
 }
 
-// Cancel ends the request of the head's ID: an ask, queued or running. The
-// server answers with end (Cancelled) as soon as it has stopped.
+// Cancel ends the request of the head's ID: an ask or a score, queued or
+// running. The server answers with end (Cancelled) as soon as it has stopped.
 type Cancel struct{ Head }
 
 // Type implements Message.
@@ -273,4 +273,9 @@ func (m *Watch) Validate() error {
 // String is what a log says of an ask: no text of the reader.
 func (m *Ask) String() string {
 	return fmt.Sprintf("ask %s: %d chains of %s, seed %d", m.ID, m.K, m.Model, m.Seed)
+}
+
+// String is what a log says of a score: no text of the reader.
+func (m *Score) String() string {
+	return fmt.Sprintf("score %s: %d variants of a chain of %s", m.ID, len(m.Variants), m.Model)
 }

@@ -1,0 +1,138 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"nrt/web/wire"
+)
+
+var errCancelled = errors.New("cancelled by the reader")
+
+// job is a request that waits for a slot and computes there.
+type job struct {
+	of interface { // the message; its String is for the log
+		wire.Message
+		fmt.Stringer
+	}
+	x       *session
+	model   string
+	results *prometheus.CounterVec // how such requests ended
+
+	// work computes; what it returns without an error closes the request.
+	work func(ctx context.Context, j *job, r *replica) (wire.Message, error)
+
+	asked time.Time
+	began time.Time // of computing
+}
+
+func (j *job) id() string { return j.of.Header().ID }
+
+// seconds is how long the job has computed.
+func (j *job) seconds() float64 {
+	if j.began.IsZero() {
+		return 0
+	}
+	return time.Since(j.began).Seconds()
+}
+
+// allowed takes from the reader's allowance, or says when there is some again.
+func (s *Server) allowed(x *session, id string) bool {
+	retry, ok := x.allow()
+	if !ok {
+		f := fail(id, wire.CodeRate, "too many questions; the next one can be asked in %.0f s", math.Ceil(retry))
+		f.Retry = retry
+		x.say(f)
+	}
+	return ok
+}
+
+// enqueue queues a job and lets it go on in the background.
+func (s *Server) enqueue(j *job) {
+	known := s.hub.find(j.model)
+	if known == nil {
+		f := fail(j.id(), wire.CodeNoModel, "there is no model %q here", clip(j.model, 200))
+		f.Field = "model"
+		j.x.say(f)
+		return
+	}
+	ctx, err := j.x.begin(j.id())
+	if err != nil {
+		j.x.say(fail(j.id(), wire.CodeBadMessage, "%s: id: %v", j.of.Type(), err))
+		return
+	}
+	place, err := s.sched.enter(j.x.id)
+	if err != nil {
+		s.finish(ctx, j, nil, err)
+		return
+	}
+	s.work.Add(1)
+	go func() {
+		defer s.work.Done()
+		last, err := s.compute(ctx, j, known, place)
+		s.finish(ctx, j, last, err)
+	}()
+}
+
+// compute waits for a slot and a replica and does the work.
+func (s *Server) compute(ctx context.Context, j *job, known *model, place *ticket) (wire.Message, error) {
+	j.asked = time.Now()
+	release, err := s.sched.wait(ctx, place, func(place int, seconds float64) {
+		j.x.say(&wire.Queued{Head: wire.Head{ID: j.id()}, Place: place, Seconds: seconds})
+	})
+	if err != nil {
+		return nil, err
+	}
+	defer release()
+	s.metrics.queued.Observe(time.Since(j.asked).Seconds())
+	j.began = time.Now()
+	r, err := s.hub.take(ctx, known)
+	if err != nil {
+		return nil, err
+	}
+	defer s.hub.give(r)
+	return j.work(ctx, j, r)
+}
+
+// finish says how a job ended, with last if all went well; from then on its name
+// is free. A reader who left hears nothing.
+func (s *Server) finish(ctx context.Context, j *job, last wire.Message, err error) {
+	cause := context.Cause(ctx)
+	x, id := j.x, j.id()
+	x.finish(id)
+	var f *failure
+	result := "failed"
+	switch {
+	case err == nil:
+		result = "done"
+		x.say(last)
+	case errors.Is(cause, errCancelled):
+		result = "cancelled"
+		x.say(&wire.End{Head: wire.Head{ID: id}, Seconds: j.seconds(), Cancelled: true})
+	case cause != nil:
+		result = "left"
+	case errors.Is(err, errQueueFull):
+		result = "busy"
+		b := fail(id, wire.CodeBusy, "%d questions are waiting already; try again in a moment", s.o.Queue)
+		b.Retry = 5
+		x.say(b)
+	case errors.Is(err, errTooMany):
+		result = "busy"
+		b := fail(id, wire.CodeRate, "%d of your questions are waiting already", s.o.QueueEach)
+		b.Retry = 5
+		x.say(b)
+	case errors.As(err, &f):
+		b := fail(id, f.code, "%s", f.text)
+		b.Field = f.field
+		x.say(b)
+	default:
+		s.log.Error("question", j.of.Type(), j.of.String(), "error", err)
+		x.say(fail(id, wire.CodeInternal, "%v", err))
+	}
+	j.results.WithLabelValues(result).Inc()
+}

@@ -1,0 +1,108 @@
+package server
+
+import (
+	"context"
+	"fmt"
+	"slices"
+
+	"nrt/backend/engine"
+	"nrt/web/wire"
+)
+
+// score takes variants of a chain and scores them in the background.
+func (s *Server) score(x *session, m *wire.Score) {
+	if !s.allowed(x, m.ID) {
+		return
+	}
+	s.enqueue(&job{of: m, x: x, model: m.Model, results: s.metrics.scores, work: func(ctx context.Context, j *job, r *replica) (wire.Message, error) {
+		return s.whatIf(ctx, j, m, r)
+	}})
+}
+
+// whatIf reads the reference off after every variant and, if that was asked,
+// lets the model answer.
+func (s *Server) whatIf(ctx context.Context, j *job, m *wire.Score, r *replica) (wire.Message, error) {
+	reqs, err := scoring(m, r, s.o.Chain)
+	if err != nil {
+		return nil, err
+	}
+	results, err := r.engine.Generate(ctx, reqs, func(engine.Event) {
+		if s.o.onToken != nil {
+			s.o.onToken()
+		}
+	})
+	s.metrics.scoring.Observe(j.seconds())
+	if err != nil {
+		return nil, err
+	}
+	out := &wire.Scored{Head: wire.Head{ID: m.ID}}
+	for i, result := range results {
+		for _, c := range result.Chains {
+			var v wire.ScoredVariant
+			for _, t := range c.Reference {
+				v.LogProbs = append(v.LogProbs, finite(t.LogProb))
+			}
+			if m.Own {
+				v.Answer, v.Match = own(r.form, ids(c.Answer), reqs[i].Reference)
+			}
+			out.Variants = append(out.Variants, v)
+		}
+	}
+	return out, nil
+}
+
+// scoring lays variants out for the engine as an ask lays out its chains, so that
+// a chain left as it was has the ask's numbers. The variants are dealt out, in
+// order, to requests that are read in one step each: many long ones take no more
+// memory than few, and a cancelled score ends after a step.
+func scoring(m *wire.Score, r *replica, chain int) ([]engine.Request, error) {
+	positions := r.model.Config.MaxPositions
+	req, err := layout(m.Question, m.Answer, r.form, positions)
+	if err != nil {
+		return nil, err
+	}
+	if !m.Own {
+		req.MaxAnswer = 0
+	}
+	room := positions - around(&req)
+	chains, longest := make([][]int32, len(m.Variants)), 0
+	for i, v := range m.Variants {
+		if chains[i], err = variant(v, r, fmt.Sprintf("variants[%d]", i)); err != nil {
+			return nil, err
+		}
+		n := len(chains[i])
+		switch {
+		case n > 2*chain: // a reader writes into chains, so they may be longer than an ask's
+			return nil, failedAt(fmt.Sprintf("variants[%d]", i), wire.CodeTooLong,
+				"variant %d of the chain has %d tokens; it may have %d", i+1, n, 2*chain)
+		case n > room:
+			return nil, failedAt(fmt.Sprintf("variants[%d]", i), wire.CodeTooLong,
+				"variant %d of the chain has %d tokens; question and answer leave room for %d: the model reads %d tokens in all", i+1, n, room, positions)
+		}
+		longest = max(longest, n)
+	}
+	each := max(1, engine.DefaultBatchRows/(longest+around(&req)-len(req.Prompt)))
+	var reqs []engine.Request
+	for part := range slices.Chunk(chains, each) {
+		req.Forced = part
+		reqs = append(reqs, req)
+	}
+	return reqs, nil
+}
+
+// variant is a chain as ids: the tokens left alone as they are, text cut as text
+// that goes on.
+func variant(v wire.Variant, r *replica, field string) ([]int32, error) {
+	var chain []int32
+	for i, p := range v.Parts {
+		for _, id := range p.IDs {
+			if int(id) >= r.model.Config.Vocab {
+				field = fmt.Sprintf("%s.parts[%d].ids", field, i)
+				return nil, failedAt(field, wire.CodeBadMessage, "score: %s: want ids below %d, have %d", field, r.model.Config.Vocab, id)
+			}
+		}
+		chain = append(chain, p.IDs...)
+		chain = append(chain, r.tok.EncodeMore(p.Text)...)
+	}
+	return chain, nil
+}
