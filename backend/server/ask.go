@@ -21,7 +21,7 @@ const (
 
 // ask takes a question and answers it in the background.
 func (s *Server) ask(x *session, m *wire.Ask) {
-	if !s.allowed(x, m.ID) {
+	if !s.allowed(x, &x.rate, m.ID) {
 		return
 	}
 	if m.MaxChain > s.o.Chain {

@@ -64,7 +64,29 @@ func bakeOne(ctx context.Context, r *replica, w *world.World, x Wanted) (best vi
 		}
 	}
 	best.Name, best.Title = x.Name, x.Title
-	return best, nil
+	best.Without, err = bakeWithout(ctx, r, &best)
+	return best, err
+}
+
+// bakeWithout scores each chain without each of its sentences.
+func bakeWithout(ctx context.Context, r *replica, e *view.Example) (list [][]wire.ScoredVariant, err error) {
+	reading := e.Reading()
+	for i := range reading.Chains {
+		ask := wire.Score{Head: wire.Head{ID: e.Ask.ID}, Model: e.Ask.Model, Question: e.Ask.Question, Answer: e.Ask.Answer, Variants: reading.Without(i)}
+		answer := &wire.Scored{Variants: []wire.ScoredVariant{}}
+		if len(ask.Variants) > 0 {
+			if answer, err = scored(ctx, &ask, r, wire.MaxChain, nil); err != nil {
+				return nil, fmt.Errorf("chain %d: %w", i+1, err)
+			}
+		}
+		for _, v := range answer.Variants {
+			for j, x := range v.LogProbs {
+				v.LogProbs[j] = math.Round(x*1e6) / 1e6
+			}
+		}
+		list = append(list, answer.Variants)
+	}
+	return list, nil
 }
 
 // bakeSeed is one group and how much it shows: the deviation of its rewards times

@@ -42,8 +42,8 @@ func (j *job) seconds() float64 {
 }
 
 // allowed takes from the reader's allowance, or says when there is some again.
-func (s *Server) allowed(x *session, id string) bool {
-	retry, ok := x.allow()
+func (s *Server) allowed(x *session, b *bucket, id string) bool {
+	retry, ok := x.allow(b)
 	if !ok {
 		f := fail(id, wire.CodeRate, "too many questions; the next one can be asked in %.0f s", math.Ceil(retry))
 		f.Retry = retry

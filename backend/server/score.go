@@ -11,7 +11,7 @@ import (
 
 // score takes variants of a chain and scores them in the background.
 func (s *Server) score(x *session, m *wire.Score) {
-	if !s.allowed(x, m.ID) {
+	if !s.allowed(x, &x.scores, m.ID) {
 		return
 	}
 	s.enqueue(&job{of: m, x: x, model: m.Model, results: s.metrics.scores, work: func(ctx context.Context, j *job, r *replica) (wire.Message, error) {
@@ -22,16 +22,25 @@ func (s *Server) score(x *session, m *wire.Score) {
 // whatIf reads the reference off after every variant and, if that was asked,
 // lets the model answer.
 func (s *Server) whatIf(ctx context.Context, j *job, m *wire.Score, r *replica) (wire.Message, error) {
-	reqs, err := scoring(m, r, s.o.Chain)
-	if err != nil {
-		return nil, err
-	}
-	results, err := r.engine.Generate(ctx, reqs, func(engine.Event) {
+	out, err := scored(ctx, m, r, s.o.Chain, func(engine.Event) {
 		if s.o.onToken != nil {
 			s.o.onToken()
 		}
 	})
+	if err != nil {
+		return nil, err
+	}
 	s.metrics.scoring.Observe(j.seconds())
+	return out, nil
+}
+
+// scored is the answer to m by the model r; chain bounds a variant.
+func scored(ctx context.Context, m *wire.Score, r *replica, chain int, emit func(engine.Event)) (*wire.Scored, error) {
+	reqs, err := scoring(m, r, chain)
+	if err != nil {
+		return nil, err
+	}
+	results, err := r.engine.Generate(ctx, reqs, emit)
 	if err != nil {
 		return nil, err
 	}

@@ -239,7 +239,7 @@ func (s *Server) newSession() (*session, error) {
 	}
 	x := &session{
 		id: hex.EncodeToString(raw[:]), server: s,
-		asks: map[string]context.CancelCauseFunc{}, watching: map[string]bool{}, rate: newBucket(askBurst, askRate),
+		asks: map[string]context.CancelCauseFunc{}, watching: map[string]bool{}, rate: newBucket(askBurst, askRate), scores: newBucket(askBurst, askRate),
 	}
 	x.ctx, x.end = context.WithCancel(s.ctx)
 	s.mu.Lock()
@@ -331,7 +331,7 @@ func (s *Server) train(x *session, m wire.Message) {
 		return
 	}
 	if _, reads := m.(*wire.Watch); !reads {
-		if retry, ok := x.allow(); !ok {
+		if retry, ok := x.allow(&x.rate); !ok {
 			f := fail(id, wire.CodeRate, "too many requests; wait a moment")
 			f.Retry = retry
 			x.say(f)

@@ -310,6 +310,17 @@ func TestBake(t *testing.T) {
 			t.Errorf("baseline %d: off by %g", j, d)
 		}
 	}
+	reading := got.Reading()
+	for i := range reading.Chains {
+		if have, want := len(got.Without[i]), len(reading.Without(i)); have != want {
+			t.Errorf("chain %d: %d of %d sentences are scored", i, have, want)
+		}
+		for _, v := range got.Without[i] {
+			if len(v.LogProbs) != len(want.Baseline) {
+				t.Errorf("chain %d: the reference has %d of %d tokens", i, len(v.LogProbs), len(want.Baseline))
+			}
+		}
+	}
 	if len(got.Frame.Done) != ask.K {
 		t.Errorf("%d chains are done, want %d", len(got.Frame.Done), ask.K)
 	}

@@ -25,7 +25,8 @@ type session struct {
 	away     *time.Timer
 	asks     map[string]context.CancelCauseFunc
 	watching map[string]bool
-	rate     bucket // of asks, scores and training commands
+	rate     bucket // of asks and training commands
+	scores   bucket // of what-ifs: the page asks for some by itself
 	closed   bool
 }
 
@@ -241,11 +242,11 @@ func (s *session) watches(run string) bool {
 	return s.watching[run]
 }
 
-// allow takes from the reader's allowance of commands.
-func (s *session) allow() (retry float64, ok bool) {
+// allow takes from one of the reader's allowances.
+func (s *session) allow(b *bucket) (retry float64, ok bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.rate.take(time.Now())
+	return b.take(time.Now())
 }
 
 // fail is a failure as a message.

@@ -66,7 +66,7 @@ func EachExample(data []byte, take func(Example) error) error {
 func ReadExamples(data []byte) ([]Example, error) {
 	var list []Example
 	err := EachExample(data, func(e Example) error {
-		r := e.replay()
+		r := e.Reading()
 		if r.done() != len(r.Chains) {
 			return fmt.Errorf("frame: %d of %d chains are complete", r.done(), len(r.Chains))
 		}
@@ -103,8 +103,8 @@ func WriteExamples(list []Example) ([]byte, error) {
 	return b.Bytes(), nil
 }
 
-// replay makes the example's messages a complete reading.
-func (e *Example) replay() *Reading {
+// Reading makes the example's messages a complete reading.
+func (e *Example) Reading() *Reading {
 	r := &Reading{Ask: e.Ask, Saved: true}
 	r = r.start(&e.Start)
 	r = r.frame(&e.Frame)
@@ -139,7 +139,7 @@ func (s State) openExample(name string) State {
 	s.Question, s.Answer = "", ""
 	s.Model, s.K, s.Temperature, s.TopP = e.Ask.Model, e.Ask.K, e.Ask.Temperature, e.Ask.TopP
 	s.Seed, s.MaxChain = e.Ask.Seed, e.Ask.MaxChain
-	return s.show(e.replay())
+	return s.show(e.Reading())
 }
 
 // show makes r the reading of the page; chain and word go back to the best.

@@ -89,7 +89,7 @@ func testExample() Example {
 	}
 	// Without its third sentence a chain is worth little more than none; without
 	// the fourth it gains.
-	r := e.replay()
+	r := e.Reading()
 	for k, c := range testC {
 		var list []wire.ScoredVariant
 		for j := range r.Without(k) {

@@ -171,7 +171,7 @@ func (s *State) recall(a *wire.Ask) *Reading {
 	}
 	for i := range s.Examples {
 		if same(&s.Examples[i].Ask, a) {
-			return s.Examples[i].replay()
+			return s.Examples[i].Reading()
 		}
 	}
 	return nil
