@@ -40,7 +40,10 @@ func TestAccessibility(t *testing.T) {
 		}
 		name := fmt.Sprintf("%d px, dark %t", v.width, v.dark)
 		check(name)
-		for _, id := range []string{"ask", "traindlg", "keys"} {
+		b.run(chromedp.Evaluate(`document.getElementById("sent-0").click()`, nil))
+		b.until("a what-if is scored", `document.querySelector("#chain .whatif b")?.innerText.includes("the reward")`)
+		check(name + ", a sentence off")
+		for _, id := range []string{"ask", "edit", "traindlg", "keys"} {
 			b.run(chromedp.Evaluate(bind(`document.getElementById($).showModal()`, []any{id}), nil))
 			check(name + ", dialog " + id)
 			b.run(chromedp.Evaluate(bind(`document.getElementById($).close()`, []any{id}), nil))

@@ -100,7 +100,7 @@ func (b *tab) texts() map[int]string {
 	for i := range b.rows() {
 		b.run(chromedp.Evaluate(bind(`document.getElementById("chain-" + $).click()`, []any{i}), nil))
 		b.until("the chain is shown", `document.querySelector("#chain h2").textContent === "Chain " + $`, i+1)
-		list[i+1] = eval[string](b, `[...document.querySelectorAll("#chain .text .sent")].map(e => { const c = e.cloneNode(true); c.querySelectorAll(".no, .caret, .dr").forEach(x => x.remove()); return c.textContent; }).join("").trim()`)
+		list[i+1] = eval[string](b, `[...document.querySelectorAll("#chain .text .sent")].map(e => { const c = e.cloneNode(true); c.querySelectorAll(".no, .caret, .dr, .vh").forEach(x => x.remove()); return c.textContent; }).join("").trim()`)
 	}
 	return list
 }
@@ -108,7 +108,7 @@ func (b *tab) texts() map[int]string {
 // complete waits until all chains are ranked.
 func (b *tab) complete(k int) {
 	b.t.Helper()
-	b.until("all chains are ranked", `document.querySelectorAll("#chains .chain").length === $ && [...document.querySelectorAll("#chains .chain .rk")].every(e => Number(e.textContent) > 0)`, k)
+	b.until("all chains are ranked", `document.querySelectorAll("#chains .chain:not(.ghost)").length === $ && [...document.querySelectorAll("#chains .chain .rk")].every(e => Number(e.textContent) > 0)`, k)
 }
 
 func TestReadableWithoutScripts(t *testing.T) {

@@ -3,44 +3,55 @@ package view
 import (
 	"strconv"
 	"strings"
+
+	"nrt/trainer/reward"
 )
 
 // Export is what the page shows as a file: CSV, one line a chain and answer
-// word, under the chosen formula and options. The text is "" without chains.
+// word, under the chosen formula and options. The reader's variant of the shown
+// chain comes last: it has a name, and neither rank nor advantage. The text is ""
+// without chains.
 func Export(s *State) (name, text string) {
 	r := s.Reading
 	if r == nil || s.scores().done == 0 {
 		return "", ""
 	}
 	var b strings.Builder
-	b.WriteString("model,mode,clip,normalize,seed,chain,rank,R,R_base,R_clipped,A,word,token,c_base,c,w,contribution,G\n")
+	b.WriteString("model,mode,clip,normalize,seed,chain,variant,rank,R,R_base,R_clipped,A,word,token,c_base,c,w,contribution,G\n")
 	field := func(x string) {
 		if strings.ContainsAny(x, ",\"\n\r") {
 			x = `"` + strings.ReplaceAll(x, `"`, `""`) + `"`
 		}
 		b.WriteString(x)
 	}
-	real := func(x float64) { b.WriteString("," + strconv.FormatFloat(x, 'g', -1, 64)) }
+	number := func(x float64) string { return strconv.FormatFloat(x, 'g', -1, 64) }
 	base := s.scores().b
-	for _, i := range s.scores().order {
-		sc := s.chainScore(i)
+	lines := func(sc *reward.Scored, i int, variant, rank, advantage string) {
 		for k := range sc.C {
 			field(r.Ask.Model)
-			b.WriteString("," + s.Mode.String() + "," + boolText(s.Clip) + "," + boolText(s.Normalize) + "," + uintText(r.Ask.Seed))
-			b.WriteString("," + intText(i+1) + "," + intText(s.rank(s.Mode, i)))
-			real(sc.R)
-			real(sc.Base)
-			real(sc.Clipped)
-			real(sc.Advantage)
-			b.WriteString("," + intText(k+1) + ",")
+			b.WriteString("," + s.Mode.String() + "," + boolText(s.Clip) + "," + boolText(s.Normalize) + "," + uintText(r.Ask.Seed) + "," + intText(i+1) + ",")
+			field(variant)
+			for _, x := range []string{rank, number(sc.R), number(sc.Base), number(sc.Clipped), advantage, intText(k + 1)} {
+				b.WriteString("," + x)
+			}
+			b.WriteByte(',')
 			field(r.Answer[k].Text)
-			real(base[k])
-			real(sc.C[k])
-			real(sc.W[k])
-			real(sc.Contribution[k])
-			real(sc.TokenWeight[k])
+			pull := ""
+			if variant == "" {
+				pull = number(sc.TokenWeight[k])
+			}
+			for _, x := range []string{number(base[k]), number(sc.C[k]), number(sc.W[k]), number(sc.Contribution[k]), pull} {
+				b.WriteString("," + x)
+			}
 			b.WriteByte('\n')
 		}
+	}
+	for _, i := range s.scores().order {
+		sc := s.chainScore(i)
+		lines(sc, i, "", intText(s.rank(s.Mode, i)), number(sc.Advantage))
+	}
+	if sc := s.whatIf(); sc != nil {
+		lines(sc, s.edited(), s.Edit.editName(), "", "")
 	}
 	return "nrt-" + strings.ReplaceAll(s.Mode.String(), "/", "-") + "-" + uintText(r.Ask.Seed) + ".csv", b.String()
 }

@@ -41,10 +41,10 @@ func ChainText(s *State) string {
 	p.raw(`</span><span class="sp"></span><span class="cap only-desk"><button type="button" class="kb-act" id="act-p" data-act="prev" aria-label="Previous chain"><kbd>p</kbd></button> <button type="button" class="kb-act" id="act-n" data-act="next" aria-label="Next chain"><kbd>n</kbd></button></span></div>`)
 	p.raw(`<div class="text" role="group" aria-label="Chain `).int(i + 1).raw(`. Left and right arrow keys move between sentences.">`)
 	list := sentences(tokens)
-	scale := largest(losses)
+	scale, at := largest(losses), s.sentence()
 	for k, x := range list {
 		writing := !c.Done && k == len(list)-1 && r.under()
-		on := k == s.Sentence
+		on := k == at
 		off := i == s.edited() && k < maxSentences && s.Edit.off(k)
 		rewritten, written := "", false
 		if i == s.edited() {
@@ -61,7 +61,7 @@ func ChainText(s *State) string {
 			}
 		}
 		tab := "-1"
-		if on || s.Sentence < 0 && k == 0 || s.Sentence >= len(list) && k == 0 {
+		if on || at < 0 && k == 0 {
 			tab = "0"
 		}
 		p.raw(`"`)
@@ -127,8 +127,8 @@ func lossMark(p *page, text string, loss float64, off bool) {
 // sentenceNote tells what the reader's changes do, or what the chosen sentence is
 // worth, else how the chain ended.
 func (s *State) sentenceNote(p *page, i int, list []sentence) {
-	c, k := &s.Reading.Chains[i], s.Sentence
-	chosen := k >= 0 && k < len(list)
+	c, k := &s.Reading.Chains[i], s.sentence()
+	chosen := k >= 0
 	if s.edited() == i {
 		s.whatIfNote(p, chosen && k < maxSentences)
 		return
@@ -143,13 +143,22 @@ func (s *State) sentenceNote(p *page, i int, list []sentence) {
 			}
 		}
 		p.raw(`<div class="whatif said"><p><b>`)
-		if losses, known := s.losses(i); known && k < len(losses) {
+		sure := percent(math.Exp(sum / float64(len(tokens))))
+		losses, known := s.losses(i)
+		switch known = known && k < len(losses); {
+		case known:
 			score := s.chainScore(i)
-			p.raw(`Without sentence `).int(k+1).raw(` the reward would be `, number(score.R+losses[k]), ` instead of `, number(score.R), `.</b> <span class="cap">While it wrote, the model was `)
-			p.text(percent(math.Exp(sum / float64(len(tokens))))).raw(` % sure of each word on average; the reward does not look at that.</span></p>`)
-		} else {
+			p.raw(`Without sentence `).int(k+1).raw(` the reward would be `, number(score.R+losses[k]), ` instead of `, number(score.R), `.</b> <span class="cap">`)
+			if s.Sentence == k || strings.TrimSpace(c.Answer) == "" {
+				p.raw(`While it wrote, the model was `).text(sure).raw(` % sure of each word, on average; the reward does not look at that.`)
+			} else {
+				p.raw(`The model answered “`).text(strings.TrimSpace(c.Answer)).raw(`”. `)
+				s.answerNote(p, c)
+			}
+			p.raw(`</span></p>`)
+		default:
 			p.raw(`Sentence `).int(k + 1).raw(`: `).text(count(len(tokens), "token")).raw(`, `)
-			p.text(percent(math.Exp(sum / float64(len(tokens))))).raw(` % sure each, on average.</b> <span class="cap">Boldest word: “`)
+			p.text(sure).raw(` % sure each, on average.</b> <span class="cap">Boldest word: “`)
 			p.text(word(tokens[least].Text)).raw(`”, `).text(percent(math.Exp(tokens[least].LogProb))).raw(` %. That is how sure the model was while it wrote; the reward does not look at it.</span></p>`)
 		}
 		p.raw(`<div class="acts">`)
@@ -166,11 +175,7 @@ func (s *State) sentenceNote(p *page, i int, list []sentence) {
 		return
 	}
 	p.raw(`<div class="whatif said"><p><b>Then it answered: `).text(strings.TrimSpace(c.Answer)).raw(`</b> <span class="cap">`)
-	if c.Match {
-		p.raw(`The same as the reference. The reward does not need that: it asks how probable the reference became.`)
-	} else {
-		p.raw(`Not the reference. The reward does not grade this: it asks how probable the reference became.`)
-	}
+	s.answerNote(p, c)
 	p.raw(`</span></p>`)
 	if len(s.drafts[i].past) > 0 {
 		p.raw(`<div class="acts">`)
@@ -178,6 +183,15 @@ func (s *State) sentenceNote(p *page, i int, list []sentence) {
 		p.raw(`</div>`)
 	}
 	p.raw(`</div>`)
+}
+
+// answerNote says what the model's own answer is to the reward.
+func (s *State) answerNote(p *page, c *Chain) {
+	if c.Match {
+		p.raw(`The same as the reference. The reward does not need that: it asks how probable the reference became.`)
+	} else {
+		p.raw(`Not the reference. The reward does not grade this: it asks how probable the reference became.`)
+	}
 }
 
 // whatIfNote is the reward of the reader's variant beside the model's own, with
@@ -192,7 +206,7 @@ func (s *State) whatIfNote(p *page, chosen bool) {
 	case sc != nil:
 		p.text(s.whatIfSaid()).raw(`</b> <span class="cap">`)
 		if t.Own && strings.TrimSpace(t.Answer) != "" {
-			p.raw(`It then answers: `).text(strings.TrimSpace(t.Answer)).raw(` `)
+			p.raw(`It then answers “`).text(strings.TrimSpace(t.Answer)).raw(`”. `)
 		}
 		p.raw(`A what-if: scored, but not part of the group and never trained on.</span>`)
 	case s.refused[s.Edit.key(i)]:
@@ -205,7 +219,7 @@ func (s *State) whatIfNote(p *page, chosen bool) {
 	p.raw(`</p><div class="acts">`)
 	s.undoButton(p, i)
 	if chosen {
-		s.editButtons(p, s.Sentence)
+		s.editButtons(p, s.sentence())
 	}
 	p.raw(`</div></div>`)
 }
@@ -219,7 +233,7 @@ func (s *State) undoButton(p *page, i int) {
 
 // editButtons change sentence k.
 func (s *State) editButtons(p *page, k int) {
-	if s.Link == Live {
+	if s.Link == Live || s.Link == Saved || s.Link == Loading { // no jump when the client takes over
 		p.raw(`<button type="button" class="btn" id="act-edit" data-act="open" data-dialog="edit" aria-haspopup="dialog">`).icon(iconEdit).raw(`Edit</button>`)
 	}
 	p.raw(`<button type="button" class="btn primary" id="act-switch" data-act="switch" aria-keyshortcuts="Delete">`)

@@ -393,8 +393,14 @@ func TestExportHasEveryNumber(t *testing.T) {
 	if name != "nrt-ws-logp-42.csv" || len(lines) != 1+8*8 {
 		t.Fatalf("%s: %d lines", name, len(lines))
 	}
-	if !strings.HasPrefix(lines[1], "test,ws-logp,true,false,42,5,1,0.3715239463") {
+	if !strings.HasPrefix(lines[1], "test,ws-logp,true,false,42,5,,1,0.3715239463") {
 		t.Errorf("have %s", lines[1])
+	}
+	s, _ = s.Do("sentence", "2")
+	_, text = Export(&s)
+	lines = strings.Split(strings.TrimSpace(text), "\n")
+	if last := lines[len(lines)-1]; len(lines) != 1+9*8 || !strings.HasPrefix(last, "test,ws-logp,true,false,42,5,without sentence 3,,0.15") || strings.Count(last, ",") != strings.Count(lines[0], ",") {
+		t.Errorf("the what-if reads %s", last)
 	}
 	s = New(nil)
 	if _, text := Export(&s); text != "" {

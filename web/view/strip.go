@@ -161,7 +161,7 @@ func (s *State) stripWord(p *page, k int, on bool, most float64) {
 			p.raw(`g`)
 		}
 		p.raw(`" style="--lo:`).unit(bar.Lo).raw(`;--hi:`).unit(bar.Hi).raw(`"></i>`)
-		if tried != nil {
+		if tried != nil && math.Abs(tried.C[k]-after) >= 0.005 {
 			p.raw(`<i class="b2" style="--o:`).unit(tried.C[k]).raw(`"></i>`)
 		}
 		p.raw(`</span><span class="chip">`).text(w).raw(`</span>`)

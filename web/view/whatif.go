@@ -215,6 +215,9 @@ func (s *State) whatIf() *reward.Scored {
 // losses are the changes of the reward when one sentence of chain i is left out;
 // known says that all are there.
 func (s *State) losses(i int) (list []float64, known bool) {
+	if s.Reading == nil {
+		return nil, false
+	}
 	score := s.chainScore(i)
 	n := min(len(s.Reading.sentences(i)), maxSentences)
 	if score == nil || n == 0 {
@@ -228,6 +231,26 @@ func (s *State) losses(i int) (list []float64, known bool) {
 		list = append(list, sc.R-score.R)
 	}
 	return list, true
+}
+
+// sentence is the index of the sentence that the page points at: the reader's
+// choice, else the one that the reward needs most; −1 without.
+func (s *State) sentence() int {
+	i := s.chain()
+	n := len(s.Reading.sentences(i))
+	if s.Sentence >= 0 && s.Sentence < n {
+		return s.Sentence
+	}
+	at := -1
+	if losses, known := s.losses(i); known {
+		least := 0.0
+		for k, x := range losses {
+			if x < least {
+				least, at = x, k
+			}
+		}
+	}
+	return at
 }
 
 // canTry reports whether the reward of a variant is known or can be had.
@@ -305,7 +328,7 @@ func (s State) doWhatIf(name, value string) State {
 	list := s.Reading.sentences(i)
 	k, err := strconv.Atoi(value)
 	if name != "sentence" && name != "pick" || err != nil {
-		k = s.Sentence
+		k = s.sentence()
 	}
 	n := min(len(list), maxSentences)
 	switch name {
@@ -315,9 +338,6 @@ func (s State) doWhatIf(name, value string) State {
 		}
 	case "sentence", "switch":
 		if k < 0 || k >= len(list) {
-			if name == "sentence" {
-				s.Sentence = -1
-			}
 			return s
 		}
 		if name == "sentence" && (k >= n || !s.Reading.scored(i) || !s.canTry(i, s.Edit.toggle(k))) {
@@ -336,6 +356,7 @@ func (s State) doWhatIf(name, value string) State {
 		if k < 0 || k >= n {
 			return s
 		}
+		s.Sentence = k
 		text := strings.ToValidUTF8(value, "")
 		if strings.TrimSpace(text) == "" {
 			if !s.Edit.off(k) {
@@ -372,7 +393,7 @@ func (s *State) ownText(i, k int) string {
 // SentenceText is the chosen sentence as it stands, for a field to edit it in, and
 // its neighbours. ok is false where none can be edited.
 func (s *State) SentenceText() (text, before, after string, ok bool) {
-	i, k := s.chain(), s.Sentence
+	i, k := s.chain(), s.sentence()
 	list := s.Reading.sentences(i)
 	if k < 0 || k >= min(len(list), maxSentences) || !s.Reading.scored(i) {
 		return "", "", "", false

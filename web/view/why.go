@@ -75,9 +75,9 @@ func Why(s *State) string {
 	if score == nil && weights != nil && !s.Mode.Log() && s.Mode != reward.AM {
 		s.weightsNote(p, weights)
 	}
-	s.formulaNote(p)
 	p.raw(`</details>`)
 	s.lossTable(p)
+	s.formulaNote(p)
 	return p.String()
 }
 
@@ -90,15 +90,15 @@ func (s *State) lossTable(p *page) {
 	if score == nil || len(list) == 0 {
 		return
 	}
-	p.raw(`<details open id="why-sents"><summary class="sb"><h3>Change in reward if a sentence is …</h3><span class="key"><i class="del"></i>deleted</span>`)
+	p.raw(`<details open id="why-sents"><summary><h3>Change in reward if a sentence is deleted</h3>`)
 	p.icon(iconDown).raw(`</summary>`)
 	losses, known := s.losses(i)
-	scale := largest(losses)
+	scale, at := largest(losses), s.sentence()
 	for k, x := range list {
 		if known && k >= len(losses) {
 			break
 		}
-		on := k == s.Sentence
+		on := k == at
 		p.raw(`<button type="button" class="sb`)
 		if on {
 			p.raw(` on`)
@@ -143,9 +143,12 @@ func lossShare(class string) float64 {
 
 // lossText is a change of a reward, as the difference of the two as they are shown.
 func lossText(score *reward.Scored, loss float64) string {
+	if math.Abs(loss) < 0.0005 && math.Abs(score.R) >= 0.01 {
+		return "0.000"
+	}
 	text := gain(score.R+loss, score.R)
-	if loss > 0 && text != "0.000" {
-		return "+" + text
+	if loss > 0 {
+		text = "+" + text
 	}
 	return text
 }
