@@ -125,6 +125,8 @@ func (s *State) lossTable(p *page) {
 	switch {
 	case known:
 		p.raw(`<p class="cap foot-note">Deleted: the rest stays as it was written.</p>`)
+	case s.Reading.under():
+		p.raw(`<p class="cap foot-note">Each sentence is left out in turn when all chains are written.</p>`)
 	case s.Link == Live:
 		p.raw(`<p class="cap foot-note">Each sentence is left out in turn; the rewards are being worked out.</p>`)
 	default:
