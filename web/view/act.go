@@ -29,6 +29,8 @@ var Actions = map[string]string{
 	"pick":     "index of a sentence: chosen, and not changed",
 	"switch":   "click, key Delete: the chosen sentence off, or on again",
 	"edit":     "submit: the reader's text for the chosen sentence",
+	"worth":    "click: asks what each sentence of a long chain is worth",
+	"try":      "click: asks once more for the reward of what the reader wrote",
 	"undo":     "click, key Ctrl+Z: takes the last change of the chain back",
 	"release":  "click: lets go of word and sentence; key Esc",
 	"phase":    "click: 0 to 6",
@@ -110,7 +112,7 @@ func (s State) do(name, value string) (State, []wire.Message) {
 		if r := s.Reading; r != nil && index >= 0 && index < len(r.Answer) {
 			s.Word = index
 		}
-	case "sentence", "pick", "switch", "edit", "undo":
+	case "sentence", "pick", "switch", "edit", "undo", "worth", "try":
 		return s.doWhatIf(name, value), nil
 	case "hover":
 		s.Hover = -1

@@ -218,6 +218,9 @@ func (s *State) whatIfNote(p *page, chosen bool) {
 	}
 	p.raw(`</p><div class="acts">`)
 	s.undoButton(p, i)
+	if sc == nil && s.refused[s.Edit.key(i)] {
+		p.raw(`<button type="button" class="btn" id="act-try" data-act="try">Try again</button>`)
+	}
 	if chosen {
 		s.editButtons(p, s.sentence())
 	}

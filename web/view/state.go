@@ -222,6 +222,7 @@ type State struct {
 	asked   int                     // requests made, to name them
 	drafts  map[int]draft           // by chain: what the reader made of it
 	waiting map[string]waitingTries // variants that the server is asked for
+	worth   map[int]bool            // chains whose sentences the reader wants to know the worth of
 	refused map[tryKey]bool         // and that it would not score
 	Typing  Typing
 	sc      *scores

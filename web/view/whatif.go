@@ -112,6 +112,10 @@ type draft struct {
 	past []Edit
 }
 
+// autoTokens is how many tokens the page has the server read, of its own accord, to
+// tell what a chain's sentences are worth. More the reader asks for.
+const autoTokens = 4096
+
 // keepPast is how many steps Undo goes back.
 const keepPast = 100
 
@@ -253,6 +257,13 @@ func (s *State) sentence() int {
 	return at
 }
 
+// worthTokens is how many tokens are read to tell what the sentences of chain i are
+// worth.
+func (r *Reading) worthTokens(i int) int {
+	n := min(len(r.sentences(i)), maxSentences)
+	return n * (len(r.Chains[i].Tokens) + len(r.Answer))
+}
+
 // canTry reports whether the reward of a variant is known or can be had.
 func (s *State) canTry(i int, e Edit) bool {
 	return e.none() || s.try(i, e) != nil || s.Link == Live && s.Reading.ready()
@@ -274,10 +285,7 @@ func (s State) change(e Edit) State {
 	}
 	past := append(slices.Clone(d.past), d.now)
 	s = s.draft(i, draft{e, past[max(0, len(past)-keepPast):]})
-	if s.refused[e.key(i)] { // asked for once more
-		s.refused = maps.Clone(s.refused)
-		delete(s.refused, e.key(i))
-	}
+	s = s.forgive(e.key(i))
 	s.Say = s.whatIfSaid()
 	return s
 }
@@ -308,18 +316,14 @@ func (s State) undo() State {
 
 // freshDrafts forgets what belongs to the chains of another reading.
 func (s State) freshDrafts() State {
-	s.Edit, s.drafts, s.waiting, s.refused = Edit{}, nil, nil, nil
+	s.Edit, s.drafts, s.waiting, s.refused, s.worth = Edit{}, nil, nil, nil, nil
 	return s
 }
 
 // choose shows chain i, as the reader left it.
 func (s State) choose(i int) State {
 	s.Chain, s.Sentence, s.Edit = i, -1, s.drafts[i].now
-	if k := (Edit{}).key(i); s.refused[k] { // another occasion
-		s.refused = maps.Clone(s.refused)
-		delete(s.refused, k)
-	}
-	return s
+	return s.forgive(Edit{}.key(i)) // another occasion
 }
 
 // doWhatIf are the actions on sentences.
@@ -376,6 +380,26 @@ func (s State) doWhatIf(name, value string) State {
 		return s.change(s.Edit.rewrite(k, text, text == own))
 	case "undo":
 		return s.undo()
+	case "worth":
+		worth := maps.Clone(s.worth)
+		if worth == nil {
+			worth = map[int]bool{}
+		}
+		worth[i] = true
+		s.worth = worth
+		return s.forgive(Edit{}.key(i))
+	case "try":
+		s.Notice = nil
+		return s.forgive(s.Edit.key(i))
+	}
+	return s
+}
+
+// forgive asks again for a variant that was refused.
+func (s State) forgive(k tryKey) State {
+	if s.refused[k] {
+		s.refused = maps.Clone(s.refused)
+		delete(s.refused, k)
 	}
 	return s
 }
@@ -463,7 +487,8 @@ func (s State) wants(out []wire.Message) (State, []wire.Message) {
 			ask(true, []tryKey{e.key(i)}, []wire.Variant{r.variant(i, e)})
 		}
 	}
-	if _, known := s.losses(i); !known && !asked(false) && !s.refused[Edit{}.key(i)] {
+	wanted := s.worth[i] || r.worthTokens(i) <= autoTokens
+	if _, known := s.losses(i); !known && wanted && !asked(false) && !s.refused[Edit{}.key(i)] {
 		var keys []tryKey
 		list := r.Without(i)
 		for k := range list {

@@ -200,3 +200,50 @@ func TestAnyEditsCanBeUndone(t *testing.T) {
 		}
 	}
 }
+
+// What a long chain's sentences are worth is much to read: the reader asks for it.
+func TestLongChainsAreReadWhenAsked(t *testing.T) {
+	e := testExample()
+	e.Without = nil
+	for i := range e.Frame.Tokens {
+		if x := &e.Frame.Tokens[i]; x.Chain == 4 && x.Part == wire.PartChain {
+			n := len(x.IDs) - 1
+			long := tokens(4, wire.PartChain, append(cutWords(strings.Repeat(testChain+" ", 12)), x.Texts[n]), nil)
+			*x = long
+		}
+	}
+	s, out := New([]Example{e}).Receive(&wire.Welcome{Session: "s1", Models: []wire.Model{{Name: "test"}}})
+	if len(out) != 0 {
+		t.Fatalf("asked by itself: %v", out)
+	}
+	wants(t, Why(&s), `data-act="worth">Work it out`)
+	s, out = s.Do("worth", "")
+	if len(out) != 1 || len(out[0].(*wire.Score).Variants) != maxSentences {
+		t.Fatalf("have %v", out)
+	}
+	if err := out[0].(*wire.Score).Validate(); err != nil {
+		t.Error(err)
+	}
+	s = s.receives(&wire.Failed{Head: wire.Head{ID: out[0].Header().ID}, Code: wire.CodeBusy, Message: "busy"})
+	wants(t, Why(&s), `data-act="worth">Try again`)
+	if _, out = s.Do("worth", ""); len(out) != 1 {
+		t.Errorf("have %v", out)
+	}
+}
+
+// A refused edit says so and can be tried again.
+func TestARefusedEditCanBeTriedAgain(t *testing.T) {
+	s := listening(t)
+	s, _ = s.Do("pick", "0")
+	s, out := s.Do("edit", "Ana is nobody.")
+	s = s.receives(&wire.Failed{Head: wire.Head{ID: out[0].Header().ID}, Code: wire.CodeBusy, Message: "The queue is full. Wait."})
+	wants(t, Notes(&s), "The queue is full.")
+	wants(t, ChainText(&s), `data-act="try"`, "did not score it", `data-act="undo"`)
+	if _, again := s.Do("colour", "weight"); len(again) != 0 {
+		t.Errorf("asked again: %v", again)
+	}
+	s, again := s.Do("try", "")
+	if len(again) != 1 || s.Notice != nil {
+		t.Errorf("have %v, %+v", again, s.Notice)
+	}
+}

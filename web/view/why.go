@@ -94,6 +94,16 @@ func (s *State) lossTable(p *page) {
 	p.icon(iconDown).raw(`</summary>`)
 	losses, known := s.losses(i)
 	scale, at := largest(losses), s.sentence()
+	n := s.Reading.worthTokens(i)
+	if !known && n > autoTokens && !s.worth[i] {
+		p.raw(`<p class="cap foot-note">Each of `).text(count(len(list), "sentence")).raw(` is left out in turn and the rest read again: `).int(n).raw(` tokens.</p>`)
+		p.raw(`<p class="foot-note"><button type="button" class="btn" id="act-worth" data-act="worth"`)
+		if s.Link != Live || !s.Reading.ready() {
+			p.raw(` disabled`)
+		}
+		p.raw(`>Work it out</button></p></details>`)
+		return
+	}
 	for k, x := range list {
 		if known && k >= len(losses) {
 			break
@@ -127,6 +137,8 @@ func (s *State) lossTable(p *page) {
 		p.raw(`<p class="cap foot-note">Deleted: the rest stays as it was written.</p>`)
 	case s.Reading.under():
 		p.raw(`<p class="cap foot-note">Each sentence is left out in turn when all chains are written.</p>`)
+	case s.refused[Edit{}.key(i)]:
+		p.raw(`<p class="cap foot-note">The server did not tell.</p><p class="foot-note"><button type="button" class="btn" id="act-worth" data-act="worth">Try again</button></p>`)
 	case s.Link == Live:
 		p.raw(`<p class="cap foot-note">Each sentence is left out in turn; the rewards are being worked out.</p>`)
 	default:
