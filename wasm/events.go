@@ -250,7 +250,9 @@ func (a *app) key(event js.Value) {
 		if el, ok := closest(event, `[id^="sent-"]`); ok {
 			a.do("pick", attr(el, "data-value"))
 		}
-		a.do("switch", "")
+		if used = a.s.Sentence >= 0; used {
+			a.do("switch", "")
+		}
 	case " ", "Enter":
 		used = a.pressKey(event, key)
 	case "n", "p", "N", "P":
@@ -376,11 +378,12 @@ func (a *app) openDialog(id string) {
 
 // fillEdit puts the chosen sentence into the dialog, its neighbours around it.
 func (a *app) fillEdit() bool {
-	text, before, after, ok := a.s.SentenceText()
+	k, text, before, after, ok := a.s.SentenceText()
 	if !ok {
 		return false
 	}
-	byID("edit-title").Set("textContent", "Edit sentence "+strconv.Itoa(a.s.Sentence+1))
+	a.do("pick", strconv.Itoa(k)) // what is sent is for this one
+	byID("edit-title").Set("textContent", "Edit sentence "+strconv.Itoa(k+1))
 	byID("edit-text").Set("value", text)
 	for id, x := range map[string][2]string{"edit-before": {"Before: ", before}, "edit-after": {"After: ", after}} {
 		said := ""

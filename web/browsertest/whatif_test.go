@@ -135,7 +135,7 @@ func TestWhatIfOnAPhone(t *testing.T) {
 	b.load(s.url())
 	b.until("connected", live)
 	b.click("#act-edit")
-	b.until("the editor is open", `document.querySelector("#edit").open`)
+	b.until("the editor is open", `document.querySelector("#edit").open && document.querySelector("#edit-title").innerText === "Edit sentence 4"`)
 	frame(b)
 	if w := eval[float64](b, `document.querySelector("#edit").getBoundingClientRect().width / innerWidth`); w < 0.99 {
 		t.Errorf("the editor has %.0f %% of the width", 100*w)

@@ -165,7 +165,7 @@ func (s *State) sentenceNote(p *page, i int, list []sentence) {
 		s.undoButton(p, i)
 		if k < maxSentences && s.Reading.scored(i) && s.canTry(i, s.Edit.toggle(k)) {
 			s.editButtons(p, k)
-		} else {
+		} else if s.Sentence == k {
 			p.raw(`<button type="button" class="btn" id="act-release" data-act="release">Let go</button>`)
 		}
 		p.raw(`</div></div>`)

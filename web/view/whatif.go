@@ -414,13 +414,13 @@ func (s *State) ownText(i, k int) string {
 	return text
 }
 
-// SentenceText is the chosen sentence as it stands, for a field to edit it in, and
-// its neighbours. ok is false where none can be edited.
-func (s *State) SentenceText() (text, before, after string, ok bool) {
+// SentenceText is the sentence that the page points at as it stands, for a field to
+// edit it in, with its index and its neighbours. ok is false where none can be edited.
+func (s *State) SentenceText() (k int, text, before, after string, ok bool) {
 	i, k := s.chain(), s.sentence()
 	list := s.Reading.sentences(i)
 	if k < 0 || k >= min(len(list), maxSentences) || !s.Reading.scored(i) {
-		return "", "", "", false
+		return -1, "", "", "", false
 	}
 	at := func(k int) string {
 		if k < 0 || k >= len(list) || k < maxSentences && s.Edit.off(k) {
@@ -438,7 +438,7 @@ func (s *State) SentenceText() (text, before, after string, ok bool) {
 		}
 		text = strings.TrimSpace(text)
 	}
-	return text, at(k - 1), at(k + 1), true
+	return k, text, at(k - 1), at(k + 1), true
 }
 
 // waitingTries are variants that the server was asked for, by the request's name.

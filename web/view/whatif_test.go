@@ -85,7 +85,7 @@ func TestEditsStayWithTheirChain(t *testing.T) {
 func TestRewritingASentence(t *testing.T) {
 	s := listening(t)
 	s, _ = s.Do("pick", "1")
-	if text, before, after, ok := s.SentenceText(); !ok || text != "Leo is the brother of Ana." || !strings.HasPrefix(before, "Ben is the son") || !strings.HasPrefix(after, "Ruth is the mother") {
+	if k, text, before, after, ok := s.SentenceText(); !ok || k != 1 || text != "Leo is the brother of Ana." || !strings.HasPrefix(before, "Ben is the son") || !strings.HasPrefix(after, "Ruth is the mother") {
 		t.Errorf("have %q, %q, %q", text, before, after)
 	}
 	s, out := s.Do("edit", "Leo is a stranger.")
