@@ -76,6 +76,9 @@ func (a *app) click(event js.Value) {
 	if !ok {
 		return
 	}
+	if _, ok := closest(event, `[id^="sent-"]`); ok && !window().Call("getSelection").Get("isCollapsed").Bool() {
+		return // the reader marks text
+	}
 	if form := el.Get("form"); el.Get("type").String() == "submit" && form.Truthy() && attr(form, "data-submit") != "" {
 		return // the form's submit event follows
 	}
@@ -90,6 +93,9 @@ func (a *app) click(event js.Value) {
 		a.socket.now()
 	case "cancel":
 		a.do(name, "")
+	case "undo", "try":
+		a.do(name, "")
+		a.lost = `#chain .sent[tabindex="0"]` // the button may go
 	default:
 		a.do(name, argument(el))
 	}

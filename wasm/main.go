@@ -35,6 +35,7 @@ type app struct {
 	charts    time.Time // when curves were computed
 	later     bool      // they are computed again in a moment
 	held      string    // container under a pressed pointer: not to be replaced
+	lost      string    // what gets the focus if the focused element goes
 	hash      string
 	hashAt    js.Value // timer
 	saved     js.Func
@@ -193,6 +194,14 @@ func (a *app) draw() {
 		if class := "badge " + view.BadgeKind(&a.s); badge.Get("className").String() != class {
 			badge.Set("className", class)
 		}
+	}
+	if a.lost != "" {
+		if active := document().Get("activeElement"); !active.Truthy() || active.Equal(document().Get("body")) {
+			if el := document().Call("querySelector", a.lost); el.Truthy() {
+				el.Call("focus", map[string]any{"preventScroll": true})
+			}
+		}
+		a.lost = ""
 	}
 	a.syncForms()
 	a.drawCurves(began)

@@ -326,10 +326,12 @@ func (s *State) again() wire.Ask {
 
 // leave gives up a request that is under way.
 func (s State) leave() (State, []wire.Message) {
+	out := s.cancels()
+	s.waiting = nil
 	if r := s.Reading; r != nil && !r.Saved && r.under() {
-		return s, []wire.Message{&wire.Cancel{Head: wire.Head{ID: r.Ask.ID}}}
+		out = append(out, &wire.Cancel{Head: wire.Head{ID: r.Ask.ID}})
 	}
-	return s, nil
+	return s, out
 }
 
 // ask puts a request to the server, unless its answer is known already.
@@ -507,11 +509,11 @@ func (s State) Open(c Choice) (State, []wire.Message) {
 	var out []wire.Message
 	if r := s.recall(&a); r != nil {
 		s = s.show(r)
-		s.Sentence = c.Sentence
-	} else {
-		s, out = s.ask(a)
+	} else if s, out = s.ask(a); s.Reading == nil || !same(&s.Reading.Ask, &a) {
+		s.Edit = Edit{}
+		return s, out // it cannot be asked now
 	}
-	s.Chain, s.Word = c.Chain, c.Word
+	s.Chain, s.Word, s.Sentence = c.Chain, c.Word, c.Sentence
 	if !c.Edit.none() && c.Chain >= 0 {
 		s = s.draft(c.Chain, draft{c.Edit, []Edit{{}}})
 	}

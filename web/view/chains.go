@@ -360,5 +360,21 @@ func (c *Chain) shown() []Token {
 		}
 		break
 	}
+	if c.Finish == "length" || c.Finish == "stop" {
+		return t
+	}
+	// A boundary of several tokens goes with all of them.
+	text, at := "", make([]int, len(t)) // where each token begins
+	for i := range t {
+		at[i] = len(text)
+		text += t[i].Text
+	}
+	i := strings.LastIndex(text, "</")
+	if i < 0 || strings.ContainsAny(text[i:], " \n") {
+		return t
+	}
+	for len(t) > 0 && at[len(t)-1] >= i {
+		t = t[:len(t)-1]
+	}
 	return t
 }

@@ -236,7 +236,7 @@ func (s *State) undoButton(p *page, i int) {
 
 // editButtons change sentence k.
 func (s *State) editButtons(p *page, k int) {
-	if s.Link == Live || s.Link == Saved || s.Link == Loading { // no jump when the client takes over
+	if s.Reading.ready() && (s.Link == Live || s.Link == Saved || s.Link == Loading) { // no jump when the client takes over
 		p.raw(`<button type="button" class="btn" id="act-edit" data-act="open" data-dialog="edit" aria-haspopup="dialog">`).icon(iconEdit).raw(`Edit</button>`)
 	}
 	p.raw(`<button type="button" class="btn primary" id="act-switch" data-act="switch" aria-keyshortcuts="Delete">`)

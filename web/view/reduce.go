@@ -191,7 +191,6 @@ func (s State) welcome(w *wire.Welcome) (State, []wire.Message) {
 	if !resumed {
 		s.Seq = 0
 		s.TrainID = ""
-		s.waiting = nil // asked for again
 	}
 	s.Session = w.Session
 	for i := range w.Runs {
@@ -203,7 +202,13 @@ func (s State) welcome(w *wire.Welcome) (State, []wire.Message) {
 			s.Against = s.Runs[n-2].State.Run // saved runs are there to be compared
 		}
 	}
+	// What-ifs that were under way may be lost, and cost little: they are asked for
+	// again.
 	out := s.watches()
+	if resumed {
+		out = append(out, s.cancels()...)
+	}
+	s.waiting = nil
 	r := s.Reading
 	if r == nil || r.Saved || !r.under() {
 		return s, out

@@ -23,6 +23,9 @@ type scores struct {
 	ready  bool     // all chains that will come have come
 	b      []float64
 	err    error
+
+	worth   []float64 // of the sentences of chain worthOf, under mode; see losses
+	worthOf int
 }
 
 // scores of the state as it is; kept until something that matters changes.
@@ -35,7 +38,7 @@ func (s *State) scores() *scores {
 	if old != nil && old.of == r && old.clip == s.Clip && old.normalize == s.Normalize && old.done == r.done() {
 		if old.mode != s.Mode {
 			old = &scores{of: old.of, done: old.done, clip: old.clip, normalize: old.normalize, mode: s.Mode,
-				chains: old.chains, at: old.at, groups: old.groups, ranks: old.ranks, ready: old.ready, b: old.b, err: old.err}
+				chains: old.chains, at: old.at, groups: old.groups, ranks: old.ranks, ready: old.ready, b: old.b, err: old.err, worthOf: -1}
 			old.sort()
 			s.sc = old
 		}
@@ -46,7 +49,7 @@ func (s *State) scores() *scores {
 }
 
 func score(r *Reading, c Choice) *scores {
-	sc := &scores{of: r, clip: c.Clip, normalize: c.Normalize, mode: c.Mode, at: make([]int, len(r.Chains))}
+	sc := &scores{of: r, clip: c.Clip, normalize: c.Normalize, mode: c.Mode, at: make([]int, len(r.Chains)), worthOf: -1}
 	var refs [][]float64
 	for i := range r.Chains {
 		sc.at[i] = -1

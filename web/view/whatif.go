@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"unicode"
 
 	"nrt/trainer/reward"
 	"nrt/web/wire"
@@ -32,8 +33,9 @@ type Rewrite struct {
 // maxSentences is how many sentences of a chain can be switched off or rewritten.
 const maxSentences = 48
 
-// maxRewrite bounds the reader's text for one sentence, in bytes.
-const maxRewrite = 1000
+// maxRewrite bounds the reader's text for one sentence, in bytes: the 1,000
+// characters that its field takes, and the space around them.
+const maxRewrite = 4096
 
 // none reports whether the chain is as it was written.
 func (e Edit) none() bool { return e.Off == 0 && len(e.Text) == 0 }
@@ -222,19 +224,28 @@ func (s *State) losses(i int) (list []float64, known bool) {
 	if s.Reading == nil {
 		return nil, false
 	}
+	sc := s.scores()
+	if sc.worthOf != i {
+		sc.worth, sc.worthOf = s.worthNow(i), i
+	}
+	return sc.worth, sc.worth != nil
+}
+
+// worthNow is what losses keeps.
+func (s *State) worthNow(i int) (list []float64) {
 	score := s.chainScore(i)
 	n := min(len(s.Reading.sentences(i)), maxSentences)
-	if score == nil || n == 0 {
-		return nil, false
+	if score == nil {
+		return nil
 	}
 	for k := range n {
 		sc := s.tryScore(i, Edit{}.toggle(k))
 		if sc == nil {
-			return nil, false
+			return nil
 		}
 		list = append(list, sc.R-score.R)
 	}
-	return list, true
+	return list
 }
 
 // sentence is the index of the sentence that the page points at: the reader's
@@ -338,7 +349,7 @@ func (s State) doWhatIf(name, value string) State {
 	switch name {
 	case "pick":
 		if k >= 0 && k < len(list) {
-			s.Sentence = k
+			s.Sentence, s.Chain = k, i
 		}
 	case "sentence", "switch":
 		if k < 0 || k >= len(list) {
@@ -368,15 +379,15 @@ func (s State) doWhatIf(name, value string) State {
 			}
 			return s
 		}
+		own := s.ownText(i, k)
+		// The space around a sentence is part of its tokens.
+		lead := own[:len(own)-len(strings.TrimLeftFunc(own, unicode.IsSpace))]
+		trail := own[len(strings.TrimRightFunc(own, unicode.IsSpace)):]
+		text = lead + strings.TrimSpace(text) + trail
 		if len(text) > maxRewrite {
 			s.Notice = &Notice{Code: wire.CodeBadMessage, Text: "A sentence has at most " + intText(maxRewrite) + " bytes here.", Field: "edit"}
 			return s
 		}
-		own := s.ownText(i, k)
-		// The space before a sentence is part of its tokens.
-		lead := own[:len(own)-len(strings.TrimLeft(own, " \n"))]
-		trail := own[len(strings.TrimRight(own, " \n")):]
-		text = lead + strings.TrimSpace(text) + trail
 		return s.change(s.Edit.rewrite(k, text, text == own))
 	case "undo":
 		return s.undo()
@@ -419,7 +430,7 @@ func (s *State) ownText(i, k int) string {
 func (s *State) SentenceText() (k int, text, before, after string, ok bool) {
 	i, k := s.chain(), s.sentence()
 	list := s.Reading.sentences(i)
-	if k < 0 || k >= min(len(list), maxSentences) || !s.Reading.scored(i) {
+	if k < 0 || k >= min(len(list), maxSentences) || !s.Reading.scored(i) || !s.Reading.ready() {
 		return -1, "", "", "", false
 	}
 	at := func(k int) string {
@@ -454,10 +465,18 @@ func (s State) wants(out []wire.Message) (State, []wire.Message) {
 	if i < 0 || !r.ready() || !r.scored(i) {
 		return s, out
 	}
-	if s.edited() == i { // an address may say what the chain does not have
-		if e := s.Edit.within(len(r.sentences(i))); e.key(i) != s.Edit.key(i) {
-			s = s.draft(i, draft{e, nil})
+	// An address may say what the chain does not have, or name no chain.
+	if !s.Edit.none() && s.Chain != i {
+		s.drafts = maps.Clone(s.drafts)
+		delete(s.drafts, s.Chain)
+		s.Chain, s.Edit = -1, Edit{}
+	}
+	if e := s.Edit.within(len(r.sentences(i))); e.key(i) != s.Edit.key(i) {
+		d := draft{now: e}
+		if !e.none() {
+			d.past = []Edit{{}}
 		}
+		s = s.draft(i, d)
 	}
 	if s.Link != Live {
 		return s, out
@@ -474,11 +493,22 @@ func (s State) wants(out []wire.Message) (State, []wire.Message) {
 		s.asked++
 		m := &wire.Score{Head: wire.Head{ID: "w" + strconv.Itoa(s.asked)}, Model: r.Ask.Model, Question: r.Ask.Question, Answer: r.Ask.Answer,
 			Variants: list, Own: mine}
-		waiting := maps.Clone(s.waiting)
-		if waiting == nil {
-			waiting = map[string]waitingTries{}
+		w := waitingTries{keys, mine}
+		if err := m.Validate(); err != nil {
+			s = s.refuse(w)
+			if mine {
+				s.Notice = &Notice{Code: wire.CodeBadMessage, Text: "This version is too long to be scored."}
+			}
+			return
 		}
-		waiting[m.ID] = waitingTries{keys, mine}
+		waiting := map[string]waitingTries{m.ID: w}
+		for id, old := range s.waiting {
+			if mine && old.mine { // the reader has gone on
+				out = append(out, &wire.Cancel{Head: wire.Head{ID: id}})
+			} else {
+				waiting[id] = old
+			}
+		}
 		s.waiting = waiting
 		out = append(out, m)
 	}
@@ -510,7 +540,7 @@ func (s State) scored(m *wire.Scored) State {
 	s = s.answered(m.ID)
 	s.Reading = s.Reading.withTries(w.keys, m.Variants, w.mine)
 	for _, k := range w.keys {
-		if _, ok := s.Reading.tried[k]; !ok { // asking again would bring no more
+		if t, ok := s.Reading.tried[k]; !ok || w.mine && !t.Own { // asking again would bring no more
 			s = s.refuse(w)
 			break
 		}
@@ -518,7 +548,7 @@ func (s State) scored(m *wire.Scored) State {
 	if !s.Reading.Saved {
 		s = s.keep(s.Reading)
 	}
-	if w.mine {
+	if w.mine && w.keys[0] == s.Edit.key(s.chain()) {
 		s.Say = s.whatIfSaid()
 	}
 	return s
@@ -533,14 +563,22 @@ func (r *Reading) withTries(keys []tryKey, list []wire.ScoredVariant, own bool) 
 		next.tried = map[tryKey]Try{}
 	}
 	for j, v := range list {
-		if j < len(keys) && len(v.LogProbs) == len(r.Answer) {
-			if !own && next.tried[keys[j]].Own {
-				continue // more is known already
-			}
+		if j >= len(keys) || len(v.LogProbs) != len(r.Answer) || !own && next.tried[keys[j]].Own {
+			continue // or more is known already
+		}
+		if _, err := reward.Score(v.LogProbs, r.Base, DefaultChoice().Options()); err == nil {
 			next.tried[keys[j]] = Try{v.LogProbs, own, v.Answer, v.Match}
 		}
 	}
 	return &next
+}
+
+// cancels are the messages that call the requests for variants off.
+func (s *State) cancels() (out []wire.Message) {
+	for _, id := range slices.Sorted(maps.Keys(s.waiting)) {
+		out = append(out, &wire.Cancel{Head: wire.Head{ID: id}})
+	}
+	return out
 }
 
 // answered forgets a request for variants.
@@ -556,7 +594,7 @@ func (s State) answered(id string) State {
 func (s State) tryFailed(m *wire.Failed) State {
 	w := s.waiting[m.ID]
 	s = s.answered(m.ID).refuse(w)
-	if w.mine {
+	if _, known := s.Reading.tried[w.keys[0]]; w.mine && !known {
 		s.Notice = &Notice{Code: m.Code, Text: m.Message, Field: m.Field, Retry: m.Retry}
 		s.Say = m.Message
 	}

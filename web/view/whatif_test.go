@@ -247,3 +247,156 @@ func TestARefusedEditCanBeTriedAgain(t *testing.T) {
 		t.Errorf("have %v, %+v", again, s.Notice)
 	}
 }
+
+// A boundary of several tokens is no part of the last sentence, and goes to the
+// server as it was sampled.
+func TestABoundaryOfSeveralTokens(t *testing.T) {
+	e := testExample()
+	e.Without = nil
+	for i := range e.Frame.Tokens {
+		if x := &e.Frame.Tokens[i]; x.Chain == 4 && x.Part == wire.PartChain {
+			*x = tokens(4, wire.PartChain, append(cutWords(testChain), " </", "think", ">"), nil)
+		}
+	}
+	s := New([]Example{e})
+	r := s.Reading
+	if text := ChainText(&s); strings.Contains(text, "think") {
+		t.Errorf("have %s", text)
+	}
+	n := len(r.Chains[4].Tokens)
+	list := r.Without(4)
+	last := list[len(list)-1].Parts
+	ids := last[len(last)-1].IDs
+	for k := range 3 {
+		if have, want := ids[len(ids)-3+k], r.Chains[4].Tokens[n-3+k].ID; have != want {
+			t.Errorf("the boundary's token %d is %d, want %d", k, have, want)
+		}
+	}
+}
+
+// After any welcome what was under way is asked for again, and what the server
+// answers to the old request changes nothing.
+func TestWhatIfsAfterAReconnection(t *testing.T) {
+	for _, resumed := range []bool{true, false} {
+		s := listening(t)
+		s, _ = s.Do("pick", "0")
+		s, out := s.Do("edit", "Ana is nobody.")
+		lost := out[0].Header().ID
+		s, out = s.Receive(&wire.Welcome{Session: "s1", Resumed: resumed, Models: s.Models})
+		n := len(out)
+		if n == 0 || out[n-1].Type() != wire.TypeScore || out[n-1].Header().ID == lost || (n == 2 && out[0].Type() == wire.TypeCancel) != resumed {
+			t.Fatalf("resumed %t: have %v", resumed, out)
+		}
+		if after := s.receives(&wire.Scored{Head: wire.Head{ID: lost}, Variants: []wire.ScoredVariant{{LogProbs: s.Reading.Base}}}); after.whatIf() != nil {
+			t.Errorf("resumed %t: the lost request was answered", resumed)
+		}
+	}
+}
+
+// Whatever a server answers, the page does not ask for ever.
+func TestOddAnswersAreNotAskedForAgain(t *testing.T) {
+	e := testExample()
+	e.Without = nil
+	high := make([]float64, len(testWords))
+	for i := range high {
+		high[i] = 1
+	}
+	for name, v := range map[string]wire.ScoredVariant{"no log-probabilities": {LogProbs: high}, "too few": {LogProbs: []float64{-1}}} {
+		for _, mine := range []bool{false, true} {
+			s, out := New([]Example{e}).Receive(&wire.Welcome{Session: "s1", Models: []wire.Model{{Name: "test"}}})
+			if mine {
+				s, out = listening(t).Do("sentence", "2") // its reward is known, its answer is not
+			}
+			for round := 0; len(out) > 0; round++ {
+				if round == 3 {
+					t.Fatalf("%s, by the reader %t: asked again and again", name, mine)
+				}
+				ask := out[0].(*wire.Score)
+				answer := &wire.Scored{Head: wire.Head{ID: ask.ID}}
+				for range ask.Variants {
+					answer.Variants = append(answer.Variants, v)
+				}
+				s, out = s.Receive(answer)
+			}
+			if mine && s.whatIf() == nil {
+				t.Error("what was known is gone")
+			}
+		}
+	}
+}
+
+// A refusal of what is known already, the model's own answer aside, is no news.
+func TestARefusedAnswerIsNoError(t *testing.T) {
+	s, out := listening(t).Do("sentence", "2")
+	s = s.receives(&wire.Failed{Head: wire.Head{ID: out[0].Header().ID}, Code: wire.CodeBusy, Message: "busy"})
+	if s.Notice != nil || s.whatIf() == nil {
+		t.Errorf("have %+v", s.Notice)
+	}
+}
+
+// One edit is under way at a time, and none when the question is left.
+func TestOldWhatIfsAreCancelled(t *testing.T) {
+	s, out := listening(t).Do("sentence", "2")
+	first := out[0].Header().ID
+	s, out = s.Do("sentence", "1")
+	if len(out) != 2 || out[0].Type() != wire.TypeCancel || out[0].Header().ID != first {
+		t.Fatalf("have %v", out)
+	}
+	second := out[1].Header().ID
+	s, out = s.Do("again", "")
+	if len(out) != 2 || out[0].Type() != wire.TypeCancel || out[0].Header().ID != second || len(s.waiting) != 0 {
+		t.Errorf("have %v", out)
+	}
+}
+
+// The editor's text goes to the chain that it was opened on, though others are
+// ranked before it meanwhile.
+func TestTheEditorKeepsItsChain(t *testing.T) {
+	s, id := live(t)
+	list := pieces(id)
+	for _, m := range list[:len(list)-2] {
+		s = s.receives(m)
+	}
+	if _, _, _, _, ok := s.SentenceText(); ok || strings.Contains(ChainText(&s), `id="act-edit"`) {
+		t.Error("a chain can be edited before all are written")
+	}
+	s, _ = s.Do("pick", "0")
+	for _, m := range list[len(list)-2:] {
+		s = s.receives(m)
+	}
+	if s, _ = s.Do("edit", "Nothing."); s.edited() != 0 {
+		t.Errorf("the edit is of chain %d", s.edited()+1)
+	}
+}
+
+// An address may name chains and sentences that are not there.
+func TestAddressesOfWhatIsNotThere(t *testing.T) {
+	for hash, want := range map[string]Choice{
+		"e=kinship&z=16&off=1.2": {Chain: -1},
+		"e=kinship&z=5&off=1.40": {Chain: 4, Edit: Edit{Off: 1}},
+		"e=kinship&z=5&off=40":   {Chain: 4},
+	} {
+		c, err := ParseHash(hash)
+		if err != nil {
+			t.Fatal(err)
+		}
+		s, _ := listening(t).Open(c)
+		if s.Chain != want.Chain || !reflect.DeepEqual(s.Edit, want.Edit) {
+			t.Errorf("%s: have chain %d, %+v", hash, s.Chain, s.Edit)
+		}
+		if !want.Edit.none() != strings.Contains(ChainText(&s), `data-act="undo"`) {
+			t.Errorf("%s: %s", hash, ChainText(&s))
+		}
+		s, _ = s.Do("sentence", "3")
+		if want := want.Edit.Off | 1<<3; s.Edit.Off != want {
+			t.Errorf("%s: then %b, want %b", hash, s.Edit.Off, want)
+		}
+	}
+	// A question that cannot be asked leaves what is shown alone.
+	s := listening(t)
+	s.Link = Offline
+	s, _ = s.Open(Choice{Question: "Who?", Answer: "Ruth", K: 8, Chain: 4, Edit: Edit{Off: 1}, Seed: 1, MaxChain: 9})
+	if s.edited() >= 0 {
+		t.Error("an edit of another question shows")
+	}
+}

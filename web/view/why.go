@@ -113,7 +113,7 @@ func (s *State) lossTable(p *page) {
 		if on {
 			p.raw(` on`)
 		}
-		p.raw(`" id="loss-`).int(k).raw(`" data-act="sentence" data-value="`).int(k).raw(`"`)
+		p.raw(`" id="loss-`).int(k).raw(`" data-act="pick" data-value="`).int(k).raw(`"`)
 		if !known {
 			p.raw(` disabled`)
 		}

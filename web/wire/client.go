@@ -150,7 +150,7 @@ func (m *Variant) validate() error {
 		n += len(p.IDs) + len(p.Text)
 	}
 	if err == nil {
-		err = count("parts", n, 16*MaxChain)
+		err = count("parts", n, 32*MaxChain) // ids and bytes
 	}
 	return err
 }

@@ -83,7 +83,7 @@ func TestBadMessagesNameTheField(t *testing.T) {
 		{score + `{"parts":[{"ids":[1],"text":"a"}]}]}`, "wire: score: variants[0].parts[0].ids: want ids or text, and not both"},
 		{score + `{"parts":[{}]}]}`, "wire: score: variants[0].parts[0].ids: want ids or text, and not both"},
 		{score + `{"parts":[{"ids":[-1]}]}]}`, "wire: score: variants[0].parts[0].ids: want 0 to 16777216, have -1"},
-		{score + `{"parts":[{"text":"` + strings.Repeat("x", 16*MaxChain+1) + `"}]}]}`, "wire: score: variants[0].parts: 32769 entries; want at most 32768"},
+		{score + `{"parts":[{"text":"` + strings.Repeat("x", 32*MaxChain+1) + `"}]}]}`, "wire: score: variants[0].parts: 65537 entries; want at most 65536"},
 		{score + `]}`, "wire: score: variants: want 1 to 64, have 0"},
 		{`{"v":1,"t":"train","id":"t","method":"ppo"}`, `wire: train: method: want one of nrt, rlpr, verifree, sft, have "ppo"`},
 		{`{"v":1,"t":"train","id":"t","method":"nrt","steps":1,"questions":1,"k":2,"seed":1}`, "wire: train: mode: missing: nrt needs a reward formula"},
