@@ -68,6 +68,7 @@ trainer/objective wasm:     std trainer/reward
 
 level 5  the judge, and what a page is made of
 trainer/eval:               std backend/engine
+trainer/verdict:            std backend/engine backend/token trainer/reward
 templates:                  std web/heat web/chart web/wire web/view github.com/a-h/templ
 
 level 6  the loop
@@ -77,10 +78,10 @@ level 7  the recipe of the embedded models
 trainer/recipe:             std trainer/world/models backend/engine backend/llama backend/device backend/safetensors backend/token trainer/reward trainer/objective trainer/optim trainer/world trainer/eval trainer/run
 
 level 8  the server
-backend/server:             std backend/device backend/engine backend/llama backend/token trainer/reward trainer/data trainer/world trainer/eval trainer/objective trainer/run trainer/recipe templates web/wire web/view web github.com/andybalholm/brotli github.com/gorilla/websocket github.com/prometheus/client_golang
+backend/server:             std backend/device backend/engine backend/llama backend/token trainer/reward trainer/data trainer/world trainer/eval trainer/verdict trainer/objective trainer/run trainer/recipe templates web/wire web/view web github.com/andybalholm/brotli github.com/gorilla/websocket github.com/prometheus/client_golang
 
 level 9  the programs, and the whole
-backend/cmd/nrt:            std backend/engine backend/llama backend/device backend/cpu backend/cpu/peak backend/cuda backend/safetensors backend/token trainer/reward trainer/objective trainer/data trainer/optim trainer/world trainer/world/models trainer/eval trainer/run trainer/recipe backend/server web/view web/wire
+backend/cmd/nrt:            std backend/engine backend/llama backend/device backend/cpu backend/cpu/peak backend/cuda backend/safetensors backend/token trainer/reward trainer/objective trainer/data trainer/optim trainer/world trainer/world/models trainer/eval trainer/verdict trainer/run trainer/recipe backend/server web/view web/wire
 trainer/recipe/plot:        std trainer/recipe trainer/world gonum.org/v1/plot
 wasm wasm:                  std backend/token trainer/reward web/heat web/chart web/wire web/view
 .:

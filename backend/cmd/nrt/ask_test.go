@@ -9,6 +9,8 @@ import (
 	"reflect"
 	"strings"
 	"testing"
+
+	"nrt/trainer/verdict"
 )
 
 // decode reads JSON into v and refuses fields that v lacks.
@@ -21,7 +23,7 @@ func decode(t *testing.T, text string, v any) {
 	}
 }
 
-func near(a, b number) bool { return math.Abs(float64(a-b)) < 1e-9 }
+func near(a, b verdict.Number) bool { return math.Abs(float64(a-b)) < 1e-9 }
 
 func TestVersionJSON(t *testing.T) {
 	var v struct {
@@ -79,7 +81,7 @@ func TestTokenize(t *testing.T) {
 type logprobsResult struct {
 	Model   string
 	Tokens  []position
-	LogProb number
+	LogProb verdict.Number
 }
 
 func TestLogprobs(t *testing.T) {
@@ -89,7 +91,7 @@ func TestLogprobs(t *testing.T) {
 	if len(r.Tokens) < 3 {
 		t.Fatalf("have %+v", r)
 	}
-	sum := number(0)
+	sum := verdict.Number(0)
 	for i, p := range r.Tokens {
 		if i == 0 {
 			if p.LogProb != nil || p.Entropy != nil || len(p.Top) != 0 {
@@ -171,7 +173,7 @@ func TestGenerate(t *testing.T) {
 		t.Fatalf("have %+v", r)
 	}
 	for _, c := range r.Completions {
-		sum := number(0)
+		sum := verdict.Number(0)
 		for _, x := range c.Tokens {
 			sum += x.LogProb
 		}

@@ -11,6 +11,7 @@ import (
 	"nrt/backend/token"
 	"nrt/trainer/reward"
 	"nrt/trainer/run"
+	"nrt/trainer/verdict"
 )
 
 // explainFlags are what explain was asked.
@@ -226,10 +227,10 @@ func (p *explainer) chains() func(engine.Event) {
 
 // strips prints the reference answer once per chain, best first, each token
 // coloured by how far the chain moved its probability.
-func (p *explainer) strips(v verdict, g reward.Group) {
+func (p *explainer) strips(v verdict.Verdict, g reward.Group) {
 	fmt.Fprintf(p.out, "\nThe reference after each chain: %s likelier than without, %s less likely, %s much the same.\n",
 		p.depth.paint("purple ▲", shade(0.5)), p.depth.paint("orange ▼", shade(-0.5)), p.depth.paint("grey", shade(0)))
-	strip := func(label string, c []number) {
+	strip := func(label string, c []verdict.Number) {
 		w := newWrapper(p.out, label, indent)
 		for i, t := range v.Tokens {
 			d := float64(c[i] - v.B[i])
@@ -244,7 +245,7 @@ func (p *explainer) strips(v verdict, g reward.Group) {
 }
 
 // table prints rank, rewards and advantage of each chain.
-func (p *explainer) table(v verdict, g reward.Group) {
+func (p *explainer) table(v verdict.Verdict, g reward.Group) {
 	fmt.Fprintf(p.out, "\n%s\n", p.depth.bold("rank  chain  tokens         R        R′       A"))
 	for _, i := range ranking(g) {
 		c := v.Chains[i]
@@ -269,7 +270,7 @@ const most = 10
 
 // why lists the tokens that move the best chain's reward most: weight times
 // change, which sums to R − R_base (for p and gm, to its logarithm).
-func (p *explainer) why(v verdict, g reward.Group) {
+func (p *explainer) why(v verdict.Verdict, g reward.Group) {
 	best := ranking(g)[0]
 	c := g.Chains[best]
 	gain := make([]float64, len(c.C))

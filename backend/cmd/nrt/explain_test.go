@@ -12,6 +12,7 @@ import (
 	"nrt/backend/llama"
 	"nrt/backend/token"
 	"nrt/trainer/reward"
+	"nrt/trainer/verdict"
 )
 
 func explainSetting(t *testing.T) setting {
@@ -24,7 +25,7 @@ func explainSetting(t *testing.T) setting {
 func TestExplain(t *testing.T) {
 	s := explainSetting(t)
 	args := []string{"explain", "--model", "world:tiny", "--k", "4", "--max-chain", "9", "--seed", "2"}
-	var v verdict
+	var v verdict.Verdict
 	decode(t, s.ok(t, append(args, "--json")...), &v)
 	if v.Question != "who is the father of ann ?" || v.Answer != "it is bob ." || len(v.Chains) != 4 || len(v.Tokens) != 5 {
 		t.Fatalf("have %+v", v)
@@ -156,33 +157,6 @@ func TestExplainLooks(t *testing.T) {
 	golden(t, "explain.gm.txt", render(t, plain, reward.Options{Mode: reward.GM, Clip: true}, b, bad, good, worse))
 }
 
-// A boundary that is not one token is found in a chain's text.
-func TestChainTextWithoutItsBoundary(t *testing.T) {
-	end, close := spelled{1, "<eos>"}, spelled{2, "</think>"}
-	form := &token.Format{Close: []int32{2}, End: []int32{1}}
-	for _, c := range []struct {
-		tokens []spelled
-		closed bool
-		stop   string
-		want   string
-	}{
-		{[]spelled{{5, "a"}, {6, " b"}, close}, true, "", "a b"},
-		{[]spelled{{5, "a"}, {6, " b"}}, false, "", "a b"},
-		{[]spelled{{5, "a"}, end}, false, "", "a"},
-		{[]spelled{{5, "a</th"}, {6, "ink> "}}, true, "</think>", "a"},
-		{nil, false, "", ""},
-	} {
-		j := judged{Closed: c.closed}
-		for _, s := range c.tokens {
-			j.Tokens = append(j.Tokens, said{spelled: s})
-		}
-		form.StopText = c.stop
-		if have := chainText(j, form); have != c.want {
-			t.Errorf("%v: have %q, want %q", c.tokens, have, c.want)
-		}
-	}
-}
-
 // byteModel has a byte-level tokenizer, in which characters may be cut.
 func byteModel(t *testing.T) string {
 	t.Helper()
@@ -203,7 +177,7 @@ func byteModel(t *testing.T) string {
 // the answer.
 func TestCutCharactersKeepTheirScores(t *testing.T) {
 	dir := byteModel(t)
-	var v verdict
+	var v verdict.Verdict
 	decode(t, setting{}.ok(t, "explain", "--model", dir, "--question", "the", "--answer", "é🙂", "--k", "2", "--max-chain", "4", "--json"), &v)
 	text := ""
 	for _, x := range v.Tokens {

@@ -6,6 +6,7 @@ import (
 
 	"nrt/backend/engine"
 	"nrt/trainer/run"
+	"nrt/trainer/verdict"
 )
 
 // generateFlags are what generate was asked.
@@ -71,16 +72,16 @@ log-probability (at the sampling temperature) and entropy.`,
 // completion is one continuation in JSON. For a question Text is the chain, up
 // to its boundary, and Answer what follows it.
 type completion struct {
-	Text    string  `json:"text"`
-	Finish  string  `json:"finish"`
-	Tokens  []said  `json:"tokens"`
-	LogProb number  `json:"logprob"` // of Tokens
-	Answer  *answer `json:"answer,omitempty"`
+	Text    string         `json:"text"`
+	Finish  string         `json:"finish"`
+	Tokens  []verdict.Said `json:"tokens"`
+	LogProb verdict.Number `json:"logprob"` // of Tokens
+	Answer  *answer        `json:"answer,omitempty"`
 }
 
 type answer struct {
-	Text   string `json:"text"` // without what ends it
-	Tokens []said `json:"tokens"`
+	Text   string         `json:"text"` // without what ends it
+	Tokens []verdict.Said `json:"tokens"`
 }
 
 func (g *generateFlags) run(e *env) (err error) {
@@ -200,25 +201,14 @@ func (g *generateFlags) show(e *env, l *loaded, req *engine.Request) func(engine
 }
 
 func (g *generateFlags) completion(l *loaded, req *engine.Request, c engine.Chain) completion {
-	out := completion{Finish: c.Finish, Tokens: l.said(c.Tokens)}
+	out := completion{Finish: c.Finish, Tokens: verdict.Say(l.tok, c.Tokens)}
 	for _, t := range out.Tokens {
 		out.LogProb += t.LogProb
 	}
-	out.Text = join(out.Tokens, req.Stop)
+	out.Text = verdict.Join(out.Tokens, req.Stop)
 	if g.asks {
-		out.Answer = &answer{Tokens: l.said(c.Answer)}
-		out.Answer.Text = join(out.Answer.Tokens, req.AnswerStop)
+		out.Answer = &answer{Tokens: verdict.Say(l.tok, c.Answer)}
+		out.Answer.Text = verdict.Join(out.Answer.Tokens, req.AnswerStop)
 	}
 	return out
-}
-
-// join is the tokens' text without those that end it.
-func join(tokens []said, ends []int32) string {
-	text := ""
-	for _, t := range tokens {
-		if !slices.Contains(ends, t.ID) {
-			text += t.Text
-		}
-	}
-	return text
 }

@@ -6,6 +6,7 @@ import (
 
 	"nrt/backend/device"
 	"nrt/backend/engine"
+	"nrt/trainer/verdict"
 )
 
 func logprobsCommand() *command {
@@ -53,17 +54,17 @@ the likeliest alternatives. --text puts the tokenizer's beginning token in front
 
 // position is one scored token in JSON.
 type position struct {
-	ID      int32         `json:"id"`
-	Text    string        `json:"text,omitempty"`
-	LogProb *number       `json:"logprob"` // null where nothing stands before it
-	Entropy *number       `json:"entropy"`
-	Top     []alternative `json:"top"`
+	ID      int32           `json:"id"`
+	Text    string          `json:"text,omitempty"`
+	LogProb *verdict.Number `json:"logprob"` // null where nothing stands before it
+	Entropy *verdict.Number `json:"entropy"`
+	Top     []alternative   `json:"top"`
 }
 
 type alternative struct {
-	ID      int32  `json:"id"`
-	Text    string `json:"text,omitempty"`
-	LogProb number `json:"logprob"`
+	ID      int32          `json:"id"`
+	Text    string         `json:"text,omitempty"`
+	LogProb verdict.Number `json:"logprob"`
 }
 
 // logprobs scores ids, or text if there are none.
@@ -90,10 +91,10 @@ func (e *env) logprobs(m modelFlags, text string, ids []int32, top int, asJSON b
 	positions, sum := l.positions(tokens)
 	if asJSON {
 		return e.printJSON(struct {
-			Model  string     `json:"model"`
-			Tokens []position `json:"tokens"`
-			Sum    number     `json:"logprob"` // of all tokens but the first
-		}{l.name, positions, number(sum)}, true)
+			Model  string         `json:"model"`
+			Tokens []position     `json:"tokens"`
+			Sum    verdict.Number `json:"logprob"` // of all tokens but the first
+		}{l.name, positions, verdict.Number(sum)}, true)
 	}
 	fmt.Fprintf(e.out, "%5s  %6s  %8s  %7s  %-16s  likeliest\n", "", "id", "logprob", "entropy", "token")
 	for i, p := range positions {
@@ -124,12 +125,12 @@ func (l *loaded) positions(tokens []engine.Token) (list []position, sum float64)
 	}
 	texts := make([]string, len(ids))
 	if l.tok != nil {
-		texts = l.spell(ids)
+		texts = verdict.Spell(l.tok, ids)
 	}
 	for i, t := range tokens {
 		p := position{ID: t.ID, Text: texts[i], Top: []alternative{}}
 		if i > 0 {
-			lp, h := number(t.LogProb), number(t.Entropy)
+			lp, h := verdict.Number(t.LogProb), verdict.Number(t.Entropy)
 			p.LogProb, p.Entropy = &lp, &h
 			sum += t.LogProb
 			p.Top = l.alternatives(t.Top)
@@ -142,7 +143,7 @@ func (l *loaded) positions(tokens []engine.Token) (list []position, sum float64)
 func (l *loaded) alternatives(top []device.Alternative) []alternative {
 	list := make([]alternative, len(top))
 	for i, a := range top {
-		list[i] = alternative{ID: a.ID, LogProb: number(a.LogProb)}
+		list[i] = alternative{ID: a.ID, LogProb: verdict.Number(a.LogProb)}
 		if l.tok != nil {
 			list[i].Text = l.tok.Decode([]int32{a.ID}, false)
 		}

@@ -243,21 +243,6 @@ func (l *loaded) ends() []int32 {
 	return ids
 }
 
-// spell decodes each token in the context of those before it: the parts joined
-// are the text. A token that only begins a character is "" and the one that
-// completes it has it all.
-func (l *loaded) spell(ids []int32) []string {
-	d := l.tok.NewDecoder(false)
-	parts := make([]string, len(ids))
-	for i, id := range ids {
-		parts[i] = d.Push(id)
-	}
-	if n := len(parts); n > 0 {
-		parts[n-1] += d.Flush()
-	}
-	return parts
-}
-
 // samplingFlags say how tokens are drawn.
 type samplingFlags struct {
 	engine.Sampling

@@ -13,6 +13,7 @@ import (
 	"nrt/trainer/eval"
 
 	"nrt/backend/token"
+	"nrt/trainer/verdict"
 )
 
 func TestModels(t *testing.T) {
@@ -83,7 +84,7 @@ func TestWeights(t *testing.T) {
 	logp := func(args ...string) (x []float64) {
 		var v struct {
 			Model  string
-			Sum    number `json:"logprob"`
+			Sum    verdict.Number `json:"logprob"`
 			Tokens []position
 		}
 		decode(t, s.ok(t, append([]string{"logprobs", "--model", dir, "--json", "--text", "who is the father of ann ? bob"}, args...)...), &v)

@@ -7,27 +7,6 @@ import (
 	"strings"
 )
 
-// number is a float in JSON; NaN and infinities, which JSON lacks, are null.
-type number float64
-
-// MarshalJSON writes the shortest form that reads back the same.
-func (n number) MarshalJSON() ([]byte, error) {
-	f := float64(n)
-	if math.IsNaN(f) || math.IsInf(f, 0) {
-		return []byte("null"), nil
-	}
-	return json.Marshal(f)
-}
-
-// numbers converts for JSON; nil becomes an empty list.
-func numbers(x []float64) []number {
-	out := make([]number, len(x))
-	for i, v := range x {
-		out[i] = number(v)
-	}
-	return out
-}
-
 // printJSON prints v: indented for people, or on one line.
 func (e *env) printJSON(v any, indent bool) error {
 	enc := json.NewEncoder(e.out)

@@ -10,6 +10,7 @@ import (
 	"nrt/backend/token"
 	"nrt/trainer/data"
 	"nrt/trainer/run"
+	"nrt/trainer/verdict"
 )
 
 // scoreFlags are what score was asked.
@@ -141,14 +142,10 @@ func (s *scoreFlags) line(e *env, l *loaded, form *token.Format, lines *data.Rea
 			return wrong("messages", "%v", err)
 		}
 	}
-	req := engine.Request{
-		Prompt: prompt, Forced: make([][]int32, len(chains)),
-		Close: form.Close, StopText: form.StopText, Reference: form.Answer(ex.Answer), Baseline: true,
-	}
+	req := verdict.Given(l.tok, form, prompt, ex.Answer, chains)
 	s.unknown += run.Unknown(l.tok, prompt, req.Reference)
 	fixed := len(prompt) + len(form.Close) + len(req.Reference)
-	for i, c := range chains {
-		req.Forced[i] = l.tok.Encode(c)
+	for i := range chains {
 		s.unknown += run.Unknown(l.tok, req.Forced[i])
 		if n, limit := len(req.Forced[i])+fixed, l.model.Config.MaxPositions; n > limit {
 			return wrong(fmt.Sprintf("chains[%d]", i), "question, chain and answer are %d tokens; the model reads at most %d", n, limit)
@@ -166,10 +163,7 @@ func (s *scoreFlags) line(e *env, l *loaded, form *token.Format, lines *data.Rea
 		v.Chains[i].Text = chains[i] // as given, not as decoded
 	}
 	if s.json {
-		return e.printJSON(struct {
-			Line int `json:"line"`
-			verdict
-		}{ex.Line, v}, false)
+		return e.printJSON(verdict.Line{Line: ex.Line, Verdict: v}, false)
 	}
 	fmt.Fprintf(e.out, "%s:%d  R_base %s%s\n", ex.File, ex.Line, decimal(g.Base), spaced(v.Note))
 	for _, i := range ranking(g) {

@@ -9,13 +9,14 @@ import (
 	"testing"
 
 	"nrt/trainer/reward"
+	"nrt/trainer/verdict"
 )
 
 const scoreLine = `{"question": "who is the father of ann ?", "answer": "it is bob .", "chains": ["ann is bob", "", "no no no", "yes"]}`
 
 type scoreResult struct {
 	Line int
-	verdict
+	verdict.Verdict
 }
 
 // decodeScores reads one result a line.
@@ -56,7 +57,7 @@ func TestScore(t *testing.T) {
 			if c.Clipped < 0 || !near(c.Clipped, max(0, c.R-v.Base)) || !near(c.Base, v.Base) || !reflect.DeepEqual(c.B, v.B) {
 				t.Errorf("%v: chain %d: R %v, R_base %v, R_clipped %v", mode, i, c.R, v.Base, c.Clipped)
 			}
-			sum := number(0)
+			sum := verdict.Number(0)
 			for j := range c.Contribution {
 				sum += c.Contribution[j]
 			}
