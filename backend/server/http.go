@@ -28,6 +28,7 @@ import (
 //	GET  /api/examples       held-out questions of the small world, with answers token
 //	GET  /api/runs           training runs                                       token
 //	GET  /api/runs/{run}     one of them, with all its values                    token
+//	     /v1/…               for programs; v1.go says what is spoken             token
 //	GET  /healthz, /readyz   it lives; it can answer
 //	GET  /metrics            for Prometheus                                      token
 func (s *Server) Handler() http.Handler {
@@ -41,6 +42,11 @@ func (s *Server) Handler() http.Handler {
 	mux.HandleFunc("GET /api/examples", s.guard(s.serveExamples))
 	mux.HandleFunc("GET /api/runs", s.guard(s.serveRuns))
 	mux.HandleFunc("GET /api/runs/{run}", s.guard(s.serveRun))
+	mux.HandleFunc("GET /v1/models", s.v1("models", s.v1Models))
+	mux.HandleFunc("POST /v1/chat/completions", s.v1("chat", s.v1Chat))
+	mux.HandleFunc("POST /v1/completions", s.v1("completions", s.v1Text))
+	mux.HandleFunc("POST /v1/score", s.v1("score", s.v1Score))
+	mux.HandleFunc("/v1/", s.v1("none", s.v1None))
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { s.text(w, "ok\n") })
 	mux.HandleFunc("GET /readyz", s.serveReady)
 	mux.HandleFunc("GET /metrics", s.guard(promhttp.HandlerFor(s.metrics.registry, promhttp.HandlerOpts{}).ServeHTTP))
@@ -55,7 +61,7 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 	h := &http.Server{
 		Handler:           s.Handler(),
 		ReadHeaderTimeout: 5 * time.Second,
-		ReadTimeout:       15 * time.Second, // no request has a body to speak of; websockets set their own
+		ReadTimeout:       15 * time.Second, // bodies are small; websockets and /v1 set their own
 		WriteTimeout:      time.Minute,
 		IdleTimeout:       time.Minute,
 		MaxHeaderBytes:    16 << 10,
@@ -94,7 +100,7 @@ func (s *Server) count(mux *http.ServeMux, next http.Handler) http.Handler {
 				}
 				s.log.Error("panic", "route", route, "error", fmt.Sprint(p), "stack", string(debug.Stack()))
 				if !rec.wrote {
-					s.refuse(rec, http.StatusInternalServerError, "the server made a mistake; its log says which")
+					s.deny(rec, r, http.StatusInternalServerError, "the server made a mistake; its log says which")
 				}
 			}
 			s.metrics.requests.WithLabelValues(route, strconv.Itoa(rec.code)).Inc()

@@ -1,6 +1,11 @@
 package server
 
-import "time"
+import (
+	"net"
+	"net/netip"
+	"sync"
+	"time"
+)
 
 // What a reader may ask: so many questions at once, then so many a second. An
 // arrow key held on the training slider stays within it.
@@ -31,4 +36,58 @@ func (b *bucket) take(now time.Time) (retry float64, ok bool) {
 	}
 	b.have--
 	return 0, true
+}
+
+// mostAddresses is how many addresses have an allowance of their own at once.
+const mostAddresses = 4096
+
+// allowances are the allowances of programs, by the address they come from.
+type allowances struct {
+	mu sync.Mutex
+	of map[string]*bucket
+}
+
+// take is bucket.take of an address. Beyond mostAddresses the one that asked
+// longest ago is forgotten.
+func (a *allowances) take(under string, now time.Time) (retry float64, ok bool) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	b := a.of[under]
+	if b == nil {
+		if len(a.of) >= mostAddresses {
+			oldest := ""
+			for name, x := range a.of {
+				if oldest == "" || x.at.Before(a.of[oldest].at) {
+					oldest = name
+				}
+			}
+			delete(a.of, oldest)
+		}
+		fresh := newBucket(askBurst, askRate)
+		b = &fresh
+		if a.of == nil {
+			a.of = map[string]*bucket{}
+		}
+		a.of[under] = b
+	}
+	return b.take(now)
+}
+
+// address is whom a remote address stands for. A network of version 6 gives
+// everyone a whole /64, which counts as one.
+func address(remote string) string {
+	host, _, err := net.SplitHostPort(remote)
+	if err != nil {
+		host = remote
+	}
+	ip, err := netip.ParseAddr(host)
+	if err != nil {
+		return host
+	}
+	if ip = ip.Unmap().WithZone(""); ip.Is6() {
+		if p, err := ip.Prefix(64); err == nil {
+			return p.String()
+		}
+	}
+	return ip.String()
 }

@@ -15,6 +15,7 @@ type metrics struct {
 	messages *prometheus.CounterVec // of readers, by type
 	asks     *prometheus.CounterVec // by result
 	scores   *prometheus.CounterVec // by result
+	programs *prometheus.CounterVec // requests to /v1, by endpoint and result
 	tokens   *prometheus.CounterVec // sent, by part
 	dropped  *prometheus.CounterVec // connections, by reason
 	byPart   map[engine.Part]prometheus.Counter
@@ -55,6 +56,7 @@ func newMetrics(s *Server) *metrics {
 	m.messages = counter("nrt_messages_total", "Messages of readers by type.", "type")
 	m.asks = counter("nrt_asks_total", "Questions by how they ended: done, cancelled, left, busy, failed.", "result")
 	m.scores = counter("nrt_scores_total", "What-ifs by how they ended, as questions do.", "result")
+	m.programs = counter("nrt_v1_requests_total", "Requests to /v1 by endpoint and how they ended: done, refused, busy, left, stopping, failed.", "endpoint", "result")
 	m.tokens = counter("nrt_tokens_total", "Tokens streamed to readers by part.", "part")
 	m.byPart = map[engine.Part]prometheus.Counter{}
 	for p, name := range parts {

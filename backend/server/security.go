@@ -50,11 +50,11 @@ func (s *Server) secure(next http.Handler) http.Handler {
 		h.Set("Permissions-Policy", "camera=(), geolocation=(), microphone=(), payment=(), usb=()")
 		h.Set("Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'")
 		if !s.knownHost(r.Host) {
-			s.refuse(w, http.StatusMisdirectedRequest, fmt.Sprintf("this server does not go by the name %q; name it with --host", clip(r.Host, 100)))
+			s.deny(w, r, http.StatusMisdirectedRequest, fmt.Sprintf("this server does not go by the name %q; name it with --host", clip(r.Host, 100)))
 			return
 		}
 		if !sameOrigin(r) {
-			s.refuse(w, http.StatusForbidden, "requests from other sites are not answered")
+			s.deny(w, r, http.StatusForbidden, "requests from other sites are not answered")
 			return
 		}
 		next.ServeHTTP(w, r)

@@ -111,7 +111,8 @@ type Server struct {
 	metrics *metrics
 	hub     *hub
 	sched   *sched
-	runs    *runs // nil without training
+	rates   allowances // of programs
+	runs    *runs      // nil without training
 	saved   []runReport
 	static  *static
 	page    *page

@@ -1,0 +1,270 @@
+package server
+
+import (
+	"encoding/json"
+	"fmt"
+	"strings"
+
+	"nrt/backend/engine"
+	"nrt/backend/token"
+	"nrt/web/wire"
+)
+
+// mostTop is how many alternatives a token may have in an answer.
+const mostTop = 20
+
+// v1Chat is POST /v1/chat/completions: one question of the user, answered after a
+// chain of reasoning.
+//
+// max_tokens M bounds chain and answer together. The answer gets a third of it, 1
+// to 64 tokens, the chain the rest; with M = 1 there is a chain of one token and no
+// answer. Neither gets more than the server's longest chain and the model's
+// positions leave; without M it is these alone. What the one leaves over does not
+// go to the other. A chain that is cut off is closed, and the answer follows.
+// finish_reason is "length" if the chain or the answer was cut off.
+//
+// With logprobs each choice has its answer's tokens under logprobs.content and its
+// chain's under logprobs.reasoning, without the tokens that end them. An
+// alternative is spelt as it stands alone. logprob is at the request's temperature.
+func (s *Server) v1Chat(a *api) error {
+	if err := a.read(); err != nil {
+		return err
+	}
+	f := &a.fields
+	model := f.text("model", 200)
+	question := f.question()
+	req := f.sampling(drawn())
+	most := f.whole("max_tokens", 0, 1, 1<<31-1)
+	if both := most > 0 && f.has("max_completion_tokens"); both || most == 0 {
+		n := f.whole("max_completion_tokens", 0, 1, 1<<31-1)
+		if both && n != most {
+			f.bad("max_completion_tokens", "want the same as max_tokens, %d, or one of the two", most)
+		}
+		most = n
+	}
+	tokens := f.flag("logprobs", false)
+	if f.has("top_logprobs") && !tokens {
+		f.bad("top_logprobs", "goes with logprobs: true")
+	}
+	req.Top = int(f.whole("top_logprobs", 0, 0, mostTop))
+	stream, withUsage := f.streaming()
+	if err := f.rest(); err != nil {
+		return err
+	}
+	if err := a.ready(model); err != nil {
+		return err
+	}
+	var tok *token.Tokenizer
+	head := chatHead{ID: a.name("chatcmpl-", req.Seed), Object: "chat.completion", Model: model, Seed: req.Seed}
+	g := &generation{tokens: tokens, stream: stream, usage: withUsage}
+	g.request = func(r *replica) ([]engine.Request, error) {
+		tok = r.tok
+		err := r.reasoned(&req, question, int(most), s.o.Chain)
+		return []engine.Request{req}, err
+	}
+	g.whole = func(list []*choice, t tally) any {
+		out := chatWhole{chatHead: head, Usage: t.usage(true)}
+		for i, c := range list {
+			x := chatChoice{Index: i, Message: chatMessage{Role: "assistant", Content: c.answer.String(), Reasoning: c.chain.String()}, Finish: c.finish}
+			if tokens {
+				x.LogProbs = &chatLogProbs{Content: chatTokens(tok, c.spoken), Reasoning: chatTokens(tok, c.chained)}
+			}
+			out.Choices = append(out.Choices, x)
+		}
+		return out
+	}
+	chunk := chatChunk{chatHead: head}
+	chunk.Object += ".chunk"
+	if withUsage {
+		chunk.Usage = json.RawMessage("null")
+	}
+	g.chunk = func(p piece) any {
+		x := chatDelta{Index: p.choice}
+		switch {
+		case p.first:
+			empty := ""
+			x.Delta.Role, x.Delta.Content = "assistant", &empty
+		case p.finish != "":
+			x.Finish = &p.finish
+		case p.part == engine.PartAnswer:
+			x.Delta.Content = &p.text
+		default:
+			x.Delta.Reasoning = &p.text
+		}
+		if p.token != nil {
+			list := chatTokens(tok, []spelt{*p.token})
+			x.LogProbs = &chatLogProbs{Content: list, Reasoning: []chatToken{}}
+			if p.part == engine.PartChain {
+				x.LogProbs.Content, x.LogProbs.Reasoning = x.LogProbs.Reasoning, list
+			}
+		}
+		out := chunk
+		out.Choices = []chatDelta{x}
+		return out
+	}
+	g.last = func(t tally) any {
+		out := chunk
+		out.Choices, out.Usage = []chatDelta{}, t.usage(true)
+		return out
+	}
+	return a.generate(g)
+}
+
+// question is the field messages: exactly one message of the user, whose content
+// is text or a list of text parts, which are joined as lines.
+func (f *fields) question() string {
+	v, ok := f.take("messages")
+	if !ok {
+		f.bad("messages", "is missing: want a list of one message")
+		return ""
+	}
+	const one = "these models answer one question: want exactly one message, of the role user"
+	var list []map[string]json.RawMessage
+	if json.Unmarshal(v, &list) != nil {
+		f.bad("messages", "want a list of one message, have %s", sortOf(v))
+		return ""
+	}
+	if len(list) != 1 {
+		f.bad("messages", "%s, have %d", one, len(list))
+		return ""
+	}
+	m := &fields{raw: list[0]}
+	role := m.text("role", 100)
+	text := m.content()
+	m.take("name")
+	f.within("messages[0]", m.rest())
+	if role != "user" {
+		f.bad("messages[0].role", "%s, have %q", one, clip(role, 40))
+	}
+	return text
+}
+
+// content is a message's text.
+func (f *fields) content() string {
+	v, ok := f.raw["content"]
+	var parts []map[string]json.RawMessage
+	if !ok || json.Unmarshal(v, &parts) != nil || parts == nil {
+		if ok && sortOf(v) != "a string" {
+			f.bad("content", "want a string or a list of text parts, have %s", sortOf(v))
+		}
+		return f.text("content", wire.MaxQuestion)
+	}
+	delete(f.raw, "content")
+	var lines []string
+	for i, raw := range parts {
+		name := fmt.Sprintf("content[%d]", i)
+		part := &fields{raw: raw}
+		if kind := part.text("type", 100); part.err == nil && kind != "text" {
+			part.bad("type", "want text, have %q", clip(kind, 40))
+		}
+		line := part.text("text", wire.MaxQuestion)
+		f.within(name, part.rest())
+		lines = append(lines, line)
+	}
+	text := strings.Join(lines, "\n")
+	f.checkText("content", text, wire.MaxQuestion)
+	return text
+}
+
+// reasoned lays a question out: prompt, chain, boundary and answer, of most tokens
+// (0 for no such bound) and chains of at most chain.
+func (r *replica) reasoned(q *engine.Request, question string, most, chain int) error {
+	q.Prompt, q.Stop, q.Close, q.StopText, q.AnswerStop = r.form.Prompt(question), r.form.End, r.form.Close, r.form.StopText, r.form.End
+	used := len(q.Prompt) + len(q.Close)
+	free := r.model.Config.MaxPositions - used
+	if free < 2 {
+		return tooLong("messages", "question and boundary are %d tokens and leave no room for chain and answer: the model reads %d tokens in all", used, r.model.Config.MaxPositions)
+	}
+	q.MaxAnswer = min(mostAnswer, max(1, free/3))
+	if most > 0 {
+		q.MaxAnswer = min(q.MaxAnswer, max(1, most/3))
+	}
+	q.MaxChain = min(chain, free-q.MaxAnswer)
+	switch {
+	case most == 1:
+		q.MaxChain, q.MaxAnswer = 1, 0
+	case most > 0:
+		q.MaxChain = min(q.MaxChain, most-q.MaxAnswer)
+	}
+	return nil
+}
+
+// chatHead begins an answer and every chunk of a stream. Seed is an addition: what
+// was drawn where the request had none.
+type chatHead struct {
+	ID      string `json:"id"`
+	Object  string `json:"object"`
+	Created int    `json:"created"`
+	Model   string `json:"model"`
+	Seed    uint64 `json:"seed"`
+}
+
+type chatWhole struct {
+	chatHead
+	Choices []chatChoice `json:"choices"`
+	Usage   *usage       `json:"usage"`
+}
+
+type chatChoice struct {
+	Index    int           `json:"index"`
+	Message  chatMessage   `json:"message"`
+	LogProbs *chatLogProbs `json:"logprobs"`
+	Finish   string        `json:"finish_reason"`
+}
+
+type chatMessage struct {
+	Role      string `json:"role"`
+	Content   string `json:"content"`
+	Reasoning string `json:"reasoning_content"`
+}
+
+type chatChunk struct {
+	chatHead
+	Choices []chatDelta `json:"choices"`
+	Usage   any         `json:"usage,omitempty"` // null until the last chunk, if it is asked for
+}
+
+type chatDelta struct {
+	Index int `json:"index"`
+	Delta struct {
+		Role      string  `json:"role,omitempty"`
+		Reasoning *string `json:"reasoning_content,omitempty"`
+		Content   *string `json:"content,omitempty"`
+	} `json:"delta"`
+	LogProbs *chatLogProbs `json:"logprobs"`
+	Finish   *string       `json:"finish_reason"`
+}
+
+type chatLogProbs struct {
+	Content   []chatToken `json:"content"`
+	Reasoning []chatToken `json:"reasoning"`
+}
+
+type chatToken struct {
+	chatAlternative
+	Top []chatAlternative `json:"top_logprobs"`
+}
+
+type chatAlternative struct {
+	Token   string  `json:"token"`
+	LogProb float64 `json:"logprob"`
+	Bytes   []int   `json:"bytes"`
+}
+
+func chatTokens(tok *token.Tokenizer, list []spelt) []chatToken {
+	spell := func(text string, x float64) chatAlternative {
+		c := chatAlternative{Token: text, LogProb: logProb(x), Bytes: []int{}}
+		for _, b := range []byte(text) {
+			c.Bytes = append(c.Bytes, int(b))
+		}
+		return c
+	}
+	out := make([]chatToken, len(list))
+	for i, t := range list {
+		out[i] = chatToken{spell(t.text, t.LogProb), []chatAlternative{}}
+		for _, alt := range t.Top {
+			out[i].Top = append(out[i].Top, spell(tok.Text(alt.ID), alt.LogProb))
+		}
+	}
+	return out
+}

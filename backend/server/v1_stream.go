@@ -1,0 +1,248 @@
+package server
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"math"
+	"net/http"
+	"strings"
+	"sync"
+
+	"nrt/backend/engine"
+)
+
+var (
+	errLeft = errors.New("the reader left")
+	errTold = errors.New("the stream has told it") // no other answer follows
+)
+
+// generation is a request whose answer is text, whole or as a stream.
+type generation struct {
+	request func(r *replica) ([]engine.Request, error)
+	tokens  bool // log-probabilities are asked for
+	stream  bool
+	usage   bool // at the stream's end
+
+	chunk func(p piece) any // nil for a piece that makes none
+	whole func(list []*choice, t tally) any
+	last  func(t tally) any // the chunk with usage
+}
+
+// choice is all that was said of one answer.
+type choice struct {
+	chain, answer   strings.Builder
+	chained, spoken []spelt // tokens of chain and answer
+	finish          string
+}
+
+// generate computes and answers.
+func (a *api) generate(g *generation) error {
+	if g.stream {
+		return a.streamed(g)
+	}
+	var list []*choice
+	var all tally
+	err := a.compute(func(ctx context.Context, r *replica) (err error) {
+		all, err = a.run(ctx, r, g, func(p piece) {
+			for len(list) <= p.choice {
+				list = append(list, &choice{})
+			}
+			c := list[p.choice]
+			text, tokens := &c.chain, &c.chained
+			if p.part == engine.PartAnswer {
+				text, tokens = &c.answer, &c.spoken
+			}
+			text.WriteString(p.text)
+			if p.token != nil {
+				*tokens = append(*tokens, *p.token)
+			}
+			if p.finish != "" {
+				c.finish = p.finish
+			}
+		})
+		return err
+	})
+	if err == nil {
+		a.answer(http.StatusOK, g.whole(list, all))
+	}
+	return err
+}
+
+// run asks the engine and hands on what it says.
+func (a *api) run(ctx context.Context, r *replica, g *generation, say func(piece)) (tally, error) {
+	reqs, err := g.request(r)
+	if err != nil {
+		return tally{}, err
+	}
+	speaker := newSpeaker(r, reqs, g.tokens, say)
+	_, err = r.engine.Generate(ctx, reqs, func(ev engine.Event) {
+		if a.s.o.onToken != nil {
+			a.s.o.onToken()
+		}
+		a.s.metrics.count(ev.Part)
+		speaker.event(ev)
+	})
+	return speaker.tally, err
+}
+
+// streamed answers with server-sent events: one a piece, then usage if that was
+// asked, then [DONE]. An error before the first piece is an ordinary answer, a
+// later one the last event.
+//
+// The engine does not wait for the reader: events lie in a tray meanwhile, and the
+// slot is free when the last one is in it. A reader who leaves more than
+// Options.LogBytes there, or does not take a write in time, is given up.
+func (a *api) streamed(g *generation) error {
+	t := &tray{most: a.s.o.LogBytes, wake: make(chan struct{}, 1)}
+	put := func(v any) {
+		if v != nil && !t.put(v) {
+			a.abort(errLeft)
+		}
+	}
+	go func() {
+		t.end(a.compute(func(ctx context.Context, r *replica) error {
+			all, err := a.run(ctx, r, g, func(p piece) { put(g.chunk(p)) })
+			if err == nil && g.usage {
+				put(g.last(all))
+			}
+			return err
+		}))
+	}()
+	begun := false
+	for range t.wake {
+		events, ended, err := t.take()
+		if len(events) > 0 && !begun {
+			begun = true
+			h := a.w.Header()
+			h.Set("Content-Type", "text/event-stream")
+			h.Set("Cache-Control", "no-store")
+			h.Set("X-Accel-Buffering", "no") // a proxy in between should not collect events
+		}
+		switch {
+		case ended && err != nil && !begun:
+			return err
+		case ended && err != nil:
+			p := a.problem(err)
+			if body, err := json.Marshal(p); err == nil {
+				events = append(events, body)
+			}
+			a.write(events)
+			return fmt.Errorf("%w: %w", errTold, p)
+		case ended:
+			events = append(events, []byte("[DONE]"))
+		}
+		sent := a.write(events)
+		switch {
+		case ended && sent:
+			return nil
+		case ended:
+			a.abort(errLeft)
+			return fmt.Errorf("%w: %w", errTold, errLeft)
+		case !sent:
+			a.abort(errLeft)
+		}
+	}
+	return nil
+}
+
+// write sends events and reports whether they went out.
+func (a *api) write(events [][]byte) bool {
+	if a.ctx.Err() != nil && errors.Is(context.Cause(a.ctx), errLeft) {
+		return false
+	}
+	for _, e := range events {
+		a.patience()
+		if _, err := fmt.Fprintf(a.w, "data: %s\n\n", e); err != nil {
+			return false
+		}
+	}
+	a.patience()
+	return a.out.Flush() == nil
+}
+
+// tray holds the events that are not written yet.
+type tray struct {
+	most int           // bytes
+	wake chan struct{} // something came; one waits at most
+
+	mu     sync.Mutex
+	events [][]byte
+	bytes  int
+	ended  bool
+	err    error
+}
+
+// put adds a value as an event; false when there is no room for it.
+func (t *tray) put(v any) bool {
+	body, err := encodeFlat(v)
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if err != nil || t.bytes+len(body) > t.most {
+		return false
+	}
+	t.events, t.bytes = append(t.events, body), t.bytes+len(body)
+	t.ring()
+	return true
+}
+
+func (t *tray) end(err error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.ended, t.err = true, err
+	t.ring()
+}
+
+func (t *tray) ring() {
+	select {
+	case t.wake <- struct{}{}:
+	default:
+	}
+}
+
+func (t *tray) take() (events [][]byte, ended bool, err error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	events, t.events, t.bytes = t.events, nil, 0
+	return events, t.ended, t.err
+}
+
+// encodeFlat is a value as JSON on one line, without escapes for pages.
+func encodeFlat(v any) ([]byte, error) {
+	var b strings.Builder
+	e := json.NewEncoder(&b)
+	e.SetEscapeHTML(false)
+	err := e.Encode(v)
+	return []byte(strings.TrimSuffix(b.String(), "\n")), err
+}
+
+// usage counts tokens for the reader: those the model wrote, the ones that end a
+// chain or an answer included, and of these the chains'.
+type usage struct {
+	Prompt     int          `json:"prompt_tokens"`
+	Completion int          `json:"completion_tokens"`
+	Total      int          `json:"total_tokens"`
+	Details    usageDetails `json:"completion_tokens_details"`
+}
+
+type usageDetails struct {
+	Reasoning int `json:"reasoning_tokens"`
+}
+
+func (t tally) usage(reasons bool) *usage {
+	u := &usage{Prompt: t.prompt, Completion: t.completion, Total: t.prompt + t.completion}
+	if reasons {
+		u.Details.Reasoning = t.reasoning
+	}
+	return u
+}
+
+// logProb is a log-probability in JSON, in nats: that of the full distribution at
+// the request's temperature (1 where that is 0), as the engine has it.
+func logProb(x float64) float64 {
+	if math.IsInf(x, 0) || math.IsNaN(x) {
+		return floor
+	}
+	return x
+}
