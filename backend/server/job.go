@@ -110,29 +110,31 @@ func (s *Server) finish(ctx context.Context, j *job, last wire.Message, err erro
 	switch {
 	case err == nil:
 		result = "done"
-		x.say(last)
 	case errors.Is(cause, errCancelled):
 		result = "cancelled"
-		x.say(&wire.End{Head: wire.Head{ID: id}, Seconds: j.seconds(), Cancelled: true})
+		last = &wire.End{Head: wire.Head{ID: id}, Seconds: j.seconds(), Cancelled: true}
 	case cause != nil:
-		result = "left"
+		result, last = "left", nil
 	case errors.Is(err, errQueueFull):
 		result = "busy"
 		b := fail(id, wire.CodeBusy, "%d questions are waiting already; try again in a moment", s.o.Queue)
 		b.Retry = 5
-		x.say(b)
+		last = b
 	case errors.Is(err, errTooMany):
 		result = "busy"
 		b := fail(id, wire.CodeRate, "%d of your questions are waiting already", s.o.QueueEach)
 		b.Retry = 5
-		x.say(b)
+		last = b
 	case errors.As(err, &f):
 		b := fail(id, f.code, "%s", f.text)
 		b.Field = f.field
-		x.say(b)
+		last = b
 	default:
 		s.log.Error("question", j.of.Type(), j.of.String(), "error", err)
-		x.say(fail(id, wire.CodeInternal, "%v", err))
+		last = fail(id, wire.CodeInternal, "%v", err)
 	}
-	j.results.WithLabelValues(result).Inc()
+	j.results.WithLabelValues(result).Inc() // before anybody hears of it
+	if last != nil {
+		x.say(last)
+	}
 }

@@ -8,6 +8,7 @@
 //	reduce.go    what the server's messages do to it
 //	act.go       what the reader's actions do to it
 //	whatif.go    the reader's variants of the chains
+//	tries.go     what the server is asked about them
 //	score.go     rewards, ranks and advantages, by trainer/reward
 //	hash.go      choices as the address's #…
 //	fragment.go  the list of containers, and numbers and text as HTML

@@ -1,0 +1,186 @@
+package view
+
+import (
+	"maps"
+	"slices"
+	"strconv"
+
+	"nrt/trainer/reward"
+	"nrt/web/wire"
+)
+
+// What the page asks the server about variants of chains: one request for what the
+// reader made, one for all sentences of the shown chain left out in turn.
+
+// waitingTries are variants that the server was asked for, by the request's name.
+type waitingTries struct {
+	keys []tryKey
+	mine bool // the reader made it; else it is sentences left out
+}
+
+// wants adds to out what the page lacks to show: the reader's variant, and the
+// shown chain without each of its sentences.
+func (s State) wants(out []wire.Message) (State, []wire.Message) {
+	r, i := s.Reading, s.chain()
+	if i < 0 || !r.ready() || !r.scored(i) {
+		return s, out
+	}
+	// An address may say what the chain does not have, or name no chain.
+	if !s.Edit.none() && s.Chain != i {
+		s.drafts = maps.Clone(s.drafts)
+		delete(s.drafts, s.Chain)
+		s.Chain, s.Edit = -1, Edit{}
+	}
+	if e := s.Edit.within(len(r.sentences(i))); e.key(i) != s.Edit.key(i) {
+		d := draft{now: e}
+		if !e.none() {
+			d.past = []Edit{{}}
+		}
+		s = s.draft(i, d)
+	}
+	if s.Link != Live {
+		return s, out
+	}
+	asked := func(mine bool) bool {
+		for _, w := range s.waiting {
+			if w.mine == mine && (!mine || w.keys[0] == s.Edit.key(i)) {
+				return true
+			}
+		}
+		return false
+	}
+	ask := func(mine bool, keys []tryKey, list []wire.Variant) {
+		s.asked++
+		m := &wire.Score{Head: wire.Head{ID: "w" + strconv.Itoa(s.asked)}, Model: r.Ask.Model, Question: r.Ask.Question, Answer: r.Ask.Answer,
+			Variants: list, Own: mine}
+		w := waitingTries{keys, mine}
+		if err := m.Validate(); err != nil {
+			s = s.refuse(w)
+			if mine {
+				s.Notice = &Notice{Code: wire.CodeBadMessage, Text: "This version is too long to be scored."}
+			}
+			return
+		}
+		waiting := map[string]waitingTries{m.ID: w}
+		for id, old := range s.waiting {
+			if mine && old.mine { // the reader has gone on
+				out = append(out, &wire.Cancel{Head: wire.Head{ID: id}})
+			} else {
+				waiting[id] = old
+			}
+		}
+		s.waiting = waiting
+		out = append(out, m)
+	}
+	if e := s.Edit; s.edited() == i && !s.refused[e.key(i)] && !asked(true) {
+		if t := s.try(i, e); t == nil || !t.Own {
+			ask(true, []tryKey{e.key(i)}, []wire.Variant{r.variant(i, e)})
+		}
+	}
+	wanted := s.worth[i] || r.worthTokens(i) <= autoTokens
+	if _, known := s.losses(i); !known && wanted && !asked(false) && !s.refused[Edit{}.key(i)] {
+		var keys []tryKey
+		list := r.Without(i)
+		for k := range list {
+			keys = append(keys, Edit{}.toggle(k).key(i))
+		}
+		if len(list) > 0 {
+			ask(false, keys, list)
+		}
+	}
+	return s, out
+}
+
+// scored takes what the server said of variants.
+func (s State) scored(m *wire.Scored) State {
+	w, ok := s.waiting[m.ID]
+	if !ok || s.Reading == nil {
+		return s
+	}
+	s = s.answered(m.ID)
+	s.Reading = s.Reading.withTries(w.keys, m.Variants, w.mine)
+	for _, k := range w.keys {
+		if t, ok := s.Reading.tried[k]; !ok || w.mine && !t.Own { // asking again would bring no more
+			s = s.refuse(w)
+			break
+		}
+	}
+	if !s.Reading.Saved {
+		s = s.keep(s.Reading)
+	}
+	if w.mine && w.keys[0] == s.Edit.key(s.chain()) {
+		s.Say = s.whatIfSaid()
+	}
+	return s
+}
+
+// withTries is the reading with what the server said of variants; entries that do
+// not fit are left out.
+func (r *Reading) withTries(keys []tryKey, list []wire.ScoredVariant, own bool) *Reading {
+	next := *r
+	next.tried = maps.Clone(r.tried)
+	if next.tried == nil {
+		next.tried = map[tryKey]Try{}
+	}
+	for j, v := range list {
+		if j >= len(keys) || len(v.LogProbs) != len(r.Answer) || !own && next.tried[keys[j]].Own {
+			continue // or more is known already
+		}
+		if _, err := reward.Score(v.LogProbs, r.Base, DefaultChoice().Options()); err == nil {
+			next.tried[keys[j]] = Try{v.LogProbs, own, v.Answer, v.Match}
+		}
+	}
+	return &next
+}
+
+// cancels are the messages that call the requests for variants off.
+func (s *State) cancels() (out []wire.Message) {
+	for _, id := range slices.Sorted(maps.Keys(s.waiting)) {
+		out = append(out, &wire.Cancel{Head: wire.Head{ID: id}})
+	}
+	return out
+}
+
+// answered forgets a request for variants.
+func (s State) answered(id string) State {
+	waiting := maps.Clone(s.waiting)
+	delete(waiting, id)
+	s.waiting = waiting
+	return s
+}
+
+// tryFailed is the state after the server refused variants: what the reader made
+// is said; what the page asked for by itself waits for another occasion.
+func (s State) tryFailed(m *wire.Failed) State {
+	w := s.waiting[m.ID]
+	s = s.answered(m.ID).refuse(w)
+	if _, known := s.Reading.tried[w.keys[0]]; w.mine && !known {
+		s.Notice = &Notice{Code: m.Code, Text: m.Message, Field: m.Field, Retry: m.Retry}
+		s.Say = m.Message
+	}
+	return s
+}
+
+// refuse notes that variants are not to be had for now.
+func (s State) refuse(w waitingTries) State {
+	refused := maps.Clone(s.refused)
+	if refused == nil {
+		refused = map[tryKey]bool{}
+	}
+	if w.mine {
+		refused[w.keys[0]] = true
+	} else {
+		refused[Edit{}.key(w.keys[0].chain)] = true
+	}
+	s.refused = refused
+	return s
+}
+
+// forgive asks again for a variant that was refused.
+func (s State) forgive(k tryKey) State {
+	if s.refused[k] {
+		s.refused = maps.Clone(s.refused)
+		delete(s.refused, k)
+	}
+	return s
+}
