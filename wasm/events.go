@@ -137,6 +137,10 @@ func (a *app) submit(event js.Value) {
 		a.do(name, a.trainForm(form))
 	case "edit":
 		a.do(name, byID("edit-text").Get("value").String())
+		if why := a.s.EditRefused(); why != "" {
+			event.Call("preventDefault") // the dialog stays open, and what is written in it
+			byID("edit-note").Set("textContent", why)
+		}
 	default:
 		a.ask()
 		if a.s.Typing.Refused {
@@ -388,7 +392,9 @@ func (a *app) fillEdit() bool {
 	if !ok {
 		return false
 	}
+	a.do("dismiss", "")
 	a.do("pick", strconv.Itoa(k)) // what is sent is for this one
+	byID("edit-note").Set("textContent", attr(byID("edit-note"), "data-note"))
 	byID("edit-title").Set("textContent", "Edit sentence "+strconv.Itoa(k+1))
 	byID("edit-text").Set("value", text)
 	for id, x := range map[string][2]string{"edit-before": {"Before: ", before}, "edit-after": {"After: ", after}} {

@@ -23,11 +23,17 @@ import (
 // get asks with headers "Name: value".
 func (r *rig) get(path string, headers ...string) (*http.Response, string) {
 	r.t.Helper()
-	req, err := http.NewRequest(http.MethodGet, r.http.URL+path, nil)
+	return r.send(http.MethodGet, path, nil, append([]string{"Accept-Encoding: identity"}, headers...))
+}
+
+// send makes a request over a connection of its own; of headers of one name the
+// last counts.
+func (r *rig) send(method, path string, content io.Reader, headers []string) (*http.Response, string) {
+	r.t.Helper()
+	req, err := http.NewRequest(method, r.http.URL+path, content)
 	if err != nil {
 		r.t.Fatal(err)
 	}
-	req.Header.Set("Accept-Encoding", "identity")
 	for _, h := range headers {
 		name, value, _ := strings.Cut(h, ": ")
 		if name == "Host" {

@@ -33,8 +33,8 @@ import (
 // become text in v1_speak.go, and a stream of events in v1_stream.go.
 //
 // An answer is a function of the request and its seed, to the byte: created is 0
-// and the id a hash. Without a seed texts draw one; the
-// answer names it.
+// and the id a hash. Texts draw a seed where the request has none, and the answer
+// names it.
 
 // mostBody is the largest body of a request in bytes.
 const mostBody = 1 << 20

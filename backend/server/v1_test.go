@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"io"
 	"math"
 	"net/http"
 	"reflect"
@@ -33,29 +32,7 @@ func (r *rig) post(path string, body any, headers ...string) (*http.Response, st
 		}
 		raw = string(b)
 	}
-	req, err := http.NewRequest(http.MethodPost, r.http.URL+"/v1/"+path, strings.NewReader(raw))
-	if err != nil {
-		r.t.Fatal(err)
-	}
-	req.Header.Set("Content-Type", "application/json")
-	for _, h := range headers {
-		name, value, _ := strings.Cut(h, ": ")
-		if name == "Host" {
-			req.Host = value
-		}
-		req.Header.Set(name, value)
-	}
-	t := &http.Transport{DisableCompression: true, DisableKeepAlives: true}
-	resp, err := t.RoundTrip(req)
-	if err != nil {
-		r.t.Fatal(err)
-	}
-	defer resp.Body.Close()
-	text, err := io.ReadAll(resp.Body)
-	if err != nil {
-		r.t.Fatal(err)
-	}
-	return resp, string(text)
+	return r.send(http.MethodPost, "/v1/"+path, strings.NewReader(raw), append([]string{"Content-Type: application/json"}, headers...))
 }
 
 // told is what an error says.

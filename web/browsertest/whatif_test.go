@@ -120,10 +120,21 @@ func TestWhatIf(t *testing.T) {
 	b.click("#act-switch")
 	b.until("Switch on brings it back", ghost+` === ""`)
 
-	// What was scored goes on without a server.
+	// What was scored goes on without a server, and an edit that needs it stays in the
+	// editor.
+	b.click("#act-edit")
+	b.until("the editor is open", `document.querySelector("#edit").open`)
+	b.run(chromedp.Evaluate(`document.querySelector("#edit-text").value = "b) friend gus"`, nil))
 	b.expect("WebSocket")
 	s.stop(syscall.SIGTERM)
 	b.until("the connection is lost", `!(`+live+`)`)
+	b.click("#edit-go")
+	b.until("the editor says why", `document.querySelector("#edit").open && document.querySelector("#edit-note").innerText.includes("needs the server")`)
+	if have := eval[string](b, `document.querySelector("#edit-text").value`); have != "b) friend gus" {
+		t.Errorf("the editor has %q", have)
+	}
+	b.run(chromedp.KeyEvent(kb.Escape))
+	b.until("Esc closes it", `!document.querySelector("#edit").open`)
 	b.click(sentence)
 	b.until("a saved what-if needs no server", ghost+` === $`, said[2])
 }

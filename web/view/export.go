@@ -24,23 +24,23 @@ func Export(s *State) (name, text string) {
 		}
 		b.WriteString(x)
 	}
-	number := func(x float64) string { return strconv.FormatFloat(x, 'g', -1, 64) }
+	exact := func(x float64) string { return strconv.FormatFloat(x, 'g', -1, 64) }
 	base := s.scores().b
 	lines := func(sc *reward.Scored, i int, variant, rank, advantage string) {
 		for k := range sc.C {
 			field(r.Ask.Model)
 			b.WriteString("," + s.Mode.String() + "," + boolText(s.Clip) + "," + boolText(s.Normalize) + "," + uintText(r.Ask.Seed) + "," + intText(i+1) + ",")
 			field(variant)
-			for _, x := range []string{rank, number(sc.R), number(sc.Base), number(sc.Clipped), advantage, intText(k + 1)} {
+			for _, x := range []string{rank, exact(sc.R), exact(sc.Base), exact(sc.Clipped), advantage, intText(k + 1)} {
 				b.WriteString("," + x)
 			}
 			b.WriteByte(',')
 			field(r.Answer[k].Text)
 			pull := ""
 			if variant == "" {
-				pull = number(sc.TokenWeight[k])
+				pull = exact(sc.TokenWeight[k])
 			}
-			for _, x := range []string{number(base[k]), number(sc.C[k]), number(sc.W[k]), number(sc.Contribution[k]), pull} {
+			for _, x := range []string{exact(base[k]), exact(sc.C[k]), exact(sc.W[k]), exact(sc.Contribution[k]), pull} {
 				b.WriteString("," + x)
 			}
 			b.WriteByte('\n')
@@ -48,7 +48,7 @@ func Export(s *State) (name, text string) {
 	}
 	for _, i := range s.scores().order {
 		sc := s.chainScore(i)
-		lines(sc, i, "", intText(s.rank(s.Mode, i)), number(sc.Advantage))
+		lines(sc, i, "", intText(s.rank(s.Mode, i)), exact(sc.Advantage))
 	}
 	if sc := s.whatIf(); sc != nil {
 		lines(sc, s.edited(), s.Edit.editName(), "", "")

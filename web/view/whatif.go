@@ -37,6 +37,17 @@ const maxSentences = 48
 // characters that its field takes, and the space around them.
 const maxRewrite = 4096
 
+// fieldEdit is the field of a notice about what the reader made of a chain.
+const fieldEdit = "edit"
+
+// EditRefused is why the last edit was not taken, "" if it was.
+func (s *State) EditRefused() string {
+	if s.Notice != nil && s.Notice.Field == fieldEdit {
+		return s.Notice.Text
+	}
+	return ""
+}
+
 // none reports whether the chain is as it was written.
 func (e Edit) none() bool { return e.Off == 0 && len(e.Text) == 0 }
 
@@ -287,7 +298,7 @@ func (s State) change(e Edit) State {
 		return s
 	}
 	if !s.canTry(i, e) {
-		s.Notice = &Notice{Code: codeOffline, Text: "The reward of this version needs the server."}
+		s.Notice = &Notice{Code: codeOffline, Text: "The reward of this version needs the server.", Field: fieldEdit}
 		return s
 	}
 	d := s.drafts[i]
@@ -368,6 +379,9 @@ func (s State) doWhatIf(name, value string) State {
 			return s.change(s.Edit.toggle(k))
 		}
 	case "edit":
+		if s.EditRefused() != "" {
+			s.Notice = nil
+		}
 		if k < 0 || k >= n {
 			return s
 		}
@@ -385,7 +399,7 @@ func (s State) doWhatIf(name, value string) State {
 		trail := own[len(strings.TrimRightFunc(own, unicode.IsSpace)):]
 		text = lead + strings.TrimSpace(text) + trail
 		if len(text) > maxRewrite {
-			s.Notice = &Notice{Code: wire.CodeBadMessage, Text: "A sentence has at most " + intText(maxRewrite) + " bytes here.", Field: "edit"}
+			s.Notice = &Notice{Code: wire.CodeBadMessage, Text: "A sentence has at most " + intText(maxRewrite) + " bytes here.", Field: fieldEdit}
 			return s
 		}
 		return s.change(s.Edit.rewrite(k, text, text == own))

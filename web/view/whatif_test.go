@@ -231,6 +231,25 @@ func TestLongChainsAreReadWhenAsked(t *testing.T) {
 	}
 }
 
+// An edit that cannot be taken leaves the chain alone and says why, until one can.
+func TestAnEditThatIsNotTaken(t *testing.T) {
+	s := listening(t)
+	s, _ = s.Do("pick", "0")
+	s.Link = Waiting
+	s, _ = s.Do("edit", "Ana is nobody.")
+	if !s.Edit.none() || !strings.Contains(s.EditRefused(), "needs the server") {
+		t.Errorf("offline: %+v, %q", s.Edit, s.EditRefused())
+	}
+	s.Link = Live
+	s, _ = s.Do("edit", strings.Repeat("ana ", 2000))
+	if !s.Edit.none() || !strings.Contains(s.EditRefused(), "at most") {
+		t.Errorf("too long: %+v, %q", s.Edit, s.EditRefused())
+	}
+	if s, _ = s.Do("edit", "Ana is nobody."); s.Edit.none() || s.EditRefused() != "" {
+		t.Errorf("then: %+v, %q", s.Edit, s.EditRefused())
+	}
+}
+
 // A refused edit says so and can be tried again.
 func TestARefusedEditCanBeTriedAgain(t *testing.T) {
 	s := listening(t)
