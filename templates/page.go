@@ -39,7 +39,14 @@ type Page struct {
 	Mode      string // reward formula, a value of Modes
 	WASMSize  int64  // bytes of app.wasm uncompressed; 0: not built
 	Settings  Settings
+	Lessons   []Lesson
 	Asset     func(name string) string // URL of a static file
+}
+
+// Lesson is a step of the tour: what it says, the address that shows it, and the
+// container to look at.
+type Lesson struct {
+	Title, Text, Hash, Show string
 }
 
 // Settings are the first values of the form.

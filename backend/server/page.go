@@ -27,6 +27,7 @@ type page struct {
 	raw       json.RawMessage   // the same, as the client reads it
 	fragments map[string]string // of the first
 	examples  []Example         // of the small world
+	lessons   []templates.Lesson
 }
 
 func newPage(s *Server) (*page, error) {
@@ -43,6 +44,9 @@ func newPage(s *Server) (*page, error) {
 	}
 	state := view.New(p.baked)
 	p.fragments = view.Fragments(&state)
+	for _, l := range view.Lessons(p.baked) {
+		p.lessons = append(p.lessons, templates.Lesson(l))
+	}
 	if s.o.World != nil {
 		for _, item := range s.o.World.HeldOut(mostExamples, 1) {
 			p.examples = append(p.examples, Example{Family: item.Family, Question: item.Question, Answer: item.Answer})
@@ -63,7 +67,7 @@ func (s *Server) servePage(w http.ResponseWriter, r *http.Request) {
 	}
 	choice := view.DefaultChoice()
 	p := templates.Page{
-		Nonce: n, Fragments: s.page.fragments, Boot: s.page.raw, WASMSize: s.static.wasm, Asset: web.URL,
+		Nonce: n, Fragments: s.page.fragments, Boot: s.page.raw, WASMSize: s.static.wasm, Asset: web.URL, Lessons: s.page.lessons,
 		Mode: choice.Mode.String(), Model: s.o.Models[0].Name,
 		Settings: templates.Settings{
 			K: choice.K, Temperature: choice.Temperature, TopP: choice.TopP, Seed: choice.Seed, MaxChain: choice.MaxChain,

@@ -43,6 +43,9 @@ func TestAccessibility(t *testing.T) {
 		b.run(chromedp.Evaluate(`document.getElementById("sent-0").click()`, nil))
 		b.until("a what-if is scored", `document.querySelector("#chain .whatif b")?.innerText.includes("the reward")`)
 		check(name + ", a sentence off")
+		b.run(chromedp.Evaluate(`document.getElementById("lesson-open").click()`, nil))
+		check(name + ", the lesson")
+		b.run(chromedp.Evaluate(`document.getElementById("lesson-open").click()`, nil))
 		for _, id := range []string{"ask", "edit", "traindlg", "keys"} {
 			b.run(chromedp.Evaluate(bind(`document.getElementById($).showModal()`, []any{id}), nil))
 			check(name + ", dialog " + id)

@@ -11,6 +11,7 @@
 //	tries.go     what the server is asked about them
 //	score.go     rewards, ranks and advantages, by trainer/reward
 //	hash.go      choices as the address's #…
+//	lessons.go   a tour through the saved examples
 //	fragment.go  the list of containers, and numbers and text as HTML
 //	chains.go strip.go reading.go why.go ranks.go pipeline.go train.go notes.go
 //

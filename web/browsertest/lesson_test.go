@@ -1,0 +1,91 @@
+package browsertest
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/chromedp/chromedp"
+	"github.com/chromedp/chromedp/kb"
+)
+
+const (
+	step  = `(document.querySelector("#lesson:not([hidden]) li.on h3")?.innerText.replace(/\s+/g, " ").trim() ?? "")`
+	steps = `document.querySelectorAll("#lesson li").length`
+)
+
+// The lesson opens a view for every step, frames what it speaks of, says no figure
+// that the page does not show, and works with the keyboard alone.
+func TestLesson(t *testing.T) {
+	s := serve(t)
+	for _, v := range []view{desk, phone, {width: 820, height: 1180}} {
+		b := open(t, v)
+		b.load(s.url())
+		b.until("connected", live)
+		n := eval[int](b, steps)
+		if n < 9 {
+			t.Fatalf("the lesson has %d steps", n)
+		}
+		b.click("#lesson-open")
+		for i := range n {
+			name := fmt.Sprintf("%d px, step %d", v.width, i+1)
+			b.until(name, step+`.startsWith($)`, fmt.Sprintf("%d of %d ", i+1, n))
+			b.until(name+": the page is the step's", `location.hash.slice(1) === document.querySelector("#lesson li.on").dataset.hash || new URLSearchParams(location.hash.slice(1)).get("z") !== null`)
+			b.until(name+": something is framed, and seen", `(e => { if (!e) return false; const all = [e, ...e.querySelectorAll("*")].map(x => x.getBoundingClientRect()).filter(r => r.width > 0), box = document.getElementById("lesson").getBoundingClientRect(); const low = innerWidth < 700 ? box.top : innerHeight; return all.some(r => r.top >= 0 && r.top < low); })(document.querySelector(".shown"))`)
+			for _, figure := range eval[[]string](b, `[...document.querySelector("#lesson li.on p").innerText.matchAll(/[+−]?\d+\.\d+/g)].map(m => m[0])`) {
+				b.until(name+": the page shows "+figure, `document.getElementById("page").innerText.replace(document.getElementById("lesson").innerText, "").includes($)`, figure)
+			}
+			if dir := os.Getenv("NRT_LESSON_PICTURES"); dir != "" {
+				time.Sleep(400 * time.Millisecond)
+				b.shot(filepath.Join(dir, fmt.Sprintf("lesson-%d-%02d.png", v.width, i+1)), false)
+			}
+			if w := eval[int](b, `document.documentElement.scrollWidth - document.documentElement.clientWidth`); w > 0 {
+				t.Errorf("%s: the page is %d px too wide", name, w)
+			}
+			b.run(chromedp.KeyEvent(kb.Enter)) // on Next, which keeps the focus
+		}
+		b.until("after the last step the lesson is closed", step+` === "" && document.activeElement.id === "lesson-open"`)
+		if have := eval[int](b, `document.querySelectorAll(".shown").length`); have > 0 {
+			t.Errorf("%d px: %d panels are still framed", v.width, have)
+		}
+	}
+}
+
+func TestLessonByAddress(t *testing.T) {
+	s := serve(t)
+	b := open(t, desk)
+	b.load(s.url() + "?lesson=3")
+	b.until("the third step opens", step+`.startsWith("3 of")`)
+	b.until("and its view", `document.querySelector("#pipeline [aria-current]")?.innerText.includes("How sure")`)
+	b.click("#lesson [data-lesson='-1']")
+	b.until("back", step+`.startsWith("2 of")`)
+	if have := eval[string](b, `location.search`); have != "?lesson=2" {
+		t.Errorf("the address says %q", have)
+	}
+	b.run(chromedp.KeyEvent(kb.Escape))
+	b.until("Esc closes it", step+` === "" && location.search === "" && document.activeElement.id === "lesson-open"`)
+
+	// A view in the address is the reader's own and stays.
+	b.load(s.url() + "?lesson=1#e=step&mode=am")
+	b.until("the lesson is open", step+`.startsWith("1 of")`)
+	b.until("and the view is the address's", `document.querySelector("input[name=mode]:checked").value === "am"`)
+}
+
+// Without the client the lesson's text can still be read, step by step.
+func TestLessonWithoutTheClient(t *testing.T) {
+	s := serve(t)
+	b := open(t, view{width: 1440, height: 900, block: []string{"*://*:*/static/app.wasm*"}})
+	b.expect("app.wasm")
+	b.run(navigate(s.url()))
+	b.until("the page says so", `document.querySelector("#notes").innerText.includes("The controls did not load")`)
+	b.click("#lesson-open")
+	b.until("the first step", step+`.startsWith("1 of")`)
+	b.click("#lesson [data-lesson='1']")
+	b.until("the second step", step+`.startsWith("2 of")`)
+	if text := b.text("#lesson li.on p"); !strings.Contains(text, "chains of reasoning") {
+		t.Errorf("the second step says %q", text)
+	}
+}

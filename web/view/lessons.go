@@ -1,0 +1,144 @@
+package view
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"nrt/trainer/reward"
+)
+
+// Lesson is one step of the guided tour: what to look at and the address of the
+// page that shows it.
+type Lesson struct {
+	Title, Text string
+	Hash        string // without the #
+	Show        string // id of the container to look at
+}
+
+// Lessons is the tour through the saved examples. Chains, words and figures are
+// looked up in them, so the text says what the page shows, whichever models wrote
+// the examples; a step that none of them can show is left out.
+func Lessons(examples []Example) []Lesson {
+	if len(examples) == 0 {
+		return nil
+	}
+	t := &tour{}
+	s := New(examples)
+	if best, sc := s.chain(), s.chainScore(s.chain()); sc != nil {
+		t.reward(s, best, sc)
+	}
+	t.formula(s, examples)
+	t.sentence(s, examples)
+	t.add("Now let it learn", "train", s,
+		"Drag the step to the right: the page shows the same question, read by the model at that moment of its training. "+
+			"Or press Train and watch a small model learn to reason, in seconds, from questions and answers alone.")
+	return t.lessons
+}
+
+type tour struct{ lessons []Lesson }
+
+// add adds a step that shows s.
+func (t *tour) add(title, show string, s State, text string, args ...any) {
+	t.lessons = append(t.lessons, Lesson{Title: title, Text: fmt.Sprintf(text, args...), Hash: s.Hash(), Show: show})
+}
+
+// reward follows the best chain of a question from its words to its advantage.
+func (t *tour) reward(s State, best int, sc *reward.Scored) {
+	r, word := s.Reading, s.word()
+	step := func(phase int) State { x := s; x.Phase = phase; return x }
+	t.add("Nobody has to grade the answer", "question", step(0),
+		"The same answer can be worded in many ways, so no program can tell whether one is right. "+
+			"All there is: a question, one reference answer, and a model that can say how probable it finds each of its words.")
+	t.add("The model thinks first", "chains", step(1),
+		"Asked the question again and again, the model wrote %s of reasoning. Nobody showed it how: "+
+			"some work the question out, some only chat, some go wrong.", count(len(r.Chains), "chain"))
+	t.add("Does thinking make the answer less surprising?", "strip", step(2),
+		"Grey is how sure the model was of a word without any reasoning, purple is what this chain added, orange what it took away. "+
+			"Of “%s” it was %s %% sure before, and %s %% after reading the chain.",
+		s.answerWord(word), percent(s.scores().b[word]), percent(sc.C[word]))
+	t.add("From the words to one number", "why", step(3),
+		"The reward R of a chain adds its words up. %s gives most weight to words that were hard to guess without reasoning. "+
+			"That makes R = %s here, and %s without reasoning.", modeLabel(s.Mode), number(sc.R), number(sc.Base))
+	for _, i := range slices.Backward(s.scores().order) {
+		if c := s.chainScore(i); c.Harmful {
+			x := step(4)
+			x.Chain = i
+			t.add("Reasoning that does not help earns nothing", "chain", x,
+				"Chain %d has R = %s, below the %s of no reasoning at all. Its gain is cut off at 0: "+
+					"a chain is paid for nothing but making the answer more probable.", i+1, number(c.R), number(c.Base))
+			break
+		}
+	}
+	t.add("Only the comparison trains", "pipeline", step(5),
+		"The chains of one question are compared: chain %d is %s standard deviations from the group's mean. Training makes chains with a "+
+			"positive advantage A more probable, and those with a negative one less.", best+1, signed(sc.Advantage))
+}
+
+// formula shows where AM, which weighs all words alike, is farthest from preferring
+// the chain that the weighted sum prefers.
+func (t *tour) formula(first State, examples []Example) {
+	var am, ws State
+	gap := 0.0
+	for _, e := range examples {
+		x := first.openExample(e.Name)
+		y := x
+		y.Mode = reward.AM
+		x.Chain, y.Chain, y.Word = x.chain(), y.chain(), x.word()
+		if a, b := y.chainScore(y.Chain), y.chainScore(x.Chain); a != nil && b != nil && a.R-b.R > gap && x.rank(x.Mode, y.Chain) != 1 {
+			gap, am, ws = a.R-b.R, y, x
+		}
+	}
+	if gap == 0 {
+		return
+	}
+	another := ""
+	if am.Example != first.Example {
+		another = "Here is another question. "
+	}
+	t.add("The formula decides who wins", "slope", am,
+		"%sUnder AM all words count alike, and chain %d is best: “%s”. It makes the easy words a little easier.",
+		another, am.Chain+1, am.says(am.Chain))
+	t.add("Hard words tell the difference", "slope", ws,
+		"Under %s the hard word “%s” counts most, and chain %d is best: “%s”. Switch the formula yourself and follow the lines.",
+		modeLabel(ws.Mode), ws.answerWord(ws.word()), ws.Chain+1, ws.says(ws.Chain))
+}
+
+// sentence switches off the sentence that matters most.
+func (t *tour) sentence(s State, examples []Example) {
+	var most State
+	loss := 0.0
+	for _, e := range examples {
+		x := s.openExample(e.Name)
+		for i := range x.Reading.Chains {
+			list, _ := x.losses(i)
+			for k, d := range list {
+				if len(list) > 1 && d > loss {
+					loss, most = d, x
+					most.Chain, most.Sentence, most.Edit = i, k, Edit{}.toggle(k)
+				}
+			}
+		}
+	}
+	if loss == 0 {
+		return
+	}
+	i, k := most.Chain, most.Sentence
+	part := most.Reading.sentences(i)[k]
+	t.add("Take a sentence away", "chain", most,
+		"With its sentence %d, “%s”, chain %d has R = %s; without it, and all the rest as it was, %s. "+
+			"Click a sentence to switch it off or on, press Enter to write another in its place.",
+		k+1, spoken(most.Reading.Chains[i].shown()[part.from:part.to]), i+1,
+		number(most.chainScore(i).R), number(most.chainScore(i).R+loss))
+}
+
+// says is what chain i says.
+func (s *State) says(i int) string { return spoken(s.Reading.Chains[i].shown()) }
+
+func spoken(tokens []Token) string {
+	var b strings.Builder
+	for _, t := range tokens {
+		b.WriteString(t.Text)
+	}
+	return strings.TrimSpace(b.String())
+}
