@@ -167,12 +167,9 @@ func (d *dev) Attention(out, lse, q, k, v device.Buffer, seqs []device.Seq, h de
 	slots := coarse(w.plan.slots) * h.Query
 	sums, partial := d.workspace("attention sums", slots*8), d.workspace("attention partial", slots*h.Dim*4)
 	launch := func(kernel string, list, rows int) {
-		if w.len(list) == 0 {
-			return
-		}
 		w.params = c.heads(append(w.params[:0], p(o), p(l), at(sums), at(partial), p(c.q), p(c.k), p(c.v),
-			w.at(list), w.at(listPieces), w.at(listTable)), c.wide(o))
-		d.launch(kernel, grid(w.len(list), h.KV), 2*c.shape.rows, c.shape.forwardBytes(rows), w.params...)
+			param{}, w.at(listPieces), w.at(listTable)), c.wide(o))
+		w.launch(d, kernel, list, 7, grid(h.KV, 0), 2*c.shape.rows, c.shape.forwardBytes(rows))
 	}
 	launch(c.shape.long, listItems, c.shape.tile())
 	launch(c.shape.forward, listDecoding, c.shape.rows)
@@ -206,12 +203,12 @@ func (d *dev) AttentionBackward(dq, dk, dv, dout, q, k, v, out, lse device.Buffe
 	d.launch(c.shape.delta, grid((rows*lanes+127)/128), 128, 0, w.params...)
 
 	w.params = c.heads(append(w.params[:0], p(gq), p(do), p(c.q), p(c.k), p(c.v), p(l), at(delta),
-		w.at(listItems), w.at(listPieces)), wide)
-	d.launch(c.shape.queries, grid(w.len(listItems), h.KV), 2*c.shape.rows, c.shape.queriesBytes(), w.params...)
+		param{}, w.at(listPieces)), wide)
+	w.launch(d, c.shape.queries, listItems, 7, grid(h.KV, 0), 2*c.shape.rows, c.shape.queriesBytes())
 
 	w.params = c.heads(append(w.params[:0], p(gk), p(gv), at(partial), p(do), p(c.q), p(c.k), p(c.v), p(l), at(delta),
-		w.at(listTiles), w.at(listEntries)), wide)
-	d.launch(c.shape.keyed, grid(w.len(listTiles), h.KV, c.shape.split), 2*c.shape.rows/c.shape.each, c.shape.keysBytes(), w.params...)
+		param{}, w.at(listEntries)), wide)
+	w.launch(d, c.shape.keyed, listTiles, 9, grid(h.KV, 0, c.shape.split), 2*c.shape.rows/c.shape.each, c.shape.keysBytes())
 
 	if w.plan.slots > 0 {
 		w.params = append(w.params[:0], p(gk), p(gv), at(partial), w.at(listReduces), i32(h.Dim))

@@ -23,7 +23,11 @@ type attentionWork struct {
 	sent  int           // when that was: dev.flushes
 
 	params []param // of one launch
+	most   int     // entries of one launch, 0 for mostEntries; tests lower it
 }
+
+// mostEntries is how large the second dimension of a grid can be.
+const mostEntries = 65535
 
 // The lists of a call: decoding, table and joins are Attention's, tiles, entries and
 // reduces AttentionBackward's.
@@ -132,3 +136,17 @@ func (w *attentionWork) send(d *dev) {
 // at is a list's address as a parameter, len its entries.
 func (w *attentionWork) at(list int) param { return at(w.base + devptr(4*w.begin[list])) }
 func (w *attentionWork) len(list int) int  { return w.count[list] }
+
+// launch launches w.params for each entry, of eight numbers, of a list, whose address
+// is parameter i; g.y is to be filled in.
+func (w *attentionWork) launch(d *dev, kernel string, list, i int, g dim3, threads, bytes int) {
+	most := w.most
+	if most == 0 {
+		most = mostEntries
+	}
+	for from := 0; from < w.len(list); from += most {
+		g.y = min(most, w.len(list)-from)
+		w.params[i] = at(w.base + devptr(4*(w.begin[list]+8*from)))
+		d.launch(kernel, g, threads, bytes, w.params...)
+	}
+}

@@ -189,7 +189,8 @@ func TestAttention(t *testing.T) {
 		for _, c := range attentionCases() {
 			t.Run(fmt.Sprintf("%v/%s", typ, c.name), func(t *testing.T) {
 				d := testDevice(t, typ)
-				d.attention.backward.plan.shared = 100 // cut the work of shared keys in small examples too
+				d.attention.backward.plan.shared = 100                     // cut the work of shared keys in small examples too
+				d.attention.forward.most, d.attention.backward.most = 3, 3 // and their launches
 				a := c.numbers(d)
 				c.want(a)
 				c.run(d, a)

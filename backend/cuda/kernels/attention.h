@@ -29,7 +29,15 @@ DEVICE float minus_infinity() { return bits_float(0xff800000u); }
 DEVICE int least(int a, int b) { return a < b ? a : b; }
 DEVICE int most(int a, int b) { return a > b ? a : b; }
 
-// Item is the work of one block for key head block_y(): a tile of rows against
+// The big kernels' blocks are (key head, place in the work list). Blocks start in the
+// order of their first index, then of the second, and the lists have what takes longest
+// first: so no long one of a late key head is left for the end. (The other way round the
+// kernel of the keys took half as long again, at 8 key heads and 8 Seqs of 1,024.)
+DEVICE int key_head() { return block_x(); }
+DEVICE int key_heads() { return grid_x(); }
+DEVICE int work_index() { return block_y(); }
+
+// Item is the work of one block for key head key_head(): a tile of rows against
 // the keys at positions [from, to). Its row m is row m0+m of the queries from q
 // on, whose first is at position pos; with table ≥ 0, of the queries that the
 // table lists from there on. No rows: nothing to do.
@@ -42,7 +50,7 @@ DEVICE Item item_at(const int* items, int i) {
 	return {int(a.x), int(a.y), int(a.z), int(a.w), int(b.x), int(b.y), int(b.z), int(b.w)};
 }
 
-// Heads is the shape of the call; the key heads are grid_y().
+// Heads is the shape of the call; the key heads are key_heads().
 struct Heads {
 	int query, dim, window;
 	int wide; // all rows are multiples of 16 bytes, at addresses that are
@@ -52,7 +60,7 @@ struct Heads {
 };
 
 DEVICE Heads heads_of(int query, int dim, int window, int wide, float scale) {
-	const int group = query / grid_y();
+	const int group = query / key_heads();
 	return {query, dim, window, wide, scale, group, 0xffffffffu / unsigned(group)};
 }
 
@@ -82,7 +90,7 @@ struct Row {
 DEVICE Row row_of(const Item& item, const int* table, int m, const Heads& h) {
 	if (m >= item.rows) return {-1, -1, -1, 0, 0};
 	const Place at = place_of(item.m0 + m, h);
-	int head = block_y() * h.group + at.head;
+	int head = key_head() * h.group + at.head;
 	int q = item.q + at.query, pos = item.pos + at.query, slot = 0;
 	if (item.table >= 0) {
 		const int* t = table + 4 * (item.table + at.query);
@@ -155,7 +163,7 @@ DEVICE Keys keys_of(const Item& item, const int* pieces) {
 template <typename T, int D, int PITCH, int COUNT, int THREADS>
 DEVICE void load_keys(T* ks, T* vs, const T* k, const T* v, Keys& keys, int k0, const Heads& h) {
 	constexpr int N = 16 / sizeof(T), CHUNKS = D / N, STEP = THREADS / CHUNKS > 0 ? THREADS / CHUNKS : 1;
-	const long long width = grid_y() * h.dim;
+	const long long width = key_heads() * h.dim;
 	auto reach = [&](int p) {
 		while (p >= keys.end) {
 			keys.piece += 2;
@@ -165,7 +173,7 @@ DEVICE void load_keys(T* ks, T* vs, const T* k, const T* v, Keys& keys, int k0, 
 	reach(k0);
 	if (h.wide && THREADS % CHUNKS == 0 && k0 + COUNT <= least(keys.end, keys.to)) { // the usual case
 		int r = thread() / CHUNKS, c = thread() % CHUNKS * N;
-		long long from = (k0 + r + keys.shift) * width + block_y() * h.dim + c;
+		long long from = (k0 + r + keys.shift) * width + key_head() * h.dim + c;
 		UNROLL for (int j = 0; j < COUNT; j += STEP) {
 			cp_async16(ks + (r + j) * PITCH + c, k + from + j * width, c < h.dim);
 			cp_async16(vs + (r + j) * PITCH + c, v + from + j * width, c < h.dim);
@@ -178,14 +186,14 @@ DEVICE void load_keys(T* ks, T* vs, const T* k, const T* v, Keys& keys, int k0, 
 		if (p < keys.to) {
 			reach(p);
 			exist = h.dim - c;
-			if (exist > 0) from = (p + keys.shift) * width + block_y() * h.dim + c;
+			if (exist > 0) from = (p + keys.shift) * width + key_head() * h.dim + c;
 		}
 		load_chunk(ks + r * PITCH + c, k + from, exist, h.wide);
 		load_chunk(vs + r * PITCH + c, v + from, exist, h.wide);
 	}
 }
 
-// KeyTile is the work of one block of the dk, dv kernels for key head block_y():
+// KeyTile is the work of one block of the dk, dv kernels for key head key_head():
 // keys are rows [row, row+n) of k and v, seen by the Seqs that entries [entry,
 // end) name. slot ≥ 0 is where its sums go; −1: onto dk and dv. None: no work.
 struct KeyTile {
@@ -245,7 +253,7 @@ DEVICE Query query_of(const Queries& w, int m, const float* lse, const float* de
 	m += w.m;
 	if (m >= w.end) return {0, 0, -1};
 	const Place from = place_of(m, h);
-	long long at = (long long)(w.q + from.query) * h.query + block_y() * h.group + from.head;
+	long long at = (long long)(w.q + from.query) * h.query + key_head() * h.group + from.head;
 	return {lse[at], delta[at], w.pos + from.query}; // as loaded: nobody waits for it yet
 }
 
@@ -255,7 +263,7 @@ DEVICE void load_queries(T* qs, T* ds, const T* q, const T* dout, const Queries&
 	constexpr int N = 16 / sizeof(T), CHUNKS = D / N, STEP = THREADS / CHUNKS > 0 ? THREADS / CHUNKS : 1;
 	auto at = [&](int m, int c) {
 		const Place from = place_of(m, h);
-		return ((long long)(w.q + from.query) * h.query + block_y() * h.group + from.head) * h.dim + c;
+		return ((long long)(w.q + from.query) * h.query + key_head() * h.group + from.head) * h.dim + c;
 	};
 	if (h.wide && THREADS % CHUNKS == 0 && TILE % STEP == 0) { // the usual case
 		const int r = thread() / CHUNKS, c = thread() % CHUNKS * N;
@@ -283,7 +291,7 @@ DEVICE void load_tile(T* ks, T* vs, const T* k, const T* v, int row, int n, cons
 	constexpr int N = 16 / sizeof(T), CHUNKS = D / N;
 	for (int i = thread(); i < ROWS * CHUNKS; i += THREADS) {
 		int r = i / CHUNKS, c = i % CHUNKS * N, exist = r < n ? h.dim - c : 0;
-		long long from = exist > 0 ? ((long long)(row + r) * grid_y() + block_y()) * h.dim + c : 0;
+		long long from = exist > 0 ? ((long long)(row + r) * key_heads() + key_head()) * h.dim + c : 0;
 		load_chunk(ks + r * PITCH + c, k + from, exist, h.wide);
 		load_chunk(vs + r * PITCH + c, v + from, exist, h.wide);
 	}

@@ -35,7 +35,7 @@ DEVICE void query_gradient(bf16* dq, const bf16* dout, const bf16* q, const bf16
 	constexpr int P = pitch(D), ROWS = 64 * M, THREADS = 128;
 	DYNAMIC_SHARED(bf16, tiles); // two stages of N keys and N values, then queries, then their dout
 	bf16 *queries = tiles + 4 * N * P, *grads = queries + ROWS * P;
-	const Item item = item_at(items, block_x());
+	const Item item = item_at(items, work_index());
 	if (item.rows == 0) return;
 	load_rows<bf16, D, P, ROWS, THREADS>(queries, grads, q, dout, item, nullptr, h);
 	Keys keys = keys_of(item, pieces);
@@ -85,7 +85,7 @@ DEVICE void query_gradient(bf16* dq, const bf16* dout, const bf16* q, const bf16
 		}
 		sync();
 	}
-	const Item done = item_at(items, block_x()); // read again: it would take registers
+	const Item done = item_at(items, work_index()); // read again: it would take registers
 	UNROLL for (int r = 0; r < 2 * M; r++) {
 		const int i = r / 2, e0 = r % 2 * 2;
 		const Row row = row_of(done, nullptr, first + 8 * r, h);
@@ -101,8 +101,8 @@ DEVICE void add_keys(bf16* dx, float* partial, const float (&acc)[M][D / 8][4], 
 	UNROLL for (int r = 0; r < 2 * M; r++) {
 		const int key = warp() * 16 * M + lane() / 4 + 8 * r, i = r / 2, e0 = r % 2 * 2;
 		if (key >= t.n) continue;
-		const long long at = ((long long)(t.row + key) * grid_y() + block_y()) * h.dim;
-		float* to = partial + ((((long long)t.slot * grid_y() + block_y()) * 2 + which) * 64 + key) * h.dim;
+		const long long at = ((long long)(t.row + key) * key_heads() + key_head()) * h.dim;
+		float* to = partial + ((((long long)t.slot * key_heads() + key_head()) * 2 + which) * 64 + key) * h.dim;
 		unsigned before[D / 8]; // loaded before anything is stored, or each load would wait for the one before
 		if (t.slot < 0) {
 			UNROLL for (int j = 0; j < D / 8; j++) before[j] = load_pair(dx + at, j * 8 + lane() % 4 * 2, h.dim, h.wide);
@@ -128,7 +128,7 @@ DEVICE void key_gradient(bf16* dk, bf16* dv, float* partial, const bf16* dout, c
 	DYNAMIC_SHARED(bf16, ks); // 64 keys, 64 values, then STAGES of TILE queries and their dout
 	bf16 *vs = ks + ROWS * P, *tiles = vs + ROWS * P;
 	SHARED(Query, rows, STAGES * TILE);
-	const KeyTile t = key_tile_at(list, block_x());
+	const KeyTile t = key_tile_at(list, work_index());
 	if (t.n == 0) return;
 	const bool want_dk = !SPLIT || block_z() == 0, want_dv = !SPLIT || block_z() == 1;
 	Queries walk = queries_of<TILE>(t, entries, h);

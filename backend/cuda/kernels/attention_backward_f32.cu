@@ -10,7 +10,7 @@ DEVICE void query_gradient(float* dq, const float* dout, const float* q, const f
 	constexpr int P = pitch(D), ROWS = 16 * WARPS, THREADS = 32 * WARPS;
 	DYNAMIC_SHARED(float, queries); // ROWS of D, their dout, N keys, N values, ROWS of N gradients of scores
 	float *grads = queries + ROWS * P, *ks = grads + ROWS * P, *vs = ks + N * P, *ps = vs + N * P;
-	const Item item = item_at(items, block_x());
+	const Item item = item_at(items, work_index());
 	if (item.rows == 0) return;
 	load_rows<float, D, P, ROWS, THREADS>(queries, grads, q, dout, item, nullptr, h);
 	Keys keys = keys_of(item, pieces);
@@ -58,8 +58,8 @@ DEVICE void add_keys(float* dx, float* partial, const float (&acc)[4][D / 8], co
 	UNROLL for (int i = 0; i < 4; i++) {
 		const int key = sub + warp() * 16 + lane() / 8 * 4 + i;
 		if (key >= t.n) continue;
-		float* to = t.slot >= 0 ? partial + ((((long long)t.slot * grid_y() + block_y()) * 2 + which) * 64 + key) * h.dim
-		                        : dx + ((long long)(t.row + key) * grid_y() + block_y()) * h.dim;
+		float* to = t.slot >= 0 ? partial + ((((long long)t.slot * key_heads() + key_head()) * 2 + which) * 64 + key) * h.dim
+		                        : dx + ((long long)(t.row + key) * key_heads() + key_head()) * h.dim;
 		UNROLL for (int j = 0; j < D / 8; j++) {
 			const int c = column(j);
 			if (c < h.dim) to[c] = acc[i][j] * by + (t.slot >= 0 ? 0.0f : to[c]);
@@ -75,7 +75,7 @@ DEVICE void key_gradient(float* dk, float* dv, float* partial, const float* dout
 	float *vs = ks + ROWS * P, *queries = vs + ROWS * P, *grads = queries + TILE * P;
 	float *ps = grads + TILE * P, *dss = ps + ROWS * pitch(TILE);
 	SHARED(Query, of, TILE);
-	const KeyTile t = key_tile_at(list, block_x());
+	const KeyTile t = key_tile_at(list, work_index());
 	const int sub = SPLIT ? block_z() / 2 * ROWS : 0;
 	if (sub >= t.n) return;
 	const bool want_dk = !SPLIT || block_z() % 2 == 0, want_dv = !SPLIT || block_z() % 2 == 1;

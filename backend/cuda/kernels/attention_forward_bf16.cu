@@ -38,7 +38,7 @@ DEVICE void forward(bf16* out, float* lse, float* sums, float* partial, const bf
 	// Stage s is N keys and N values. Queries that stay in registers come by way
 	// of stage 1.
 	bf16* queries = tiles + (KEEP ? 2 : 4) * N * P;
-	const Item item = item_at(items, block_x());
+	const Item item = item_at(items, work_index());
 	if (item.rows == 0) return;
 
 	load_rows<bf16, D, P, ROWS, THREADS>(queries, nullptr, q, nullptr, item, table, h);
@@ -115,7 +115,7 @@ DEVICE void forward(bf16* out, float* lse, float* sums, float* partial, const bf
 		sync();
 	}
 
-	const Item done = item_at(items, block_x()); // read again: it would take registers
+	const Item done = item_at(items, work_index()); // read again: it would take registers
 	UNROLL for (int r = 0; r < 2 * M; r++) {
 		const int i = r / 2, e0 = r % 2 * 2;
 		const Row row = row_of(done, table, first + 8 * r, h);

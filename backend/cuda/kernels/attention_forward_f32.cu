@@ -10,7 +10,7 @@ DEVICE void forward(float* out, float* lse, float* sums, float* partial, const f
 	constexpr int P = pitch(D), ROWS = 16 * WARPS, THREADS = 32 * WARPS;
 	DYNAMIC_SHARED(float, queries); // ROWS of D, then N keys, N values, ROWS of N probabilities
 	float *ks = queries + ROWS * P, *vs = ks + N * P, *ps = vs + N * P;
-	const Item item = item_at(items, block_x());
+	const Item item = item_at(items, work_index());
 	if (item.rows == 0) return;
 	load_rows<float, D, P, ROWS, THREADS>(queries, nullptr, q, nullptr, item, table, h);
 	Keys keys = keys_of(item, pieces);
