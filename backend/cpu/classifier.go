@@ -67,6 +67,8 @@ type class[T real] struct {
 	scale      T
 	fwd        device.Classified
 	state      []spread
+	kept       []T // fwd.Logits: those of row i from i·pitch on; nil for none
+	pitch      int
 
 	// The chunk: logits [j, j+n) for rows [r0, r1), size rows a block; panels is
 	// that part of w.
@@ -92,7 +94,13 @@ func (c *class[T]) set(d *dev[T], op string, h, w device.Buffer, targets []int32
 	}
 	*c = class[T]{d: d, h: d.in(op, "h", h, len(targets)*dim), w: w, targets: targets, vocab: vocab, dim: dim, scale: T(invTemp), invTemp: invTemp, fwd: fwd,
 		state: c.state}
+	if fwd.Logits != nil {
+		c.kept, c.pitch = d.in(op, "Logits", fwd.Logits, device.LogitsLen(len(targets), vocab)), device.LogitsPitch(vocab)
+	}
 }
+
+// keptOf is where the chunk's logits of row i are kept.
+func (c *class[T]) keptOf(i int) []T { return c.kept[i*c.pitch+c.j:][:c.n] }
 
 // pack returns rows [j, j+n) of w transposed and packed; j counts chunks.
 func (c *class[T]) pack(j, n int) panels[T] {
@@ -179,6 +187,9 @@ func (c *class[T]) look(logits []T, lo, hi int) {
 	n := c.n
 	for i := lo; i < hi; i++ {
 		x := row(logits, i-lo, n)
+		if c.kept != nil {
+			copy(c.keptOf(i), x)
+		}
 		top, sum, weighted := c.d.k.stats(x, c.scale)
 		c.state[i] = c.state[i].join(spread{float64(top), float64(sum), float64(weighted)})
 		if t := int(c.targets[i]) - c.j; t >= 0 && t < n {
@@ -194,7 +205,9 @@ func (c *class[T]) look(logits []T, lo, hi int) {
 //	dh = dlogits·w,  dw += dlogitsᵀ·h
 //
 // dlogits exists for as many rows and one chunk of the vocabulary at a time as
-// fit into logitsMax: first dlogits and dh by rows, then dw by vocabulary.
+// fit into logitsMax: first dlogits and dh by rows, then dw by vocabulary. Logits
+// that were kept are copied to it a row of the chunk at a time, so that what
+// follows works in a cache.
 func (d *dev[T]) ClassifierBackward(dh, dw, h, w device.Buffer, targets []int32, vocab, dim int, invTemp float64, fwd device.Classified, wLogp, wEnt []float64) {
 	const op = "ClassifierBackward"
 	if len(wLogp) != len(targets) || wEnt != nil && len(wEnt) != len(targets) {
@@ -214,7 +227,11 @@ func (d *dev[T]) ClassifierBackward(dh, dw, h, w device.Buffer, targets []int32,
 		r1 := min(r0+rows, len(targets))
 		for j := 0; j < vocab; j += chunk {
 			n := min(chunk, vocab-j)
-			c.take(j, n)
+			if c.kept != nil {
+				c.j, c.n = j, n
+			} else {
+				c.take(j, n)
+			}
 			c.chunk(r0, r1, n*(2*dim+8))
 			d.product(grad[j*dim:], dim, c.dlogits, 1, n, right[T]{rows: c.h[r0*dim:], ld: dim}, n, dim, r1-r0, true)
 		}
@@ -224,10 +241,15 @@ func (d *dev[T]) ClassifierBackward(dh, dw, h, w device.Buffer, targets []int32,
 func (c *class[T]) backward(s *scratch[T], lo, hi int) {
 	n, dim := c.n, c.dim
 	g := c.dlogits[(lo-c.r0)*n : (hi-c.r0)*n]
-	p := product[T]{d: c.d, c: g, ldc: n, a: c.h[lo*dim:], rs: dim, cs: 1, b: right[T]{packed: c.panels}, k: dim}
-	p.block(s, 0, hi-lo, 0, n)
+	if c.kept == nil {
+		p := product[T]{d: c.d, c: g, ldc: n, a: c.h[lo*dim:], rs: dim, cs: 1, b: right[T]{packed: c.panels}, k: dim}
+		p.block(s, 0, hi-lo, 0, n)
+	}
 	for i := lo; i < hi; i++ {
 		x, a, e := row(g, i-lo, n), c.wLogp[i]*c.invTemp, 0.0
+		if c.kept != nil {
+			copy(x, c.keptOf(i))
+		}
 		if c.wEnt != nil {
 			e = c.wEnt[i] * c.invTemp
 		}
@@ -236,6 +258,6 @@ func (c *class[T]) backward(s *scratch[T], lo, hi int) {
 			x[t] -= T(a)
 		}
 	}
-	p = product[T]{d: c.d, c: c.dh[lo*dim:], ldc: dim, a: g, rs: n, cs: 1, b: right[T]{rows: c.rows[c.j*dim:], ld: dim}, k: n, accumulate: c.j > 0}
+	p := product[T]{d: c.d, c: c.dh[lo*dim:], ldc: dim, a: g, rs: n, cs: 1, b: right[T]{rows: c.rows[c.j*dim:], ld: dim}, k: n, accumulate: c.j > 0}
 	p.block(s, 0, hi-lo, 0, dim)
 }

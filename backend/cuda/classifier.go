@@ -28,6 +28,7 @@ type class struct {
 	rows       int
 	vocab, dim int
 	scale      float64
+	kept       *matrix // all logits, if Classified.Logits is there for them
 }
 
 // newClass checks what both operations take. The caller holds the lock.
@@ -41,6 +42,10 @@ func (d *dev) newClass(op string, h, w device.Buffer, targets []int32, vocab, di
 	x := class{d: d, h: dense(d.in(op, "h", h, n*dim, d.dt), dim), rows: n, vocab: vocab, dim: dim, scale: invTemp}
 	if x.packed = d.weights(op, "w", w, vocab, dim); x.packed == nil {
 		x.w = dense(d.in(op, "w", w, vocab*dim, d.dt), dim)
+	}
+	if c.Logits != nil {
+		kept := dense(d.in(op, "Logits", c.Logits, device.LogitsLen(n, vocab), dtF32), device.LogitsPitch(vocab))
+		x.kept = &kept
 	}
 	return x
 }
@@ -67,6 +72,23 @@ func (x *class) logits(to matrix, r, m, j, n int) {
 	x.d.product(p)
 }
 
+// room is memory for logits that are not kept.
+func (x *class) room(rows, cols int) (m matrix) {
+	if x.kept == nil {
+		m = matrix{at: x.d.workspace("logits", rows*cols*4), ld: cols, dt: dtF32}
+	}
+	return m
+}
+
+// place is where the logits from row r and number j of the vocabulary on are: in
+// room, or where all are kept.
+func (x *class) place(room matrix, r, j int) matrix {
+	if x.kept == nil {
+		return room
+	}
+	return x.kept.from(r, j)
+}
+
 // Classifier. With x_v = invTemp·h·w_v: LSE = log Σ exp x_v, LogProb =
 // x_target − LSE, Entropy = LSE − Σ p_v·x_v. The logits are float32 whatever the
 // compute type; the card reduces them to four floats a row.
@@ -79,9 +101,12 @@ func (d *dev) Classifier(out device.Classified, h, w device.Buffer, targets []in
 	}
 	x.targets = d.keep("class targets", bytesOf(targets))
 	most := min(x.rows, d.gemm.limits.logits/vocabPart)
+	if x.kept != nil { // rows of one product: fewer than 2³¹ numbers from first to last
+		most = min(most, math.MaxInt32/x.kept.ld)
+	}
 	count := ceilDiv(vocab, vocabPart)
 	cols := min(d.gemm.limits.logits/most/vocabPart, count) * vocabPart
-	logits := matrix{at: d.workspace("logits", most*cols*4), ld: cols, dt: dtF32}
+	room := x.room(most, cols)
 	parts := d.workspace("class parts", most*count*3*4)
 	picked := d.workspace("class picked", most*4)
 	result := d.workspace("class result", x.rows*4*4)
@@ -90,9 +115,10 @@ func (d *dev) Classifier(out device.Classified, h, w device.Buffer, targets []in
 		mine := x.targets + devptr(4*r)
 		for j := 0; j < vocab; j += cols {
 			n := min(cols, vocab-j)
+			logits := x.place(room, r, j)
 			x.logits(logits, r, m, j, n)
 			d.launch("class_parts", grid(m, ceilDiv(n, vocabPart*classThreads/32)), classThreads, 0,
-				at(logits.at), i32(m), i32(cols), i32(j), i32(n), f32(x.scale), at(mine), at(parts), at(picked))
+				at(logits.at), i32(m), i32(logits.ld), i32(j), i32(n), f32(x.scale), at(mine), at(parts), at(picked))
 		}
 		d.launch("class_join", grid(ceilDiv(m, 128)), 128, 0,
 			at(parts), i32(count), i32(m), at(picked), at(result+devptr(16*r)))
@@ -113,10 +139,10 @@ func (d *dev) Classifier(out device.Classified, h, w device.Buffer, targets []in
 //	∂L/∂logit_v = invTemp·(p_v·(a + e·(log p_v + H)) − a·1[v=target])
 //	dh = dlogits·w,  dw += dlogitsᵀ·h
 //
-// The logits are computed again, a chunk of the vocabulary for some rows at a
-// time. dlogits is rounded to the compute type, as the operand of two products
-// must be: each of its numbers for itself, by 2⁻⁹ of it at most, and what is
-// summed of them is float32.
+// A chunk of the vocabulary is done for some rows at a time, whose logits are computed
+// again if they were not kept. dlogits is rounded to the compute type, as the operand
+// of two products must be: each of its numbers for itself, by 2⁻⁹ of it at most, and
+// what is summed of them is float32.
 func (d *dev) ClassifierBackward(dh, dw, h, w device.Buffer, targets []int32, vocab, dim int, invTemp float64, fwd device.Classified, wLogp, wEnt []float64) {
 	const op = "ClassifierBackward"
 	if len(wLogp) != len(targets) || wEnt != nil && len(wEnt) != len(targets) {
@@ -145,10 +171,12 @@ func (d *dev) ClassifierBackward(dh, dw, h, w device.Buffer, targets []int32, vo
 	kept := d.keep("class terms", bytesOf(terms))
 	// dlogits takes as much again, or half of it.
 	most, cols := min(x.rows, d.gemm.limits.logits/2/backChunk), roundUp(min(vocab, backChunk), 8)
-	logits := matrix{at: d.workspace("logits", most*cols*4), ld: cols, dt: dtF32}
-	grad, sums := logits, gradH
-	if d.dt != dtF32 {
+	room := x.room(most, cols)
+	grad, sums := room, gradH
+	if d.dt != dtF32 || x.kept != nil {
 		grad = matrix{at: d.workspace("dlogits", most*cols*d.dt.size()), ld: cols, dt: d.dt}
+	}
+	if d.dt != dtF32 {
 		sums = matrix{at: d.workspace("dh", most*dim*4), ld: dim, dt: dtF32}
 	}
 	for r := 0; r < x.rows; r += most {
@@ -158,9 +186,12 @@ func (d *dev) ClassifierBackward(dh, dw, h, w device.Buffer, targets []int32, vo
 		}
 		for j := 0; j < vocab; j += backChunk {
 			n := min(backChunk, vocab-j)
-			x.logits(logits, r, m, j, n)
+			logits := x.place(room, r, j)
+			if x.kept == nil {
+				x.logits(logits, r, m, j, n)
+			}
 			d.launch(gradKernel[d.dt], grid(m, ceilDiv(n, 8*classThreads)), classThreads, 0,
-				at(grad.at), at(logits.at), i32(cols), i32(j), i32(n), f32(x.scale), at(x.targets+devptr(4*r)), at(kept+devptr(16*r)))
+				at(grad.at), i32(cols), at(logits.at), i32(logits.ld), i32(j), i32(n), f32(x.scale), at(x.targets+devptr(4*r)), at(kept+devptr(16*r)))
 			d.product(product{c: sums, a: grad, b: x.w.from(j, 0), m: m, n: dim, k: n, accumulate: j > 0})
 			d.product(product{c: gradW.from(j, 0), a: grad, b: x.h.from(r, 0), m: n, n: dim, k: m, transA: true, accumulate: true})
 		}

@@ -92,6 +92,20 @@ func TestClassifierInParts(t *testing.T) {
 				got[i] -= was[i]
 			}
 			near(t, what+": dw", got, dwx, tol)
+
+			// With logits kept, however many parts they are made and read in.
+			d.gemm.limits.logits = room
+			kept := newClassified(rows)
+			kept.Logits = d.AllocAs(device.Wide, device.LogitsLen(rows, vocab))
+			d.Classifier(kept, h, w, targets, vocab, dim, invTemp)
+			same(t, what+": LogProb with logits kept", kept.LogProb, have.LogProb)
+			same(t, what+": Entropy with logits kept", kept.Entropy, have.Entropy)
+			d.gemm.limits.logits = max(room, 4*backChunk)
+			dh2, _ := numbers(d, 5, device.Compute, rows*dim, 0)
+			dw2, _ := numbers(d, 4, device.Wide, vocab*dim, 0)
+			d.ClassifierBackward(dh2, dw2, h, w, targets, vocab, dim, invTemp, kept, a, e)
+			same(t, what+": dh with logits kept", read(d, dh2), read(d, dh))
+			same(t, what+": dw with logits kept", read(d, dw2), read(d, dw))
 		}
 	}
 }

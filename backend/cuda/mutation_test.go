@@ -64,6 +64,7 @@ var mutations = []mutation{
 	{"rope.cu", 0, "t < heads * runs", "t <= heads * runs", emu.Plain, "f32/RoPE"},
 	{"norm.cu", 0, "warp() != 0 || j >= dim", "warp() != 0 || j > dim", emu.Races, "f32/RMSNorm"},
 	{"classifier.cu", 0, "i < count", "i <= count", emu.Races, "f32/Classifier"},
+	{"classifier.cu", 0, "row * to_pitch", "row * pitch", emu.Plain, "bf16/Classifier"},
 	{"sample.h", 0, "id<T>(i, e) >= end", "id<T>(i, e) > end", emu.Races, "f32/Sample"},
 	{"rows.cu", 0, "j + i < width", "j + i <= width", emu.Races, "f32/Rows"},
 	{"attention.h", 0, "head < h.group", "head <= h.group", emu.Plain, "bf16/Attention"},

@@ -56,7 +56,22 @@ type Classified struct {
 	LogProb []float64 // log-probability of the target, nats
 	Entropy []float64 // of the whole distribution, nats
 	LSE     []float64 // log Σ exp of the scaled logits; ClassifierBackward needs it
+	// Logits is nil or the caller's, Wide, LogitsLen numbers: then Classifier leaves the
+	// logits in it, and ClassifierBackward reads them there in place of computing them
+	// again. How they lie in it is the device's affair.
+	Logits Buffer
 }
+
+// LogitsPitch is how many numbers Logits has for a row: whole lines of a cache, and
+// an odd number of them, since rows a power of two apart begin at the same place of
+// a cache.
+func LogitsPitch(vocab int) int {
+	const line = 32 // numbers
+	return (vocab+line-1)/line*line | line
+}
+
+// LogitsLen is the length of Logits for so many targets.
+func LogitsLen(targets, vocab int) int { return targets * LogitsPitch(vocab) }
 
 // SampleRow says how to draw one token. Temperature 0 is greedy. Truncation
 // (TopK, TopP, MinP; zero values switch each off, as does TopP 1) happens after
@@ -189,12 +204,13 @@ type Device interface {
 	SwiGLUBackward(dgate, dup, dout, gate, up Buffer)
 
 	// Classifier computes logits = invTemp·h·wᵀ for h (len(targets), dim) and w
-	// (vocab, dim), chunked so that rows×vocab is never held, and fills out
-	// (its slices have len(targets)).
+	// (vocab, dim), chunked so that rows×vocab is not held unless out.Logits is there
+	// for it, and fills out (its slices have len(targets)).
 	Classifier(out Classified, h, w Buffer, targets []int32, vocab, dim int, invTemp float64)
 	// ClassifierBackward is the gradient of the loss −Σ_t (wLogp_t·log π(target_t)
 	// + wEnt_t·H_t); wEnt may be nil. dh = , dw += (Wide). At the logits that is
-	// −invTemp·(wLogp·(1[v=target] − p_v) − wEnt·p_v·(log p_v + H)).
+	// −invTemp·(wLogp·(1[v=target] − p_v) − wEnt·p_v·(log p_v + H)). fwd.Logits
+	// change no bit of it, unless a library's products depend on their shape.
 	ClassifierBackward(dh, dw, h, w Buffer, targets []int32, vocab, dim int, invTemp float64, fwd Classified, wLogp, wEnt []float64)
 	// Sample draws one token from each row of logits (len(rows), vocab; may be
 	// Wide).

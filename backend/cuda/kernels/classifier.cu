@@ -1,6 +1,6 @@
-// The softmax over a vocabulary that is never held as a whole: matrix products
-// make float32 logits for some rows and a chunk of the vocabulary, and the
-// kernels here read them once.
+// The softmax over a vocabulary: matrix products make float32 logits for some rows
+// and a chunk of the vocabulary, and the kernels here read them once. All of them
+// together are held only where the caller has memory for them.
 //
 // A row is read in parts of PART logits, and the parts are joined in ascending
 // order. Both are the same whatever the chunks are, so a row's bits depend on its
@@ -76,30 +76,32 @@ KERNEL(class_join, (const float* parts, int count, int rows, const float* picked
 	to[3] = picked[row];
 }
 
-// class_grad: the gradient of Σ -(logp·log π(target) + ent·H) at the logits (rows,
-// pitch) of the vocabulary from first on. terms (rows, 4) holds lse, H, logp·scale
+// class_grad: out (rows, to_pitch) is the gradient of Σ -(logp·log π(target) + ent·H)
+// at the logits (rows, pitch) of the vocabulary from first on, or takes their place.
+// terms (rows, 4) holds lse, H, logp·scale
 // and ent·scale. A thread does a run of eight columns of a row.
 template <typename T>
-DEVICE void gradient(T* out, const float* logits, int pitch, int first, int cols, float scale, const int* targets, const float* terms) {
+DEVICE void gradient(T* out, int to_pitch, const float* logits, int pitch, int first, int cols, float scale, const int* targets, const float* terms) {
 	constexpr int N = 8;
 	const int row = block_x(), col = (block_y() * THREADS + thread()) * N;
 	if (col >= cols) return;
 	vec16 v = load16(terms + 4ll * row);
 	const float lse = bits_float(v.x), entropy = bits_float(v.y), a = bits_float(v.z), b = bits_float(v.w);
-	const long long at = (long long)row * pitch + col;
+	const float* in = logits + (long long)row * pitch + col;
 	const int target = targets[row] - first - col;
 	float x[N];
-	load_run<N>(x, logits + at, cols - col, aligned16(logits + at));
+	load_run<N>(x, in, cols - col, aligned16(in));
 	UNROLL for (int i = 0; i < N; i++) {
 		float logp = f_fma(scale, x[i], -lse), p = f_exp_below(logp);
 		float g = p == 0 ? 0.0f : p * f_fma(b, logp + entropy, a);
 		x[i] = i == target ? g - a : g;
 	}
-	store_run<N>(out + at, x, cols - col, aligned16(out + at));
+	out += (long long)row * to_pitch + col;
+	store_run<N>(out, x, cols - col, aligned16(out));
 }
-KERNEL_OF(THREADS, class_grad_f32, (float* out, const float* logits, int pitch, int first, int cols, float scale, const int* targets, const float* terms)) {
-	gradient(out, logits, pitch, first, cols, scale, targets, terms);
+KERNEL_OF(THREADS, class_grad_f32, (float* out, int to_pitch, const float* logits, int pitch, int first, int cols, float scale, const int* targets, const float* terms)) {
+	gradient(out, to_pitch, logits, pitch, first, cols, scale, targets, terms);
 }
-KERNEL_OF(THREADS, class_grad_bf16, (bf16* out, const float* logits, int pitch, int first, int cols, float scale, const int* targets, const float* terms)) {
-	gradient(out, logits, pitch, first, cols, scale, targets, terms);
+KERNEL_OF(THREADS, class_grad_bf16, (bf16* out, int to_pitch, const float* logits, int pitch, int first, int cols, float scale, const int* targets, const float* terms)) {
+	gradient(out, to_pitch, logits, pitch, first, cols, scale, targets, terms);
 }

@@ -100,4 +100,32 @@ func (s *suite) classifier(rows, vocab, dim int, invTemp float64, noEntropy bool
 	s.d.ClassifierBackward(dh.Buffer, dw.Buffer, h.Buffer, w.Buffer, targets, vocab, dim, invTemp, have, wl, we)
 	s.gradient("dh "+what, h.x, s.get(dh.Buffer), loss)
 	s.gradient("dw "+what, w.x, minus(s.get(dw.Buffer), dw.x), loss)
+
+	// With the logits kept, in a part of a buffer, all is the same. They begin as NaN,
+	// so that one that is read and was not left there shows.
+	what += " kept"
+	size, before, after := device.LogitsLen(rows, vocab), 2*device.LogitsPitch(vocab), 3
+	odd := make([]float64, before+size+after)
+	for i := range odd {
+		odd[i] = math.NaN()
+	}
+	all := s.putAs(device.Wide, odd)
+	kept := newClassified(rows)
+	kept.Logits = all.View(before, size)
+	s.d.Classifier(kept, h.Buffer, w.Buffer, targets, vocab, dim, invTemp)
+	s.row("LogProb "+what, kept.LogProb, have.LogProb)
+	s.row("Entropy "+what, kept.Entropy, have.Entropy)
+	s.row("LSE "+what, kept.LSE, have.LSE)
+	dh2, dw2 := s.random(rows*dim), s.putAs(device.Wide, dw.x)
+	for range 2 { // and may be read twice
+		s.d.Write64(dw2.Buffer, dw.x)
+		s.d.ClassifierBackward(dh2.Buffer, dw2.Buffer, h.Buffer, w.Buffer, targets, vocab, dim, invTemp, kept, wl, we)
+		s.row("dh "+what, s.get(dh2.Buffer), s.get(dh.Buffer))
+		s.row("dw "+what, s.get(dw2.Buffer), s.get(dw.Buffer))
+	}
+	for i, x := range s.get(all.Buffer) {
+		if (i < before || i >= before+size) && !math.IsNaN(x) {
+			s.Fatalf("%s: [%d] beside %d logits was written to", what, i-before, size)
+		}
+	}
 }

@@ -163,15 +163,19 @@ func everything(t *testing.T, d device.Device, seed uint64) (all []result) {
 	}
 
 	wv, targets := s.random(vocab*dim), s.ids(n, vocab)
-	cl, weights := newClassified(n), make([]float64, n)
+	weights := make([]float64, n)
 	for i := range weights {
 		weights[i] = s.r.NormFloat64()
 	}
-	d.Classifier(cl, x.Buffer, wv.Buffer, targets, vocab, dim, 0.3)
-	dh, dw := d.Alloc(n*dim), s.wide(vocab*dim)
-	d.ClassifierBackward(dh, dw, x.Buffer, wv.Buffer, targets, vocab, dim, 0.3, cl, weights, weights)
-	all = append(all, result{"LogProb", cl.LogProb}, result{"Entropy", cl.Entropy}, result{"LSE", cl.LSE})
-	keep("Classifier", dh, dw)
+	for _, logits := range []device.Buffer{nil, s.wide(device.LogitsLen(n, vocab))} {
+		cl := newClassified(n)
+		cl.Logits = logits
+		d.Classifier(cl, x.Buffer, wv.Buffer, targets, vocab, dim, 0.3)
+		dh, dw := d.Alloc(n*dim), s.wide(vocab*dim)
+		d.ClassifierBackward(dh, dw, x.Buffer, wv.Buffer, targets, vocab, dim, 0.3, cl, weights, weights)
+		all = append(all, result{"LogProb", cl.LogProb}, result{"Entropy", cl.Entropy}, result{"LSE", cl.LSE})
+		keep("Classifier", dh, dw)
+	}
 
 	logits, rows, drawn := s.random(40*vocab), make([]device.SampleRow, 40), make([]device.Sampled, 40)
 	for i := range rows {

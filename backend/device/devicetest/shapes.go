@@ -10,7 +10,8 @@ func testShapes(s *suite) {
 	w := s.wide
 	h := device.Heads{Query: 2, KV: 1, Dim: 3}
 	one := []device.Seq{{Q: span(0, 2)}}
-	c2 := newClassified(2)
+	c2, short := newClassified(2), newClassified(2)
+	short.Logits = w(device.LogitsLen(2, 4) - 1)
 	turn := func(x device.Buffer, heads int) []device.Rotation { return []device.Rotation{{X: x, Heads: heads}} }
 	for _, test := range []struct {
 		name string
@@ -71,6 +72,10 @@ func testShapes(s *suite) {
 		{"Classifier target", func() { d.Classifier(c2, b(6), b(12), []int32{0, 4}, 4, 3, 1) }},
 		{"Classifier out", func() { d.Classifier(newClassified(1), b(6), b(12), []int32{0, 3}, 4, 3, 1) }},
 		{"Classifier w", func() { d.Classifier(c2, b(6), b(13), []int32{0, 3}, 4, 3, 1) }},
+		{"Classifier logits", func() { d.Classifier(short, b(6), b(12), []int32{0, 3}, 4, 3, 1) }},
+		{"ClassifierBackward logits", func() {
+			d.ClassifierBackward(b(6), w(12), b(6), b(12), []int32{0, 3}, 4, 3, 1, short, make([]float64, 2), nil)
+		}},
 		{"ClassifierBackward weights", func() {
 			d.ClassifierBackward(b(6), w(12), b(6), b(12), []int32{0, 3}, 4, 3, 1, c2, make([]float64, 1), nil)
 		}},
