@@ -67,7 +67,7 @@ type trained struct {
 	grad    []float64   // of the first step
 }
 
-func train(t *testing.T, d device.Device, recompute bool) trained {
+func train(t *testing.T, d device.Device, set func(*llama.Pass)) trained {
 	t.Helper()
 	m, err := llama.New(d, tiny, 5)
 	if err != nil {
@@ -75,7 +75,7 @@ func train(t *testing.T, d device.Device, recompute bool) trained {
 	}
 	var out trained
 	g, pass := m.NewGrad(), m.NewPass()
-	pass.Recompute = recompute
+	set(pass)
 	mean, square := d.AllocAs(device.Wide, m.NumParams()), d.AllocAs(device.Wide, m.NumParams())
 	batch, targets := group()
 	weights := make([]float64, len(targets.Rows))
@@ -117,14 +117,14 @@ func off(a, b []float64) float64 {
 }
 
 // A small model learns as it does on the CPU, and gives the bits of its gradient
-// also when it computes the activations again.
+// also when it computes the activations again, or keeps the logits.
 func TestModelLearnsAsOnTheCPU(t *testing.T) {
 	host, err := cpu.New(cpu.Options{})
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer host.Close()
-	want := train(t, host, false)
+	want := train(t, host, func(*llama.Pass) {})
 	if first, last := want.logProb[0][0], want.logProb[3][0]; last < first+0.1 {
 		t.Fatalf("log-probability %g after %g: no learning to compare", last, first)
 	}
@@ -133,7 +133,7 @@ func TestModelLearnsAsOnTheCPU(t *testing.T) {
 	for dt, tol := range map[dtype]float64{dtF32: 1e-5, dtBF16: 0.02} {
 		t.Run(dt.String(), func(t *testing.T) {
 			d := openTest(t, dt)
-			have := train(t, d, false)
+			have := train(t, d, func(*llama.Pass) {})
 			if e := off(have.grad, want.grad); !(e < tol) {
 				t.Errorf("gradient is off by %.2g, want less than %.2g", e, tol)
 			}
@@ -142,10 +142,14 @@ func TestModelLearnsAsOnTheCPU(t *testing.T) {
 					t.Errorf("step %d: log-probabilities are off by %.2g, want less than %.2g", i+1, e, tol)
 				}
 			}
-			again := train(t, d, true)
-			for i := range again.grad {
-				if again.grad[i] != have.grad[i] {
-					t.Fatalf("recomputed, number %d of the gradient is %g, want %g exactly", i, again.grad[i], have.grad[i])
+			for how, again := range map[string]trained{
+				"recomputed":       train(t, d, func(p *llama.Pass) { p.Recompute = true }),
+				"with kept logits": train(t, d, func(p *llama.Pass) { p.KeepLogits = 40 }),
+			} {
+				for i := range again.grad {
+					if again.grad[i] != have.grad[i] {
+						t.Fatalf("%s, number %d of the gradient is %g, want %g exactly", how, i, again.grad[i], have.grad[i])
+					}
 				}
 			}
 		})

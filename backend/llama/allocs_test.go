@@ -12,22 +12,28 @@ func TestNoAllocations(t *testing.T) {
 	c := tiny(4, 2, true, 0)
 	m := random(t, newDevice(t, false), c, 5)
 	batch, targets := tree(c.Vocab)
-	for _, recompute := range []bool{false, true} {
+	n := len(targets.IDs)
+	for _, how := range []struct {
+		recompute bool
+		keep      int
+	}{{false, 0}, {true, 0}, {false, 2 * n}} {
 		pass, g := m.NewPass(), m.NewGrad()
-		pass.Recompute = recompute
-		losses := []Loss{{Targets: targets, LogProb: make([]float64, len(targets.IDs))}}
+		pass.Recompute, pass.KeepLogits = how.recompute, how.keep
+		losses := []Loss{{Targets: targets, LogProb: make([]float64, n)}, {Targets: targets, LogProb: make([]float64, n)}}
 		step := func() {
 			g.Zero()
 			pass.Forward(batch)
-			losses[0].Fwd = pass.Classify(targets)
+			for i := range losses {
+				losses[i].Fwd = pass.Classify(losses[i].Targets)
+			}
 			pass.Backward(g, losses...)
 		}
-		const returned = 3 // Classify's LogProb, Entropy and LSE
+		const returned = 6 // Classify's LogProb, Entropy and LSE, twice
 		for range 20 {
 			step()
 		}
 		if a := testing.AllocsPerRun(50, step); a > returned {
-			t.Errorf("a training pass, recompute %v: %v allocations, want %d", recompute, a, returned)
+			t.Errorf("a training pass, %+v: %v allocations, want %d", how, a, returned)
 		}
 		pass.Free()
 		g.Free()

@@ -116,7 +116,9 @@ func (c *Cache) append(l int, k, v device.Buffer, seqs []device.Seq) (device.Buf
 }
 
 // Classify computes log-probabilities of targets from the last Extend.
-func (c *Cache) Classify(t Targets) device.Classified { return c.m.classify(&c.picked, c.hidden, t) }
+func (c *Cache) Classify(t Targets) device.Classified {
+	return c.m.classify(&c.picked, c.hidden, t, nil)
+}
 
 // Sample draws a token from each of the given rows of the last Extend.
 func (c *Cache) Sample(rows []int32, how []device.SampleRow) []device.Sampled {

@@ -94,6 +94,12 @@ type Pass struct {
 	// input; Backward computes the rest again, for a third more time and a
 	// fraction of the memory. The gradient has the same bits.
 	Recompute bool
+	// KeepLogits, set before the first Forward, is of how many targets after a Forward
+	// Classify keeps the logits, so that Backward need not compute them again: one of
+	// four products with the output table, for the memory of LogitsFloats. A Classify
+	// that would take them beyond does without. The gradient has the same bits, unless
+	// a library's products depend on their shape.
+	KeepLogits int
 
 	m     *Model
 	arena arena
@@ -102,6 +108,7 @@ type Pass struct {
 	passActs
 
 	picked, dpicked scratch // classified rows and their gradient (targets, hidden)
+	logits          logits
 }
 
 // passActs is the memory of a forward and backward over N rows. With Recompute
@@ -117,7 +124,8 @@ type passActs struct {
 
 // NewPass prepares a pass; memory is taken at the first Forward.
 func (m *Model) NewPass() *Pass {
-	return &Pass{m: m, arena: arena{dev: m.dev}, picked: scratch{dev: m.dev}, dpicked: scratch{dev: m.dev}}
+	return &Pass{m: m, arena: arena{dev: m.dev}, picked: scratch{dev: m.dev}, dpicked: scratch{dev: m.dev},
+		logits: logits{memory: scratch{dev: m.dev, kind: device.Wide}}}
 }
 
 // Free gives the pass's memory back.
@@ -126,6 +134,7 @@ func (p *Pass) Free() {
 	p.rows = 0
 	p.picked.free()
 	p.dpicked.free()
+	p.logits.free()
 }
 
 // Forward runs the model over a packed batch and keeps the activations. In a
@@ -134,6 +143,7 @@ func (p *Pass) Forward(b Batch) {
 	m, c, n := p.m, p.m.Config, b.Rows()
 	p.b = b
 	p.plan(n)
+	p.logits.begin()
 	m.rope.cover(m.dev, int(slices.Max(b.Pos))+1)
 	m.dev.Embed(p.in[0], m.w.embed, b.IDs, c.Hidden)
 	for l := range c.Layers {
@@ -181,6 +191,12 @@ func (c Config) PassFloats(rows, targets int, recompute bool) Floats {
 	return Floats{Compute: a.narrow.used + 2*targets*c.Hidden, Wide: a.broad.used}
 }
 
+// LogitsFloats is the memory that a Pass takes besides to keep the logits of so many
+// targets (Pass.KeepLogits).
+func (c Config) LogitsFloats(targets int) Floats {
+	return Floats{Wide: device.LogitsLen(targets, c.Vocab)}
+}
+
 // Targets asks for log-probabilities: row Rows[i] of the batch predicts IDs[i].
 // A row may predict several tokens (the last row of a shared prompt predicts
 // the first token of every chain). InvTemp scales the logits; 0 means 1.
@@ -190,15 +206,15 @@ type Targets struct {
 }
 
 // Classify computes the log-probability and entropy of each target from the
-// last Forward.
+// last Forward; its Logits, if kept, are there until the next one.
 func (p *Pass) Classify(t Targets) device.Classified {
-	return p.m.classify(&p.picked, p.hidden, t)
+	return p.m.classify(&p.picked, p.hidden, t, p.logits.next(len(t.IDs), p.KeepLogits, p.m.Config.Vocab))
 }
 
 // classify gathers the rows of hidden into picked and classifies them.
-func (m *Model) classify(picked *scratch, hidden device.Buffer, t Targets) device.Classified {
+func (m *Model) classify(picked *scratch, hidden device.Buffer, t Targets, logits device.Buffer) device.Classified {
 	n, c := len(t.IDs), m.Config
-	out := device.Classified{LogProb: make([]float64, n), Entropy: make([]float64, n), LSE: make([]float64, n)}
+	out := device.Classified{LogProb: make([]float64, n), Entropy: make([]float64, n), LSE: make([]float64, n), Logits: logits}
 	if n == 0 {
 		return out
 	}
@@ -213,6 +229,50 @@ func (t Targets) invTemp() float64 {
 		return 1
 	}
 	return t.InvTemp
+}
+
+// logits is memory for those of all that is classified after a Forward.
+type logits struct {
+	memory scratch
+	all    device.Buffer
+	used   int        // numbers of all since begin
+	calls  int        // of next since begin
+	parts  []keptPart // what each call got: often the same after the next Forward
+}
+
+// keptPart is the numbers from first on.
+type keptPart struct {
+	first int
+	device.Buffer
+}
+
+func (l *logits) begin() { l.used, l.calls = 0, 0 }
+
+// next returns a buffer for the logits of n targets, or nil if they would be more
+// than most since begin.
+func (l *logits) next(n, most, vocab int) device.Buffer {
+	size := device.LogitsLen(n, vocab)
+	if n == 0 || l.used+size > device.LogitsLen(most, vocab) {
+		return nil
+	}
+	if all := l.memory.take(device.LogitsLen(most, vocab)); all != l.all {
+		l.all, l.parts = all, nil
+	}
+	if l.calls == len(l.parts) {
+		l.parts = append(l.parts, keptPart{})
+	}
+	p := &l.parts[l.calls]
+	if p.Buffer == nil || p.first != l.used || p.Len() != size {
+		*p = keptPart{l.used, l.all.View(l.used, size)}
+	}
+	l.used += size
+	l.calls++
+	return p.Buffer
+}
+
+func (l *logits) free() {
+	l.memory.free()
+	l.all, l.parts = nil, nil
 }
 
 // arena is two device buffers, of kinds Compute and Wide, that a layout function

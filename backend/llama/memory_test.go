@@ -56,6 +56,79 @@ func TestRecompute(t *testing.T) {
 	}
 }
 
+// TestKeepLogits: a pass that keeps logits, all or those of its first targets, gives
+// the same log-probabilities and the same gradient, to the bit, in the memory that
+// LogitsFloats says.
+func TestKeepLogits(t *testing.T) {
+	test := func(c Config, float64s bool) func(*testing.T) {
+		return func(t *testing.T) {
+			m := random(t, newDevice(t, float64s), c, 13)
+			batch, targets := tree(c.Vocab)
+			n := len(targets.IDs)
+			short := Batch{IDs: batch.IDs[:4], Pos: batch.Pos[:4], Seqs: batch.Seqs[:1]}
+			part := func(from, to int, invTemp float64) Targets {
+				return Targets{Rows: targets.Rows[from:to], IDs: targets.IDs[from:to], InvTemp: invTemp}
+			}
+			steps := []struct {
+				Batch
+				targets []Targets
+			}{
+				{batch, []Targets{part(0, 3, 0), part(3, n, 0.8)}},
+				{short, []Targets{part(0, 3, 1.3)}},
+				{batch, []Targets{part(0, 0, 0), part(0, n, 0.8)}}, // and nothing drawn
+			}
+			var want []float64
+			var logp [][]float64
+			for _, keep := range []int{0, n, n - 2} {
+				pass, g := m.NewPass(), m.NewGrad()
+				pass.KeepLogits = keep
+				var have [][]float64
+				kept := 0
+				for _, s := range append(steps, steps...) {
+					pass.Forward(s.Batch)
+					var losses []Loss
+					for _, to := range s.targets {
+						l := Loss{Targets: to, Fwd: pass.Classify(to), LogProb: make([]float64, len(to.IDs)), Entropy: make([]float64, len(to.IDs))}
+						for i := range l.LogProb {
+							l.LogProb[i], l.Entropy[i] = float64(i%3)-0.7, float64(i%2)-0.3
+						}
+						if l.Fwd.Logits != nil {
+							kept += len(to.IDs)
+						}
+						have = append(have, l.Fwd.LogProb, l.Fwd.Entropy)
+						losses = append(losses, l)
+					}
+					pass.Backward(g, losses...)
+				}
+				if all := map[int]int{0: 0, n: 2 * (2*n + 3), n - 2: 2 * (3 + 3)}[keep]; kept != all {
+					t.Errorf("keeping %d: the logits of %d targets were kept, want %d", keep, kept, all)
+				}
+				if keep > 0 {
+					if have, want := pass.logits.memory.buf.Len(), c.LogitsFloats(keep).Wide; have != want {
+						t.Errorf("the pass holds %d numbers of logits, LogitsFloats says %d", have, want)
+					}
+				}
+				grad := make([]float64, m.NumParams())
+				m.Device().Read64(grad, g.Flat)
+				if keep == 0 {
+					want, logp = grad, have
+				} else if !slices.Equal(grad, want) || !slices.EqualFunc(have, logp, slices.Equal) {
+					t.Errorf("keeping %d: another gradient or other log-probabilities", keep)
+				}
+				pass.Free()
+				g.Free()
+			}
+			if slices.Max(want) == 0 {
+				t.Error("no gradient")
+			}
+		}
+	}
+	for name, c := range shapes {
+		t.Run(name, test(c, false))
+		t.Run(name+" float64", test(c, true))
+	}
+}
+
 // floats is the memory that the pass holds.
 func (p *Pass) floats() Floats {
 	return Floats{Compute: p.arena.narrow.buf.Len() + p.picked.buf.Len() + p.dpicked.buf.Len(), Wide: p.arena.broad.buf.Len()}
