@@ -28,6 +28,8 @@ type Learner struct {
 	InvTemp   float64 // 1/temperature of the rollouts
 	Close     []int32 // the boundary, as the rollouts have it
 	Recompute bool    // keep only layers' inputs; see llama.Pass
+	// KeepLogits is of how many tokens of a pass to keep the logits; see llama.Pass.
+	KeepLogits int
 
 	pass *llama.Pass
 	grad *llama.Grad
@@ -141,7 +143,7 @@ func (l *Learner) backward(plan *objective.Plan, groups []group, t *totals) erro
 	if len(p.samples) == 0 {
 		return nil
 	}
-	l.pass.Recompute = l.Recompute
+	l.pass.Recompute, l.pass.KeepLogits = l.Recompute, l.KeepLogits
 	l.pass.Forward(p.batch)
 	drawn, forced := l.pass.Classify(p.drawn), l.pass.Classify(p.forced)
 	wDrawn, eDrawn := make([]float64, len(p.drawn.IDs)), make([]float64, len(p.drawn.IDs))

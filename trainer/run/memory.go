@@ -24,6 +24,7 @@ type extent struct {
 	close          int   // tokens of the boundary
 	exam           int   // evaluation questions
 	cache          int64 // engine.Options.CacheBytes
+	logits         bool  // kept for the backward pass
 }
 
 // memoryPart is one use of memory.
@@ -61,6 +62,27 @@ func (w widths) of(f llama.Floats) int64 {
 	return w.compute*int64(f.Compute) + w.wide*int64(f.Wide)
 }
 
+// branch is how many tokens a question has at most after its prompt, k of it times.
+func (x extent) branch(c Config) (k, tokens int) {
+	switch c.Objective.Method {
+	case objective.SFT:
+		return 1, x.close + x.answer
+	case objective.LM:
+		return 1, x.answer
+	}
+	return c.Rollout.K, c.Rollout.MaxChain + x.close + x.answer
+}
+
+// rows is how many tokens a pass has at most.
+func (x extent) rows(c Config) int {
+	k, branch := x.branch(c)
+	group, mini := x.prompt+k*branch, c.Optim.MiniBatch
+	if mini == 0 || mini > c.Rollout.Questions {
+		mini = c.Rollout.Questions
+	}
+	return max(group, min(c.Optim.MicroTokens, mini*group))
+}
+
 // planMemory adds up what a run takes at most.
 func planMemory(c Config, x extent) memoryPlan {
 	w := c.Train.widths()
@@ -74,20 +96,8 @@ func planMemory(c Config, x extent) memoryPlan {
 			moments += 2 * w.wide * n
 		}
 	}
-	k, chain := c.Rollout.K, c.Rollout.MaxChain+x.close
-	switch c.Objective.Method {
-	case objective.SFT:
-		k, chain = 1, x.close
-	case objective.LM:
-		k, chain = 1, 0
-	}
-	branch := chain + x.answer
-	group := x.prompt + k*branch
-	mini := c.Optim.MiniBatch
-	if mini == 0 || mini > c.Rollout.Questions {
-		mini = c.Rollout.Questions
-	}
-	rows := max(group, min(c.Optim.MicroTokens, mini*group))
+	k, _ := x.branch(c)
+	rows := x.rows(c)
 	kept := ""
 	if w.master > w.compute {
 		kept = "in bfloat16, with a copy in float32"
@@ -99,6 +109,9 @@ func planMemory(c Config, x extent) memoryPlan {
 	plan = append(plan,
 		memoryPart{"gradients", w.wide * params, ""}, memoryPart{"optimizer", moments, "AdamW's moments"},
 		memoryPart{"activations", w.of(x.model.PassFloats(rows, rows, c.Optim.Recompute)), fmt.Sprintf("%d tokens in a pass", rows)})
+	if x.logits {
+		plan = append(plan, memoryPart{"logits", w.of(x.model.LogitsFloats(rows)), "kept for the backward pass"})
+	}
 	// The engine's cache: rollouts also keep the empty chain; evaluation asks
 	// eval.k chains with an answer each.
 	asked := func(questions, k int) int {
@@ -134,6 +147,19 @@ func planMemory(c Config, x extent) memoryPlan {
 // CardWorkspace is how many bytes are set aside on a card for what its operations
 // work in, and the libraries. Measured: 0.6 GB.
 const CardWorkspace = 1 << 30
+
+// KeepsLogits says whether to keep a training pass's logits, of so many bytes, where
+// the rest of a run leaves so many free: they save a run time and are not what it
+// needs memory for, so a quarter may go to them.
+func KeepsLogits(bytes, left int64) bool { return bytes <= left/4 }
+
+// keepsLogits tells whether a run keeps logits: not where it is not known how much
+// is free, nor where memory is so short that layers are computed again.
+func keepsLogits(free int64, c Config, x extent) bool {
+	x.logits = false
+	left := free - planMemory(c, x).total()
+	return !c.Optim.Recompute && KeepsLogits(c.Train.widths().of(x.model.LogitsFloats(x.rows(c))), left)
+}
 
 // cacheFor is engine.Options.CacheBytes: on a card, whose speed is in the width
 // of a batch, most of what the rest leaves free; 0, the engine's own choice, on
@@ -236,6 +262,9 @@ func (t *trainer) planRun() error {
 		for _, q := range list {
 			x.prompt, x.answer = max(x.prompt, len(q.Prompt)), max(x.answer, len(q.Answer))
 		}
+	}
+	if x.logits = keepsLogits(t.free, t.c, x); x.logits {
+		t.kept = x.rows(t.c)
 	}
 	x.cache = cacheFor(t.free, t.c, x)
 	t.cache = x.cache

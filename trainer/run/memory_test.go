@@ -3,13 +3,17 @@ package run
 import (
 	"bytes"
 	"context"
+	"errors"
 	"io/fs"
 	"os"
+	"path/filepath"
+	"reflect"
 	"strings"
 	"testing"
 	"testing/fstest"
 	"time"
 
+	"nrt/backend/device"
 	"nrt/backend/llama"
 	"nrt/trainer/objective"
 )
@@ -119,6 +123,114 @@ func smallest(c Config) Config {
 	c.Optim.Recompute, c.Optim.Moments = true, 8
 	c.Rollout.MaxChain = 16
 	return c
+}
+
+// TestKeepsLogits: logits are kept where a quarter of what the rest of the run leaves
+// free has room for them, and are never why a run is refused.
+func TestKeepsLogits(t *testing.T) {
+	c := Default(objective.NRT)
+	c.Train.Device, c.Train.DType = "cuda", "bf16"
+	c.Rollout.K, c.Rollout.MaxChain, c.Optim.MicroTokens = 8, 512, 8192
+	x := extent{model: big, prompt: 200, answer: 100, close: 1}
+	rest := planMemory(c, x).total()
+	with := x
+	with.logits = true
+	const logits = 4 * 8192 * (128256 + 32)
+	if n := planMemory(c, with).total() - rest; n != logits {
+		t.Fatalf("logits of 8192 tokens: %d bytes in the plan, want %d", n, logits)
+	}
+	recomputed, cpu := c, c
+	recomputed.Optim.Recompute = true
+	cpu.Train.Device, cpu.Train.DType = "cpu", "f32"
+	for _, s := range []struct {
+		name string
+		c    Config
+		free int64
+		want bool
+	}{
+		{"just enough", c, rest + 4*logits, true},
+		{"too little", c, rest + 4*logits - 1, false},
+		{"nothing left", c, rest, false},
+		{"not known", c, 0, false},
+		{"layers computed again", recomputed, 1 << 40, false},
+		{"on the CPU", cpu, 1 << 40, true},
+		{"on the CPU, not known", cpu, 0, false},
+	} {
+		for _, asked := range []extent{x, with} { // the answer is not in the question
+			if have := keepsLogits(s.free, s.c, asked); have != s.want {
+				t.Errorf("%s: %v", s.name, have)
+			}
+		}
+		if x := with; s.want {
+			x.cache = cacheFor(s.free, s.c, x)
+			if err := planMemory(s.c, x).check(s.free, s.c, x); err != nil {
+				t.Errorf("%s: with them and a cache of %d bytes: %v", s.name, x.cache, err)
+			}
+		}
+	}
+}
+
+// logitsDevice counts backward passes of the classifier with and without kept logits.
+type logitsDevice struct {
+	device.Device
+	kept, again int
+}
+
+func (d *logitsDevice) ClassifierBackward(dh, dw, h, w device.Buffer, targets []int32, vocab, dim int, invTemp float64, fwd device.Classified, wLogp, wEnt []float64) {
+	if fwd.Logits != nil {
+		d.kept++
+	} else {
+		d.again++
+	}
+	d.Device.ClassifierBackward(dh, dw, h, w, targets, vocab, dim, invTemp, fwd, wLogp, wEnt)
+}
+
+// TestRunKeepsLogits: a run that is told of much free memory keeps logits, says so,
+// and leaves the same bits behind as one that does not, also where it is stopped and
+// resumed the other way.
+func TestRunKeepsLogits(t *testing.T) {
+	dev := newCPU(t)
+	const much = 1 << 40
+	for _, method := range []objective.Method{objective.NRT, objective.SFT} {
+		t.Run(string(method), func(t *testing.T) {
+			c := tinyRun(t, method)
+			if method == objective.NRT {
+				c.Objective.Entropy = 0.001
+			}
+			run := func(first, then int64) ([]Values, []byte) {
+				c := c
+				c.Output.Dir = filepath.Join(t.TempDir(), "out")
+				for _, free := range []int64{first, then} {
+					ctx, cancel := context.WithCancel(context.Background())
+					log := &stopper{cancel: cancel, at: "step 3/"}
+					watched := &logitsDevice{Device: dev}
+					err := Train(ctx, c, Env{
+						Device: watched, Log: log, Terminal: true, Now: time.Now, Free: free,
+						Open: func(name string) (fs.FS, error) { return os.DirFS(name), nil },
+					})
+					cancel()
+					if resumed := c.Output.Resume != ""; !resumed && !errors.Is(err, context.Canceled) || resumed && err != nil {
+						t.Fatalf("%v\n%s", err, log.text.String())
+					}
+					if said := strings.Contains(log.text.String(), "kept for the backward pass"); said != (free > 0) {
+						t.Errorf("%d bytes free: the plan has logits: %v", free, said)
+					}
+					if watched.kept > 0 != (free > 0) || watched.again > 0 != (free == 0) {
+						t.Errorf("%d bytes free: %d backward passes with kept logits, %d without", free, watched.kept, watched.again)
+					}
+					c.Output.Resume = "latest"
+				}
+				values, weights, _ := outcome(t, c)
+				return values, weights
+			}
+			values, weights := run(0, 0)
+			for _, free := range [][2]int64{{much, much}, {much, 0}} {
+				if v, w := run(free[0], free[1]); !bytes.Equal(w, weights) || !reflect.DeepEqual(v, values) {
+					t.Errorf("with %v bytes free it trains another model", free)
+				}
+			}
+		})
+	}
 }
 
 // TestRecomputedRun: a run with --recompute leaves the same bits behind, and

@@ -337,7 +337,7 @@ func (t *trainer) openLearner() error {
 		return err
 	}
 	t.learner.MiniBatch, t.learner.Epochs, t.learner.MicroRows = t.c.Optim.MiniBatch, t.c.Optim.Iterations, t.c.Optim.MicroTokens
-	t.learner.Recompute = t.c.Optim.Recompute
+	t.learner.Recompute, t.learner.KeepLogits = t.c.Optim.Recompute, t.kept
 	t.learner.InvTemp, t.learner.Close = 1/t.c.Rollout.Temperature, t.format.Close
 	t.engine = engine.New(t.model, t.tok, engine.Options{CacheBytes: t.cache})
 	switch t.c.Objective.Method {

@@ -63,6 +63,7 @@ type trainer struct {
 
 	free  int64 // bytes of memory, 0 if not known
 	cache int64 // of the engine; 0 is its own choice
+	kept  int   // tokens of a pass whose logits are kept for its backward pass
 
 	train, held []data.Example
 	from        *Checkpoint // resumed from; nil for a fresh run
