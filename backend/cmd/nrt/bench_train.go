@@ -7,6 +7,7 @@ import (
 	"nrt/backend/device"
 	"nrt/backend/llama"
 	"nrt/trainer/optim"
+	"nrt/trainer/run"
 )
 
 // train measures a training step of independent sequences.
@@ -105,12 +106,13 @@ func (b *bench) passes(n, rows, predict int) []*benchBatch {
 
 // step is a function that trains on the passes once: forward and backward of
 // each, then norm and AdamW at learning rate 0, so that the model stays what it
-// is. On a card it does so in the fastest way that there is memory for. free gives
-// its memory back.
+// is. On a card it does so in the fastest way that there is memory for, and it keeps
+// logits where a run would. free gives its memory back.
 func (b *bench) step(passes []*benchBatch, what string) (step func() error, how thrift, free func(), err error) {
-	rows, targets := 0, 0
+	rows, targets, most := 0, 0, 0
 	for _, p := range passes {
-		rows, targets = max(rows, p.Rows()), targets+len(p.targets.IDs)
+		n := len(p.targets.IDs)
+		rows, targets, most = max(rows, p.Rows()), targets+n, max(most, n)
 	}
 	var m *llama.Model
 	for _, how = range thrifts {
@@ -125,6 +127,9 @@ func (b *bench) step(passes []*benchBatch, what string) (step func() error, how 
 	}
 	pass, grad := m.NewPass(), m.NewGrad()
 	pass.Recompute = how.recompute
+	if left := b.room() - b.trainBytes(rows, how); !how.recompute && run.KeepsLogits(b.dev.bytes(b.config.LogitsFloats(most)), left) {
+		pass.KeepLogits = most
+	}
 	var params []optim.Param
 	off := 0
 	for _, p := range m.Params() {
