@@ -24,7 +24,7 @@ type group struct {
 	index    int
 	req      *Request
 	prompt   device.Span // its rows of the cache
-	prefill  bool        // the prompt is still to be read
+	read     int         // tokens of the prompt read so far
 	branches []*branch
 	live     int
 }
@@ -32,25 +32,41 @@ type group struct {
 // branch is one chain of a group (or its baseline, chain −1): what it has
 // stored in the cache, and the tokens it still has to read.
 type branch struct {
-	g      *group
-	chain  int
-	span   device.Span // reserved rows; the first `used` hold tokens
-	used   int
-	phase  phase
-	rng    *rand.Rand
-	next   int32          // sampled, not yet read
-	has    bool           // next is valid
-	keep   int            // rows up to and including the boundary: where an answer begins
-	past   [2]device.Span // prompt and used rows, for the step in progress
-	ids    []int32        // read in the step in progress
-	forced []int32
-	parts  []part
+	g     *group
+	chain int
+	span  device.Span // reserved rows; the first `used` hold tokens
+	used  int
+	phase phase
+	rng   *rand.Rand
+	next  int32          // sampled, not yet read
+	has   bool           // next is valid
+	keep  int            // rows up to and including the boundary: where an answer begins
+	past  [2]device.Span // prompt and used rows, for the step in progress
+	ids   []int32        // read in the step in progress
+	given forced
 }
 
-// part tells whose tokens the forced ones are.
-type part struct {
-	kind Part
-	n    int
+// grows tells whether a token is drawn for the branch in every step.
+func (br *branch) grows() bool { return br.phase == sampling || br.phase == answering }
+
+// forced are tokens that a branch is given to read and to score, which may take
+// it several steps.
+type forced struct {
+	ids     []int32
+	read    int // of ids
+	want    []want
+	known   int   // of want
+	closing int   // of ids: chain and boundary, after which an answer begins
+	first   Token // of that answer, if it was drawn before all of ids were read
+	drawn   bool
+}
+
+// want is a token to be scored, after so many of a branch's forced ones.
+type want struct {
+	id    int32
+	after int
+	kind  Part
+	index int
 }
 
 // batch runs requests over the engine's cache.
@@ -62,19 +78,19 @@ type batch struct {
 	results []Result
 
 	// What a step is made of, kept for its memory.
-	in      llama.Batch
-	picks   []pick
-	scores  []score
-	targets llama.Targets
-	rows    []int32
-	how     []device.SampleRow
+	in       llama.Batch
+	picks    []pick
+	readings []reading
+	targets  llama.Targets
+	rows     []int32
+	how      []device.SampleRow
 }
 
 func newBatch(e *Engine, reqs []Request, emit func(Event)) *batch {
 	b := &batch{e: e, emit: emit, results: make([]Result, len(reqs))}
 	for i := range reqs {
 		b.results[i].Chains = make([]Chain, reqs[i].N)
-		b.waiting = append(b.waiting, &group{index: i, req: &reqs[i], prefill: true})
+		b.waiting = append(b.waiting, &group{index: i, req: &reqs[i]})
 	}
 	return b
 }
@@ -157,11 +173,17 @@ func (b *batch) place(g *group) bool {
 	return true
 }
 
-// force queues tokens to be read and scored as kind (PartEnd: read only).
+// force queues ids to be read, and scored as kind (PartEnd: read only).
 func (br *branch) force(ids []int32, kind Part) {
-	if len(ids) > 0 {
-		br.forced = append(br.forced, ids...)
-		br.parts = append(br.parts, part{kind, len(ids)})
+	f := &br.given
+	for i, id := range ids {
+		if kind != PartEnd {
+			f.want = append(f.want, want{id, len(f.ids) + i, kind, i})
+		}
+	}
+	f.ids = append(f.ids, ids...)
+	if kind != PartReference && kind != PartBaseline {
+		f.closing = len(f.ids)
 	}
 }
 
@@ -171,21 +193,36 @@ type pick struct {
 	br  *branch
 }
 
-// score is forced tokens of a branch, whose first is predicted by row `before`
-// and whose others by the rows from first on.
-type score struct {
+// reading is how far a branch got with its forced tokens in a step: those from
+// `from` on are in row first and the next ones, and row before (−1 for none)
+// predicts the first of them.
+type reading struct {
 	br            *branch
+	from          int
 	before, first int
-	ids           []int32
 }
 
-// step reads one token of every growing chain, all forced tokens and all new
-// prompts in one pass, then draws and scores.
+// row is the one that predicts what comes after so many forced tokens, if this
+// step has it.
+func (r reading) row(after int) (row int32, ok bool) {
+	switch {
+	case after == r.from:
+		return int32(r.before), r.before >= 0
+	case after > r.from && after <= r.br.given.read:
+		return int32(r.first + after - r.from - 1), true
+	}
+	return 0, false
+}
+
+// step reads one token of every growing chain, and new prompts and forced tokens
+// as far as there is room, in one pass; then it draws and scores. All chains may
+// end at once, at the longest they may be: their references then wait for each
+// other.
 func (b *batch) step() {
 	b.admit()
 	in := &b.in
 	in.IDs, in.Pos, in.Seqs = in.IDs[:0], in.Pos[:0], in.Seqs[:0]
-	b.picks, b.scores = b.picks[:0], b.scores[:0]
+	b.picks, b.readings = b.picks[:0], b.readings[:0]
 	read := func(ids []int32, pos int, past []device.Span, own int) int {
 		first := len(in.IDs)
 		in.IDs = append(in.IDs, ids...)
@@ -195,23 +232,46 @@ func (b *batch) step() {
 		in.Seqs = append(in.Seqs, device.Seq{Q: device.Span{Start: first, Len: len(ids)}, Past: past, Own: own})
 		return first
 	}
+	room := b.e.opts.BatchRows
+	for _, g := range b.active {
+		for _, br := range g.branches {
+			if br.has && br.grows() {
+				room--
+			}
+		}
+	}
 	for _, g := range b.active {
 		last := -1 // row of the prompt's last token, if read in this step
-		if g.prefill {
-			last = read(g.req.Prompt, 0, nil, g.prompt.Start) + len(g.req.Prompt) - 1
-			g.prefill = false
+		if rest := g.req.Prompt[g.read:]; len(rest) > 0 {
+			rest = rest[:max(0, min(len(rest), room))]
+			if len(rest) == 0 {
+				continue
+			}
+			var past []device.Span
+			if g.read > 0 {
+				past = []device.Span{{Start: g.prompt.Start, Len: g.read}}
+			}
+			last = read(rest, g.read, past, g.prompt.Start+g.read) + len(rest) - 1
+			room -= len(rest)
+			if g.read += len(rest); g.read < len(g.req.Prompt) {
+				continue
+			}
 		}
 		for _, br := range g.branches {
 			if br.phase == finished {
 				continue
 			}
+			f := &br.given
 			ids := br.ids[:0]
 			if br.has {
 				ids = append(ids, br.next)
 			}
-			ids = append(ids, br.forced...)
+			ids = append(ids, f.ids[f.read:]...)
 			br.ids = ids
-			before := last // the row that predicts the first forced token
+			if !br.grows() {
+				ids = ids[:max(0, min(len(ids), room))]
+				room -= len(ids)
+			}
 			first := -1
 			if len(ids) > 0 {
 				br.past = [2]device.Span{g.prompt, {Start: br.span.Start, Len: br.used}}
@@ -222,18 +282,18 @@ func (b *batch) step() {
 				first = read(ids, g.prompt.Len+br.used, past, br.span.Start+br.used)
 				br.used += len(ids)
 			}
-			own := first
-			if br.has {
-				before, own = first, first+1
-			}
-			br.has = false
-			switch br.phase {
-			case tail:
-				b.scores = append(b.scores, score{br, before, own, br.forced})
-				br.forced = nil
-			default:
+			if br.grows() {
+				br.has = false
 				b.picks = append(b.picks, pick{int32(max(last, first)), br})
+				continue
 			}
+			r := reading{br: br, from: f.read, before: last, first: first}
+			if br.has && len(ids) > 0 {
+				br.has, ids = false, ids[1:]
+				r.before, r.first = first, first+1
+			}
+			f.read += len(ids)
+			b.readings = append(b.readings, r)
 		}
 	}
 	b.e.cache.Extend(*in)
@@ -248,50 +308,67 @@ func (b *batch) step() {
 	})
 }
 
-// take scores the forced tokens and sends each branch on: to its answer, whose
-// first token is drawn from the boundary's row, or to its end.
+// take scores forced tokens and sends each branch that has read all of its own
+// on: to its answer, whose first token is drawn from the boundary's row, or to
+// its end.
 func (b *batch) take() {
-	if len(b.scores) == 0 {
-		return
-	}
 	t := &b.targets
 	t.Rows, t.IDs = t.Rows[:0], t.IDs[:0]
-	for _, s := range b.scores {
-		for i, id := range s.ids {
-			row := s.before
-			if i > 0 {
-				row = s.first + i - 1
+	for _, r := range b.readings {
+		f := &r.br.given
+		for _, w := range f.want[f.known:] {
+			row, ok := r.row(w.after)
+			if !ok {
+				break
 			}
-			t.Rows, t.IDs = append(t.Rows, int32(row)), append(t.IDs, id)
+			t.Rows, t.IDs = append(t.Rows, row), append(t.IDs, w.id)
 		}
 	}
-	got := b.e.cache.Classify(*t)
+	got := b.classify(*t)
 	at := 0
-	for _, s := range b.scores {
-		boundary := s.before // the last row before the reference
-		i := 0
-		for _, p := range s.br.parts {
-			for j := range p.n {
-				tok := Token{ID: s.ids[i], LogProb: got.LogProb[at], Entropy: got.Entropy[at]}
-				if p.kind != PartEnd {
-					b.put(s.br, p.kind, j, tok)
-				}
-				if p.kind != PartReference && p.kind != PartBaseline {
-					boundary = s.first + i
-				}
-				i++
-				at++
+	for _, r := range b.readings {
+		br, f := r.br, &r.br.given
+		for _, w := range f.want[f.known:] {
+			if _, ok := r.row(w.after); !ok {
+				break
 			}
+			b.put(br, w.kind, w.index, Token{ID: w.id, LogProb: got.LogProb[at], Entropy: got.Entropy[at]})
+			f.known++
+			at++
 		}
-		s.br.parts = nil
-		if s.br.chain >= 0 && s.br.g.req.MaxAnswer > 0 {
-			s.br.used = s.br.keep
-			s.br.phase = answering
-			b.picks = append(b.picks, pick{int32(boundary), s.br})
+		answers := br.chain >= 0 && br.g.req.MaxAnswer > 0
+		if row, ok := r.row(f.closing); ok && answers {
+			b.picks = append(b.picks, pick{row, br})
+		}
+		if br.has || f.read < len(f.ids) || f.known < len(f.want) {
+			continue // in the next step
+		}
+		if !answers {
+			b.finish(br)
 			continue
 		}
-		b.finish(s.br)
+		br.used, br.phase = br.keep, answering
+		first, drawn := f.first, f.drawn
+		*f = forced{}
+		if drawn {
+			b.answer(br, first)
+		}
 	}
+}
+
+// classify scores targets, as many at a time as may be read in a step.
+func (b *batch) classify(t llama.Targets) device.Classified {
+	n := b.e.opts.BatchRows
+	if len(t.IDs) <= n {
+		return b.e.cache.Classify(t)
+	}
+	var all device.Classified
+	for from := 0; from < len(t.IDs); from += n {
+		to := min(from+n, len(t.IDs))
+		got := b.e.cache.Classify(llama.Targets{Rows: t.Rows[from:to], IDs: t.IDs[from:to]})
+		all.LogProb, all.Entropy = append(all.LogProb, got.LogProb...), append(all.Entropy, got.Entropy...)
+	}
+	return all
 }
 
 // draw samples a token for every growing chain or answer.
@@ -304,16 +381,17 @@ func (b *batch) draw() {
 	}
 	for i, got := range b.e.cache.Sample(b.rows, b.how) {
 		br := b.picks[i].br
-		br.next, br.has = got.ID, true
 		tok := Token{ID: got.ID, LogProb: got.LogProb, Entropy: got.Entropy, Top: got.Top}
-		r, c := br.g.req, &b.results[br.g.index].Chains[br.chain]
-		if br.phase == answering {
-			b.put(br, PartAnswer, len(c.Answer), tok)
-			if slices.Contains(r.AnswerStop, got.ID) || len(c.Answer) >= r.MaxAnswer {
-				b.finish(br)
-			}
+		switch br.phase {
+		case tail:
+			br.given.first, br.given.drawn = tok, true
+			continue
+		case answering:
+			b.answer(br, tok)
 			continue
 		}
+		br.next, br.has = got.ID, true
+		r, c := br.g.req, &b.results[br.g.index].Chains[br.chain]
 		b.put(br, PartChain, len(c.Tokens), tok)
 		switch {
 		case len(r.Close) == 1 && got.ID == r.Close[0], r.StopText != "" && b.endsChain(c.Tokens, r.StopText):
@@ -326,6 +404,16 @@ func (b *batch) draw() {
 			continue
 		}
 		b.endChain(br)
+	}
+}
+
+// answer adds a token to a branch's answer.
+func (b *batch) answer(br *branch, tok Token) {
+	r, c := br.g.req, &b.results[br.g.index].Chains[br.chain]
+	br.next, br.has = tok.ID, true
+	b.put(br, PartAnswer, len(c.Answer), tok)
+	if slices.Contains(r.AnswerStop, tok.ID) || len(c.Answer) >= r.MaxAnswer {
+		b.finish(br)
 	}
 }
 
@@ -366,12 +454,12 @@ func (b *batch) endChain(br *branch) {
 	if !c.Closed {
 		br.force(r.Close, PartBoundary)
 	}
-	br.keep = br.used + len(br.forced)
+	br.keep = br.used + br.given.closing
 	if br.has {
 		br.keep++
 	}
 	br.force(r.Reference, PartReference)
-	if len(br.forced) == 0 && r.MaxAnswer == 0 {
+	if len(br.given.ids) == 0 && r.MaxAnswer == 0 {
 		b.finish(br)
 	}
 }

@@ -116,8 +116,8 @@ type Options struct {
 }
 
 const (
-	// DefaultBatchRows is how many tokens a step reads at most, unless a single
-	// prompt has more.
+	// DefaultBatchRows is how many tokens a step reads at most, unless more chains
+	// than that grow at once in a single request.
 	DefaultBatchRows  = 4096
 	defaultCacheBytes = 1 << 30
 )

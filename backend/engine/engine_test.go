@@ -103,6 +103,74 @@ func TestSameSeedWhateverTheBatch(t *testing.T) {
 	}
 }
 
+// TestStepsAreBounded: a step reads no more than BatchRows tokens, also where all
+// chains end at once and every reference is still to be read, and how few these
+// are changes no bit of a result.
+func TestStepsAreBounded(t *testing.T) {
+	m := newModel(t, false)
+	long := []int32{4, 8, 2, 6, 1, 3, 11, 12, 5, 7, 2, 4, 4, 8, 1, 6, 3, 5, 7, endID}
+	var mixed, cut []Request
+	for i := range 5 {
+		r := request(uint64(i), 2+i%2)
+		r.Prompt = append(r.Prompt, long[:3*i]...)
+		switch i {
+		case 1: // a boundary of several tokens
+			r.Close = []int32{closeID, 10}
+		case 2: // chains that are given, and an answer after each
+			r.Forced = [][]int32{long[:13], {closeID}, {}}
+		case 3: // neither boundary nor answer
+			r.Close, r.MaxAnswer = nil, 0
+		case 4: // an answer at once
+			r.Close, r.Reference, r.Baseline, r.Forced = nil, nil, false, [][]int32{{}}
+		}
+		mixed = append(mixed, r)
+	}
+	for i := range 12 { // all are cut at the same length
+		r := request(uint64(i), 4)
+		r.Close, r.Stop, r.Reference, r.MaxChain, r.MaxAnswer = []int32{10}, nil, long, 3, i%2
+		cut = append(cut, r)
+	}
+	for name, c := range map[string]struct {
+		reqs    []Request
+		growing int // most chains that grow at once in a batch of a few rows
+	}{"mixed": {mixed, 3}, "cut": {cut, 4}} {
+		run := func(rows int) (results []Result, most int) {
+			e := New(m, nil, Options{BatchRows: rows})
+			defer e.Close()
+			need, largest := 0, 0
+			for i := range c.reqs {
+				if err := e.check(&c.reqs[i]); err != nil {
+					t.Fatal(err)
+				}
+				need, largest = need+c.reqs[i].rows(), max(largest, c.reqs[i].rows())
+			}
+			e.reserve(need, largest)
+			b := newBatch(e, c.reqs, nil)
+			for !b.done() {
+				b.step()
+				most = max(most, len(b.in.IDs))
+			}
+			if e.spans.left != e.cache.Rows() {
+				t.Errorf("%s: %d of %d cache rows free at the end", name, e.spans.left, e.cache.Rows())
+			}
+			return b.results, most
+		}
+		want, all := run(1 << 20)
+		if name == "cut" && all < 40*len(long) {
+			t.Errorf("%d rows at once: the test needs chains that end together", all)
+		}
+		for _, rows := range []int{1, 2, 3, 5, 8, 13, 40, 100} {
+			got, most := run(rows)
+			if most > max(rows, c.growing) {
+				t.Errorf("%s: a step of at most %d rows reads %d", name, rows, most)
+			}
+			if !reflect.DeepEqual(got, want) {
+				t.Errorf("%s: steps of at most %d rows change results", name, rows)
+			}
+		}
+	}
+}
+
 // TestScoresAreFullForwards: every log-probability that the cache gives equals
 // that of reading the whole sequence at once.
 func TestScoresAreFullForwards(t *testing.T) {
