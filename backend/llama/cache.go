@@ -88,12 +88,12 @@ func (e *extendActs) lay(c Config, a *arena, n int) {
 }
 
 // CacheFloats is the memory of a cache of so many rows, of which at most `read`
-// are read and `drawn` sampled at a time.
+// are read and classified and `drawn` sampled at a time.
 func (c Config) CacheFloats(rows, read, drawn int) Floats {
 	a := arena{dry: true}
 	new(extendActs).lay(c, &a, read)
 	return Floats{
-		Compute: 2*c.Layers*rows*c.KVHeads*c.HeadDim + a.narrow.used + drawn*c.Hidden,
+		Compute: 2*c.Layers*rows*c.KVHeads*c.HeadDim + a.narrow.used + max(read, drawn)*c.Hidden,
 		Wide:    a.broad.used + drawn*c.Vocab,
 	}
 }

@@ -141,6 +141,8 @@ func TestCacheFloats(t *testing.T) {
 		cache := m.NewCache(20)
 		batch, _ := tree(c.Vocab)
 		cache.Extend(batch)
+		rows := make([]int32, batch.Rows()) // as many targets as were read
+		cache.Classify(Targets{Rows: rows, IDs: rows})
 		cache.Sample([]int32{2, 5, 7}, make([]device.SampleRow, 3))
 		have := Floats{
 			Compute: cache.all.Len() + cache.arena.narrow.buf.Len() + cache.picked.buf.Len(),
