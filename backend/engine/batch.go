@@ -166,9 +166,21 @@ func (b *batch) place(g *group) bool {
 		g.branches = append(g.branches, br)
 	}
 	g.live = len(g.branches)
-	for i, f := range r.Forced {
-		g.branches[i].force(f, PartChain)
-		b.endChain(g.branches[i])
+	for i, ids := range r.Forced {
+		br, c := g.branches[i], &b.results[g.index].Chains[i]
+		c.Closed = len(r.Close) > 0 && len(ids) >= len(r.Close) && slices.Equal(ids[len(ids)-len(r.Close):], r.Close) ||
+			r.StopText != "" && b.closes(ids, r.StopText)
+		c.Finish = "stop"
+		if c.Closed {
+			c.Finish = "close"
+		}
+		if n := len(ids) - 1; n >= 0 && !c.Closed && slices.Contains(r.Stop, ids[n]) {
+			br.force(ids[:n], PartChain)
+			br.given.want = append(br.given.want, want{ids[n], n, PartChain, n})
+		} else {
+			br.force(ids, PartChain)
+		}
+		b.endChain(br)
 	}
 	return true
 }
@@ -299,6 +311,10 @@ func (b *batch) step() {
 	b.e.cache.Extend(*in)
 	b.take()
 	b.draw()
+	for len(b.readings) > 0 { // of chains that just stopped
+		b.take()
+		b.draw()
+	}
 	b.active = slices.DeleteFunc(b.active, func(g *group) bool {
 		if g.live > 0 {
 			return false
@@ -371,8 +387,15 @@ func (b *batch) classify(t llama.Targets) device.Classified {
 	return all
 }
 
-// draw samples a token for every growing chain or answer.
+// draw samples a token for every growing chain or answer. A stop token is not
+// read: where it was drawn the boundary is forced, so that what follows a chain
+// that stopped is what would follow if it had closed itself there, and the
+// boundary's log-probability is that of closing instead of stopping.
 func (b *batch) draw() {
+	b.readings = b.readings[:0]
+	if len(b.picks) == 0 {
+		return
+	}
 	b.rows, b.how = b.rows[:0], b.how[:0]
 	for _, p := range b.picks {
 		s := p.br.g.req.Sampling
@@ -397,14 +420,18 @@ func (b *batch) draw() {
 		case len(r.Close) == 1 && got.ID == r.Close[0], r.StopText != "" && b.endsChain(c.Tokens, r.StopText):
 			c.Closed, c.Finish = true, "close"
 		case slices.Contains(r.Stop, got.ID):
-			c.Finish = "stop"
+			c.Finish, br.has = "stop", false
 		case len(c.Tokens) >= r.MaxChain:
 			c.Finish = "length"
 		default:
 			continue
 		}
 		b.endChain(br)
+		if c.Finish == "stop" && br.phase == tail {
+			b.readings = append(b.readings, reading{br: br, before: int(b.picks[i].row)})
+		}
 	}
+	b.picks = b.picks[:0]
 }
 
 // answer adds a token to a branch's answer.
@@ -440,18 +467,9 @@ func (b *batch) closes(ids []int32, text string) bool {
 
 // endChain queues what follows a finished chain: boundary and reference.
 func (b *batch) endChain(br *branch) {
-	r, c := br.g.req, &b.results[br.g.index].Chains[br.chain]
-	if r.Forced != nil {
-		ids := r.Forced[br.chain]
-		c.Closed = len(r.Close) > 0 && len(ids) >= len(r.Close) && slices.Equal(ids[len(ids)-len(r.Close):], r.Close) ||
-			r.StopText != "" && b.closes(ids, r.StopText)
-		c.Finish = "stop"
-		if c.Closed {
-			c.Finish = "close"
-		}
-	}
+	r := br.g.req
 	br.phase = tail
-	if !c.Closed {
+	if !b.results[br.g.index].Chains[br.chain].Closed {
 		br.force(r.Close, PartBoundary)
 	}
 	br.keep = br.used + br.given.closing
@@ -459,7 +477,7 @@ func (b *batch) endChain(br *branch) {
 		br.keep++
 	}
 	br.force(r.Reference, PartReference)
-	if len(br.given.ids) == 0 && r.MaxAnswer == 0 {
+	if len(br.given.want) == 0 && r.MaxAnswer == 0 {
 		b.finish(br)
 	}
 }

@@ -3,10 +3,11 @@
 // A request is a prompt and N chains. The prompt is read once; its rows of the
 // cache are shared by all chains of the request. Each chain ends at its closing
 // boundary, at a stop token or at its length limit; then the boundary is forced
-// if the chain did not emit it, and the reference answer is scored from the
-// chain's own cache, so that c_i = π(y*_i | x, z, y*_<i) costs one short read
-// and never a second forward over prompt and chain. The same is done for the
-// empty chain when a baseline is asked for.
+// if the chain did not emit it, in place of the stop token if it emitted one, and
+// the reference answer is scored from the chain's own cache, so that
+// c_i = π(y*_i | x, z, y*_<i) costs one short read and never a second forward over
+// prompt and chain. The same is done for the empty chain when a baseline is asked
+// for.
 //
 // Requests enter and leave the running batch at any step (continuous batching).
 // Every chain draws from a random stream of its own, so the same seed gives the
@@ -42,7 +43,7 @@ type Request struct {
 	Sampling
 	Seed     uint64
 	MaxChain int     // tokens
-	Stop     []int32 // ids that end a chain; they count as part of it
+	Stop     []int32 // ids that end a chain; they count as part of it, but what follows does not see them
 	// Close is the boundary between chain and answer. A chain that ends with it
 	// (or with StopText) closed itself; for others it is forced, and scored.
 	Close    []int32
@@ -71,7 +72,7 @@ type Chain struct {
 	Tokens    []Token // the chain, with the boundary or stop token it emitted
 	Closed    bool    // the chain emitted the boundary itself
 	Finish    string  // "close", "stop" or "length"
-	Boundary  []Token // the forced boundary, scored; empty if Closed
+	Boundary  []Token // the forced boundary, scored, after a stop token in its place; empty if Closed
 	Reference []Token // the reference answer, scored after the boundary
 	Answer    []Token // the sampled answer, with its stop token
 }

@@ -117,7 +117,7 @@ func TestStepsAreBounded(t *testing.T) {
 		case 1: // a boundary of several tokens
 			r.Close = []int32{closeID, 10}
 		case 2: // chains that are given, and an answer after each
-			r.Forced = [][]int32{long[:13], {closeID}, {}}
+			r.Forced = [][]int32{long[:13], {closeID}, {}, {3, endID}}
 		case 3: // neither boundary nor answer
 			r.Close, r.MaxAnswer = nil, 0
 		case 4: // an answer at once
@@ -133,7 +133,7 @@ func TestStepsAreBounded(t *testing.T) {
 	for name, c := range map[string]struct {
 		reqs    []Request
 		growing int // most chains that grow at once in a batch of a few rows
-	}{"mixed": {mixed, 3}, "cut": {cut, 4}} {
+	}{"mixed": {mixed, 4}, "cut": {cut, 4}} {
 		run := func(rows int) (results []Result, most int) {
 			e := New(m, nil, Options{BatchRows: rows})
 			defer e.Close()
@@ -172,13 +172,14 @@ func TestStepsAreBounded(t *testing.T) {
 }
 
 // TestScoresAreFullForwards: every log-probability that the cache gives equals
-// that of reading the whole sequence at once.
+// that of reading the whole sequence at once, where the boundary stands in the
+// place of a stop token.
 func TestScoresAreFullForwards(t *testing.T) {
 	m := newModel(t, true)
 	e := New(m, nil, Options{})
-	reqs := []Request{request(1, 4), request(2, 3)}
+	reqs := []Request{request(1, 4), request(2, 3), request(4, 5)}
 	results := generate(t, e, reqs, nil)
-	closed := 0
+	closed, stopped := 0, 0
 	for i, r := range results {
 		check := func(what string, before []int32, tokens []Token) []int32 {
 			t.Helper()
@@ -207,6 +208,10 @@ func TestScoresAreFullForwards(t *testing.T) {
 					t.Fatalf("closed chain %+v", c)
 				}
 			} else {
+				if c.Finish == "stop" {
+					stopped++
+					ctx = ctx[:len(ctx)-1]
+				}
 				ctx = check("boundary", ctx, c.Boundary)
 			}
 			check("reference", ctx, c.Reference)
@@ -214,8 +219,8 @@ func TestScoresAreFullForwards(t *testing.T) {
 		}
 		check("baseline", append(append([]int32(nil), reqs[i].Prompt...), closeID), r.Baseline)
 	}
-	if closed == 0 || closed == 7 {
-		t.Errorf("%d of 7 chains closed themselves: the test needs both sorts", closed)
+	if closed == 0 || stopped == 0 || closed+stopped == 12 {
+		t.Errorf("%d of 12 chains closed themselves, %d stopped: the test needs all sorts", closed, stopped)
 	}
 }
 
@@ -223,7 +228,7 @@ func TestScoresAreFullForwards(t *testing.T) {
 func TestForced(t *testing.T) {
 	m := newModel(t, true)
 	e := New(m, nil, Options{})
-	r := request(3, 5)
+	r := request(3, 9)
 	want := generate(t, e, []Request{r}, nil)[0]
 	f := r
 	f.MaxAnswer = 0
@@ -234,6 +239,9 @@ func TestForced(t *testing.T) {
 			chain = append(chain, tok.ID)
 		}
 		f.Forced = append(f.Forced, chain)
+	}
+	if !slices.ContainsFunc(want.Chains, func(c Chain) bool { return c.Finish == "stop" }) {
+		t.Fatal("the test needs a chain that stopped")
 	}
 	f.Forced = append(f.Forced, nil) // the empty chain is the baseline
 	got := generate(t, e, []Request{f}, nil)[0]
@@ -257,7 +265,7 @@ func TestForced(t *testing.T) {
 		}
 	}
 	same("baseline", got.Baseline, want.Baseline)
-	same("empty chain", got.Chains[5].Reference, want.Baseline)
+	same("empty chain", got.Chains[len(want.Chains)].Reference, want.Baseline)
 }
 
 // TestEvents: what is streamed is what is returned, in order.
@@ -294,6 +302,31 @@ func TestEvents(t *testing.T) {
 		}
 		if got := streamed[key{i, -1, PartBaseline}]; !reflect.DeepEqual(got, r.Baseline) {
 			t.Errorf("request %d: baseline differs", i)
+		}
+	}
+}
+
+// TestStoppedAtOnce: a chain that is nothing but a stop token is the empty chain
+// to what follows it.
+func TestStoppedAtOnce(t *testing.T) {
+	m := newModel(t, false)
+	r := request(1, 3)
+	for id := range int32(13) {
+		if id != closeID {
+			r.Stop = append(r.Stop, id) // whatever is drawn stops
+		}
+	}
+	got := generate(t, New(m, nil, Options{}), []Request{r}, nil)[0]
+	few := generate(t, New(m, nil, Options{BatchRows: 2}), []Request{r}, nil)[0]
+	if !reflect.DeepEqual(got, few) {
+		t.Error("small steps change results")
+	}
+	for i, c := range got.Chains {
+		if c.Finish != "stop" || len(c.Tokens) != 1 || len(c.Boundary) != 1 || len(c.Answer) == 0 {
+			t.Fatalf("chain %d: %+v", i, c)
+		}
+		if !reflect.DeepEqual(c.Reference, got.Baseline) {
+			t.Errorf("chain %d: the reference after it %v, after none %v", i, c.Reference, got.Baseline)
 		}
 	}
 }

@@ -9,6 +9,14 @@ package objective
 // groups (a chain that closed itself counts as 0), and does not shrink with C.
 // The authors' recipe sums over the boundary's tokens and divides by C like
 // everything else; Config.FormatPerLength does that.
+//
+// # Departure
+//
+//  1. A chain that ended itself with end-of-text keeps it as the action that was
+//     drawn, with the chain's advantage, but nothing reads it: boundary and
+//     reference follow the token before. The format loss so teaches to close
+//     where the chain stopped. The tempting boundary after end-of-text teaches
+//     what is never sampled, and scores the reference in a text that has ended.
 
 // format fills the weights of a forced boundary.
 func (p *Plan) format(w []float64, group int, scale float64) {

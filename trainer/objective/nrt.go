@@ -23,7 +23,7 @@ import (
 //  2. Config.TokenCap bounds G, off by default.
 //  3. TokenLoss nll replaces G by 1, as the authors' main runs did.
 //
-// reward/group.go and weights.go list theirs.
+// reward/group.go, weights.go and format.go list theirs.
 
 func presetNRT(c *Config) {
 	c.SigmaFloor, c.Ratio, c.Format = true, true, 0.3

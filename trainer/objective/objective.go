@@ -45,7 +45,8 @@ import (
 // Sample is one chain of a rollout, as log-probabilities (nats) under the policy
 // that sampled it. sft and lm look at lengths alone: zeros will do.
 type Sample struct {
-	// Chain is log π_old of each chain token, without the closing boundary.
+	// Chain is log π_old of each chain token, without the closing boundary, and
+	// with the end-of-text that a chain may have ended with.
 	Chain []float64
 	// Closed: the chain emitted the boundary itself. Its Boundary is then part
 	// of what was sampled, and trained like the chain: deciding to stop is an

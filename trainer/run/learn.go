@@ -217,7 +217,8 @@ func (l *Learner) trainable(r Rollout, index int) group {
 	for k, c := range r.Chains {
 		chain, boundary := split(c, l.Close)
 		g.samples = append(g.samples, sample{
-			chain: ids(chain), boundary: ids(boundary), answer: r.Answer, closed: c.Closed, group: index, index: k,
+			chain: ids(chain), boundary: ids(boundary), answer: r.Answer,
+			closed: c.Closed, stopped: c.Finish == "stop", group: index, index: k,
 		})
 	}
 	return g

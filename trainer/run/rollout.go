@@ -3,6 +3,7 @@ package run
 import (
 	"context"
 	"fmt"
+	"slices"
 
 	"nrt/backend/device"
 	"nrt/backend/engine"
@@ -114,6 +115,7 @@ func Ask(f *token.Format, e data.Example, index int) (Question, error) {
 type sample struct {
 	chain, boundary, answer []int32
 	closed                  bool // the chain emitted the boundary: sampled like the chain
+	stopped                 bool // its last token ended the chain, and is not read
 	group, index            int  // which weights it gets
 }
 
@@ -141,7 +143,8 @@ type packed struct {
 }
 
 // pack lays groups out. invTemp scales the logits of sampled tokens, as sampling
-// did.
+// did. A row predicts two tokens where a chain stopped: the stop token that was
+// drawn, and the boundary that stands in its place.
 func pack(groups []group, invTemp float64) packed {
 	p := packed{drawn: llama.Targets{InvTemp: invTemp}}
 	for _, g := range groups {
@@ -152,15 +155,24 @@ func pack(groups []group, invTemp float64) packed {
 			if len(ids) == 0 {
 				continue
 			}
+			seen, skipped := ids, len(ids)
+			if s.stopped {
+				skipped = len(s.chain)
+				seen = slices.Concat(ids[:skipped-1], ids[skipped:])
+			}
 			// The last token predicts nothing and need not be read.
 			first := len(p.batch.IDs)
-			if len(ids) > 1 {
-				first = p.read(ids[:len(ids)-1], len(g.prompt), []device.Span{{Start: prompt, Len: len(g.prompt)}})
+			if len(seen) > 1 {
+				first = p.read(seen[:len(seen)-1], len(g.prompt), []device.Span{{Start: prompt, Len: len(g.prompt)}})
 			}
 			for i, id := range ids {
+				after := i // so many of those seen
+				if i >= skipped {
+					after--
+				}
 				row := prompt + len(g.prompt) - 1
-				if i > 0 {
-					row = first + i - 1
+				if after > 0 {
+					row = first + after - 1
 				}
 				t := &p.drawn
 				if i >= s.sampled() {

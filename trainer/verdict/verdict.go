@@ -102,7 +102,7 @@ type Question struct {
 func Given(tok *token.Tokenizer, form *token.Format, prompt []int32, answer string, chains []string) engine.Request {
 	req := engine.Request{
 		Prompt: prompt, Forced: make([][]int32, len(chains)),
-		Close: form.Close, StopText: form.StopText, Reference: form.Answer(answer), Baseline: true,
+		Stop: form.End, Close: form.Close, StopText: form.StopText, Reference: form.Answer(answer), Baseline: true,
 	}
 	for i, c := range chains {
 		req.Forced[i] = tok.Encode(c)
