@@ -96,6 +96,8 @@ func (l *Learner) Learn(ctx context.Context, rolls []Rollout) (map[string]float6
 			t.update(lr, norm)
 		}
 	}
+	// Each pass over the rollout sums its whole loss, in however many updates.
+	t.loss /= float64(max(1, l.Epochs))
 	m := t.metrics(rolls)
 	for k, v := range plan.Metrics() {
 		m[k] = v
@@ -314,7 +316,7 @@ func (t *totals) add(s objective.TokenStats) {
 // metrics names the totals as TRL does.
 func (t *totals) metrics(rolls []Rollout) map[string]float64 {
 	m := map[string]float64{
-		"loss": t.loss / float64(max(1, t.updates)), "grad_norm": t.norms / float64(max(1, t.updates)),
+		"loss": t.loss, "grad_norm": t.norms / float64(max(1, t.updates)),
 		"learning_rate": t.lr, "num_tokens": float64(t.trained),
 	}
 	n, tokens, entropy, clipped, shortest, longest := 0, 0, 0.0, 0, math.MaxInt, 0

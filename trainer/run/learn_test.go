@@ -127,3 +127,37 @@ func TestPackedIsSampled(t *testing.T) {
 		t.Errorf("chains end as %v: the test needs all sorts", ends)
 	}
 }
+
+// TestLossOfMiniBatches: at a learning rate of 0 the loss of SFT is the mean
+// negative log-probability of the answers' tokens, in however many updates.
+func TestLossOfMiniBatches(t *testing.T) {
+	l := tinyLearner(t, objective.DefaultConfig(objective.SFT), 0)
+	questions := tinyQuestions(7)
+	want, n := 0.0, 0
+	e := engine.New(l.Model, nil, engine.Options{})
+	defer e.Close()
+	for _, q := range questions {
+		ids := append(append(append([]int32{}, q.Prompt...), closeID), q.Answer...)
+		scored, err := e.LogProbs(context.Background(), ids, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, tok := range scored[len(q.Prompt)+1:] {
+			want -= tok.LogProb
+			n++
+		}
+	}
+	want /= float64(n)
+	rolls, err := NewSupervised(l.Close).Rollout(context.Background(), questions, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, mini := range []int{0, 1, 2, 4, 7} {
+		for _, epochs := range []int{1, 3} {
+			l.MiniBatch, l.Epochs = mini, epochs
+			if v, _ := mustLearn(t, l, rolls); math.Abs(v["loss"]-want) > 1e-10 {
+				t.Errorf("mini-batches of %d, %d passes: loss %.10g, want %.10g", mini, epochs, v["loss"], want)
+			}
+		}
+	}
+}
