@@ -38,6 +38,7 @@ package objective
 
 import (
 	"fmt"
+	"slices"
 
 	"nrt/trainer/reward"
 )
@@ -155,6 +156,13 @@ type Plan struct {
 	scale   [][]float64 // 1/(N·K·C)
 	kept    int         // N
 	metrics map[string]float64
+}
+
+// Counts reports whether a group is part of the batch: rlpr's filter, and star
+// where no answer is right, leave groups out, which have no weights at all. One
+// whose chains tie counts, whatever weights it has.
+func (p *Plan) Counts(group int) bool {
+	return slices.ContainsFunc(p.signals[group], func(s signal) bool { return !s.out })
 }
 
 // Plan computes rewards, σ floor, filters and advantages of one rollout.

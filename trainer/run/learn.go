@@ -3,6 +3,7 @@ package run
 import (
 	"context"
 	"math"
+	"slices"
 
 	"nrt/backend/engine"
 	"nrt/backend/llama"
@@ -63,7 +64,10 @@ func (l *Learner) Free() {
 }
 
 // Learn makes the updates of one batch of rollouts and returns its metrics
-// under TRL's names, ours under nrt/.
+// under TRL's names, ours under nrt/. Mini-batches are made of the questions that
+// count; where these are few, or where none of a mini-batch has a weight, fewer
+// updates are made. The learning rate is that of the progress through the run all
+// the same: the updates that were not made are left out of the schedule.
 func (l *Learner) Learn(ctx context.Context, rolls []Rollout) (map[string]float64, *objective.Plan, error) {
 	groups := make([]objective.Group, len(rolls))
 	for i, r := range rolls {
@@ -73,23 +77,33 @@ func (l *Learner) Learn(ctx context.Context, rolls []Rollout) (map[string]float6
 	if err != nil {
 		return nil, nil, err
 	}
-	mini := l.MiniBatch
+	mini, epochs := l.MiniBatch, max(1, l.Epochs)
 	if mini <= 0 || mini > len(rolls) {
 		mini = len(rolls)
 	}
-	t := &totals{}
-	for range max(1, l.Epochs) {
-		for from := 0; from < len(rolls); from += mini {
+	var counted []int
+	for i := range rolls {
+		if plan.Counts(i) {
+			counted = append(counted, i)
+		}
+	}
+	before := (l.Objective.State().Step - 1) * epochs * ((len(rolls) + mini - 1) / mini)
+	t := &totals{lr: l.Schedule.At(before + 1)}
+	for range epochs {
+		for batch := range slices.Chunk(counted, mini) {
 			if err := ctx.Err(); err != nil {
 				return nil, nil, err
 			}
-			to := min(from+mini, len(rolls))
 			l.grad.Zero()
-			if err := l.accumulate(plan, rolls, from, to, t); err != nil {
+			weighted, err := l.accumulate(plan, rolls, batch, t)
+			if err != nil {
 				return nil, nil, err
 			}
-			lr := l.Schedule.At(l.Optim.Updates() + 1)
-			norm, err := l.Optim.Step(lr, float64(len(rolls))/float64(to-from))
+			if !weighted {
+				continue
+			}
+			lr := l.Schedule.At(before + t.updates + 1)
+			norm, err := l.Optim.Step(lr, float64(len(counted))/float64(len(batch)))
 			if err != nil {
 				return nil, nil, err
 			}
@@ -97,7 +111,7 @@ func (l *Learner) Learn(ctx context.Context, rolls []Rollout) (map[string]float6
 		}
 	}
 	// Each pass over the rollout sums its whole loss, in however many updates.
-	t.loss /= float64(max(1, l.Epochs))
+	t.loss /= float64(epochs)
 	m := t.metrics(rolls)
 	for k, v := range plan.Metrics() {
 		m[k] = v
@@ -105,8 +119,9 @@ func (l *Learner) Learn(ctx context.Context, rolls []Rollout) (map[string]float6
 	return m, plan, nil
 }
 
-// accumulate adds the gradient of groups from…to, a few at a time.
-func (l *Learner) accumulate(plan *objective.Plan, rolls []Rollout, from, to int, t *totals) error {
+// accumulate adds the gradient of the given rollouts, a few at a time, and tells
+// whether any of their tokens has a weight.
+func (l *Learner) accumulate(plan *objective.Plan, rolls []Rollout, batch []int, t *totals) (weighted bool, err error) {
 	limit := l.MicroRows
 	if limit == 0 {
 		limit = MicroRows
@@ -114,11 +129,12 @@ func (l *Learner) accumulate(plan *objective.Plan, rolls []Rollout, from, to int
 	var part []group
 	rows := 0
 	flush := func() error {
-		err := l.backward(plan, part, t)
+		any, err := l.backward(plan, part, t)
+		weighted = weighted || any
 		part, rows = part[:0], 0
 		return err
 	}
-	for i := from; i < to; i++ {
+	for _, i := range batch {
 		g := l.trainable(rolls[i], i)
 		n := len(g.prompt)
 		for _, s := range g.samples {
@@ -126,24 +142,24 @@ func (l *Learner) accumulate(plan *objective.Plan, rolls []Rollout, from, to int
 		}
 		if rows > 0 && rows+n > limit {
 			if err := flush(); err != nil {
-				return err
+				return weighted, err
 			}
 		}
 		part = append(part, g)
 		rows += n
 	}
 	if err := flush(); err != nil {
-		return err
+		return weighted, err
 	}
-	return l.Model.Device().Sync()
+	return weighted, l.Model.Device().Sync()
 }
 
 // backward reads packed groups, asks the objective for each token's weight under
-// the current policy and backpropagates the weights.
-func (l *Learner) backward(plan *objective.Plan, groups []group, t *totals) error {
+// the current policy and backpropagates the weights, if there are any.
+func (l *Learner) backward(plan *objective.Plan, groups []group, t *totals) (weighted bool, err error) {
 	p := pack(groups, l.InvTemp)
 	if len(p.samples) == 0 {
-		return nil
+		return false, nil
 	}
 	l.pass.Recompute, l.pass.KeepLogits = l.Recompute, l.KeepLogits
 	l.pass.Forward(p.batch)
@@ -161,7 +177,7 @@ func (l *Learner) backward(plan *objective.Plan, groups []group, t *totals) erro
 		now.Boundary = now.Boundary[:nb]
 		w, stats, err := plan.Weights(s.group, s.index, now)
 		if err != nil {
-			return err
+			return false, err
 		}
 		t.add(stats)
 		put := func(to []float64, logp, w []float64) {
@@ -192,12 +208,16 @@ func (l *Learner) backward(plan *objective.Plan, groups []group, t *totals) erro
 		f += na
 	}
 	t.trained += len(p.batch.IDs)
+	some := func(w []float64) bool { return slices.ContainsFunc(w, func(x float64) bool { return x != 0 }) }
+	if !entropic && !some(wDrawn) && !some(wForced) {
+		return false, nil
+	}
 	loss := llama.Loss{Targets: p.drawn, Fwd: drawn, LogProb: wDrawn}
 	if entropic {
 		loss.Entropy = eDrawn
 	}
 	l.pass.Backward(l.grad, loss, llama.Loss{Targets: p.forced, Fwd: forced, LogProb: wForced})
-	return nil
+	return true, nil
 }
 
 // observe is what the objective needs to know of a rollout.

@@ -3,6 +3,7 @@ package run
 import (
 	"context"
 	"math"
+	"slices"
 	"testing"
 
 	"nrt/backend/cpu"
@@ -159,5 +160,82 @@ func TestLossOfMiniBatches(t *testing.T) {
 				t.Errorf("mini-batches of %d, %d passes: loss %.10g, want %.10g", mini, epochs, v["loss"], want)
 			}
 		}
+	}
+}
+
+// weightsOf is the policy's parameters.
+func weightsOf(l *Learner) []float64 {
+	w := make([]float64, l.Model.NumParams())
+	l.Model.Device().Read64(w, l.Model.Flat())
+	return w
+}
+
+// TestFilteredGroups: questions that do not count make no updates, those that do
+// weigh the same in whatever mini-batch, and the learning rate goes on as if all
+// had counted.
+func TestFilteredGroups(t *testing.T) {
+	c := objective.DefaultConfig(objective.RLPR)
+	c.FixedBaseline, c.FilterFrom, c.FilterBeta = false, 2, 1.35
+	l := tinyLearner(t, c, 0)
+	rolls := tinyRollouts(t, l, tinyQuestions(8), 4)
+	norms := map[int]float64{}
+	for step, mini := range []int{8, 8, 2, 6} { // the first has nothing to compare with
+		l.MiniBatch = mini
+		before := l.Optim.Updates()
+		v, p := mustLearn(t, l, rolls)
+		counted := 0
+		for i := range rolls {
+			if p.Counts(i) {
+				counted++
+			}
+		}
+		if step > 0 && (counted == 0 || counted > 6 || counted%2 == 0) {
+			t.Fatalf("step %d: %d of 8 questions count: the test needs an odd number below 7", step, counted)
+		}
+		if have, want := l.Optim.Updates()-before, (counted+mini-1)/mini; have != want {
+			t.Errorf("mini-batches of %d, %d questions count: %d updates, want %d", mini, counted, have, want)
+		}
+		norms[step] = v["grad_norm"]
+	}
+	if math.Abs(norms[1]-norms[3]) > 1e-12*norms[1] {
+		t.Errorf("one mini-batch of 8 and one of 6: gradients of %g and %g", norms[1], norms[3])
+	}
+
+	c.FilterFrom, c.FilterBeta = 0, 1e6
+	l = tinyLearner(t, c, 1e-3)
+	l.Schedule.Kind, l.Schedule.Total = "linear", 20
+	l.MiniBatch, l.Epochs = 3, 2 // 6 updates a step
+	for step := range 3 {
+		before := weightsOf(l)
+		v, _ := mustLearn(t, l, rolls)
+		if step == 0 { // there is no average yet
+			if l.Optim.Updates() != 6 {
+				t.Fatalf("%d updates", l.Optim.Updates())
+			}
+			continue
+		}
+		if l.Optim.Updates() != 6 || v["grad_norm"] != 0 || v["loss"] != 0 || v["num_tokens"] != 0 {
+			t.Errorf("step %d, nothing counts: %d updates, gradient %g, loss %g, %g tokens", step+1, l.Optim.Updates(), v["grad_norm"], v["loss"], v["num_tokens"])
+		}
+		if want := l.Schedule.At(6*step + 1); v["learning_rate"] != want {
+			t.Errorf("step %d: learning rate %g, want %g", step+1, v["learning_rate"], want)
+		}
+		if !slices.Equal(weightsOf(l), before) {
+			t.Errorf("step %d: the weights have moved", step+1)
+		}
+	}
+
+	l = tinyLearner(t, objective.DefaultConfig(objective.NRT), 1e-3)
+	tie := append([]Rollout{}, rolls[:4]...)
+	for i := range tie[:3] { // chains that tie and close by themselves have no weights
+		c := tie[i].Chains[0]
+		c.Closed, c.Finish, c.Boundary = true, "close", nil
+		c.Tokens = append(append([]engine.Token{}, c.Tokens...), engine.Token{ID: closeID, LogProb: -1})
+		c.Reference = tie[i].Baseline
+		tie[i].Chains = []engine.Chain{c, c, c}
+	}
+	l.MiniBatch, l.Epochs = 1, 1
+	if _, p := mustLearn(t, l, tie); l.Optim.Updates() != 1 || !p.Counts(0) {
+		t.Errorf("three of four questions have no weight: %d updates, want 1", l.Optim.Updates())
 	}
 }

@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -133,14 +134,21 @@ func TestResumeIsNeverStopped(t *testing.T) {
 	for _, test := range []struct {
 		method  objective.Method
 		moments int
-	}{{objective.NRT, 32}, {objective.SFT, 32}, {objective.RLPR, 32}, {objective.NRT, 8}} {
-		t.Run(fmt.Sprintf("%s %d", test.method, test.moments), func(t *testing.T) {
+		filter  float64
+	}{{objective.NRT, 32, 0}, {objective.SFT, 32, 0}, {objective.RLPR, 32, 0}, {objective.RLPR, 32, 1.1}, {objective.NRT, 8, 0}} {
+		t.Run(fmt.Sprintf("%s %d %g", test.method, test.moments, test.filter), func(t *testing.T) {
 			whole := tinyRun(t, test.method)
 			whole.Optim.Moments = test.moments
+			if test.filter > 0 { // some steps make fewer updates
+				whole.Objective.FilterBeta, whole.Objective.FilterFrom, whole.Optim.MiniBatch = test.filter, 2, 1
+			}
 			if err := train(context.Background(), dev, whole, io.Discard); err != nil {
 				t.Fatal(err)
 			}
 			wantMetrics, wantWeights, wantCompletions := outcome(t, whole)
+			if test.filter > 0 && !slices.ContainsFunc(wantMetrics, func(v Values) bool { return v["nrt/filtered_groups"] > 0 }) {
+				t.Error("no question was filtered")
+			}
 			for stop := 1; stop < whole.Train.Steps; stop += 2 {
 				c := whole
 				c.Output.Dir = filepath.Join(t.TempDir(), "out")
