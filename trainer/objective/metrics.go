@@ -22,7 +22,7 @@ import (
 //	nrt/signal_groups       share of groups with any coefficient but 0
 //	nrt/filtered_groups     share that rlpr's filter dropped
 //	nrt/closed              share of chains that closed themselves
-//	nrt/matched             share of chains whose sampled answer is right
+//	nrt/matched             share of chains whose sampled answer is right (star, rlvr)
 //	nrt/answer_logprob      mean s over answer tokens;  nrt/answer_prob  mean c
 //	nrt/base_prob           mean b
 //
@@ -119,7 +119,10 @@ func (p *Plan) describe() {
 	m := p.metrics
 	m["nrt/signal_groups"] = signals / float64(len(p.groups))
 	m["nrt/advantage_abs"], m["nrt/advantage_max"] = abs/chains, top
-	m["nrt/closed"], m["nrt/matched"] = closed/chains, matched/chains
+	m["nrt/closed"] = closed / chains
+	if p.cfg.Method.Verifies() {
+		m["nrt/matched"] = matched / chains
+	}
 	if ntok > 0 {
 		m["nrt/token_weight"], m["nrt/token_weight_max"] = tok/ntok, tokTop
 	}

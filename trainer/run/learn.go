@@ -89,7 +89,7 @@ func (l *Learner) Learn(ctx context.Context, rolls []Rollout) (map[string]float6
 	}
 	before := (l.Objective.State().Step - 1) * epochs * ((len(rolls) + mini - 1) / mini)
 	t := &totals{lr: l.Schedule.At(before + 1)}
-	for range epochs {
+	for t.epoch = range epochs {
 		for batch := range slices.Chunk(counted, mini) {
 			if err := ctx.Err(); err != nil {
 				return nil, nil, err
@@ -207,7 +207,9 @@ func (l *Learner) backward(plan *objective.Plan, groups []group, t *totals) (wei
 		put(wForced[f:], forced.LogProb[f:], w.Answer)
 		f += na
 	}
-	t.trained += len(p.batch.IDs)
+	if t.epoch == 0 {
+		t.trained += len(p.batch.IDs)
+	}
 	some := func(w []float64) bool { return slices.ContainsFunc(w, func(x float64) bool { return x != 0 }) }
 	if !entropic && !some(wDrawn) && !some(wForced) {
 		return false, nil
@@ -311,7 +313,8 @@ func unscored(ids []int32) []engine.Token {
 // totals gather a step's metrics over its updates.
 type totals struct {
 	loss           float64
-	trained        int
+	epoch          int // pass over the rollout
+	trained        int // tokens, in the first pass
 	norms, lr      float64
 	updates        int
 	mismatch, clip objective.TokenStats

@@ -239,3 +239,25 @@ func TestFilteredGroups(t *testing.T) {
 		t.Errorf("three of four questions have no weight: %d updates, want 1", l.Optim.Updates())
 	}
 }
+
+// TestCounts: tokens are counted once, in however many passes over a rollout, and
+// right answers only where answers are sampled.
+func TestCounts(t *testing.T) {
+	for _, m := range []objective.Method{objective.NRT, objective.RLVR} {
+		l := tinyLearner(t, objective.DefaultConfig(m), 0)
+		rolls := tinyRollouts(t, l, tinyQuestions(4), 3)
+		want := 0.0
+		for _, l.Epochs = range []int{1, 2} {
+			v, _ := mustLearn(t, l, rolls)
+			if want == 0 {
+				want = v["num_tokens"]
+			}
+			if v["num_tokens"] != want || want == 0 {
+				t.Errorf("%s: %g tokens in %d passes, %g in one", m, v["num_tokens"], l.Epochs, want)
+			}
+			if _, ok := v["nrt/matched"]; ok != m.Verifies() {
+				t.Errorf("%s: nrt/matched: %v", m, ok)
+			}
+		}
+	}
+}
