@@ -178,7 +178,7 @@ func (o *OutputConfig) options() []option {
 		{key: "resume", flag: "resume", value: &o.Resume, also: "resume-from-checkpoint", free: true,
 			meaning: "go on from a checkpoint: latest, or its folder; --resume alone is latest"},
 		{key: "log_every", flag: "log-every", value: &o.LogEvery, rule: positive, also: "logging-steps", free: true,
-			meaning: "write metrics every so many steps"},
+			meaning: "write metrics every so many steps: their means since the last line"},
 		{key: "completions", flag: "completions", value: &o.Completions, rule: notNegative, free: true,
 			meaning: "chains of each step to write into completions.jsonl; 0 is none"},
 	}

@@ -86,6 +86,7 @@ type trainer struct {
 	completions *Completions
 	progress    *Progress
 	state       State
+	times       []float64 // of the steps since the last line of metrics
 	total       int
 }
 
@@ -212,11 +213,16 @@ func (t *trainer) step(ctx context.Context) error {
 	t.state.Epoch = t.sampler.Epoch()
 	v["num_tokens"], v["epoch"] = float64(t.state.NumTokens), t.state.Epoch
 	t.state.Remember(next, v)
-	v["step_time"] = t.env.Now().Sub(began).Seconds()
-	if next%t.c.Output.LogEvery == 0 || next == t.total {
-		if err := t.metrics.Log(next, v); err != nil {
+	t.times = append(t.times, t.env.Now().Sub(began).Seconds())
+	if every := t.c.Output.LogEvery; next%every == 0 || next == t.total {
+		line := t.state.Recent((next-1)%every + 1)
+		for _, s := range t.times { // not in the state: a resumed run has other times
+			line["step_time"] += s / float64(len(t.times))
+		}
+		if err := t.metrics.Log(next, line); err != nil {
 			return err
 		}
+		t.times = t.times[:0]
 	}
 	if err := t.completions.Log(next, t.describe(rolls)); err != nil {
 		return err

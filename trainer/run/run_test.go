@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"math"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -306,5 +307,64 @@ func TestOneRunAFolder(t *testing.T) {
 	c.Output.Resume = "latest"
 	if err := train(context.Background(), dev, c, io.Discard); err != nil {
 		t.Errorf("after the first run ended: %v", err)
+	}
+}
+
+// TestLogEvery: a line of metrics sums up the steps since the last one, also where
+// the run was stopped between two.
+func TestLogEvery(t *testing.T) {
+	dev := newCPU(t)
+	every := tinyRun(t, objective.NRT)
+	every.Eval.Every = 0
+	if err := train(context.Background(), dev, every, io.Discard); err != nil {
+		t.Fatal(err)
+	}
+	steps, _, _ := outcome(t, every)
+	steps = slices.DeleteFunc(steps, func(v Values) bool { _, ok := v["loss"]; return !ok })
+	for stop := range 4 {
+		c := every
+		c.Output.Dir, c.Output.LogEvery = filepath.Join(t.TempDir(), "out"), 3
+		if stop > 0 {
+			ctx, cancel := context.WithCancel(context.Background())
+			err := train(ctx, dev, c, &stopper{cancel: cancel, at: fmt.Sprintf("step %d/", 3+stop)})
+			cancel()
+			if !errors.Is(err, context.Canceled) {
+				t.Fatal(err)
+			}
+			c.Output.Resume = "latest"
+		}
+		if err := train(context.Background(), dev, c, io.Discard); err != nil {
+			t.Fatal(err)
+		}
+		from := 0
+		for _, v := range func() []Values { m, _, _ := outcome(t, c); return m }() {
+			if _, ok := v["loss"]; !ok {
+				continue
+			}
+			to := int(v["step"])
+			if want := min(from+3, len(steps)); to != want {
+				t.Fatalf("stopped at %d: a line for step %d, want %d", 3+stop, to, want)
+			}
+			for name, x := range v {
+				want, n := 0.0, 0.0
+				for _, s := range steps[from:to] {
+					if y, ok := s[name]; ok {
+						want, n = want+y, n+1
+					}
+				}
+				want /= n
+				switch name {
+				case "step", "num_tokens", "epoch", "learning_rate":
+					want = steps[to-1][name]
+				}
+				if math.Abs(x-want) > 1e-12*math.Abs(want) {
+					t.Errorf("stopped at %d: step %d: %s %g, want %g", 3+stop, to, name, x, want)
+				}
+			}
+			from = to
+		}
+		if from != len(steps) {
+			t.Errorf("the last line is of step %d", from)
+		}
 	}
 }

@@ -48,7 +48,8 @@ type Best struct {
 // the only one it reads.
 const stateFormat = 1
 
-// historyTail is how many lines of metrics a state keeps.
+// historyTail is how many lines of metrics a state keeps, or as many as one line of
+// the log sums up.
 const historyTail = 100
 
 // Remember adds a line to the history and forgets the oldest beyond its tail.
@@ -59,9 +60,33 @@ func (s *State) Remember(step int, v Values) {
 	}
 	line["step"] = float64(step)
 	s.LogHistory = append(s.LogHistory, line)
-	if over := len(s.LogHistory) - historyTail; over > 0 {
+	if over := len(s.LogHistory) - max(historyTail, s.Config.Output.LogEvery); over > 0 {
 		s.LogHistory = append([]Values(nil), s.LogHistory[over:]...)
 	}
+}
+
+// Recent sums up the last n steps of the history, as far as it goes back: the last
+// value of what counts or says how far the run is, of all else the mean over the
+// steps that have it. A run that is resumed has the same history.
+func (s *State) Recent(n int) Values {
+	recent := s.LogHistory[max(0, len(s.LogHistory)-n):]
+	out, of := Values{}, map[string]int{}
+	for _, line := range recent {
+		for name, x := range line {
+			switch name {
+			case "num_tokens", "epoch", "learning_rate":
+				out[name], of[name] = x, 1
+			case "step":
+			default:
+				out[name] += x
+				of[name]++
+			}
+		}
+	}
+	for name, n := range of {
+		out[name] /= float64(n)
+	}
+	return out
 }
 
 // check finds what cannot be true of a state.
