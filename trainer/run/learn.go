@@ -25,7 +25,7 @@ type Learner struct {
 	Schedule  optim.Schedule
 	MiniBatch int     // questions per update; 0 = all of a rollout
 	Epochs    int     // passes over a rollout; 0 = 1
-	MicroRows int     // tokens in one forward pass; 0 = 1024
+	MicroRows int     // tokens in one forward pass, more only for a single chain; 0 = 1024
 	InvTemp   float64 // 1/temperature of the rollouts
 	Close     []int32 // the boundary, as the rollouts have it
 	Recompute bool    // keep only layers' inputs; see llama.Pass
@@ -119,8 +119,8 @@ func (l *Learner) Learn(ctx context.Context, rolls []Rollout) (map[string]float6
 	return m, plan, nil
 }
 
-// accumulate adds the gradient of the given rollouts, a few at a time, and tells
-// whether any of their tokens has a weight.
+// accumulate adds the gradient of the given rollouts, as many at a time as MicroRows
+// allows, and tells whether any of their tokens has a weight.
 func (l *Learner) accumulate(plan *objective.Plan, rolls []Rollout, batch []int, t *totals) (weighted bool, err error) {
 	limit := l.MicroRows
 	if limit == 0 {
@@ -135,18 +135,16 @@ func (l *Learner) accumulate(plan *objective.Plan, rolls []Rollout, batch []int,
 		return err
 	}
 	for _, i := range batch {
-		g := l.trainable(rolls[i], i)
-		n := len(g.prompt)
-		for _, s := range g.samples {
-			n += len(s.chain) + len(s.boundary) + len(s.answer)
-		}
-		if rows > 0 && rows+n > limit {
-			if err := flush(); err != nil {
-				return weighted, err
+		for _, g := range l.trainable(rolls[i], i).split(limit) {
+			n := g.tokens()
+			if rows > 0 && rows+n > limit {
+				if err := flush(); err != nil {
+					return weighted, err
+				}
 			}
+			part = append(part, g)
+			rows += n
 		}
-		part = append(part, g)
-		rows += n
 	}
 	if err := flush(); err != nil {
 		return weighted, err
@@ -209,6 +207,11 @@ func (l *Learner) backward(plan *objective.Plan, groups []group, t *totals) (wei
 	}
 	if t.epoch == 0 {
 		t.trained += len(p.batch.IDs)
+		for _, g := range groups {
+			if g.again {
+				t.trained -= len(g.prompt)
+			}
+		}
 	}
 	some := func(w []float64) bool { return slices.ContainsFunc(w, func(x float64) bool { return x != 0 }) }
 	if !entropic && !some(wDrawn) && !some(wForced) {

@@ -3,6 +3,7 @@ package run
 import (
 	"context"
 	"math"
+	"reflect"
 	"slices"
 	"testing"
 
@@ -257,6 +258,64 @@ func TestCounts(t *testing.T) {
 			}
 			if _, ok := v["nrt/matched"]; ok != m.Verifies() {
 				t.Errorf("%s: nrt/matched: %v", m, ok)
+			}
+		}
+	}
+}
+
+// TestSplitGroups: a question that is longer than a pass may be takes several, none
+// of them longer, to the same gradient, and counts the same tokens.
+func TestSplitGroups(t *testing.T) {
+	c := objective.DefaultConfig(objective.NRT)
+	c.Entropy = 0.01
+	l := tinyLearner(t, c, 0)
+	rolls := tinyRollouts(t, l, tinyQuestions(5), 6)
+	longest, all := 0, 0
+	for i, r := range rolls {
+		g := l.trainable(r, i)
+		all = max(all, g.tokens())
+		for _, s := range g.samples {
+			longest = max(longest, len(g.prompt)+s.tokens())
+		}
+		for _, limit := range []int{1, longest, 2 * longest, g.tokens() - 1, g.tokens()} {
+			var samples []sample
+			parts := g.split(limit)
+			for j, p := range parts {
+				if p.tokens() > limit && len(p.samples) > 1 || !slices.Equal(p.prompt, g.prompt) || p.again != (j > 0) {
+					t.Errorf("at most %d tokens: part %d of %d has %d, again %v", limit, j, len(parts), p.tokens(), p.again)
+				}
+				samples = append(samples, p.samples...)
+			}
+			if !reflect.DeepEqual(samples, g.samples) || (len(parts) == 1) != (limit >= g.tokens()) {
+				t.Errorf("at most %d tokens: %d parts of %d have other samples", limit, len(parts), g.tokens())
+			}
+		}
+	}
+	gradient := func(limit int) ([]float64, map[string]float64) {
+		l.MicroRows = limit
+		fresh, err := objective.New(c)
+		if err != nil {
+			t.Fatal(err)
+		}
+		l.Objective = fresh
+		v, _ := mustLearn(t, l, rolls)
+		g := make([]float64, l.Model.NumParams())
+		l.Model.Device().Read64(g, l.grad.Flat)
+		return g, v
+	}
+	want, values := gradient(1 << 20)
+	for _, limit := range []int{1, longest, all - 1} {
+		got, v := gradient(limit)
+		d, n := 0.0, 0.0
+		for i := range want {
+			d, n = d+(got[i]-want[i])*(got[i]-want[i]), n+want[i]*want[i]
+		}
+		if !(math.Sqrt(d) < 1e-10*math.Sqrt(n)) {
+			t.Errorf("passes of %d tokens: the gradient differs by %g of %g", limit, math.Sqrt(d), math.Sqrt(n))
+		}
+		for name, x := range values {
+			if math.Abs(v[name]-x) > 1e-9*(1+math.Abs(x)) {
+				t.Errorf("passes of %d tokens: %s %g, want %g", limit, name, v[name], x)
 			}
 		}
 	}

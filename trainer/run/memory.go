@@ -73,14 +73,15 @@ func (x extent) branch(c Config) (k, tokens int) {
 	return c.Rollout.K, c.Rollout.MaxChain + x.close + x.answer
 }
 
-// rows is how many tokens a pass has at most.
+// rows is how many tokens a pass has at most: micro_tokens, or a prompt and one
+// chain.
 func (x extent) rows(c Config) int {
 	k, branch := x.branch(c)
-	group, mini := x.prompt+k*branch, c.Optim.MiniBatch
+	mini := c.Optim.MiniBatch
 	if mini == 0 || mini > c.Rollout.Questions {
 		mini = c.Rollout.Questions
 	}
-	return max(group, min(c.Optim.MicroTokens, mini*group))
+	return max(x.prompt+branch, min(c.Optim.MicroTokens, mini*(x.prompt+k*branch)))
 }
 
 // planMemory adds up what a run takes at most.

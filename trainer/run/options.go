@@ -140,7 +140,7 @@ func (o *OptimConfig) options() []option {
 		{key: "mini_batch", flag: "mini-batch", value: &o.MiniBatch, rule: notNegative, meaning: "questions of one update; 0 is all of the step's"},
 		{key: "iterations", flag: "iterations", value: &o.Iterations, rule: positive, also: "num-iterations", meaning: "passes over the chains of one step"},
 		{key: "micro_tokens", flag: "micro-tokens", value: &o.MicroTokens, rule: positive,
-			meaning: "tokens in one forward and backward pass: bounds the memory; gradients of the passes add up to the same update"},
+			meaning: "tokens in one forward and backward pass, more only where one chain has more: bounds the memory; gradients of the passes add up to the same update"},
 		{key: "recompute", flag: "recompute", value: &o.Recompute, free: true,
 			meaning: "keep only each layer's input for the backward pass and compute the rest again: less memory, a third more time, the same result"},
 	}

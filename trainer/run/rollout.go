@@ -127,10 +127,42 @@ func (s sample) sampled() int {
 	return len(s.chain)
 }
 
+// tokens is how many tokens the sample has.
+func (s sample) tokens() int { return len(s.chain) + len(s.boundary) + len(s.answer) }
+
 // group is a prompt and the samples that follow it.
 type group struct {
 	prompt  []int32
 	samples []sample
+	again   bool // other samples have been trained after the prompt
+}
+
+// tokens is how many tokens the group has.
+func (g group) tokens() int {
+	n := len(g.prompt)
+	for _, s := range g.samples {
+		n += s.tokens()
+	}
+	return n
+}
+
+// split cuts a group that has more tokens than a pass may have into parts that
+// have not, or only one sample each; each reads the prompt again.
+func (g group) split(limit int) []group {
+	if g.tokens() <= limit {
+		return []group{g}
+	}
+	var parts []group
+	n := 0 // tokens of the last part
+	for i, s := range g.samples {
+		if n += s.tokens(); i == 0 || n > limit {
+			parts = append(parts, group{prompt: g.prompt, again: i > 0})
+			n = len(g.prompt) + s.tokens()
+		}
+		last := &parts[len(parts)-1]
+		last.samples = append(last.samples, s)
+	}
+	return parts
 }
 
 // packed is a training batch in which the samples of a group share the rows of
@@ -150,7 +182,7 @@ func pack(groups []group, invTemp float64) packed {
 	for _, g := range groups {
 		prompt := p.read(g.prompt, 0, nil)
 		for _, s := range g.samples {
-			ids := make([]int32, 0, len(s.chain)+len(s.boundary)+len(s.answer))
+			ids := make([]int32, 0, s.tokens())
 			ids = append(append(append(ids, s.chain...), s.boundary...), s.answer...)
 			if len(ids) == 0 {
 				continue
