@@ -3,7 +3,6 @@ package server
 import (
 	"context"
 	"math"
-	"strings"
 	"sync"
 	"time"
 
@@ -246,7 +245,7 @@ func (w *stream) done(i int, c *spell) wire.Done {
 // own is what the model answered itself, and whether that is the reference.
 func own(form *token.Format, answer, reference []int32) (text string, match bool) {
 	text = form.AnswerText(answer)
-	return clip(text, wire.MaxAnswer), strings.TrimSpace(text) == strings.TrimSpace(form.AnswerText(reference))
+	return clip(text, wire.MaxAnswer), form.Says(answer, form.AnswerText(reference))
 }
 
 func containsID(list []int32, id int32) bool {

@@ -148,16 +148,15 @@ func (j *judge) measure(ctx context.Context, step int, files fs.FS) (wire.Point,
 func (j *judge) exam(form *token.Format) []eval.Item {
 	items := make([]eval.Item, len(j.held))
 	for i, x := range j.held {
-		want := strings.TrimSpace(x.Answer)
 		items[i] = eval.Item{
 			Prompt: form.Prompt(x.Question), Reference: form.Answer(x.Answer),
-			Grade: func(answer []int32) bool { return strings.TrimSpace(form.AnswerText(answer)) == want },
+			Grade: func(answer []int32) bool { return form.Says(answer, x.Answer) },
 		}
 	}
 	return items
 }
 
-// longest is the longest reference's tokens: a longer answer cannot equal one.
+// longest is the longest reference's tokens, which an answer may have too.
 func (j *judge) longest(form *token.Format) int {
 	n := 1
 	for _, x := range j.held {

@@ -176,6 +176,12 @@ func (f *Format) AnswerText(ids []int32) string {
 	return f.t.Decode(ids, true)
 }
 
+// Says tells whether an answer is right: whether its text is the reference's but
+// for space around it. The same text may have other tokens when it is sampled.
+func (f *Format) Says(answer []int32, reference string) bool {
+	return strings.TrimSpace(f.AnswerText(answer)) == strings.TrimSpace(reference)
+}
+
 // Sample is question and answer around an empty chain, Prompt + Close + Answer,
 // and where the answer begins: what supervised fine-tuning trains on and where
 // the baseline is read off.

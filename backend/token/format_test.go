@@ -44,6 +44,48 @@ func TestWorldFormat(t *testing.T) {
 	}
 }
 
+// TestSays: an answer is right in whatever tokens, with whatever space around it.
+func TestSays(t *testing.T) {
+	tk, err := TrainBPE(slices.Values([]string{"it is 12 it is 12 it is 12", "so it is"}), TrainOptions{
+		Vocab: 280, Pattern: "llama3", Special: []string{"<bos>", "<eos>", "<think>", "</think>"},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	f, err := tk.Format("")
+	if err != nil {
+		t.Fatal(err)
+	}
+	reference := f.Answer("it is 12")
+	var letters []int32
+	for _, c := range "it is 12" {
+		letters = append(letters, tk.EncodeText(string(c))...)
+	}
+	if slices.Equal(append(slices.Clone(letters), f.End...), reference) {
+		t.Fatal("the test needs a text with several tokenisations")
+	}
+	for _, c := range []struct {
+		answer []int32
+		want   bool
+	}{
+		{reference, true},
+		{reference[:len(reference)-1], true},
+		{letters, true},
+		{append(slices.Clone(letters), f.End...), true},
+		{f.Answer("it is 12 "), true},
+		{f.Answer("\n it is 12"), true},
+		{append(slices.Clone(reference), letters...), true}, // what follows its end is not read
+		{f.Answer("it is  12"), false},
+		{f.Answer("it is 1"), false},
+		{f.Answer(""), false},
+		{nil, false},
+	} {
+		if have := f.Says(c.answer, "it is 12"); have != c.want {
+			t.Errorf("%q: %v", tk.Decode(c.answer, false), have)
+		}
+	}
+}
+
 func TestSaveLoadWordLevel(t *testing.T) {
 	tk := worldTokenizer(t)
 	dir := t.TempDir()

@@ -57,7 +57,7 @@ type Sample struct {
 	Boundary []float64
 	// Answer is s_i, the reference answer's tokens with end-of-text.
 	Answer []float64
-	// Matched: the answer sampled after this chain equals the reference.
+	// Matched: the answer sampled after this chain says what the reference says.
 	Matched bool
 }
 

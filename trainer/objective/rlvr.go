@@ -1,6 +1,6 @@
 package objective
 
-// RLVR: GRPO with a verifier that accepts only the reference itself. Reward 1 if
+// RLVR: GRPO with a verifier that accepts only the reference's text. Reward 1 if
 // the answer sampled after the chain equals it, normalised in the group.
 //
 // # Departure
@@ -9,7 +9,9 @@ package objective
 // answer's gradient is written with the *reference* tokens, which the trainer
 // has anyway: 1[y_k = y*]/σ on y*, uncentred. Both have the same expectation,
 // E_y[1[y = y*] ∇log π(y)] : a wrong answer contributes only through the
-// baseline, whose expectation is 0. TokenLoss off leaves the chain alone.
+// baseline, whose expectation is 0. (An answer that has the reference's text in
+// other tokens is right too, and is taught in the reference's.) TokenLoss off
+// leaves the chain alone.
 
 func presetRLVR(c *Config) { c.Ratio = true }
 

@@ -104,7 +104,7 @@ func (p Policy) Train(ctx context.Context, base *llama.Model, w *world.World, re
 	if err != nil {
 		return nil, err
 	}
-	l.Close = f.Close
+	l.Close, l.Right = f.Close, run.RightBy(f)
 	defer l.Free()
 	e := engine.New(m, nil, engine.Options{})
 	defer e.Close()

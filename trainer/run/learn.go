@@ -28,7 +28,9 @@ type Learner struct {
 	MicroRows int     // tokens in one forward pass, more only for a single chain; 0 = 1024
 	InvTemp   float64 // 1/temperature of the rollouts
 	Close     []int32 // the boundary, as the rollouts have it
-	Recompute bool    // keep only layers' inputs; see llama.Pass
+	// Right tells whether a sampled answer is the reference; nil compares ids.
+	Right     func(answer, reference []int32) bool
+	Recompute bool // keep only layers' inputs; see llama.Pass
 	// KeepLogits is of how many tokens of a pass to keep the logits; see llama.Pass.
 	KeepLogits int
 
@@ -228,11 +230,15 @@ func (l *Learner) backward(plan *objective.Plan, groups []group, t *totals) (wei
 // observe is what the objective needs to know of a rollout.
 func (l *Learner) observe(r Rollout) objective.Group {
 	g := objective.Group{Baseline: logProbs(r.Baseline), RefBaseline: r.RefBaseline, Ref: r.Ref}
+	right := l.Right
+	if right == nil {
+		right = slices.Equal[[]int32]
+	}
 	for _, c := range r.Chains {
 		chain, boundary := split(c, l.Close)
 		g.Samples = append(g.Samples, objective.Sample{
 			Chain: logProbs(chain), Closed: c.Closed, Boundary: logProbs(boundary),
-			Answer: logProbs(c.Reference), Matched: matches(c.Answer, r.Answer),
+			Answer: logProbs(c.Reference), Matched: len(c.Answer) > 0 && right(ids(c.Answer), r.Answer),
 		})
 	}
 	return g
@@ -258,18 +264,6 @@ func split(c engine.Chain, close []int32) (chain, boundary []engine.Token) {
 		return c.Tokens[:n-1], c.Tokens[n-1:]
 	}
 	return c.Tokens, c.Boundary
-}
-
-func matches(answer []engine.Token, reference []int32) bool {
-	if len(answer) != len(reference) {
-		return false
-	}
-	for i, t := range answer {
-		if t.ID != reference[i] {
-			return false
-		}
-	}
-	return true
 }
 
 func logProbs(tokens []engine.Token) []float64 {

@@ -320,3 +320,41 @@ func TestSplitGroups(t *testing.T) {
 		}
 	}
 }
+
+// TestRightAnswers: answers are compared as Right says, and those that are sampled
+// have room for another tokenisation of the reference, as far as the model has.
+func TestRightAnswers(t *testing.T) {
+	l := tinyLearner(t, objective.DefaultConfig(objective.RLVR), 0)
+	questions := tinyQuestions(4)
+	questions[1].Answer = append(make([]int32, 20), endID)
+	questions[2].Prompt = make([]int32, 64-6-10)
+	questions[2].Answer = append(make([]int32, 8), endID)
+	e := engine.New(l.Model, nil, engine.Options{})
+	defer e.Close()
+	rolls, err := NewLocal(e, Layout{K: 8, MaxChain: 5, Close: l.Close, End: []int32{12}, Answer: true}).Rollout(context.Background(), questions, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	longest := make([]int, len(rolls))
+	for i, r := range rolls {
+		for _, c := range r.Chains {
+			longest[i] = max(longest[i], len(c.Answer))
+		}
+	}
+	if want := []int{3, 32, 10, 8}; !slices.Equal(longest, want) {
+		t.Errorf("references of 2, 21, 9 and 5 tokens, the third with room for 10: answers of %v, want %v", longest, want)
+	}
+	spelled := rolls[0]
+	spelled.Chains = slices.Clone(spelled.Chains)
+	spelled.Chains[0].Answer = []engine.Token{{ID: 3}, {ID: 3}, {ID: endID}}
+	spelled.Chains[1].Answer = nil
+	if s := l.observe(spelled).Samples; s[0].Matched || s[1].Matched {
+		t.Error("other ids are right")
+	}
+	l.Right = func(answer, reference []int32) bool { // 3 3 is how one may spell 4
+		return slices.Equal(answer, []int32{3, 3, endID}) && slices.Equal(reference, []int32{4, endID})
+	}
+	if s := l.observe(spelled).Samples; !s[0].Matched || s[1].Matched {
+		t.Errorf("spelled otherwise: %v; not sampled: %v", s[0].Matched, s[1].Matched)
+	}
+}

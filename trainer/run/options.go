@@ -65,7 +65,7 @@ func (d *DataConfig) options() []option {
 		{key: "max_prompt", flag: "max-prompt", value: &d.MaxPrompt, rule: positive, also: "max-prompt-length",
 			meaning: "leave out examples whose prompt has more tokens"},
 		{key: "max_answer", flag: "max-answer", value: &d.MaxAnswer, rule: positive,
-			meaning: "leave out examples whose reference has more tokens; sampled answers end there too"},
+			meaning: "leave out examples whose reference has more tokens; an answer sampled to be compared with one (star, rlvr) may have half as many again"},
 	}
 }
 

@@ -62,8 +62,11 @@ func NewLocal(e *engine.Engine, l Layout) Rollouts { return &local{e, l} }
 
 func (r *local) Rollout(ctx context.Context, questions []Question, version int) ([]Rollout, error) {
 	reqs := make([]engine.Request, len(questions))
+	positions := r.engine.Model().Config.MaxPositions
 	for i, q := range questions {
 		reqs[i] = r.layout.Request(q)
+		left := positions - len(q.Prompt) - r.layout.MaxChain - len(r.layout.Close)
+		reqs[i].MaxAnswer = min(reqs[i].MaxAnswer, max(left, len(q.Answer)))
 	}
 	results, err := r.engine.Generate(ctx, reqs, nil)
 	if err != nil {
@@ -85,9 +88,19 @@ func (l Layout) Request(q Question) engine.Request {
 		AnswerStop: l.End,
 	}
 	if l.Answer {
-		r.MaxAnswer = len(q.Answer) // a longer one cannot equal the reference
+		r.MaxAnswer = sampledRoom(len(q.Answer))
 	}
 	return r
+}
+
+// sampledRoom is how many tokens an answer may have that is sampled to be compared
+// with a reference of so many: half as many again, since the same text may have
+// more tokens than the tokenizer gives it.
+func sampledRoom(reference int) int { return reference + (reference+1)/2 }
+
+// RightBy compares answers as texts of a format; see Format.Says.
+func RightBy(f *token.Format) func(answer, reference []int32) bool {
+	return func(answer, reference []int32) bool { return f.Says(answer, f.AnswerText(reference)) }
 }
 
 // Ask turns an example into ids with the model family's format.

@@ -212,10 +212,9 @@ func fileItems(tok *token.Tokenizer, f *token.Format, a evalArgs) ([]eval.Item, 
 		if err != nil {
 			return nil, err
 		}
-		want := strings.TrimSpace(x.Answer)
 		items = append(items, eval.Item{
 			Prompt: q.Prompt, Reference: q.Answer, Family: x.Family,
-			Grade: func(answer []int32) bool { return strings.TrimSpace(tok.Decode(answer, true)) == want },
+			Grade: func(answer []int32) bool { return f.Says(answer, x.Answer) },
 		})
 	}
 	return items, nil
