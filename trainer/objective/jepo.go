@@ -43,6 +43,7 @@ func planJEPO(p *Plan, _ *State) error {
 				token[t] = share
 			}
 			others := logSumExp(l, j) - math.Log(k-1)
+			p.earned[i][j].Reward = l[j]
 			p.signals[i][j] = signal{trace: k * (bounds[i] - others), token: token}
 		}
 		spread += deviation(l) / float64(len(p.groups))

@@ -39,6 +39,7 @@ func (p *Plan) describeScored(groups []reward.Group) {
 		g := &groups[i]
 		for k := range g.Chains {
 			c := &g.Chains[k]
+			p.earned[i][k] = Earned{Reward: c.R, Base: c.Base, Clipped: c.Clipped}
 			chains++
 			raw += c.R
 			base += c.Base
@@ -57,7 +58,8 @@ func (p *Plan) describeScored(groups []reward.Group) {
 	m["nrt/harmful"], m["nrt/all_harmful_groups"], m["nrt/floored_groups"] = harmful/chains, all/n, floored/n
 }
 
-// describeRewards reports rewards of another kind; spreads may be nil.
+// describeRewards reports rewards of another kind, which may stand on those of
+// describeScored; spreads may be nil.
 func (p *Plan) describeRewards(rewards [][]float64, spreads []reward.Spread) {
 	var sum, chains, sigma, zero, floored float64
 	for i, r := range rewards {
@@ -67,7 +69,8 @@ func (p *Plan) describeRewards(rewards [][]float64, spreads []reward.Spread) {
 		if spreads != nil {
 			floored += truth(spreads[i].Divisor > s.Sigma && !p.cfg.Reward.NoStd)
 		}
-		for _, x := range r {
+		for k, x := range r {
+			p.earned[i][k].Reward = x
 			sum += x
 			chains++
 		}

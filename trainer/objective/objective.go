@@ -38,6 +38,7 @@ package objective
 
 import (
 	"fmt"
+	"math"
 	"slices"
 
 	"nrt/trainer/reward"
@@ -148,14 +149,38 @@ type signal struct {
 	out   bool      // not part of the batch: no weights, no length, no format loss
 }
 
+// Earned is what a chain earned and is trained with.
+type Earned struct {
+	// Reward is R (nrt, verifree), 0.9·Clipped + 0.1·format (rlpr), log P (jepo) or
+	// 1[right] (star, rlvr).
+	Reward float64
+	// Base is R of the empty chain, and Clipped is R' = max(0, R − Base), or R
+	// without clipping; NaN where a method has neither (jepo, star, rlvr).
+	Base, Clipped float64
+	// Trace multiplies the chain's tokens: A, where a method has one. It is 0 for
+	// what is not part of the batch.
+	Trace float64
+}
+
 // Plan is one rollout's rewards, turned into coefficients.
 type Plan struct {
 	cfg     Config
 	groups  []Group
+	earned  [][]Earned  // [group][sample], what Earned does not add
 	signals [][]signal  // [group][sample]
 	scale   [][]float64 // 1/(N·K·C)
 	kept    int         // N
 	metrics map[string]float64
+}
+
+// Earned is what a sample earned. Before ratios, lengths and λ.
+func (p *Plan) Earned(group, sample int) Earned {
+	e := p.earned[group][sample]
+	e.Trace = p.signals[group][sample].trace
+	if !p.cfg.Method.Scores() {
+		e.Base, e.Clipped = math.NaN(), math.NaN()
+	}
+	return e
 }
 
 // Counts reports whether a group is part of the batch: rlpr's filter, and star
@@ -171,9 +196,9 @@ func (o *Objective) Plan(groups []Group) (*Plan, error) {
 		return nil, fmt.Errorf("objective: %w", err)
 	}
 	p := &Plan{cfg: o.cfg, groups: groups, kept: len(groups), metrics: map[string]float64{}}
-	p.signals = make([][]signal, len(groups))
+	p.signals, p.earned = make([][]signal, len(groups)), make([][]Earned, len(groups))
 	for i, g := range groups {
-		p.signals[i] = make([]signal, len(g.Samples))
+		p.signals[i], p.earned[i] = make([]signal, len(g.Samples)), make([]Earned, len(g.Samples))
 	}
 	next := o.state // a method changes next; an error leaves o as it was
 	next.Step++

@@ -6,7 +6,6 @@ import (
 
 	"nrt/backend/engine"
 	"nrt/trainer/objective"
-	"nrt/trainer/reward"
 )
 
 // needsRef tells whether the objective asks for the policy before training.
@@ -41,40 +40,43 @@ func Consult(ctx context.Context, ref *engine.Engine, l Layout, kl bool, rolls [
 	return nil
 }
 
-// describe lays out the first chains of a step for people to read. Rewards are
-// those of the configured mode, before the σ floor.
-func (t *trainer) describe(rolls []Rollout) []Completion {
+// describe lays out the first chains of a step for people to read, with what the
+// plan trained them with.
+func (t *trainer) describe(rolls []Rollout, plan *objective.Plan) []Completion {
+	method := t.c.Objective.Method
+	if !method.Rollouts() {
+		return nil
+	}
 	var list []Completion
 	for g, r := range rolls {
-		if len(list) >= t.c.Output.Completions || len(r.Baseline) == 0 {
+		if len(list) >= t.c.Output.Completions {
 			break
 		}
-		s := make([][]float64, len(r.Chains))
-		for k, c := range r.Chains {
-			s[k] = logProbs(c.Reference)
+		b := logProbs(r.Baseline)
+		if t.c.Objective.FixedBaseline {
+			b = r.RefBaseline
 		}
-		scored, err := reward.ScoreGroup(s, logProbs(r.Baseline), t.c.Objective.Reward)
-		if err != nil {
-			continue // the objective has refused the same numbers before
-		}
-		b := probabilities(r.Baseline)
 		for k, c := range r.Chains {
-			list = append(list, Completion{
+			x := Completion{
 				Question: t.tok.Decode(r.Prompt, false), Group: g, Chain: k,
 				Text: t.tok.Decode(ids(c.Tokens), false), Closed: c.Closed,
 				Reference: t.format.AnswerText(r.Answer), Answer: t.format.AnswerText(ids(c.Answer)),
-				R: scored.Chains[k].R, Base: scored.Base, Clipped: scored.Chains[k].Clipped, Advantage: scored.Chains[k].Advantage,
-				C: probabilities(c.Reference), B: b,
-			})
+				Earned: plan.Earned(g, k), C: probabilities(logProbs(c.Reference)), B: probabilities(b),
+			}
+			if method.Verifies() {
+				right := x.Reward == 1
+				x.Matched = &right
+			}
+			list = append(list, x)
 		}
 	}
 	return list
 }
 
-func probabilities(tokens []engine.Token) []float64 {
-	out := make([]float64, len(tokens))
-	for i, t := range tokens {
-		out[i] = math.Exp(t.LogProb)
+func probabilities(s []float64) []float64 {
+	out := make([]float64, len(s))
+	for i, x := range s {
+		out[i] = math.Exp(x)
 	}
 	return out
 }

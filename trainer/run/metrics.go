@@ -13,6 +13,8 @@ import (
 	"sort"
 	"strconv"
 	"unicode/utf8"
+
+	"nrt/trainer/objective"
 )
 
 // Values are named numbers, as in one line of the metrics. As JSON, names are
@@ -249,12 +251,10 @@ type Completion struct {
 	Reference string    // the reference answer
 	Answer    string    // the sampled answer, "" when none was sampled
 	Closed    bool      // whether the chain ended by itself
-	R         float64   // reward
-	Base      float64   // reward of the empty chain
-	Clipped   float64   // R′
-	Advantage float64   // A
+	Matched   *bool     // whether the sampled answer is right, nil when none was sampled
 	C         []float64 // probability of each reference token after the chain
-	B         []float64 // and after the empty chain
+	B         []float64 // and after the empty chain of the baseline
+	objective.Earned
 }
 
 // Completions is completions.jsonl: some chains of each step, to be read.
@@ -284,6 +284,7 @@ type completionLine struct {
 	Closed    bool     `json:"closed"`
 	Reference string   `json:"reference"`
 	Answer    string   `json:"answer,omitempty"`
+	Matched   *bool    `json:"matched,omitempty"`
 	R         number   `json:"reward"`
 	Base      number   `json:"reward_base"`
 	Clipped   number   `json:"reward_clipped"`
@@ -321,7 +322,7 @@ func (c *Completions) Log(step int, list []Completion) error {
 			Step: step, Group: x.Group, Chain: x.Chain,
 			Question: c.cut(x.Question), Text: c.cut(x.Text), Closed: x.Closed,
 			Reference: c.cut(x.Reference), Answer: c.cut(x.Answer),
-			R: number(x.R), Base: number(x.Base), Clipped: number(x.Clipped), Advantage: number(x.Advantage),
+			Matched: x.Matched, R: number(x.Reward), Base: number(x.Base), Clipped: number(x.Clipped), Advantage: number(x.Trace),
 			C: numbers(x.C), B: numbers(x.B),
 		})
 		if err != nil {

@@ -9,6 +9,8 @@ import (
 	"strings"
 	"testing"
 	"unicode/utf8"
+
+	"nrt/trainer/objective"
 )
 
 func openMetrics(t *testing.T, dir string, step int) *Metrics {
@@ -130,15 +132,15 @@ func TestCompletions(t *testing.T) {
 	check(t, err)
 	long := "ééééééééé" // 18 bytes; the 10th is within a character
 	list := []Completion{
-		{Question: "1+1?", Group: 0, Chain: 1, Text: "<think> & so\n", Reference: "2", Closed: true, R: 0.123456789, Base: 1.0 / 3, Clipped: 0, Advantage: math.NaN(), C: []float64{0.5, 1e-12}, B: []float64{0.25}},
-		{Question: long, Text: long + "é", Reference: "2", Answer: "3", R: -12345678, C: nil},
+		{Question: "1+1?", Group: 0, Chain: 1, Text: "<think> & so\n", Reference: "2", Closed: true, Earned: objective.Earned{Reward: 0.123456789, Base: 1.0 / 3, Trace: math.NaN()}, C: []float64{0.5, 1e-12}, B: []float64{0.25}},
+		{Question: long, Text: long + "é", Reference: "2", Answer: "3", Matched: new(bool), Earned: objective.Earned{Reward: -12345678}, C: nil},
 		{Question: "over the limit"},
 	}
 	check(t, c.Log(7, list), c.Log(8, nil), c.Sync(), c.Close())
 	raw, err := os.ReadFile(filepath.Join(dir, "completions.jsonl"))
 	check(t, err)
 	want := `{"step":7,"group":0,"chain":1,"question":"1+1?","completion":"<think> &  … (3 more bytes)","closed":true,"reference":"2","reward":0.123457,"reward_base":0.333333,"reward_clipped":0,"advantage":null,"c":[0.5,1e-12],"b":[0.25]}
-{"step":7,"group":0,"chain":0,"question":"ééééé … (8 more bytes)","completion":"ééééé … (10 more bytes)","closed":false,"reference":"2","answer":"3","reward":-1.23457e+07,"reward_base":0,"reward_clipped":0,"advantage":0,"c":[]}
+{"step":7,"group":0,"chain":0,"question":"ééééé … (8 more bytes)","completion":"ééééé … (10 more bytes)","closed":false,"reference":"2","answer":"3","matched":false,"reward":-1.23457e+07,"reward_base":0,"reward_clipped":0,"advantage":0,"c":[]}
 `
 	if string(raw) != want {
 		t.Errorf("have %s\nwant %s", raw, want)

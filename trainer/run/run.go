@@ -194,7 +194,7 @@ func (t *trainer) step(ctx context.Context) error {
 		return errors.Join(fmt.Errorf("step %d: %w", next, err), t.sampler.Restore(before))
 	}
 	// From the first update on the step cannot be undone; it is not interrupted.
-	v, _, err := t.learner.Learn(context.WithoutCancel(ctx), rolls)
+	v, plan, err := t.learner.Learn(context.WithoutCancel(ctx), rolls)
 	var odd *objective.NotFiniteError
 	if errors.As(err, &odd) {
 		err = fmt.Errorf("%w; the model has diverged: a lower --lr or --max-grad-norm may keep it from that, from the start or an earlier checkpoint", odd)
@@ -224,7 +224,7 @@ func (t *trainer) step(ctx context.Context) error {
 		}
 		t.times = t.times[:0]
 	}
-	if err := t.completions.Log(next, t.describe(rolls)); err != nil {
+	if err := t.completions.Log(next, t.describe(rolls, plan)); err != nil {
 		return err
 	}
 	status := Status{Step: next, Reward: math.NaN(), Loss: v["loss"], Entropy: math.NaN(), Tokens: tokens}

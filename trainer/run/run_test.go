@@ -1,7 +1,9 @@
 package run
 
 import (
+	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -366,5 +368,95 @@ func TestLogEvery(t *testing.T) {
 		if from != len(steps) {
 			t.Errorf("the last line is of step %d", from)
 		}
+	}
+}
+
+// TestCompletionsAreTrained: completions.jsonl shows the rewards and coefficients
+// that the step was trained with, as its metrics do.
+func TestCompletionsAreTrained(t *testing.T) {
+	dev := newCPU(t)
+	for _, m := range objective.Methods() {
+		t.Run(string(m), func(t *testing.T) {
+			c := tinyRun(t, m)
+			c.Train.Steps, c.Output.Completions = 2, 1000
+			if m == objective.RLPR {
+				c.Objective.FilterFrom, c.Objective.FilterBeta = 2, 1
+			}
+			if err := train(context.Background(), dev, c, io.Discard); err != nil {
+				t.Fatal(err)
+			}
+			metrics, _, raw := outcome(t, c)
+			type line struct {
+				Step              int
+				Closed            bool
+				Matched           *bool
+				Reward, Advantage float64
+				Base              *float64 `json:"reward_base"`
+				Clipped           *float64 `json:"reward_clipped"`
+			}
+			steps := map[float64][]line{}
+			for in := json.NewDecoder(bytes.NewReader(raw)); in.More(); {
+				var l line
+				if err := in.Decode(&l); err != nil {
+					t.Fatal(err)
+				}
+				steps[float64(l.Step)] = append(steps[float64(l.Step)], l)
+			}
+			if !m.Rollouts() {
+				if len(steps) > 0 {
+					t.Error("chains of a method without any")
+				}
+				return
+			}
+			for _, v := range metrics {
+				if _, ok := v["loss"]; !ok {
+					continue
+				}
+				lines := steps[v["step"]]
+				if len(lines) != c.Rollout.Questions*c.Rollout.K {
+					t.Fatalf("step %g: %d chains", v["step"], len(lines))
+				}
+				var rewards, trace, matched float64
+				for _, l := range lines {
+					r := l.Reward
+					switch m {
+					case objective.NRT, objective.VeriFree:
+						r = *l.Clipped
+					case objective.RLPR:
+						want := .9 * *l.Clipped
+						if l.Closed {
+							want += .1
+						}
+						if math.Abs(r-want) > 1e-5 {
+							t.Errorf("step %g: reward %g, want %g", v["step"], r, want)
+						}
+					default:
+						if l.Base != nil || l.Clipped != nil {
+							t.Errorf("step %g: rewards of the empty chain", v["step"])
+						}
+					}
+					if (l.Matched != nil) != m.Verifies() {
+						t.Fatal("matched is for methods that verify")
+					}
+					if l.Matched != nil && *l.Matched {
+						matched++
+					}
+					rewards += r / float64(len(lines))
+					trace += math.Abs(l.Advantage) / float64(len(lines))
+				}
+				near := func(name string, have float64) {
+					if want := v[name]; math.Abs(have-want) > 1e-5*(1+math.Abs(want)) {
+						t.Errorf("step %g: %s %g in the metrics, %g by the completions", v["step"], name, want, have)
+					}
+				}
+				if m != objective.JEPO { // whose reward is one of the question
+					near("reward", rewards)
+				}
+				near("nrt/advantage_abs", trace)
+				if m.Verifies() {
+					near("nrt/matched", matched/float64(len(lines)))
+				}
+			}
+		})
 	}
 }
