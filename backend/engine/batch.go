@@ -120,6 +120,7 @@ func (b *batch) admit() {
 		for _, f := range g.req.Forced {
 			entering += len(f) + len(g.req.Close) + len(g.req.Reference)
 		}
+		entering = max(entering, g.req.N) // they grow at once
 		if len(b.active) > 0 && rows+entering > b.e.opts.BatchRows || !b.place(g) {
 			return
 		}

@@ -126,14 +126,15 @@ func TestStepsAreBounded(t *testing.T) {
 		mixed = append(mixed, r)
 	}
 	for i := range 12 { // all are cut at the same length
-		r := request(uint64(i), 4)
-		r.Close, r.Stop, r.Reference, r.MaxChain, r.MaxAnswer = []int32{10}, nil, long, 3, i%2
+		r := request(uint64(i), 7)
+		r.Prompt = r.Prompt[3:]
+		r.Close, r.Stop, r.Reference, r.Baseline, r.MaxChain, r.MaxAnswer = []int32{10}, nil, long, i%3 == 2, 3, i%2
 		cut = append(cut, r)
 	}
 	for name, c := range map[string]struct {
 		reqs    []Request
 		growing int // most chains that grow at once in a batch of a few rows
-	}{"mixed": {mixed, 4}, "cut": {cut, 4}} {
+	}{"mixed": {mixed, 4}, "cut": {cut, 7}} {
 		run := func(rows int) (results []Result, most int) {
 			e := New(m, nil, Options{BatchRows: rows})
 			defer e.Close()
@@ -156,7 +157,7 @@ func TestStepsAreBounded(t *testing.T) {
 			return b.results, most
 		}
 		want, all := run(1 << 20)
-		if name == "cut" && all < 40*len(long) {
+		if name == "cut" && all < 70*len(long) {
 			t.Errorf("%d rows at once: the test needs chains that end together", all)
 		}
 		for _, rows := range []int{1, 2, 3, 5, 8, 13, 40, 100} {
