@@ -58,12 +58,14 @@ type Family struct {
 	RefLogProb float64 `json:"mean_reference_logprob"`
 }
 
+// Batch is how many items are asked at a time.
+const Batch = 128
+
 // Run asks every item once and reports.
 func Run(ctx context.Context, e *engine.Engine, items []Item, o Options) (Report, error) {
-	const batch = 128
 	t := tally{kinds: map[string]int{}, families: map[string]*familyTally{}}
-	for from := 0; from < len(items); from += batch {
-		part := items[from:min(from+batch, len(items))]
+	for from := 0; from < len(items); from += Batch {
+		part := items[from:min(from+Batch, len(items))]
 		reqs := make([]engine.Request, len(part))
 		for i, it := range part {
 			r := engine.Request{

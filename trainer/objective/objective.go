@@ -166,7 +166,7 @@ type Earned struct {
 type Plan struct {
 	cfg     Config
 	groups  []Group
-	earned  [][]Earned  // [group][sample], what Earned does not add
+	earned  [][]Earned  // [group][sample], Trace apart
 	signals [][]signal  // [group][sample]
 	scale   [][]float64 // 1/(N·K·C)
 	kept    int         // N

@@ -12,6 +12,7 @@ import (
 	"nrt/backend/device"
 	"nrt/backend/engine"
 	"nrt/backend/llama"
+	"nrt/trainer/eval"
 	"nrt/trainer/objective"
 )
 
@@ -84,6 +85,38 @@ func (x extent) rows(c Config) int {
 	return max(x.prompt+branch, min(c.Optim.MicroTokens, mini*(x.prompt+k*branch)))
 }
 
+// request is the cache's rows of a question with k chains of so many tokens, each
+// followed by an answer of so many, and the empty chain.
+func (x extent) request(k, chain, answer int) int {
+	return x.prompt + k*(chain+x.close+answer) + x.close + x.answer
+}
+
+// asked is the engine's cache, in tokens, and the chains that grow in it at once:
+// those of a rollout or those of an evaluation, which draws none for sft.
+func (x extent) asked(c Config) (cached, drawn int) {
+	add := func(questions, request, grow int) {
+		o := engine.Options{CacheBytes: x.cache}
+		cached, drawn = max(cached, engine.CacheRows(x.model, o, questions*request, request)), max(drawn, questions*grow)
+	}
+	r, m := c.Rollout, c.Objective.Method
+	if m.Rollouts() {
+		answer := x.answer
+		if m.Verifies() {
+			answer = sampledRoom(answer)
+		}
+		add(r.Questions, x.request(r.K, r.MaxChain, answer), r.K)
+	}
+	exam := min(x.exam, eval.Batch)
+	switch {
+	case exam == 0 || m == objective.LM:
+	case m == objective.SFT:
+		add(exam, x.request(1, 0, x.answer), 0)
+	default:
+		add(exam, x.request(c.Eval.K, r.MaxChain, x.answer), c.Eval.K)
+	}
+	return cached, drawn
+}
+
 // planMemory adds up what a run takes at most.
 func planMemory(c Config, x extent) memoryPlan {
 	w := c.Train.widths()
@@ -97,7 +130,6 @@ func planMemory(c Config, x extent) memoryPlan {
 			moments += 2 * w.wide * n
 		}
 	}
-	k, _ := x.branch(c)
 	rows := x.rows(c)
 	kept := ""
 	if w.master > w.compute {
@@ -113,28 +145,16 @@ func planMemory(c Config, x extent) memoryPlan {
 	if x.logits {
 		plan = append(plan, memoryPart{"logits", w.of(x.model.LogitsFloats(rows)), "kept for the backward pass"})
 	}
-	// The engine's cache: rollouts also keep the empty chain; evaluation asks
-	// eval.k chains with an answer each.
-	asked := func(questions, k int) int {
-		request := x.prompt + (k+1)*(c.Rollout.MaxChain+x.close+x.answer)
-		return engine.CacheRows(x.model, engine.Options{CacheBytes: x.cache}, questions*request, request)
-	}
-	cached, drawn := 0, 0
-	if c.Objective.Method != objective.SFT && c.Objective.Method != objective.LM {
-		cached, drawn = asked(c.Rollout.Questions, k), c.Rollout.Questions*k
-	}
-	if x.exam > 0 && c.Objective.Method != objective.LM {
-		cached, drawn = max(cached, asked(x.exam, c.Eval.K)), max(drawn, x.exam*c.Eval.K)
-	}
-	if cached > 0 {
+	if cached, drawn := x.asked(c); cached > 0 {
 		read := min(cached, engine.DefaultBatchRows)
 		plan = append(plan, memoryPart{"cache", w.of(x.model.CacheFloats(cached, read, min(drawn, read))), fmt.Sprintf("keys and values of %d tokens", cached)})
 	}
 	if x.reference { // it reads each question, with kl the chains too, in an engine of its own
-		request := x.prompt + x.close + x.answer
+		k := 0
 		if c.Objective.KL != 0 {
-			request += k * (c.Rollout.MaxChain + x.close + x.answer)
+			k = c.Rollout.K
 		}
+		request := x.request(k, c.Rollout.MaxChain, x.answer)
 		rows := engine.CacheRows(x.model, engine.Options{}, c.Rollout.Questions*request, request)
 		plan = append(plan, memoryPart{"reference's cache", w.of(x.model.CacheFloats(rows, min(rows, engine.DefaultBatchRows), 0)), fmt.Sprintf("of %d tokens", rows)})
 	}
@@ -256,14 +276,20 @@ func (t *trainer) checkModel(m llama.Config) error {
 	return planMemory(t.c, x).check(t.free, t.c, x)
 }
 
-// planRun prints what the run will hold, and refuses one that would not fit.
-func (t *trainer) planRun() error {
+// extent is what the run has to do, as far as memory goes.
+func (t *trainer) extent() extent {
 	x := extent{model: t.model.Config, reference: t.needsRef(), close: len(t.format.Close), exam: len(t.exam)}
 	for _, list := range [][]Question{t.questions, t.exam} {
 		for _, q := range list {
 			x.prompt, x.answer = max(x.prompt, len(q.Prompt)), max(x.answer, len(q.Answer))
 		}
 	}
+	return x
+}
+
+// planRun prints what the run will hold, and refuses one that would not fit.
+func (t *trainer) planRun() error {
+	x := t.extent()
 	if x.logits = keepsLogits(t.free, t.c, x); x.logits {
 		t.kept = x.rows(t.c)
 	}

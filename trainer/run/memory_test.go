@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -296,5 +297,101 @@ func TestFreeMemory(t *testing.T) {
 		if have := FreeMemory(c.root); have != c.want {
 			t.Errorf("%s: %d, want %d", name, have, c.want)
 		}
+	}
+}
+
+// meter is a device that knows how many bytes are taken from it, and how many were
+// at most. Numbers have four.
+type meter struct {
+	device.Device
+	held        map[device.Buffer]int64
+	bytes, most int64
+}
+
+func (d *meter) take(b device.Buffer) device.Buffer {
+	n := 4 * int64(b.Len())
+	d.held[b] = n
+	d.bytes += n
+	d.most = max(d.most, d.bytes)
+	return b
+}
+
+func (d *meter) Alloc(n int) device.Buffer                  { return d.take(d.Device.Alloc(n)) }
+func (d *meter) AllocAs(k device.Kind, n int) device.Buffer { return d.take(d.Device.AllocAs(k, n)) }
+func (d *meter) Free(b device.Buffer) {
+	d.bytes -= d.held[b]
+	delete(d.held, b)
+	d.Device.Free(b)
+}
+
+// TestPlanIsTrue: no run takes more than its plan says, also where all chains are
+// cut at once and where a question is longer than a pass, and none takes much less.
+func TestPlanIsTrue(t *testing.T) {
+	many := func(c *Config) { // more rows than the engine reads in a step
+		c.Rollout.Questions, c.Rollout.K, c.Optim.MiniBatch = 64, 16, 1
+		c.Optim.MicroTokens = 512
+	}
+	for name, test := range map[string]struct {
+		method objective.Method
+		change func(*Config)
+	}{
+		"nrt":               {objective.NRT, func(*Config) {}},
+		"nrt, many":         {objective.NRT, many},
+		"nrt, short passes": {objective.NRT, func(c *Config) { c.Optim.MicroTokens = 30 }},
+		"nrt, kl":           {objective.NRT, func(c *Config) { c.Objective.KL = 0.01 }},
+		"nrt, kept logits":  {objective.NRT, func(c *Config) { c.Optim.MicroTokens = 40 }},
+		"rlpr, many":        {objective.RLPR, many},
+		"rlvr":              {objective.RLVR, func(*Config) {}},
+		"rlvr, many":        {objective.RLVR, many},
+		"sft":               {objective.SFT, func(*Config) {}},
+		"sft, long chains":  {objective.SFT, func(c *Config) { c.Rollout.MaxChain = 60 }},
+		"lm":                {objective.LM, func(c *Config) { c.Data.HeldOut = 0 }},
+	} {
+		t.Run(name, func(t *testing.T) {
+			c := tinyRun(t, test.method)
+			c.Train.Steps, c.Eval.K, c.Eval.Every, c.Model.Layers = 2, 2, 0, 2
+			test.change(&c)
+			dev := &meter{Device: newCPU(t), held: map[device.Buffer]int64{}}
+			tr := &trainer{c: c, dev: dev, env: Env{Device: dev, Log: io.Discard, Now: time.Now,
+				Open: func(name string) (fs.FS, error) { return os.DirFS(name), nil }}}
+			if name == "nrt, kept logits" {
+				tr.free = 1 << 40
+			}
+			tr.c.Train.DType = "f32"
+			for _, open := range []func() error{tr.openChain, tr.openData, tr.openModel, tr.openQuestions, tr.planRun} {
+				if err := open(); err != nil {
+					t.Fatal(err)
+				}
+			}
+			x := tr.extent()
+			x.logits, x.cache = tr.kept > 0, tr.cache
+			plan := planMemory(tr.c, x)
+			for _, open := range []func() error{tr.openLearner, tr.openOutput} {
+				if err := open(); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if err := errors.Join(tr.loop(context.Background()), tr.close()); err != nil {
+				t.Fatal(err)
+			}
+			want := plan.total() - plan[len(plan)-1].bytes // what the device works in is its own
+			rope := int64(tr.c.Model.Positions * tr.c.Model.Hidden * 4)
+			if x.reference {
+				rope *= 2
+			}
+			if dev.most > want+rope {
+				t.Errorf("the run took %d bytes, its plan says %d: %v", dev.most, want, plan)
+			}
+			least := want * 9 / 10
+			if test.method.Rollouts() { // chains may be shorter than they might be
+				least = want * 2 / 3
+			}
+			if dev.most < least {
+				t.Errorf("the run took %d bytes of %d planned: %v", dev.most, want, plan)
+			}
+			if dev.bytes != 0 {
+				t.Errorf("%d bytes are not given back", dev.bytes)
+			}
+		})
 	}
 }
