@@ -91,7 +91,7 @@ github.com/a-h/templ          the page's shell
 github.com/andybalholm/brotli the client's WebAssembly, compressed once at build, and static files, once at start
 github.com/gorilla/websocket  the server's side of the page's socket
 github.com/prometheus/client_golang  /metrics as operators expect it
-github.com/sugarme/tokenizer  the pipeline types that server and browser share; backend/token plugs its own parts into them
+github.com/sugarme/tokenizer  the pipeline whose types Go programs know; backend/token plugs its own parts into it, outside of the browser
 golang.org/x/sys              which vector instructions this processor has; a lock on the folder of a training run
 golang.org/x/text             Unicode normal forms, which tokenizers ask for
 go.yaml.in/yaml/v3            the one configuration file of a training run

@@ -3,6 +3,7 @@ package nrt
 import (
 	"maps"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -176,5 +177,26 @@ func TestArchitectureShowsTheLattice(t *testing.T) {
 	}
 	for name := range shown {
 		t.Errorf("docs/architecture.md: %s is not in the lattice", name)
+	}
+}
+
+// Importing a package is enough to load what it sets up at start, called or not.
+// The client does without what the lattice keeps out of a browser, in other
+// people's packages too.
+func TestTheClientLoadsNoMoreThanItNeeds(t *testing.T) {
+	r, err := parseRules(lattice)
+	if err != nil {
+		t.Fatal(err)
+	}
+	list := exec.Command("go", "list", "-deps", "./wasm")
+	list.Env = append(os.Environ(), "GOOS=js", "GOARCH=wasm")
+	out, err := list.Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range strings.Fields(string(out)) {
+		if why := r.notInWASM[name]; why != "" {
+			t.Errorf("the client loads %s: %s", name, why)
+		}
 	}
 }

@@ -90,21 +90,6 @@ func BenchmarkPieces(b *testing.B) {
 	reportTokens(b, n)
 }
 
-func BenchmarkPipeline(b *testing.B) {
-	tk, text := benchTokenizer(b, "llama3")
-	text = Valid(text[:1<<16])
-	b.SetBytes(int64(len(text)))
-	n := 0
-	for b.Loop() {
-		enc, err := tk.Encoding(text, false)
-		if err != nil {
-			b.Fatal(err)
-		}
-		n = len(enc.Ids)
-	}
-	reportTokens(b, n)
-}
-
 func BenchmarkDecode(b *testing.B) {
 	tk, text := benchTokenizer(b, "llama3")
 	ids := tk.Encode(text)

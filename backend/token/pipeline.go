@@ -1,3 +1,9 @@
+//go:build !js
+
+// A page cuts text by the direct path and never calls what is here, but importing
+// sugarme/tokenizer is enough: it can fetch models, and with net/http, TLS and its
+// curves, which set themselves up at start, the client would be half as large again.
+
 package token
 
 import (

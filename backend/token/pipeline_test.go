@@ -1,3 +1,5 @@
+//go:build !js
+
 package token
 
 import (
@@ -83,4 +85,19 @@ func TestPipelineBig(t *testing.T) {
 			t.Errorf("%s: other ids for a long text", name)
 		}
 	}
+}
+
+func BenchmarkPipeline(b *testing.B) {
+	tk, text := benchTokenizer(b, "llama3")
+	text = Valid(text[:1<<16])
+	b.SetBytes(int64(len(text)))
+	n := 0
+	for b.Loop() {
+		enc, err := tk.Encoding(text, false)
+		if err != nil {
+			b.Fatal(err)
+		}
+		n = len(enc.Ids)
+	}
+	reportTokens(b, n)
 }

@@ -8,8 +8,9 @@
 //
 // There are two paths to the same ids: the direct one (Encode, Pieces), which
 // works on substrings of the text and caches words, and Pipeline, which is
-// github.com/sugarme/tokenizer's pipeline around the same model. This is the
-// only package that imports sugarme/tokenizer.
+// github.com/sugarme/tokenizer's pipeline around the same model, for Go programs
+// that work with its types; a page has the direct path alone. This is the only
+// package that imports sugarme/tokenizer.
 //
 // # Invariants
 //
