@@ -33,7 +33,7 @@ func (a *app) listen() {
 			a.open(hash)
 		}
 	}, true)
-	on(window(), "resize", func(js.Value) { a.measure(); a.schedule() }, true)
+	on(window(), "resize", func(js.Value) { a.measure(); a.placeCard(); a.schedule() }, true)
 	a.swipes()
 }
 
@@ -91,6 +91,11 @@ func (a *app) click(event js.Value) {
 		a.export()
 	case "reconnect":
 		a.socket.now()
+	case "pin":
+		a.pin(event, el)
+	case "unpin":
+		a.stayCard()
+		a.do(name, "")
 	case "cancel":
 		a.do(name, "")
 	case "undo", "try":
@@ -191,8 +196,12 @@ func (a *app) over(event js.Value) {
 	if event.Get("pointerType").String() == "touch" {
 		return
 	}
+	a.pointCard(event)
+	if _, ok := closest(event, "#card"); ok {
+		return // the word stays lit
+	}
 	value := ""
-	if el, ok := closest(event, `[data-act="word"]`); ok {
+	if el, ok := closest(event, `[data-act="word"], [data-act="pin"]`); ok {
 		value = attr(el, "data-value")
 	}
 	now := -1
@@ -207,6 +216,7 @@ func (a *app) over(event js.Value) {
 // press remembers the container under a pressed pointer: were it drawn again
 // before the release, the click would be lost.
 func (a *app) press(event js.Value) {
+	a.tapElsewhere(event)
 	a.held = ""
 	el := event.Get("target")
 	for el.Truthy() {
@@ -270,6 +280,7 @@ func (a *app) key(event js.Value) {
 	case "ArrowLeft", "ArrowRight", "Home", "End":
 		used = a.arrow(event, key)
 	case "Escape":
+		a.stayCard()
 		a.do("release", "")
 	case "1", "2", "3", "4", "5", "6":
 		a.do("mode", reward.Modes()[key[0]-'1'].String())

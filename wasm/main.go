@@ -7,6 +7,7 @@
 //	main.go    the state and the loop that draws it, at most once a frame
 //	events.go  clicks, changes, keys → actions
 //	socket.go  the websocket: resume, waiting, slices of work
+//	card.go    the card beside an answer word
 //	forms.go   pickers and fields that the templates own; the vocabulary
 //	dom.go     short names for the browser
 package main
@@ -34,8 +35,9 @@ type app struct {
 	curves    string
 	charts    time.Time // when curves were computed
 	later     bool      // they are computed again in a moment
-	held      string    // container under a pressed pointer: not to be replaced
-	lost      string    // what gets the focus if the focused element goes
+	card      card
+	held      string // container under a pressed pointer: not to be replaced
+	lost      string // what gets the focus if the focused element goes
 	hash      string
 	hashAt    js.Value // timer
 	saved     js.Func
@@ -86,6 +88,7 @@ func main() {
 	breathe()
 	a.open(location().Get("hash").String())
 	a.listen()
+	a.startCard()
 	breathe()
 	a.socket.start(a)
 	a.draw()
@@ -166,6 +169,7 @@ func (a *app) draw() {
 	began := time.Now()
 	more := a.socket.take(began.Add(budget))
 	n, from := len(view.Containers), a.first
+	inCard := a.card.el.Truthy() && a.card.el.Call("contains", document().Get("activeElement")).Bool()
 	for i := range n {
 		id := view.Containers[(from+i)%n]
 		el, ok := a.els[id]
@@ -190,6 +194,7 @@ func (a *app) draw() {
 		}
 		replace(el, html)
 	}
+	a.showCard(inCard)
 	if badge, ok := a.els["badge"]; ok {
 		if class := "badge " + view.BadgeKind(&a.s); badge.Get("className").String() != class {
 			badge.Set("className", class)

@@ -21,6 +21,13 @@ func axe(t testing.TB) string {
 	return string(raw)
 }
 
+// violations are the rules that the page breaks as it is, by the checker that was
+// loaded into it.
+func (b *tab) violations() []string {
+	b.t.Helper()
+	return eval[[]string](b, `axe.run(document, {resultTypes: ["violations"]}).then(r => r.violations.flatMap(v => v.nodes.slice(0, 4).map(n => v.id + ": " + n.html.slice(0, 160) + " | " + n.failureSummary.replace(/\s+/g, " ").slice(0, 240))))`)
+}
+
 // No rule of axe-core is broken: in light and dark, on desk and phone, with the
 // dialogs open, with a run in the charts.
 func TestAccessibility(t *testing.T) {
@@ -33,7 +40,7 @@ func TestAccessibility(t *testing.T) {
 		b.run(chromedp.Evaluate(rules, nil))
 		check := func(what string) {
 			t.Helper()
-			found := eval[[]string](b, `axe.run(document, {resultTypes: ["violations"]}).then(r => r.violations.flatMap(v => v.nodes.slice(0, 4).map(n => v.id + ": " + n.html.slice(0, 160) + " | " + n.failureSummary.replace(/\s+/g, " ").slice(0, 240))))`)
+			found := b.violations()
 			if len(found) > 0 {
 				t.Errorf("%s:\n%s", what, strings.Join(found, "\n"))
 			}

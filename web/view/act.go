@@ -25,6 +25,9 @@ var Actions = map[string]string{
 	"prev":     "click: the one before; key p",
 	"word":     "click and arrow keys: index of an answer word; it stays chosen",
 	"hover":    "the pointer over a word: its index, empty when it leaves",
+	"pin":      "click on a word of the strip: its index; it stays chosen and its card open, or is closed again",
+	"peek":     "pointer or focus rest on a word of the strip: its index, empty when they leave; opens its card",
+	"unpin":    "click: closes the card",
 	"sentence": "click: index of a sentence, which is switched off, or on again",
 	"pick":     "index of a sentence: chosen, and not changed",
 	"switch":   "click, key Delete: the chosen sentence off, or on again",
@@ -32,7 +35,7 @@ var Actions = map[string]string{
 	"worth":    "click: asks what each sentence of a long chain is worth",
 	"try":      "click: asks once more for the reward of what the reader wrote",
 	"undo":     "click, key Ctrl+Z: takes the last change of the chain back",
-	"release":  "click: lets go of word and sentence; key Esc",
+	"release":  "click: lets go of word and card, else of word and sentence; key Esc",
 	"phase":    "click: 0 to 6",
 	"step":     "click: one phase further, key Space; change: index of a kept training step",
 	"play":     "click: plays the phases, or stops",
@@ -119,7 +122,13 @@ func (s State) do(name, value string) (State, []wire.Message) {
 		if r := s.Reading; r != nil && index >= 0 && index < len(r.Answer) {
 			s.Hover = index
 		}
+	case "pin", "peek", "unpin":
+		return s.doCard(name, index), nil
 	case "release":
+		if s.card() >= 0 {
+			s.Word, s.Hover, s.Card, s.Pinned = -1, -1, -1, false
+			return s, nil
+		}
 		s.Word, s.Sentence, s.Hover, s.Playing = -1, -1, -1, false
 	case "phase":
 		if index >= 0 && index < Phases {

@@ -146,6 +146,7 @@ func (s State) openExample(name string) State {
 func (s State) show(r *Reading) State {
 	s.Reading = r
 	s.Chain, s.Word, s.Sentence, s.Hover = -1, -1, -1, -1
+	s.Card, s.Pinned = -1, false
 	s = s.freshDrafts()
 	s.sc = nil
 	return s

@@ -16,6 +16,7 @@ var Containers = []string{
 	"pipeline",                                     // section.pipe: Play, the seven phases
 	"question",                                     // p.q: the question as it was asked
 	"strip",                                        // div.strip: the answer's words, before and after
+	"card",                                         // div.pop[role=dialog]: one of them in detail
 	"chain",                                        // div.chainbox: the chosen chain, sentence by sentence
 	"chains",                                       // section.chains: all chains, ranked
 	"why",                                          // section.why: the table word by word
@@ -37,6 +38,8 @@ func Fragment(s *State, id string) string {
 		return Question(s)
 	case "strip":
 		return Strip(s)
+	case "card":
+		return WordCard(s)
 	case "chain":
 		return ChainText(s)
 	case "chains":

@@ -13,7 +13,7 @@
 //	hash.go      choices as the address's #…
 //	lessons.go   a tour through the saved examples
 //	fragment.go  the list of containers, and numbers and text as HTML
-//	chains.go strip.go reading.go why.go ranks.go pipeline.go train.go notes.go
+//	chains.go strip.go card.go reading.go why.go ranks.go pipeline.go train.go notes.go
 //
 // A State is a value: each function returns the next one and leaves the old one
 // as it was. States follow each other in a line; two futures of one state share
@@ -220,6 +220,8 @@ type State struct {
 	Say     string // for the status region
 	Playing bool   // the pipeline plays
 	Hover   int    // word under the pointer, −1
+	Card    int    // word whose card is open, −1
+	Pinned  bool   // it stays open
 	Size    Size
 	asked   int                     // requests made, to name them
 	drafts  map[int]draft           // by chain: what the reader made of it
@@ -262,7 +264,7 @@ type TypedPiece struct {
 
 // New is the page with its saved examples, the first of them open.
 func New(examples []Example) State {
-	s := State{Choice: DefaultChoice(), Examples: examples, AtStep: -1, Hover: -1, Size: Size{Slope: 352, Dots: 318}}
+	s := State{Choice: DefaultChoice(), Examples: examples, AtStep: -1, Hover: -1, Card: -1, Size: Size{Slope: 352, Dots: 318}}
 	if len(examples) > 0 {
 		s = s.openExample(examples[0].Name)
 	}

@@ -111,7 +111,7 @@ func (s *State) stripWord(p *page, k int, on bool, most float64) {
 	// Its name is what a screen reader says: the word, then the numbers in words.
 	// What is drawn instead is hidden from it.
 	button := func(drawn func(), said string) {
-		p.raw(`><button type="button" id="word-`).int(k).raw(`" data-act="word" data-value="`).int(k).raw(`" tabindex="`, tab, `" aria-pressed="`, boolText(on), `">`)
+		p.raw(`><button type="button" id="word-`).int(k).raw(`" data-act="pin" data-value="`).int(k).raw(`" tabindex="`, tab, `" aria-pressed="`, boolText(on), `" aria-haspopup="dialog" aria-expanded="`, boolText(k == s.card()), `">`)
 		drawn()
 		p.raw(`<span class="vh">: `).text(said).raw(`</span></button></li>`)
 	}
