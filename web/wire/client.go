@@ -7,6 +7,7 @@ const (
 	TypeHello       = "hello"
 	TypeAsk         = "ask"
 	TypeScore       = "score"
+	TypeResample    = "resample"
 	TypeCancel      = "cancel"
 	TypeTrain       = "train"
 	TypeTrainPause  = "train_pause"
@@ -21,8 +22,10 @@ const (
 	MaxAnswer   = 4 << 10
 	MaxUpload   = 1 << 20
 	MaxChains   = 16
-	MaxVariants = 64   // of chains, in one score
-	MaxChain    = 2048 // tokens
+	MaxVariants = 64      // of chains, in one score
+	MaxFresh    = 16      // chains from one place on, in one resample
+	MaxAfresh   = 1 << 16 // tokens that one resample may sample in all
+	MaxChain    = 2048    // tokens
 	MaxSteps    = 10000
 )
 
@@ -40,6 +43,8 @@ func newClient(t string) Message {
 		return &Ask{}
 	case TypeScore:
 		return &Score{}
+	case TypeResample:
+		return &Resample{}
 	case TypeCancel:
 		return &Cancel{}
 	case TypeTrain:
@@ -167,7 +172,75 @@ func (p *ChainPart) validate() error {
 	return nil
 }
 
-// Cancel ends the request of the head's ID: an ask or a score, queued or
+// Resample asks a model to write a chain afresh, N times from each of some places
+// on, and for the reference answer's probabilities after each of these. What comes
+// before the place stays, token by token. One resampled comes for each place, in any
+// order, then end.
+//
+// The random numbers are a function of Seed, Of and the place, whatever else is
+// asked: the same place is answered alike in any resample.
+type Resample struct {
+	Head
+	Model       string  `json:"model"`
+	Question    string  `json:"question"`
+	Answer      string  `json:"answer"` // the reference
+	Chain       []int32 `json:"chain"`  // as it was sampled
+	Of          int     `json:"of"`     // its number in its group, from 0
+	Cuts        []int   `json:"cuts"`   // the places: how many tokens stay; ascending
+	N           int     `json:"n"`
+	Temperature float64 `json:"temperature"` // this and the rest as in the ask of the chain
+	TopP        float64 `json:"top_p"`
+	Seed        uint64  `json:"seed"`
+	MaxChain    int     `json:"max_chain"`
+}
+
+// Type implements Message.
+func (*Resample) Type() string { return TypeResample }
+
+// Validate implements Message.
+func (m *Resample) Validate() error {
+	err := first(
+		some("id", m.ID, 64),
+		some("model", m.Model, 200),
+		some("question", m.Question, MaxQuestion),
+		some("answer", m.Answer, MaxAnswer),
+		within("chain", len(m.Chain), 1, MaxChain),
+		within("of", m.Of, 0, MaxChains-1),
+		within("cuts", len(m.Cuts), 1, MaxVariants),
+		within("n", m.N, 1, MaxFresh),
+		within("temperature", m.Temperature, 0, 4),
+		within("top_p", m.TopP, 0, 1),
+		within("seed", m.Seed, 0, MaxSafe),
+		within("max_chain", m.MaxChain, 1, MaxChain),
+	)
+	for _, id := range m.Chain {
+		if err == nil {
+			err = within("chain", id, 0, 1<<24)
+		}
+	}
+	least := 0
+	for _, cut := range m.Cuts {
+		if err == nil {
+			err = within("cuts", cut, least, min(len(m.Chain), m.MaxChain)-1)
+		}
+		least = cut + 1
+	}
+	if n := m.Tokens(); err == nil && n > MaxAfresh {
+		err = bad("cuts", "%d tokens to sample; want at most %d", n, MaxAfresh)
+	}
+	return err
+}
+
+// Tokens is how many tokens are sampled for m at most.
+func (m *Resample) Tokens() int {
+	n := 0
+	for _, cut := range m.Cuts {
+		n += m.N * (m.MaxChain - cut)
+	}
+	return n
+}
+
+// Cancel ends the request of the head's ID: an ask, a score or a resample, queued or
 // running. The server answers with end (Cancelled) as soon as it has stopped.
 type Cancel struct{ Head }
 
@@ -273,6 +346,11 @@ func (m *Watch) Validate() error {
 // String is what a log says of an ask: no text of the reader.
 func (m *Ask) String() string {
 	return fmt.Sprintf("ask %s: %d chains of %s, seed %d", m.ID, m.K, m.Model, m.Seed)
+}
+
+// String is what a log says of a resample: no text of the reader.
+func (m *Resample) String() string {
+	return fmt.Sprintf("resample %s: %d chains from each of %d places of one of %s, seed %d", m.ID, m.N, len(m.Cuts), m.Model, m.Seed)
 }
 
 // String is what a log says of a score: no text of the reader.

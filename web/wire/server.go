@@ -4,17 +4,18 @@ import "fmt"
 
 // The names of the server's messages.
 const (
-	TypeWelcome = "welcome"
-	TypeModels  = "models"
-	TypeQueued  = "queued"
-	TypeStart   = "start"
-	TypeFrame   = "frame"
-	TypeEnd     = "end"
-	TypeScored  = "scored"
-	TypeFailed  = "failed"
-	TypeStep    = "step"
-	TypeEval    = "eval"
-	TypeState   = "state"
+	TypeWelcome   = "welcome"
+	TypeModels    = "models"
+	TypeQueued    = "queued"
+	TypeStart     = "start"
+	TypeFrame     = "frame"
+	TypeEnd       = "end"
+	TypeScored    = "scored"
+	TypeResampled = "resampled"
+	TypeFailed    = "failed"
+	TypeStep      = "step"
+	TypeEval      = "eval"
+	TypeState     = "state"
 )
 
 func newServer(t string) Message {
@@ -33,6 +34,8 @@ func newServer(t string) Message {
 		return &End{}
 	case TypeScored:
 		return &Scored{}
+	case TypeResampled:
+		return &Resampled{}
 	case TypeFailed:
 		return &Failed{}
 	case TypeStep:
@@ -312,6 +315,51 @@ func (m *Scored) Validate() error {
 
 func (m *ScoredVariant) validate() error {
 	err := first(within("logprobs", len(m.LogProbs), 1, maxTokens), text("answer", m.Answer, MaxAnswer))
+	for _, x := range m.LogProbs {
+		if err == nil {
+			err = finite("logprobs", x)
+		}
+	}
+	return err
+}
+
+// Resampled is what a model wrote from one place of a chain on, and the reference
+// answer after it.
+type Resampled struct {
+	Head
+	Cut   int     `json:"cut"` // the place, as resample names it
+	Fresh []Fresh `json:"fresh"`
+}
+
+// Fresh is the end of a chain that was written afresh: what follows the place. IDs
+// hold all of it, with what closed the chain; Text is without that.
+type Fresh struct {
+	IDs      []int32   `json:"ids,omitempty"`
+	Text     string    `json:"text"`
+	LogProbs []float64 `json:"logprobs"` // nats: log c
+}
+
+// Type implements Message.
+func (*Resampled) Type() string { return TypeResampled }
+
+// Validate implements Message.
+func (m *Resampled) Validate() error {
+	return first(
+		some("id", m.ID, 64),
+		within("cut", m.Cut, 0, MaxChain-1),
+		within("fresh", len(m.Fresh), 1, MaxFresh),
+		each("fresh", m.Fresh, (*Fresh).Validate),
+	)
+}
+
+// Validate reports the first field that is out of range.
+func (m *Fresh) Validate() error {
+	err := first(count("ids", len(m.IDs), MaxChain), text("text", m.Text, 32*MaxChain), within("logprobs", len(m.LogProbs), 1, maxTokens))
+	for _, id := range m.IDs {
+		if err == nil {
+			err = within("ids", id, 0, 1<<24)
+		}
+	}
 	for _, x := range m.LogProbs {
 		if err == nil {
 			err = finite("logprobs", x)

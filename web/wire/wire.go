@@ -16,6 +16,10 @@
 //
 //	score → queued* → scored                        or failed
 //
+// the ends that a chain could have had,
+//
+//	resample → queued* → resampled* → end           or failed
+//
 // and a training run
 //
 //	train → state → (step | eval | state)*          or failed

@@ -2,6 +2,7 @@ package wire
 
 import (
 	"errors"
+	"fmt"
 	"math"
 	"reflect"
 	"strings"
@@ -13,6 +14,7 @@ func examples() (client, server []Message) {
 		&Hello{Resume: "s1", After: 7},
 		&Ask{Head: Head{ID: "q1"}, Model: "world:nrt", Question: "who ?", Answer: "ruth", K: 8, Temperature: 1, TopP: 1, Seed: 42, MaxChain: 64},
 		&Score{Head: Head{ID: "w1"}, Model: "world:nrt", Question: "who ?", Answer: "ruth", Own: true, Variants: []Variant{{}, {Parts: []ChainPart{{IDs: []int32{5, 6}}, {Text: " her mother ."}}}}},
+		&Resample{Head: Head{ID: "f1"}, Model: "world:nrt", Question: "who ?", Answer: "ruth", Chain: []int32{5, 6, 7, 3}, Of: 4, Cuts: []int{0, 2, 3}, N: 8, Temperature: 1, TopP: 0.9, Seed: 42, MaxChain: 64},
 		&Cancel{Head{ID: "q1"}},
 		&Train{Head: Head{ID: "t1"}, Method: "nrt", Mode: "ws-logp", Steps: 60, Questions: 16, K: 8, LR: 1e-3, Seed: 1, Upload: "{}\n"},
 		&TrainPause{Run: "r1"}, &TrainResume{Run: "r1"}, &TrainStop{Run: "r1"},
@@ -30,6 +32,7 @@ func examples() (client, server []Message) {
 		}, Done: []Done{{Chain: 0, Finish: "close", Answer: "ruth", Match: true}}},
 		&End{Head: Head{Seq: 4, ID: "q1"}, Seconds: 0.7},
 		&Scored{Head: Head{Seq: 5, ID: "w1"}, Variants: []ScoredVariant{{LogProbs: []float64{-2.5, 0}}, {LogProbs: []float64{-0.5, 0}, Answer: "ruth", Match: true}}},
+		&Resampled{Head: Head{Seq: 6, ID: "f1"}, Cut: 2, Fresh: []Fresh{{IDs: []int32{7, 3}, Text: " leo .", LogProbs: []float64{-2.5, 0}}, {Text: "", LogProbs: []float64{-0.5, 0}}}},
 		&Failed{Head: Head{ID: "q1"}, Code: CodeBusy, Message: "The queue is full.", Retry: 60},
 		&Step{Run: "r1", Of: 60, Points: []Point{{Step: 3, Values: map[string]float64{ValueReward: 0.25}}}},
 		&Eval{Run: "r1", Points: []Point{{Step: 0, Values: map[string]float64{ValueAccuracy: 0.5}}}},
@@ -66,6 +69,10 @@ func TestEveryMessageSurvivesTheWire(t *testing.T) {
 func TestBadMessagesNameTheField(t *testing.T) {
 	ask := `{"v":1,"t":"ask","id":"q","model":"m","question":"a","answer":"b","k":8,"temperature":1,"top_p":1,"seed":1,"max_chain":9`
 	score := `{"v":1,"t":"score","id":"w","model":"m","question":"a","answer":"b","variants":[`
+	resample := func(chain, cuts string, n, most int) string {
+		return fmt.Sprintf(`{"v":1,"t":"resample","id":"f","model":"m","question":"a","answer":"b","chain":[%s],"cuts":[%s],"n":%d,"max_chain":%d,"temperature":1,"top_p":1,"seed":1,"of":0}`, chain, cuts, n, most)
+	}
+	long := strings.TrimSuffix(strings.Repeat("7,", 600), ",")
 	for _, c := range []struct{ text, want string }{
 		{``, "wire: unexpected end"},
 		{`[]`, "wire: want wire.Head, have array"},
@@ -85,6 +92,17 @@ func TestBadMessagesNameTheField(t *testing.T) {
 		{score + `{"parts":[{"ids":[-1]}]}]}`, "wire: score: variants[0].parts[0].ids: want 0 to 16777216, have -1"},
 		{score + `{"parts":[{"text":"` + strings.Repeat("x", 32*MaxChain+1) + `"}]}]}`, "wire: score: variants[0].parts: 65537 entries; want at most 65536"},
 		{score + `]}`, "wire: score: variants: want 1 to 64, have 0"},
+		{resample("", "0", 8, 9), "wire: resample: chain: want 1 to 2048, have 0"},
+		{resample("5,-1", "0", 8, 9), "wire: resample: chain: want 0 to 16777216, have -1"},
+		{resample("5,6", "", 8, 9), "wire: resample: cuts: want 1 to 64, have 0"},
+		{resample("5,6", "2", 8, 9), "wire: resample: cuts: want 0 to 1, have 2"},
+		{resample("5,6", "-1", 8, 9), "wire: resample: cuts: want 0 to 1, have -1"},
+		{resample("5,6,7", "1,1", 8, 9), "wire: resample: cuts: want 2 to 2, have 1"},
+		{resample("5,6,7", "1", 8, 1), "wire: resample: cuts: want 0 to 0, have 1"},
+		{resample("5,6", "0", 17, 9), "wire: resample: n: want 1 to 16, have 17"},
+		{resample("5,6", "0", 8, 4096), "wire: resample: max_chain: want 1 to 2048, have 4096"},
+		{resample(long, "0,1,2,3,500", 16, 2048), "wire: resample: cuts: 155744 tokens to sample; want at most 65536"},
+		{strings.Replace(resample("5,6", "0", 8, 9), `"of":0`, `"of":16`, 1), "wire: resample: of: want 0 to 15, have 16"},
 		{`{"v":1,"t":"train","id":"t","method":"ppo"}`, `wire: train: method: want one of nrt, rlpr, verifree, sft, have "ppo"`},
 		{`{"v":1,"t":"train","id":"t","method":"nrt","steps":1,"questions":1,"k":2,"seed":1}`, "wire: train: mode: missing: nrt needs a reward formula"},
 	} {
