@@ -10,6 +10,7 @@
 //	hub      the models; each slot at work holds a replica of the model it asks
 //	ask      one question: queued → start → frames → end
 //	score    what-ifs about its chains, the same way: queued → scored
+//	resample its chains written afresh: queued → resampled … → end
 //	v1       programs ask over plain HTTP: the same queue and models, no session
 //
 // # Invariants
@@ -29,7 +30,8 @@
 //
 // # Reading order
 //
-// server.go, session.go, conn.go, sched.go, hub.go, job.go, ask.go, score.go; then
+// server.go, session.go, conn.go, sched.go, hub.go, job.go, ask.go, score.go,
+// resample.go; then
 // runs.go, trainrun.go, evaluate.go, upload.go; then http.go, security.go,
 // static.go, page.go; then v1.go and what it names.
 package server

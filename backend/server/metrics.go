@@ -11,23 +11,25 @@ import (
 type metrics struct {
 	registry *prometheus.Registry
 
-	requests *prometheus.CounterVec // HTTP, by pattern and status
-	messages *prometheus.CounterVec // of readers, by type
-	asks     *prometheus.CounterVec // by result
-	scores   *prometheus.CounterVec // by result
-	programs *prometheus.CounterVec // requests to /v1, by endpoint and result
-	tokens   *prometheus.CounterVec // sent, by part
-	dropped  *prometheus.CounterVec // connections, by reason
-	byPart   map[engine.Part]prometheus.Counter
-	steps    *prometheus.CounterVec // of training, by method
-	bad      prometheus.Counter
-	resumed  prometheus.Counter
+	requests  *prometheus.CounterVec // HTTP, by pattern and status
+	messages  *prometheus.CounterVec // of readers, by type
+	asks      *prometheus.CounterVec // by result
+	scores    *prometheus.CounterVec // by result
+	resamples *prometheus.CounterVec // by result
+	programs  *prometheus.CounterVec // requests to /v1, by endpoint and result
+	tokens    *prometheus.CounterVec // sent, by part
+	dropped   *prometheus.CounterVec // connections, by reason
+	byPart    map[engine.Part]prometheus.Counter
+	steps     *prometheus.CounterVec // of training, by method
+	bad       prometheus.Counter
+	resumed   prometheus.Counter
 
-	queued  prometheus.Histogram // seconds before a slot
-	first   prometheus.Histogram // seconds from question to first token
-	seconds prometheus.Histogram // of computing a question
-	scoring prometheus.Histogram // seconds of computing what-ifs
-	delay   prometheus.Histogram // seconds from event to socket
+	queued     prometheus.Histogram // seconds before a slot
+	first      prometheus.Histogram // seconds from question to first token
+	seconds    prometheus.Histogram // of computing a question
+	scoring    prometheus.Histogram // seconds of computing what-ifs
+	resampling prometheus.Histogram // seconds of writing chains afresh
+	delay      prometheus.Histogram // seconds from event to socket
 }
 
 // count counts a streamed token.
@@ -56,6 +58,7 @@ func newMetrics(s *Server) *metrics {
 	m.messages = counter("nrt_messages_total", "Messages of readers by type.", "type")
 	m.asks = counter("nrt_asks_total", "Questions by how they ended: done, cancelled, left, busy, failed.", "result")
 	m.scores = counter("nrt_scores_total", "What-ifs by how they ended, as questions do.", "result")
+	m.resamples = counter("nrt_resamples_total", "Chains written afresh by how that ended, as questions do.", "result")
 	m.programs = counter("nrt_v1_requests_total", "Requests to /v1 by endpoint and how they ended: done, refused, busy, left, stopping, failed.", "endpoint", "result")
 	m.tokens = counter("nrt_tokens_total", "Tokens streamed to readers by part.", "part")
 	m.byPart = map[engine.Part]prometheus.Counter{}
@@ -70,6 +73,7 @@ func newMetrics(s *Server) *metrics {
 	m.first = histogram("nrt_first_token_seconds", "Time from question to first token.", prometheus.ExponentialBuckets(0.001, 2, 14))
 	m.seconds = histogram("nrt_ask_seconds", "Time a question computed.", prometheus.ExponentialBuckets(0.01, 2, 14))
 	m.scoring = histogram("nrt_score_seconds", "Time a score of what-ifs computed.", prometheus.ExponentialBuckets(0.001, 2, 14))
+	m.resampling = histogram("nrt_resample_seconds", "Time that writing a chain afresh computed.", prometheus.ExponentialBuckets(0.001, 2, 14))
 	m.delay = histogram("nrt_frame_delay_seconds", "Time from a frame's oldest event to its socket.", prometheus.ExponentialBuckets(0.001, 2, 14))
 	gauge("nrt_connections", "Open websockets.", func() float64 {
 		s.mu.Lock()

@@ -241,6 +241,7 @@ func (s *Server) newSession() (*session, error) {
 	x := &session{
 		id: hex.EncodeToString(raw[:]), server: s,
 		asks: map[string]context.CancelCauseFunc{}, watching: map[string]bool{}, rate: newBucket(askBurst, askRate), scores: newBucket(askBurst, askRate),
+		fresh: newBucket(askBurst, askRate),
 	}
 	x.ctx, x.end = context.WithCancel(s.ctx)
 	s.mu.Lock()
@@ -308,6 +309,8 @@ func (s *Server) handle(x *session, m wire.Message) {
 		s.ask(x, m)
 	case *wire.Score:
 		s.score(x, m)
+	case *wire.Resample:
+		s.resample(x, m)
 	case *wire.Cancel:
 		// The request itself answers. One that is over needs no answer.
 		x.cancel(m.ID)

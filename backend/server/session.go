@@ -27,6 +27,7 @@ type session struct {
 	watching map[string]bool
 	rate     bucket // of asks and training commands
 	scores   bucket // of what-ifs: the page asks for some by itself
+	fresh    bucket // of chains written afresh: likewise
 	closed   bool
 }
 
