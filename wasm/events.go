@@ -65,6 +65,9 @@ func argument(el js.Value) string {
 	return ""
 }
 
+// freshButtons is what takes the focus when the button that had it goes.
+const freshButtons = "#act-fresh-stop, #act-fresh, #why-fresh summary"
+
 func (a *app) click(event js.Value) {
 	if el, ok := closest(event, "[data-change=upload]"); ok {
 		// Let go of the file, so that the same one, edited, can be chosen again.
@@ -98,6 +101,9 @@ func (a *app) click(event js.Value) {
 		a.do(name, "")
 	case "cancel":
 		a.do(name, "")
+	case "fresh", "fresh-stop":
+		a.do(name, "")
+		a.lost = freshButtons // each comes in the place of the other
 	case "undo", "try":
 		a.do(name, "")
 		a.lost = `#chain .sent[tabindex="0"]` // the button may go

@@ -169,6 +169,9 @@ func (a *app) draw() {
 	began := time.Now()
 	more := a.socket.take(began.Add(budget))
 	n, from := len(view.Containers), a.first
+	if active := document().Get("activeElement"); active.Truthy() && active.Get("id").String() == "act-fresh-stop" {
+		a.lost = freshButtons // it goes when all is written
+	}
 	inCard := a.card.el.Truthy() && a.card.el.Call("contains", document().Get("activeElement")).Bool()
 	for i := range n {
 		id := view.Containers[(from+i)%n]

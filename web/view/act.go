@@ -20,26 +20,28 @@ var Actions = map[string]string{
 	"normalize": "change: true or false",
 	"colour":    "change: sure, change, weight or adds",
 
-	"chain":    "click: index of a chain; it stays chosen",
-	"next":     "click: next chain in the order shown; key n",
-	"prev":     "click: the one before; key p",
-	"word":     "click and arrow keys: index of an answer word; it stays chosen",
-	"hover":    "the pointer over a word: its index, empty when it leaves",
-	"pin":      "click on a word of the strip: its index; it stays chosen and its card open, or is closed again",
-	"peek":     "pointer or focus rest on a word of the strip: its index, empty when they leave; opens its card",
-	"unpin":    "click: closes the card",
-	"sentence": "click: index of a sentence, which is switched off, or on again",
-	"pick":     "index of a sentence: chosen, and not changed",
-	"switch":   "click, key Delete: the chosen sentence off, or on again",
-	"edit":     "submit: the reader's text for the chosen sentence",
-	"worth":    "click: asks what each sentence of a long chain is worth",
-	"try":      "click: asks once more for the reward of what the reader wrote",
-	"undo":     "click, key Ctrl+Z: takes the last change of the chain back",
-	"release":  "click: lets go of word and card, else of word and sentence; key Esc",
-	"phase":    "click: 0 to 6",
-	"step":     "click: one phase further, key Space; change: index of a kept training step",
-	"play":     "click: plays the phases, or stops",
-	"tick":     "the client's clock while it plays",
+	"chain":      "click: index of a chain; it stays chosen",
+	"next":       "click: next chain in the order shown; key n",
+	"prev":       "click: the one before; key p",
+	"word":       "click and arrow keys: index of an answer word; it stays chosen",
+	"hover":      "the pointer over a word: its index, empty when it leaves",
+	"pin":        "click on a word of the strip: its index; it stays chosen and its card open, or is closed again",
+	"peek":       "pointer or focus rest on a word of the strip: its index, empty when they leave; opens its card",
+	"unpin":      "click: closes the card",
+	"sentence":   "click: index of a sentence, which is switched off, or on again",
+	"pick":       "index of a sentence: chosen, and not changed",
+	"switch":     "click, key Delete: the chosen sentence off, or on again",
+	"edit":       "submit: the reader's text for the chosen sentence",
+	"worth":      "click: asks what each sentence of a long chain is worth",
+	"fresh":      "click: has each sentence of the shown chain written afresh",
+	"fresh-stop": "click: calls that off",
+	"try":        "click: asks once more for the reward of what the reader wrote",
+	"undo":       "click, key Ctrl+Z: takes the last change of the chain back",
+	"release":    "click: lets go of word and card, else of word and sentence; key Esc",
+	"phase":      "click: 0 to 6",
+	"step":       "click: one phase further, key Space; change: index of a kept training step",
+	"play":       "click: plays the phases, or stops",
+	"tick":       "the client's clock while it plays",
 
 	"example":     "change: name of a saved example, or world:N for a question of the small world",
 	"model":       "change: name of a model; the same question is asked again",
@@ -117,6 +119,10 @@ func (s State) do(name, value string) (State, []wire.Message) {
 		}
 	case "sentence", "pick", "switch", "edit", "undo", "worth", "try":
 		return s.doWhatIf(name, value), nil
+	case "fresh":
+		return s.askFresh(), nil
+	case "fresh-stop":
+		return s.stopFresh()
 	case "hover":
 		s.Hover = -1
 		if r := s.Reading; r != nil && index >= 0 && index < len(r.Answer) {
@@ -336,7 +342,7 @@ func (s *State) again() wire.Ask {
 // leave gives up a request that is under way.
 func (s State) leave() (State, []wire.Message) {
 	out := s.cancels()
-	s.waiting = nil
+	s.waiting, s.rewriting = nil, rewriting{}
 	if r := s.Reading; r != nil && !r.Saved && r.under() {
 		out = append(out, &wire.Cancel{Head: wire.Head{ID: r.Ask.ID}})
 	}
@@ -522,7 +528,7 @@ func (s State) Open(c Choice) (State, []wire.Message) {
 		s.Edit = Edit{}
 		return s, out // it cannot be asked now
 	}
-	s.Chain, s.Word, s.Sentence = c.Chain, c.Word, c.Sentence
+	s.Chain, s.Word, s.Sentence, s.Fresh = c.Chain, c.Word, c.Sentence, c.Fresh
 	if !c.Edit.none() && c.Chain >= 0 {
 		s = s.draft(c.Chain, draft{c.Edit, []Edit{{}}})
 	}

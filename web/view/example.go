@@ -22,6 +22,9 @@ type Example struct {
 	// Without is, for each chain, what a scored would say of it without each of its
 	// sentences (see Reading.Without).
 	Without [][]wire.ScoredVariant `json:"without,omitempty"`
+	// Fresh is, for each chain and each of its sentences, what the model wrote when it
+	// wrote the chain afresh from there (see Reading.Places).
+	Fresh [][][]wire.Fresh `json:"fresh,omitempty"`
 }
 
 // EachExample reads a file of examples, one at a time, until one is wrong or
@@ -75,6 +78,13 @@ func ReadExamples(data []byte) ([]Example, error) {
 				return fmt.Errorf("without: chain %d: want %d sentences", i+1, n)
 			}
 		}
+		places := 0
+		for i := range r.Chains {
+			places += len(r.Places(i))
+		}
+		if len(e.Fresh) > 0 && len(r.fresh) != places {
+			return fmt.Errorf("fresh: %d of %d sentences", len(r.fresh), places)
+		}
 		list = append(list, e)
 		return score(r, DefaultChoice()).err
 	})
@@ -115,6 +125,13 @@ func (e *Example) Reading() *Reading {
 			keys = append(keys, Edit{}.toggle(k).key(i))
 		}
 		r = r.withTries(keys, list, false)
+	}
+	for i, list := range e.Fresh {
+		for k, cut := range r.Places(i) {
+			if k < len(list) && len(list[k]) > 0 {
+				r = r.withFresh(place{i, cut}, list[k])
+			}
+		}
 	}
 	return r
 }

@@ -62,7 +62,7 @@ func testExample() Example {
 	e := Example{Name: "kinship", Title: "Kinship: grandmother of Ben",
 		Ask:   wire.Ask{Model: "test", Question: question, Answer: "The grandmother of Ben is Ruth.", K: 8, Temperature: 1, TopP: 1, Seed: 42, MaxChain: 96},
 		Start: wire.Start{Model: "test", K: 8, Seed: 42},
-		End:   wire.End{Seconds: 1.5},
+		End:   wire.End{Seconds: 0.1},
 	}
 	e.Ask.ID, e.Start.ID, e.Frame.ID, e.End.ID = "q", "q", "q", "q"
 	for i, w := range cutWords(question) {
@@ -101,6 +101,22 @@ func testExample() Example {
 			list = append(list, v)
 		}
 		e.Without = append(e.Without, list)
+		// Written afresh from a sentence on, a chain finds the answer less often the
+		// earlier that is.
+		var fresh [][]wire.Fresh
+		for j := range r.Places(k) {
+			var ends []wire.Fresh
+			for n := range freshN {
+				share := 0.9 - 0.15*float64((n+j)%7)
+				f := wire.Fresh{Text: " Ruth, says try " + intText(n/2) + " <i>."}
+				for i := range c {
+					f.LogProbs = append(f.LogProbs, math.Log(min(c[i]+share*(testBase[i]-c[i]), 1)))
+				}
+				ends = append(ends, f)
+			}
+			fresh = append(fresh, ends)
+		}
+		e.Fresh = append(e.Fresh, fresh)
 	}
 	return e
 }

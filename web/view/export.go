@@ -8,9 +8,9 @@ import (
 )
 
 // Export is what the page shows as a file: CSV, one line a chain and answer
-// word, under the chosen formula and options. The reader's variant of the shown
-// chain comes last: it has a name, and neither rank nor advantage. The text is ""
-// without chains.
+// word, under the chosen formula and options. What the shown chain could have been
+// comes last: as the model wrote it afresh, and the reader's variant of it. These have
+// a name, and neither rank nor advantage. The text is "" without chains.
 func Export(s *State) (name, text string) {
 	r := s.Reading
 	if r == nil || s.scores().done == 0 {
@@ -49,6 +49,16 @@ func Export(s *State) (name, text string) {
 	for _, i := range s.scores().order {
 		sc := s.chainScore(i)
 		lines(sc, i, "", intText(s.rank(s.Mode, i)), exact(sc.Advantage))
+	}
+	if i := s.chain(); i >= 0 {
+		for k, cut := range r.Places(i) {
+			list := r.fresh[place{i, cut}]
+			for j, f := range list {
+				if sc, err := reward.Score(f.Ref, r.Base, s.Options()); err == nil {
+					lines(&sc, i, "written afresh from sentence "+intText(k+1)+" on; "+intText(j+1)+" of "+intText(len(list)), "", "")
+				}
+			}
+		}
 	}
 	if sc := s.whatIf(); sc != nil {
 		lines(sc, s.edited(), s.Edit.editName(), "", "")

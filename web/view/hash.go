@@ -66,7 +66,7 @@ func (c Choice) Hash() string {
 		key       string
 		have, def int
 		shift     int
-	}{{"z", c.Chain, d.Chain, 1}, {"w", c.Word, d.Word, 1}, {"s", c.Sentence, d.Sentence, 1}, {"phase", c.Phase, d.Phase, 0}} {
+	}{{"z", c.Chain, d.Chain, 1}, {"w", c.Word, d.Word, 1}, {"s", c.Sentence, d.Sentence, 1}, {"phase", c.Phase, d.Phase, 0}, {"fresh", c.Fresh, d.Fresh, 1}} {
 		if x.have != x.def {
 			add(x.key, strconv.Itoa(x.have+x.shift))
 		}
@@ -230,6 +230,8 @@ func (c *Choice) set(key, value string) error {
 		c.Edit.Off = off
 	case "phase":
 		return whole(&c.Phase, 0, Phases-1, 0)
+	case "fresh":
+		return whole(&c.Fresh, 1, wire.MaxChains, 1)
 	default:
 		return errors.New("unknown")
 	}

@@ -88,6 +88,9 @@ func ChainText(s *State) string {
 		}
 		if known && k < len(losses) {
 			lossMark(p, lossText(s.chainScore(i), losses[k]), losses[k], off)
+			if x := s.freshAt(i, k); x != nil && !off {
+				p.raw(`<span class="vh">, written afresh from here on by `, lossText(s.chainScore(i), x.mean-s.chainScore(i).R), ` on average</span>`)
+			}
 		}
 		if writing {
 			p.raw(`<span class="caret"></span>`)

@@ -38,8 +38,19 @@ func (s State) receive(m wire.Message) State {
 		return s.runPoints(m.Run, nil, m.Points)
 	case *wire.Scored:
 		return s.scored(m)
+	case *wire.Resampled:
+		return s.resampled(m)
 	case *wire.Failed:
 		return s.failed(m)
+	}
+	if w := &s.rewriting; w.id != "" && h.ID == w.id {
+		switch m := m.(type) {
+		case *wire.Queued:
+			w.queued, w.before, w.wait = true, m.Place, m.Seconds
+		case *wire.End:
+			return s.freshOver()
+		}
+		return s
 	}
 	r := s.Reading
 	if r == nil || r.Saved || h.ID == "" || h.ID != r.Ask.ID {
@@ -208,7 +219,7 @@ func (s State) welcome(w *wire.Welcome) (State, []wire.Message) {
 	if resumed {
 		out = append(out, s.cancels()...)
 	}
-	s.waiting = nil
+	s.waiting, s.rewriting = nil, rewriting{}
 	r := s.Reading
 	if r == nil || r.Saved || !r.under() {
 		return s, out
@@ -217,10 +228,10 @@ func (s State) welcome(w *wire.Welcome) (State, []wire.Message) {
 		if resumed {
 			out = append(out, &wire.Cancel{Head: wire.Head{ID: r.Ask.ID}})
 		}
-		chain, word, edit, drafts := s.Chain, s.Word, s.Edit, s.drafts
+		chain, word, edit, drafts, fresh := s.Chain, s.Word, s.Edit, s.drafts, s.Fresh
 		s.Reading = nil
 		next, more := s.ask(r.Ask)
-		next.Chain, next.Word, next.Edit, next.drafts = chain, word, edit, drafts
+		next.Chain, next.Word, next.Edit, next.drafts, next.Fresh = chain, word, edit, drafts, fresh
 		return next, append(out, more...)
 	}
 	return s, out
@@ -234,6 +245,9 @@ func (r *Reading) under() bool {
 func (s State) failed(m *wire.Failed) State {
 	if _, ok := s.waiting[m.ID]; ok {
 		return s.tryFailed(m)
+	}
+	if m.ID != "" && m.ID == s.rewriting.id {
+		return s.freshFailed(m)
 	}
 	r := s.Reading
 	mine := r != nil && m.ID == r.Ask.ID && !r.Saved

@@ -1,8 +1,11 @@
 package view
 
 import (
+	"fmt"
+	"math"
 	"reflect"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -390,16 +393,32 @@ func TestExportHasEveryNumber(t *testing.T) {
 	s := testState()
 	name, text := Export(&s)
 	lines := strings.Split(strings.TrimSpace(text), "\n")
-	if name != "nrt-ws-logp-42.csv" || len(lines) != 1+8*8 {
+	const fresh = 5 * freshN * 8 // of chain 5
+	if name != "nrt-ws-logp-42.csv" || len(lines) != 1+8*8+fresh {
 		t.Fatalf("%s: %d lines", name, len(lines))
 	}
 	if !strings.HasPrefix(lines[1], "test,ws-logp,true,false,42,5,,1,0.3715239463") {
 		t.Errorf("have %s", lines[1])
 	}
+	mean := 0.0
+	for n := range freshN {
+		f := strings.Split(lines[1+8*8+(2*freshN+n)*8], ",") // its third sentence
+		if want := fmt.Sprintf("written afresh from sentence 3 on; %d of 8", n+1); f[6] != want || f[7] != "" || f[11] != "" {
+			t.Errorf("have %v, want %s without rank and advantage", f, want)
+		}
+		r, err := strconv.ParseFloat(f[8], 64)
+		if err != nil {
+			t.Fatal(err)
+		}
+		mean += r / freshN
+	}
+	if want := s.freshAt(4, 2).mean; math.Abs(mean-want) > 1e-12 {
+		t.Errorf("their mean is %g, the page's %g", mean, want)
+	}
 	s, _ = s.Do("sentence", "2")
 	_, text = Export(&s)
 	lines = strings.Split(strings.TrimSpace(text), "\n")
-	if last := lines[len(lines)-1]; len(lines) != 1+9*8 || !strings.HasPrefix(last, "test,ws-logp,true,false,42,5,without sentence 3,,0.15") || strings.Count(last, ",") != strings.Count(lines[0], ",") {
+	if last := lines[len(lines)-1]; len(lines) != 1+9*8+fresh || !strings.HasPrefix(last, "test,ws-logp,true,false,42,5,without sentence 3,,0.15") || strings.Count(last, ",") != strings.Count(lines[0], ",") {
 		t.Errorf("the what-if reads %s", last)
 	}
 	s = New(nil)

@@ -26,6 +26,8 @@ type scores struct {
 
 	worth   []float64 // of the sentences of chain worthOf, under mode; see losses
 	worthOf int
+	fresh   []afresh // of the sentences of chain freshOf, likewise
+	freshOf int
 }
 
 // scores of the state as it is; kept until something that matters changes.
@@ -38,7 +40,7 @@ func (s *State) scores() *scores {
 	if old != nil && old.of == r && old.clip == s.Clip && old.normalize == s.Normalize && old.done == r.done() {
 		if old.mode != s.Mode {
 			old = &scores{of: old.of, done: old.done, clip: old.clip, normalize: old.normalize, mode: s.Mode,
-				chains: old.chains, at: old.at, groups: old.groups, ranks: old.ranks, ready: old.ready, b: old.b, err: old.err, worthOf: -1}
+				chains: old.chains, at: old.at, groups: old.groups, ranks: old.ranks, ready: old.ready, b: old.b, err: old.err, worthOf: -1, freshOf: -1}
 			old.sort()
 			s.sc = old
 		}
@@ -49,7 +51,7 @@ func (s *State) scores() *scores {
 }
 
 func score(r *Reading, c Choice) *scores {
-	sc := &scores{of: r, clip: c.Clip, normalize: c.Normalize, mode: c.Mode, at: make([]int, len(r.Chains)), worthOf: -1}
+	sc := &scores{of: r, clip: c.Clip, normalize: c.Normalize, mode: c.Mode, at: make([]int, len(r.Chains)), worthOf: -1, freshOf: -1}
 	var refs [][]float64
 	for i := range r.Chains {
 		sc.at[i] = -1

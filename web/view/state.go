@@ -9,11 +9,12 @@
 //	act.go       what the reader's actions do to it
 //	whatif.go    the reader's variants of the chains
 //	tries.go     what the server is asked about them
+//	afresh.go    chains that the model writes afresh from a sentence on
 //	score.go     rewards, ranks and advantages, by trainer/reward
 //	hash.go      choices as the address's #…
 //	lessons.go   a tour through the saved examples
 //	fragment.go  the list of containers, and numbers and text as HTML
-//	chains.go strip.go card.go reading.go why.go ranks.go pipeline.go train.go notes.go
+//	chains.go strip.go card.go reading.go why.go worth.go ranks.go pipeline.go train.go notes.go
 //
 // A State is a value: each function returns the next one and leaves the old one
 // as it was. States follow each other in a line; two futures of one state share
@@ -56,6 +57,7 @@ type Choice struct {
 	Sentence int  // index, −1: none
 	Edit     Edit // the reader's variant of Chain
 	Phase    int  // 0 to 6: question … gradient
+	Fresh    int  // the chain whose sentences the reader has written afresh, −1: none
 }
 
 // Colour says what the answer's words are coloured by.
@@ -83,7 +85,7 @@ func (c Colour) String() string {
 // DefaultChoice is what a reader without a hash sees.
 func DefaultChoice() Choice {
 	return Choice{K: 8, Temperature: 1, TopP: 1, Seed: 42, MaxChain: 64,
-		Mode: reward.WSLogP, Clip: true, Chain: -1, Word: -1, Sentence: -1, Phase: 3}
+		Mode: reward.WSLogP, Clip: true, Chain: -1, Word: -1, Sentence: -1, Phase: 3, Fresh: -1}
 }
 
 // Options are the reward's options that the choice stands for.
@@ -137,7 +139,8 @@ type Reading struct {
 	Seconds float64
 	Saved   bool // from a saved example
 
-	tried map[tryKey]Try // the reader's variants of the chains
+	tried map[tryKey]Try    // the reader's variants of the chains
+	fresh map[place][]Fresh // what the model wrote afresh
 }
 
 // ready reports whether every chain has been scored, so that ranks exist.
@@ -211,25 +214,27 @@ type State struct {
 	Reading *Reading
 	kept    []*Reading // complete ones, latest last
 
-	Runs    []Run
-	Run     string // the run that the training panel follows
-	Against string // the run drawn beside it
-	AtStep  int    // the step that the slider shows, −1: the latest
-	TrainID string // a train request without answer
-	Notice  *Notice
-	Say     string // for the status region
-	Playing bool   // the pipeline plays
-	Hover   int    // word under the pointer, −1
-	Card    int    // word whose card is open, −1
-	Pinned  bool   // it stays open
-	Size    Size
-	asked   int                     // requests made, to name them
-	drafts  map[int]draft           // by chain: what the reader made of it
-	waiting map[string]waitingTries // variants that the server is asked for
-	worth   map[int]bool            // chains whose sentences the reader wants to know the worth of
-	refused map[tryKey]bool         // and that it would not score
-	Typing  Typing
-	sc      *scores
+	Runs      []Run
+	Run       string // the run that the training panel follows
+	Against   string // the run drawn beside it
+	AtStep    int    // the step that the slider shows, −1: the latest
+	TrainID   string // a train request without answer
+	Notice    *Notice
+	Say       string // for the status region
+	Playing   bool   // the pipeline plays
+	Hover     int    // word under the pointer, −1
+	Card      int    // word whose card is open, −1
+	Pinned    bool   // it stays open
+	Size      Size
+	asked     int                     // requests made, to name them
+	drafts    map[int]draft           // by chain: what the reader made of it
+	waiting   map[string]waitingTries // variants that the server is asked for
+	worth     map[int]bool            // chains whose sentences the reader wants to know the worth of
+	refused   map[tryKey]bool         // and that it would not score
+	rewriting rewriting               // what is written afresh now
+	tired     map[int]bool            // chains that are not to be, for now
+	Typing    Typing
+	sc        *scores
 }
 
 // Typing is an own question while it is typed, cut into tokens.

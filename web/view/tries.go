@@ -38,6 +38,9 @@ func (s State) wants(out []wire.Message) (State, []wire.Message) {
 		}
 		s = s.draft(i, d)
 	}
+	if s.Fresh >= len(r.Chains) {
+		s.Fresh = -1
+	}
 	if s.Link != Live {
 		return s, out
 	}
@@ -77,7 +80,7 @@ func (s State) wants(out []wire.Message) (State, []wire.Message) {
 			ask(true, []tryKey{e.key(i)}, []wire.Variant{r.variant(i, e)})
 		}
 	}
-	wanted := s.worth[i] || r.worthTokens(i) <= autoTokens
+	wanted := s.worth[i] || s.Fresh == i || r.worthTokens(i) <= autoTokens
 	if _, known := s.losses(i); !known && wanted && !asked(false) && !s.refused[Edit{}.key(i)] {
 		var keys []tryKey
 		list := r.Without(i)
@@ -88,7 +91,7 @@ func (s State) wants(out []wire.Message) (State, []wire.Message) {
 			ask(false, keys, list)
 		}
 	}
-	return s, out
+	return s.wantsFresh(out)
 }
 
 // scored takes what the server said of variants.
@@ -133,9 +136,12 @@ func (r *Reading) withTries(keys []tryKey, list []wire.ScoredVariant, own bool) 
 	return &next
 }
 
-// cancels are the messages that call the requests for variants off.
+// cancels are the messages that call the requests about chains off.
 func (s *State) cancels() (out []wire.Message) {
 	for _, id := range slices.Sorted(maps.Keys(s.waiting)) {
+		out = append(out, &wire.Cancel{Head: wire.Head{ID: id}})
+	}
+	if id := s.rewriting.id; id != "" {
 		out = append(out, &wire.Cancel{Head: wire.Head{ID: id}})
 	}
 	return out

@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 
@@ -138,6 +139,14 @@ func (s State) answers(out []wire.Message) State {
 	for _, m := range out {
 		if ask, ok := m.(*wire.Score); ok && !ask.Own {
 			s = s.receives(&wire.Scored{Head: wire.Head{ID: ask.ID}, Variants: without[s.waiting[ask.ID].keys[0].chain]})
+		}
+		if ask, ok := m.(*wire.Resample); ok {
+			for j, cut := range s.Reading.Places(ask.Of) {
+				if slices.Contains(ask.Cuts, cut) {
+					s = s.receives(&wire.Resampled{Head: wire.Head{ID: ask.ID}, Cut: cut, Fresh: testExample().Fresh[ask.Of][j]})
+				}
+			}
+			s = s.receives(&wire.End{Head: wire.Head{ID: ask.ID}})
 		}
 	}
 	return s

@@ -339,13 +339,14 @@ func (s State) undo() State {
 // freshDrafts forgets what belongs to the chains of another reading.
 func (s State) freshDrafts() State {
 	s.Edit, s.drafts, s.waiting, s.refused, s.worth = Edit{}, nil, nil, nil, nil
+	s.Fresh, s.rewriting, s.tired = -1, rewriting{}, nil
 	return s
 }
 
 // choose shows chain i, as the reader left it.
 func (s State) choose(i int) State {
 	s.Chain, s.Sentence, s.Edit = i, -1, s.drafts[i].now
-	return s.forgive(Edit{}.key(i)) // another occasion
+	return s.forgive(Edit{}.key(i)).rest(i) // another occasion
 }
 
 // doWhatIf are the actions on sentences.

@@ -27,7 +27,7 @@ func Why(s *State) string {
 	if r == nil || len(r.Answer) == 0 {
 		return p.raw(`<p class="cap foot-note">The answer's words come with the first chain.</p></details>`).String()
 	}
-	p.raw(`<table><thead><tr><th scope="col">answer word</th><th scope="col">before<br><span class="v">c</span><sub>base</sub></th><th scope="col">after<br><span class="v">c</span></th><th scope="col">weight<br><span class="v">w</span></th><th scope="col">`)
+	p.raw(`<table class="words`, crowd(len(r.Answer)), `"><thead><tr><th scope="col">answer word</th><th scope="col">before<br><span class="v">c</span><sub>base</sub></th><th scope="col">after<br><span class="v">c</span></th><th scope="col">weight<br><span class="v">w</span></th><th scope="col">`)
 	p.raw(s.addsHead()).raw(`</th><th scope="col" title="the word's weight in the gradient: ∂R′/∂log c, divided by σ">pull<br><span class="v">G</span></th></tr></thead><tbody>`)
 	weights := s.weights()
 	on := s.word()
@@ -76,95 +76,9 @@ func Why(s *State) string {
 		s.weightsNote(p, weights)
 	}
 	p.raw(`</details>`)
-	s.lossTable(p)
+	s.worthTable(p)
 	s.formulaNote(p)
 	return p.String()
-}
-
-// lossTable is the change of the reward if a sentence of the shown chain is left
-// out, sentence by sentence.
-func (s *State) lossTable(p *page) {
-	i := s.chain()
-	list := s.Reading.sentences(i)
-	score := s.chainScore(i)
-	if score == nil || len(list) == 0 {
-		return
-	}
-	p.raw(`<details open id="why-sents"><summary><h3>Change in reward if a sentence is deleted</h3>`)
-	p.icon(iconDown).raw(`</summary>`)
-	losses, known := s.losses(i)
-	scale, at := largest(losses), s.sentence()
-	n := s.Reading.worthTokens(i)
-	if !known && n > autoTokens && !s.worth[i] {
-		p.raw(`<p class="cap foot-note">Each of `).text(count(len(list), "sentence")).raw(` is left out in turn and the rest read again: `).int(n).raw(` tokens.</p>`)
-		p.raw(`<p class="foot-note"><button type="button" class="btn" id="act-worth" data-act="worth"`)
-		if s.Link != Live || !s.Reading.ready() {
-			p.raw(` disabled`)
-		}
-		p.raw(`>Work it out</button></p></details>`)
-		return
-	}
-	for k, x := range list {
-		if known && k >= len(losses) {
-			break
-		}
-		on := k == at
-		p.raw(`<button type="button" class="sb`)
-		if on {
-			p.raw(` on`)
-		}
-		p.raw(`" id="loss-`).int(k).raw(`" data-act="pick" data-value="`).int(k).raw(`"`)
-		if !known {
-			p.raw(` disabled`)
-		}
-		p.raw(`><span class="no">`).int(k + 1).raw(`</span><span class="tx">`)
-		for _, t := range s.Reading.Chains[i].Tokens[x.from:x.to] {
-			p.text(t.Text)
-		}
-		p.raw(`</span>`)
-		if !known {
-			p.raw(`<span class="skel" aria-hidden="true"></span><span class="e e1">?</span></button>`)
-			continue
-		}
-		class := "n"
-		if losses[k] > 0 {
-			class = "p"
-		}
-		p.raw(`<span class="sbar" aria-hidden="true"><i class="`, class, `" style="--x:`).unit(math.Abs(losses[k])/scale*lossShare(class)).raw(`"></i></span><span class="e e1 `, direction(losses[k]), `">`, lossText(score, losses[k]), `</span></button>`)
-	}
-	switch {
-	case known:
-		p.raw(`<p class="cap foot-note">Deleted: the rest stays as it was written.</p>`)
-	case s.Reading.under():
-		p.raw(`<p class="cap foot-note">Each sentence is left out in turn when all chains are written.</p>`)
-	case s.refused[Edit{}.key(i)]:
-		p.raw(`<p class="cap foot-note">The server did not tell.</p><p class="foot-note"><button type="button" class="btn" id="act-worth" data-act="worth">Try again</button></p>`)
-	case s.Link == Live:
-		p.raw(`<p class="cap foot-note">Each sentence is left out in turn; the rewards are being worked out.</p>`)
-	default:
-		p.raw(`<p class="cap foot-note">What each sentence is worth needs the server.</p>`)
-	}
-	p.raw(`</details>`)
-}
-
-// lossShare keeps a bar inside its box: its line of nought is near the right end.
-func lossShare(class string) float64 {
-	if class == "p" {
-		return 0.08
-	}
-	return 1
-}
-
-// lossText is a change of a reward, as the difference of the two as they are shown.
-func lossText(score *reward.Scored, loss float64) string {
-	if math.Abs(loss) < 0.0005 && math.Abs(score.R) >= 0.01 {
-		return "0.000"
-	}
-	text := gain(score.R+loss, score.R)
-	if loss > 0 {
-		text = "+" + text
-	}
-	return text
 }
 
 // formulaNote says in words what the columns are under the chosen formula.

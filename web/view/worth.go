@@ -1,0 +1,233 @@
+package view
+
+import (
+	"math"
+	"slices"
+
+	"nrt/trainer/reward"
+)
+
+// worthTable is the change of the reward if a sentence of the shown chain is left
+// out, and if the chain is written afresh from there, sentence by sentence.
+func (s *State) worthTable(p *page) {
+	i := s.chain()
+	list := s.Reading.sentences(i)
+	score := s.chainScore(i)
+	if score == nil || len(list) == 0 {
+		return
+	}
+	losses, known := s.losses(i)
+	fresh := s.freshScores(i)
+	writing := s.writingAfresh(i)
+	two := fresh != nil || writing // columns
+	p.raw(`<details open id="why-sents"><summary>`)
+	if two {
+		p.raw(`<h3>Change in reward if a sentence is …</h3><span class="key sp"><span><i class="del"></i>deleted</span><span><i class="res"></i>rewritten</span></span>`)
+	} else {
+		p.raw(`<h3>Change in reward if a sentence is deleted</h3>`)
+	}
+	p.icon(iconDown).raw(`</summary>`)
+	n := s.Reading.worthTokens(i)
+	if !known && n > autoTokens && !s.worth[i] && s.Fresh != i {
+		p.raw(`<p class="cap foot-note">Each of `).text(count(len(list), "sentence")).raw(` is left out in turn and the rest read again: `).int(n).raw(` tokens.</p>`)
+		p.raw(`<p class="foot-note"><button type="button" class="btn" id="act-worth" data-act="worth"`)
+		if s.Link != Live || !s.Reading.ready() {
+			p.raw(` disabled`)
+		}
+		p.raw(`>Work it out</button></p></details>`)
+		return
+	}
+	at, scale := s.sentence(), newWorthScale(score.R, losses, fresh)
+	for k, x := range list {
+		if k >= maxSentences {
+			break
+		}
+		on := k == at
+		p.raw(`<button type="button" class="sb`)
+		if two {
+			p.raw(` two`)
+		}
+		if on {
+			p.raw(` on`)
+		}
+		p.raw(`" id="loss-`).int(k).raw(`" data-act="pick" data-value="`).int(k).raw(`"`)
+		if !known && fresh == nil {
+			p.raw(` disabled`)
+		}
+		p.raw(`><span class="no">`).int(k + 1).raw(`</span><span class="tx">`)
+		for _, t := range s.Reading.Chains[i].Tokens[x.from:x.to] {
+			p.text(t.Text)
+		}
+		p.raw(`</span>`)
+		tried := s.freshAt(i, k)
+		if !known && tried == nil {
+			p.raw(`<span class="skel" aria-hidden="true"></span>`)
+		} else {
+			p.raw(`<span class="sbar" aria-hidden="true" style="--z:`).unit(scale.at(0)).raw(`">`)
+			if known {
+				scale.bar(p, losses[k])
+			}
+			if tried != nil {
+				scale.whisker(p, tried.lo-score.R, tried.mean-score.R, tried.hi-score.R)
+			}
+			p.raw(`</span>`)
+		}
+		if two {
+			p.raw(`<span class="vh">, deleted: </span>`)
+		}
+		if known {
+			p.raw(`<span class="e e1 `, direction(losses[k]), `">`, lossText(score, losses[k]), `</span>`)
+		} else {
+			p.raw(`<span class="e e1">?</span>`)
+		}
+		switch {
+		case tried != nil:
+			p.raw(`<span class="vh">, rewritten: </span><span class="e e2">`, lossText(score, tried.mean-score.R), `</span><span class="vh">, from `, lossText(score, tried.lo-score.R), ` to `, lossText(score, tried.hi-score.R), `</span>`)
+		case two:
+			p.raw(`<span class="e e2" aria-hidden="true">…</span>`)
+		}
+		p.raw(`</button>`)
+	}
+	s.worthNote(p, i, known, two)
+	if known || two {
+		s.freshRow(p, i)
+	}
+	s.freshTexts(p, i, at)
+	p.raw(`</details>`)
+}
+
+// worthNote says what the columns are, or why there are none.
+func (s *State) worthNote(p *page, i int, known, two bool) {
+	switch {
+	case known && two:
+		p.raw(`<p class="cap foot-note">Deleted: the rest stays. Rewritten: it goes on afresh (mean of `).int(freshN).raw(`).</p>`)
+	case known:
+		p.raw(`<p class="cap foot-note">Deleted: the rest stays, and the reference is read again after it.</p>`)
+	case s.refused[Edit{}.key(i)] && s.Link == Live:
+		p.raw(`<p class="cap foot-note">What each sentence is worth could not be told.</p><p class="foot-note"><button type="button" class="btn" id="act-worth" data-act="worth">Try again</button></p>`)
+	case s.Link == Live:
+		p.raw(`<p class="cap foot-note">Each sentence is left out in turn; the rewards are being worked out.</p>`)
+	default:
+		p.raw(`<p class="cap foot-note">What each sentence is worth needs the server.</p>`)
+	}
+}
+
+// freshRow is how far chain i is written afresh, or the way to have that done.
+func (s *State) freshRow(p *page, i int) {
+	r, w := s.Reading, &s.rewriting
+	missing := r.unwritten(i)
+	switch {
+	case s.writingAfresh(i):
+		all := len(r.Places(i))
+		done := all - len(missing)
+		p.raw(`<div class="fresh"><div class="prog" role="progressbar" aria-label="Sentences written afresh" aria-valuemin="0" aria-valuemax="`).int(all).raw(`" aria-valuenow="`).int(done).raw(`" style="--p:`).int(100 * done / all).raw(`%"><i></i></div><span class="cap">`)
+		if w.queued && w.chain == i {
+			p.text(queueText(w.before, w.wait))
+		} else {
+			p.int(done).raw(` of `).text(count(all, "sentence"))
+		}
+		p.raw(`</span><button type="button" class="btn" id="act-fresh-stop" data-act="fresh-stop">Cancel</button></div>`)
+	case len(missing) == 0 || s.Link != Live || !r.ready():
+	case s.tired[i] || !r.quick(i):
+		p.raw(`<div class="fresh"><button type="button" class="btn" id="act-fresh" data-act="fresh">Rewrite each sentence `).int(freshN).raw(` times</button><span class="cap">about `).int(r.freshTokens(i, missing)).raw(` tokens</span></div>`)
+	}
+}
+
+// freshTexts are what the model wrote afresh from sentence k on and what that earned,
+// the best first.
+func (s *State) freshTexts(p *page, i, k int) {
+	x := s.freshAt(i, k)
+	if x == nil {
+		return
+	}
+	r := s.Reading
+	cut := r.Places(i)[k]
+	p.raw(`<details id="why-fresh" class="tries"><summary>What the model wrote from sentence `).int(k + 1).raw(` on</summary><ol>`)
+	own := &r.Chains[i]
+	line := func(class, note string, reward float64, text string) {
+		p.raw(`<li`, class, `><b>`, number(reward), `</b> <span>`)
+		if text == "" {
+			p.raw(`<i class="cap">nothing: it answered at once</i>`)
+		}
+		p.text(text).raw(`</span>`)
+		if note != "" {
+			p.raw(` <span class="cap">`, note, `</span>`)
+		}
+		p.raw(`</li>`)
+	}
+	text := ""
+	for _, t := range own.shown()[cut:] {
+		text += t.Text
+	}
+	line(` class="was"`, "as it was", s.chainScore(i).R, text)
+	list := r.fresh[place{i, cut}]
+	order := rising(x.r)
+	slices.Reverse(order)
+	for n := 0; n < len(order); n++ {
+		j, same := order[n], 1
+		for n+1 < len(order) && list[order[n+1]].Text == list[j].Text && x.r[order[n+1]] == x.r[j] {
+			n++
+			same++
+		}
+		note := ""
+		if same > 1 {
+			note = intText(same) + " times"
+		}
+		line("", note, x.r[j], list[j].Text)
+	}
+	p.raw(`</ol></details>`)
+}
+
+// worthScale maps changes of the reward to places on the rows' bars, 0 to 1: from the
+// largest loss to the largest gain, with room at the ends.
+type worthScale struct{ lo, hi float64 }
+
+func newWorthScale(r float64, losses []float64, fresh []afresh) worthScale {
+	var w worthScale
+	see := func(x float64) { w.lo, w.hi = min(w.lo, x), max(w.hi, x) }
+	for _, x := range losses {
+		see(x)
+	}
+	for _, f := range fresh {
+		if len(f.r) > 0 {
+			see(f.lo - r)
+			see(f.hi - r)
+		}
+	}
+	if w.lo == w.hi {
+		w.lo = -1
+	}
+	return w
+}
+
+func (w worthScale) at(x float64) float64 {
+	const edge = 0.06
+	return edge + (1-2*edge)*(x-w.lo)/(w.hi-w.lo)
+}
+
+// bar is a change from nought.
+func (w worthScale) bar(p *page, x float64) {
+	class := "n"
+	if x > 0 {
+		class = "p"
+	}
+	from, to := w.at(min(x, 0)), w.at(max(x, 0))
+	p.raw(`<i class="`, class, `" style="--x:`).unit(from).raw(`;--w:`).unit(to - from).raw(`"></i>`)
+}
+
+// whisker is a mean between the least and the most.
+func (w worthScale) whisker(p *page, lo, mean, hi float64) {
+	p.raw(`<i class="wh" style="--x:`).unit(w.at(lo)).raw(`;--w:`).unit(w.at(hi) - w.at(lo)).raw(`"></i><u style="--x:`).unit(w.at(mean)).raw(`"></u>`)
+}
+
+// lossText is a change of a reward, as the difference of the two as they are shown.
+func lossText(score *reward.Scored, loss float64) string {
+	if math.Abs(loss) < 0.0005 && math.Abs(score.R) >= 0.01 {
+		return "0.000"
+	}
+	text := gain(score.R+loss, score.R)
+	if loss > 0 {
+		text = "+" + text
+	}
+	return text
+}
