@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"math"
+	"slices"
 	"time"
 
 	"nrt/backend/device"
@@ -64,7 +65,10 @@ func bakeOne(ctx context.Context, r *replica, w *world.World, x Wanted) (best vi
 		}
 	}
 	best.Name, best.Title = x.Name, x.Title
-	best.Without, err = bakeWithout(ctx, r, &best)
+	if best.Without, err = bakeWithout(ctx, r, &best); err != nil {
+		return best, err
+	}
+	best.Fresh, err = bakeFresh(ctx, r, &best)
 	return best, err
 }
 
@@ -85,6 +89,34 @@ func bakeWithout(ctx context.Context, r *replica, e *view.Example) (list [][]wir
 			}
 		}
 		list = append(list, answer.Variants)
+	}
+	return list, nil
+}
+
+// bakeFresh has each chain written afresh from each of its sentences on. Nothing is
+// to be asked about the tokens of that, so only their text is kept.
+func bakeFresh(ctx context.Context, r *replica, e *view.Example) (list [][][]wire.Fresh, err error) {
+	reading := e.Reading()
+	for i := range reading.Chains {
+		places := reading.Places(i)
+		fresh := make([][]wire.Fresh, len(places))
+		if len(places) > 0 {
+			err := resampled(ctx, reading.Resample(i, places), r, func(m *wire.Resampled) {
+				for _, f := range m.Fresh {
+					for j, x := range f.LogProbs {
+						f.LogProbs[j] = math.Round(x*1e4) / 1e4
+					}
+				}
+				for j := range m.Fresh {
+					m.Fresh[j].IDs = nil
+				}
+				fresh[slices.Index(places, m.Cut)] = m.Fresh
+			}, nil)
+			if err != nil {
+				return nil, fmt.Errorf("chain %d: %w", i+1, err)
+			}
+		}
+		list = append(list, fresh)
 	}
 	return list, nil
 }

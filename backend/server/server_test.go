@@ -13,6 +13,7 @@ import (
 
 	"nrt/backend/cpu"
 	"nrt/trainer/world"
+	"nrt/web/view"
 	"nrt/web/wire"
 )
 
@@ -320,6 +321,21 @@ func TestBake(t *testing.T) {
 				t.Errorf("chain %d: the reference has %d of %d tokens", i, len(v.LogProbs), len(want.Baseline))
 			}
 		}
+	}
+	for i, list := range got.Fresh {
+		if have, want := len(list), len(reading.Places(i)); have != want {
+			t.Errorf("chain %d: %d of %d sentences are written afresh", i, have, want)
+		}
+		for _, fresh := range list {
+			if len(fresh) != 8 || len(fresh[7].LogProbs) != len(want.Baseline) {
+				t.Errorf("chain %d was written afresh as %+v", i, fresh)
+			}
+		}
+	}
+	if data, err := view.WriteExamples(list); err != nil {
+		t.Error(err)
+	} else if _, err := view.ReadExamples(data); err != nil {
+		t.Error(err)
 	}
 	if len(got.Frame.Done) != ask.K {
 		t.Errorf("%d chains are done, want %d", len(got.Frame.Done), ask.K)
