@@ -29,7 +29,9 @@ func (a *app) listen() {
 	on(document(), "visibilitychange", func(js.Value) { a.scheduled = false; a.schedule() }, true)
 	on(document(), "focusout", func(js.Value) { a.schedule() }, true)
 	on(window(), "hashchange", func(js.Value) {
-		if hash := location().Get("hash").String(); hash != a.hash {
+		hash := location().Get("hash").String()
+		a.hashSeen = hash
+		if hash != a.hash {
 			a.open(hash)
 		}
 	}, true)

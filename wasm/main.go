@@ -39,6 +39,7 @@ type app struct {
 	held      string // container under a pressed pointer: not to be replaced
 	lost      string // what gets the focus if the focused element goes
 	hash      string
+	hashSeen  string   // the address as it was when it was last read or written
 	hashAt    js.Value // timer
 	saved     js.Func
 
@@ -107,7 +108,7 @@ func (a *app) open(hash string) {
 		logError("address", err)
 	}
 	s, out := a.s.Open(c)
-	a.hash = hash
+	a.hash, a.hashSeen = hash, hash
 	a.become(s, out)
 }
 
@@ -262,11 +263,16 @@ func (a *app) rememberHash() {
 }
 
 func (a *app) saveHash() {
+	// An address that came meanwhile is the reader's, and its event is on the way.
+	if location().Get("hash").String() != a.hashSeen {
+		return
+	}
 	hash := a.hash
 	if hash == "#" {
 		hash = location().Get("pathname").String() + location().Get("search").String()
 	}
 	js.Global().Get("history").Call("replaceState", js.Null(), "", hash)
+	a.hashSeen = location().Get("hash").String()
 }
 
 // measure takes the charts' widths from the page.
