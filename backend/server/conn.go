@@ -30,6 +30,7 @@ type conn struct {
 	session *session
 	wake    chan struct{} // capacity 1
 	gone    chan struct{} // the reading side has ended
+	manager bool          // a program that brought the token itself
 
 	mu     sync.Mutex
 	code   int // why to close; 0: stay
@@ -90,7 +91,7 @@ func (s *Server) serveSocket(w http.ResponseWriter, r *http.Request) {
 			s.log.Debug("socket buffer", "error", err)
 		}
 	}
-	c := &conn{server: s, ws: ws, wake: make(chan struct{}, 1), gone: make(chan struct{})}
+	c := &conn{server: s, ws: ws, wake: make(chan struct{}, 1), gone: make(chan struct{}), manager: s.manages(r)}
 	c.serve()
 }
 
@@ -148,7 +149,7 @@ func (c *conn) greet() (*wire.Welcome, uint64, error) {
 		// Its log has a hole, so its requests cannot be shown whole.
 		s.close()
 	}
-	s, err := c.server.newSession()
+	s, err := c.server.newSession(hello.Owner, c.manager)
 	if err != nil {
 		c.refuseWith(fail("", wire.CodeStopping, "the server is stopping"), websocket.CloseServiceRestart)
 		return nil, 0, err

@@ -245,7 +245,7 @@ func FuzzHandle(f *testing.F) {
 		if a, ok := m.(*wire.Train); ok {
 			a.Questions = min(a.Questions, 2)
 		}
-		x, err := r.newSession()
+		x, err := r.newSession("", false)
 		if err != nil {
 			t.Fatal(err)
 		}

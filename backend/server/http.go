@@ -247,7 +247,7 @@ func (s *Server) serveVocab(w http.ResponseWriter, r *http.Request) {
 }
 
 func (s *Server) serveRuns(w http.ResponseWriter, _ *http.Request) {
-	s.json(w, s.states())
+	s.json(w, s.states(nil))
 }
 
 // runReport is a run with all its values.

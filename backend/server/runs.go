@@ -114,6 +114,15 @@ func (r *runs) find(name string) (*training, error) {
 	return nil, failed(wire.CodeNoRun, "there is no run %q here", clip(name, 64))
 }
 
+// findFor is find for a reader who means to pause, stop or go on with the run.
+func (r *runs) findFor(x *session, name string) (*training, error) {
+	t, err := r.find(name)
+	if err == nil && !t.of(x) {
+		err = failed(wire.CodeForbidden, "%s is another reader's run. It can be watched; only who started it can pause or stop it", name)
+	}
+	return t, err
+}
+
 // start begins a run.
 func (r *runs) start(x *session, m *wire.Train) error {
 	if m.Steps > r.server.o.Steps {
@@ -141,6 +150,7 @@ func (r *runs) start(x *session, m *wire.Train) error {
 	r.next++
 	r.mu.Unlock()
 	t := &training{runs: r, n: n, info: runInfo{
+		Owner:  x.owner,
 		Method: m.Method, Mode: m.Mode, Model: base, Steps: m.Steps, Questions: m.Questions, K: m.K, LR: m.LR, Seed: m.Seed,
 		Status: wire.StatusQueued, World: m.Upload == "",
 	}}
@@ -160,7 +170,7 @@ func (r *runs) start(x *session, m *wire.Train) error {
 	r.list = append(r.list, t)
 	r.mu.Unlock()
 	x.watch(t.name())
-	st := t.state()
+	st := t.stateFor(x)
 	st.ID = m.ID
 	x.say(&st)
 	r.tell(t, x)
@@ -168,17 +178,24 @@ func (r *runs) start(x *session, m *wire.Train) error {
 	return nil
 }
 
-// room removes the oldest ended run when too many are kept.
+// room removes the oldest ended run when too many are kept; without one, the oldest
+// paused run whose reader is not here, since nobody else can stop it.
 func (r *runs) room() error {
+	here := map[string]bool{}
+	for _, x := range r.server.everyone() {
+		here[x.owner] = true
+	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if len(r.list) < r.server.o.KeepRuns {
 		return nil
 	}
-	for i, t := range r.list {
-		if !t.ended() {
-			continue
-		}
+	i := slices.IndexFunc(r.list, (*training).ended)
+	if i < 0 {
+		i = slices.IndexFunc(r.list, func(t *training) bool { return t.left(here) })
+	}
+	if i >= 0 {
+		t := r.list[i]
 		r.list = slices.Delete(r.list, i, i+1)
 		r.server.hub.drop(t.kept()...)
 		if err := os.RemoveAll(t.dir()); err != nil {
@@ -223,12 +240,12 @@ func (r *runs) busy() int {
 
 // halt pauses or stops a run.
 func (r *runs) halt(x *session, name, id, status string) error {
-	t, err := r.find(name)
+	t, err := r.findFor(x, name)
 	if err != nil {
 		return err
 	}
 	t.halt(status)
-	st := t.state()
+	st := t.stateFor(x)
 	st.ID = id
 	x.say(&st)
 	return nil
@@ -236,13 +253,13 @@ func (r *runs) halt(x *session, name, id, status string) error {
 
 // resume goes on with a paused or stopped run, or tries a failed one again.
 func (r *runs) resume(x *session, name, id string) error {
-	t, err := r.find(name)
+	t, err := r.findFor(x, name)
 	if err != nil {
 		return err
 	}
 	t.requeue()
 	x.watch(name)
-	st := t.state()
+	st := t.stateFor(x)
 	st.ID = id
 	x.say(&st)
 	r.tell(t, x)
@@ -260,14 +277,14 @@ func (r *runs) watch(x *session, name, id string, after int) error {
 	return nil
 }
 
-// states is all runs, oldest first.
-func (r *runs) states() []wire.State {
+// states is all runs as x sees them, oldest first.
+func (r *runs) states(x *session) []wire.State {
 	r.mu.Lock()
 	list := slices.Clone(r.list)
 	r.mu.Unlock()
 	var out []wire.State
 	for _, t := range list {
-		out = append(out, t.state())
+		out = append(out, t.stateFor(x))
 	}
 	return out
 }
@@ -300,7 +317,7 @@ func (r *runs) report(name string) (runReport, bool) {
 func (r *runs) tell(t *training, but *session) {
 	for _, x := range r.server.everyone() {
 		if x != but {
-			st := t.state()
+			st := t.stateFor(x)
 			x.say(&st)
 		}
 	}

@@ -37,14 +37,14 @@ func (s *Server) savedRun(name string) (runReport, bool) {
 	return s.saved[i], true
 }
 
-// states is every run, the saved ones first, then oldest first.
-func (s *Server) states() []wire.State {
+// states is every run as x sees it, the saved ones first, then oldest first.
+func (s *Server) states(x *session) []wire.State {
 	list := []wire.State{}
 	for _, r := range s.saved {
 		list = append(list, r.State)
 	}
 	if s.runs != nil {
-		list = append(list, s.runs.states()...)
+		list = append(list, s.runs.states(x)...)
 	}
 	return list
 }

@@ -99,12 +99,19 @@ func sameOrigin(r *http.Request) bool {
 	return err == nil && (u.Scheme == "http" || u.Scheme == "https") && strings.EqualFold(u.Host, r.Host)
 }
 
+// manages tells whether a program asks that brought the token itself, as a page
+// cannot do for its websocket: it may handle every reader's training runs.
+func (s *Server) manages(r *http.Request) bool {
+	given, ok := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer ")
+	return ok && s.o.Token != "" && s.isToken(given)
+}
+
 // permitted tells whether the request knows the token.
 func (s *Server) permitted(r *http.Request) bool {
 	if s.o.Token == "" {
 		return true
 	}
-	if given, ok := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer "); ok && s.isToken(given) {
+	if s.manages(r) {
 		return true
 	}
 	c, err := r.Cookie(cookie)

@@ -233,7 +233,7 @@ func (s *Server) session(id string) *session {
 	return s.sessions[id]
 }
 
-func (s *Server) newSession() (*session, error) {
+func (s *Server) newSession(owner string, manager bool) (*session, error) {
 	var raw [16]byte
 	if _, err := rand.Read(raw[:]); err != nil {
 		return nil, err
@@ -243,6 +243,10 @@ func (s *Server) newSession() (*session, error) {
 		asks: map[string]context.CancelCauseFunc{}, watching: map[string]bool{}, rate: newBucket(askBurst, askRate), scores: newBucket(askBurst, askRate),
 		fresh: newBucket(askBurst, askRate),
 	}
+	if owner == "" {
+		owner = x.id
+	}
+	x.owner, x.manager = ownerOf(owner), manager
 	x.ctx, x.end = context.WithCancel(s.ctx)
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -276,7 +280,7 @@ func (s *Server) everyone() []*session {
 func (s *Server) welcome(x *session, last uint64, resumed bool) *wire.Welcome {
 	w := &wire.Welcome{
 		Head: wire.Head{Seq: last}, Session: x.id, Resumed: resumed, Server: clip(s.o.Version, 64),
-		Models: s.models(), Runs: s.states(), Limits: s.limits(),
+		Models: s.models(), Runs: s.states(x), Limits: s.limits(),
 	}
 	return w
 }

@@ -12,10 +12,12 @@ import (
 // session is one reader across its connections: the log of what the server said
 // to it, what it has asked, and which runs it watches.
 type session struct {
-	id     string
-	server *Server
-	ctx    context.Context // ends with the session
-	end    context.CancelFunc
+	id      string
+	server  *Server
+	owner   string          // whose the runs are that it starts; see ownerOf
+	manager bool            // may handle every reader's runs
+	ctx     context.Context // ends with the session
+	end     context.CancelFunc
 
 	mu       sync.Mutex
 	log      []entry // of consecutive numbers, oldest first

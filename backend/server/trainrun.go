@@ -3,6 +3,8 @@ package server
 import (
 	"bufio"
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -28,6 +30,7 @@ const mostQuestions = 20_000
 
 // runInfo is run.json.
 type runInfo struct {
+	Owner     string  `json:"owner,omitempty"` // whose it is; see ownerOf
 	Method    string  `json:"method"`
 	Mode      string  `json:"mode,omitempty"`
 	Model     string  `json:"model"` // where it started
@@ -214,6 +217,31 @@ func (t *training) state() wire.State {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	return t.stateLocked()
+}
+
+// ownerOf is what a reader's secret is kept as: run.json does not tell it.
+func ownerOf(secret string) string {
+	sum := sha256.Sum256([]byte("nrt owner " + secret))
+	return hex.EncodeToString(sum[:])
+}
+
+// of reports whether x may pause, stop and go on with the run.
+func (t *training) of(x *session) bool {
+	return x != nil && (x.manager || x.owner == t.info.Owner) // info.Owner never changes
+}
+
+// left reports whether the run is paused and its reader is not among those here.
+func (t *training) left(here map[string]bool) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.info.Status == wire.StatusPaused && !here[t.info.Owner]
+}
+
+// stateFor is the run as x sees it.
+func (t *training) stateFor(x *session) wire.State {
+	st := t.state()
+	st.Mine = t.of(x)
+	return st
 }
 
 func (t *training) stateLocked() wire.State {
@@ -546,7 +574,7 @@ func (t *training) join(x *session, id string, after int) {
 	defer t.mu.Unlock()
 	x.watch(t.name())
 	st := t.stateLocked()
-	st.ID = id
+	st.ID, st.Mine = id, t.of(x)
 	x.say(&st)
 	later := func(list []wire.Point) []wire.Point {
 		if after == 0 {

@@ -63,10 +63,13 @@ func newClient(t string) Message {
 
 // Hello opens a connection. With Resume the server sends every message of that
 // session after seq After, if it still has them; Welcome says whether it does.
+// Owner is a secret of the browser's, the same in all its sessions: who starts a run
+// under it can pause and stop it under it. Without one, the session can.
 type Hello struct {
 	Head
 	Resume string `json:"resume,omitempty"`
 	After  uint64 `json:"after,omitempty"`
+	Owner  string `json:"owner,omitempty"`
 }
 
 // Type implements Message.
@@ -74,7 +77,7 @@ func (*Hello) Type() string { return TypeHello }
 
 // Validate implements Message.
 func (m *Hello) Validate() error {
-	return first(text("resume", m.Resume, 64), within("after", m.After, 0, MaxSafe))
+	return first(text("resume", m.Resume, 64), within("after", m.After, 0, MaxSafe), text("owner", m.Owner, 64))
 }
 
 // Ask asks a model for K chains, and for the reference answer's probabilities

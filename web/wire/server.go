@@ -496,6 +496,7 @@ type State struct {
 	Data        string       `json:"data,omitempty"`    // what it learns from, for people
 	Message     string       `json:"message,omitempty"` // why it failed
 	Saved       bool         `json:"saved,omitempty"`   // it came with the program: it cannot go on
+	Mine        bool         `json:"mine,omitempty"`    // the reader who is told may pause and stop it
 	Checkpoints []Checkpoint `json:"checkpoints,omitempty"`
 }
 

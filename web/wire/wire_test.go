@@ -11,7 +11,7 @@ import (
 
 func examples() (client, server []Message) {
 	client = []Message{
-		&Hello{Resume: "s1", After: 7},
+		&Hello{Resume: "s1", After: 7, Owner: "o1"},
 		&Ask{Head: Head{ID: "q1"}, Model: "world:nrt", Question: "who ?", Answer: "ruth", K: 8, Temperature: 1, TopP: 1, Seed: 42, MaxChain: 64},
 		&Score{Head: Head{ID: "w1"}, Model: "world:nrt", Question: "who ?", Answer: "ruth", Own: true, Variants: []Variant{{}, {Parts: []ChainPart{{IDs: []int32{5, 6}}, {Text: " her mother ."}}}}},
 		&Resample{Head: Head{ID: "f1"}, Model: "world:nrt", Question: "who ?", Answer: "ruth", Chain: []int32{5, 6, 7, 3}, Of: 4, Cuts: []int{0, 2, 3}, N: 8, Temperature: 1, TopP: 0.9, Seed: 42, MaxChain: 64},
@@ -20,7 +20,7 @@ func examples() (client, server []Message) {
 		&TrainPause{Run: "r1"}, &TrainResume{Run: "r1"}, &TrainStop{Run: "r1"},
 		&Watch{Run: "r1", After: 3},
 	}
-	state := State{Run: "r1", Method: "nrt", Mode: "gm", Status: StatusRunning, Step: 3, Of: 60, Checkpoints: []Checkpoint{{Step: 0, Model: "r1@0"}}}
+	state := State{Run: "r1", Method: "nrt", Mode: "gm", Status: StatusRunning, Step: 3, Of: 60, Mine: true, Checkpoints: []Checkpoint{{Step: 0, Model: "r1@0"}}}
 	server = []Message{
 		&Welcome{Session: "s1", Models: []Model{{Name: "world:nrt", Label: "NRT", Vocab: "world"}}, Runs: []State{state}, Limits: Limits{K: 16}},
 		&Models{Models: []Model{{Name: "r1@20", Run: "r1", Step: 20}}},
