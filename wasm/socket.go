@@ -74,7 +74,7 @@ func (k *socket) connect() {
 	var opened, message, closed js.Func
 	opened = js.FuncOf(func(js.Value, []js.Value) any {
 		if turn == k.turn {
-			k.send(&wire.Hello{Resume: k.app.s.Session, After: k.app.s.Seq})
+			k.send(&wire.Hello{Resume: k.app.s.Session, After: k.app.s.Seq, Owner: owner()})
 		}
 		return nil
 	})
@@ -97,6 +97,15 @@ func (k *socket) connect() {
 	ws.Set("onopen", opened)
 	ws.Set("onmessage", message)
 	ws.Set("onclose", closed)
+}
+
+// owner is the browser's secret (static/train.js): its training runs are this
+// reader's in every session. "" where there is none.
+func owner() string {
+	if f := js.Global().Get("nrtOwner"); f.Truthy() {
+		return f.Invoke().String()
+	}
+	return ""
 }
 
 // lost waits before the next try: a second, then twice as long each time, up to

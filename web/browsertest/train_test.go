@@ -99,13 +99,39 @@ func TestTrainingRunLive(t *testing.T) {
 	if have := eval[string](b, `document.querySelector("[data-chart=reward] .canvas").getAttribute("aria-label")`); !strings.Contains(have, "at step") {
 		t.Errorf("the chart says %q", have)
 	}
-	// Another reader, or this one after a reload, finds the run.
+	// This reader finds the run after a reload.
 	b.load(s.url())
 	b.until("the run is there again", following, "run1", "done")
 	// The slider shows the same question by the model of another step.
 	b.choose("#step", eval[string](b, `document.querySelector("#step").max`))
 	b.until("that step's model answers", `document.querySelector("#model").value === "run1@12"`)
 	b.complete(8)
+}
+
+// A run belongs to the reader who started it: another opens on the saved pair, hears
+// nothing of it from the badge, and can watch it but neither pause nor stop it.
+func TestAnotherReadersRun(t *testing.T) {
+	s := serve(t)
+	b, other := open(t, desk), open(t, desk)
+	b.load(s.url())
+	b.until("connected", live)
+	b.train("run1", small("steps", "2000"), "")
+	b.until("the badge tells of it", `document.querySelector("#badge").innerText.includes("Training, step")`)
+	other.load(s.url())
+	other.until("connected", live)
+	other.until("the saved pair is drawn", `document.querySelector("#run").value === "world:nrt" && document.querySelector("#against").value === "world:rlpr"`)
+	if have := other.text("#status"); strings.Contains(have, "run") {
+		t.Errorf("the status region says %q", have)
+	}
+	other.choose("#run", "run1")
+	other.until("it is watched", following, "run1", "training, now at")
+	if have := other.text("#train"); strings.Contains(have, "Stop") || strings.Contains(have, "Pause") || !strings.Contains(other.text("#badge"), "Live") {
+		t.Errorf("another reader is offered %q under %q", have, other.text("#badge"))
+	}
+	b.load(s.url())
+	b.until("it is still one's own", following, "run1", "training, now at")
+	b.click("#act-train-stop")
+	b.until("it stops", following, "run1", "stopped at")
 }
 
 // A run pauses, stays paused over a reload, goes on and is stopped.

@@ -132,7 +132,7 @@
   const labels = () => {
     const runs = data.runs.slice(0, 2);
     const by = (name) => runs.map(name);
-    return runs.length < 2 || runs[0].short !== runs[1].short ? by((r) => r.short) : by((r) => r.name.split(" · ").at(-1));
+    return runs.length < 2 || runs[0].short !== runs[1].short ? by((r) => r.short) : by((r) => r.name.split(" · ").at(-1).split(" ")[0]);
   };
 
   // caption shows the value under the cursor, else at the chosen step, else the
@@ -209,6 +209,22 @@
       table(key, c.figure);
     }
   }
+
+  // The secret under which this browser's training runs are its own. Where storage
+  // is forbidden it lasts as long as the page.
+  let secret = "";
+  globalThis.nrtOwner = () => {
+    try {
+      secret ||= localStorage.getItem("nrt-owner") ?? "";
+    } catch {}
+    if (!/^[0-9a-f]{32}$/.test(secret)) {
+      secret = [...crypto.getRandomValues(new Uint8Array(16))].map((b) => b.toString(16).padStart(2, "0")).join("");
+      try {
+        localStorage.setItem("nrt-owner", secret);
+      } catch {}
+    }
+    return secret;
+  };
 
   globalThis.nrtCharts = {
     set(json) {

@@ -5,6 +5,7 @@ import (
 	"strings"
 
 	"nrt/trainer/reward"
+	"nrt/web/wire"
 )
 
 func parseMode(name string) (reward.Mode, error) { return reward.ParseMode(name) }
@@ -29,7 +30,7 @@ func Badge(s *State) string {
 		text = "Connecting"
 	case Live:
 		text = "Live"
-		if r := s.run(s.Run); r != nil && r.Status == "running" {
+		if r := s.training(); r != nil {
 			text = "Training, step " + intText(r.Step)
 		}
 	case Waiting:
@@ -38,6 +39,18 @@ func Badge(s *State) string {
 		text = "Offline"
 	}
 	return `<i></i>` + text
+}
+
+// training is the reader's own run at work: the one that is followed, else the
+// latest; nil without.
+func (s *State) training() *Run {
+	var own *Run
+	for i := range s.Runs {
+		if r := &s.Runs[i]; r.Mine && r.Status == wire.StatusRunning && (own == nil || own.State.Run != s.Run) {
+			own = r
+		}
+	}
+	return own
 }
 
 // note is one message with an icon and buttons.

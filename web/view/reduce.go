@@ -204,14 +204,13 @@ func (s State) welcome(w *wire.Welcome) (State, []wire.Message) {
 		s.TrainID = ""
 	}
 	s.Session = w.Session
+	said := s.Say
 	for i := range w.Runs {
 		s = s.runState(&w.Runs[i])
 	}
-	if n := len(s.Runs); s.Run == "" && n > 0 {
-		s.Run = s.Runs[n-1].State.Run
-		if n > 1 && s.Runs[n-1].Saved {
-			s.Against = s.Runs[n-2].State.Run // saved runs are there to be compared
-		}
+	s.Say = said // what came with the welcome is no news
+	if s.run(s.Run) == nil {
+		s.Run, s.Against = s.firstRuns()
 	}
 	// What-ifs that were under way may be lost, and cost little: they are asked for
 	// again.
@@ -235,6 +234,30 @@ func (s State) welcome(w *wire.Welcome) (State, []wire.Message) {
 		return next, append(out, more...)
 	}
 	return s, out
+}
+
+// firstRuns are the run that the page follows at first and the one drawn beside it:
+// the reader's own latest, and what came with the program to compare it with; without
+// one, the two saved runs. Other readers' runs are for who picks them.
+func (s *State) firstRuns() (run, against string) {
+	own := ""
+	for i := range s.Runs {
+		if r := &s.Runs[i].State; r.Saved {
+			run, against = r.Run, run
+		}
+	}
+	for i := range s.Runs {
+		if r := &s.Runs[i].State; r.Mine {
+			own = r.Run
+		}
+	}
+	switch {
+	case own != "":
+		return own, run
+	case run == "" && len(s.Runs) > 0:
+		return s.Runs[len(s.Runs)-1].State.Run, "" // nothing came with the program
+	}
+	return run, against
 }
 
 // under reports whether the server still works on it.
@@ -283,7 +306,7 @@ func (s State) runState(m *wire.State) State {
 			s.Against, s.Run, s.AtStep = s.Run, m.Run, -1
 		}
 	}
-	if before != m.Status {
+	if before != m.Status && (m.Mine || m.Run == s.Run) && !m.Saved {
 		s.Say = fmt.Sprintf("Training run %s: %s.", m.Run, m.Status)
 	}
 	return s

@@ -345,10 +345,48 @@ func TestSavedRunsAreDrawnTogether(t *testing.T) {
 	if have := Train(&s); !strings.Contains(have, `data-act="open" data-dialog="traindlg">`) || strings.Contains(have, "train-resume") {
 		t.Errorf("a saved run offers %s", have)
 	}
-	list = append(list, wire.State{Run: "run1", Method: "nrt", Status: wire.StatusPaused, Of: 2})
+	list = append(list, wire.State{Run: "run1", Method: "nrt", Status: wire.StatusPaused, Of: 2, Mine: true})
 	s = testState().receives(&wire.Welcome{Session: "s", Runs: list})
-	if s.Run != "run1" || s.Against != "" {
+	if s.Run != "run1" || s.Against != "world:nrt" {
 		t.Errorf("with a run of one's own, followed: %q, beside it: %q", s.Run, s.Against)
+	}
+	if s.Say != "" {
+		t.Errorf("what came with the welcome is announced: %q", s.Say)
+	}
+}
+
+// Another reader's run is listed and can be watched; it takes over neither the panel
+// nor the badge nor the status region, and offers no Pause and no Stop.
+func TestOthersRunsStayTheirs(t *testing.T) {
+	list := []wire.State{
+		{Run: "world:rlpr", Method: "rlpr", Status: wire.StatusDone, Step: 2, Of: 2, Saved: true},
+		{Run: "world:nrt", Method: "nrt", Status: wire.StatusDone, Step: 2, Of: 2, Saved: true},
+		{Run: "run1", Method: "nrt", Mode: "gm", Status: wire.StatusDone, Step: 9, Of: 9},
+	}
+	s := testState().receives(&wire.Welcome{Session: "s", Limits: wire.Limits{Steps: 9}, Runs: list})
+	if s.Run != "world:nrt" || s.Against != "world:rlpr" {
+		t.Errorf("followed: %q, beside it: %q", s.Run, s.Against)
+	}
+	theirs := wire.State{Run: "run2", Method: "nrt", Mode: "gm", Status: wire.StatusRunning, Step: 1, Of: 9}
+	s = s.receives(&theirs)
+	if s.Say != "" || !strings.HasSuffix(Badge(&s), "Live") {
+		t.Errorf("another reader's run says %q, the badge %q", s.Say, Badge(&s))
+	}
+	s, out := s.Do("run", "run2")
+	if len(out) != 1 || out[0].(*wire.Watch).Run != "run2" {
+		t.Fatalf("it is not watched: %v", out)
+	}
+	have := Train(&s)
+	if strings.Contains(have, "train-pause") || strings.Contains(have, "train-stop") || !strings.Contains(have, "traindlg") || !strings.Contains(have, "NRT gm · run2 of another reader") {
+		t.Errorf("the panel reads %s", have)
+	}
+	if strings.HasSuffix(Badge(&s), "step 1") {
+		t.Errorf("the badge tells of it: %q", Badge(&s))
+	}
+	theirs.Run, theirs.Mine = "run3", true
+	s = s.receives(&theirs)
+	if s.Say != "Training run run3: running." || !strings.HasSuffix(Badge(&s), "Training, step 1") {
+		t.Errorf("one's own run says %q, the badge %q", s.Say, Badge(&s))
 	}
 }
 

@@ -31,8 +31,11 @@ func methodLabel(r *wire.State) string {
 }
 
 func runLabel(r *wire.State) string {
-	if r.Saved {
+	switch {
+	case r.Saved:
 		return methodLabel(r) + " · saved"
+	case !r.Mine:
+		return methodLabel(r) + " · " + r.Run + " of another reader"
 	}
 	return methodLabel(r) + " · " + r.Run
 }
@@ -90,7 +93,7 @@ func Train(s *State) string {
 	switch {
 	case s.TrainID != "":
 		button("open", iconPlay, "Starting", true, true)
-	case r == nil || r.Saved:
+	case r == nil || r.Saved || !r.Mine:
 		button("open", iconPlay, "Train", true, !live)
 	case r.Status == wire.StatusRunning || r.Status == wire.StatusQueued:
 		button("train-pause", iconPause, "Pause", true, !live)

@@ -272,7 +272,7 @@ func moments(t *testing.T) map[string]State {
 	s = s.receives(&rest)
 	s = s.receives(&e.End)
 	m["complete"] = s
-	s = s.receives(&wire.State{Run: "r1", Method: "nrt", Mode: "ws-logp", Status: wire.StatusRunning, Step: 20, Of: 60, Checkpoints: []wire.Checkpoint{{Step: 0, Model: "r1@0"}, {Step: 10, Model: "r1@10"}}})
+	s = s.receives(&wire.State{Run: "r1", Method: "nrt", Mode: "ws-logp", Mine: true, Status: wire.StatusRunning, Step: 20, Of: 60, Checkpoints: []wire.Checkpoint{{Step: 0, Model: "r1@0"}, {Step: 10, Model: "r1@10"}}})
 	s = s.receives(&wire.State{Run: "r2", Method: "rlpr", Status: wire.StatusPaused, Step: 20, Of: 60})
 	s.Run = "r1"
 	s = s.receives(&wire.Step{Run: "r1", Of: 60, Points: []wire.Point{{Step: 1, Values: map[string]float64{wire.ValueReward: .1}}, {Step: 2, Values: map[string]float64{wire.ValueReward: .2, wire.ValueLength: 3}}}})
