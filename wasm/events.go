@@ -27,7 +27,8 @@ func (a *app) listen() {
 		on(document(), up, func(js.Value) { a.letGo() }, true)
 	}
 	on(document(), "visibilitychange", func(js.Value) { a.scheduled = false; a.schedule() }, true)
-	on(document(), "focusout", func(js.Value) { a.schedule() }, true)
+	on(document(), "focusout", func(js.Value) { a.pulled, a.unfolded = false, false; a.schedule() }, true)
+	a.tellsOpen = js.Global().Get("CSS").Call("supports", "selector(:open)").Bool()
 	on(window(), "hashchange", func(js.Value) {
 		hash := location().Get("hash").String()
 		a.hashSeen = hash
@@ -125,10 +126,11 @@ func (a *app) change(event js.Value) {
 		return
 	}
 	value := argument(el)
-	if el.Get("tagName").String() == "SELECT" {
-		el.Call("blur") // its container may be drawn again
-		defer el.Call("focus", map[string]any{"preventScroll": true})
+	if a.pulled {
+		// It was opened by hand and has closed: the keys are the page's again.
+		el.Call("blur")
 	}
+	a.pulled, a.unfolded = false, false
 	a.do(name, value)
 }
 
@@ -226,6 +228,9 @@ func (a *app) over(event js.Value) {
 func (a *app) press(event js.Value) {
 	a.tapElsewhere(event)
 	a.held = ""
+	if el, ok := closest(event, "select"); ok {
+		a.pulled, a.unfolded = el.Get("size").Int() < 2, true
+	}
 	el := event.Get("target")
 	for el.Truthy() {
 		if id := el.Get("id"); id.Type() == js.TypeString && a.els[id.String()].Truthy() {
@@ -244,15 +249,32 @@ func (a *app) letGo() {
 	a.schedule() // with the next frame: after the click
 }
 
-// choosing reports whether a list in el has the focus and may be open.
+// choosing reports whether a list in el is open, which drawing would close.
 func (a *app) choosing(el js.Value) bool {
 	active := document().Get("activeElement")
-	return active.Truthy() && active.Get("tagName").String() == "SELECT" && el.Call("contains", active).Bool()
+	if !active.Truthy() || active.Get("tagName").String() != "SELECT" || !el.Call("contains", active).Bool() {
+		return false
+	}
+	if a.tellsOpen {
+		return active.Call("matches", ":open").Bool()
+	}
+	return a.unfolded
 }
 
 // key are the page's keys. Fields, dialogs and combinations but Ctrl+Z are left
 // alone.
 func (a *app) key(event js.Value) {
+	if _, ok := closest(event, "select"); ok {
+		switch event.Get("key").String() {
+		case " ", "Enter", "F4":
+			a.unfolded = !a.unfolded
+		case "Escape", "Tab":
+			a.unfolded = false
+		case "ArrowDown", "ArrowUp":
+			a.unfolded = a.unfolded || event.Get("altKey").Bool()
+		}
+		a.pulled = false
+	}
 	control := event.Get("ctrlKey").Bool() || event.Get("metaKey").Bool()
 	undo := control && event.Get("key").String() == "z"
 	if control && !undo || event.Get("altKey").Bool() || event.Get("defaultPrevented").Bool() {
@@ -261,12 +283,18 @@ func (a *app) key(event js.Value) {
 	if document().Call("querySelector", "dialog[open]").Truthy() {
 		return
 	}
+	key := event.Get("key").String()
 	if el, ok := closest(event, "input, textarea, select, [contenteditable]"); ok {
-		if kind := el.Get("type").String(); kind != "radio" && kind != "checkbox" && kind != "range" {
+		switch el.Get("type").String() {
+		case "radio", "checkbox", "range":
+		case "select-one":
+			if a.choosing(el) || !strings.Contains("123456npNP", key) {
+				return // Space and the arrows are the list's
+			}
+		default:
 			return
 		}
 	}
-	key := event.Get("key").String()
 	if undo {
 		key = "undo"
 	}

@@ -37,6 +37,9 @@ type app struct {
 	later     bool      // they are computed again in a moment
 	card      card
 	held      string // container under a pressed pointer: not to be replaced
+	pulled    bool   // a list was opened by the pointer
+	unfolded  bool   // a list is open, as far as its keys tell
+	tellsOpen bool   // the browser knows :open
 	lost      string // what gets the focus if the focused element goes
 	hash      string
 	hashSeen  string   // the address as it was when it was last read or written
@@ -169,7 +172,7 @@ func (a *app) draw() {
 	a.scheduled = false
 	began := time.Now()
 	more := a.socket.take(began.Add(budget))
-	n, from := len(view.Containers), a.first
+	n, from, open := len(view.Containers), a.first, false
 	if active := document().Get("activeElement"); active.Truthy() && active.Get("id").String() == "act-fresh-stop" {
 		a.lost = freshButtons // it goes when all is written
 	}
@@ -189,6 +192,7 @@ func (a *app) draw() {
 			continue
 		}
 		if a.choosing(el) {
+			open = true
 			continue // a list is open here
 		}
 		a.last[id] = html
@@ -217,8 +221,12 @@ func (a *app) draw() {
 	a.rememberHash()
 	a.drawn = time.Now()
 	a.slow = a.drawn.Sub(began)
-	if more || a.socket.waiting() {
+	switch {
+	case more || a.socket.waiting():
 		a.schedule()
+	case open && !a.scheduled: // nothing says when a list closes
+		a.scheduled = true
+		window().Call("setTimeout", a.frame, 200)
 	}
 }
 

@@ -448,6 +448,35 @@ func TestKeyboardAlone(t *testing.T) {
 	b.until("Esc closes it", `!document.querySelector("#keys").open`)
 }
 
+// A choice from a list shows at once, while the list keeps the focus; the page's keys
+// work beside it.
+func TestListsActAtOnce(t *testing.T) {
+	s := serve(t)
+	b := open(t, desk)
+	b.load(s.url())
+	b.until("connected", live)
+	const paint = `document.querySelector("#strip .tok").getAttribute("style")`
+	before := eval[string](b, paint)
+	b.run(chromedp.Focus("#colour", chromedp.ByQuery), chromedp.KeyEvent(kb.ArrowDown))
+	b.until("the words are coloured by change", paint+` !== $`, before)
+	if have := eval[string](b, `document.activeElement.id + " " + document.activeElement.value`); have != "colour change" {
+		t.Errorf("the focus is at %q", have)
+	}
+	before = eval[string](b, paint)
+	b.run(chromedp.KeyEvent(kb.ArrowDown))
+	b.until("and by weight", paint+` !== $`, before)
+	b.run(chromedp.KeyEvent("1"))
+	b.until("1 chooses logP", `document.querySelector("input[name=mode]:checked").value === "logp"`)
+	// An open list is left alone until it closes.
+	b.run(chromedp.Focus("#against", chromedp.ByQuery), chromedp.KeyEvent(" "))
+	b.until("the list is open", `document.querySelector("#against").matches(":open")`)
+	b.run(chromedp.Evaluate(`document.querySelector("#colour").value = "sure", document.querySelector("#colour").dispatchEvent(new Event("change", {bubbles: true}))`, nil))
+	b.until("what is elsewhere is drawn", paint+` !== $`, before)
+	if !eval[bool](b, `document.querySelector("#against").matches(":open")`) {
+		t.Error("the open list was closed")
+	}
+}
+
 // On a phone: the promised order, targets of 44 px, one chain at a time.
 func TestPhone(t *testing.T) {
 	s := serve(t)
