@@ -89,15 +89,18 @@ func (s State) do(name, value string) (State, []wire.Message) {
 	switch name {
 	case "mode":
 		if m, err := reward.ParseMode(value); err == nil {
+			rank := s.hold()
 			s.Mode = m
-			s.Say = s.modeSaid()
+			s.Say = s.modeSaid(rank)
 		}
 	case "clip", "clip-off":
+		rank := s.hold()
 		s.Clip = value == "true"
-		s.Say = s.modeSaid()
+		s.Say = s.modeSaid(rank)
 	case "normalize":
+		rank := s.hold()
 		s.Normalize = value == "true"
-		s.Say = s.modeSaid()
+		s.Say = s.modeSaid(rank)
 	case "colour":
 		for i, n := range colourNames {
 			if n == value {
@@ -313,12 +316,35 @@ func (s *State) chainSaid() string {
 	return text + "."
 }
 
-func (s *State) modeSaid() string {
-	sc := s.scores()
-	if !sc.ready {
-		return "Formula " + modeLabel(s.Mode) + "."
+// hold keeps the shown chain where it was the best that was shown, so that another
+// formula moves it and does not put another text in its place. It is the chain's rank.
+func (s *State) hold() int {
+	i := s.chain()
+	rank := s.rank(s.Mode, i)
+	if rank > 0 {
+		s.Chain = i
 	}
-	return "Formula " + modeLabel(s.Mode) + ". First: chain " + intText(sc.order[0]+1) + ". Chain " + intText(s.chain()+1) + " is now rank " + intText(s.rank(s.Mode, s.chain())) + "."
+	return rank
+}
+
+// modeSaid says what the formula did to the shown chain, whose rank was was.
+func (s *State) modeSaid(was int) string {
+	sc := s.scores()
+	text := "Formula " + modeLabel(s.Mode) + "."
+	if !sc.ready || was == 0 {
+		return text
+	}
+	now := s.rank(s.Mode, s.chain())
+	text += " Chain " + intText(s.chain()+1)
+	if now == was {
+		text += " stays rank " + intText(now) + "."
+	} else {
+		text += ": rank " + intText(was) + " → " + intText(now) + "."
+	}
+	if first := sc.order[0]; first != s.chain() {
+		text += " First: chain " + intText(first+1) + "."
+	}
+	return text
 }
 
 func (s *State) phaseSaid() string {

@@ -195,6 +195,37 @@ func TestTurningGoesByRank(t *testing.T) {
 	}
 }
 
+// Another formula moves the shown chain and says so; it does not swap it, whether it
+// was chosen or shown as the best.
+func TestFormulaKeepsTheChain(t *testing.T) {
+	for _, chosen := range []bool{false, true} {
+		s := testState()
+		if chosen {
+			s, _ = s.Do("chain", intText(s.chain()))
+		}
+		i, moved := s.chain(), false
+		text := ChainText(&s)
+		for _, m := range reward.Modes() {
+			was := s.rank(s.Mode, i)
+			s, _ = s.Do("mode", m.String())
+			now := s.rank(m, i)
+			moved = moved || was != now
+			if s.chain() != i {
+				t.Fatalf("%s shows chain %d instead of %d", m, s.chain()+1, i+1)
+			}
+			if want := "rank " + intText(was) + " → " + intText(now); was != now && !strings.Contains(s.Say, want) {
+				t.Errorf("%s says %q, want %q", m, s.Say, want)
+			}
+		}
+		s, _ = s.Do("clip", "false")
+		s, _ = s.Do("mode", "ws-logp")
+		s, _ = s.Do("clip", "true")
+		if s.chain() != i || ChainText(&s) != text || !moved {
+			t.Errorf("chain %d, moved %v", s.chain()+1, moved)
+		}
+	}
+}
+
 func TestPhasesPlayOnceAndStop(t *testing.T) {
 	s := testState()
 	s, _ = s.Do("play", "")
