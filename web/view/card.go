@@ -207,7 +207,7 @@ func (s *State) cardFacts(k int, score *reward.Scored) (list []string) {
 	if s.Mode == reward.P || s.Mode == reward.GM {
 		of += ", the logarithm of R"
 	}
-	list = append(list, "Its weight is "+s.weightText(score.W[k])+"; it adds "+part(score.Contribution[k], total)+" of the "+of+".")
+	list = append(list, "Its weight is "+s.weightText(score.W[k])+"; it adds "+parts(score.Contribution, total)[k]+" of the "+of+".")
 	if tried := s.whatIf(); tried != nil {
 		list = append(list, percent(tried.C[k])+" % "+s.Edit.editName()+".")
 	}

@@ -31,6 +31,10 @@ func Why(s *State) string {
 	p.raw(s.addsHead()).raw(`</th><th scope="col" title="the word's weight in the gradient: ∂R′/∂log c, divided by σ">pull<br><span class="v">G</span></th></tr></thead><tbody>`)
 	weights := s.weights()
 	on := s.word()
+	var adds []string
+	if score != nil {
+		adds = parts(score.Contribution, s.total(score))
+	}
 	most := 0.0
 	if score != nil {
 		for i := range score.C {
@@ -61,7 +65,7 @@ func Why(s *State) string {
 		p.raw(`</td><td>`)
 		if score != nil {
 			s.addsBar(p, score, k, most)
-			p.raw(part(score.Contribution[k], s.total(score)), `</td><td class="w">`, two(score.TokenWeight[k]))
+			p.raw(adds[k], `</td><td class="w">`, two(score.TokenWeight[k]))
 		} else {
 			p.raw(`<span class="skel" aria-hidden="true"></span></td><td class="w">`)
 		}
@@ -113,21 +117,41 @@ func (s *State) total(score *reward.Scored) float64 {
 	return score.R
 }
 
-// part is a part of the total r: with r's own decimals, where r has some.
-func part(x, r float64) string {
-	if math.Abs(r) >= 0.01 && math.Abs(x) < 0.0005 {
-		return "0.000"
+// parts are what the words add to the total as they are shown: with the total's own
+// decimals, where it has some. What rounding leaves over goes to the largest part,
+// so that the column adds up to the total that is shown.
+func parts(of []float64, total float64) []string {
+	list := make([]string, len(of))
+	if math.Abs(total) < 0.01 {
+		for i, x := range of {
+			list[i] = number(x)
+		}
+		return list
 	}
-	if math.Abs(r) >= 0.01 {
-		return decimals(x)
+	rest, largest := thousandths(total), 0
+	for i, x := range of {
+		rest -= thousandths(x)
+		list[i] = decimals(thousandths(x) / 1000)
+		if math.Abs(x) > math.Abs(of[largest]) {
+			largest = i
+		}
 	}
-	return number(x)
+	if len(of) > 0 && math.Abs(rest) <= float64(len(of)) {
+		list[largest] = decimals((thousandths(of[largest]) + rest) / 1000)
+	}
+	return list
 }
+
+// thousandths is a number as it is shown with three decimals.
+func thousandths(x float64) float64 { return math.Round(1000 * x) }
 
 // gain is R − base, so that it is the difference of the two as they are shown.
 func gain(r, base float64) string {
 	if math.Min(math.Abs(r), math.Abs(base)) >= 0.01 {
-		return decimals(r - base)
+		d := (thousandths(r) - thousandths(base)) / 1000
+		if d != 0 || math.Abs(r-base) >= 0.0005 {
+			return decimals(d)
+		}
 	}
 	return number(r - base)
 }

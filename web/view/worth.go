@@ -222,11 +222,11 @@ func (w worthScale) whisker(p *page, lo, mean, hi float64) {
 
 // lossText is a change of a reward, as the difference of the two as they are shown.
 func lossText(score *reward.Scored, loss float64) string {
-	if math.Abs(loss) < 0.0005 && math.Abs(score.R) >= 0.01 {
+	if math.Abs(score.R) >= 0.01 && math.Abs(loss) < 0.0005 && thousandths(score.R+loss) == thousandths(score.R) {
 		return "0.000"
 	}
 	text := gain(score.R+loss, score.R)
-	if loss > 0 {
+	if loss > 0 && text != "0.000" {
 		text = "+" + text
 	}
 	return text
