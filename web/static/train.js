@@ -1,7 +1,8 @@
 // The training curves: four small uPlot charts with one cursor. The client
 // calls nrtCharts.set(JSON) with
 //   {runs: [{name, steps: [], reward: [], entropy: [], length: [], zero: []}],
-//    at: step shown in the page or null, marks: [{step, reward}]}
+//    at: step shown in the page or null, newest: the captions are of the first
+//    run's last step, marks: [{step, reward}]}
 // at most two runs are drawn: the first solid, the second dashed.
 (() => {
   "use strict";
@@ -135,18 +136,27 @@
     return runs.length < 2 || runs[0].short !== runs[1].short ? by((r) => r.short) : by((r) => r.name.split(" · ").at(-1).split(" ")[0]);
   };
 
-  // caption shows the value under the cursor, else at the chosen step, else the
-  // last; a step without one, as the start of a run, says so.
+  // caption shows the value under the cursor, else at the first run's newest step or
+  // at the chosen one, else the last; a step without a value, as the start of a run,
+  // has the nearest before it, or the first that there is.
   function caption(key, idx) {
     const c = charts.get(key);
     if (!c) return;
     const [steps, ...rows] = c.plot.data;
     let i = idx;
-    if (i === null || i === undefined) {
+    const has = (v) => v !== null && v !== undefined;
+    if (!has(i) && data.newest) i = rows[0].findLastIndex(has);
+    if (!has(i) || i < 0) {
       i = data.at === null || data.at === undefined ? steps.length - 1 : steps.findLastIndex((s) => s <= data.at);
     }
+    const first = Math.min(...rows.map((r) => r.findIndex(has)).filter((n) => n >= 0));
+    if (i < first && Number.isFinite(first)) i = first;
+    const value = (r) => {
+      const n = r.findLastIndex((v, k) => k <= i && has(v));
+      return n < 0 ? undefined : r[n];
+    };
     const runs = labels();
-    const part = (none) => (r, k) => (rows.length > 1 ? runs[k] + " " : "") + (r[i] === null || r[i] === undefined ? none : say[key](r[i]));
+    const part = (none) => (r, k) => (rows.length > 1 ? runs[k] + " " : "") + (has(value(r)) ? say[key](value(r)) : none);
     const parts = rows.map(part("–"));
     c.figure.querySelector(".num").textContent = parts.join(" · ");
     const what = c.figure.querySelector(".what");

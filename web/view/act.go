@@ -63,6 +63,7 @@ var Actions = map[string]string{
 	"train-pause":  "click",
 	"train-resume": "click",
 	"train-stop":   "click",
+	"train-read":   "click: the question by the run's last model",
 	"train-next":   "key N: next kept step",
 	"train-prev":   "key P: the one before",
 	"run":          "change: the run that is followed",
@@ -234,6 +235,10 @@ func (s State) doAsk(name, value string) (State, []wire.Message) {
 		return s, s.runMessage(&wire.TrainResume{Run: s.Run})
 	case "train-stop":
 		return s, s.runMessage(&wire.TrainStop{Run: s.Run})
+	case "train-read":
+		if r := s.run(s.Run); r != nil {
+			return s.toCheckpoint(len(r.Checkpoints) - 1)
+		}
 	case "train-next":
 		return s.besideCheckpoint(1)
 	case "train-prev":

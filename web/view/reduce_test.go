@@ -352,13 +352,37 @@ func FuzzDo(f *testing.F) {
 
 func TestCurvesHoldTheRunsValues(t *testing.T) {
 	s := moments(t)["training"]
-	want := `{"runs":[{"name":"NRT ws-logp · r1","short":"NRT","formula":"NRT ws-logp","steps":[0,1,2],"reward":[null,0.1,0.2],"entropy":[null,null,null],"length":[null,null,3],"zero":[null,null,null]}],"at":10,"marks":[]}`
+	want := `{"runs":[{"name":"NRT ws-logp · r1","short":"NRT","formula":"NRT ws-logp","steps":[0,1,2],"reward":[null,0.1,0.2],"entropy":[null,null,null],"length":[null,null,3],"zero":[null,null,null]}],"at":10,"newest":true,"marks":[]}`
 	if have := Curves(&s); have != want {
 		t.Errorf("have %s", have)
 	}
 	s = testState()
-	if have := Curves(&s); have != `{"runs":[],"at":null,"marks":[]}` {
+	if have := Curves(&s); have != `{"runs":[],"at":null,"newest":false,"marks":[]}` {
 		t.Errorf("have %s", have)
+	}
+}
+
+// The charts speak of the newest step of a run until the reader picks a step; when it
+// is done, its last model is offered to read the question by.
+func TestARunShowsWhatIsLearned(t *testing.T) {
+	s := testState().receives(&wire.Welcome{Session: "s", Limits: wire.Limits{Steps: 9}, Models: []wire.Model{{Name: "test"}, {Name: "r@9", Run: "r", Step: 9}}})
+	st := wire.State{Run: "r", Method: "sft", Status: wire.StatusRunning, Mine: true, Step: 9, Of: 9, Checkpoints: []wire.Checkpoint{{Model: "test"}, {Step: 9, Model: "r@9"}}}
+	s = s.receives(&st)
+	s, _ = s.Do("run", "r")
+	if have := Curves(&s); !strings.Contains(have, `"newest":true`) {
+		t.Errorf("have %s", have)
+	}
+	if strings.Contains(Train(&s), "train-read") {
+		t.Error("a run at work offers its trained model")
+	}
+	st.Status = wire.StatusDone
+	s = s.receives(&st)
+	if !strings.Contains(Train(&s), `data-act="train-read">Read this question with the trained model<`) {
+		t.Errorf("a run that is done says %s", Train(&s))
+	}
+	s, out := s.Do("train-read", "")
+	if len(out) != 1 || out[0].(*wire.Ask).Model != "r@9" || strings.Contains(Train(&s), "train-read") || !strings.Contains(Curves(&s), `"at":9,"newest":false`) {
+		t.Errorf("asks %v, the charts say %s", out, Curves(&s))
 	}
 }
 

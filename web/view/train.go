@@ -107,6 +107,9 @@ func Train(s *State) string {
 	default:
 		button("open", iconPlay, "New run", true, !live)
 	}
+	if r != nil && s.learned(r) {
+		p.raw(`<button type="button" class="btn" id="act-train-read" data-act="train-read">Read this question with the trained model</button>`)
+	}
 	p.raw(`</div>`)
 	if r == nil {
 		p.raw(`<span class="cap">`)
@@ -123,6 +126,18 @@ func Train(s *State) string {
 	s.slider(p, r)
 	s.runPicks(p, r)
 	return p.String()
+}
+
+// newest reports whether the charts speak of the run's newest step: while it is at
+// work, and after it, until the reader picks a step to read by.
+func (s *State) newest(r *Run) bool {
+	return !r.Saved && s.AtStep < 0
+}
+
+// learned reports whether a run has ended with a model that the page does not read by.
+func (s *State) learned(r *Run) bool {
+	n := len(r.Checkpoints)
+	return !r.Saved && r.Status == wire.StatusDone && n > 1 && s.Reading != nil && r.Checkpoints[n-1].Model != s.Model
 }
 
 // slider moves over the kept steps.
@@ -295,9 +310,10 @@ type mark struct {
 // shown question earned at each kept step that was asked.
 func Curves(s *State) string {
 	var out struct {
-		Runs  []curve `json:"runs"`
-		At    *int    `json:"at"`
-		Marks []mark  `json:"marks"`
+		Runs   []curve `json:"runs"`
+		At     *int    `json:"at"`
+		Newest bool    `json:"newest"` // the captions are of the last step, whatever is shown
+		Marks  []mark  `json:"marks"`
 	}
 	out.Runs, out.Marks = []curve{}, []mark{}
 	for _, name := range []string{s.Run, s.Against} {
@@ -331,10 +347,11 @@ func Curves(s *State) string {
 		at := s.stepAt(r)
 		out.At = &at
 		out.Marks = s.marks(r)
+		out.Newest = s.newest(r)
 	}
 	data, err := json.Marshal(out)
 	if err != nil {
-		return `{"runs":[],"at":null,"marks":[]}` // finite numbers and plain text: never
+		return `{"runs":[],"at":null,"newest":false,"marks":[]}` // finite numbers and plain text: never
 	}
 	return string(data)
 }
