@@ -78,8 +78,15 @@ func (a *app) click(event js.Value) {
 		a.readUpload(el)
 		return
 	}
-	el, ok := closest(event, "[data-act]")
-	if !ok {
+	el, ok := closest(event, "#askform .dlg-f [data-close]")
+	if ok {
+		for _, field := range typedFields { // Discard
+			byID("ask-"+field).Set("value", "")
+			a.do(field, "")
+		}
+		return
+	}
+	if el, ok = closest(event, "[data-act]"); !ok {
 		return
 	}
 	if _, ok := closest(event, `[id^="sent-"]`); ok && !window().Call("getSelection").Get("isCollapsed").Bool() {
@@ -125,6 +132,9 @@ func (a *app) change(event js.Value) {
 		a.readUpload(el)
 		return
 	}
+	if _, ok := closest(event, "#askform"); ok {
+		return // read when the form is sent
+	}
 	value := argument(el)
 	if a.pulled {
 		// It was opened by hand and has closed: the keys are the page's again.
@@ -135,6 +145,9 @@ func (a *app) change(event js.Value) {
 }
 
 func (a *app) input(event js.Value) {
+	if el, ok := closest(event, "#askform [data-change]"); ok {
+		el.Call("setCustomValidity", "")
+	}
 	if el, ok := closest(event, "[data-input]"); ok {
 		a.do(attr(el, "data-input"), argument(el))
 		a.cutTyped()
@@ -157,11 +170,30 @@ func (a *app) submit(event js.Value) {
 			byID("edit-note").Set("textContent", why)
 		}
 	default:
-		a.ask()
-		if a.s.Typing.Refused {
+		if a.s.Typing.Missing() == "" && !a.settings() || !a.ask() {
 			event.Call("preventDefault") // the dialog stays open
 		}
 	}
+}
+
+// settings takes the fields of an own question's form over, all or none: one that is
+// refused says why itself.
+func (a *app) settings() bool {
+	s := a.s
+	list := document().Call("querySelectorAll", "#askform [data-change]")
+	for i := range list.Length() {
+		el := list.Index(i)
+		name := attr(el, "data-change")
+		s.Notice = nil
+		s, _ = s.Do(name, argument(el))
+		if s.Notice != nil {
+			el.Call("setCustomValidity", s.Notice.Text)
+			el.Call("reportValidity")
+			return false
+		}
+	}
+	a.s = s
+	return true
 }
 
 // invalid is a field that keeps its form from being sent: an empty question or
@@ -176,7 +208,7 @@ func (a *app) invalid(event js.Value) {
 var typedFields = []string{"question", "answer"}
 
 // ask asks what the form says, which the state refuses if a part is missing.
-func (a *app) ask() {
+func (a *app) ask() bool {
 	for _, field := range typedFields {
 		if el := byID("ask-" + field); el.Truthy() {
 			a.do(field, el.Get("value").String())
@@ -184,6 +216,7 @@ func (a *app) ask() {
 	}
 	a.do("ask", "")
 	a.markMissing()
+	return !a.s.Typing.Refused
 }
 
 // markMissing marks the empty fields of a question that was refused.
@@ -424,6 +457,8 @@ func (a *app) openDialog(id string) {
 	}
 	if id == "ask" {
 		a.s.Typing.Refused = false
+		a.synced.choice = "" // what was set and not sent is gone
+		a.syncForms()
 		a.fillAsk()
 		a.markMissing()
 	}

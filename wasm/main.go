@@ -13,6 +13,7 @@
 package main
 
 import (
+	"strings"
 	"syscall/js"
 	"time"
 
@@ -36,11 +37,12 @@ type app struct {
 	charts    time.Time // when curves were computed
 	later     bool      // they are computed again in a moment
 	card      card
-	held      string // container under a pressed pointer: not to be replaced
-	pulled    bool   // a list was opened by the pointer
-	unfolded  bool   // a list is open, as far as its keys tell
-	tellsOpen bool   // the browser knows :open
-	lost      string // what gets the focus if the focused element goes
+	held      string   // container under a pressed pointer: not to be replaced
+	pulled    bool     // a list was opened by the pointer
+	unfolded  bool     // a list is open, as far as its keys tell
+	tellsOpen bool     // the browser knows :open
+	lost      string   // what gets the focus if the focused element goes
+	stand     js.Value // what has it until that is there
 	hash      string
 	hashSeen  string   // the address as it was when it was last read or written
 	hashAt    js.Value // timer
@@ -173,10 +175,11 @@ func (a *app) draw() {
 	began := time.Now()
 	more := a.socket.take(began.Add(budget))
 	n, from, open := len(view.Containers), a.first, false
-	if active := document().Get("activeElement"); active.Truthy() && active.Get("id").String() == "act-fresh-stop" {
+	focused := document().Get("activeElement")
+	if focused.Truthy() && focused.Get("id").String() == "act-fresh-stop" {
 		a.lost = freshButtons // it goes when all is written
 	}
-	inCard := a.card.el.Truthy() && a.card.el.Call("contains", document().Get("activeElement")).Bool()
+	inCard := a.card.el.Truthy() && a.card.el.Call("contains", focused).Bool()
 	for i := range n {
 		id := view.Containers[(from+i)%n]
 		el, ok := a.els[id]
@@ -208,14 +211,7 @@ func (a *app) draw() {
 			badge.Set("className", class)
 		}
 	}
-	if a.lost != "" {
-		if active := document().Get("activeElement"); !active.Truthy() || active.Equal(document().Get("body")) {
-			if el := document().Call("querySelector", a.lost); el.Truthy() {
-				el.Call("focus", map[string]any{"preventScroll": true})
-			}
-		}
-		a.lost = ""
-	}
+	a.keepFocus(focused)
 	a.syncForms()
 	a.drawCurves(began)
 	a.rememberHash()
@@ -227,6 +223,46 @@ func (a *app) draw() {
 	case open && !a.scheduled: // nothing says when a list closes
 		a.scheduled = true
 		window().Call("setTimeout", a.frame, 200)
+	}
+}
+
+// keepFocus gives the focus, where drawing took its element away or switched it off,
+// to what stands in its place, and until that comes to the panel it was in: a reader
+// by keyboard goes on from there, and not from the top of the page.
+func (a *app) keepFocus(was js.Value) {
+	active := document().Get("activeElement")
+	gone := !active.Truthy() || active.Equal(document().Get("body")) || active.Get("disabled").Truthy()
+	if gone && was.Truthy() && a.lost == "" {
+		id := was.Get("id").String()
+		kind, _, _ := strings.Cut(id, "-")
+		switch {
+		case kind == "sent":
+			a.lost = `#chain .sent[tabindex="0"]`
+		case kind == "note":
+			a.lost = "#act-again:enabled"
+		case strings.HasPrefix(id, "act-train") || id == "act-open":
+			a.lost = "#train .acts :enabled"
+		case id != "":
+			a.lost = "#" + id + ":enabled"
+		}
+	}
+	if a.lost == "" || !gone && !active.Equal(a.stand) {
+		a.lost = ""
+		return
+	}
+	focus := func(el js.Value) { el.Call("focus", map[string]any{"preventScroll": true}) }
+	if el := document().Call("querySelector", a.lost); el.Truthy() {
+		focus(el)
+		a.lost = ""
+		return
+	}
+	if gone {
+		a.stand = byID("reading")
+		if strings.HasPrefix(a.lost, "#train") {
+			a.stand = byID("train")
+		}
+		a.stand.Set("tabIndex", -1)
+		focus(a.stand)
 	}
 }
 

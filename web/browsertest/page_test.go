@@ -360,6 +360,50 @@ func TestOwnQuestion(t *testing.T) {
 	}
 }
 
+// What is set in the form counts when it is sent, and not before: Discard discards.
+// A field that is refused says so itself, and the form stays.
+func TestOwnQuestionIsDiscarded(t *testing.T) {
+	s := serve(t)
+	b := open(t, desk)
+	b.load(s.url())
+	b.until("connected", live)
+	opened := func() {
+		t.Helper()
+		b.click("[data-dialog=ask]")
+		b.until("the form is open", `document.querySelector("#ask").open`)
+	}
+	opened()
+	if have := eval[string](b, `document.activeElement.id`); have != "ask-question" {
+		t.Errorf("the focus is at %q", have)
+	}
+	fields := func() string {
+		return eval[string](b, `["k", "temperature", "seed"].map(n => document.querySelector("#askform [name=" + n + "]").value).join()`)
+	}
+	before := fields()
+	b.choose("#askform [name=k]", "3")
+	b.choose("#askform [name=seed]", "99")
+	b.run(chromedp.Evaluate(`document.querySelector("#askform [name=clip]").click()`, nil))
+	b.click("#ask .dlg-f [data-close]")
+	b.until("it is closed", `!document.querySelector("#ask").open`)
+	frame(b)
+	time.Sleep(400 * time.Millisecond) // the address follows a moment later
+	if have := eval[string](b, `location.hash`); strings.Contains(have, "k=3") || strings.Contains(have, "seed=99") || strings.Contains(have, "clip") {
+		t.Errorf("the address is %s", have)
+	}
+	opened()
+	if have := fields(); have != before {
+		t.Errorf("the form says %s, before %s", have, before)
+	}
+	b.choose("#askform [name=temperature]", "5")
+	b.click("#ask-go")
+	if !eval[bool](b, `document.querySelector("#ask").open && document.querySelector("#askform [name=temperature]").matches(":invalid")`) {
+		t.Error("a temperature of 5 is sent")
+	}
+	if have := b.text("#notes"); strings.Contains(have, "Temperature") {
+		t.Errorf("behind the dialog: %q", have)
+	}
+}
+
 // A form with a part missing stays open and says so, to the eye and to a reader
 // of the screen.
 func TestAnEmptyOwnQuestionIsNotSent(t *testing.T) {
@@ -446,6 +490,42 @@ func TestKeyboardAlone(t *testing.T) {
 	b.until("? opens the list of keys", `document.querySelector("#keys").open`)
 	b.run(chromedp.KeyEvent(kb.Escape))
 	b.until("Esc closes it", `!document.querySelector("#keys").open`)
+}
+
+// The focus stays where it was used, whatever the page draws anew.
+func TestFocusStays(t *testing.T) {
+	s := serve(t)
+	b := open(t, desk)
+	b.load(s.url())
+	b.until("connected", live)
+	if have := b.text("#status"); strings.Contains(have, "run") {
+		t.Errorf("the status region says %q", have)
+	}
+	const at = `document.activeElement.id`
+	seed := func(n string) {
+		t.Helper()
+		b.until("new chains are asked", `location.hash.includes("seed=" + $)`, n)
+		b.complete(8)
+	}
+	first := eval[int](b, `Number(new URLSearchParams(location.hash.slice(1)).get("seed") ?? 42)`)
+	for i, key := range []string{kb.Enter, " "} {
+		b.run(chromedp.Focus("#act-again", chromedp.ByQuery), chromedp.KeyEvent(key))
+		seed(strconv.Itoa(first + i + 1))
+		b.until("New chains has the focus", at+` === "act-again"`)
+	}
+	b.run(chromedp.Focus(`#chain .sent[tabindex="0"]`, chromedp.ByQuery), chromedp.KeyEvent("N"))
+	b.until("the next step's model answers", `document.querySelector("#model").value !== "world:base"`)
+	b.complete(8)
+	b.until("a sentence has the focus", at+`.startsWith("sent-")`)
+	b.run(chromedp.Focus("#act-open", chromedp.ByQuery), chromedp.KeyEvent(kb.Enter))
+	b.until("the form is open", `document.querySelector("#traindlg").open`)
+	b.choose("#trainform [name=steps]", "2000")
+	b.run(chromedp.Focus("#traindlg [type=submit]", chromedp.ByQuery), chromedp.KeyEvent(kb.Enter))
+	b.until("it trains", following, "run1", "training, now at")
+	b.until("Pause has the focus", at+` === "act-train-pause"`)
+	b.run(chromedp.KeyEvent(kb.Enter))
+	b.until("it pauses", following, "run1", "paused at")
+	b.until("Train further has the focus", at+` === "act-train-resume"`)
 }
 
 // A choice from a list shows at once, while the list keeps the focus; the page's keys

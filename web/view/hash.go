@@ -167,7 +167,7 @@ func (c *Choice) set(key, value string) error {
 	case "k":
 		return whole(&c.K, 1, wire.MaxChains, 0)
 	case "t", "temperature":
-		return real(&c.Temperature, 0, 4)
+		return real(&c.Temperature, 0, wire.MaxHeat)
 	case "top_p":
 		return real(&c.TopP, 0, 1)
 	case "seed":

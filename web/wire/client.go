@@ -26,6 +26,7 @@ const (
 	MaxFresh    = 16      // chains from one place on, in one resample
 	MaxAfresh   = 1 << 16 // tokens that one resample may sample in all
 	MaxChain    = 2048    // tokens
+	MaxHeat     = 4       // temperature
 	MaxSteps    = 10000
 )
 
@@ -105,7 +106,7 @@ func (m *Ask) Validate() error {
 		some("question", m.Question, MaxQuestion),
 		some("answer", m.Answer, MaxAnswer),
 		within("k", m.K, 1, MaxChains),
-		within("temperature", m.Temperature, 0, 4),
+		within("temperature", m.Temperature, 0, MaxHeat),
 		within("top_p", m.TopP, 0, 1),
 		within("seed", m.Seed, 0, MaxSafe),
 		within("max_chain", m.MaxChain, 1, MaxChain),
