@@ -42,7 +42,7 @@ func (s *Server) answer(ctx context.Context, j *job, m *wire.Ask, r *replica) (w
 	}
 	j.x.say(&wire.Start{
 		Head: wire.Head{ID: m.ID}, Model: m.Model, K: m.K, Seed: m.Seed, Plain: r.of.plain(s.o.World, m.Question),
-		Prompt: pieces(r.tok, req.Prompt), Answer: pieces(r.tok, req.Reference),
+		Prompt: pieces(r.tok, req.Prompt), Answer: written(pieces(r.tok, req.Reference), r.tok, m.Answer),
 	})
 	heard := false
 	out := &stream{id: m.ID, tok: r.tok, form: r.form, req: &req, every: s.o.Frame, say: j.x.sayBorn}
@@ -108,6 +108,24 @@ func (m *model) plain(w *world.World, question string) string {
 	}
 	text, _ := w.Plain(question)
 	return text
+}
+
+// written puts the words as they were written in the place of those that the
+// vocabulary lacks.
+func written(list []wire.Piece, tok *token.Tokenizer, text string) []wire.Piece {
+	var words []string
+	for _, p := range tok.Pieces(text) {
+		if p.ID == tok.UNK() {
+			words = append(words, text[p.Start:p.End])
+		}
+	}
+	for i := range list {
+		if list[i].Unknown && len(words) > 0 {
+			list[i].Text, list[i].Special = clip(words[0], 1<<10), false
+			words = words[1:]
+		}
+	}
+	return list
 }
 
 // pieces spells ids out; the texts join to the whole.

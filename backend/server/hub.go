@@ -44,6 +44,7 @@ type model struct {
 	label string
 	run   string
 	step  int
+	reads int // tokens in all
 	vocab *vocab
 	bytes int64 // of one replica's weights
 
@@ -115,7 +116,7 @@ func (h *hub) add(s Source, run string, step int) (*model, error) {
 	if err != nil {
 		return fail(err)
 	}
-	m := &model{Source: s, label: s.About, run: run, step: step, vocab: v}
+	m := &model{Source: s, label: s.About, run: run, step: step, reads: c.MaxPositions, vocab: v}
 	params := 0
 	for _, t := range c.Tensors() {
 		params += t.Len()
@@ -184,7 +185,7 @@ func (h *hub) list() []wire.Model {
 }
 
 func (m *model) wire() wire.Model {
-	return wire.Model{Name: m.Name, Label: clip(m.label, 200), Vocab: m.vocab.name, Run: m.run, Step: m.step}
+	return wire.Model{Name: m.Name, Label: clip(m.label, 200), Vocab: m.vocab.name, Run: m.run, Step: m.step, Reads: m.reads}
 }
 
 // take gets a replica: an idle one, or a new one where there is room for it.

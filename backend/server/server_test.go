@@ -372,3 +372,26 @@ func TestServeStopsInOrder(t *testing.T) {
 		t.Errorf("readyz: %d", resp.StatusCode)
 	}
 }
+
+// An answer's word that the vocabulary lacks is told as it was written, and a model
+// tells how much it reads.
+func TestUnknownWordsAreAsWritten(t *testing.T) {
+	r := start(t, nil)
+	c := r.reader(nil)
+	if c.welcome.Models[0].Reads < 64 {
+		t.Errorf("the model says %+v", c.welcome.Models[0])
+	}
+	m := question()
+	m.K, m.Answer = 1, "that zebra is gnu ."
+	c.say(m)
+	var unknown []string
+	for _, p := range expect[*wire.Start](c).Answer {
+		if p.Unknown {
+			unknown = append(unknown, p.Text)
+		}
+	}
+	if len(unknown) != 2 || unknown[0] != "zebra" || unknown[1] != "gnu" {
+		t.Errorf("have %q", unknown)
+	}
+	expect[*wire.End](c)
+}

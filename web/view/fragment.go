@@ -272,11 +272,14 @@ func word(text string) string {
 }
 
 // answerWord is word i of the reference answer. The token that ends the answer
-// is called what it is; one that stands for a word out of the vocabulary, too.
+// is called what it is; a word out of the vocabulary is as it was written, with a
+// question mark, where the server tells.
 func (s *State) answerWord(i int) string {
 	switch a := s.Reading.Answer[i]; {
-	case a.Unknown:
+	case a.Unknown && (a.Special || strings.TrimSpace(a.Text) == ""):
 		return "unknown"
+	case a.Unknown:
+		return word(a.Text) + "?"
 	case s.answerEnd(i):
 		return "end"
 	default:

@@ -55,11 +55,12 @@ type Model struct {
 	Vocab string `json:"vocab,omitempty"` // /vocab/{Vocab} is its tokenizer
 	Run   string `json:"run,omitempty"`   // the training run that made it
 	Step  int    `json:"step,omitempty"`
+	Reads int    `json:"reads,omitempty"` // tokens in all: question, chain and answer
 }
 
 func (m *Model) validate() error {
 	return first(some("name", m.Name, 200), text("label", m.Label, 200), text("vocab", m.Vocab, 200),
-		text("run", m.Run, 64), within("step", m.Step, 0, MaxSteps))
+		text("run", m.Run, 64), within("step", m.Step, 0, MaxSteps), within("reads", m.Reads, 0, 1<<24))
 }
 
 // Limits are the server's own bounds, at most those of this package.
