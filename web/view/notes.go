@@ -102,6 +102,11 @@ func Notes(s *State) string {
 		})
 	}
 	s.unknownNote(p)
+	if !s.Clip {
+		p.note("", iconNone, "The clip is off.", "A chain below no reasoning counts with its whole reward, as R′ = R.", func() {
+			p.raw(`<button type="button" class="btn" id="note-clip" data-act="clip" data-value="true">Switch the clip on</button>`)
+		})
+	}
 	if sc, g := s.scores(), s.group(); sc.ready && g != nil {
 		switch {
 		case len(s.Reading.Chains) == 1:

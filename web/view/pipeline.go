@@ -103,6 +103,7 @@ func (s *State) phases() [Phases]phase {
 	list[4].figure = s.rewardFigure(sc, true)
 	switch {
 	case !s.Clip:
+		list[4].label = "Counts"
 		list[4].detail = "clip is off: R as it is"
 		list[4].say = "The clip is off, so R goes on as it is."
 	case sc.Harmful:
