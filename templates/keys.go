@@ -10,7 +10,7 @@ var keys = []struct {
 	{[]string{"N", "P"}, "next or previous training step"},
 	{[]string{"←", "→"}, "next word or sentence"},
 	{[]string{"Enter"}, "edit the sentence in focus; pin the word’s card"},
-	{[]string{"Delete"}, "switch it off or on"},
+	{[]string{"Delete", "Backspace"}, "switch the ringed sentence off or on"},
 	{[]string{"Ctrl+Z"}, "undo"},
 	{[]string{"1", "…", "6"}, "reward formula"},
 	{[]string{"Esc"}, "let go, close"},

@@ -141,12 +141,16 @@ func (a *app) change(event js.Value) {
 		el.Call("blur")
 	}
 	a.pulled, a.unfolded = false, false
+	a.synced.choice = "" // what is refused is taken back in the list, too
 	a.do(name, value)
 }
 
 func (a *app) input(event js.Value) {
 	if el, ok := closest(event, "#askform [data-change]"); ok {
 		el.Call("setCustomValidity", "")
+	}
+	if _, ok := closest(event, "#edit-text"); ok {
+		a.noteEdit()
 	}
 	if el, ok := closest(event, "[data-input]"); ok {
 		a.do(attr(el, "data-input"), argument(el))
@@ -335,13 +339,11 @@ func (a *app) key(event js.Value) {
 	switch key {
 	case "undo":
 		a.do("undo", "")
-	case "Delete":
+	case "Delete", "Backspace":
 		if el, ok := closest(event, `[id^="sent-"]`); ok {
 			a.do("pick", attr(el, "data-value"))
 		}
-		if used = a.s.Sentence >= 0; used {
-			a.do("switch", "")
-		}
+		a.do("switch", "")
 	case " ", "Enter":
 		used = a.pressKey(event, key)
 	case "n", "p", "N", "P":
@@ -466,6 +468,9 @@ func (a *app) openDialog(id string) {
 		return
 	}
 	d.Call("showModal")
+	if id == "edit" {
+		a.noteEdit()
+	}
 }
 
 // fillEdit puts the chosen sentence into the dialog, its neighbours around it.

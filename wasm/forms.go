@@ -230,6 +230,25 @@ func (a *app) needVocab() {
 	})
 }
 
+// noteEdit says below the edited sentence which of its words the model lacks.
+func (a *app) noteEdit() {
+	a.needVocab()
+	tok, note, text := a.vocab.tok, byID("edit-note"), byID("edit-text").Get("value").String()
+	if tok == nil || len(text) > mostCut {
+		return
+	}
+	said := attr(note, "data-note")
+	for _, p := range tok.Pieces(text) {
+		if p.ID == tok.UNK() {
+			said = "This model does not know “" + text[p.Start:p.End] + "”: it reads an unknown word there."
+			break
+		}
+	}
+	if note.Get("textContent").String() != said {
+		note.Set("textContent", said)
+	}
+}
+
 // mostCut bounds the text that is cut while one types.
 const mostCut = 20000
 
@@ -262,6 +281,12 @@ func (a *app) cutTyped() {
 	t.QuestionPieces, t.AnswerPieces = pieces(t.Question), pieces(t.Answer)
 	for _, id := range form.End {
 		t.AnswerPieces = append(t.AnswerPieces, view.TypedPiece{ID: id, Text: "end", Special: true})
+	}
+	t.Takes, t.Reads = len(form.Prompt(t.Question))+len(form.Close)+max(len(form.Answer(t.Answer)), 1), 0
+	for _, m := range a.s.Models {
+		if m.Vocab == a.vocab.name && (t.Reads == 0 || m.Name == a.s.Model) {
+			t.Reads = m.Reads
+		}
 	}
 	t.Known = true
 	a.schedule()

@@ -15,7 +15,7 @@ import (
 // and what their value is.
 var Actions = map[string]string{
 	"mode":      "change: reward formula, as trainer/reward names it; keys 1 to 6",
-	"clip":      "change: true or false",
+	"clip":      "change, click: true or false",
 	"clip-off":  "click: the clip off",
 	"normalize": "change: true or false",
 	"colour":    "change: sure, change, weight or adds",
@@ -78,7 +78,16 @@ var Actions = map[string]string{
 // Do is the state after an action, and the messages to send for it. Actions that
 // cannot be done change nothing.
 func (s State) Do(name, value string) (State, []wire.Message) {
+	old := s
+	old.back = nil
 	s, out := s.do(name, value)
+	if n := s.Notice; n != nil && n != old.Notice && n.Code == codeOffline && old.Reading != nil && s.Reading == old.Reading && n.Field == "" {
+		// What cannot be asked is not shown either: the page stays with what it has.
+		s.Choice, s.AtStep = old.Choice, old.AtStep
+	}
+	if r := old.Reading; s.Reading != nil && s.Reading != r && s.Reading.Status == Asked && r != nil && !r.under() {
+		s.back = &old
+	}
 	return s.wants(out)
 }
 
@@ -389,7 +398,7 @@ func (s State) ask(a wire.Ask) (State, []wire.Message) {
 	}
 	// While the page connects, the question waits for the welcome.
 	if s.Link != Live && s.Link != Loading {
-		s.Notice = &Notice{Code: codeOffline, Text: "New chains need the server. The question stays in this page's address."}
+		s.Notice = &Notice{Code: codeOffline, Text: "New chains need the server. The page stays with those that it has."}
 		return s, out
 	}
 	s.asked++

@@ -281,6 +281,10 @@ func (s State) failed(m *wire.Failed) State {
 	s.Say = m.Message
 	switch {
 	case m.ID == "":
+	case mine && s.back != nil && r.under() && len(r.Chains) == 0 && (m.Code == wire.CodeTooLong || m.Code == wire.CodeBadMessage || m.Code == wire.CodeNoModel):
+		// It will not be answered: what was shown comes back, beside the reason.
+		s.Choice, s.AtStep, s.Reading, s.drafts, s.sc = s.back.Choice, s.back.AtStep, s.back.Reading, s.back.drafts, nil
+		s.back = nil
 	case mine:
 		next := *r
 		next.Status = Failed

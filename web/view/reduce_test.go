@@ -471,8 +471,9 @@ func TestUnknownWordsAreNotTheEnd(t *testing.T) {
 	r.Answer[0] = wire.Piece{ID: 3, Text: "<unk>", Special: true, Unknown: true}
 	r.Answer[1] = wire.Piece{ID: 4, Text: "<mask>", Special: true}
 	s.Reading = &r
+	r.Answer[2] = wire.Piece{ID: 3, Text: "zebra", Unknown: true}
 	last := len(r.Answer) - 1
-	for i, want := range map[int]string{0: "unknown", 1: "<mask>", last: "end"} {
+	for i, want := range map[int]string{0: "unknown", 1: "<mask>", 2: "zebra?", last: "end"} {
 		if have := s.answerWord(i); have != want {
 			t.Errorf("word %d is called %q, want %q", i, have, want)
 		}
@@ -517,5 +518,78 @@ func TestExportHasEveryNumber(t *testing.T) {
 	s = New(nil)
 	if _, text := Export(&s); text != "" {
 		t.Errorf("have %q", text)
+	}
+}
+
+// What cannot be asked without the server leaves the page as it is, choices included.
+func TestOfflineKeepsTheChoice(t *testing.T) {
+	for _, a := range [][2]string{{"model", "other"}, {"example", "world:0"}, {"again", ""}} {
+		s := testState()
+		s.World = []WorldQuestion{{Question: "q", Answer: "a"}}
+		s.Link = Offline
+		before := s.Choice
+		s, out := s.Do(a[0], a[1])
+		if !reflect.DeepEqual(s.Choice, before) || s.Notice == nil || s.Notice.Code != codeOffline || len(out) != 0 {
+			t.Errorf("%s: %+v, %+v", a[0], s.Choice, s.Notice)
+		}
+		// The notice is said once; what works goes on.
+		if s, _ = s.Do("mode", "am"); s.Mode != reward.AM {
+			t.Errorf("%s: the formula does not change beside the notice", a[0])
+		}
+	}
+}
+
+// A question that is refused does not empty the page: what was shown comes back.
+func TestARefusalKeepsTheReading(t *testing.T) {
+	s := testState().receives(&wire.Welcome{Session: "s", Models: []wire.Model{{Name: "test"}}})
+	before, reading := s.Choice, s.Reading
+	s, _ = s.Do("question", "long")
+	s, _ = s.Do("answer", "too")
+	s, out := s.Do("ask", "")
+	id := out[len(out)-1].Header().ID
+	s = s.receives(&wire.Queued{Head: wire.Head{ID: id, Seq: 1}})
+	s = s.receives(&wire.Failed{Head: wire.Head{ID: id, Seq: 2}, Code: wire.CodeTooLong, Message: "question (200 tokens) is too long"})
+	if !reflect.DeepEqual(s.Choice, before) || s.Reading != reading || s.Notice == nil || s.Notice.Code != wire.CodeTooLong {
+		t.Errorf("have %+v, %+v", s.Choice, s.Notice)
+	}
+	if s.Typing.Question != "long" {
+		t.Error("what was typed is gone")
+	}
+}
+
+// While one types, what both parts take is counted against what the model reads, and
+// what is too long is not sent.
+func TestTypingIsCounted(t *testing.T) {
+	s := testState()
+	s.Link = Live
+	s, _ = s.Do("question", "who ?")
+	s, _ = s.Do("answer", "ruth")
+	s.Typing.Known, s.Typing.AnswerPieces = true, []TypedPiece{{Text: "ruth"}, {Text: "end", Special: true}}
+	s.Typing.Takes, s.Typing.Reads = 12, 128
+	if have := TypedNote(&s); !strings.Contains(have, "2 tokens, end included. With the question 12 of the 128 that this model reads") {
+		t.Errorf("have %s", have)
+	}
+	s.Typing.Takes = 128
+	if have := TypedNote(&s); !strings.Contains(have, "Too long: question and answer take 128 tokens") {
+		t.Errorf("have %s", have)
+	}
+	if s, out := s.Do("ask", ""); len(out) != 0 || !s.Typing.Refused {
+		t.Errorf("asks %v", out)
+	}
+}
+
+// With the clip off there is a way to switch it on, and R′ is not called a gain.
+func TestClipIsASwitch(t *testing.T) {
+	s := testState()
+	if strings.Contains(Notes(&s), "note-clip") || !strings.Contains(Pipeline(&s), "Gain") {
+		t.Error("with the clip on")
+	}
+	s, _ = s.Do("clip-off", "")
+	if have := Notes(&s); !strings.Contains(have, `data-act="clip" data-value="true">Switch the clip on<`) || strings.Contains(Pipeline(&s), "Gain") {
+		t.Errorf("with the clip off: %s", have)
+	}
+	s, _ = s.Do("clip", "true")
+	if !s.Clip || strings.Contains(Notes(&s), "note-clip") {
+		t.Error("the clip stays off")
 	}
 }

@@ -234,6 +234,7 @@ type State struct {
 	rewriting rewriting               // what is written afresh now
 	tired     map[int]bool            // chains that are not to be, for now
 	Typing    Typing
+	back      *State // before the question that is asked: where a refusal leads
 	sc        *scores
 }
 
@@ -242,6 +243,7 @@ type Typing struct {
 	Question, Answer             string
 	QuestionPieces, AnswerPieces []TypedPiece
 	Known                        bool // false: the vocabulary is not loaded yet
+	Takes, Reads                 int  // tokens of both with their frame, and that the model reads in all; 0 unknown
 	Refused                      bool // it was sent while a part was missing
 }
 
@@ -256,7 +258,14 @@ func (t *Typing) Missing() string {
 	case answer:
 		return "Write a reference answer first: the reward is the model's certainty of it."
 	}
+	if t.Known && t.Reads > 0 && t.Takes >= t.Reads {
+		return t.tooLong()
+	}
 	return ""
+}
+
+func (t *Typing) tooLong() string {
+	return "Too long: question and answer take " + intText(t.Takes) + " tokens, and this model reads " + intText(t.Reads) + " in all, reasoning included."
 }
 
 // TypedPiece is a token of what is typed.

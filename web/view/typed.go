@@ -54,7 +54,13 @@ func TypedNote(s *State) string {
 		return "Your answer is cut into tokens here, as you type."
 	}
 	p := &page{}
+	if t.Reads > 0 && t.Takes >= t.Reads {
+		return p.raw(`<b class="down">`).text(t.tooLong()).raw(`</b>`).String()
+	}
 	p.text(count(len(t.AnswerPieces), "token")).raw(`, end included.`)
+	if t.Reads > 0 && t.Takes > 0 {
+		p.raw(` With the question `).int(t.Takes).raw(` of the `).int(t.Reads).raw(` that this model reads; reasoning gets the rest.`)
+	}
 	var strange []string
 	for _, list := range [][]TypedPiece{t.QuestionPieces, t.AnswerPieces} {
 		for _, x := range list {
