@@ -46,6 +46,7 @@ type app struct {
 	hash      string
 	hashSeen  string   // the address as it was when it was last read or written
 	hashAt    js.Value // timer
+	viewed    string   // the view that the history's latest entry is of
 	saved     js.Func
 
 	socket socket
@@ -115,6 +116,7 @@ func (a *app) open(hash string) {
 	s, out := a.s.Open(c)
 	a.hash, a.hashSeen = hash, hash
 	a.become(s, out)
+	a.viewed = a.views()
 }
 
 // do takes an action.
@@ -239,7 +241,7 @@ func (a *app) keepFocus(was js.Value) {
 		case kind == "sent":
 			a.lost = `#chain .sent[tabindex="0"]`
 		case kind == "note":
-			a.lost = "#act-again:enabled"
+			a.lost = "#notes :enabled, #act-again:enabled"
 		case strings.HasPrefix(id, "act-train") || id == "act-open":
 			a.lost = "#train .acts :enabled"
 		case id != "":
@@ -306,6 +308,12 @@ func (a *app) rememberHash() {
 	a.hashAt = window().Call("setTimeout", a.saved, 250)
 }
 
+// views names what the reader would call a view.
+func (a *app) views() string {
+	c := &a.s.Choice
+	return c.Example + "\x00" + c.Question + "\x00" + c.Answer + "\x00" + c.Model
+}
+
 func (a *app) saveHash() {
 	// An address that came meanwhile is the reader's, and its event is on the way.
 	if location().Get("hash").String() != a.hashSeen {
@@ -315,7 +323,13 @@ func (a *app) saveHash() {
 	if hash == "#" {
 		hash = location().Get("pathname").String() + location().Get("search").String()
 	}
-	js.Global().Get("history").Call("replaceState", js.Null(), "", hash)
+	// Another question or model is another view, which Back leaves; the rest is not.
+	how, now := "replaceState", a.views()
+	if a.viewed != "" && a.viewed != now {
+		how = "pushState"
+	}
+	a.viewed = now
+	js.Global().Get("history").Call(how, js.Null(), "", hash)
 	a.hashSeen = location().Get("hash").String()
 }
 

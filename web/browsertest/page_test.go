@@ -492,6 +492,37 @@ func TestKeyboardAlone(t *testing.T) {
 	b.until("Esc closes it", `!document.querySelector("#keys").open`)
 }
 
+// Back leaves a question for the one before it, and not the page; what changes within
+// a view adds no step. Backspace switches the ringed sentence off as Delete does,
+// without the focus on it.
+func TestBackAndDelete(t *testing.T) {
+	s := serve(t)
+	b := open(t, desk)
+	b.load(s.url())
+	b.until("connected", live)
+	was := eval[string](b, `document.querySelector("#model").value`)
+	n := eval[int](b, `history.length`)
+	b.mode("am")
+	b.until("the address says it", `location.hash.includes("mode=am")`)
+	other := eval[string](b, `[...document.querySelector("#model").options].map(o => o.value).find(v => v !== document.querySelector("#model").value)`)
+	b.choose("#model", other)
+	b.complete(8)
+	b.until("the address names the model", `location.hash.includes(encodeURIComponent($))`, other)
+	if have := eval[int](b, `history.length`); have != n+1 {
+		t.Errorf("the history has %d entries more, want 1", have-n)
+	}
+	b.run(chromedp.Evaluate(`history.back()`, nil))
+	b.until("Back shows the model before", `document.querySelector("#model").value === $`, was)
+	b.until("by the same formula", `document.querySelector("input[name=mode]:checked").value === "am"`)
+	b.until("a sentence is ringed", `document.querySelector("#chain .sent.is-on")`)
+	b.run(chromedp.Evaluate(`document.activeElement.blur()`, nil))
+	for _, key := range []string{kb.Backspace, kb.Delete} {
+		before := b.text("#chain")
+		b.run(chromedp.KeyEvent(key))
+		b.until("it is switched", `document.querySelector("#chain").innerText.replace(/\s+/g, "") !== $.replace(/\s+/g, "")`, before)
+	}
+}
+
 // The focus stays where it was used, whatever the page draws anew.
 func TestFocusStays(t *testing.T) {
 	s := serve(t)
