@@ -6,10 +6,12 @@ import (
 	"encoding/hex"
 	"fmt"
 	"math"
+	"slices"
 	"strings"
 
 	"nrt/backend/device"
 	"nrt/backend/llama"
+	"nrt/backend/token"
 	"nrt/trainer/data"
 	"nrt/trainer/objective"
 	"nrt/trainer/optim"
@@ -217,6 +219,12 @@ func (c Config) Validate() error {
 		if err := c.checkChain(m.Positions); err != nil {
 			return err
 		}
+	}
+	if names := token.FormatNames(); c.Model.Template != "" && !slices.Contains(names, c.Model.Template) {
+		return fmt.Errorf("model.template (--template): want one of %s, or none for the tokenizer's, have %q", strings.Join(names, ", "), c.Model.Template)
+	}
+	if c.Objective.KL != 0 && c.Rollout.Temperature != 1 {
+		return fmt.Errorf("objective.kl (--kl): want rollout.temperature 1, which the reference policy is read at, have %v", c.Rollout.Temperature)
 	}
 	if c.Data.HeldOut > 0 && len(c.Data.Eval) > 0 {
 		return fmt.Errorf("data.held_out (--held-out): want 0 when data.eval (--eval-data) names files, have %v", c.Data.HeldOut)

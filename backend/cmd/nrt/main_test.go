@@ -167,6 +167,8 @@ func TestExitStatus(t *testing.T) {
 		{"score --in nowhere.jsonl", exitFailure, "nowhere.jsonl"},
 		{"train --output x", exitUsage, "name at least one JSONL file"},
 		{"train --lr quick --data x", exitUsage, "flag -lr: want a number"},
+		{"train --data x --kl 0.1 --temperature 0.9", exitUsage, "objective.kl (--kl): want rollout.temperature 1"},
+		{"train --data x --template foo", exitUsage, "model.template (--template): want one of llama3"},
 		{"world --families foo", exitUsage, "--families: is for --study"},
 		{"world --families foo --study x", exitUsage, `--families: want some of`},
 		{"world --methods fly --study x", exitUsage, "--methods: "},
