@@ -18,19 +18,50 @@ import (
 
 // A run is opened from its data up: each of these steps needs those before it.
 
+// openStart finds the checkpoint to go on from, if there is one. It comes first:
+// a run that goes on takes shape and tokenizer from it.
+func (t *trainer) openStart() error {
+	if len(t.c.Data.Train) == 0 {
+		return &ConfigError{errors.New("data.train (--data): name at least one JSONL file")}
+	}
+	if t.c.Output.Resume == "" {
+		return nil
+	}
+	if err := t.lockOutput(); err != nil {
+		return err
+	}
+	all, err := OpenCheckpoints(t.c.Output.Dir, t.c.Output.Keep)
+	if err != nil {
+		return err
+	}
+	if t.c.Output.Resume == "latest" {
+		t.from, err = all.Latest()
+	} else {
+		t.from, err = OpenCheckpoint(t.c.Output.Resume)
+	}
+	return err
+}
+
 // openChain settles how long chains are. It comes before the data, which may
 // take minutes to read.
 func (t *trainer) openChain() error {
 	m := t.c.Model
 	positions := m.Positions
-	if !m.New() {
+	switch {
+	case t.from != nil:
+		shape, err := t.shape(nil)
+		if err != nil {
+			return err
+		}
+		positions = shape.MaxPositions
+	case !m.New():
 		source, err := t.env.Open(m.Path)
 		if err != nil {
 			return fmt.Errorf("model.path (--model): %w", err)
 		}
-		shape, err := llama.ReadConfig(source)
+		shape, err := t.shape(source)
 		if err != nil {
-			return fmt.Errorf("model.path (--model) %s: %w", m.Path, err)
+			return err
 		}
 		positions = shape.MaxPositions
 	}
@@ -38,13 +69,16 @@ func (t *trainer) openChain() error {
 		return &ConfigError{err}
 	}
 	t.c.Rollout.MaxChain = t.c.chainFor(positions)
+	if t.from == nil {
+		return nil
+	}
+	if changed := t.c.Changed(t.from.State.Config); len(changed) > 0 {
+		return fmt.Errorf("resume %s: the configuration has changed: %s: restore it, or start a new run from that model with --model %s --output elsewhere", t.from.Path, changed[0], t.from.Path)
+	}
 	return nil
 }
 
 func (t *trainer) openData() (err error) {
-	if len(t.c.Data.Train) == 0 {
-		return &ConfigError{errors.New("data.train (--data): name at least one JSONL file")}
-	}
 	var skipped data.Skipped
 	if t.train, skipped, err = data.Read(t.c.Data.Train, t.c.Data.Options()); err != nil {
 		return err
@@ -63,16 +97,14 @@ func (t *trainer) openData() (err error) {
 }
 
 func (t *trainer) openModel() error {
-	if t.c.Output.Resume != "" {
-		if err := t.openCheckpoint(); err != nil {
-			return err
-		}
-	}
 	source, err := t.start()
 	if err != nil {
 		return err
 	}
 	shape, err := t.shape(source)
+	if err == nil {
+		err = t.checkTokenizer(shape)
+	}
 	if err == nil {
 		err = t.checkModel(shape)
 	}
@@ -84,9 +116,6 @@ func (t *trainer) openModel() error {
 			return err
 		}
 	}
-	if t.c.Objective.KL != 0 && t.c.Rollout.Temperature != 1 {
-		return fmt.Errorf("objective.kl (--kl): want rollout.temperature 1, which the reference policy is read at, have %v", t.c.Rollout.Temperature)
-	}
 	if t.needsRef() {
 		ref, err := t.model.Clone(device.Compute)
 		if err != nil {
@@ -97,16 +126,25 @@ func (t *trainer) openModel() error {
 	if t.from != nil {
 		if t.model != nil {
 			t.model.Free()
+			t.model = nil
 		}
 		if t.model, err = t.load(os.DirFS(t.from.Path)); err != nil {
 			return fmt.Errorf("resume %s: %w", t.from.Path, err)
 		}
 	}
-	t.format, err = t.tok.Format(t.c.Model.Template)
-	if err != nil {
-		return fmt.Errorf("model.template (--template): %w", err)
-	}
 	t.note("model %d parameters, %d layers, vocabulary %d, on %s", t.model.NumParams(), t.model.Config.Layers, t.model.Config.Vocab, t.dev.Name())
+	return nil
+}
+
+// checkTokenizer refuses, before the model is loaded, a tokenizer that the model
+// lacks embeddings for, and chooses the layout.
+func (t *trainer) checkTokenizer(shape llama.Config) (err error) {
+	if n := t.tok.Size(); n > shape.Vocab {
+		return &ConfigError{fmt.Errorf("model.tokenizer (--tokenizer): the tokenizer of %s has ids up to %d, but the model only %d embeddings (vocab_size): take the model's own, or one made for it", t.tokenizerFolder(), n-1, shape.Vocab)}
+	}
+	if t.format, err = t.tok.Format(t.c.Model.Template); err != nil {
+		return &ConfigError{fmt.Errorf("model.template (--template): %w", err)}
+	}
 	return nil
 }
 
@@ -131,45 +169,31 @@ func (t *trainer) lockOutput() (err error) {
 	return nil
 }
 
-// openCheckpoint finds what to resume from and refuses a changed configuration.
-func (t *trainer) openCheckpoint() error {
-	if err := t.lockOutput(); err != nil {
-		return err
-	}
-	all, err := OpenCheckpoints(t.c.Output.Dir, t.c.Output.Keep)
-	if err != nil {
-		return err
-	}
-	if t.c.Output.Resume == "latest" {
-		t.from, err = all.Latest()
-	} else {
-		t.from, err = OpenCheckpoint(t.c.Output.Resume)
-	}
-	if err != nil {
-		return err
-	}
-	if changed := t.c.Changed(t.from.State.Config); len(changed) > 0 {
-		return fmt.Errorf("resume %s: the configuration has changed: %s: restore it, or start a new run from that model with --model %s --output elsewhere", t.from.Path, changed[0], t.from.Path)
-	}
-	return nil
-}
-
-// start opens the tokenizer, trains one, or takes the checkpoint's. It returns
-// the folder of the model to start from, nil for a new model.
+// start opens the tokenizer, trains one, or takes the checkpoint's, as ids would
+// otherwise not be what they were. It returns the folder of the model to start
+// from: nil for a new model, and where a run goes on without a reference, which
+// needs it no more.
 func (t *trainer) start() (source fs.FS, err error) {
 	m := t.c.Model
-	if !m.New() {
+	if !m.New() && (t.from == nil || t.needsRef()) {
 		if source, err = t.env.Open(m.Path); err != nil {
+			if t.from != nil {
+				err = fmt.Errorf("%w; the run's reference policy is read from there", err)
+			}
 			return nil, fmt.Errorf("model.path (--model): %w", err)
 		}
 	}
+	files := source // of the tokenizer
+	if m.Tokenizer != "" {
+		files = os.DirFS(m.Tokenizer)
+	}
 	switch {
+	case t.from != nil:
+		t.tok, err = token.LoadDir(t.from.Path)
 	case m.Tokenizer != "":
 		t.tok, err = token.LoadDir(m.Tokenizer)
 	case source != nil:
 		t.tok, err = token.LoadFS(source)
-	case t.from != nil:
-		t.tok, err = token.LoadDir(t.from.Path)
 	default:
 		t.tok, err = token.TrainBPE(func(yield func(string) bool) {
 			for _, e := range t.train {
@@ -181,10 +205,15 @@ func (t *trainer) start() (source fs.FS, err error) {
 			}
 		}, token.TrainOptions{Vocab: m.Vocab, Pattern: "llama3", Special: []string{"<bos>", "<eos>", "<think>", "</think>"}})
 	}
-	if err != nil {
+	switch {
+	case err != nil:
 		return nil, fmt.Errorf("model.tokenizer (--tokenizer): %w", err)
+	case t.from == nil:
+		err = t.record(source, files)
+	case source != nil:
+		err = t.compare(source, files)
 	}
-	return source, nil
+	return source, err
 }
 
 // load reads a model, and shows how far it is.
@@ -374,7 +403,7 @@ func (t *trainer) openOutput() (err error) {
 		if err := t.checkpoints.Fresh(); err != nil {
 			return err
 		}
-		t.state = State{MaxSteps: t.total, Config: t.c, ConfigHash: t.c.Hash()}
+		t.state = State{MaxSteps: t.total, Config: t.c, ConfigHash: t.c.Hash(), Origin: t.origin}
 	} else {
 		if err := t.restore(); err != nil {
 			return fmt.Errorf("resume %s: %w", t.from.Path, err)

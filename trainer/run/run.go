@@ -47,7 +47,7 @@ func Train(ctx context.Context, c Config, env Env) (err error) {
 	}
 	t := &trainer{c: c, env: env, dev: env.Device, free: env.Free}
 	defer func() { err = errors.Join(err, t.close()) }()
-	for _, open := range []func() error{t.openChain, t.openData, t.openModel, t.openQuestions, t.planRun, t.openLearner, t.openOutput} {
+	for _, open := range []func() error{t.openStart, t.openChain, t.openData, t.openModel, t.openQuestions, t.planRun, t.openLearner, t.openOutput} {
 		if err := open(); err != nil {
 			return err
 		}
@@ -67,6 +67,7 @@ type trainer struct {
 
 	train, held []data.Example
 	from        *Checkpoint // resumed from; nil for a fresh run
+	origin      *Origin     // of a fresh run
 
 	model  *llama.Model
 	tok    *token.Tokenizer

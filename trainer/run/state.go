@@ -29,6 +29,8 @@ type State struct {
 	Best *Best `json:"best,omitempty"`
 	// LogHistory is the tail of the metrics.
 	LogHistory []Values `json:"log_history,omitempty"`
+	// Origin is what the run started from; nil in files of older versions.
+	Origin *Origin `json:"origin,omitempty"`
 	// Extra is for what only one method needs, by name.
 	Extra map[string]json.RawMessage `json:"extra,omitempty"`
 	// Config is the whole configuration of the run; ConfigHash covers the part

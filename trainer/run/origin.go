@@ -1,0 +1,143 @@
+package run
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"slices"
+	"sort"
+)
+
+// Origin identifies what a run started from, file by file: the run's checkpoints
+// hold the policy, but the policy before training, which a reference needs, still
+// lies in the folder that --model names, where another may stand by then.
+type Origin struct {
+	Model     map[string]fileSum `json:"model,omitempty"` // only of a run with a reference
+	Tokenizer map[string]fileSum `json:"tokenizer,omitempty"`
+}
+
+// modelSums are the sums of what decides what a model computes: its configuration
+// and its weights, in one file or in those of an index.
+func modelSums(files fs.FS) (map[string]fileSum, error) {
+	names := []string{"config.json", "model.safetensors"}
+	if _, err := fs.Stat(files, "model.safetensors"); errors.Is(err, fs.ErrNotExist) {
+		if names, err = fs.Glob(files, "*.safetensors"); err != nil {
+			return nil, err
+		}
+		names = append(names, "config.json", "model.safetensors.index.json")
+	}
+	return sumsOf(files, names)
+}
+
+// tokenizerSums are the sums of the files that a tokenizer is read from.
+func tokenizerSums(files fs.FS) (map[string]fileSum, error) {
+	return sumsOf(files, []string{"tokenizer.json", "tokenizer_config.json", "chat_template.jinja"})
+}
+
+// sumsOf reads those of the files that are there.
+func sumsOf(files fs.FS, names []string) (map[string]fileSum, error) {
+	sums := map[string]fileSum{}
+	for _, name := range names {
+		sum, err := sumIn(files, name)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		sums[name] = sum
+	}
+	return sums, nil
+}
+
+func sumIn(files fs.FS, name string) (s fileSum, err error) {
+	f, err := files.Open(name)
+	if err != nil {
+		return s, err
+	}
+	defer func() { err = errors.Join(err, f.Close()) }()
+	h := sha256.New()
+	n, err := io.Copy(h, f)
+	return fileSum{n, hex.EncodeToString(h.Sum(nil))}, err
+}
+
+// another says which file is not what it was, and both sums; "" when all are.
+func another(was, now map[string]fileSum) string {
+	var names []string
+	for name := range was {
+		names = append(names, name)
+	}
+	for name := range now {
+		if _, ok := was[name]; !ok {
+			names = append(names, name)
+		}
+	}
+	sort.Strings(names)
+	i := slices.IndexFunc(names, func(name string) bool { return was[name] != now[name] })
+	if i < 0 {
+		return ""
+	}
+	name := names[i]
+	before, is := was[name], now[name]
+	switch {
+	case is == fileSum{}:
+		return fmt.Sprintf("%s is missing, which had SHA-256 %s", name, before.SHA256)
+	case before == fileSum{}:
+		return fmt.Sprintf("%s was not there", name)
+	}
+	return fmt.Sprintf("%s has SHA-256 %s, and had %s", name, is.SHA256, before.SHA256)
+}
+
+// record notes what a fresh run starts from.
+func (t *trainer) record(model, tokenizer fs.FS) (err error) {
+	o := &Origin{}
+	if model != nil && t.needsRef() {
+		if o.Model, err = modelSums(model); err != nil {
+			return fmt.Errorf("model.path (--model) %s: %w", t.c.Model.Path, err)
+		}
+	}
+	if tokenizer != nil {
+		if o.Tokenizer, err = tokenizerSums(tokenizer); err != nil {
+			return fmt.Errorf("model.tokenizer (--tokenizer): %w", err)
+		}
+	}
+	t.origin = o
+	return nil
+}
+
+// compare refuses a start that is not the run's own: with another reference the
+// run would go on as another run.
+func (t *trainer) compare(model, tokenizer fs.FS) error {
+	was := t.from.State.Origin
+	if was == nil || was.Model == nil {
+		t.note("%s does not say what the run started from, which older versions did not record: that %s still holds it cannot be checked", t.from.Path, t.c.Model.Path)
+		return nil
+	}
+	const hint = "put back what was there, or start a new run with another --output"
+	now, err := modelSums(model)
+	if err != nil {
+		return fmt.Errorf("model.path (--model) %s: %w", t.c.Model.Path, err)
+	}
+	if what := another(was.Model, now); what != "" {
+		return fmt.Errorf("resume %s: model.path (--model) %s is not the model that the run started from, which it needs as the reference policy: %s: %s", t.from.Path, t.c.Model.Path, what, hint)
+	}
+	if now, err = tokenizerSums(tokenizer); err != nil {
+		return fmt.Errorf("model.tokenizer (--tokenizer): %w", err)
+	}
+	// One that is gone is not missed: the checkpoint has it.
+	if what := another(was.Tokenizer, now); what != "" && len(now) > 0 {
+		return fmt.Errorf("resume %s: the tokenizer of %s is not the one that the run started with: %s: %s", t.from.Path, t.tokenizerFolder(), what, hint)
+	}
+	return nil
+}
+
+// tokenizerFolder names where the tokenizer comes from.
+func (t *trainer) tokenizerFolder() string {
+	if t.c.Model.Tokenizer != "" {
+		return t.c.Model.Tokenizer
+	}
+	return t.c.Model.Path
+}
