@@ -93,6 +93,28 @@ func TestShuffleUniform(t *testing.T) {
 	}
 }
 
+// A draw has no number twice, and every number is as likely.
+func TestDraw(t *testing.T) {
+	count := make([]int, 10)
+	for seed := range uint64(3000) {
+		got := Draw(10, 4, seed)
+		if len(got) != 4 || !slices.IsSorted(got) || len(slices.Compact(slices.Clone(got))) != 4 || !slices.Equal(got, Draw(10, 4, seed)) {
+			t.Fatalf("seed %d: %v", seed, got)
+		}
+		for _, x := range got {
+			count[x]++
+		}
+	}
+	for x, c := range count {
+		if c < 1050 || c > 1350 { // 1200 ± 5.6 deviations
+			t.Errorf("%d is drawn %d times of 3000", x, c)
+		}
+	}
+	if got := Draw(3, 9, 1); !slices.Equal(got, []int{0, 1, 2}) {
+		t.Errorf("9 of 3: %v", got)
+	}
+}
+
 func TestRestore(t *testing.T) {
 	list := examples(11)
 	for at := range 40 {

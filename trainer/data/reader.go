@@ -51,6 +51,14 @@ type Skipped struct {
 // shown is how many bad lines a Skipped keeps.
 const shown = 5
 
+// Add counts a bad line.
+func (s *Skipped) Add(bad *LineError) {
+	s.Bad++
+	if len(s.First) < shown {
+		s.First = append(s.First, bad)
+	}
+}
+
 // String is a report of several lines without a final newline; "" when no line
 // was bad.
 func (s Skipped) String() string {
@@ -142,10 +150,7 @@ func readAll(r *Reader, o Options, all *[]Example, report *Skipped) error {
 		}
 		var bad *LineError
 		if errors.As(err, &bad) && o.Skip {
-			report.Bad++
-			if len(report.First) < shown {
-				report.First = append(report.First, bad)
-			}
+			report.Add(bad)
 			continue
 		}
 		if err != nil {

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math/bits"
 	"math/rand/v2"
+	"slices"
 )
 
 // Sampler deals examples without end: each epoch is a fresh permutation drawn
@@ -74,6 +75,14 @@ func (s *Sampler) Restore(p Position) error {
 	s.state = p
 	s.order = permutation(p.Seed, p.Epoch, p.Examples)
 	return nil
+}
+
+// Draw draws k of the numbers 0 … n−1, as a function of the seed alone, and
+// returns them in ascending order.
+func Draw(n, k int, seed uint64) []int {
+	drawn := permutation(seed, 0, n)[:min(k, n)]
+	slices.Sort(drawn)
+	return drawn
 }
 
 // permutation is Fisher and Yates's shuffle of 0 … n−1 over PCG-DXSM, whose

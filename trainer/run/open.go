@@ -87,9 +87,10 @@ func (t *trainer) openData() (err error) {
 	if len(t.c.Data.Eval) > 0 {
 		o := t.c.Data.Options()
 		o.Limit = 0
-		if t.held, _, err = data.Read(t.c.Data.Eval, o); err != nil {
+		if t.held, skipped, err = data.Read(t.c.Data.Eval, o); err != nil {
 			return err
 		}
+		t.note("%d evaluation examples%s", len(t.held), after(skipped.String()))
 	} else if t.c.Data.HeldOut > 0 {
 		t.train, t.held = data.Split(t.train, t.c.Data.HeldOut, t.c.Train.Seed)
 	}
@@ -261,98 +262,6 @@ func (t *trainer) shape(source fs.FS) (llama.Config, error) {
 	c := t.c.Model.shape(t.tok.Size())
 	c.BOS, c.EOS = known(t.tok.BOS()), known(t.tok.EOS())
 	return c, c.Validate()
-}
-
-// openQuestions turns examples into ids and leaves out what is too long.
-func (t *trainer) openQuestions() error {
-	var err error
-	if t.questions, err = t.ask(t.train, "training"); err != nil {
-		return err
-	}
-	if len(t.questions) == 0 {
-		return errors.New("data.train (--data): no example is left to train on: a shorter --max-chain leaves more room for questions and answers")
-	}
-	held := t.held
-	if n := t.c.Eval.N; n > 0 && len(held) > n {
-		held = held[:n]
-	}
-	if t.exam, err = t.ask(held, "evaluation"); err != nil {
-		return err
-	}
-	unknown := 0
-	for _, list := range [][]Question{t.questions, t.exam} {
-		for _, q := range list {
-			unknown += Unknown(t.tok, q.Prompt, q.Answer)
-		}
-	}
-	if note := UnknownNote(unknown, t.tok, "all questions and answers"); note != "" {
-		t.note("%s", note)
-	}
-	used := make([]data.Example, len(t.questions))
-	for i, q := range t.questions {
-		used[i] = t.train[q.Index]
-	}
-	t.sampler, err = data.NewSampler(used, Seed(t.c.Train.Seed, "order"))
-	if err != nil {
-		return err
-	}
-	t.total = t.c.Train.Total(len(t.questions), t.c.Rollout.Questions)
-	return nil
-}
-
-func (t *trainer) ask(examples []data.Example, what string) ([]Question, error) {
-	var out []Question
-	long := 0
-	for i, e := range examples {
-		q, err := t.askOne(e, i)
-		if err != nil {
-			return nil, err
-		}
-		room := t.model.Config.MaxPositions - t.chainRoom()
-		if len(q.Prompt) > t.c.Data.MaxPrompt || len(q.Answer) > t.c.Data.MaxAnswer || len(q.Prompt)+len(q.Answer) > room {
-			long++
-			continue
-		}
-		out = append(out, q)
-	}
-	if long > 0 {
-		t.note("%d of %d %s examples are left out: longer than --max-prompt, --max-answer, or the model's %d positions less %d for the chain",
-			long, len(examples), what, t.model.Config.MaxPositions, t.chainRoom())
-	}
-	return out, nil
-}
-
-// askOne lays an example out. Plain language modelling learns all of it: the
-// first token is the prompt.
-func (t *trainer) askOne(e data.Example, index int) (Question, error) {
-	if e.Text != "" {
-		ids := t.tok.Encode(e.Text)
-		if bos := t.tok.BOS(); bos >= 0 {
-			ids = append([]int32{bos}, ids...)
-		}
-		ids = append(ids, t.format.End...)
-		if t.c.Objective.Method != objective.LM {
-			return Question{}, fmt.Errorf("%s:%d: text: --method %s needs questions and answers", e.File, e.Line, t.c.Objective.Method)
-		}
-		return Question{Prompt: ids[:1], Answer: ids[1:], Index: index}, nil
-	}
-	q, err := Ask(t.format, e, index)
-	if err == nil && t.c.Objective.Method == objective.LM {
-		all := append(append(append([]int32{}, q.Prompt...), t.format.Close...), q.Answer...)
-		q.Prompt, q.Answer = all[:1], all[1:]
-	}
-	return q, err
-}
-
-// chainRoom is how many positions a chain and its boundary may take.
-func (t *trainer) chainRoom() int {
-	switch t.c.Objective.Method {
-	case objective.LM:
-		return 0
-	case objective.SFT:
-		return len(t.format.Close)
-	}
-	return t.c.Rollout.MaxChain + len(t.format.Close)
 }
 
 func (t *trainer) openLearner() error {

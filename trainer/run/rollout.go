@@ -2,7 +2,6 @@ package run
 
 import (
 	"context"
-	"fmt"
 	"slices"
 
 	"nrt/backend/device"
@@ -113,7 +112,7 @@ func Ask(f *token.Format, e data.Example, index int) (Question, error) {
 		}
 		ids, err := f.Messages(turns)
 		if err != nil {
-			return q, fmt.Errorf("%s:%d: %w", e.File, e.Line, err)
+			return q, &data.LineError{File: e.File, Line: e.Line, Problem: err.Error()}
 		}
 		q.Prompt = ids
 	} else {

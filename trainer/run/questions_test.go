@@ -1,0 +1,156 @@
+package run
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"nrt/trainer/objective"
+)
+
+// jsonl writes lines to a file and returns its name.
+func jsonl(t *testing.T, lines ...string) string {
+	t.Helper()
+	file := filepath.Join(t.TempDir(), "data.jsonl")
+	if err := os.WriteFile(file, []byte(strings.Join(lines, "\n")+"\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return file
+}
+
+const (
+	goodTurns = `{"messages":[{"role":"user","content":"what is 1 plus 2 ?"},{"role":"assistant","content":"it is 3"}]}`
+	toolTurn  = `{"messages":[{"role":"user","content":"what is 1 plus 2 ?"},{"role":"tool","content":"3"},{"role":"assistant","content":"it is 3"}]}`
+	twoTurns  = `{"messages":[{"role":"user","content":"what is 2 plus 2 ?"},{"role":"assistant","content":"it is"},{"role":"assistant","content":"it is 4"}]}`
+)
+
+// Lines that only the layout finds bad are skipped, counted and named like the
+// others, in training files and in evaluation files.
+func TestSkippedLines(t *testing.T) {
+	dev := newCPU(t)
+	c := tinyRun(t, objective.SFT)
+	c.Train.Steps, c.Data.HeldOut, c.Data.BadLines = 1, 0, "skip"
+	c.Data.Train = []string{jsonl(t, goodTurns, toolTurn, twoTurns, "garbage")}
+	c.Data.Eval = []string{jsonl(t, `{"question":"what is 1 plus 1 ?","answer":"it is 2"}`, `{"question":"what is 1 plus 1 ?","answer":7}`, "garbage")}
+	var log strings.Builder
+	if err := train(context.Background(), dev, c, &log); err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{
+		"3 training examples; skipped 1 of 4 lines:",
+		"1 evaluation examples; skipped 2 of 3 lines:\n  " + c.Data.Eval[0] + ":2: answer:",
+		"training examples: skipped 2 of 3 lines:\n  " + c.Data.Train[0] + ":2: chat format \"plain\": messages[1].role: unsupported \"tool\"",
+		c.Data.Train[0] + ":3: chat format",
+	} {
+		if !strings.Contains(log.String(), want) {
+			t.Errorf("want %q in\n%s", want, log.String())
+		}
+	}
+	c.Data.BadLines, c.Data.Train, c.Data.Eval = "stop", []string{jsonl(t, goodTurns, toolTurn)}, nil
+	c.Output.Dir = t.TempDir()
+	if err := train(context.Background(), dev, c, io.Discard); err == nil || !strings.Contains(err.Error(), c.Data.Train[0]+":2: chat format") {
+		t.Errorf("stopping: %v", err)
+	}
+	c = tinyRun(t, objective.SFT)
+	c.Train.Steps, c.Data.BadLines, c.Data.HeldOut = 1, "skip", 0
+	c.Data.Train = []string{jsonl(t, goodTurns), jsonl(t, `{"text":"it is"}`)}
+	log.Reset()
+	if err := train(context.Background(), dev, c, &log); err != nil || !strings.Contains(log.String(), "data.jsonl:1: text: --method sft needs questions and answers") {
+		t.Errorf("a text among questions: %v\n%s", err, log.String())
+	}
+}
+
+// As many evaluation questions are asked as were asked for, although some of the
+// file are too long; which ones, the seed decides.
+func TestExamIsDrawn(t *testing.T) {
+	var lines []string
+	for i := range 40 {
+		long := ""
+		if i%2 == 0 {
+			long = strings.Repeat("what is ", 200)
+		}
+		lines = append(lines, fmt.Sprintf(`{"question":"%swhat is %d ?","answer":"it is %d"}`, long, i, i))
+	}
+	file := jsonl(t, lines...)
+	asked := func(seed uint64, n int) ([]int, string) {
+		c := tinyRun(t, objective.SFT)
+		c.Data.Eval, c.Data.HeldOut, c.Eval.N, c.Train.Seed, c.Train.Steps = []string{file}, 0, n, seed, 1
+		var log strings.Builder
+		if err := train(context.Background(), newCPU(t), c, &log); err != nil {
+			t.Fatal(err)
+		}
+		// What the run asks, from the same steps.
+		tr := &trainer{c: c, env: Env{Device: newCPU(t), Log: io.Discard}, dev: newCPU(t)}
+		for _, open := range []func() error{tr.openStart, tr.openChain, tr.openData, tr.openModel, tr.openQuestions} {
+			if err := open(); err != nil {
+				t.Fatal(err)
+			}
+		}
+		defer tr.close()
+		var list []int
+		for _, q := range tr.exam {
+			list = append(list, q.Index)
+		}
+		return list, log.String()
+	}
+	one, log := asked(1, 10)
+	if len(one) != 10 || !slices.IsSorted(one) || !strings.Contains(log, "20 of 40 evaluation examples are left out") ||
+		!strings.Contains(log, "ask 10 of 20 questions (--eval-n), drawn by the seed") || !strings.Contains(log, "step 0: 10 held-out questions") {
+		t.Errorf("asked %v\n%s", one, log)
+	}
+	if same, _ := asked(1, 10); !slices.Equal(same, one) {
+		t.Errorf("the same seed asks %v and %v", one, same)
+	}
+	if other, _ := asked(2, 10); slices.Equal(other, one) {
+		t.Errorf("seeds 1 and 2 ask the same %v", one)
+	}
+	if all, _ := asked(1, 30); len(all) != 20 {
+		t.Errorf("30 of 20: %v", all)
+	}
+}
+
+// What leaves no example says what of the method's own would help, and a step
+// of more questions than there are says what that does.
+func TestTooFewExamples(t *testing.T) {
+	for m, chain := range map[objective.Method]bool{objective.SFT: false, objective.NRT: true} {
+		c := tinyRun(t, m)
+		c.Data.MaxPrompt = 2
+		err := train(context.Background(), newCPU(t), c, io.Discard)
+		if err == nil || strings.Contains(err.Error(), "--max-chain") != chain || !strings.Contains(err.Error(), "--max-prompt") {
+			t.Errorf("%s: %v", m, err)
+		}
+	}
+	c := tinyRun(t, objective.SFT)
+	c.Data.HeldOut, c.Rollout.Questions, c.Train.Steps = 0, 256, 0
+	var log strings.Builder
+	if err := train(context.Background(), newCPU(t), c, &log); err != nil || !strings.Contains(log.String(), "a step takes 256 questions and there are 24") || !strings.Contains(log.String(), "the run has 1 step: --questions 24 or less") {
+		t.Errorf("%v\n%s", err, log.String())
+	}
+}
+
+// Cut into windows, every token but the first is predicted once and in order.
+func TestWindows(t *testing.T) {
+	for n := 2; n < 40; n++ {
+		ids := make([]int32, n)
+		for i := range ids {
+			ids[i] = int32(i)
+		}
+		for most := 2; most < 12; most++ {
+			var predicted []int32
+			for _, w := range windows(Question{Prompt: ids[:1], Answer: ids[1:], Index: 7}, most) {
+				if len(w.Prompt) != 1 || len(w.Answer) == 0 || len(w.Prompt)+len(w.Answer) > most || w.Prompt[0] != w.Answer[0]-1 || w.Index != 7 {
+					t.Fatalf("%d tokens in windows of %d: %+v", n, most, w)
+				}
+				predicted = append(predicted, w.Answer...)
+			}
+			if !slices.Equal(predicted, ids[1:]) {
+				t.Fatalf("%d tokens in windows of %d: predicted %v", n, most, predicted)
+			}
+		}
+	}
+}
