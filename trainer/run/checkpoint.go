@@ -31,12 +31,14 @@ import (
 //	checkpoint-N.tmp        unfinished, removed
 //	checkpoint-N.old        was being replaced or removed; comes back when
 //	                        checkpoint-N is not there, or else is removed
-//	checkpoint-N.aside      set aside by Rewind, kept for the user
+//	checkpoint-N.aside      set aside by Rewind, kept for the user, as are
+//	                        checkpoint-N.aside.2 and so on
 const (
 	tmpEnd   = ".tmp"
 	oldEnd   = ".old"
 	asideEnd = ".aside"
 
+	finalName     = "final" // the trained model's folder
 	optimizerFile = "optimizer.bin"
 	stateFile     = "trainer_state.json"
 	sumsFile      = "checksums.json"
@@ -134,8 +136,8 @@ func (c *Checkpoints) Steps() ([]int, error) {
 	return steps, nil
 }
 
-// Fresh is an error when the folder already has checkpoints: a new run must not
-// mix with an old one.
+// Fresh is an error when the folder already has checkpoints, or what a finished
+// run leaves: a new run must not mix with an old one.
 func (c *Checkpoints) Fresh() error {
 	steps, err := c.Steps()
 	if err != nil {
@@ -144,7 +146,17 @@ func (c *Checkpoints) Fresh() error {
 	if len(steps) > 0 {
 		return fmt.Errorf("%s already holds a run (checkpoint-%d): resume it with --resume, or choose another --output", c.dir, steps[len(steps)-1])
 	}
+	if _, err := os.Stat(filepath.Join(c.dir, finalName)); err == nil {
+		return fmt.Errorf("%s already holds a run (%s): choose another --output", c.dir, finalName)
+	}
 	return nil
+}
+
+// holds tells whether a path is that of one of the checkpoints.
+func (c *Checkpoints) holds(path string) bool {
+	is, err := os.Stat(filepath.Dir(path))
+	want, err2 := os.Stat(c.dir)
+	return err == nil && err2 == nil && os.SameFile(is, want)
 }
 
 // Parts writes what a checkpoint is made of. Tokenizer may be nil.
@@ -284,14 +296,11 @@ func (c *Checkpoints) Rewind(step int) ([]string, error) {
 		if n <= step {
 			continue
 		}
-		aside := c.Path(n) + asideEnd
-		if err := c.disk.RemoveAll(aside); err != nil {
+		to, err := setAside(c.disk, c.Path(n))
+		if err != nil {
 			return moved, fmt.Errorf("set checkpoints aside: %w", err)
 		}
-		if err := c.disk.Rename(c.Path(n), aside); err != nil {
-			return moved, fmt.Errorf("set checkpoints aside: %w", err)
-		}
-		moved = append(moved, aside)
+		moved = append(moved, to)
 	}
 	if len(moved) > 0 {
 		if err := c.disk.SyncDir(c.dir); err != nil {

@@ -172,9 +172,9 @@ func TestRewind(t *testing.T) {
 	for _, step := range []int{2, 10, 100} {
 		save(t, c, parts(osDisk{}, step))
 	}
-	for range 2 { // setting the same step aside again replaces it
+	for _, end := range []string{".aside", ".aside.2", ".aside.3"} { // none replaces another
 		moved, err := c.Rewind(2)
-		if err != nil || len(moved) != 2 || filepath.Base(moved[0]) != "checkpoint-10.aside" {
+		if err != nil || len(moved) != 2 || filepath.Base(moved[0]) != "checkpoint-10"+end {
 			t.Fatal(moved, err)
 		}
 		if got := steps(t, c); !slices.Equal(got, []int{2}) {
@@ -184,8 +184,10 @@ func TestRewind(t *testing.T) {
 		save(t, c, parts(osDisk{}, 100))
 	}
 	// Opening does not clear what was set aside.
-	if _, err := os.Stat(open(t, c.dir, 1).Path(10) + asideEnd); err != nil {
-		t.Error(err)
+	for _, end := range []string{".aside", ".aside.2", ".aside.3"} {
+		if _, err := OpenCheckpoint(open(t, c.dir, 1).Path(10) + end); err != nil {
+			t.Error(err)
+		}
 	}
 }
 

@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"nrt/backend/device"
 	"nrt/backend/engine"
@@ -34,12 +35,26 @@ func (t *trainer) openStart() error {
 	if err != nil {
 		return err
 	}
-	if t.c.Output.Resume == "latest" {
+	switch resume := t.c.Output.Resume; resume {
+	case "latest":
 		t.from, err = all.Latest()
-	} else {
-		t.from, err = OpenCheckpoint(t.c.Output.Resume)
+		return err
+	case "auto":
+		steps, err := all.Steps()
+		if err != nil || len(steps) == 0 {
+			return err
+		}
+		t.from, err = all.Latest()
+		return err
+	default:
+		if t.from, err = OpenCheckpoint(resume); err != nil || all.holds(resume) {
+			return err
+		}
+		if err := all.Fresh(); err != nil {
+			return fmt.Errorf("resume %s: it is no checkpoint of output.dir (--output), where two runs would mix: %w", resume, err)
+		}
+		return nil
 	}
-	return err
 }
 
 // openChain settles how long chains are. It comes before the data, which may
@@ -312,6 +327,9 @@ func (t *trainer) openOutput() (err error) {
 		if err := t.checkpoints.Fresh(); err != nil {
 			return err
 		}
+		if err := t.freshLogs(); err != nil {
+			return err
+		}
 		t.state = State{MaxSteps: t.total, Config: t.c, ConfigHash: t.c.Hash(), Origin: t.origin}
 	} else {
 		if err := t.restore(); err != nil {
@@ -351,9 +369,28 @@ func (t *trainer) restore() (err error) {
 	if err := t.learner.Optim.Load(r); err != nil {
 		return err
 	}
-	if _, err := t.checkpoints.Rewind(t.state.Step); err != nil {
+	moved, err := t.checkpoints.Rewind(t.state.Step)
+	if err != nil {
 		return err
+	}
+	if len(moved) > 0 {
+		t.note("set aside, since the run goes on from before them: %s", strings.Join(moved, ", "))
+	}
+	if !t.checkpoints.holds(t.from.Path) {
+		if err := t.freshLogs(); err != nil {
+			return err
+		}
+		t.note("%s begins after step %d; what was before is in %s", t.c.Output.Dir, t.state.Step, filepath.Dir(t.from.Path))
 	}
 	t.note("going on from %s", t.from.Path)
 	return nil
+}
+
+// freshLogs makes room for a run's own logs.
+func (t *trainer) freshLogs() error {
+	moved, err := setLogsAside(osDisk{}, t.c.Output.Dir)
+	if len(moved) > 0 {
+		t.note("set aside, since the run that wrote them left no checkpoint to go on from: %s", strings.Join(moved, ", "))
+	}
+	return err
 }

@@ -170,13 +170,13 @@ func (e *EvalConfig) options() []option {
 func (o *OutputConfig) options() []option {
 	return []option{
 		{key: "dir", flag: "output", value: &o.Dir, also: "output-dir", free: true,
-			meaning: "folder for checkpoints, metrics.jsonl and completions.jsonl"},
+			meaning: "folder for checkpoints, metrics.jsonl and completions.jsonl; a run of its own a folder"},
 		{key: "save_every", flag: "save-every", value: &o.SaveEvery, rule: notNegative, also: "save-steps", free: true,
 			meaning: "save a checkpoint every so many steps, and at the end; 0 only at the end"},
 		{key: "keep", flag: "keep", value: &o.Keep, rule: notNegative, also: "save-total-limit", free: true,
 			meaning: "keep so many latest checkpoints, and the best; 0 keeps all"},
 		{key: "resume", flag: "resume", value: &o.Resume, also: "resume-from-checkpoint", free: true,
-			meaning: "go on from a checkpoint: latest, or its folder; --resume alone is latest"},
+			meaning: "go on from a checkpoint: latest, its folder, or auto, which begins where there is none yet; --resume alone is latest. One of another folder than output begins a run of its own there"},
 		{key: "log_every", flag: "log-every", value: &o.LogEvery, rule: positive, also: "logging-steps", free: true,
 			meaning: "write metrics every so many steps: their means since the last line"},
 		{key: "completions", flag: "completions", value: &o.Completions, rule: notNegative, free: true,

@@ -168,7 +168,7 @@ func (t *trainer) loop(ctx context.Context) error {
 			saved = s
 		}
 	}
-	final := filepath.Join(t.c.Output.Dir, "final")
+	final := filepath.Join(t.c.Output.Dir, finalName)
 	if err := t.export(final); err != nil {
 		return err
 	}

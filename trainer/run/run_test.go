@@ -268,6 +268,96 @@ func TestRefusals(t *testing.T) {
 	}
 }
 
+// A checkpoint goes on in its own folder or in a fresh one, never in another
+// run's; what a run in a folder set aside is named, and kept.
+func TestResumeElsewhere(t *testing.T) {
+	dev := newCPU(t)
+	a, b := tinyRun(t, objective.NRT), tinyRun(t, objective.NRT)
+	b.Train.Seed = 7
+	for _, c := range []Config{a, b} {
+		if err := train(context.Background(), dev, c, io.Discard); err != nil {
+			t.Fatal(err)
+		}
+	}
+	wantMetrics, wantWeights, _ := outcome(t, a)
+	before, _, _ := outcome(t, b)
+	mixed := a
+	mixed.Output.Resume, mixed.Output.Dir = filepath.Join(a.Output.Dir, "checkpoint-4"), b.Output.Dir
+	err := train(context.Background(), dev, mixed, io.Discard)
+	if err == nil || !strings.Contains(err.Error(), "two runs would mix: "+b.Output.Dir+" already holds a run (checkpoint-7)") {
+		t.Fatalf("into another run: %v", err)
+	}
+	if after, _, _ := outcome(t, b); !reflect.DeepEqual(after, before) {
+		t.Error("the other run's metrics have changed")
+	}
+	fresh := mixed
+	fresh.Output.Dir = filepath.Join(t.TempDir(), "fresh")
+	if err := train(context.Background(), dev, fresh, io.Discard); err != nil {
+		t.Fatal(err)
+	}
+	metrics, weights, _ := outcome(t, fresh)
+	if string(weights) != string(wantWeights) || len(metrics) == 0 || metrics[0]["step"] != 5 || !reflect.DeepEqual(metrics, wantMetrics[len(wantMetrics)-len(metrics):]) {
+		t.Errorf("into a fresh folder: metrics %v", metrics)
+	}
+	back := mixed
+	back.Output.Dir = a.Output.Dir
+	for _, end := range []string{".aside", ".aside.2"} {
+		var log strings.Builder
+		if err := train(context.Background(), dev, back, &log); err != nil {
+			t.Fatal(err)
+		}
+		aside := filepath.Join(a.Output.Dir, "checkpoint-6"+end)
+		if !strings.Contains(log.String(), aside+", "+filepath.Join(a.Output.Dir, "checkpoint-7"+end)) {
+			t.Errorf("no word of %s:\n%s", aside, log.String())
+		}
+		if _, err := OpenCheckpoint(aside); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+// Begun again in the folder of a run that left no checkpoint, a run keeps that
+// one's logs; the folder of a finished run it leaves alone.
+func TestBeginAgain(t *testing.T) {
+	dev := newCPU(t)
+	c := tinyRun(t, objective.NRT)
+	if err := train(context.Background(), dev, c, io.Discard); err != nil {
+		t.Fatal(err)
+	}
+	want, weights, _ := outcome(t, c)
+	for step := 1; step <= 7; step++ {
+		if err := os.RemoveAll(filepath.Join(c.Output.Dir, fmt.Sprintf("checkpoint-%d", step))); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := train(context.Background(), dev, c, io.Discard); err == nil || !strings.Contains(err.Error(), "already holds a run (final): choose another --output") {
+		t.Errorf("a finished run's folder: %v", err)
+	}
+	first, err := os.ReadFile(filepath.Join(c.Output.Dir, "metrics.jsonl"))
+	if err == nil {
+		err = os.RemoveAll(filepath.Join(c.Output.Dir, "final"))
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.Output.Resume = "auto" // there is none
+	var log strings.Builder
+	if err := train(context.Background(), dev, c, &log); err != nil {
+		t.Fatal(err)
+	}
+	aside := filepath.Join(c.Output.Dir, "metrics.jsonl.aside")
+	if kept, err := os.ReadFile(aside); err != nil || string(kept) != string(first) || !strings.Contains(log.String(), aside) {
+		t.Errorf("the first run's metrics: %v\n%s", err, log.String())
+	}
+	if again, w, _ := outcome(t, c); !reflect.DeepEqual(again, want) || string(w) != string(weights) {
+		t.Error("begun again, the run is another")
+	}
+	log.Reset()
+	if err := train(context.Background(), dev, c, &log); err != nil || !strings.Contains(log.String(), "going on from "+filepath.Join(c.Output.Dir, "checkpoint-7")) {
+		t.Errorf("auto, with checkpoints: %v\n%s", err, log.String())
+	}
+}
+
 // A run whose numbers have left all bounds says what that is and what may help.
 func TestDivergence(t *testing.T) {
 	c := tinyRun(t, objective.NRT)
