@@ -17,6 +17,9 @@ type Item struct {
 	Prompt    []int32
 	Reference []int32
 	Family    string
+	// MaxChain and MaxAnswer are this question's own, where it has less room than
+	// the others; 0 takes the options'.
+	MaxChain, MaxAnswer int
 	// Grade judges a sampled answer; nil when there is no grader.
 	Grade func(answer []int32) bool
 	// Kind names the sort of chain, for the worlds that can tell; may be nil.
@@ -70,12 +73,12 @@ func Run(ctx context.Context, e *engine.Engine, items []Item, o Options) (Report
 		for i, it := range part {
 			r := engine.Request{
 				Prompt: it.Prompt, N: max(1, o.K), Sampling: o.Sampling, Seed: o.Seed + uint64(from+i),
-				MaxChain: o.MaxChain, Close: o.Close, StopText: o.StopText, Stop: o.End,
+				MaxChain: first(it.MaxChain, o.MaxChain), Close: o.Close, StopText: o.StopText, Stop: o.End,
 				Reference: it.Reference, Baseline: true,
-				MaxAnswer: o.MaxAnswer, AnswerStop: o.End,
+				MaxAnswer: first(it.MaxAnswer, o.MaxAnswer), AnswerStop: o.End,
 			}
-			if o.NoChain {
-				r.Forced = [][]int32{{}}
+			if o.NoChain { // the one chain is the baseline's
+				r.Forced, r.MaxChain, r.Baseline = [][]int32{{}}, 0, false
 			}
 			reqs[i] = r
 		}
@@ -88,6 +91,14 @@ func Run(ctx context.Context, e *engine.Engine, items []Item, o Options) (Report
 		}
 	}
 	return t.report(), nil
+}
+
+// first is the first that is not 0.
+func first(a, b int) int {
+	if a != 0 {
+		return a
+	}
+	return b
 }
 
 // tally sums over items.
@@ -118,10 +129,14 @@ func (t *tally) add(it Item, r engine.Result, o Options) {
 		t.families[it.Family] = f
 	}
 	f.n++
-	for _, tok := range r.Baseline {
+	baseline := r.Baseline
+	if o.NoChain {
+		baseline = r.Chains[0].Reference
+	}
+	for _, tok := range baseline {
 		t.base += tok.LogProb
 	}
-	t.baseTokens += len(r.Baseline)
+	t.baseTokens += len(baseline)
 	for _, c := range r.Chains {
 		t.chain(it, c, o, f)
 	}
@@ -178,6 +193,9 @@ func (t *tally) report() Report {
 		p := float64(t.right) / float64(t.graded)
 		r.Accuracy = p
 		r.Low, r.High = wilson(t.right, t.graded)
+	}
+	if _, none := t.families[""]; none && len(t.families) == 1 {
+		t.families = nil // these questions have no families
 	}
 	for name, f := range t.families {
 		acc := -1.0

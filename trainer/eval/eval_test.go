@@ -107,6 +107,33 @@ func TestRunIsWhatTheEngineSays(t *testing.T) {
 	}
 }
 
+// A question has the lengths that it brings, is asked without a chain whatever
+// its length would be, and a report without families has none.
+func TestOwnRoom(t *testing.T) {
+	e := newEngine(t)
+	list, o := items(), options()
+	o.K, o.Close = 4, []int32{closeID}
+	for i := range list {
+		list[i].Family = ""
+	}
+	list[2].MaxChain, list[2].MaxAnswer = 1, 1
+	longest := 0
+	list[2].Grade = func(answer []int32) bool { longest = max(longest, len(answer)); return false }
+	got, err := Run(context.Background(), e, list, o)
+	if err != nil || longest > 1 || len(got.Families) > 0 {
+		t.Errorf("an answer of %d, families %v, %v", longest, got.Families, err)
+	}
+	all := got.ChainLength
+	list[2].MaxChain = 0
+	if got, err = Run(context.Background(), e, list, o); err != nil || got.ChainLength <= all {
+		t.Errorf("with a chain as long as the others' the mean is %g, was %g, %v", got.ChainLength, all, err)
+	}
+	o.NoChain, o.MaxChain = true, 1000
+	if _, err := Run(context.Background(), e, list, o); err != nil {
+		t.Errorf("no chain takes room for one: %v", err)
+	}
+}
+
 func TestGradingAndNoChain(t *testing.T) {
 	e := newEngine(t)
 	list, o := items(), options()

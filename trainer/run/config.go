@@ -13,6 +13,7 @@ import (
 	"nrt/backend/llama"
 	"nrt/backend/token"
 	"nrt/trainer/data"
+	"nrt/trainer/eval"
 	"nrt/trainer/objective"
 	"nrt/trainer/optim"
 )
@@ -61,6 +62,8 @@ type DataConfig struct {
 	HeldOut   float64
 	MaxPrompt int
 	MaxAnswer int
+	// AnswerRegex says what of an answer is compared; see eval.ParseExtract.
+	AnswerRegex string
 }
 
 // Options are those for data.Read. The form has been checked by Validate.
@@ -142,9 +145,10 @@ func (t TrainConfig) Total(examples, questions int) int {
 
 // EvalConfig says when and on how much the policy is evaluated.
 type EvalConfig struct {
-	Every int
-	N     int
-	K     int
+	Every   int
+	N       int
+	K       int
+	Answers bool
 }
 
 // OutputConfig says where results go and what is kept of them.
@@ -172,7 +176,7 @@ func Default(m objective.Method) Config {
 			Beta1: 0.9, Beta2: 0.95, Eps: 1e-8, Moments: 32, MaxGradNorm: 1, MiniBatch: 64, Iterations: 1, MicroTokens: MicroRows,
 		},
 		Train:  TrainConfig{Epochs: 1, Seed: 42, Device: "auto", DType: "auto"},
-		Eval:   EvalConfig{N: 256, K: 1},
+		Eval:   EvalConfig{N: 256, K: 1, Answers: true},
 		Output: OutputConfig{Dir: "output", SaveEvery: 100, Keep: 2, LogEvery: 1, Completions: 8},
 	}
 	c.method(m)
@@ -225,6 +229,9 @@ func (c Config) Validate() error {
 	}
 	if c.Objective.KL != 0 && c.Rollout.Temperature != 1 {
 		return fmt.Errorf("objective.kl (--kl): want rollout.temperature 1, which the reference policy is read at, have %v", c.Rollout.Temperature)
+	}
+	if _, err := eval.ParseExtract(c.Data.AnswerRegex); err != nil {
+		return fmt.Errorf("data.answer_regex (--answer-regex): %w", err)
 	}
 	if c.Data.HeldOut > 0 && len(c.Data.Eval) > 0 {
 		return fmt.Errorf("data.held_out (--held-out): want 0 when data.eval (--eval-data) names files, have %v", c.Data.HeldOut)
@@ -333,7 +340,7 @@ func (c Config) Changed(old Config) []string {
 	if old.Train.DType == "" && c.Train.DType != "" { // written when there was no other type
 		old.Train.DType = "f32"
 	}
-	if old.Optim.Moments == 0 {
+	if old.Optim.Moments == 0 && c.Optim.Moments != 0 {
 		old.Optim.Moments = 32
 	}
 	var list []string

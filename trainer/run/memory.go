@@ -92,7 +92,7 @@ func (x extent) request(k, chain, answer int) int {
 }
 
 // asked is the engine's cache, in tokens, and the chains that grow in it at once:
-// those of a rollout or those of an evaluation, which draws none for sft.
+// those of a rollout or those of an evaluation, which draws none for sft and lm.
 func (x extent) asked(c Config) (cached, drawn int) {
 	add := func(questions, request, grow int) {
 		o := engine.Options{CacheBytes: x.cache}
@@ -107,12 +107,18 @@ func (x extent) asked(c Config) (cached, drawn int) {
 		add(r.Questions, x.request(r.K, r.MaxChain, answer), r.K)
 	}
 	exam := min(x.exam, eval.Batch)
+	answer, grow := x.answer, 0
+	if c.Eval.Answers && m != objective.LM {
+		answer, grow = sampledRoom(answer), 1
+	}
 	switch {
-	case exam == 0 || m == objective.LM:
-	case m == objective.SFT:
-		add(exam, x.request(1, 0, x.answer), 0)
+	case exam == 0:
+	case m == objective.LM:
+		add(exam, x.prompt+answer, 0)
+	case m == objective.SFT: // the one chain is the empty one
+		add(exam, x.prompt+x.close+answer, grow)
 	default:
-		add(exam, x.request(c.Eval.K, r.MaxChain, x.answer), c.Eval.K)
+		add(exam, x.request(c.Eval.K, r.MaxChain, answer), c.Eval.K)
 	}
 	return cached, drawn
 }

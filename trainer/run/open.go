@@ -292,6 +292,9 @@ func (t *trainer) openLearner() error {
 	t.learner.MiniBatch, t.learner.Epochs, t.learner.MicroRows = t.c.Optim.MiniBatch, t.c.Optim.Iterations, t.c.Optim.MicroTokens
 	t.learner.Recompute, t.learner.KeepLogits = t.c.Optim.Recompute, t.kept
 	t.learner.InvTemp, t.learner.Close, t.learner.Right = 1/t.c.Rollout.Temperature, t.format.Close, RightBy(t.format)
+	if !t.extract.All() {
+		t.learner.Right = t.right
+	}
 	t.engine = engine.New(t.model, t.tok, engine.Options{CacheBytes: t.cache})
 	switch t.c.Objective.Method {
 	case objective.LM:
@@ -306,12 +309,15 @@ func (t *trainer) openLearner() error {
 
 func (t *trainer) layout() Layout {
 	r := t.c.Rollout
-	m := t.c.Objective.Method
-	return Layout{
+	l := Layout{
 		K: r.K, Sampling: engine.Sampling{Temperature: r.Temperature, TopK: r.TopK, TopP: r.TopP, MinP: r.MinP},
 		MaxChain: r.MaxChain, Close: t.format.Close, StopText: t.format.StopText, End: t.format.End, PolicyStops: t.format.End,
-		Baseline: true, Answer: m == objective.STaR || m == objective.RLVR,
+		Baseline: true, Answer: t.c.Objective.Method.Verifies(),
 	}
+	if !t.extract.All() { // what comes before the part that counts may be as long as any reference
+		l.MaxAnswer = sampledRoom(t.longest)
+	}
+	return l
 }
 
 func (t *trainer) openOutput() (err error) {

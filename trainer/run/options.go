@@ -65,14 +65,16 @@ func (d *DataConfig) options() []option {
 		{key: "max_prompt", flag: "max-prompt", value: &d.MaxPrompt, rule: positive, also: "max-prompt-length",
 			meaning: "leave out examples whose prompt has more tokens"},
 		{key: "max_answer", flag: "max-answer", value: &d.MaxAnswer, rule: positive,
-			meaning: "leave out examples whose reference has more tokens; an answer sampled to be compared with one (star, rlvr) may have half as many again"},
+			meaning: "leave out examples whose reference has more tokens; an answer sampled to be compared with one may have half as many again; lm cuts documents into windows of so many tokens, or of the model's positions, and trains on every token once"},
+		{key: "answer_regex", flag: "answer-regex", value: &d.AnswerRegex,
+			meaning: "regular expression (Go's) with one group, such as '#### (.*)': rlvr, star and evaluations compare what its last match holds in the sampled answer and in the reference; empty compares all of both"},
 	}
 }
 
 func (r *RolloutConfig) options() []option {
 	return []option{
 		{key: "k", flag: "k", value: &r.K, rule: chains, also: "num-generations", meaning: "chains sampled for each question"},
-		{key: "questions", flag: "questions", value: &r.Questions, rule: atOnce, meaning: "questions of one step (documents, for plain language modelling)"},
+		{key: "questions", flag: "questions", value: &r.Questions, rule: atOnce, meaning: "questions of one step (documents or their windows, for plain language modelling)"},
 		{key: "max_chain", flag: "max-chain", value: &r.MaxChain, rule: notNegative, also: "max-completion-length",
 			meaning: "longest chain in tokens; a longer one is cut, its answer is scored all the same; 0 is half of the model's positions, up to 2048"},
 		{key: "temperature", flag: "temperature", value: &r.Temperature, rule: positive, meaning: "sampling temperature of chains"},
@@ -161,9 +163,11 @@ func (t *TrainConfig) options() []option {
 func (e *EvalConfig) options() []option {
 	return []option{
 		{key: "every", flag: "eval-every", value: &e.Every, rule: notNegative, also: "eval-steps", free: true,
-			meaning: "evaluate every so many steps, and at the end; 0 only at the end"},
-		{key: "n", flag: "eval-n", value: &e.N, rule: notNegative, free: true, meaning: "examples of an evaluation; 0 is all"},
+			meaning: "evaluate at step 0, every so many steps, and at the end; 0 only at step 0 and at the end"},
+		{key: "n", flag: "eval-n", value: &e.N, rule: notNegative, free: true, meaning: "examples of an evaluation, drawn by the seed from those that fit; 0 is all"},
 		{key: "k", flag: "eval-k", value: &e.K, rule: chains, free: true, meaning: "chains sampled for each example of an evaluation"},
+		{key: "answers", flag: "eval-answers", value: &e.Answers, free: true,
+			meaning: "evaluations also sample an answer after each chain, at the run's temperature, and report the share that equals the reference as eval/accuracy"},
 	}
 }
 

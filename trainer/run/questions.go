@@ -6,12 +6,15 @@ import (
 	"strings"
 
 	"nrt/trainer/data"
+	"nrt/trainer/eval"
 	"nrt/trainer/objective"
 )
 
 // openQuestions turns examples into ids and leaves out what is too long.
-func (t *trainer) openQuestions() error {
-	var err error
+func (t *trainer) openQuestions() (err error) {
+	if t.extract, err = eval.ParseExtract(t.c.Data.AnswerRegex); err != nil {
+		return err
+	}
 	if t.questions, err = t.ask(t.train, "training"); err != nil {
 		return err
 	}
@@ -22,6 +25,11 @@ func (t *trainer) openQuestions() error {
 		return err
 	}
 	t.drawExam()
+	for _, list := range [][]Question{t.questions, t.exam} {
+		for _, q := range list {
+			t.longest = max(t.longest, len(q.Answer))
+		}
+	}
 	unknown := 0
 	for _, list := range [][]Question{t.questions, t.exam} {
 		for _, q := range list {
@@ -75,8 +83,12 @@ func (t *trainer) ask(examples []data.Example, what string) ([]Question, error) 
 	var out []Question
 	var skipped data.Skipped
 	long, cut := 0, 0
+	compared := t.c.Objective.Method.Verifies() || what == "evaluation" && t.c.Eval.Answers
 	for i, e := range examples {
 		q, err := t.askOne(e, i)
+		if _, ok := t.extract.From(e.Answer); err == nil && compared && !ok {
+			err = &data.LineError{File: e.File, Line: e.Line, Problem: fmt.Sprintf("the reference holds nothing that --answer-regex %s matches: nothing could equal it", t.extract)}
+		}
 		var bad *data.LineError
 		if errors.As(err, &bad) && t.c.Data.Options().Skip {
 			skipped.Add(bad)
@@ -179,4 +191,20 @@ func (t *trainer) chainRoom() int {
 		return len(t.format.Close)
 	}
 	return t.c.Rollout.MaxChain + len(t.format.Close)
+}
+
+// answerRoom is how long an answer to a question may get in an evaluation, in
+// tokens. Where a part of it is compared, what comes before that may be as long as
+// any reference.
+func (t *trainer) answerRoom(q Question) int {
+	n := len(q.Answer)
+	if !t.extract.All() {
+		n = t.longest
+	}
+	return max(len(q.Answer), min(sampledRoom(n), t.model.Config.MaxPositions-t.chainRoom()-len(q.Prompt)))
+}
+
+// right judges an answer by what is compared of it.
+func (t *trainer) right(answer, reference []int32) bool {
+	return t.extract.Same(t.format.AnswerText(answer), t.format.AnswerText(reference))
 }

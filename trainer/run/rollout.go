@@ -1,6 +1,7 @@
 package run
 
 import (
+	"cmp"
 	"context"
 	"slices"
 
@@ -46,6 +47,7 @@ type Layout struct {
 	StopText    string
 	End         []int32 // ends a sampled answer
 	Answer      bool    // sample an answer after each chain, to compare with the reference (STaR, RLVR)
+	MaxAnswer   int     // longest such answer; 0 takes each reference's sampledRoom
 	Baseline    bool
 	PolicyStops []int32 // further ids that end a chain, such as end-of-text
 }
@@ -87,7 +89,7 @@ func (l Layout) Request(q Question) engine.Request {
 		AnswerStop: l.End,
 	}
 	if l.Answer {
-		r.MaxAnswer = sampledRoom(len(q.Answer))
+		r.MaxAnswer = cmp.Or(l.MaxAnswer, sampledRoom(len(q.Answer)))
 	}
 	return r
 }

@@ -75,6 +75,8 @@ type trainer struct {
 	ref    *engine.Engine // the policy before training, if the objective asks for it
 
 	questions, exam []Question // training and evaluation
+	longest         int        // tokens of the longest reference of both
+	extract         eval.Extract
 	sampler         *data.Sampler
 
 	engine   *engine.Engine
@@ -241,31 +243,49 @@ func (t *trainer) step(ctx context.Context) error {
 
 // evaluate asks the evaluation questions and logs what came out.
 func (t *trainer) evaluate(ctx context.Context) error {
-	if len(t.exam) == 0 || t.c.Objective.Method == objective.LM {
+	if len(t.exam) == 0 {
 		return nil
 	}
+	m := t.c.Objective.Method
 	items := make([]eval.Item, len(t.exam))
 	for i, q := range t.exam {
 		items[i] = eval.Item{Prompt: q.Prompt, Reference: q.Answer}
+		if t.c.Eval.Answers && m != objective.LM {
+			want := t.held[q.Index].Answer
+			items[i].MaxAnswer = t.answerRoom(q)
+			items[i].Grade = func(answer []int32) bool { return t.extract.Same(t.format.AnswerText(answer), want) }
+		}
+	}
+	o := eval.Options{
+		MaxChain: max(1, t.c.Rollout.MaxChain), Close: t.format.Close, StopText: t.format.StopText, End: t.format.End,
+		Sampling: engine.Sampling{Temperature: t.c.Rollout.Temperature}, Seed: Seed(t.c.Train.Seed, "eval"),
+		K: t.c.Eval.K, NoChain: !m.Rollouts(),
+	}
+	if m == objective.LM {
+		o.Close = nil // a document goes on from its first token
 	}
 	return t.progress.Pause(func() error {
-		r, err := eval.Run(ctx, t.engine, items, eval.Options{
-			MaxChain: max(1, t.c.Rollout.MaxChain), Close: t.format.Close, StopText: t.format.StopText, End: t.format.End,
-			Sampling: engine.Sampling{Temperature: t.c.Rollout.Temperature}, Seed: Seed(t.c.Train.Seed, "eval"),
-			K: t.c.Eval.K, NoChain: t.c.Objective.Method == objective.SFT,
-		})
+		r, err := eval.Run(ctx, t.engine, items, o)
 		if err != nil {
 			return err
 		}
-		v := Values{
-			"eval/reference_logprob": r.RefLogProb, "eval/baseline_logprob": r.BaseLogProb,
-			"eval/entropy": r.ChainEntropy, "eval/mean_length": r.ChainLength, "eval/closed_share": r.ClosedShare,
-		}
+		v := Values{"eval/reference_logprob": r.RefLogProb}
 		if b := t.state.Best; b == nil || r.RefLogProb > b.Value {
 			t.state.Best = &Best{Step: t.state.Step, Metric: "eval/reference_logprob", Value: r.RefLogProb}
 		}
-		t.progress.Note("step %d: %d held-out questions: reference log-prob %.4f a token (empty chain %.4f), chain %.1f tokens",
-			t.state.Step, r.N, r.RefLogProb, r.BaseLogProb, r.ChainLength)
+		if m == objective.LM {
+			t.progress.Note("step %d: %d held-out texts: log-prob %.4f a token", t.state.Step, r.N, r.RefLogProb)
+			return t.metrics.Log(t.state.Step, v)
+		}
+		v["eval/baseline_logprob"], v["eval/entropy"] = r.BaseLogProb, r.ChainEntropy
+		v["eval/mean_length"], v["eval/closed_share"] = r.ChainLength, r.ClosedShare
+		right := ""
+		if r.Accuracy >= 0 {
+			v["eval/accuracy"] = r.Accuracy
+			right = fmt.Sprintf("%.1f %% right, ", 100*r.Accuracy)
+		}
+		t.progress.Note("step %d: %d held-out questions: %sreference log-prob %.4f a token (empty chain %.4f), chain %.1f tokens",
+			t.state.Step, r.N, right, r.RefLogProb, r.BaseLogProb, r.ChainLength)
 		return t.metrics.Log(t.state.Step, v)
 	})
 }
