@@ -1,6 +1,7 @@
 package data
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"sort"
@@ -14,10 +15,11 @@ type Form string
 // The forms. Auto takes the form of a file from its first good line.
 const (
 	Auto             Form = "auto"
-	QuestionAnswer   Form = "question" // {"question": "…", "answer": "…"}
-	PromptCompletion Form = "prompt"   // {"prompt": …, "completion": …}, each a string or a list of messages
-	Messages         Form = "messages" // {"messages": [{"role": "user", "content": "…"}, …]}; the last assistant turn is the reference
-	Text             Form = "text"     // {"text": "…"}, a document for plain language modelling
+	QuestionAnswer   Form = "question"      // {"question": "…", "answer": "…"}
+	PromptCompletion Form = "prompt"        // {"prompt": …, "completion": …}, each a string or a list of messages
+	PromptAnswer     Form = "prompt-answer" // {"prompt": …, "answer": …}, as PromptCompletion
+	Messages         Form = "messages"      // {"messages": [{"role": "user", "content": "…"}, …]}; the last assistant turn is the reference
+	Text             Form = "text"          // {"text": "…"}, a document for plain language modelling
 )
 
 // forms lists each form with its fields, in the order in which Auto looks: a
@@ -29,12 +31,13 @@ var forms = []struct {
 	{Messages, []string{"messages"}},
 	{QuestionAnswer, []string{"question", "answer"}},
 	{PromptCompletion, []string{"prompt", "completion"}},
+	{PromptAnswer, []string{"prompt", "answer"}},
 	{Text, []string{"text"}},
 }
 
 // Forms lists what ParseForm takes.
 func Forms() []string {
-	return []string{string(Auto), string(QuestionAnswer), string(PromptCompletion), string(Messages), string(Text)}
+	return []string{string(Auto), string(QuestionAnswer), string(PromptCompletion), string(PromptAnswer), string(Messages), string(Text)}
 }
 
 // ParseForm reads a form's name; "" is Auto.
@@ -53,6 +56,39 @@ func ParseForm(name string) (Form, error) {
 // object is one decoded line.
 type object map[string]json.RawMessage
 
+// UnmarshalJSON refuses a field that stands twice, of which package json would
+// take the last: what the other held would be lost without a word.
+func (o *object) UnmarshalJSON(raw []byte) error {
+	in := json.NewDecoder(bytes.NewReader(raw))
+	if _, err := in.Token(); err != nil { // the brace
+		return err
+	}
+	*o = object{}
+	for in.More() {
+		name, err := in.Token()
+		if err != nil {
+			return err
+		}
+		var value json.RawMessage
+		if err := in.Decode(&value); err != nil {
+			return err
+		}
+		field := name.(string) // of a JSON object
+		if _, twice := (*o)[field]; twice {
+			return &twiceError{field}
+		}
+		(*o)[field] = value
+	}
+	return nil
+}
+
+// twiceError is a field that stands twice.
+type twiceError struct{ field string }
+
+func (e *twiceError) Error() string {
+	return fmt.Sprintf("the field %s stands twice: which is meant?", clip(e.field))
+}
+
 // has tells whether the field is there and not null.
 func (o object) has(field string) bool {
 	v, ok := o[field]
@@ -70,8 +106,25 @@ func (o object) detect() (Form, *LineError) {
 			return f.form, nil
 		}
 	}
-	return "", &LineError{Problem: fmt.Sprintf("no form fits the fields %s: want question and answer, prompt and completion, messages, or text", o.names())}
+	for _, f := range forms {
+		null := ""
+		for _, field := range f.fields {
+			switch _, there := o[field]; {
+			case !there:
+				null = "-"
+			case !o.has(field) && null == "":
+				null = field
+			}
+		}
+		if null != "" && null != "-" {
+			return "", &LineError{Field: null, Problem: isNull}
+		}
+	}
+	return "", &LineError{Problem: fmt.Sprintf("no form fits the fields %s: want question and answer, prompt and completion or answer, messages, or text; --question-field and --answer-field name others", o.names())}
 }
+
+// isNull is what is wrong with a field that is null.
+const isNull = "is null: want a string"
 
 // names lists the fields for an error.
 func (o object) names() string {
@@ -89,23 +142,28 @@ func (o object) names() string {
 	return strings.Join(names, ", ")
 }
 
-// example reads the fields of one form.
-func (o object) example(f Form) (Example, *LineError) {
+// example reads the fields of one form. question and answer are what the form
+// QuestionAnswer calls its fields.
+func (o object) example(f Form, question, answer string) (Example, *LineError) {
 	var e Example
 	var err *LineError
 	used := map[string]bool{}
 	switch f {
 	case QuestionAnswer:
-		used["question"], used["answer"] = true, true
-		if e.Question, err = o.text("question"); err != nil {
+		used[question], used[answer] = true, true
+		if e.Question, err = o.text(question); err != nil {
 			return e, err
 		}
-		if e.Answer, err = o.text("answer"); err != nil {
+		if e.Answer, err = o.text(answer); err != nil {
 			return e, err
 		}
-	case PromptCompletion:
-		used["prompt"], used["completion"] = true, true
-		if err = o.promptCompletion(&e); err != nil {
+	case PromptCompletion, PromptAnswer:
+		completion := "completion"
+		if f == PromptAnswer {
+			completion = "answer"
+		}
+		used["prompt"], used[completion] = true, true
+		if err = o.promptCompletion(&e, completion); err != nil {
 			return e, err
 		}
 	case Messages:
@@ -151,7 +209,7 @@ func (o object) rest(e *Example, used map[string]bool) *LineError {
 
 // promptCompletion reads the form in which both fields are strings, or lists
 // of messages as TRL's conversational data sets have them.
-func (o object) promptCompletion(e *Example) *LineError {
+func (o object) promptCompletion(e *Example, completion string) *LineError {
 	if kind(o["prompt"]) != "list" {
 		var err *LineError
 		if e.Question, err = o.text("prompt"); err != nil {
@@ -167,20 +225,20 @@ func (o object) promptCompletion(e *Example) *LineError {
 		}
 		e.Messages, e.Question = turns, turns[len(turns)-1].Content
 	}
-	if kind(o["completion"]) != "list" {
+	if kind(o[completion]) != "list" {
 		var err *LineError
-		e.Answer, err = o.text("completion")
+		e.Answer, err = o.text(completion)
 		return err
 	}
-	turns, err := o.turns("completion")
+	turns, err := o.turns(completion)
 	if err != nil {
 		return err
 	}
 	if len(turns) != 1 || turns[0].Role != "assistant" {
-		return &LineError{Field: "completion", Problem: fmt.Sprintf("want one assistant turn, have %d of which the first is %s's: put earlier turns into prompt", len(turns), turns[0].Role)}
+		return &LineError{Field: completion, Problem: fmt.Sprintf("want one assistant turn, have %d of which the first is %s's: put earlier turns into prompt", len(turns), turns[0].Role)}
 	}
 	if strings.TrimSpace(turns[0].Content) == "" {
-		return &LineError{Field: "completion[0].content", Problem: "is empty: there is nothing to learn from it"}
+		return &LineError{Field: completion + "[0].content", Problem: "is empty: there is nothing to learn from it"}
 	}
 	e.Answer = turns[0].Content
 	return nil
@@ -279,6 +337,9 @@ func checkRole(role string) string {
 func text(raw json.RawMessage) (s, problem string) {
 	if raw == nil {
 		return "", "is missing"
+	}
+	if string(raw) == "null" {
+		return "", isNull
 	}
 	if k := kind(raw); k != "string" {
 		return "", fmt.Sprintf("want a string, have a %s: put it in quotes, or name another form", k)

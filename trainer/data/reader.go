@@ -3,6 +3,7 @@ package data
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -31,6 +32,9 @@ func (e *LineError) Error() string {
 // Options says how to read.
 type Options struct {
 	Form Form // "" is Auto
+	// Question and Answer are what the form QuestionAnswer calls its fields; ""
+	// is question and answer. Either makes Auto that form.
+	Question, Answer string
 	// Skip counts bad lines and goes on; otherwise the first one is the error.
 	Skip bool
 	// Limit > 0 stops after so many examples.
@@ -169,21 +173,26 @@ type Reader struct {
 	line    int
 	maxLine int
 	form    Form
-	formAt  int   // the line that settled the form, 0 when it was given
-	failed  error // sticks: the stream itself is broken or no text
+	names   [2]string // of the fields of QuestionAnswer
+	formAt  int       // the line that settled the form, 0 when it was given
+	failed  error     // sticks: the stream itself is broken or no text
 }
 
-// NewReader reads from r, which errors call file. Of the options only Form and
-// MaxLine matter here.
+// NewReader reads from r, which errors call file. Of the options only Form, the
+// fields' names and MaxLine matter here.
 func NewReader(r io.Reader, file string, o Options) *Reader {
 	form, most := o.Form, o.MaxLine
 	if form == "" {
 		form = Auto
 	}
+	if form == Auto && (o.Question != "" || o.Answer != "") {
+		form = QuestionAnswer
+	}
+	names := [2]string{cmp.Or(o.Question, "question"), cmp.Or(o.Answer, "answer")}
 	if most == 0 {
 		most = 64 << 20
 	}
-	return &Reader{in: bufio.NewReaderSize(r, 64<<10), file: file, maxLine: most, form: form}
+	return &Reader{in: bufio.NewReaderSize(r, 64<<10), file: file, maxLine: most, form: form, names: names}
 }
 
 // Form is the form in use: Auto until a line has settled it.
@@ -233,6 +242,9 @@ func (r *Reader) parse(line []byte) (Example, *LineError) {
 	}
 	var o object
 	if err := json.Unmarshal(line, &o); err != nil {
+		if twice := new(twiceError); errors.As(err, &twice) {
+			return Example{}, &LineError{Problem: twice.Error()}
+		}
 		hint := ""
 		if r.line == 1 && string(trimmed) == "{" {
 			hint = ": the object must stand on one line"
@@ -240,7 +252,7 @@ func (r *Reader) parse(line []byte) (Example, *LineError) {
 		return Example{}, &LineError{Problem: "bad JSON: " + err.Error() + hint}
 	}
 	if r.form != Auto {
-		e, bad := o.example(r.form)
+		e, bad := o.example(r.form, r.names[0], r.names[1])
 		if bad != nil && r.formAt > 0 {
 			bad.Problem += fmt.Sprintf("; line %d settled the form %s", r.formAt, r.form)
 		}
@@ -250,7 +262,7 @@ func (r *Reader) parse(line []byte) (Example, *LineError) {
 	if bad != nil {
 		return Example{}, bad
 	}
-	e, bad := o.example(form)
+	e, bad := o.example(form, r.names[0], r.names[1])
 	if bad == nil {
 		r.form, r.formAt = form, r.line
 	}

@@ -65,7 +65,8 @@ func TestBadLines(t *testing.T) {
 	for _, c := range []struct{ name, line, want string }{
 		{"missing field", `{"question": "b", "id": 1}`, "f.jsonl:2: answer: is missing (the line has id, question); line 1 settled the form question"},
 		{"number", `{"question": "b", "answer": 72}`, "f.jsonl:2: answer: want a string, have a number: put it in quotes, or name another form; line 1 settled the form question"},
-		{"null", `{"question": null, "answer": "1"}`, "f.jsonl:2: question: want a string, have a null"},
+		{"null", `{"question": null, "answer": "1"}`, "f.jsonl:2: question: is null: want a string; line 1 settled"},
+		{"twice", `{"question": "b", "answer": "1", "\u0061nswer": "2"}`, "f.jsonl:2: the field answer stands twice: which is meant?"},
 		{"empty", `{"question": "b", "answer": " \n"}`, "f.jsonl:2: answer: is empty"},
 		{"no object", `["a"]`, `f.jsonl:2: want one JSON object a line, have "[\"a\"]"; a file that is one JSON list is not JSON lines`},
 		{"no JSON", `question: a`, `f.jsonl:2: want one JSON object a line, have "question: a"`},
@@ -104,6 +105,11 @@ func TestBadMessages(t *testing.T) {
 		{`{"prompt": [{"role": "assistant", "content": "x"}], "completion": "y"}`, "prompt: the last turn is assistant's: want user's"},
 		{`{"prompt": "x", "completion": [{"role": "user", "content": "y"}]}`, "completion: want one assistant turn, have 1 of which the first is user's"},
 		{`{"prompt": "x", "completion": [{"role": "assistant", "content": ""}]}`, "completion[0].content: is empty"},
+		{`{"question": "q", "answer": null}`, "answer: is null: want a string"},
+		{`{"prompt": null, "answer": "a"}`, "prompt: is null: want a string"},
+		{`{"messages": null}`, "messages: is null: want a string"},
+		{`{"messages": [{"role": "user", "content": "x", "content": "y"}]}`, "messages[0]: the field content stands twice"},
+		{`{"prompt": "x", "answer": [{"role": "user", "content": "y"}]}`, "answer: want one assistant turn"},
 		{`{}`, "no form fits the fields (none): want question and answer"},
 		{`{"question": "x", "completion": "y"}`, "no form fits the fields completion, question"},
 	} {
@@ -111,6 +117,29 @@ func TestBadMessages(t *testing.T) {
 		if err == nil || !strings.HasPrefix(err.Error(), "f.jsonl:1: "+c.want) {
 			t.Errorf("%s:\nhave %v\nwant %s", c.line, err, c.want)
 		}
+	}
+}
+
+func TestOtherFields(t *testing.T) {
+	for _, c := range []struct {
+		line string
+		o    Options
+		want string // question, answer, fields that are left
+	}{
+		{`{"prompt": "q", "answer": "a", "id": "7"}`, Options{}, "q a map[id:7]"},
+		{`{"prompt": [{"role": "user", "content": "q"}], "answer": "a"}`, Options{}, "q a map[]"},
+		{`{"problem": "q", "solution": "a", "answer": "7"}`, Options{Question: "problem", Answer: "solution"}, "q a map[answer:7]"},
+		{`{"problem": "q", "answer": "a", "prompt": "p"}`, Options{Question: "problem"}, "q a map[prompt:p]"},
+		{`{"question": "q", "gold": "a", "messages": []}`, Options{Answer: "gold", Form: QuestionAnswer}, "q a map[messages:[]]"},
+	} {
+		e := read(t, c.line, c.o)[0]
+		if have := fmt.Sprintf("%s %s %v", e.Question, e.Answer, e.Extra); have != c.want {
+			t.Errorf("%s: have %s, want %s", c.line, have, c.want)
+		}
+	}
+	_, _, err := ReadFrom(strings.NewReader(`{"question": "q", "answer": "a"}`), "f", Options{Answer: "gold"})
+	if err == nil || err.Error() != "f:1: gold: is missing (the line has answer, question)" {
+		t.Errorf("have %v", err)
 	}
 }
 

@@ -54,21 +54,24 @@ func (m ModelConfig) New() bool { return m.Path == "" }
 
 // DataConfig says what is read and what of it is used.
 type DataConfig struct {
-	Train     []string
-	Eval      []string
-	Form      string
-	BadLines  string
-	Limit     int
-	HeldOut   float64
-	MaxPrompt int
-	MaxAnswer int
+	Train []string
+	Eval  []string
+	Form  string
+	// QuestionField and AnswerField are what the form question calls its fields;
+	// "" is question and answer.
+	QuestionField, AnswerField string
+	BadLines                   string
+	Limit                      int
+	HeldOut                    float64
+	MaxPrompt                  int
+	MaxAnswer                  int
 	// AnswerRegex says what of an answer is compared; see eval.ParseExtract.
 	AnswerRegex string
 }
 
 // Options are those for data.Read. The form has been checked by Validate.
 func (d DataConfig) Options() data.Options {
-	return data.Options{Form: data.Form(d.Form), Skip: d.BadLines == "skip", Limit: d.Limit}
+	return data.Options{Form: data.Form(d.Form), Question: d.QuestionField, Answer: d.AnswerField, Skip: d.BadLines == "skip", Limit: d.Limit}
 }
 
 // RolloutConfig says how chains are sampled.
@@ -229,6 +232,9 @@ func (c Config) Validate() error {
 	}
 	if c.Objective.KL != 0 && c.Rollout.Temperature != 1 {
 		return fmt.Errorf("objective.kl (--kl): want rollout.temperature 1, which the reference policy is read at, have %v", c.Rollout.Temperature)
+	}
+	if d := c.Data; (d.QuestionField != "" || d.AnswerField != "") && d.Form != string(data.Auto) && d.Form != string(data.QuestionAnswer) {
+		return fmt.Errorf("data.form (--form): want auto or question where data.question_field (--question-field) or data.answer_field (--answer-field) names a field, have %q", d.Form)
 	}
 	if _, err := eval.ParseExtract(c.Data.AnswerRegex); err != nil {
 		return fmt.Errorf("data.answer_regex (--answer-regex): %w", err)

@@ -274,7 +274,8 @@ func TestValidate(t *testing.T) {
 		{"optim.moments (--moments): want 32 or 8, have 16", func(c *Config) { c.Optim.Moments = 16 }},
 		{"optim.beta1 (--beta1): want 0 up to but not 1, have 1", func(c *Config) { c.Optim.Beta1 = 1 }},
 		{`optim.schedule (--schedule): want one of constant, linear, cosine, wsd, have "step"`, func(c *Config) { c.Optim.Schedule = "step" }},
-		{`data.form (--form): want one of auto, question, prompt, messages, text, have "qa"`, func(c *Config) { c.Data.Form = "qa" }},
+		{`data.form (--form): want one of auto, question, prompt, prompt-answer, messages, text, have "qa"`, func(c *Config) { c.Data.Form = "qa" }},
+		{`data.form (--form): want auto or question where data.question_field (--question-field)`, func(c *Config) { c.Data.Form, c.Data.AnswerField = "messages", "gold" }},
 		{"data.train (--data): entry 2 is empty", func(c *Config) { c.Data.Train = []string{"a", ""} }},
 		{"data.held_out (--held-out): want 0 when data.eval (--eval-data) names files, have 0.1", func(c *Config) { c.Data.HeldOut, c.Data.Eval = 0.1, []string{"a"} }},
 		{"model.hidden (--hidden): want an even multiple of model.heads 4, have 130", func(c *Config) { c.Model.Hidden = 130 }},
@@ -361,8 +362,8 @@ func TestDerived(t *testing.T) {
 	if err := c.Optim.Options().Validate(); err != nil {
 		t.Error(err)
 	}
-	c.Data.BadLines, c.Data.Limit = "skip", 3
-	if o := c.Data.Options(); !o.Skip || o.Limit != 3 {
+	c.Data.BadLines, c.Data.Limit, c.Data.AnswerField = "skip", 3, "gold"
+	if o := c.Data.Options(); !o.Skip || o.Limit != 3 || o.Answer != "gold" {
 		t.Errorf("data options %+v", o)
 	}
 }
