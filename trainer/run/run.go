@@ -302,7 +302,9 @@ func (t *trainer) save() error {
 	}
 	t.state.Objective, t.state.Data = obj, t.sampler.State()
 	_, err = t.checkpoints.Save(Parts{
-		Model:     func(dir string) error { return t.model.Save(dir, safetensors.F32) },
+		Model: func(dir string) error {
+			return errors.Join(t.model.Save(dir, safetensors.F32), t.settings().Save(dir))
+		},
 		Tokenizer: t.tok.Save, Optimizer: t.learner.Optim.Save, State: &t.state,
 	})
 	return err
@@ -314,7 +316,15 @@ func (t *trainer) export(dir string) error {
 	if err := t.model.Save(dir, types[t.c.Model.SaveDType]); err != nil {
 		return err
 	}
-	return t.tok.Save(dir)
+	return errors.Join(t.tok.Save(dir), t.settings().Save(dir))
+}
+
+// settings are what those who ask the model should know.
+func (t *trainer) settings() Settings {
+	if !t.c.Objective.Method.Rollouts() {
+		return Settings{}
+	}
+	return Settings{MaxChain: t.c.Rollout.MaxChain}
 }
 
 func (t *trainer) note(format string, args ...any) {

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"cmp"
 	"errors"
 	"fmt"
 	"slices"
@@ -26,9 +25,11 @@ are the share of right answers, the mean log-probability of the reference per
 token (after the chain, and after an empty one), and the chains' entropy and
 length. An answer is right if it equals the reference; in the small world, if
 its key words are right, however it is phrased (--exact asks for equality).
+--answer-regex compares a part: '#### (.*)' what follows the last ####.
 
 --data names a file as for "nrt train", or a split of the small world:
-world (as world:heldout), world:longer, world:train.`,
+world (as world:heldout), world:longer, world:train. A question for which the
+model has too few positions is left out and named.`,
 		examples: []string{
 			"nrt eval --model world:nrt",
 			"nrt eval --model world:sft --no-chain",
@@ -37,12 +38,15 @@ world (as world:heldout), world:longer, world:train.`,
 		bind: func(f *flags) func(*env) error {
 			var m modelFlags
 			m.bind(f)
-			a := evalArgs{data: "world", n: 420, worldSeed: worldSeed, k: 1}
+			a := evalArgs{data: "world", worldSeed: worldSeed, k: 1}
 			f.text(&a.data, "data", "F", "JSONL file, or a split of the small world")
-			f.integer(&a.n, "n", "N", "questions; 0 takes all of a file")
+			f.integer(&a.n, "n", "N", "questions, the first of a file; 0 takes all of it, of the small world 420")
+			f.text(&a.question, "question-field", "NAME", "the file's field of the question, if it is not one that \"nrt train\" knows")
+			f.text(&a.reference, "answer-field", "NAME", "the file's field of the reference answer")
+			f.text(&a.regex, "answer-regex", "RE", "regular expression with one group: what its last match holds in answer and\nreference is compared")
 			f.seed(&a.worldSeed, "world-seed", "S", "which small world (the embedded models know number 1)")
 			f.text(&a.format, "format", "NAME", "layout of question, chain and answer; empty takes the tokenizer's")
-			f.integer(&a.chain, "max-chain", "N", "longest chain, in tokens; 0 takes 20 in the small world, else 256 or what fits")
+			f.integer(&a.chain, "max-chain", "N", "longest chain, in tokens; 0 takes what the model was trained with, 20 in the\nsmall world, else 256 or what fits")
 			f.integer(&a.answer, "max-answer", "N", "longest answer, in tokens; 0 takes the longest reference and half as much again")
 			f.integer(&a.k, "k", "K", "chains per question, over which all is averaged")
 			f.toggle(&a.noChain, "no-chain", "answer at once, after the empty chain")
@@ -50,7 +54,27 @@ world (as world:heldout), world:longer, world:train.`,
 			f.number(&a.temperature, "temperature", "X", "0 always takes the likeliest token")
 			f.seed(&a.seed, "seed", "S", "the same seed draws the same tokens")
 			f.json(&a.json)
-			return func(e *env) error { return e.eval(m, a) }
+			return func(e *env) error {
+				for _, flag := range []string{"k", "max-chain"} {
+					if a.noChain && f.given(flag) {
+						return usagef("--%s: there is no chain with --no-chain, which it says something of", flag)
+					}
+				}
+				if _, world := worldSplit(a.data); world {
+					for _, flag := range []string{"question-field", "answer-field", "answer-regex"} {
+						if f.given(flag) {
+							return usagef("--%s: is for a file, not for the small world", flag)
+						}
+					}
+				} else {
+					for _, flag := range []string{"exact", "world-seed"} {
+						if f.given(flag) {
+							return usagef("--%s: is for the small world, not for a file", flag)
+						}
+					}
+				}
+				return e.eval(m, a)
+			}
 		},
 	}
 }
@@ -62,6 +86,8 @@ type evalArgs struct {
 	worldSeed, seed      uint64
 	temperature          float64
 	format               string
+	question, reference  string // fields of a file
+	regex                string
 	noChain, exact, json bool
 }
 
@@ -81,6 +107,10 @@ func (e *env) eval(m modelFlags, a evalArgs) (err error) {
 	case a.answer < 0:
 		return usagef("--max-answer: want 0 or more, have %d", a.answer)
 	}
+	extract, err := eval.ParseExtract(a.regex)
+	if err != nil {
+		return usagef("--answer-regex: %w", err)
+	}
 	l, err := e.openText(m)
 	if err != nil {
 		return err
@@ -90,33 +120,38 @@ func (e *env) eval(m modelFlags, a evalArgs) (err error) {
 	if err != nil {
 		return usagef("--format: %v", err)
 	}
-	var items []eval.Item
+	var q exam
 	if split, ok := worldSplit(a.data); ok {
-		items, err = worldItems(l.tok, f, a, split)
+		err = q.world(l.tok, f, a, split)
 	} else {
-		items, err = fileItems(l.tok, f, a)
+		err = q.file(l.tok, f, a, extract)
 	}
 	if err != nil {
 		return err
 	}
 	unknown := 0
-	for _, it := range items {
+	for _, it := range q.items {
 		unknown += run.Unknown(l.tok, it.Prompt, it.Reference)
 	}
 	e.warnUnknown(l.tok, unknown, "all questions and answers")
-	if err := a.fit(items, f, l); err != nil {
+	trained, err := e.trainedChain(m.name)
+	if err != nil {
 		return err
 	}
-	if len(items) > 0 {
-		longest := slices.MaxFunc(items, func(a, b eval.Item) int {
-			return cmp.Compare(len(a.Prompt)+len(a.Reference), len(b.Prompt)+len(b.Reference))
-		})
-		ask := engine.Request{Prompt: longest.Prompt, N: a.k, MaxChain: a.chain, Close: f.Close, Reference: longest.Reference, MaxAnswer: a.answer, Baseline: true}
-		if err := l.afford(ask, "--k, --max-chain or --max-answer"); err != nil {
-			return err
+	if err := e.fit(&a, &q, trained, f, l); err != nil {
+		return err
+	}
+	longest := engine.Request{}
+	for _, it := range q.items {
+		r := engine.Request{Prompt: it.Prompt, N: a.k, MaxChain: it.MaxChain, Close: f.Close, Reference: it.Reference, MaxAnswer: it.MaxAnswer, Baseline: true}
+		if rows(r) > rows(longest) {
+			longest = r
 		}
 	}
-	r, err := eval.Run(e.ctx, l.engine, items, eval.Options{
+	if err := l.afford(longest, "--k, --max-chain or --max-answer"); err != nil {
+		return err
+	}
+	r, err := eval.Run(e.ctx, l.engine, q.items, eval.Options{
 		MaxChain: a.chain, MaxAnswer: a.answer, Close: f.Close, StopText: f.StopText, End: f.End,
 		Sampling: engine.Sampling{Temperature: a.temperature}, Seed: a.seed, K: a.k, NoChain: a.noChain,
 	})
@@ -126,33 +161,129 @@ func (e *env) eval(m modelFlags, a evalArgs) (err error) {
 	if a.json {
 		return e.printJSON(r, true)
 	}
-	e.printReport(m.name, a.data, r)
+	e.printReport(m.name, a.data, q.asked(), r)
 	return nil
 }
 
-// fit chooses the lengths that were left open and refuses those that do not fit
-// the model beside the longest question and reference.
-func (a *evalArgs) fit(items []eval.Item, f *token.Format, l *loaded) (err error) {
-	prompt, reference := 0, 0
-	for _, it := range items {
-		prompt, reference = max(prompt, len(it.Prompt)), max(reference, len(it.Reference))
+// exam is what a model is asked.
+type exam struct {
+	items []eval.Item
+	where []string // each item's file and line; nil for the small world
+	all   int      // lines read
+}
+
+// asked says how many of how many, where that is not all.
+func (q *exam) asked() string {
+	if n := len(q.items); n < q.all {
+		return fmt.Sprintf("%d of %s", n, plural(q.all, "question"))
 	}
-	used := prompt + len(f.Close)
-	if a.answer == 0 {
-		a.answer = reference + reference/2
-	} else if _, err := l.room("max-answer", a.answer, used, 0); err != nil {
+	return plural(len(q.items), "question")
+}
+
+// rows is how many tokens a request holds at most.
+func rows(r engine.Request) int {
+	return len(r.Prompt) + r.N*(r.MaxChain+len(r.Close)+max(len(r.Reference), r.MaxAnswer))
+}
+
+// trainedChain is how long chains were when the model was trained, 0 if its
+// folder does not say.
+func (e *env) trainedChain(model string) (int, error) {
+	files, err := e.files(model)
+	if err != nil {
+		return 0, err
+	}
+	s, err := run.ReadSettings(files)
+	if err != nil {
+		return 0, fmt.Errorf("model %q: %w", model, err)
+	}
+	return s.MaxChain, nil
+}
+
+// fit chooses the lengths that were left open, and gives each question the room
+// that the model has beside it, so that a long one shortens nobody else's chain.
+// Questions without room for a chain are left out and named. trained is how long
+// chains were in training, 0 if that is not known.
+func (e *env) fit(a *evalArgs, q *exam, trained int, f *token.Format, l *loaded) error {
+	positions := l.model.Config.MaxPositions
+	least := 1 // token of a chain
+	if a.noChain {
+		least = 0
+	}
+	var items []eval.Item
+	var out []string
+	reference, roomiest := 0, 0 // longest reference; most positions that a question leaves
+	for i, it := range q.items {
+		left := positions - len(it.Prompt) - len(f.Close)
+		if left-len(it.Reference) < least {
+			where := fmt.Sprintf("question %d", i+1)
+			if q.where != nil {
+				where = q.where[i]
+			}
+			out = append(out, fmt.Sprintf("%s: %d tokens of question and reference", where, len(it.Prompt)+len(it.Reference)))
+			continue
+		}
+		reference, roomiest = max(reference, len(it.Reference)), max(roomiest, left)
+		items = append(items, it)
+	}
+	if len(items) == 0 && len(out) > 0 {
+		return fmt.Errorf("no question fits the model's %d positions (max_position_embeddings): %s", positions, out[0])
+	}
+	if len(out) > 0 {
+		fmt.Fprintf(e.err, "nrt: left out, since they do not fit the model's %d positions (max_position_embeddings): %s\n", positions, plural(len(out), "question"))
+		for i, line := range out {
+			if i == 5 {
+				fmt.Fprintf(e.err, "  … and %d more\n", len(out)-i)
+				break
+			}
+			fmt.Fprintf(e.err, "  %s\n", line)
+		}
+	}
+	q.items = items
+	// What was asked for must fit one question at least.
+	if _, err := l.room("max-answer", a.answer, positions-roomiest, 0); err != nil && len(items) > 0 {
 		return err
 	}
-	if a.noChain {
+	if a.answer == 0 {
+		a.answer = reference + reference/2
+	}
+	wanted := a.chain
+	switch _, small := worldSplit(a.data); {
+	case a.noChain:
 		a.chain = 1 // of which nothing is used
-		return nil
+	case wanted > 0:
+		if _, err := l.room("max-chain", wanted, positions-roomiest+1, 0); err != nil && len(items) > 0 {
+			return err
+		}
+	case trained > 0:
+		a.chain, wanted = trained, trained
+	case small:
+		a.chain = recipe.MaxChain
+	default:
+		a.chain = 256
 	}
-	most := 256
-	if _, world := worldSplit(a.data); world {
-		most = recipe.MaxChain
+	short := 0
+	for i := range items {
+		it := &items[i]
+		left := positions - len(it.Prompt) - len(f.Close)
+		if a.noChain {
+			it.MaxAnswer = min(a.answer, left)
+			continue
+		}
+		// A chain length that was asked for goes before the answer's own length.
+		answer := max(a.answer, len(it.Reference))
+		if wanted > 0 || answer >= left {
+			answer = len(it.Reference)
+		}
+		it.MaxChain = min(a.chain, left-answer)
+		it.MaxAnswer = min(a.answer, left-it.MaxChain)
+		if it.MaxChain < wanted {
+			short++
+		}
 	}
-	a.chain, err = l.room("max-chain", a.chain, used+max(a.answer, reference), most)
-	return err
+	if short > 0 {
+		fmt.Fprintf(e.err, "nrt: %s of %d have room for shorter chains than %d only\n", plural(short, "question"), len(items), wanted)
+	}
+	return nil
 }
 
 // worldSplit is the split that --data names, if it names the small world.
@@ -167,62 +298,69 @@ func worldSplit(name string) (string, bool) {
 	return rest[1:], true
 }
 
-func worldItems(tok *token.Tokenizer, f *token.Format, a evalArgs, split string) ([]eval.Item, error) {
+// world draws questions of the small world.
+func (q *exam) world(tok *token.Tokenizer, f *token.Format, a evalArgs, split string) error {
 	w := world.New(a.worldSeed)
 	draw := map[string]func(int, uint64, ...string) []world.Item{
 		world.SplitHeldOut: w.HeldOut, world.SplitLonger: w.Longer, world.SplitTrain: w.Train,
 	}[split]
 	if draw == nil {
-		return nil, usagef("--data world:%s: want world:heldout, world:longer or world:train", split)
-	}
-	if a.n == 0 {
-		return nil, usagef("--n: the small world has no end; want 1 or more questions")
+		return usagef("--data world:%s: want world:heldout, world:longer or world:train", split)
 	}
 	for _, word := range w.Words() {
 		if _, ok := tok.ID(word); !ok {
-			return nil, fmt.Errorf("this model was not made for the small world: its tokenizer lacks %q; name a --data file", word)
+			return fmt.Errorf("this model was not made for the small world: its tokenizer lacks %q; name a --data file", word)
 		}
 	}
 	grade := w.Key
 	if a.exact {
 		grade = w.Exact
 	}
-	var items []eval.Item
-	for _, it := range draw(a.n, 1) {
-		items = append(items, eval.Item{
+	n := a.n
+	if n == 0 {
+		n = 420
+	}
+	for _, it := range draw(n, 1) {
+		q.items = append(q.items, eval.Item{
 			Prompt: f.Prompt(it.Question), Reference: f.Answer(it.Answer), Family: it.Family,
 			Grade: func(answer []int32) bool { return grade(it, tok.Decode(answer, true)) },
 			Kind:  func(chain []int32) string { return w.Kind(it, tok.Decode(chain, true)) },
 		})
 	}
-	return items, nil
+	return nil
 }
 
-func fileItems(tok *token.Tokenizer, f *token.Format, a evalArgs) ([]eval.Item, error) {
-	examples, _, err := data.Read([]string{a.data}, data.Options{Limit: a.n})
+// file reads the questions of a file.
+func (q *exam) file(tok *token.Tokenizer, f *token.Format, a evalArgs, extract eval.Extract) error {
+	examples, _, err := data.Read([]string{a.data}, data.Options{Limit: a.n, Question: a.question, Answer: a.reference})
 	if err != nil {
-		return nil, err
+		return err
 	}
-	var items []eval.Item
+	q.all = len(examples)
 	for i, x := range examples {
+		where := fmt.Sprintf("%s:%d", x.File, x.Line)
 		if x.Text != "" {
-			return nil, fmt.Errorf("%s:%d: text: an evaluation needs questions and answers", x.File, x.Line)
+			return fmt.Errorf("%s: text: an evaluation needs questions and answers", where)
 		}
-		q, err := run.Ask(f, x, i)
+		if _, ok := extract.From(x.Answer); !ok {
+			return fmt.Errorf("%s: the reference holds nothing that --answer-regex %s matches: nothing could equal it", where, extract)
+		}
+		asked, err := run.Ask(f, x, i)
 		if err != nil {
-			return nil, err
+			return err
 		}
-		items = append(items, eval.Item{
-			Prompt: q.Prompt, Reference: q.Answer, Family: x.Family,
-			Grade: func(answer []int32) bool { return f.Says(answer, x.Answer) },
+		q.where = append(q.where, where)
+		q.items = append(q.items, eval.Item{
+			Prompt: asked.Prompt, Reference: asked.Answer, Family: x.Family,
+			Grade: func(answer []int32) bool { return extract.Same(f.AnswerText(answer), x.Answer) },
 		})
 	}
-	return items, nil
+	return nil
 }
 
 // printReport is the report for people.
-func (e *env) printReport(model, data string, r eval.Report) {
-	fmt.Fprintf(e.out, "%s on %s, %d questions\n\n", model, data, r.N)
+func (e *env) printReport(model, data, asked string, r eval.Report) {
+	fmt.Fprintf(e.out, "%s on %s, %s\n\n", model, data, asked)
 	row := func(name, format string, args ...any) {
 		fmt.Fprintf(e.out, "  %-28s "+format+"\n", append([]any{name}, args...)...)
 	}

@@ -92,6 +92,13 @@ func (e *env) export(name, dir string, dt safetensors.DType) (err error) {
 			return err
 		}
 	}
+	settings, err := run.ReadSettings(files)
+	if err == nil {
+		err = settings.Save(stage)
+	}
+	if err != nil {
+		return fmt.Errorf("model %q: %w", name, err)
+	}
 	c, err := llama.ReadConfig(os.DirFS(stage))
 	if err != nil {
 		return err

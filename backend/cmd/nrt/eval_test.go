@@ -1,0 +1,112 @@
+package main
+
+import (
+	"fmt"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"nrt/trainer/eval"
+)
+
+// lines writes a file of JSON lines.
+func lines(t *testing.T, list ...string) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "test.jsonl")
+	writeFile(t, path, strings.Join(list, "\n")+"\n")
+	return path
+}
+
+const whoIs = `{"question": "who is bob ?", "answer": "no ."}`
+
+// The whole of a file is asked unless --n says otherwise, and the report says how
+// many that is.
+func TestEvalAsksTheWholeFile(t *testing.T) {
+	dir := wordModel(t)
+	in := lines(t, strings.Split(strings.Repeat(whoIs+"\n", 430)+whoIs, "\n")...)
+	var r struct {
+		eval.Report
+		Families map[string]any `json:"by_family"`
+	}
+	decode(t, setting{}.ok(t, "eval", "--model", dir, "--data", in, "--max-chain", "1", "--max-answer", "2", "--json"), &r)
+	if r.N != 431 || r.Families != nil {
+		t.Errorf("%d questions, families %v", r.N, r.Families)
+	}
+	decode(t, setting{}.ok(t, "eval", "--model", dir, "--data", in, "--n", "7", "--json"), &r)
+	if r.N != 7 {
+		t.Errorf("%d questions of --n 7", r.N)
+	}
+	if text := (setting{}).ok(t, "eval", "--model", dir, "--data", lines(t, whoIs, whoIs)); !strings.Contains(text, ", 2 questions\n") {
+		t.Errorf("have %s", text)
+	}
+}
+
+// A question that the model has no room for is left out and named, and a long one
+// shortens no other's chain.
+func TestEvalRoom(t *testing.T) {
+	dir := wordModel(t) // 64 positions
+	question := func(words int) string {
+		return fmt.Sprintf(`{"question": "%s", "answer": "no ."}`, strings.TrimSpace(strings.Repeat("who ", words)))
+	}
+	in := lines(t, whoIs, question(70), whoIs, question(48))
+	code, text, errs := setting{}.nrt(t, "eval", "--model", dir, "--data", in, "--max-chain", "30")
+	for _, want := range []string{"left out, since they do not fit the model's 64 positions (max_position_embeddings): 1 question\n  " + in + ":2: 7", "1 question of 3 have room for shorter chains than 30 only"} {
+		if !strings.Contains(errs, want) {
+			t.Errorf("no %q in %s", want, errs)
+		}
+	}
+	if code != exitOK || !strings.Contains(text, ", 3 of 4 questions\n") {
+		t.Errorf("exit %d: %s", code, text)
+	}
+	// Without the long one the short ones' chains are the same.
+	length := func(list ...string) float64 {
+		var r eval.Report
+		decode(t, setting{}.ok(t, "eval", "--model", dir, "--data", lines(t, list...), "--json"), &r)
+		return r.ChainLength
+	}
+	short, both := length(whoIs), length(whoIs, question(48))
+	if long := 64. - 48 - 3 - 1 - 3; both < (short+1)/2 || both > (short+long)/2 {
+		t.Errorf("chains of %g tokens, %g with a long question beside", short, both)
+	}
+	code, _, errs = setting{}.nrt(t, "eval", "--model", dir, "--data", lines(t, question(70)))
+	if code != exitFailure || !strings.Contains(errs, "no question fits the model's 64 positions") {
+		t.Errorf("none fits: exit %d, %s", code, errs)
+	}
+}
+
+// The chains of a trained model are as long as they were in training, also once
+// it has been exported.
+func TestEvalTakesTheTrainedLength(t *testing.T) {
+	dir := t.TempDir()
+	in := lines(t, whoIs, `{"question": "who is ann ?", "answer": "yes ."}`)
+	out := filepath.Join(dir, "out")
+	setting{}.ok(t, "train", "--model", wordModel(t), "--data", in, "--steps", "1", "--questions", "2", "--k", "2", "--max-chain", "3", "--output", out)
+	copied := filepath.Join(dir, "copy")
+	setting{}.ok(t, "export", "--model", filepath.Join(out, "final"), "--output", copied)
+	for _, model := range []string{filepath.Join(out, "final"), filepath.Join(out, "checkpoint-1"), copied} {
+		var r eval.Report
+		decode(t, setting{}.ok(t, "eval", "--model", model, "--data", in, "--temperature", "1", "--k", "50", "--json"), &r)
+		if r.ChainLength > 3 || r.ChainLength < 1 {
+			t.Errorf("%s: chains of %g tokens", model, r.ChainLength)
+		}
+	}
+}
+
+func TestEvalFields(t *testing.T) {
+	dir := wordModel(t)
+	in := lines(t, `{"problem": "who is bob ?", "gold": "it was ann"}`)
+	setting{}.ok(t, "eval", "--model", dir, "--data", in, "--question-field", "problem", "--answer-field", "gold", "--answer-regex", "was (.*)")
+	for args, want := range map[string]string{
+		"--data " + in:                  "want question and answer",
+		"--no-chain --k 8":              "--k: there is no chain with --no-chain",
+		"--no-chain --max-chain 8":      "--max-chain: there is no chain with --no-chain",
+		"--answer-regex x --data " + in: "--answer-regex: want one group",
+		"--answer-regex (x)":            "--answer-regex: is for a file, not for the small world",
+		"--exact --data " + in:          "--exact: is for the small world, not for a file",
+		"--answer-field gold --question-field problem --answer-regex (x) --data " + in: in + ":1: the reference holds nothing that --answer-regex (x) matches",
+	} {
+		if code, _, errs := (setting{}).nrt(t, append([]string{"eval", "--model", dir}, strings.Fields(args)...)...); code == exitOK || !strings.Contains(errs, want) {
+			t.Errorf("%s: exit %d, %q; want %q", args, code, errs, want)
+		}
+	}
+}
