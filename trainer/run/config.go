@@ -243,9 +243,30 @@ func (c Config) Validate() error {
 		return fmt.Errorf("data.held_out (--held-out): want 0 when data.eval (--eval-data) names files, have %v", c.Data.HeldOut)
 	}
 	if err := c.Objective.Validate(); err != nil {
-		return err
+		return c.named(err)
 	}
 	return c.checkGroup()
+}
+
+// named says of an error of the objective which option it means: the objective
+// knows its fields, not what they are called here.
+func (c Config) named(err error) error {
+	text := strings.TrimPrefix(err.Error(), "objective: ")
+	rest, of := strings.CutPrefix(text, string(c.Objective.Method)+": ")
+	if of {
+		rest += ", for " + string(c.Objective.Method)
+	}
+	for _, o := range c.options() {
+		if o.section != "objective" {
+			continue
+		}
+		for _, field := range []string{o.key, "reward: " + o.key, "reward." + strings.TrimPrefix(o.key, "reward_"), "reward: " + strings.TrimPrefix(o.key, "reward_"), strings.TrimSuffix(o.key, "_weight")} {
+			if what, ok := strings.CutPrefix(rest, field+": "); ok {
+				return fmt.Errorf("%s: %s", o.where(), what)
+			}
+		}
+	}
+	return err
 }
 
 // checkGroup refuses groups too small for the method.

@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 
@@ -291,7 +292,11 @@ func TestValidate(t *testing.T) {
 		{"objective.clip_low (--clip-low): want 0 to 1, have 2", func(c *Config) { c.Objective.ClipLow = 2 }},
 		{`model.template (--template): want one of llama3, mistral, tulu, tulu-thinker, plain, world, or none for the tokenizer's, have "foo"`, func(c *Config) { c.Model.Template = "foo" }},
 		{"objective.kl (--kl): want rollout.temperature 1, which the reference policy is read at, have 0.9", func(c *Config) { c.Objective.KL, c.Rollout.Temperature = 0.1, 0.9 }},
-		{"objective: sft: token_loss: want nll, have off", func(c *Config) { *c = Default(objective.SFT); c.Objective.TokenLoss = "off" }},
+		{"objective.reward_mode (--reward-mode): want am, have gm, for rlpr", func(c *Config) { *c = Default(objective.RLPR); c.Objective.Reward.Mode = reward.GM }},
+		{"objective.base_floor (--base-floor): want 0 or 1e-30 to 1, have 2", func(c *Config) { c.Objective.Reward.BaseFloor = 2 }},
+		{"objective.format_weight (--format-weight): want 0 to 1e+06, have 1e+07", func(c *Config) { c.Objective.Format = 1e7 }},
+		{"objective.entropy (--entropy): want -1e+06 to 1e+06, have 1e+07", func(c *Config) { c.Objective.Entropy = 1e7 }},
+		{"objective.token_loss (--token-loss): want nll, have off, for sft", func(c *Config) { *c = Default(objective.SFT); c.Objective.TokenLoss = "off" }},
 	} {
 		cfg := Default(objective.NRT)
 		c.change(&cfg)
@@ -413,20 +418,20 @@ func parse(t *testing.T, args ...string) (Config, error) {
 
 func TestFlags(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "run.yaml")
-	text := "optim: {lr: 1e-3, warmup: 5}\ndata: {train: [file.jsonl]}\nobjective: {method: sft, clip_low: 0.11}\n"
+	text := "optim: {lr: 1e-3, warmup: 5}\ndata: {train: [file.jsonl]}\nobjective: {method: sft}\n"
 	if err := os.WriteFile(file, []byte(text), 0o644); err != nil {
 		t.Fatal(err)
 	}
 	// Flags win over the file wherever --config stands, and the method of the
 	// flags decides the defaults.
-	c, err := parse(t, "--lr", "0.5", "--config", file, "--method=rlpr", "--data", "a", "--data=b", "--no-ratio", "--tie_embeddings=false", "--num-generations", "4")
+	c, err := parse(t, "--lr", "0.5", "--config", file, "--method=rlpr", "--data", "a", "--data=b", "--clip-low", "0.11", "--tie_embeddings=false", "--num-generations", "4")
 	if err != nil {
 		t.Fatal(err)
 	}
 	want := Default(objective.RLPR)
 	want.Optim.LR, want.Optim.Warmup = 0.5, 5
 	want.Data.Train = []string{"a", "b"}
-	want.Objective.ClipLow, want.Objective.Ratio = 0.11, false
+	want.Objective.ClipLow = 0.11
 	want.Model.Tie, want.Rollout.K = false, 4
 	if !reflect.DeepEqual(c, want) {
 		t.Errorf("changed %v", c.Changed(want))
@@ -460,6 +465,24 @@ func TestFlagErrors(t *testing.T) {
 		{[]string{"data.jsonl"}, `unexpected argument "data.jsonl": options begin with --`},
 		{[]string{"--", "--k"}, `unexpected argument "--k"`},
 		{[]string{"--config", "none.yaml"}, "read configuration: open none.yaml"},
+		{[]string{"--filter-beta", "5"}, "objective.filter_beta (--filter-beta): has no effect with --method nrt, only with rlpr: leave it out, have 5"},
+		{[]string{"--format-reward", "0.9"}, "objective.format_reward (--format-reward): has no effect with --method nrt"},
+		{[]string{"--method", "sft", "--kl", "0.5"}, "objective.kl (--kl): has no effect with --method sft"},
+		{[]string{"--method", "sft", "--entropy", "3"}, "objective.entropy (--entropy): has no effect"},
+		{[]string{"--method", "sft", "--eval-k", "3"}, "eval.k (--eval-k): has no effect"},
+		{[]string{"--method", "lm", "--k", "3"}, "rollout.k (--k): has no effect with --method lm"},
+		{[]string{"--method", "lm", "--no-eval-answers"}, "eval.answers (--eval-answers): has no effect with --method lm"},
+		{[]string{"--method", "star", "--fixed-baseline"}, "objective.fixed_baseline (--fixed-baseline): has no effect with --method star"},
+		{[]string{"--method", "star", "--sigma-floor"}, "objective.sigma_floor (--sigma-floor): has no effect with --method star"},
+		{[]string{"--method", "star", "--token-cap", "1"}, "objective.token_cap (--token-cap): has no effect with --method star"},
+		{[]string{"--method", "rlvr", "--mode", "p"}, "objective.reward_mode (--reward-mode): has no effect with --method rlvr"},
+		{[]string{"--method", "rlvr", "--normalize-weights"}, "objective.normalize_weights (--normalize-weights): has no effect"},
+		{[]string{"--mode", "gm", "--normalize-weights"}, "objective.normalize_weights (--normalize-weights): has no effect without --reward-mode ws-1/p or ws-logp"},
+		{[]string{"--no-std", "--ema-decay", "0.5"}, "objective.ema_decay (--ema-decay): has no effect without --sigma-floor"},
+		{[]string{"--no-std", "--sigma-floor"}, "objective.sigma_floor (--sigma-floor): has no effect without --no-std=false"},
+		{[]string{"--method", "verifree", "--sigma-floor"}, "objective.sigma_floor (--sigma-floor): has no effect without --no-std=false"},
+		{[]string{"--no-ratio", "--clip-low", "0.1"}, "objective.clip_low (--clip-low): has no effect without --ratio"},
+		{[]string{"--length-norm", "token", "--length-constant", "7"}, "objective.length_constant (--length-constant): has no effect without --length-norm constant"},
 		{[]string{"--method", "magic"}, "objective.method (--method): want one of nrt"},
 	} {
 		if _, err := parse(t, c.args...); err == nil || !strings.Contains(err.Error(), c.want) {
@@ -478,6 +501,50 @@ func TestFlagErrors(t *testing.T) {
 	}
 	if _, err := parse(t, "--config", bad); err == nil || !strings.HasPrefix(err.Error(), bad+":1: unknown key a") {
 		t.Errorf("have %v", err)
+	}
+}
+
+// The table of what has an effect knows options by their names, says of every
+// option of the objective whom it concerns, and lets presets pass, and what is
+// printed of them.
+func TestMeans(t *testing.T) {
+	c := Default(objective.NRT)
+	for _, o := range c.options() {
+		if _, ok := means[o.path()]; !ok && o.section == "objective" && !slices.Contains([]string{"method", "token_loss", "length_norm"}, o.key) {
+			t.Errorf("%s is not in the table", o.path())
+		}
+	}
+	options := c.options()
+	for path := range means {
+		section, key, _ := strings.Cut(path, ".")
+		if find(options, section, key) == nil {
+			t.Errorf("%s is no option", path)
+		}
+	}
+	for _, m := range objective.Methods() {
+		if err := Default(m).Idle(); err != nil {
+			t.Errorf("%s: %v", m, err)
+		}
+		var text bytes.Buffer
+		if err := PrintConfig(&text, Default(m)); err != nil {
+			t.Fatal(err)
+		}
+		file := filepath.Join(t.TempDir(), "run.yaml")
+		if err := os.WriteFile(file, text.Bytes(), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := parse(t, "--config", file); err != nil {
+			t.Errorf("%s, printed: %v", m, err)
+		}
+		if c, err := parse(t, "--config", file, "--method", string(m), "--steps", "3"); err != nil || c.Train.Steps != 3 {
+			t.Errorf("%s, printed, with its own method: %v", m, err)
+		}
+		if m == objective.NRT {
+			continue
+		}
+		if _, err := parse(t, "--config", file, "--method", "nrt"); err == nil || !strings.Contains(err.Error(), "run.yaml: objective: its reward_mode and what else it sets are for "+string(m)+", which it names, and --method says nrt") {
+			t.Errorf("%s, printed, with another method: %v", m, err)
+		}
 	}
 }
 

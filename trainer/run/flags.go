@@ -55,8 +55,15 @@ func (f *Flags) Config() (Config, error) {
 	}
 	// The method that holds in the end decides the defaults.
 	method := f.method()
-	if method == "" && root != nil {
-		method = methodIn(root)
+	if root != nil {
+		own := methodIn(root)
+		if method == "" {
+			method = own
+		}
+		if key := otherObjective(root); method != own && own != "" && key != "" {
+			return c, fmt.Errorf("%s: objective: its %s and what else it sets are for %s, which it names, and --method says %s: leave --method out, take the section out of the file, or write a file for %[4]s with --method %[4]s --print-config",
+				f.file, key, own, method)
+		}
 	}
 	if method != "" {
 		c = Default(method)
@@ -70,7 +77,14 @@ func (f *Flags) Config() (Config, error) {
 	if err := f.apply(options); err != nil {
 		return c, err
 	}
-	return c, c.Validate()
+	if err := c.Validate(); err != nil {
+		return c, err
+	}
+	var given []string
+	for _, s := range f.args {
+		given = append(given, s.flag)
+	}
+	return c, c.Idle(given...)
 }
 
 // method is what the flags say about it, "" for nothing.
@@ -82,6 +96,18 @@ func (f *Flags) method() objective.Method {
 		}
 	}
 	return m
+}
+
+// otherObjective is the first key of the section objective beside the method's,
+// "" if there is none.
+func otherObjective(root *yaml.Node) string {
+	section := child(root, "objective")
+	for i := 0; section != nil && section.Kind == yaml.MappingNode && i < len(section.Content); i += 2 {
+		if key := section.Content[i].Value; key != "method" {
+			return key
+		}
+	}
+	return ""
 }
 
 // apply sets the options that were given as flags.

@@ -1,0 +1,107 @@
+package run
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"nrt/trainer/objective"
+	"nrt/trainer/reward"
+)
+
+// Groups of methods that read the same options.
+var (
+	chainMethods  = []objective.Method{objective.NRT, objective.RLPR, objective.VeriFree, objective.JEPO, objective.STaR, objective.RLVR}
+	scoreMethods  = []objective.Method{objective.NRT, objective.RLPR, objective.VeriFree}                 // reward by package reward
+	spreadMethods = []objective.Method{objective.NRT, objective.RLPR, objective.VeriFree, objective.RLVR} // centre rewards within a group
+	deriveMethods = []objective.Method{objective.NRT, objective.VeriFree, objective.JEPO, objective.RLVR} // have a token weight of their own
+	answerMethods = append([]objective.Method{objective.SFT}, chainMethods...)                            // are asked questions
+)
+
+// means is the table of options that mean something to some methods only, and
+// where one also needs another option, of that. What is not in it concerns all.
+var means = map[string]struct {
+	to    []objective.Method
+	when  string // what else it takes, in words and in code
+	holds func(Config) bool
+}{
+	"data.max_prompt":   {to: answerMethods},
+	"data.answer_regex": {to: answerMethods},
+	"eval.answers":      {to: answerMethods},
+	"eval.k":            {to: chainMethods},
+
+	"rollout.k":           {to: chainMethods},
+	"rollout.max_chain":   {to: chainMethods},
+	"rollout.temperature": {to: answerMethods},
+	"rollout.top_p":       {to: chainMethods},
+	"rollout.top_k":       {to: chainMethods},
+	"rollout.min_p":       {to: chainMethods},
+
+	"objective.reward_mode": {to: scoreMethods},
+	"objective.normalize_weights": {to: scoreMethods, when: "--reward-mode ws-1/p or ws-logp", holds: func(c Config) bool {
+		return c.Objective.Reward.Mode == reward.WSInvP || c.Objective.Reward.Mode == reward.WSLogP
+	}},
+	"objective.reward_clip": {to: scoreMethods},
+	"objective.base_floor": {to: scoreMethods, when: "--reward-mode ws-1/p", holds: func(c Config) bool {
+		return c.Objective.Reward.Mode == reward.WSInvP
+	}},
+	"objective.no_std": {to: spreadMethods},
+	"objective.sigma_floor": {to: spreadMethods, when: "--no-std=false", holds: func(c Config) bool {
+		return !c.Objective.Reward.NoStd
+	}},
+	"objective.ema_decay": {to: spreadMethods, when: "--sigma-floor, or rlpr's --filter-beta", holds: func(c Config) bool {
+		return c.Objective.SigmaFloor && !c.Objective.Reward.NoStd || c.Objective.Method == objective.RLPR && c.Objective.FilterBeta > 0
+	}},
+	"objective.token_cap": {to: deriveMethods, when: "--token-loss derived", holds: func(c Config) bool {
+		return c.Objective.TokenLoss == objective.Derived
+	}},
+	"objective.lambda_trace": {to: chainMethods},
+	"objective.lambda_token": {to: objective.Methods(), when: "--token-loss derived or nll", holds: func(c Config) bool {
+		return c.Objective.TokenLoss != objective.Off
+	}},
+	"objective.ratio":     {to: chainMethods},
+	"objective.clip_low":  {to: chainMethods, when: "--ratio", holds: func(c Config) bool { return c.Objective.Ratio }},
+	"objective.clip_high": {to: chainMethods, when: "--ratio", holds: func(c Config) bool { return c.Objective.Ratio }},
+	"objective.length_constant": {to: objective.Methods(), when: "--length-norm constant", holds: func(c Config) bool {
+		return c.Objective.LengthNorm == objective.NormConstant
+	}},
+	"objective.format_weight": {to: answerMethods},
+	"objective.format_per_length": {to: answerMethods, when: "--format-weight above 0", holds: func(c Config) bool {
+		return c.Objective.Format > 0
+	}},
+	"objective.kl":             {to: chainMethods},
+	"objective.entropy":        {to: chainMethods},
+	"objective.fixed_baseline": {to: scoreMethods},
+	"objective.format_reward":  {to: []objective.Method{objective.RLPR}},
+	"objective.filter_beta":    {to: []objective.Method{objective.RLPR}},
+	"objective.filter_from": {to: []objective.Method{objective.RLPR}, when: "--filter-beta above 0", holds: func(c Config) bool {
+		return c.Objective.FilterBeta > 0
+	}},
+}
+
+// Idle is an error for the first option whose value was chosen and has no effect:
+// who sets one believes that it has. A value that is the method's own was not
+// chosen, so that presets, and the files that PrintConfig writes, pass; but a
+// switch that the flags given turn on was.
+func (c Config) Idle(given ...string) error {
+	def := Default(c.Objective.Method)
+	own := def.options()
+	for i, o := range c.options() {
+		m, ok := means[o.path()]
+		chosen := o.text() != own[i].text() || o.text() == "true" && slices.Contains(given, o.flag)
+		if !ok || !chosen {
+			continue
+		}
+		if !slices.Contains(m.to, c.Objective.Method) {
+			names := make([]string, len(m.to))
+			for i, m := range m.to {
+				names[i] = string(m)
+			}
+			return fmt.Errorf("%s: has no effect with --method %s, only with %s: leave it out, have %s", o.where(), c.Objective.Method, strings.Join(names, ", "), o.text())
+		}
+		if m.holds != nil && !m.holds(c) {
+			return fmt.Errorf("%s: has no effect without %s: leave it out, have %s", o.where(), m.when, o.text())
+		}
+	}
+	return nil
+}
