@@ -156,14 +156,16 @@ func (t *trainer) loop(ctx context.Context) error {
 			return stopped(err)
 		}
 		s, o := t.state.Step, t.c.Output
-		last := s == t.total
+		last, best := s == t.total, t.state.Best
 		if last || t.c.Eval.Every > 0 && s%t.c.Eval.Every == 0 {
 			if err := t.evaluate(ctx); err != nil {
 				t.state.Unevaluated = true
 				return stopped(err)
 			}
 		}
-		if last || o.SaveEvery > 0 && s%o.SaveEvery == 0 {
+		// An evaluation that is the best so far is worth its checkpoint, or there
+		// would be none of it to keep.
+		if last || o.SaveEvery > 0 && (s%o.SaveEvery == 0 || t.state.Best != best) {
 			if err := t.progress.Pause(t.save); err != nil {
 				return err
 			}

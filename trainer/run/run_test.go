@@ -358,6 +358,50 @@ func TestBeginAgain(t *testing.T) {
 	}
 }
 
+// The best evaluation's checkpoint is kept, wherever between saves it falls, and
+// a run stopped and resumed keeps the same ones.
+func TestBestIsKept(t *testing.T) {
+	dev := newCPU(t)
+	whole := tinyRun(t, objective.SFT)
+	whole.Train.Steps, whole.Eval.Every, whole.Output.SaveEvery, whole.Output.Keep = 12, 3, 5, 1
+	whole.Optim.LR, whole.Optim.Schedule, whole.Optim.Warmup = 1, "constant", 11 // worse as soon as it is warm
+	if err := train(context.Background(), dev, whole, io.Discard); err != nil {
+		t.Fatal(err)
+	}
+	kept := func(c Config) (at []int, best Best) {
+		all, err := OpenCheckpoints(c.Output.Dir, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		k, err := all.Latest()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return steps(t, all), *k.State.Best
+	}
+	at, best := kept(whole)
+	values := evals(t, whole, "eval/reference_logprob")
+	for step, v := range values {
+		if v > best.Value {
+			t.Errorf("the best is %+v, but step %d has %g", best, step, v)
+		}
+	}
+	if best.Step%3 != 0 || best.Step == 0 || best.Step == 12 || !slices.Equal(at, []int{best.Step, 12}) {
+		t.Errorf("kept %v, the best is %+v of %v", at, best, values)
+	}
+	for _, stop := range []string{"step 4/", "step 6/", "step 8/"} {
+		c := whole
+		c.Output.Dir = filepath.Join(t.TempDir(), "out")
+		c = stopped(t, c, stop)
+		if err := train(context.Background(), dev, c, io.Discard); err != nil {
+			t.Fatal(err)
+		}
+		if have, b := kept(c); !slices.Equal(have, at) || b != best {
+			t.Errorf("stopped at %s: kept %v, best %+v", stop, have, b)
+		}
+	}
+}
+
 // A run whose numbers have left all bounds says what that is and what may help.
 func TestDivergence(t *testing.T) {
 	c := tinyRun(t, objective.NRT)
