@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"flag"
 	"os"
@@ -16,6 +17,7 @@ import (
 	"nrt/backend/llama"
 	"nrt/backend/safetensors"
 	"nrt/backend/token"
+	"nrt/trainer/recipe"
 )
 
 var update = flag.Bool("update", false, "write the golden files")
@@ -287,6 +289,29 @@ func TestInterruptedWorldLeavesNothing(t *testing.T) {
 	}
 	if left, err := os.ReadDir(dir); err != nil || len(left) > 0 {
 		t.Errorf("left %v, %v", left, err)
+	}
+}
+
+// A study that is stopped leaves the trials that had ended, and no file where
+// none had.
+func TestStoppedStudy(t *testing.T) {
+	var out, errs bytes.Buffer
+	e := &env{out: bufio.NewWriter(&out), err: &errs}
+	path := filepath.Join(t.TempDir(), "study.json")
+	if err := e.writeStudy(path, nil, false); err != nil || isFile(path) {
+		t.Errorf("no trial: %v", err)
+	}
+	trials := []*recipe.Trial{{Method: "sft", Seed: 1}, {Method: "sft", Seed: 2}}
+	if err := errors.Join(e.writeStudy(path, trials, false), e.out.Flush()); err != nil {
+		t.Fatal(err)
+	}
+	raw, err := os.ReadFile(path)
+	var have []recipe.Trial
+	if err == nil {
+		err = json.Unmarshal(raw, &have)
+	}
+	if err != nil || len(have) != 2 || have[1].Seed != 2 || !strings.Contains(errs.String(), "holds the 2 trials that had ended") || !strings.Contains(out.String(), "| sft |") {
+		t.Errorf("%v, %d trials, %q, %q", err, len(have), errs.String(), out.String())
 	}
 }
 

@@ -202,28 +202,43 @@ func (e *env) study(w *world.World, dev device.Device, a worldArgs, families []s
 	}
 	defer base.Free()
 	var trials []*recipe.Trial
-	for _, name := range strings.Split(a.methods, ",") {
-		for seed := range a.seeds {
-			p, err := recipe.NewPolicy(name, uint64(seed+1))
-			if err != nil {
-				return err
+	failed := func() error {
+		for _, name := range strings.Split(a.methods, ",") {
+			for seed := range a.seeds {
+				p, err := recipe.NewPolicy(name, uint64(seed+1))
+				if err != nil {
+					return err
+				}
+				p.Families, p.Steps = families, a.steps
+				t, err := recipe.Run(e.ctx, base, w, name, p, nil)
+				if err != nil {
+					return err
+				}
+				t.Free()
+				trials = append(trials, t)
+				fmt.Fprintf(e.err, "%s, seed %d: %.1f %% held-out after %.1f s of training\n", name, seed+1, 100*t.HeldOut.Accuracy, t.Seconds)
 			}
-			p.Families, p.Steps = families, a.steps
-			t, err := recipe.Run(e.ctx, base, w, name, p, nil)
-			if err != nil {
-				return err
-			}
-			t.Free()
-			trials = append(trials, t)
-			fmt.Fprintf(e.err, "%s, seed %d: %.1f %% held-out after %.1f s of training\n", name, seed+1, 100*t.HeldOut.Accuracy, t.Seconds)
 		}
+		return nil
+	}()
+	return errors.Join(failed, e.writeStudy(a.study, trials, failed == nil))
+}
+
+// writeStudy writes the trials that ended, which are all if the study is whole: they
+// may have taken hours, whatever stopped it then.
+func (e *env) writeStudy(path string, trials []*recipe.Trial, whole bool) error {
+	if len(trials) == 0 {
+		return nil
 	}
 	raw, err := json.MarshalIndent(trials, "", " ")
 	if err != nil {
 		return err
 	}
-	if err := run.WriteFile(a.study, append(raw, '\n')); err != nil {
+	if err := run.WriteFile(path, append(raw, '\n')); err != nil {
 		return err
+	}
+	if !whole {
+		fmt.Fprintf(e.err, "nrt: the study was stopped; %s holds the %s that had ended\n", path, plural(len(trials), "trial"))
 	}
 	_, err = e.out.WriteString(recipe.Markdown(recipe.Summarize(trials), []int{20, 40}))
 	return err
