@@ -87,8 +87,45 @@ func (t *trainer) openChain() error {
 	if t.from == nil {
 		return nil
 	}
-	if changed := t.c.Changed(t.from.State.Config); len(changed) > 0 {
-		return fmt.Errorf("resume %s: the configuration has changed: %s: restore it, or start a new run from that model with --model %s --output elsewhere", t.from.Path, changed[0], t.from.Path)
+	return t.checkChanged()
+}
+
+// checkChanged refuses to go on with another configuration. The run's length may
+// change where the learning rate does not depend on it.
+func (t *trainer) checkChanged() error {
+	was := t.from.State.Config
+	if t.c.Optim.Schedule == "constant" {
+		was.Train.Steps, was.Train.Epochs = t.c.Train.Steps, t.c.Train.Epochs
+	}
+	changed := t.c.Changed(was)
+	if len(changed) == 0 {
+		return nil
+	}
+	length := ""
+	if was.Train.Steps != t.c.Train.Steps || was.Train.Epochs != t.c.Train.Epochs {
+		length = fmt.Sprintf(" (a run of another length would have had other learning rates from its start on, as --schedule %s spreads them over the whole: one with --schedule constant may be made longer)", was.Optim.Schedule)
+	}
+	return fmt.Errorf("resume %s: the configuration has changed: %s%s: restore it, or start a new run from that model with --model %s --output elsewhere", t.from.Path, changed[0], length, t.from.Path)
+}
+
+// checkLength refuses a length at which the run would not be the one it was so
+// far, and says what a new one means.
+func (t *trainer) checkLength() error {
+	if t.from == nil || t.total == t.from.State.MaxSteps {
+		return nil
+	}
+	was, o := t.from.State, t.c.Optim
+	if t.total < was.Step {
+		return &ConfigError{fmt.Errorf("train.steps (--steps): want at least the %d that %s has done, have %d", was.Step, t.from.Path, t.total)}
+	}
+	each := o.UpdatesPerStep(t.c.Rollout.Questions)
+	before, now := o.For(was.MaxSteps*each).Warmup, o.For(t.total*each).Warmup
+	if done := was.Step * each; before != now && done < max(before, now) {
+		return &ConfigError{fmt.Errorf("optim.warmup (--warmup): the share %v is %d updates of a run of %d steps, and %d of %d: after the %d of %s the learning rates would be neither's; go on from a checkpoint after the warm-up", o.Warmup, before, was.MaxSteps, now, t.total, done, t.from.Path)}
+	}
+	t.note("the run had %s and has %d now", stepCount(was.MaxSteps), t.total)
+	if before != now {
+		t.note("its warm-up was of %d updates; that of a run of %d steps from the start would have been of %d (--warmup %v)", before, t.total, now, o.Warmup)
 	}
 	return nil
 }
@@ -282,6 +319,9 @@ func (t *trainer) shape(source fs.FS) (llama.Config, error) {
 func (t *trainer) openLearner() error {
 	obj, err := objective.New(t.c.Objective)
 	if err != nil {
+		return err
+	}
+	if err := t.checkLength(); err != nil {
 		return err
 	}
 	updates := t.total * t.c.Optim.UpdatesPerStep(t.c.Rollout.Questions)

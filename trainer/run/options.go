@@ -152,7 +152,7 @@ func (o *OptimConfig) options() []option {
 
 func (t *TrainConfig) options() []option {
 	return []option{
-		{key: "steps", flag: "steps", value: &t.Steps, rule: notNegative, also: "max-steps", meaning: "steps of the run; 0 takes as many as epochs needs"},
+		{key: "steps", flag: "steps", value: &t.Steps, rule: notNegative, also: "max-steps", meaning: "steps of the run; 0 takes as many as epochs needs. With --schedule constant a resume may have more: it goes on as if it had been so long from the start"},
 		{key: "epochs", flag: "epochs", value: &t.Epochs, rule: positive, also: "num-train-epochs", meaning: "passes over the training data, when steps is 0"},
 		{key: "seed", flag: "seed", value: &t.Seed, meaning: "decides everything random: same seed, same run"},
 		{key: "device", flag: "device", value: &t.Device, meaning: "what computes: auto, cpu, cuda or cuda:N; auto takes a CUDA card where there is one"},

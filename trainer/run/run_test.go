@@ -358,6 +358,60 @@ func TestBeginAgain(t *testing.T) {
 	}
 }
 
+// A run with a constant rate goes on to more steps as if it had had them from the
+// start; where it would not, the error says so and how.
+func TestLongerRun(t *testing.T) {
+	dev := newCPU(t)
+	whole := tinyRun(t, objective.NRT)
+	whole.Optim.Schedule, whole.Optim.Warmup, whole.Train.Steps, whole.Eval.Every = "constant", 3, 8, 2
+	if err := train(context.Background(), dev, whole, io.Discard); err != nil {
+		t.Fatal(err)
+	}
+	wantMetrics, wantWeights, wantCompletions := outcome(t, whole)
+	c := whole
+	c.Output.Dir, c.Train.Steps = filepath.Join(t.TempDir(), "out"), 4
+	if err := train(context.Background(), dev, c, io.Discard); err != nil {
+		t.Fatal(err)
+	}
+	c.Output.Resume, c.Train.Steps = "latest", 8
+	var log strings.Builder
+	if err := train(context.Background(), dev, c, &log); err != nil || !strings.Contains(log.String(), "the run had 4 steps and has 8 now") {
+		t.Fatalf("%v\n%s", err, log.String())
+	}
+	if metrics, weights, completions := outcome(t, c); !reflect.DeepEqual(metrics, wantMetrics) || string(weights) != string(wantWeights) || string(completions) != string(wantCompletions) {
+		t.Error("the longer run is not the one of that length")
+	}
+	c.Train.Steps = 3
+	if err := train(context.Background(), dev, c, io.Discard); err == nil || !strings.Contains(err.Error(), "train.steps (--steps): want at least the 8") {
+		t.Errorf("shorter than done: %v", err)
+	}
+
+	share := whole
+	share.Output.Dir, share.Optim.Warmup, share.Train.Steps = filepath.Join(t.TempDir(), "share"), 0.5, 4
+	if err := train(context.Background(), dev, share, io.Discard); err != nil {
+		t.Fatal(err)
+	}
+	share.Output.Resume, share.Train.Steps = "latest", 12
+	var wrong *ConfigError
+	if err := train(context.Background(), dev, share, io.Discard); !errors.As(err, &wrong) || !strings.Contains(err.Error(), "optim.warmup (--warmup): the share 0.5 is 4 updates of a run of 4 steps, and 12 of 12") {
+		t.Errorf("within the new warm-up: %v", err)
+	}
+	share.Train.Steps = 8
+	log.Reset()
+	if err := train(context.Background(), dev, share, &log); err != nil || !strings.Contains(log.String(), "its warm-up was of 4 updates; that of a run of 8 steps from the start would have been of 8") {
+		t.Errorf("after it: %v\n%s", err, log.String())
+	}
+
+	cosine := tinyRun(t, objective.NRT)
+	if err := train(context.Background(), dev, cosine, io.Discard); err != nil {
+		t.Fatal(err)
+	}
+	cosine.Output.Resume, cosine.Train.Steps = "latest", 9
+	if err := train(context.Background(), dev, cosine, io.Discard); err == nil || !strings.Contains(err.Error(), "train.steps (--steps): 9, was 7 (a run of another length would have had other learning rates") {
+		t.Errorf("cosine: %v", err)
+	}
+}
+
 // The best evaluation's checkpoint is kept, wherever between saves it falls, and
 // a run stopped and resumed keeps the same ones.
 func TestBestIsKept(t *testing.T) {
