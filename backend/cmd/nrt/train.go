@@ -17,7 +17,8 @@ func trainCommand() *command {
 		short: "train a model on questions and answers, or on text",
 		long: `
 Each line of the data is {"question", "answer"}, {"prompt", "completion"},
-{"messages": [...]} or, with --method lm, {"text"}. No chains of reasoning are
+{"prompt", "answer"}, {"messages": [...]} or, with --method lm, {"text"};
+--question-field and --answer-field name other fields. No chains of reasoning are
 given: the model samples its own, and they are rewarded by what they do to the
 probability of the answer.
 
@@ -29,7 +30,8 @@ and final/ (the trained model). A run stopped at any moment goes on with
 		examples: []string{
 			"nrt train --method sft --data train.jsonl --held-out 0.02 --lr 1e-3 --output out/sft",
 			"nrt train --model out/sft/final --data train.jsonl --k 8 --questions 16 --lr 1e-4 --max-chain 48 --output out/nrt",
-			"nrt train --config run.yaml --resume",
+			"nrt train --method rlvr --model DIR --data train.jsonl --held-out 0.02 --answer-regex '#### (.*)' --output out/rlvr",
+			"nrt train --config run.yaml --resume=auto",
 			"nrt train --method rlpr --print-config > run.yaml",
 		},
 		prepare: run.Args,
