@@ -76,6 +76,28 @@
     if (a.firstChild || b.firstChild) children(a, b);
   }
 
+  // What is chosen is brought into sight where its part of the page scrolls by
+  // itself, once for each choice: what the reader scrolls to stays.
+  const chosen = ".chain[aria-pressed=true], .tok.on, tr.on, .sent.is-on, .sb.on";
+  const seen = new Map();
+  function reveal(element) {
+    const all = [...element.querySelectorAll(chosen)];
+    const now = all.map((e) => e.id || e.dataset.value || e.firstElementChild?.id).join();
+    if (now === (seen.get(element) ?? "")) return;
+    seen.set(element, now);
+    for (const e of all) {
+      for (let box = e.parentElement; box && box.id !== "page"; box = box.parentElement) {
+        const across = box.scrollWidth > box.clientWidth + 1, down = box.scrollHeight > box.clientHeight + 1;
+        if (!across && !down) continue;
+        const { overflowX, overflowY } = getComputedStyle(box);
+        const r = e.getBoundingClientRect(), b = box.getBoundingClientRect();
+        if (across && overflowX === "auto") box.scrollLeft += Math.min(0, r.left - b.left - 8) || Math.max(0, r.right - b.right + 8);
+        if (down && overflowY === "auto") box.scrollTop += Math.min(0, r.top - b.top - 8) || Math.max(0, r.bottom - b.bottom + 8);
+      }
+    }
+  }
+  for (const id of ["strip", "chain", "chains", "why"]) reveal(document.getElementById(id));
+
   globalThis.nrtMorph = (element, html) => {
     // A drawing without state of its own is quicker made anew.
     if ("plain" in element.dataset && !element.contains(document.activeElement)) {
@@ -85,5 +107,6 @@
     template.innerHTML = html;
     children(element, template.content);
     template.replaceChildren();
+    reveal(element);
   };
 })();
