@@ -27,10 +27,12 @@
     const panel = inner.closest(".panel, .pipe") ?? inner;
     panel.classList.add("shown");
     const seen = [panel, inner, ...inner.querySelectorAll("*")].find((e) => e.getClientRects().length > 0);
-    // On a desk the lesson stays at the top, on a phone the answer's words do.
+    // On a desk the lesson stays at the top, on a phone the answer's words do, where
+    // there is room for them.
     const phone = matchMedia("(max-width: 699px)").matches;
     const pinned = phone ? document.querySelector("#strip .toks") : box;
-    page.style.setProperty("--pinned", (pinned?.offsetHeight ?? 0) + 12 + "px");
+    const height = pinned && getComputedStyle(pinned).position === "sticky" ? pinned.offsetHeight : 0;
+    document.documentElement.style.setProperty("--pinned", height + 12 + "px");
     seen?.scrollIntoView({ block: phone ? "start" : "nearest" });
   };
 
@@ -42,7 +44,10 @@
     button.setAttribute("aria-expanded", n >= 0);
     steps.forEach((e, i) => e.classList.toggle("on", i === n));
     remember();
-    if (n < 0) return frame(null);
+    if (n < 0) {
+      document.documentElement.style.removeProperty("--pinned");
+      return frame(null);
+    }
     back.disabled = n === 0;
     next.textContent = n + 1 < steps.length ? "Next" : "Done";
     if (!keep) location.replace("#" + steps[n].dataset.hash);
