@@ -55,7 +55,7 @@ func (s *State) training() *Run {
 
 // note is one message with an icon and buttons.
 func (p *page) note(class, icon, head, text string, acts func()) {
-	p.raw(`<div class="note`, class, `">`).icon(icon).raw(`<div class="grow"><b>`).text(head).raw(`</b>`).text(text)
+	p.raw(`<div class="note`, class, `">`).icon(icon).raw(`<div class="grow"><b>`).text(head).raw(`</b> `).text(text)
 	p.raw(`</div>`)
 	if acts != nil {
 		p.raw(`<div class="acts">`)
@@ -76,7 +76,7 @@ func Notes(s *State) string {
 	s.linkNote(p)
 	r := s.Reading
 	if r != nil && r.Status == Queued {
-		p.raw(`<div class="note">`).icon(iconClock).raw(`<div class="grow"><b>`).text(queueText(r.Place, r.Wait)).raw(`</b>`)
+		p.raw(`<div class="note">`).icon(iconClock).raw(`<div class="grow"><b>`).text(queueText(r.Place, r.Wait)).raw(`</b> `)
 		p.raw(`<div class="queue" aria-hidden="true"><i class="run"></i>`)
 		for range min(max(r.Place-1, 0), 12) {
 			p.raw(`<i></i>`)

@@ -40,7 +40,7 @@ func Pipeline(s *State) string {
 		if i == s.Phase {
 			p.raw(` aria-current="step"`)
 		}
-		p.raw(`><button type="button" id="phase-`).int(i).raw(`" data-act="phase" data-value="`).int(i).raw(`"><span class="l"><span class="v">`, x.v, `</span>`, x.label, `</span><span class="n"><span class="only-desk">`).text(x.big)
+		p.raw(`><button type="button" id="phase-`).int(i).raw(`" data-act="phase" data-value="`).int(i).raw(`"><span class="l"><span class="v">`, x.v, `</span> `, x.label, `</span><span class="n"><span class="only-desk">`).text(x.big)
 		if x.unit != "" {
 			p.raw(` <small>`).text(x.unit).raw(`</small>`)
 		}

@@ -39,7 +39,7 @@ func ChainText(s *State) string {
 		p.raw(`<span class="only-desk"> · thick underline: the reward needs this sentence · click to switch off</span>`)
 	}
 	p.raw(`</span><span class="sp"></span><span class="cap only-desk"><button type="button" class="kb-act" id="act-p" data-act="prev" aria-label="Previous chain"><kbd>p</kbd></button> <button type="button" class="kb-act" id="act-n" data-act="next" aria-label="Next chain"><kbd>n</kbd></button></span></div>`)
-	p.raw(`<div class="text" role="group" aria-label="Chain `).int(i + 1).raw(`. Left and right arrow keys move between sentences.">`)
+	p.raw(`<div class="text" dir="auto" role="group" aria-label="Chain `).int(i + 1).raw(`. Left and right arrow keys move between sentences.">`)
 	list := sentences(tokens)
 	scale, at := largest(losses), s.sentence()
 	for k, x := range list {
@@ -72,7 +72,7 @@ func ChainText(s *State) string {
 		if on {
 			p.raw(` aria-current="true"`)
 		}
-		p.raw(`><span class="no">`).int(k + 1).raw(`</span>`)
+		p.raw(`><span class="no">`).int(k + 1).raw(`<span class="vh">: </span></span>`)
 		if off {
 			p.raw(`<s>`)
 		}
@@ -155,7 +155,7 @@ func (s *State) sentenceNote(p *page, i int, list []sentence) {
 			if s.Sentence == k || strings.TrimSpace(c.Answer) == "" {
 				p.raw(`While it wrote, the model was `).text(sure).raw(` % sure of each word, on average; the reward does not look at that.`)
 			} else {
-				p.raw(`The model answered “`).text(strings.TrimSpace(c.Answer)).raw(`”. `)
+				p.raw(`The model answered “<bdi>`).text(strings.TrimSpace(c.Answer)).raw(`</bdi>”. `)
 				s.answerNote(p, c)
 			}
 			p.raw(`</span></p>`)
@@ -177,7 +177,7 @@ func (s *State) sentenceNote(p *page, i int, list []sentence) {
 	if !c.Done || strings.TrimSpace(c.Answer) == "" {
 		return
 	}
-	p.raw(`<div class="whatif said"><p><b>Then it answered: `).text(strings.TrimSpace(c.Answer)).raw(`</b> <span class="cap">`)
+	p.raw(`<div class="whatif said"><p><b>Then it answered: <bdi>`).text(strings.TrimSpace(c.Answer)).raw(`</bdi></b> <span class="cap">`)
 	s.answerNote(p, c)
 	p.raw(`</span></p>`)
 	if len(s.drafts[i].past) > 0 {
@@ -209,7 +209,7 @@ func (s *State) whatIfNote(p *page, chosen bool) {
 	case sc != nil:
 		p.text(s.whatIfSaid()).raw(`</b> <span class="cap">`)
 		if t.Own && strings.TrimSpace(t.Answer) != "" {
-			p.raw(`It then answers “`).text(strings.TrimSpace(t.Answer)).raw(`”. `)
+			p.raw(`It then answers “<bdi>`).text(strings.TrimSpace(t.Answer)).raw(`</bdi>”. `)
 		}
 		p.raw(`A what-if: scored, but not part of the group and never trained on.</span>`)
 	case s.refused[s.Edit.key(i)]:

@@ -64,7 +64,7 @@ func Strip(s *State) string {
 	}
 	most := s.mostWeight()
 	on := s.word()
-	p.raw(`<ol class="toks`, crowd(len(r.Answer)), `" aria-label="Reference answer. Left and right arrow keys move between words.">`)
+	p.raw(`<ol dir="auto" class="toks`, crowd(len(r.Answer)), `" aria-label="Reference answer. Left and right arrow keys move between words.">`)
 	for k := range r.Answer {
 		s.stripWord(p, k, k == on, most)
 	}

@@ -110,7 +110,7 @@ func TestRewritingASentence(t *testing.T) {
 	if sc := s.whatIf(); sc == nil || math.Abs(sc.R-sc.Base) > 1e-12 {
 		t.Errorf("have %+v", s.whatIf())
 	}
-	wants(t, ChainText(&s), "With your sentence 2 the reward falls", "It then answers “Nobody.”")
+	wants(t, ChainText(&s), "With your sentence 2 the reward falls", "It then answers “<bdi>Nobody.</bdi>”")
 	c, err := ParseHash(s.Hash())
 	if err != nil || !reflect.DeepEqual(c, s.Choice) {
 		t.Errorf("%s: have %+v (%v)", s.Hash(), c, err)
