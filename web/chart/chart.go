@@ -99,8 +99,8 @@ type Rows struct {
 	Bubble    float64 // radius of a mark that fits
 }
 
-// LeastRow is the smallest row that a number fits in.
-const LeastRow = 14
+// LeastRow is the smallest row that a number fits in, at a size that can be read.
+const LeastRow = 18
 
 // NewRows lays out n rows below top in about height pixels: more where the rows
 // would be too small to read.

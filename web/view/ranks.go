@@ -114,11 +114,7 @@ func Slope(s *State) string {
 			}
 			cy := rows.At(places[i][j])
 			p.raw(`<circle class="bub`, class, `" cx="`, chart.Num(x[i]), `" cy="`, chart.Num(cy), `" r="`, chart.Num(rows.Bubble), `"/>`)
-			if rows.Step < 18 {
-				p.raw(`<text class="bt small`, class, `" x="`, chart.Num(x[i]), `" y="`, chart.Num(cy+3), `" style="font-size:8.5px">`).int(c + 1).raw(`</text>`)
-			} else {
-				svgText(p, "bt"+class, x[i], cy+4, intText(c+1))
-			}
+			svgText(p, "bt"+class, x[i], cy+4, intText(c+1))
 		}
 		p.raw(`</g>`)
 	}
@@ -135,7 +131,7 @@ func (s *State) advantageRow(p *page, lanes []lane, x []float64, left, y float64
 	}
 	narrow := left < 60 // the label and the three of the first lane share one place
 	if !narrow {
-		p.raw(`<text class="s" x="0" y="`, chart.Num(y), `">A<tspan dy="2" font-size="8">`).int(i + 1).raw(`</tspan></text>`)
+		p.raw(`<text class="s" x="0" y="`, chart.Num(y), `">A<tspan dy="2">`).int(i + 1).raw(`</tspan></text>`)
 	}
 	for k, l := range lanes {
 		text := ""
