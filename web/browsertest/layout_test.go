@@ -1,6 +1,7 @@
 package browsertest
 
 import (
+	"strings"
 	"testing"
 
 	"github.com/chromedp/cdproto/emulation"
@@ -63,6 +64,102 @@ func TestForcedColours(t *testing.T) {
 			if have := eval[string](b, `getComputedStyle(document.querySelector($)).outlineStyle`, sel); have != want {
 				t.Errorf("%s: its outline is %s, want %s", sel, have, want)
 			}
+		}
+	}
+}
+
+// A note on a phone is read in lines, with its buttons below; on a desk it takes
+// nothing from the panels that the what-if bar needs.
+func TestNotesLeaveRoom(t *testing.T) {
+	s := serve(t)
+	const note = `document.getElementById("notes").innerHTML = '<div class="note warn"><svg class="ico"></svg><div class="grow"><b>No gradient from this group.</b> No chain scored higher than no reasoning at all: all gains clip to 0, and nothing is learned here.</div><div class="acts"><button class="btn">New chains</button><button class="btn">Switch the clip off</button></div></div>'; true`
+	b := open(t, phone)
+	b.load(s.url())
+	b.until("connected", live)
+	eval[bool](b, note)
+	if h := eval[int](b, `document.querySelector(".note").offsetHeight`); h > 210 {
+		t.Errorf("on a phone a note is %d px high", h)
+	}
+	b = open(t, desk)
+	b.load(s.url())
+	b.until("connected", live)
+	eval[bool](b, note)
+	if out := eval[[]float64](b, `[document.documentElement.scrollHeight - 900, document.querySelector(".whatif").getBoundingClientRect().bottom - document.querySelector("#reading").getBoundingClientRect().bottom]`); out[0] > 0 || out[1] > 0 {
+		t.Errorf("on a desk a note makes the page %.0f px too high; the what-if bar ends %.0f px below its panel", out[0], out[1])
+	}
+}
+
+// From 1180 px on there are three columns and one row of controls; on a low screen
+// the page scrolls and its panels do not; on a desk the chosen sentence's row is
+// seen.
+func TestPanelsStandBesideEachOther(t *testing.T) {
+	s := serve(t)
+	b := open(t, view{width: 1366, height: 768})
+	b.load(s.url())
+	b.until("connected", live)
+	for _, v := range []view{{width: 1180, height: 768}, {width: 1280, height: 720}, {width: 1366, height: 768}, {width: 1440, height: 900}, {width: 1024, height: 768}, {width: 820, height: 1180}, {width: 700, height: 900}} {
+		b.run(chromedp.EmulateViewport(v.width, v.height))
+		frame(b)
+		if h := eval[int](b, `document.querySelector(".head").offsetHeight`); h > 56 {
+			t.Errorf("at %d px the controls are %d px high", v.width, h)
+		}
+		if over := eval[[]string](b, `(list => list.flatMap((e, i) => list.slice(i + 1).filter(f => { const a = e.getBoundingClientRect(), b = f.getBoundingClientRect(); return a.right > b.left + 1 && b.right > a.left + 1; }).map(f => e.className + " and " + f.className)))([...document.querySelectorAll(".head > *, .modecard select")].filter(e => e.tagName !== "H1" && e.getBoundingClientRect().width > 0))`); len(over) > 0 {
+			t.Errorf("at %d px overlap: %v", v.width, over)
+		}
+		if v.width < 1180 {
+			continue
+		}
+		if out := eval[[]float64](b, `["chains", "reading", "why"].map(id => document.getElementById(id).getBoundingClientRect().top)`); out[0] != out[1] || out[1] != out[2] {
+			t.Errorf("at %d px the panels begin at %v", v.width, out)
+		}
+		if v.height < 900 {
+			if list := eval[[]string](b, `[...document.querySelectorAll("#page, #page *")].filter(e => e.scrollHeight > e.clientHeight + 1 && /auto|scroll/.test(getComputedStyle(e).overflowY)).map(e => e.id || e.className)`); len(list) > 0 {
+				t.Errorf("at %d × %d px these scroll inside the page: %v", v.width, v.height, list)
+			}
+			if out := eval[float64](b, `document.querySelector("#why-sents .sb:last-of-type").getBoundingClientRect().bottom`); out > float64(v.height) {
+				t.Errorf("at %d × %d px the last sentence's row ends at %.0f px", v.width, v.height, out)
+			}
+		} else if out := eval[float64](b, `document.querySelector(".sb.on").getBoundingClientRect().bottom - document.querySelector("#why").getBoundingClientRect().bottom`); out > 0 {
+			t.Errorf("at %d px the chosen sentence's row ends %.0f px below its panel", v.width, out)
+		}
+	}
+}
+
+// Long words and other directions stay inside their panels, and read from their
+// own side.
+func TestLongAndRightToLeft(t *testing.T) {
+	s := serve(t)
+	b := open(t, desk)
+	b.load(s.url() + "#model=world:base&q=" + strings.Repeat("a", 1900) + "&a=" + strings.Repeat("b", 300))
+	b.until("the question is shown", `document.querySelector("#question").innerText.includes("aaaa")`)
+	b.complete(8)
+	for _, width := range []int64{390, 820, 1440} {
+		b.run(chromedp.EmulateViewport(width, 900))
+		frame(b)
+		if out := eval[[]string](b, `[...document.querySelectorAll("#page, .panel, #question, #strip")].filter(e => e.scrollWidth > e.clientWidth + 1 && e.clientWidth > 0).map(e => (e.id || e.className) + " " + e.scrollWidth)`); len(out) > 0 {
+			t.Errorf("at %d px too wide: %v", width, out)
+		}
+	}
+	b.run(chromedp.Evaluate(`location.hash = "#model=world:base&q=" + encodeURIComponent("ما هي عاصمة فرنسا؟ اشرح السبب.") + "&a=ruth"`, nil))
+	b.until("the question is shown", `document.querySelector("#question").innerText.includes("فرنسا")`)
+	if have := eval[string](b, `getComputedStyle(document.getElementById("question")).direction`); have != "rtl" {
+		t.Errorf("an Arabic question reads %s", have)
+	}
+	b.choose("#ask-question", "ما هي عاصمة فرنسا؟")
+	if have := eval[string](b, `getComputedStyle(document.getElementById("ask-question")).direction`); have != "rtl" {
+		t.Errorf("its field reads %s", have)
+	}
+}
+
+// With sixteen chains the charts' numbers are as large as with eight.
+func TestChartsOfSixteenChains(t *testing.T) {
+	s := serve(t)
+	for _, v := range []view{desk, phone} {
+		b := open(t, v)
+		b.load(s.url() + "#e=kin&model=world:base&k=16")
+		b.complete(16)
+		if small := eval[[]string](b, `[...document.querySelectorAll("#slope text, #dots text")].map(e => [e, parseFloat(getComputedStyle(e).fontSize) * e.closest("svg").getBoundingClientRect().width / e.closest("svg").viewBox.baseVal.width]).filter(x => x[1] < 10.95).map(x => x[0].textContent + " " + x[1].toFixed(1))`); len(small) > 0 {
+			t.Errorf("%d px: too small: %v", v.width, small)
 		}
 	}
 }
