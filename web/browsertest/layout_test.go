@@ -163,3 +163,23 @@ func TestChartsOfSixteenChains(t *testing.T) {
 		}
 	}
 }
+
+// Until the client is there nothing that needs it takes a click or looks as if it
+// would.
+func TestControlsWaitForTheClient(t *testing.T) {
+	s := serve(t)
+	b := open(t, view{width: 1440, height: 900, block: []string{"*://*:*/static/app.wasm*"}})
+	b.expect("app.wasm")
+	b.run(navigate(s.url()))
+	b.until("the page says so", `document.querySelector("#notes").innerText.includes("The controls did not load")`)
+	for _, sel := range []string{"#chain-1", "#act-play", "#act-switch", "#sent-0", "#word-0", "#act-again"} {
+		if have := eval[[]string](b, `(e => [getComputedStyle(e).pointerEvents, e.getAttribute("aria-disabled")])(document.querySelector($))`, sel); have[0] != "none" || have[1] != "true" {
+			t.Errorf("%s: pointer-events and aria-disabled are %v", sel, have)
+		}
+	}
+	b = open(t, desk)
+	b.load(s.url())
+	if have := eval[int](b, `document.querySelectorAll("[aria-disabled]").length`); have > 0 {
+		t.Errorf("with its client the page has %d controls marked as disabled", have)
+	}
+}

@@ -25,7 +25,7 @@
     const text = document.createElement("div");
     const head = document.createElement("b");
     head.textContent = "The controls did not load.";
-    text.append(head, "This page stays readable; the figures are from the saved example. " + why);
+    text.append(head, " This page stays readable; the figures are from the saved example. " + why);
     const acts = document.createElement("div");
     acts.className = "acts";
     const again = document.createElement("button");
@@ -43,9 +43,12 @@
 
   // The client says that it is ready by setting data-client on the root; only
   // then do the controls wake up.
+  const acts = document.querySelectorAll("#page :is([data-act], [data-change]):not([disabled])");
+  for (const e of acts) e.setAttribute("aria-disabled", "true");
   new MutationObserver(() => {
     if (document.documentElement.dataset.client !== "ready") return;
     ready = true;
+    for (const e of acts) e.removeAttribute("aria-disabled");
     for (const e of document.querySelectorAll("#controls [disabled], .modecard [disabled]")) e.disabled = false;
   }).observe(document.documentElement, { attributes: true, attributeFilter: ["data-client"] });
 
