@@ -157,7 +157,7 @@ func (e *Engine) Close() {
 // Generate runs the requests to their ends. emit, if not nil, is called from
 // this goroutine for every token, in an order in which each chain's tokens are
 // consecutive by Index. When ctx ends, Generate returns its error at the next
-// token.
+// token, or after at most BatchRows tokens of a prompt.
 func (e *Engine) Generate(ctx context.Context, reqs []Request, emit func(Event)) ([]Result, error) {
 	need, largest := 0, 0
 	for i := range reqs {
@@ -172,6 +172,7 @@ func (e *Engine) Generate(ctx context.Context, reqs []Request, emit func(Event))
 		largest = max(largest, rows)
 	}
 	e.reserve(need, largest)
+	defer e.relax()
 	b := newBatch(e, reqs, emit)
 	defer b.release()
 	for !b.done() {
@@ -199,6 +200,7 @@ func (e *Engine) LogProbs(ctx context.Context, ids []int32, top int) ([]Token, e
 		return nil, fmt.Errorf("%d tokens; the model reads at most %d (max_position_embeddings)", len(ids), limit)
 	}
 	e.reserve(len(ids), len(ids))
+	defer e.relax()
 	start := e.spans.take(len(ids))
 	defer e.spans.give(device.Span{Start: start, Len: len(ids)})
 	out := make([]Token, len(ids))
@@ -303,7 +305,11 @@ func (e *Engine) checkIDs(what string, ids []int32) error {
 
 // rows is how much of the cache the request needs at most.
 func (r *Request) rows() int {
-	n := len(r.Prompt) + r.N*r.branchRows()
+	chains := r.N
+	if r.Forced != nil {
+		chains = len(r.Forced)
+	}
+	n := len(r.Prompt) + chains*r.branchRows()
 	if r.Baseline {
 		n += len(r.Close) + len(r.Reference)
 	}
@@ -311,7 +317,14 @@ func (r *Request) rows() int {
 }
 
 func (r *Request) branchRows() int {
-	return r.MaxChain + len(r.Close) + max(len(r.Reference), r.MaxAnswer)
+	chain := r.MaxChain
+	if r.Forced != nil {
+		chain = 0
+		for _, ids := range r.Forced {
+			chain = max(chain, len(ids))
+		}
+	}
+	return chain + len(r.Close) + max(len(r.Reference), r.MaxAnswer)
 }
 
 // CacheRows is how many rows a cache gets when all requests need so many and the
@@ -324,6 +337,40 @@ func CacheRows(c llama.Config, o Options, need, largest int) int {
 	return int(min(int64(need), max(o.CacheBytes/perRow, int64(largest))))
 }
 
+// Memory is what an engine takes, besides the weights, to run the requests in one
+// Generate: its cache, and what a step reads and draws from.
+func Memory(c llama.Config, o Options, reqs ...Request) llama.Floats {
+	if o.BatchRows == 0 {
+		o.BatchRows = DefaultBatchRows
+	}
+	need, largest, drawn, grow := 0, 0, 0, 0
+	for i := range reqs {
+		rows := reqs[i].rows()
+		need += rows
+		largest = max(largest, rows)
+		if reqs[i].Forced == nil {
+			drawn += reqs[i].N
+			grow = max(grow, reqs[i].N)
+		} else if reqs[i].MaxAnswer > 0 {
+			drawn += len(reqs[i].Forced)
+			grow = max(grow, len(reqs[i].Forced))
+		}
+	}
+	rows := CacheRows(c, o, need, largest)
+	step := max(o.BatchRows, grow) // see DefaultBatchRows
+	return c.CacheFloats(rows, min(rows, step), min(drawn, step))
+}
+
+// More is what Memory says less what this engine's cache holds already.
+func (e *Engine) More(reqs ...Request) llama.Floats {
+	f := Memory(e.model.Config, e.opts, reqs...)
+	if e.cache != nil {
+		held := e.cache.Floats()
+		f.Compute, f.Wide = max(0, f.Compute-held.Compute), max(0, f.Wide-held.Wide)
+	}
+	return f
+}
+
 // reserve makes the cache hold `need` rows, or as many as the budget allows but
 // at least the largest request.
 func (e *Engine) reserve(need, largest int) {
@@ -334,4 +381,12 @@ func (e *Engine) reserve(need, largest int) {
 	e.Close()
 	e.cache = e.model.NewCache(rows)
 	e.spans = newSpans(rows)
+}
+
+// relax gives a cache back that is larger than the budget, as one request may need
+// it once.
+func (e *Engine) relax() {
+	if e.cache != nil && e.cache.Rows() > CacheRows(e.model.Config, e.opts, e.cache.Rows(), 0) {
+		e.Close()
+	}
 }

@@ -83,7 +83,12 @@ func TestSameSeedWhateverTheBatch(t *testing.T) {
 		reqs = append(reqs, r)
 	}
 	together := generate(t, New(m, nil, Options{}), reqs, nil)
-	small := New(m, nil, Options{CacheBytes: 1, BatchRows: 12})
+	largest := 0
+	for i := range reqs {
+		largest = max(largest, reqs[i].rows())
+	}
+	perRow := 4 * 2 * m.Config.Layers * m.Config.KVHeads * m.Config.HeadDim
+	small := New(m, nil, Options{CacheBytes: int64(largest * perRow), BatchRows: 12})
 	queued := generate(t, small, reqs, nil)
 	if small.spans.left != small.cache.Rows() {
 		t.Errorf("%d of %d cache rows free at the end", small.spans.left, small.cache.Rows())
@@ -350,6 +355,89 @@ func TestCancelAtAnyToken(t *testing.T) {
 		if e.spans.left != e.cache.Rows() {
 			t.Fatalf("cancelled at event %d: %d of %d rows free", stop, e.spans.left, e.cache.Rows())
 		}
+	}
+}
+
+// patient is a context that ends when it has been asked so often.
+type patient struct {
+	context.Context
+	left int
+}
+
+func (p *patient) Err() error {
+	if p.left--; p.left < 0 {
+		return context.Canceled
+	}
+	return nil
+}
+
+// TestCancelWhilePromptIsRead: a long prompt is given up between two pieces of it.
+func TestCancelWhilePromptIsRead(t *testing.T) {
+	m := newModel(t, false)
+	r := Request{Prompt: make([]int32, 50), N: 1, MaxChain: 2}
+	for pieces := range 12 {
+		e := New(m, nil, Options{BatchRows: 5})
+		ctx := &patient{context.Background(), pieces}
+		_, err := e.Generate(ctx, []Request{r}, nil)
+		if done := pieces > 10; done != (err == nil) || !done && !errors.Is(err, context.Canceled) {
+			t.Errorf("asked to stop after %d pieces of 10: error %v", pieces, err)
+		}
+		e.Close()
+	}
+}
+
+// TestMemory: Memory is what a Generate takes, More what is not there yet, and a
+// cache larger than the budget does not stay.
+func TestMemory(t *testing.T) {
+	m := newModel(t, false)
+	with := func(change func(*Request)) Request {
+		r := request(3, 4)
+		r.Stop, r.Close, r.StopText = nil, nil, ""
+		change(&r)
+		return r
+	}
+	long := with(func(r *Request) { r.Prompt = make([]int32, 40) })
+	for name, c := range map[string]struct {
+		o    Options
+		reqs []Request
+	}{
+		"one":    {Options{}, []Request{with(func(*Request) {})}},
+		"some":   {Options{}, []Request{with(func(*Request) {}), long}},
+		"pieces": {Options{BatchRows: 8}, []Request{long}},
+		"given":  {Options{}, []Request{with(func(r *Request) { r.Forced = [][]int32{{1, 2, 3}, {4}}; r.MaxAnswer = 0 })}},
+		"answers": {Options{}, []Request{with(func(r *Request) {
+			r.Forced, r.Reference, r.Baseline, r.MaxAnswer = [][]int32{{1, 2, 3}, {4}}, nil, false, 4
+		})}},
+	} {
+		e := New(m, nil, c.o)
+		said := Memory(m.Config, c.o, c.reqs...)
+		if more := e.More(c.reqs...); more != said {
+			t.Errorf("%s: nothing is held, and %v more are wanted, not %v", name, more, said)
+		}
+		generate(t, e, c.reqs, nil)
+		// No step need be as large as one may be; the cache's rows are what they are.
+		held := e.cache.Floats()
+		if held.Compute > said.Compute || held.Wide > said.Wide {
+			t.Errorf("%s: %v are held, Memory says %v", name, held, said)
+		}
+		perRow := 2 * m.Config.Layers * m.Config.KVHeads * m.Config.HeadDim
+		if rows := perRow * e.cache.Rows(); held.Compute < rows || said.Compute < rows {
+			t.Errorf("%s: held %v, said %v, %d of them cache", name, held, said, rows)
+		}
+		if more := e.More(c.reqs...); more.Compute != said.Compute-held.Compute || more.Wide != said.Wide-held.Wide {
+			t.Errorf("%s: of %v there are %v, and %v more are wanted", name, said, held, more)
+		}
+		e.Close()
+	}
+
+	e := New(m, nil, Options{CacheBytes: 1 << 12})
+	defer e.Close()
+	generate(t, e, []Request{long}, nil)
+	if e.cache != nil {
+		t.Errorf("a cache of %d tokens stays, where the budget holds %d", e.cache.Rows(), CacheRows(m.Config, e.opts, 1<<20, 0))
+	}
+	if _, err := e.LogProbs(context.Background(), long.Prompt, 0); err != nil || e.cache != nil {
+		t.Errorf("after a long text: error %v, cache %v", err, e.cache != nil)
 	}
 }
 

@@ -98,6 +98,14 @@ func (c Config) CacheFloats(rows, read, drawn int) Floats {
 	}
 }
 
+// Floats is the memory that the cache holds.
+func (c *Cache) Floats() Floats {
+	return Floats{
+		Compute: c.all.Len() + c.arena.narrow.held() + c.picked.held(),
+		Wide:    c.arena.broad.held() + c.logits.held(),
+	}
+}
+
 // append stores the new rows of k and v of one layer and returns the whole.
 func (c *Cache) append(l int, k, v device.Buffer, seqs []device.Seq) (device.Buffer, device.Buffer) {
 	width := c.m.Config.KVHeads * c.m.Config.HeadDim

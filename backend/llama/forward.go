@@ -290,6 +290,14 @@ type run struct {
 	used int
 }
 
+// held is how many numbers its memory has room for.
+func (r *run) held() int {
+	if r.buf == nil {
+		return 0
+	}
+	return r.buf.Len()
+}
+
 func (a *arena) layout(divide func(*arena)) {
 	a.narrow.used, a.broad.used, a.dry = 0, 0, true
 	divide(a)
@@ -354,6 +362,14 @@ func (s *scratch) take(n int) device.Buffer {
 		s.view = s.buf.View(0, n)
 	}
 	return s.view
+}
+
+// held is how many numbers its memory has room for.
+func (s *scratch) held() int {
+	if s.buf == nil {
+		return 0
+	}
+	return s.buf.Len()
 }
 
 func (s *scratch) free() {

@@ -148,6 +148,9 @@ func TestCacheFloats(t *testing.T) {
 			Compute: cache.all.Len() + cache.arena.narrow.buf.Len() + cache.picked.buf.Len(),
 			Wide:    cache.arena.broad.buf.Len() + cache.logits.buf.Len(),
 		}
+		if cache.Floats() != have {
+			t.Errorf("%s: the cache holds %v floats, Floats says %v", name, have, cache.Floats())
+		}
 		if want := c.CacheFloats(20, batch.Rows(), 3); have != want {
 			t.Errorf("%s: the cache holds %v floats, CacheFloats says %v", name, have, want)
 		}

@@ -80,13 +80,7 @@ func (l *loaded) room(flag string, asked, used, most int) (int, error) {
 // afford refuses a request whose cache would not fit into the memory that is
 // free. flags name what makes it smaller.
 func (l *loaded) afford(r engine.Request, flags string) error {
-	c := l.model.Config
-	end := len(r.Close) + max(len(r.Reference), r.MaxAnswer)
-	rows := len(r.Prompt) + r.N*(r.MaxChain+end)
-	if r.Baseline {
-		rows += end
-	}
-	f := c.CacheFloats(engine.CacheRows(c, l.bounds, rows, rows), min(rows, max(len(r.Prompt), engine.DefaultBatchRows)), r.N)
+	f := engine.Memory(l.model.Config, l.bounds, r)
 	need := l.dev.bytes(f)
 	if free := l.dev.free(); free > 0 && need > free {
 		return fmt.Errorf("memory: %s of up to %s would take %s, and %s are free: lower %s", plural(r.N, "chain"), plural(r.MaxChain, "token"), gigabytes(need), gigabytes(free), flags)
