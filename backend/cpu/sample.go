@@ -68,7 +68,7 @@ func before[T real](a, b candidate[T]) int {
 
 func (d *dev[T]) draw(s *sampler[T], x []T, r device.SampleRow) device.Sampled {
 	scale := T(1)
-	if r.Temperature > 0 {
+	if !r.Greedy() {
 		scale = T(1 / r.Temperature)
 	}
 	sp := d.spread(x, scale)
@@ -76,7 +76,7 @@ func (d *dev[T]) draw(s *sampler[T], x []T, r device.SampleRow) device.Sampled {
 	logp := func(id int32) float64 { return float64(scale*x[id]) - lse }
 
 	res := device.Sampled{ID: -1, LogProb: math.Inf(-1), Entropy: sp.entropy()}
-	if r.Temperature == 0 {
+	if r.Greedy() {
 		res.ID = s.first(x, r.Ban)
 	} else {
 		p := grow(&s.p, len(x))

@@ -71,10 +71,10 @@ func (d *dev) Sample(out []device.Sampled, logits device.Buffer, rows []device.S
 	tops := 0
 	for i, r := range rows {
 		q := sampleRequest{topK: int32(min(r.TopK, vocab)), minP: r.MinP, u: r.U, scale: 1, top: int32(min(r.Top, vocab)), at: int32(tops), ban: int32(len(bans))}
-		if r.Temperature > 0 {
-			q.scale = float32(1 / r.Temperature)
-		} else {
+		if r.Greedy() {
 			q.greedy = 1
+		} else {
+			q.scale = float32(1 / r.Temperature)
 		}
 		if r.TopP < 1 {
 			q.topP = r.TopP

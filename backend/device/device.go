@@ -73,10 +73,18 @@ func LogitsPitch(vocab int) int {
 // LogitsLen is the length of Logits for so many targets.
 func LogitsLen(targets, vocab int) int { return targets * LogitsPitch(vocab) }
 
-// SampleRow says how to draw one token. Temperature 0 is greedy. Truncation
-// (TopK, TopP, MinP; zero values switch each off, as does TopP 1) happens after
-// the temperature, in that order; U in [0,1) then picks by inverse CDF over the
-// kept tokens in descending probability, ties by lower id.
+// Coldest is the lowest temperature that logits are divided by. Below it a row is
+// greedy, which is what its callers mean: quotients have more digits before the point
+// than float32 has, and a draw from them would be one from their rounding.
+const Coldest = 1e-6
+
+// Greedy tells whether the row takes the likeliest token.
+func (r SampleRow) Greedy() bool { return r.Temperature < Coldest }
+
+// SampleRow says how to draw one token. Temperature 0, or one below Coldest, is
+// greedy. Truncation (TopK, TopP, MinP; zero values switch each off, as does TopP 1)
+// happens after the temperature, in that order; U in [0,1) then picks by inverse CDF
+// over the kept tokens in descending probability, ties by lower id.
 type SampleRow struct {
 	Temperature float64
 	TopK        int

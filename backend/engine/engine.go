@@ -29,7 +29,7 @@ import (
 
 // Sampling says how tokens are drawn; zero values switch truncation off.
 type Sampling struct {
-	Temperature float64 // 0 is greedy
+	Temperature float64 // 0, or less than device.Coldest, is greedy
 	TopK        int
 	TopP, MinP  float64
 	Top         int // alternatives to report per token

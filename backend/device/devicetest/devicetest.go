@@ -64,6 +64,7 @@ func Run(t *testing.T, open func() device.Device, tol Tolerance) {
 		{"AttentionDecode", testDecode},
 		{"Classifier", testClassifier},
 		{"Sample", testSample},
+		{"SampleCold", testSampleCold},
 		{"SampleTies", testSampleTies},
 		{"AdamW", testAdamW},
 		{"Moments8", testMoments8},

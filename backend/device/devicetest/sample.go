@@ -3,6 +3,7 @@ package devicetest
 import (
 	"cmp"
 	"math"
+	"reflect"
 	"slices"
 
 	"nrt/backend/device"
@@ -111,6 +112,41 @@ func (s *suite) likely(ids []int32, weight func(int32) float64) int {
 		n--
 	}
 	return n
+}
+
+// testSampleCold: a temperature towards 0 comes to draw as 0 does, with numbers that
+// are finite; below Coldest all is as it is at 0.
+func testSampleCold(s *suite) {
+	const vocab = 120
+	for range 20 {
+		x := make([]float64, vocab)
+		for i, place := range s.r.Perm(vocab) { // no two alike, in bfloat16 neither
+			x[i] = float64(place) / 4
+		}
+		logits := s.put(x)
+		row := device.SampleRow{U: s.r.Float64(), Top: 3}
+		if s.r.IntN(2) == 0 {
+			row.Ban = s.ids(5, vocab)
+		}
+		draw := func(temperature float64) device.Sampled {
+			row, out := row, make([]device.Sampled, 1)
+			row.Temperature = temperature
+			s.d.Sample(out, logits.Buffer, []device.SampleRow{row}, vocab)
+			return out[0]
+		}
+		greedy := draw(0)
+		for _, t := range []float64{1e-5, device.Coldest, 9e-7, 1e-7, 3e-8, 1e-8, 3e-9, 1e-9, 1e-12, 1e-38, 1e-45, 1e-300} {
+			have := draw(t)
+			for _, x := range []float64{have.LogProb, have.Entropy, have.Top[0].LogProb, have.Top[2].LogProb} {
+				if math.IsNaN(x) || math.IsInf(x, 0) {
+					s.Fatalf("temperature %g: %+v (seed %d)", t, have, s.seed)
+				}
+			}
+			if have.ID != greedy.ID || have.Top[0].LogProb > 1e-5 || t < device.Coldest && !reflect.DeepEqual(have, greedy) {
+				s.Fatalf("temperature %g: %+v, greedy %+v (seed %d)", t, have, greedy, s.seed)
+			}
+		}
+	}
 }
 
 // testSampleTies: with everything banned nothing is drawn; equal tokens stand in the order of their ids, U picks along
