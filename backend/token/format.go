@@ -1,7 +1,9 @@
 package token
 
 import (
+	"errors"
 	"fmt"
+	"regexp"
 	"slices"
 	"strings"
 )
@@ -35,12 +37,21 @@ type Message struct {
 //
 //	llama3        ‹bos›‹|start_header_id|›user‹|end_header_id|›\n\n{q}‹|eot_id|›
 //	              ‹|start_header_id|›assistant‹|end_header_id|›\n\n<think>
+//	              (Llama 3.1 and 3.2 begin with a system turn; see knowledge)
+//	chatml        ‹|im_start|›user\n{q}‹|im_end|›\n‹|im_start|›assistant\n<think>
+//	              (with the system turn that the template has where none is given)
+//	zephyr        <|user|>\n{q}‹eos›\n<|assistant|>\n<think>
 //	mistral       ‹bos›[INST] {q} [/INST]<think>    (‹[INST]› {q}‹[/INST]› where
-//	              the vocabulary has these as tokens)
+//	              the vocabulary has these as tokens, ‹[INST]›{q}‹[/INST]› where
+//	              the template has no space there)
 //	tulu          ‹bos›<|user|>\n{q}\n<|assistant|>\n<think>
 //	tulu-thinker  the same; its template has the <think>, tulu's gets it from us
 //	plain         ‹bos›{q}\n<think>
 //	world         ‹bos› {q} <think>    (words)
+//
+// The templates of chatml and zephyr have no BOS, and programs do not agree on one:
+// they have it here if the template mentions it, or the tokenizer puts it before any
+// text, as it did when these models were trained on rendered text.
 type Format struct {
 	Name string
 	// Close is the boundary that ends the chain.
@@ -53,6 +64,7 @@ type Format struct {
 
 	t      *Tokenizer
 	layout layout
+	bare   bool // the layout does not always begin with BOS
 }
 
 // layout appends a conversation and the assistant's opening, without <think>.
@@ -60,16 +72,24 @@ type layout func(l *line, msgs []Message) error
 
 // FormatNames are the names that Format knows.
 func FormatNames() []string {
-	return []string{"llama3", "mistral", "tulu", "tulu-thinker", "plain", "world"}
+	return []string{"llama3", "chatml", "zephyr", "mistral", "tulu", "tulu-thinker", "plain", "world"}
 }
 
+// ErrTemplate is in the error of Format("") when the tokenizer has a chat template
+// that is none of the known layouts.
+var ErrTemplate = errors.New("the chat template is none of the known layouts")
+
 // Format gives the layout of that name. "" picks the one whose marks are in the
-// tokenizer's chat template, "world" for a word-level vocabulary with the
-// boundaries in it, else "plain". It is an error if the vocabulary lacks a token
-// that the layout needs.
+// tokenizer's chat template; without a template it is "world" for a word-level
+// vocabulary with the boundaries in it, else "plain". It is an error if the template
+// has other marks, since a model that is asked in a layout it was not trained on
+// answers badly and does not say why, or if the vocabulary lacks a token that the
+// layout needs.
 func (t *Tokenizer) Format(name string) (*Format, error) {
 	if name == "" {
-		name = t.guessFormat()
+		if name = t.guessFormat(); name == "" {
+			return nil, fmt.Errorf("%w: name one yourself (--template in training, --format elsewhere), one of %s", ErrTemplate, strings.Join(FormatNames(), ", "))
+		}
 	}
 	f := &Format{Name: name, t: t}
 	end, need := t.Token(t.eos), []string(nil)
@@ -78,6 +98,12 @@ func (t *Tokenizer) Format(name string) (*Format, error) {
 		end = "<|eot_id|>"
 		need = []string{"<|start_header_id|>", "<|end_header_id|>"}
 		f.layout = layoutLlama3
+	case "chatml":
+		end = "<|im_end|>"
+		need = []string{"<|im_start|>"}
+		f.layout, f.bare = layoutChatML, true
+	case "zephyr":
+		f.layout, f.bare = layoutZephyr, true
 	case "mistral":
 		f.layout = layoutMistral
 	case "tulu", "tulu-thinker":
@@ -108,6 +134,7 @@ func (t *Tokenizer) Format(name string) (*Format, error) {
 	return f, nil
 }
 
+// guessFormat is the layout of the chat template, "" where none is known.
 func (t *Tokenizer) guessFormat() string {
 	has := func(s string) bool { return strings.Contains(t.config.ChatTemplate, s) }
 	_, opens := t.ID(OpenText)
@@ -115,23 +142,51 @@ func (t *Tokenizer) guessFormat() string {
 	switch {
 	case has("<|start_header_id|>"):
 		return "llama3"
-	case has("[INST]"):
+	case has("<|im_start|>") && has("<|im_end|>"):
+		return "chatml"
+	case has("[INST]") && !has("[SYSTEM_PROMPT]"):
 		return "mistral"
-	case has("<|assistant|>") && has(OpenText):
-		return "tulu-thinker"
 	case has("<|assistant|>") && has("<|user|>"):
-		return "tulu"
+		switch t.userTurn() {
+		case "eos":
+			return "zephyr"
+		case "":
+			if has(OpenText) {
+				return "tulu-thinker"
+			}
+			return "tulu"
+		}
+	case strings.TrimSpace(t.config.ChatTemplate) != "":
 	case t.doc.Model.Type == "WordLevel" && opens && closes:
 		return "world"
+	default:
+		return "plain"
 	}
-	return "plain"
+	return ""
+}
+
+// userTurn tells what ends a turn that begins with <|user|> in the chat template:
+// "eos" for the end-of-text token, "" for nothing, "other" for another mark.
+func (t *Tokenizer) userTurn() string {
+	_, turn, _ := strings.Cut(t.config.ChatTemplate, "<|user|>")
+	for _, next := range []string{"<|assistant|>", "<|system|>", "{%"} {
+		turn, _, _ = strings.Cut(turn, next)
+	}
+	eos := t.Token(t.eos)
+	switch {
+	case strings.Contains(turn, "eos_token"), eos != "" && strings.Contains(turn, eos):
+		return "eos"
+	case strings.Contains(turn, "<|"):
+		return "other"
+	}
+	return ""
 }
 
 // Prompt is everything before the chain of a single question, from BOS (where
 // the tokenizer has one) to the opening boundary.
 func (f *Format) Prompt(question string) []int32 {
 	l := line{t: f.t}
-	l.begin()
+	l.begin(f.bare)
 	if err := f.layout(&l, []Message{{"user", question}}); err != nil {
 		panic("token: a layout refused a plain question: " + err.Error())
 	}
@@ -154,7 +209,7 @@ func (f *Format) Messages(msgs []Message) ([]int32, error) {
 		return nil, fmt.Errorf("chat format %q: messages[%d].role: the last turn must not be the assistant's", f.Name, len(msgs)-1)
 	}
 	l := line{t: f.t}
-	l.begin()
+	l.begin(f.bare)
 	if err := f.layout(&l, msgs); err != nil {
 		return nil, fmt.Errorf("chat format %q: %w", f.Name, err)
 	}
@@ -200,10 +255,19 @@ type line struct {
 	any  bool // something has been encoded: text no longer begins the prompt
 }
 
-func (l *line) begin() {
-	if l.t.bos >= 0 {
-		l.ids, l.any = append(l.ids, l.t.bos), true
+// begin writes BOS; in a bare layout only if the template does, or else if the
+// tokenizer puts it before a text, which then still begins after it.
+func (l *line) begin(bare bool) {
+	if l.t.bos < 0 {
+		return
 	}
+	if bare && !strings.Contains(l.t.config.ChatTemplate, "bos_token") {
+		if front := l.t.EncodeSpecial(""); len(front) > 0 && front[0] == l.t.bos {
+			l.ids = append(l.ids, l.t.bos)
+		}
+		return
+	}
+	l.ids, l.any = append(l.ids, l.t.bos), true
 }
 
 func (l *line) write(s string) { l.text.WriteString(s) }
@@ -245,12 +309,29 @@ func (l *line) done() []int32 {
 	return l.ids
 }
 
+// knowledge begins the system turn of Llama 3.1 and 3.2, whose templates always write
+// one. The day is the one these templates fall back to, and 3.1's only one: the layout
+// of a question does not depend on the day it is asked.
+const (
+	knowledgeMark = "Cutting Knowledge Date: December 2023"
+	knowledge     = knowledgeMark + "\nToday Date: 26 Jul 2024\n\n"
+)
+
 func layoutLlama3(l *line, msgs []Message) error {
 	head := func(role string) {
 		l.token("<|start_header_id|>")
 		l.write(role)
 		l.token("<|end_header_id|>")
 		l.write("\n\n")
+	}
+	if strings.Contains(l.t.config.ChatTemplate, knowledgeMark) {
+		system := ""
+		if msgs[0].Role == "system" {
+			system, msgs = strings.TrimSpace(msgs[0].Content), msgs[1:]
+		}
+		head("system")
+		l.write(knowledge + system)
+		l.token("<|eot_id|>")
 	}
 	for _, m := range msgs {
 		head(m.Role)
@@ -261,9 +342,49 @@ func layoutLlama3(l *line, msgs []Message) error {
 	return nil
 }
 
+// imSystem finds the system turn that a ChatML template writes where none is given:
+// the one whose text stands in the template.
+var imSystem = regexp.MustCompile(`<\|im_start\|>system(?:\n|\\n)((?:[^'"\\{}]|\\.)*)<\|im_end\|>`)
+
+var unescapeJinja = strings.NewReplacer(`\n`, "\n", `\t`, "\t", `\'`, "'", `\"`, `"`, `\\`, `\`)
+
+func layoutChatML(l *line, msgs []Message) error {
+	turn := func(role, content string) {
+		l.token("<|im_start|>")
+		l.write(role + "\n" + content)
+		l.token("<|im_end|>")
+		l.write("\n")
+	}
+	if found := imSystem.FindStringSubmatch(l.t.config.ChatTemplate); found != nil && msgs[0].Role != "system" {
+		turn("system", unescapeJinja.Replace(found[1]))
+	}
+	for _, m := range msgs {
+		turn(m.Role, m.Content)
+	}
+	l.token("<|im_start|>")
+	l.write("assistant\n")
+	return nil
+}
+
+func layoutZephyr(l *line, msgs []Message) error {
+	for _, m := range msgs {
+		l.added("<|" + m.Role + "|>")
+		l.write("\n" + m.Content)
+		l.end()
+		l.write("\n")
+	}
+	l.added("<|assistant|>")
+	l.write("\n")
+	return nil
+}
+
 // layoutMistral puts a system message before the last question.
 func layoutMistral(l *line, msgs []Message) error {
 	_, tokens := l.t.ID("[INST]")
+	space := " "
+	if t := l.t.config.ChatTemplate; strings.Contains(t, "[INST]") && !strings.Contains(t, "[INST] ") {
+		space = ""
+	}
 	system, last := "", 0
 	for i, m := range msgs {
 		switch {
@@ -279,7 +400,7 @@ func layoutMistral(l *line, msgs []Message) error {
 		switch m.Role {
 		case "user":
 			l.added("[INST]")
-			l.write(" ")
+			l.write(space)
 			if i == last {
 				l.write(system)
 			}
@@ -289,7 +410,7 @@ func layoutMistral(l *line, msgs []Message) error {
 			}
 			l.added("[/INST]")
 		case "assistant":
-			l.write(" " + m.Content)
+			l.write(space + m.Content)
 			l.end()
 		}
 	}

@@ -1,6 +1,9 @@
 package token
 
 import (
+	"encoding/json"
+	"errors"
+	"os"
 	"reflect"
 	"slices"
 	"strings"
@@ -241,6 +244,104 @@ func TestFormats(t *testing.T) {
 	}
 }
 
+// rendered is what a family's chat template makes of a question and of conversation;
+// see testdata/templates.mjs.
+type rendered struct {
+	Name, Family, Format string
+	BOS                  string `json:"bos_token"`
+	EOS                  string `json:"eos_token"`
+	Template             string
+	Prompt, Messages     string
+}
+
+func renderedTemplates(t testing.TB) (list []rendered) {
+	t.Helper()
+	raw, err := os.ReadFile("testdata/templates.json")
+	if err == nil {
+		err = json.Unmarshal(raw, &list)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return list
+}
+
+// load is a tokenizer of the family with the template.
+func (c rendered) load(t testing.TB) *Tokenizer {
+	t.Helper()
+	raw, err := os.ReadFile("testdata/families/" + c.Family + ".json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	config, err := json.Marshal(map[string]string{"bos_token": c.BOS, "eos_token": c.EOS, "chat_template": c.Template})
+	if err != nil {
+		t.Fatal(err)
+	}
+	tk, err := Parse(c.Family, raw, config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return tk
+}
+
+// TestTemplates: a chat template tells its layout, and the ids are those of what it
+// renders, in the browser too. Where the template has no BOS it is the tokenizer's.
+func TestTemplates(t *testing.T) {
+	for _, c := range renderedTemplates(t) {
+		t.Run(c.Name, func(t *testing.T) {
+			tk := c.load(t)
+			small, err := ParseCompact(tk.Compact())
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, tk := range []*Tokenizer{tk, small} {
+				f, err := tk.Format("")
+				if err != nil || f.Name != c.Format {
+					t.Fatalf("format %v, error %v, want %s", f, err, c.Format)
+				}
+				encode := tk.Encode
+				if !strings.Contains(c.Template, "bos_token") {
+					encode = tk.EncodeSpecial
+				}
+				if got, want := f.Prompt("Why?"), encode(c.Prompt+OpenText); !slices.Equal(got, want) {
+					t.Errorf("prompt %q\nwant   %q", spell(tk, got), spell(tk, want))
+				}
+				got, err := f.Messages(conversation)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if want := encode(c.Messages + OpenText); !slices.Equal(got, want) {
+					t.Errorf("messages %q\nwant     %q", spell(tk, got), spell(tk, want))
+				}
+				if got := tk.Decode(f.End, false); got != c.EOS {
+					t.Errorf("an answer ends with %q, want %q", got, c.EOS)
+				}
+			}
+		})
+	}
+}
+
+// TestUnknownTemplate: a model is not asked in a layout that its template has not.
+func TestUnknownTemplate(t *testing.T) {
+	tk := loadFamily(t, "llama2")
+	for name, template := range map[string]string{
+		"DeepSeek-R1-Distill-Llama": "{{'<｜User｜>' + message['content']}}{{'<｜Assistant｜><think>\\n'}}",
+		"Vicuna":                    "{{ 'USER: ' + message['content'] + ' ASSISTANT:' }}",
+		"Phi-3":                     "{% for message in messages %}{% if message['role'] == 'user' %}{{'<|user|>\n' + message['content'] + '<|end|>\n'}}{% elif message['role'] == 'assistant' %}{{'<|assistant|>\n' + message['content'] + '<|end|>\n'}}{% endif %}{% endfor %}",
+		"Mistral-Small":             "{{ '[SYSTEM_PROMPT]' + system + '[/SYSTEM_PROMPT]' }}{{ '[INST]' + message['content'] + '[/INST]' }}",
+		"Gemma":                     "{{ '<start_of_turn>' + role + '\n' + message['content'] + '<end_of_turn>\n' }}",
+	} {
+		tk.config.ChatTemplate = template
+		_, err := tk.Format("")
+		if !errors.Is(err, ErrTemplate) || !strings.Contains(err.Error(), "--template") || !strings.Contains(err.Error(), "zephyr") {
+			t.Errorf("%s: error %v", name, err)
+		}
+		if f, err := tk.Format("plain"); err != nil || f.Name != "plain" {
+			t.Errorf("%s, plain by name: error %v", name, err)
+		}
+	}
+}
+
 // TestFormatForgery: special tokens in a question or answer are spelt out.
 func TestFormatForgery(t *testing.T) {
 	tk := loadFamily(t, "llama3")
@@ -273,7 +374,8 @@ func TestFormatErrors(t *testing.T) {
 	for _, c := range []struct{ family, format, want string }{
 		{"gpt2", "llama3", `chat format "llama3": token "<|start_header_id|>" is not in the vocabulary`},
 		{"gpt2", "world", `chat format "world": token "<think>" is not in the vocabulary`},
-		{"gpt2", "chatml", `chat format "chatml": want one of llama3, mistral, tulu, tulu-thinker, plain, world`},
+		{"gpt2", "chatml", `chat format "chatml": token "<|im_start|>" is not in the vocabulary`},
+		{"gpt2", "vicuna", `chat format "vicuna": want one of llama3, chatml, zephyr, mistral, tulu, tulu-thinker, plain, world`},
 		{"metaspace-never", "plain", ""},
 		{"wordlevel", "world", ""},
 	} {
@@ -330,6 +432,9 @@ func TestGuessFormat(t *testing.T) {
 		{"<|user|>\n{{m}}<|assistant|>\n", "tulu"},
 		{"<|user|>\n{{m}}<|assistant|>\n<think>", "tulu-thinker"},
 		{"[INST] {{m}} [/INST]", "mistral"},
+		{"<|user|>\n{{ m }}{{ eos_token }}\n<|assistant|>\n", "zephyr"},
+		{"<|user|>\n{{ m }}<|end_of_text|>\n<|assistant|>\n<think>", "zephyr"},
+		{" \n", "plain"},
 	} {
 		tk.config.ChatTemplate = c.template
 		f, err := tk.Format("")

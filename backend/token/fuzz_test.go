@@ -110,6 +110,14 @@ func FuzzParse(f *testing.F) {
 		}
 		f.Add(small)
 	}
+	for _, c := range renderedTemplates(f) { // the fields of both files in one
+		text := strings.TrimSuffix(file(), "}")
+		more, err := json.Marshal(map[string]string{"bos_token": "<s>", "eos_token": "</s>", "chat_template": c.Template})
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add([]byte(text + "," + string(more[1:])))
+	}
 	f.Fuzz(func(t *testing.T, data []byte) {
 		tk, err := Parse("fuzz", data, data)
 		if err != nil {
@@ -120,8 +128,15 @@ func FuzzParse(f *testing.F) {
 		}
 		checkTokenizer(t, tk, "a ab <s> b\xff é\n  12 ▁a")
 		for _, name := range append(FormatNames(), "") {
-			if f, err := tk.Format(name); err == nil {
-				f.Sample("a b", "ab")
+			f, err := tk.Format(name)
+			if err != nil {
+				continue
+			}
+			f.Sample("a b", "ab")
+			for _, msgs := range [][]Message{{{"system", "a"}}, {{"user", "a"}, {"assistant", "b"}, {"user", " b"}}} {
+				if _, err := f.Messages(msgs); err != nil && name != "world" && name != "" {
+					t.Fatalf("%s: %v", name, err)
+				}
 			}
 		}
 	})

@@ -61,7 +61,7 @@ type description struct {
 	Vocab      int      `json:"vocab"`
 	Context    int      `json:"context"`
 	Tied       bool     `json:"tied_embeddings"`
-	Format     string   `json:"format,omitempty"` // of questions; "" without a tokenizer
+	Format     string   `json:"format,omitempty"` // of questions; "" without a tokenizer, "unknown" with a template of another layout
 	Samples    []string `json:"samples,omitempty"`
 	Accuracy   *float64 `json:"heldout_accuracy,omitempty"` // of a built-in model
 }
@@ -87,10 +87,14 @@ func describe(name string, files fs.FS) (description, error) {
 		return d, fmt.Errorf("model %q: %w", name, err)
 	}
 	form, err := tok.Format("")
-	if err != nil {
+	switch {
+	case errors.Is(err, token.ErrTemplate):
+		d.Format = "unknown"
+	case err != nil:
 		return d, fmt.Errorf("model %q: %w", name, err)
+	default:
+		d.Format = form.Name
 	}
-	d.Format = form.Name
 	return d, nil
 }
 
@@ -108,6 +112,9 @@ func (d description) String() string {
 		d.Name, about, d.Type, count(d.Parameters), d.Layers, d.Hidden, d.Heads, d.KVHeads, d.FFN, d.Vocab, tied, d.Context)
 	if d.Format == "" {
 		return s + "no tokenizer.json\n"
+	}
+	if d.Format == "unknown" {
+		return s + token.ErrTemplate.Error() + ": --format must name one\n"
 	}
 	return s + "questions in the format " + d.Format + "\n"
 }
