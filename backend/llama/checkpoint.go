@@ -138,17 +138,10 @@ func (ck *checkpoint) openShards(fsys fs.FS) error {
 
 // readIndex reads the weight_map of model.safetensors.index.json.
 func readIndex(fsys fs.FS) (map[string]string, error) {
-	info, err := fs.Stat(fsys, indexFile)
+	raw, err := safetensors.ReadSmall(fsys, indexFile, maxIndexBytes)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("read weights: want %s or %s, have neither: %w", weightsFile, indexFile, fs.ErrNotExist)
 	}
-	if err != nil {
-		return nil, fmt.Errorf("read %s: %w", indexFile, err)
-	}
-	if info.Size() > maxIndexBytes {
-		return nil, fmt.Errorf("read %s: want at most %d bytes, have %d", indexFile, maxIndexBytes, info.Size())
-	}
-	raw, err := fs.ReadFile(fsys, indexFile)
 	if err != nil {
 		return nil, fmt.Errorf("read %s: %w", indexFile, err)
 	}

@@ -9,6 +9,8 @@ import (
 	"math"
 	"strconv"
 	"strings"
+
+	"nrt/backend/safetensors"
 )
 
 // The files of a Hugging Face folder that this package reads and writes, next
@@ -59,14 +61,7 @@ func ReadConfig(fsys fs.FS) (Config, error) {
 
 // readSmall reads a JSON file that has no reason to be large.
 func readSmall(fsys fs.FS, name string) ([]byte, error) {
-	info, err := fs.Stat(fsys, name)
-	if err != nil {
-		return nil, fmt.Errorf("read %s: %w", name, err)
-	}
-	if info.Size() > maxConfigBytes {
-		return nil, fmt.Errorf("read %s: want at most %d bytes, have %d", name, maxConfigBytes, info.Size())
-	}
-	raw, err := fs.ReadFile(fsys, name)
+	raw, err := safetensors.ReadSmall(fsys, name, maxConfigBytes)
 	if err != nil {
 		return nil, fmt.Errorf("read %s: %w", name, err)
 	}

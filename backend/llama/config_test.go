@@ -297,3 +297,30 @@ func FuzzConfig(f *testing.F) {
 		}
 	})
 }
+
+// TestConfigIsAFile: a device that says it is empty is not read.
+func TestConfigIsAFile(t *testing.T) {
+	for _, name := range []string{configFile, generationFile, indexFile} {
+		dir := t.TempDir()
+		if name == generationFile {
+			if err := os.WriteFile(filepath.Join(dir, configFile), []byte("{"+small+"}"), 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := os.Symlink("/dev/zero", filepath.Join(dir, name)); err != nil {
+			t.Skip(err)
+		}
+		if _, err := os.Stat(filepath.Join(dir, name)); err != nil {
+			t.Skip(err)
+		}
+		var err error
+		if name == indexFile {
+			_, err = openCheckpoint(os.DirFS(dir), nil)
+		} else {
+			_, err = ReadConfig(os.DirFS(dir))
+		}
+		if err == nil || !strings.Contains(err.Error(), "read "+name+": want a regular file") {
+			t.Errorf("%s: error %v", name, err)
+		}
+	}
+}

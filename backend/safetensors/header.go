@@ -19,6 +19,11 @@ const maxHeader = 100_000_000
 // maxRank bounds the number of dimensions of one tensor.
 const maxRank = 64
 
+// maxKeys bounds the members of an object: the largest models have some thousands of
+// tensors in a file, while a header of the longest has room for millions of empty
+// ones.
+const maxKeys = 1 << 16
+
 // metadataKey holds the free-form string map within the header.
 const metadataKey = "__metadata__"
 
@@ -118,6 +123,9 @@ func (p *headerParser) object(member func(key string) error) error {
 		}
 		if seen[key] {
 			return fmt.Errorf("key %q: given twice", key)
+		}
+		if len(seen) == maxKeys {
+			return fmt.Errorf("want at most %d keys", maxKeys)
 		}
 		seen[key] = true
 		if err := member(key); err != nil {

@@ -5,8 +5,9 @@
 // # Invariants
 //
 //   - A File that opened has a sound header: every tensor has the bytes its type
-//     and shape ask for, and together they cover the data exactly once. Nothing
-//     larger than the file is allocated on the way there.
+//     and shape ask for, and together they cover the data exactly once. What is
+//     allocated on the way there is a small multiple of the header, which has at
+//     most maxKeys tensors.
 //   - Tensor data stays on disk until Read asks for it.
 //   - Writing is deterministic, and lays tensors out as the reference
 //     implementation does: wider types first, then by name, header padded to
@@ -16,11 +17,12 @@
 //
 // # Reading order
 //
-// safetensors.go (File, Read, Write) · header.go (the checks) · convert.go
-// (half precision) · dtype.go.
+// safetensors.go (File, Read, Write) · header.go (the checks) · regular.go (what is
+// opened at all) · convert.go (half precision) · dtype.go.
 package safetensors
 
 import (
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -42,24 +44,21 @@ type File struct {
 }
 
 // Open opens a file of fsys and reads its header. Files that can be read at any
-// offset (those of os.DirFS and embed.FS) are read lazily, others at once.
+// offset (those of os.DirFS and embed.FS) are read lazily, others at once. Only
+// regular files are opened.
 func Open(fsys fs.FS, name string) (*File, error) {
-	f, err := fsys.Open(name)
+	f, info, err := openRegular(fsys, name)
 	if err != nil {
 		return nil, fmt.Errorf("open %s: %w", name, err)
-	}
-	info, err := f.Stat()
-	if err != nil {
-		return nil, errors.Join(fmt.Errorf("open %s: %w", name, err), f.Close())
 	}
 	r, ok := f.(io.ReaderAt)
 	size := info.Size()
 	if !ok {
-		b, err := io.ReadAll(f)
+		b, err := readBounded(f, size)
 		if err != nil {
 			return nil, errors.Join(fmt.Errorf("read %s: %w", name, err), f.Close())
 		}
-		r, size = strings.NewReader(string(b)), int64(len(b))
+		r, size = bytes.NewReader(b), int64(len(b))
 	}
 	file, err := NewFile(name, r, size)
 	if err != nil {

@@ -433,3 +433,56 @@ func FuzzFile(f *testing.F) {
 		}
 	})
 }
+
+// TestManyTensors: a header of empty tensors is refused before it is read through.
+func TestManyTensors(t *testing.T) {
+	for keys, want := range map[int]string{maxKeys: "", maxKeys + 1: "header: want at most 65536 keys", 2 * maxKeys: "header: want at most 65536 keys"} {
+		var b strings.Builder
+		for i := range keys {
+			fmt.Fprintf(&b, `,"%x":{"dtype":"F32","shape":[0],"data_offsets":[0,0]}`, i)
+		}
+		_, err := open(file("{"+b.String()[1:]+"}", nil))
+		if want == "" && err != nil || want != "" && (err == nil || !strings.Contains(err.Error(), want)) {
+			t.Errorf("%d tensors: error %v, want %q", keys, err, want)
+		}
+	}
+}
+
+// TestReadSmall counts bytes as they come: a file may be longer than it says.
+func TestReadSmall(t *testing.T) {
+	dir := t.TempDir()
+	if err := os.WriteFile(dir+"/x", []byte("12345"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Mkdir(dir+"/folder", 0o700); err != nil {
+		t.Fatal(err)
+	}
+	zero := os.Symlink("/dev/zero", dir+"/zero") == nil
+	for _, c := range []struct {
+		name  string
+		limit int64
+		want  string // error
+	}{
+		{"x", 5, ""},
+		{"x", 4, "want at most 4 bytes"},
+		{"none", 5, "file does not exist"},
+		{"folder", 5, "want a regular file"},
+		{"zero", 5, "want a regular file"},
+	} {
+		if c.name == "zero" && !zero {
+			continue
+		}
+		b, err := ReadSmall(os.DirFS(dir), c.name, c.limit)
+		if c.want == "" && (err != nil || string(b) != "12345") || c.want != "" && (err == nil || !strings.Contains(err.Error(), c.want)) && c.name != "none" {
+			t.Errorf("%s: %q, error %v, want %q", c.name, b, err, c.want)
+		}
+		if c.name == "none" && !errors.Is(err, fs.ErrNotExist) {
+			t.Errorf("%s: error %v", c.name, err)
+		}
+		if c.name == "folder" || c.name == "zero" {
+			if _, err := Open(os.DirFS(dir), c.name); err == nil || !strings.Contains(err.Error(), c.want) {
+				t.Errorf("open %s: error %v", c.name, err)
+			}
+		}
+	}
+}

@@ -2,6 +2,8 @@ package token
 
 import (
 	"fmt"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 )
@@ -107,6 +109,27 @@ func TestConfig(t *testing.T) {
 		}
 		if got, want := fmt.Sprint(tk.BOS(), tk.EOS(), tk.ChatTemplate()), fmt.Sprint(c.bos, c.eos, c.template); got != want {
 			t.Errorf("%s: bos, eos, template %s; want %s", c.config, got, want)
+		}
+	}
+}
+
+// TestNotAFile: what is no regular file is refused at once.
+func TestNotAFile(t *testing.T) {
+	for _, name := range []string{"tokenizer.json", "tokenizer_config.json", "chat_template.jinja"} {
+		dir := t.TempDir()
+		if name != "tokenizer.json" {
+			if err := os.WriteFile(filepath.Join(dir, "tokenizer.json"), []byte(file()), 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := os.Symlink("/dev/zero", filepath.Join(dir, name)); err != nil {
+			t.Skip(err)
+		}
+		if _, err := os.Stat(filepath.Join(dir, name)); err != nil {
+			t.Skip(err)
+		}
+		if _, err := LoadDir(dir); err == nil || !strings.Contains(err.Error(), name+": want a regular file") {
+			t.Errorf("%s: error %v", name, err)
 		}
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"maps"
 	"os"
@@ -66,11 +67,11 @@ func LoadDir(dir string) (*Tokenizer, error) {
 
 // LoadFS is LoadDir for a file system, such as an embedded model.
 func LoadFS(fsys fs.FS) (*Tokenizer, error) {
-	main, err := fs.ReadFile(fsys, "tokenizer.json")
+	main, err := readFile(fsys, "tokenizer.json")
 	if err != nil {
 		return nil, err
 	}
-	config, err := fs.ReadFile(fsys, "tokenizer_config.json")
+	config, err := readFile(fsys, "tokenizer_config.json")
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, err
 	}
@@ -79,7 +80,7 @@ func LoadFS(fsys fs.FS) (*Tokenizer, error) {
 		return nil, err
 	}
 	if t.config.ChatTemplate == "" {
-		jinja, err := fs.ReadFile(fsys, "chat_template.jinja")
+		jinja, err := readFile(fsys, "chat_template.jinja")
 		if err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return nil, err
 		}
@@ -88,9 +89,37 @@ func LoadFS(fsys fs.FS) (*Tokenizer, error) {
 	return t, nil
 }
 
+// maxBytes bounds each file of a tokenizer; the largest known have 35 MB.
+const maxBytes = 256 << 20
+
+// readFile reads a regular file. It is looked at before it is opened, which for a
+// pipe would wait, and its bytes are counted as they come, since a device says that
+// it has none.
+func readFile(fsys fs.FS, name string) ([]byte, error) {
+	info, err := fs.Stat(fsys, name)
+	if err != nil {
+		return nil, err
+	}
+	if !info.Mode().IsRegular() {
+		return nil, fmt.Errorf("%s: want a regular file, have %s", name, info.Mode().Type())
+	}
+	f, err := fsys.Open(name)
+	if err != nil {
+		return nil, err
+	}
+	b, err := io.ReadAll(io.LimitReader(f, maxBytes+1))
+	if err := errors.Join(err, f.Close()); err != nil {
+		return nil, fmt.Errorf("%s: %w", name, err)
+	}
+	if len(b) > maxBytes {
+		return nil, fmt.Errorf("%s: want at most %d bytes, have more", name, maxBytes)
+	}
+	return b, nil
+}
+
 // Load reads one tokenizer.json, without the files that may lie beside it.
 func Load(path string) (*Tokenizer, error) {
-	data, err := os.ReadFile(path)
+	data, err := readFile(os.DirFS(filepath.Dir(path)), filepath.Base(path))
 	if err != nil {
 		return nil, err
 	}
