@@ -4,6 +4,7 @@ import (
 	"math/rand/v2"
 	"slices"
 	"strings"
+	"unicode/utf8"
 
 	"nrt/backend/device"
 	"nrt/backend/llama"
@@ -170,7 +171,7 @@ func (b *batch) place(g *group) bool {
 	for i, ids := range r.Forced {
 		br, c := g.branches[i], &b.results[g.index].Chains[i]
 		c.Closed = len(r.Close) > 0 && len(ids) >= len(r.Close) && slices.Equal(ids[len(ids)-len(r.Close):], r.Close) ||
-			r.StopText != "" && b.closes(ids, r.StopText)
+			r.StopText != "" && b.closes(r, ids)
 		c.Finish = "stop"
 		if c.Closed {
 			c.Finish = "close"
@@ -418,7 +419,7 @@ func (b *batch) draw() {
 		r, c := br.g.req, &b.results[br.g.index].Chains[br.chain]
 		b.put(br, PartChain, len(c.Tokens), tok)
 		switch {
-		case len(r.Close) == 1 && got.ID == r.Close[0], r.StopText != "" && b.endsChain(c.Tokens, r.StopText):
+		case len(r.Close) == 1 && got.ID == r.Close[0], r.StopText != "" && b.endsChain(r, c.Tokens):
 			c.Closed, c.Finish = true, "close"
 		case slices.Contains(r.Stop, got.ID):
 			c.Finish, br.has = "stop", false
@@ -446,24 +447,51 @@ func (b *batch) answer(br *branch, tok Token) {
 }
 
 // endsChain looks for the boundary's text at the end of a chain.
-func (b *batch) endsChain(tokens []Token, text string) bool {
-	from := max(0, len(tokens)-len(text)-1) // a token is at least a byte long
+func (b *batch) endsChain(r *Request, tokens []Token) bool {
+	from := max(0, len(tokens)-len(r.StopText)-1) // a token is at least a byte long
 	ids := make([]int32, 0, len(tokens)-from)
 	for _, t := range tokens[from:] {
 		ids = append(ids, t.ID)
 	}
-	return strings.Contains(b.e.text.Decode(ids, false), text)
+	return strings.Contains(b.spell(r, ids, from == 0), r.StopText)
 }
 
 // closes tells whether the last of the ids completes the boundary's text, as it
 // does in a sampled chain that closed itself.
-func (b *batch) closes(ids []int32, text string) bool {
+func (b *batch) closes(r *Request, ids []int32) bool {
 	if len(ids) == 0 {
 		return false
 	}
-	ids = ids[max(0, len(ids)-len(text)-1):]
-	i := strings.LastIndex(b.e.text.Decode(ids, false), text)
-	return i >= 0 && i+len(text) > len(b.e.text.Decode(ids[:len(ids)-1], false))
+	from := max(0, len(ids)-len(r.StopText)-1)
+	ids = ids[from:]
+	i := strings.LastIndex(b.spell(r, ids, from == 0), r.StopText)
+	return i >= 0 && i+len(r.StopText) > len(b.spell(r, ids[:len(ids)-1], from == 0))
+}
+
+// spell is the text of a chain or of its end. A whole chain without a boundary is text
+// that goes on after the prompt: it is spelt after the prompt's last tokens, since what
+// begins a text may lose a space, and a character may begin in the prompt.
+func (b *batch) spell(r *Request, ids []int32, whole bool) string {
+	if !whole || len(r.Close) > 0 {
+		return b.e.text.Decode(ids, false)
+	}
+	const enough = 16 // more than the bytes of a character, each of which may be a token
+	var all []int32
+	for _, id := range r.Prompt[max(0, len(r.Prompt)-enough):] {
+		if !b.e.text.Special(id) {
+			all = append(all, id)
+		}
+	}
+	before := b.e.text.Decode(all, false)
+	text := b.e.text.Decode(append(all, ids...), false)
+	n := 0
+	for n < min(len(before), len(text)) && before[n] == text[n] {
+		n++
+	}
+	for n > 0 && n < len(text) && !utf8.RuneStart(text[n]) {
+		n--
+	}
+	return text[n:]
 }
 
 // endChain queues what follows a finished chain: boundary and reference.
