@@ -56,7 +56,8 @@ type AddedToken struct {
 }
 
 // LoadDir reads tokenizer.json of a Hugging Face model folder and, where they
-// exist, tokenizer_config.json and chat_template.jinja.
+// exist, tokenizer_config.json and chat_template.jinja, whose template counts if both
+// have one, as it does for transformers.
 func LoadDir(dir string) (*Tokenizer, error) {
 	t, err := LoadFS(os.DirFS(dir))
 	if err != nil {
@@ -67,11 +68,11 @@ func LoadDir(dir string) (*Tokenizer, error) {
 
 // LoadFS is LoadDir for a file system, such as an embedded model.
 func LoadFS(fsys fs.FS) (*Tokenizer, error) {
-	main, err := readFile(fsys, "tokenizer.json")
+	main, err := ReadFile(fsys, "tokenizer.json")
 	if err != nil {
 		return nil, err
 	}
-	config, err := readFile(fsys, "tokenizer_config.json")
+	config, err := ReadFile(fsys, "tokenizer_config.json")
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, err
 	}
@@ -79,12 +80,12 @@ func LoadFS(fsys fs.FS) (*Tokenizer, error) {
 	if err != nil {
 		return nil, err
 	}
-	if t.config.ChatTemplate == "" {
-		jinja, err := readFile(fsys, "chat_template.jinja")
-		if err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return nil, err
-		}
-		t.config.ChatTemplate, t.config.templateFile = string(jinja), len(jinja) > 0
+	jinja, err := ReadFile(fsys, "chat_template.jinja")
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, err
+	}
+	if len(jinja) > 0 {
+		t.config.ChatTemplate, t.config.templateFile = string(jinja), true
 	}
 	return t, nil
 }
@@ -92,10 +93,10 @@ func LoadFS(fsys fs.FS) (*Tokenizer, error) {
 // maxBytes bounds each file of a tokenizer; the largest known have 35 MB.
 const maxBytes = 256 << 20
 
-// readFile reads a regular file. It is looked at before it is opened, which for a
+// ReadFile reads a file of a tokenizer, which must be a regular one. It is looked at before it is opened, which for a
 // pipe would wait, and its bytes are counted as they come, since a device says that
 // it has none.
-func readFile(fsys fs.FS, name string) ([]byte, error) {
+func ReadFile(fsys fs.FS, name string) ([]byte, error) {
 	info, err := fs.Stat(fsys, name)
 	if err != nil {
 		return nil, err
@@ -119,7 +120,7 @@ func readFile(fsys fs.FS, name string) ([]byte, error) {
 
 // Load reads one tokenizer.json, without the files that may lie beside it.
 func Load(path string) (*Tokenizer, error) {
-	data, err := readFile(os.DirFS(filepath.Dir(path)), filepath.Base(path))
+	data, err := ReadFile(os.DirFS(filepath.Dir(path)), filepath.Base(path))
 	if err != nil {
 		return nil, err
 	}

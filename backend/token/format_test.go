@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"testing/fstest"
 )
 
 func worldTokenizer(t *testing.T) *Tokenizer {
@@ -318,6 +319,50 @@ func TestTemplates(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// TestTemplateFile: chat_template.jinja counts before tokenizer_config.json, also after
+// writing and in the browser.
+func TestTemplateFile(t *testing.T) {
+	raw, err := os.ReadFile("testdata/families/llama3.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	const own, other = "<|start_header_id|>", "{{ '<|user|>' + m + '\n<|assistant|>' }}"
+	for _, c := range []struct{ config, jinja, want string }{
+		{"", "", "plain"}, {own, "", "llama3"}, {"", other, "tulu"}, {own, other, "tulu"}, {other, own, "llama3"},
+	} {
+		files := fstest.MapFS{"tokenizer.json": &fstest.MapFile{Data: raw}}
+		config, err := json.Marshal(map[string]string{"eos_token": "<|end_of_text|>", "chat_template": c.config})
+		if err != nil {
+			t.Fatal(err)
+		}
+		files["tokenizer_config.json"] = &fstest.MapFile{Data: config}
+		if c.jinja != "" {
+			files["chat_template.jinja"] = &fstest.MapFile{Data: []byte(c.jinja)}
+		}
+		tk, err := LoadFS(files)
+		if err != nil {
+			t.Fatal(err)
+		}
+		dir := t.TempDir()
+		if err := tk.Save(dir); err != nil {
+			t.Fatal(err)
+		}
+		written, err := LoadDir(dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		small, err := ParseCompact(tk.Compact())
+		if err != nil {
+			t.Fatal(err)
+		}
+		for how, tk := range map[string]*Tokenizer{"read": tk, "written": written, "compact": small} {
+			if f, err := tk.Format(""); err != nil || f.Name != c.want {
+				t.Errorf("config %q, file %q, %s: format %v, error %v, want %s", c.config, c.jinja, how, f, err, c.want)
+			}
+		}
 	}
 }
 
