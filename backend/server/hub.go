@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"slices"
 	"sync"
 	"time"
 
@@ -32,6 +33,7 @@ type hub struct {
 	slots   int
 
 	mu     sync.Mutex
+	turn   int      // counts replicas that were given back
 	order  []string // of the served models
 	models map[string]*model
 	vocabs map[string]*vocab // by name
@@ -62,6 +64,9 @@ type replica struct {
 	engine *engine.Engine
 	tok    *token.Tokenizer
 	form   *token.Format
+
+	turn  int  // under hub.mu: when it was given back
+	cache bool // under hub.mu, idle: its engine still has memory for keys and values
 }
 
 // vocab is a tokenizer, parsed when first asked for.
@@ -242,8 +247,11 @@ func (h *hub) give(r *replica) {
 		h.mu.Unlock()
 		r.free()
 	} else {
+		h.turn++
+		r.turn, r.cache = h.turn, true
 		m.idle = append(m.idle, r)
 		spare := h.spare()
+		h.rest()
 		h.mu.Unlock()
 		for _, x := range spare {
 			x.free()
@@ -252,15 +260,25 @@ func (h *hub) give(r *replica) {
 	m.room <- struct{}{}
 }
 
-// spare takes out the idle replicas beyond the budget.
+// spare takes out the idle replicas beyond the budget. The last one of the model
+// that was used last stays, however large it is: the next question is most likely
+// for that model, and would read it from disk again.
 func (h *hub) spare() []*replica {
 	var out []*replica
 	for {
 		var total int64
-		var oldest *model
+		var latest, oldest *model
 		for _, m := range h.models {
+			if len(m.idle) == 0 {
+				continue
+			}
 			total += m.bytes * int64(len(m.idle))
-			if len(m.idle) > 0 && (oldest == nil || m.used.Before(oldest.used)) {
+			if latest == nil || m.used.After(latest.used) {
+				latest = m
+			}
+		}
+		for _, m := range h.models {
+			if len(m.idle) > 0 && (m != latest || len(m.idle) > 1) && (oldest == nil || m.used.Before(oldest.used)) {
 				oldest = m
 			}
 		}
@@ -270,6 +288,24 @@ func (h *hub) spare() []*replica {
 		n := len(oldest.idle) - 1
 		out = append(out, oldest.idle[n])
 		oldest.idle = oldest.idle[:n]
+	}
+}
+
+// rest takes the memory for keys and values from all idle replicas but the latest,
+// one a slot: it is soon had again, and may be more than a small model's weights.
+func (h *hub) rest() {
+	var with []*replica
+	for _, m := range h.models {
+		for _, r := range m.idle {
+			if r.cache {
+				with = append(with, r)
+			}
+		}
+	}
+	slices.SortFunc(with, func(a, b *replica) int { return b.turn - a.turn })
+	for _, r := range with[min(h.slots, len(with)):] {
+		r.engine.Close() // the next question makes another
+		r.cache = false
 	}
 }
 

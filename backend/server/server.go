@@ -50,7 +50,7 @@ type Options struct {
 	LogBytes    int           // of messages kept for one reader: 2 MiB
 	SocketBytes int           // of the kernel's buffer for one reader: 256 KiB
 	CacheBytes  int64         // of keys and values of one slot: 256 MiB
-	IdleBytes   int64         // of models kept that nobody asks: 512 MiB
+	IdleBytes   int64         // of models' weights kept that nobody asks: 512 MiB; the model used last is kept whatever it has
 	Chain       int           // longest chain in tokens: 512
 	Steps       int           // of one run: 2000
 	Runs        int           // that train at once: 2

@@ -250,9 +250,7 @@ func (s *serveFlags) devices(e *env, o *server.Options) (closeAll func() error, 
 	}
 	o.Device = dev
 	o.TrainOn, o.TrainType = dev.kind, dev.dtype
-	if dev.kind != "cpu" {
-		o.IdleBytes = dev.free() / 2 // to read billions of parameters again takes long
-	}
+	o.IdleBytes = max(512<<20, dev.free()/2) // to read billions of parameters again takes long
 	if s.noTrain {
 		return dev.Close, nil
 	}

@@ -1,0 +1,73 @@
+package server
+
+import (
+	"io/fs"
+	"sync/atomic"
+	"testing"
+	"time"
+)
+
+// counting counts how often weights are opened.
+type counting struct {
+	fs.FS
+	n *atomic.Int64
+}
+
+func (c counting) Open(name string) (fs.File, error) {
+	if name == "model.safetensors" {
+		c.n.Add(1)
+	}
+	return c.FS.Open(name)
+}
+
+// TestModelInUseStays: a model larger than what may lie idle is read once for
+// questions one after the other; when another one is asked, it goes.
+func TestModelInUseStays(t *testing.T) {
+	var n atomic.Int64
+	r := start(t, func(o *Options) {
+		o.Models[0].Files = counting{o.Models[0].Files, &n}
+		o.Models = append(o.Models, Source{Name: "world:nrt", Files: embedded(t, "world:nrt")})
+		o.IdleBytes = 1 << 20 // less than one of the two
+	})
+	for range 5 {
+		r.post("completions", textRequest(object{"max_tokens": 1}))
+	}
+	if n.Load() != 1 {
+		t.Errorf("five questions, one after the other, opened the weights %d times", n.Load())
+	}
+	r.post("completions", textRequest(object{"max_tokens": 1, "model": "world:nrt"}))
+	settled(t, "replicas", func() bool { return r.idleOf("world:base") == 0 && r.idleOf("world:nrt") == 1 })
+}
+
+func (r *rig) idleOf(name string) int {
+	r.hub.mu.Lock()
+	defer r.hub.mu.Unlock()
+	return len(r.hub.models[name].idle)
+}
+
+// TestIdleCaches: of the idle replicas as many as there are slots keep the memory
+// for keys and values, those that were used last.
+func TestIdleCaches(t *testing.T) {
+	r := start(t, func(o *Options) {
+		o.Slots = 2
+		o.Models = append(o.Models, Source{Name: "world:nrt", Files: embedded(t, "world:nrt")})
+	})
+	take := func(name string) *replica {
+		x, err := r.hub.take(t.Context(), r.hub.find(name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return x
+	}
+	a, b, c := take("world:base"), take("world:base"), take("world:nrt")
+	for _, x := range []*replica{a, b, c} {
+		r.hub.give(x)
+		time.Sleep(time.Millisecond)
+	}
+	if a.cache || !b.cache || !c.cache {
+		t.Errorf("caches %v %v %v, want the last two", a.cache, b.cache, c.cache)
+	}
+	if have := good[textWhole](r, "completions", textRequest(nil)); have.Choices[0].Text == "" {
+		t.Error("a replica without a cache does not answer")
+	}
+}
