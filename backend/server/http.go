@@ -96,6 +96,7 @@ func (s *Server) count(mux *http.ServeMux, next http.Handler) http.Handler {
 		defer func() {
 			if p := recover(); p != nil {
 				if p == http.ErrAbortHandler {
+					s.metrics.requests.WithLabelValues(route, strconv.Itoa(rec.code)).Inc()
 					panic(p)
 				}
 				s.log.Error("panic", "route", route, "error", fmt.Sprint(p), "stack", string(debug.Stack()))

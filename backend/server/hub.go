@@ -260,6 +260,12 @@ func (h *hub) give(r *replica) {
 	m.room <- struct{}{}
 }
 
+// lose frees a replica that must not be used again.
+func (h *hub) lose(r *replica) {
+	r.free()
+	r.of.room <- struct{}{}
+}
+
 // spare takes out the idle replicas beyond the budget. The last one of the model
 // that was used last stays, however large it is: the next question is most likely
 // for that model, and would read it from disk again.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"runtime/debug"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -12,7 +13,10 @@ import (
 	"nrt/web/wire"
 )
 
-var errCancelled = errors.New("cancelled by the reader")
+var (
+	errCancelled = errors.New("cancelled by the reader")
+	errMistake   = errors.New("the server made a mistake; its log says which")
+)
 
 // job is a request that waits for a slot and computes there.
 type job struct {
@@ -95,8 +99,28 @@ func (s *Server) compute(ctx context.Context, j *job, known *model, place *ticke
 	if err != nil {
 		return nil, err
 	}
-	defer s.hub.give(r)
-	return j.work(ctx, j, r)
+	var last wire.Message
+	err = s.use(r, func() (err error) {
+		last, err = j.work(ctx, j, r)
+		return err
+	})
+	return last, err
+}
+
+// use lets work have a replica, which goes back afterwards. A panic is a mistake of
+// the program: it is logged, and the replica, whose state nobody knows, is freed.
+func (s *Server) use(r *replica, work func() error) (err error) {
+	defer func() {
+		p := recover()
+		if p == nil {
+			s.hub.give(r)
+			return
+		}
+		s.log.Error("panic", "model", r.of.Name, "error", fmt.Sprint(p), "stack", string(debug.Stack()))
+		s.hub.lose(r)
+		err = errMistake
+	}()
+	return work()
 }
 
 // finish says how a job ended, with last if all went well; from then on its name

@@ -121,6 +121,9 @@ func (s *Server) v1(endpoint string, serve func(a *api) error) http.HandlerFunc 
 			err = serve(a)
 		}
 		s.metrics.programs.WithLabelValues(endpoint, a.result(err)).Inc()
+		if errors.Is(err, errCut) {
+			panic(http.ErrAbortHandler)
+		}
 	}
 }
 
@@ -131,7 +134,7 @@ func (a *api) result(err error) string {
 		return "done"
 	}
 	p := a.problem(err)
-	if a.r.Context().Err() != nil || errors.Is(context.Cause(a.ctx), errLeft) {
+	if a.r.Context().Err() != nil || errors.Is(context.Cause(a.ctx), errLeft) || errors.Is(err, errCut) {
 		return "left"
 	}
 	if !errors.Is(err, errTold) {
@@ -313,8 +316,7 @@ func (a *api) compute(work func(ctx context.Context, r *replica) error) error {
 	if err != nil {
 		return err
 	}
-	defer s.hub.give(r)
-	return work(a.ctx, r)
+	return s.use(r, func() error { return work(a.ctx, r) })
 }
 
 // name is the answer's id: the same for the same request and seed.

@@ -5,14 +5,18 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
 	"net/http/httptest"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
+
+	"nrt/web/wire"
 )
 
 func TestV1Refusals(t *testing.T) {
@@ -234,23 +238,131 @@ func TestV1IsRated(t *testing.T) {
 	t.Error("sixty requests at once were all taken")
 }
 
-// TestTray: what a reader leaves is bounded; taking it makes room.
+// TestTray: what a reader leaves is bounded; taking it makes room, for which put
+// waits, but not for ever.
 func TestTray(t *testing.T) {
-	x := tray{most: 20, wake: make(chan struct{}, 1)}
-	if !x.put("</think>") || !x.put(1.5) || x.put(strings.Repeat("a", 10)) {
-		t.Error("20 bytes hold 13, not 25")
+	ctx, cancel := context.WithCancel(t.Context())
+	x := newTray(20, 50*time.Millisecond)
+	if err := errors.Join(x.put(ctx, "</think>"), x.put(ctx, 1.5)); err != nil {
+		t.Error(err)
 	}
+	if x.add([]byte(strings.Repeat("a", 10))) {
+		t.Error("20 bytes hold 23")
+	}
+	waits := make(chan error)
+	go func() { waits <- x.put(ctx, strings.Repeat("a", 10)) }()
+	time.Sleep(10 * time.Millisecond)
 	list, ended, err := x.take()
 	if len(list) != 2 || string(list[0]) != `"</think>"` || ended || err != nil {
 		t.Errorf("have %q, %v, %v", list, ended, err)
 	}
-	if !x.put(strings.Repeat("a", 10)) {
-		t.Error("no room after all was taken")
+	if err := <-waits; err != nil {
+		t.Errorf("no room after all was taken: %v", err)
+	}
+	if err := x.put(ctx, strings.Repeat("a", 10)); err != errCut {
+		t.Errorf("have %v, want %v", err, errCut)
+	}
+	cancel()
+	if err := newTray(20, time.Minute).put(ctx, strings.Repeat("a", 100)); err != nil {
+		t.Errorf("an empty tray takes anything: %v", err)
+	}
+	if err := x.put(ctx, strings.Repeat("a", 10)); err == nil {
+		t.Error("want an error from one who left")
 	}
 	x.end(errQueueFull)
 	if list, ended, err = x.take(); len(list) != 1 || !ended || err != errQueueFull {
 		t.Errorf("have %q, %v, %v", list, ended, err)
 	}
+}
+
+// gated writes nothing more, after its first write, until the gate opens.
+type gated struct {
+	http.ResponseWriter
+	gate  <-chan struct{}
+	begun bool
+}
+
+func (g *gated) Write(p []byte) (int, error) {
+	if g.begun {
+		<-g.gate
+		return g.ResponseWriter.Write(p)
+	}
+	g.begun = true
+	n, err := g.ResponseWriter.Write(p)
+	return n, errors.Join(err, http.NewResponseController(g.ResponseWriter).Flush())
+}
+
+func (g *gated) Unwrap() http.ResponseWriter { return g.ResponseWriter }
+
+// TestV1SlowReader: a reader who pauses gets the whole stream; one who pauses for
+// too long sees a connection that broke, not the end of an answer.
+func TestV1SlowReader(t *testing.T) {
+	for _, patient := range []bool{true, false} {
+		r := start(t, func(o *Options) {
+			o.LogBytes = 1 << 10
+			if o.WriteWithin = 20 * time.Second; !patient {
+				o.WriteWithin = 100 * time.Millisecond
+			}
+		})
+		gate := make(chan struct{})
+		slow := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, q *http.Request) {
+			r.Handler().ServeHTTP(&gated{ResponseWriter: w, gate: gate}, q)
+		}))
+		direct := r.http
+		r.http = slow
+		resp, err := r.open(t.Context(), "chat/completions", chatRequest(object{"n": 4, "stream": true, "logprobs": true}))
+		r.http = direct
+		if err != nil {
+			t.Fatal(err)
+		}
+		if patient {
+			time.Sleep(100 * time.Millisecond)
+		} else {
+			settled(t, "slots", func() bool { busy, _ := r.sched.load(); return busy == 0 })
+		}
+		close(gate)
+		body, err := io.ReadAll(resp.Body)
+		resp.Body.Close()
+		if done := strings.HasSuffix(string(body), "data: [DONE]\n\n"); done != patient || (err == nil) != patient {
+			t.Errorf("patient %v: %d bytes, to the end %v, %v", patient, len(body), done, err)
+		}
+		slow.Close()
+	}
+}
+
+// TestV1Mistake: a panic while an answer is computed is told as the server's error,
+// and neither the server nor its slots go with it.
+func TestV1Mistake(t *testing.T) {
+	var wrong atomic.Bool
+	wrong.Store(true)
+	r := start(t, func(o *Options) {
+		o.Slots = 1
+		o.onToken = func() {
+			if wrong.Load() {
+				panic("a mistake in the engine")
+			}
+		}
+	})
+	for _, path := range []string{"chat/completions", "completions", "score"} {
+		q := map[string]func(object) object{"chat/completions": chatRequest, "completions": textRequest, "score": scoreRequest}[path](nil)
+		for _, stream := range []bool{false, true} {
+			if stream && path != "score" {
+				q["stream"] = true
+			}
+			resp, body := r.post(path, q)
+			if resp.StatusCode != http.StatusInternalServerError || told(t, body).Type != kindServer {
+				t.Errorf("%s, stream %v: %d %s", path, stream, resp.StatusCode, body)
+			}
+		}
+	}
+	c := r.reader(nil)
+	c.say(question())
+	if f := expect[*wire.Failed](c); f.Code != wire.CodeInternal {
+		t.Errorf("have %+v", f)
+	}
+	settled(t, "replicas", func() bool { return r.idleOf("world:base") == 0 })
+	wrong.Store(false)
+	asked(t, c, question())
 }
 
 func TestAllowances(t *testing.T) {

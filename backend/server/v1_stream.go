@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"strings"
 	"sync"
+	"time"
 
 	"nrt/backend/engine"
 )
@@ -16,6 +17,7 @@ import (
 var (
 	errLeft = errors.New("the reader left")
 	errTold = errors.New("the stream has told it") // no other answer follows
+	errCut  = errors.New("the reader did not keep up")
 )
 
 // generation is a request whose answer is text, whole or as a stream.
@@ -91,14 +93,19 @@ func (a *api) run(ctx context.Context, r *replica, g *generation, say func(piece
 // asked, then [DONE]. An error before the first piece is an ordinary answer, a
 // later one the last event.
 //
-// The engine does not wait for the reader: events lie in a tray meanwhile, and the
-// slot is free when the last one is in it. A reader who leaves more than
-// Options.LogBytes there, or does not take a write in time, is given up.
+// Events lie in a tray until they are written, and the slot is free when the last
+// one is in it. The engine waits for a reader who leaves more than Options.LogBytes
+// there, for Options.WriteWithin in all. A reader who then still has not taken
+// enough, or does not take a write in time, is given up: the connection breaks, so
+// that what came cannot be mistaken for the whole.
 func (a *api) streamed(g *generation) error {
-	t := &tray{most: a.s.o.LogBytes, wake: make(chan struct{}, 1)}
+	t := newTray(a.s.o.LogBytes, a.s.o.WriteWithin)
 	put := func(v any) {
-		if v != nil && !t.put(v) {
-			a.abort(errLeft)
+		if v == nil {
+			return
+		}
+		if err := t.put(a.ctx, v); err != nil {
+			a.abort(err)
 		}
 	}
 	go func() {
@@ -107,7 +114,7 @@ func (a *api) streamed(g *generation) error {
 			if err == nil && g.usage {
 				put(g.last(all))
 			}
-			return err
+			return errors.Join(err, ctx.Err())
 		}))
 	}()
 	begun := false
@@ -121,6 +128,8 @@ func (a *api) streamed(g *generation) error {
 			h.Set("X-Accel-Buffering", "no") // a proxy in between should not collect events
 		}
 		switch {
+		case ended && errors.Is(context.Cause(a.ctx), errCut):
+			return errCut
 		case ended && err != nil && !begun:
 			return err
 		case ended && err != nil:
@@ -149,7 +158,7 @@ func (a *api) streamed(g *generation) error {
 
 // write sends events and reports whether they went out.
 func (a *api) write(events [][]byte) bool {
-	if a.ctx.Err() != nil && errors.Is(context.Cause(a.ctx), errLeft) {
+	if cause := context.Cause(a.ctx); errors.Is(cause, errLeft) || errors.Is(cause, errCut) {
 		return false
 	}
 	for _, e := range events {
@@ -166,6 +175,8 @@ func (a *api) write(events [][]byte) bool {
 type tray struct {
 	most int           // bytes
 	wake chan struct{} // something came; one waits at most
+	room chan struct{} // all was taken; one waits at most
+	left time.Duration // that put may wait for room
 
 	mu     sync.Mutex
 	events [][]byte
@@ -174,16 +185,43 @@ type tray struct {
 	err    error
 }
 
-// put adds a value as an event; false when there is no room for it.
-func (t *tray) put(v any) bool {
+func newTray(most int, patience time.Duration) *tray {
+	return &tray{most: most, left: patience, wake: make(chan struct{}, 1), room: make(chan struct{}, 1)}
+}
+
+// put adds a value as an event, when there is room for it; an empty tray takes any.
+// It is errCut when the waiting for room, of all calls together, takes too long.
+func (t *tray) put(ctx context.Context, v any) error {
 	body, err := encodeFlat(v)
+	if err != nil || t.add(body) {
+		return err
+	}
+	began := time.Now()
+	late := time.NewTimer(t.left)
+	defer late.Stop()
+	defer func() { t.left -= time.Since(began) }()
+	for {
+		select {
+		case <-t.room:
+			if t.add(body) {
+				return nil
+			}
+		case <-late.C:
+			return errCut
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+func (t *tray) add(body []byte) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if err != nil || t.bytes+len(body) > t.most {
+	if t.bytes > 0 && t.bytes+len(body) > t.most {
 		return false
 	}
 	t.events, t.bytes = append(t.events, body), t.bytes+len(body)
-	t.ring()
+	ring(t.wake)
 	return true
 }
 
@@ -191,12 +229,13 @@ func (t *tray) end(err error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.ended, t.err = true, err
-	t.ring()
+	ring(t.wake)
 }
 
-func (t *tray) ring() {
+// ring lets the one who waits look again. It never blocks.
+func ring(c chan struct{}) {
 	select {
-	case t.wake <- struct{}{}:
+	case c <- struct{}{}:
 	default:
 	}
 }
@@ -205,6 +244,7 @@ func (t *tray) take() (events [][]byte, ended bool, err error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	events, t.events, t.bytes = t.events, nil, 0
+	ring(t.room)
 	return events, t.ended, t.err
 }
 
