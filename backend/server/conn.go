@@ -27,6 +27,7 @@ const maxBad = 20
 type conn struct {
 	server  *Server
 	ws      *websocket.Conn
+	from    string // the reader's address
 	session *session
 	wake    chan struct{} // capacity 1
 	gone    chan struct{} // the reading side has ended
@@ -67,12 +68,13 @@ func (s *Server) serveSocket(w http.ResponseWriter, r *http.Request) {
 		s.refuse(w, http.StatusUpgradeRequired, "this address speaks websocket only")
 		return
 	}
-	if !s.enter() {
+	from := s.reader(r)
+	if err := s.enter(from); err != nil {
 		w.Header().Set("Retry-After", "5")
-		s.refuse(w, http.StatusServiceUnavailable, "as many readers are connected as the server takes; try again in a moment")
+		s.refuse(w, http.StatusServiceUnavailable, err.Error())
 		return
 	}
-	defer s.exit()
+	defer s.exit(from)
 	up := websocket.Upgrader{
 		HandshakeTimeout: 5 * time.Second,
 		ReadBufferSize:   2 << 10, WriteBufferSize: 4 << 10, WriteBufferPool: &s.buffers,
@@ -91,7 +93,7 @@ func (s *Server) serveSocket(w http.ResponseWriter, r *http.Request) {
 			s.log.Debug("socket buffer", "error", err)
 		}
 	}
-	c := &conn{server: s, ws: ws, wake: make(chan struct{}, 1), gone: make(chan struct{}), manager: s.manages(r)}
+	c := &conn{server: s, ws: ws, from: from, wake: make(chan struct{}, 1), gone: make(chan struct{}), manager: s.manages(r)}
 	c.serve()
 }
 
@@ -141,24 +143,48 @@ func (c *conn) greet() (*wire.Welcome, uint64, error) {
 	}
 	hello := m.(*wire.Hello)
 	if s := c.server.session(hello.Resume); s != nil {
-		if last, ok := s.attach(c, hello.After); ok {
-			c.session = s
+		if last, ok := c.join(s, hello.After); ok {
+			if err := c.server.running(); err != nil {
+				return nil, 0, c.stopping(err)
+			}
 			c.server.metrics.resumed.Inc()
 			return c.server.welcome(s, last, true), hello.After, nil
 		}
 		// Its log has a hole, so its requests cannot be shown whole.
 		s.close()
 	}
+	c.server.makeRoom(c.from)
 	s, err := c.server.newSession(hello.Owner, c.manager)
-	if err != nil {
-		c.refuseWith(fail("", wire.CodeStopping, "the server is stopping"), websocket.CloseServiceRestart)
+	switch {
+	case errors.Is(err, errQueueFull):
+		c.refuseWith(fail("", wire.CodeBusy, "as many readers are here as the server takes; try again in a moment"), websocket.CloseTryAgainLater)
 		return nil, 0, err
+	case err != nil:
+		return nil, 0, c.stopping(err)
 	}
-	if _, ok := s.attach(c, 0); !ok {
-		return nil, 0, errNotRunning
+	if _, ok := c.join(s, 0); !ok {
+		return nil, 0, c.stopping(errNotRunning)
 	}
-	c.session = s
+	if err := c.server.running(); err != nil {
+		return nil, 0, c.stopping(err)
+	}
 	return c.server.welcome(s, 0, false), 0, nil
+}
+
+// join attaches the connection to a session. Whoever then finds the server running
+// is among those whom Close tells; whoever does not must leave by itself.
+func (c *conn) join(s *session, after uint64) (last uint64, ok bool) {
+	c.session = s
+	return s.attach(c, after)
+}
+
+// stopping refuses a reader because of err: the server stops.
+func (c *conn) stopping(err error) error {
+	if c.session != nil {
+		c.session.detach(c, false)
+	}
+	c.refuseWith(fail("", wire.CodeStopping, "the server is stopping; it may be back in a moment"), websocket.CloseServiceRestart)
+	return err
 }
 
 // next reads one message of at most limit bytes. A *wire.Error is the reader's

@@ -31,6 +31,7 @@ type hub struct {
 	cache   int64 // bytes of one engine's cache
 	idle    int64 // bytes of weights that may lie idle
 	slots   int
+	freed   func() // hears that there is room for a replica; may be nil
 
 	mu     sync.Mutex
 	turn   int      // counts replicas that were given back
@@ -64,6 +65,7 @@ type replica struct {
 	engine *engine.Engine
 	tok    *token.Tokenizer
 	form   *token.Format
+	stop   []int32 // what ends a chain or an answer: the layout's end and the model's own
 
 	turn  int  // under hub.mu: when it was given back
 	cache bool // under hub.mu, idle: its engine still has memory for keys and values
@@ -156,6 +158,14 @@ func (h *hub) vocabOf(files fs.FS) (*vocab, error) {
 			return nil, err
 		}
 	}
+	// A chat template of its own, beside these, may ask for another layout.
+	switch raw, err := fs.ReadFile(files, "chat_template.jinja"); {
+	case err == nil:
+		sum.Write([]byte("\x00chat_template.jinja\x00"))
+		sum.Write(raw)
+	case !errors.Is(err, fs.ErrNotExist):
+		return nil, err
+	}
 	name := hex.EncodeToString(sum.Sum(nil)[:8])
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -193,13 +203,19 @@ func (m *model) wire() wire.Model {
 	return wire.Model{Name: m.Name, Label: clip(m.label, 200), Vocab: m.vocab.name, Run: m.run, Step: m.step, Reads: m.reads}
 }
 
-// take gets a replica: an idle one, or a new one where there is room for it.
+// take waits for room and gets a replica.
 func (h *hub) take(ctx context.Context, m *model) (*replica, error) {
 	select {
 	case <-m.room:
+		return h.get(m)
 	case <-ctx.Done():
 		return nil, ctx.Err()
 	}
+}
+
+// get gets a replica for an entry of m.room: an idle one or a new one. give or lose
+// puts the entry back, get itself where it fails.
+func (h *hub) get(m *model) (*replica, error) {
 	h.mu.Lock()
 	m.used = time.Now()
 	if n := len(m.idle); n > 0 {
@@ -211,7 +227,7 @@ func (h *hub) take(ctx context.Context, m *model) (*replica, error) {
 	h.mu.Unlock()
 	r, err := h.load(m)
 	if err != nil {
-		m.room <- struct{}{}
+		h.leave(m)
 		if errors.Is(err, os.ErrNotExist) {
 			return nil, failed(wire.CodeNoModel, "model %q is no longer there", m.Name)
 		}
@@ -234,7 +250,13 @@ func (h *hub) load(m *model) (*replica, error) {
 		return nil, fmt.Errorf("tokenizer.json has %d tokens, the model %d", tok.Size(), lm.Config.Vocab)
 	}
 	e := engine.New(lm, tok, engine.Options{CacheBytes: h.cache})
-	return &replica{of: m, model: lm, engine: e, tok: tok, form: form}, nil
+	stop := slices.Clone(form.End)
+	for _, id := range lm.Config.EOS {
+		if !slices.Contains(stop, id) {
+			stop = append(stop, id)
+		}
+	}
+	return &replica{of: m, model: lm, engine: e, tok: tok, form: form, stop: stop}, nil
 }
 
 // give returns a replica; those of the models unused for longest are freed when
@@ -257,13 +279,20 @@ func (h *hub) give(r *replica) {
 			x.free()
 		}
 	}
-	m.room <- struct{}{}
+	h.leave(m)
 }
 
 // lose frees a replica that must not be used again.
 func (h *hub) lose(r *replica) {
 	r.free()
-	r.of.room <- struct{}{}
+	h.leave(r.of)
+}
+
+func (h *hub) leave(m *model) {
+	m.room <- struct{}{}
+	if h.freed != nil {
+		h.freed()
+	}
 }
 
 // spare takes out the idle replicas beyond the budget. The last one of the model

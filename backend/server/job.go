@@ -70,7 +70,7 @@ func (s *Server) enqueue(j *job) {
 		j.x.say(fail(j.id(), wire.CodeBadMessage, "%s: id: %v", j.of.Type(), err))
 		return
 	}
-	place, err := s.sched.enter(j.x.id)
+	place, err := s.sched.enter(&ticket{reader: j.x.id, from: j.x.address(), room: known.room}, s.o.QueueEach)
 	if err != nil {
 		s.finish(ctx, j, nil, err)
 		return
@@ -95,7 +95,7 @@ func (s *Server) compute(ctx context.Context, j *job, known *model, place *ticke
 	defer release()
 	s.metrics.queued.Observe(time.Since(j.asked).Seconds())
 	j.began = time.Now()
-	r, err := s.hub.take(ctx, known)
+	r, err := s.hub.get(known)
 	if err != nil {
 		return nil, err
 	}
@@ -142,12 +142,12 @@ func (s *Server) finish(ctx context.Context, j *job, last wire.Message, err erro
 	case errors.Is(err, errQueueFull):
 		result = "busy"
 		b := fail(id, wire.CodeBusy, "%d questions are waiting already; try again in a moment", s.o.Queue)
-		b.Retry = 5
+		b.Retry = s.sched.retry()
 		last = b
 	case errors.Is(err, errTooMany):
 		result = "busy"
 		b := fail(id, wire.CodeRate, "%d of your questions are waiting already", s.o.QueueEach)
-		b.Retry = 5
+		b.Retry = s.sched.retry()
 		last = b
 	case errors.As(err, &f):
 		b := fail(id, f.code, "%s", f.text)

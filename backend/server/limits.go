@@ -2,7 +2,10 @@ package server
 
 import (
 	"net"
+	"net/http"
 	"net/netip"
+	"slices"
+	"strings"
 	"sync"
 	"time"
 )
@@ -43,6 +46,8 @@ const mostAddresses = 4096
 
 // allowances are the allowances of programs, by the address they come from.
 type allowances struct {
+	burst float64 // of each; 0 is askBurst
+
 	mu sync.Mutex
 	of map[string]*bucket
 }
@@ -64,6 +69,9 @@ func (a *allowances) take(under string, now time.Time) (retry float64, ok bool) 
 			delete(a.of, oldest)
 		}
 		fresh := newBucket(askBurst, askRate)
+		if a.burst > 0 {
+			fresh = newBucket(a.burst, askRate)
+		}
 		b = &fresh
 		if a.of == nil {
 			a.of = map[string]*bucket{}
@@ -71,6 +79,38 @@ func (a *allowances) take(under string, now time.Time) (retry float64, ok bool) 
 		a.of[under] = b
 	}
 	return b.take(now)
+}
+
+// reader is the address that a request comes from. What a proxy that is trusted says
+// of it counts: the last address in X-Forwarded-For that is no such proxy itself.
+// What others write there is theirs to make up.
+func (s *Server) reader(r *http.Request) string {
+	at := r.RemoteAddr
+	chain := strings.Split(strings.Join(r.Header.Values("X-Forwarded-For"), ","), ",")
+	for i := len(chain) - 1; i >= 0 && s.proxy(at); i-- {
+		next := strings.TrimSpace(chain[i])
+		if _, ok := ipOf(next); !ok {
+			break
+		}
+		at = next
+	}
+	return address(at)
+}
+
+// proxy tells whether an address is one of a trusted proxy.
+func (s *Server) proxy(remote string) bool {
+	ip, ok := ipOf(remote)
+	return ok && slices.ContainsFunc(s.o.Proxies, func(p netip.Prefix) bool { return p.Contains(ip) })
+}
+
+// ipOf is the address in "address" or "address:port".
+func ipOf(remote string) (netip.Addr, bool) {
+	host, _, err := net.SplitHostPort(remote)
+	if err != nil {
+		host = strings.Trim(remote, "[]")
+	}
+	ip, err := netip.ParseAddr(host)
+	return ip.Unmap().WithZone(""), err == nil
 }
 
 // address is whom a remote address stands for. A network of version 6 gives

@@ -21,7 +21,7 @@ func TestTwoHundredReaders(t *testing.T) {
 		questions = 2
 	}
 	r := start(t, func(o *Options) {
-		o.Slots, o.Grace = streaming, 50*time.Millisecond
+		o.Slots, o.Grace, o.ConnsEach = streaming, 50*time.Millisecond, 1000
 		o.PingEvery = 500 * time.Millisecond
 		o.onToken = func() { time.Sleep(200 * time.Microsecond) } // a larger model
 	})

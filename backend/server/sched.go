@@ -14,12 +14,14 @@ import (
 // the reader who holds the fewest, then to a reader's first ticket before
 // anybody's second, then to the reader who was served longest ago, then to the
 // oldest ticket: a reader who asks ten questions at once waits, with nine of
-// them, behind everyone who asks one.
+// them, behind everyone who asks one. A ticket for a model all of whose replicas
+// are at work is passed over, so that no slot is held idle.
 type sched struct {
 	mu       sync.Mutex
 	slots    int
 	queue    int // most tickets waiting, of all readers
 	each     int // most tickets waiting, of one reader
+	address  int // most tickets waiting, of one address
 	busy     int
 	held     map[string]int // slots by reader
 	waiting  []*ticket      // by arrival
@@ -32,6 +34,8 @@ type sched struct {
 // ticket is one request for a slot.
 type ticket struct {
 	reader string
+	from   string        // the reader's address
+	room   chan struct{} // of the model; the ticket takes an entry with its slot; may be nil
 	ready  chan struct{} // closed when the slot is given
 	moved  chan struct{} // something about the place changed
 	place  int           // tickets before this one
@@ -45,14 +49,14 @@ var (
 )
 
 func newSched(slots, queue, each int) *sched {
-	return &sched{slots: slots, queue: queue, each: each, held: map[string]int{}, served: map[string]int{}}
+	return &sched{slots: slots, queue: queue, each: each, address: queue - queue/4, held: map[string]int{}, served: map[string]int{}}
 }
 
 // acquire waits for a slot. told, if not nil, hears the place in the queue (0 is
 // next) and about how long it takes, whenever that changes. release must be
 // called once.
 func (s *sched) acquire(ctx context.Context, reader string, told func(place int, seconds float64)) (release func(), err error) {
-	t, err := s.enter(reader)
+	t, err := s.enter(&ticket{reader: reader}, s.each)
 	if err != nil {
 		return nil, err
 	}
@@ -84,22 +88,29 @@ func (s *sched) wait(ctx context.Context, t *ticket, told func(place int, second
 	}
 }
 
-// enter takes a place in the queue; wait or abandon must follow.
-func (s *sched) enter(reader string) (*ticket, error) {
+// enter takes a place in the queue, if the reader has fewer than each there; wait or
+// abandon must follow. The entry of t.room that comes with the slot is the caller's
+// to give back. One address leaves a quarter of the queue to the others.
+func (s *sched) enter(t *ticket, each int) (*ticket, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	t := &ticket{reader: reader, ready: make(chan struct{}), moved: make(chan struct{}, 1), place: -1}
+	t.ready, t.moved, t.place = make(chan struct{}), make(chan struct{}, 1), -1
 	if len(s.waiting) > 0 || s.busy >= s.slots {
-		own := 0
+		own, near := 0, 0
 		for _, w := range s.waiting {
-			if w.reader == reader {
+			if w.reader == t.reader {
 				own++
+			}
+			if w.from == t.from && t.from != "" {
+				near++
 			}
 		}
 		switch {
-		case own >= s.each:
+		case own >= each:
 			return nil, errTooMany
 		case len(s.waiting) >= s.queue:
+			return nil, errQueueFull
+		case near >= s.address:
 			return nil, errQueueFull
 		}
 	}
@@ -133,6 +144,9 @@ func (s *sched) abandon(t *ticket) {
 	defer s.mu.Unlock()
 	select {
 	case <-t.ready:
+		if t.room != nil {
+			t.room <- struct{}{}
+		}
 		s.free(t.reader)
 		return
 	default:
@@ -144,8 +158,12 @@ func (s *sched) abandon(t *ticket) {
 // settle hands out free slots and tells the others where they stand.
 func (s *sched) settle() {
 	order := s.order()
-	for len(order) > 0 && s.busy < s.slots {
-		t := order[0]
+	for s.busy < s.slots {
+		i := slices.IndexFunc(order, (*ticket).enters)
+		if i < 0 {
+			break
+		}
+		t := order[i]
 		s.busy++
 		s.held[t.reader]++
 		s.turn++
@@ -168,6 +186,34 @@ func (s *sched) settle() {
 		default:
 		}
 	}
+}
+
+// enters takes room for a replica, if there is some.
+func (t *ticket) enters() bool {
+	if t.room == nil {
+		return true
+	}
+	select {
+	case <-t.room:
+		return true
+	default:
+		return false
+	}
+}
+
+// kick looks again: there is room for a replica.
+func (s *sched) kick() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.settle()
+}
+
+// retry is about how many seconds the queue takes, 1 to 60: when it is worth another
+// try.
+func (s *sched) retry() float64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return min(60, max(1, math.Ceil(s.seconds*float64(len(s.waiting)+1)/float64(s.slots))))
 }
 
 // order is the waiting tickets, next first.

@@ -9,6 +9,7 @@ import (
 	"io"
 	"io/fs"
 	"log/slog"
+	"net/netip"
 	"sync"
 	"time"
 
@@ -43,24 +44,27 @@ type Options struct {
 	Token string   // what a reader must know; "" asks for none
 	Hosts []string // names that the server goes by, beside loopback and addresses
 
-	Slots       int           // questions that compute at once: 4
-	Queue       int           // questions that wait: 64
-	QueueEach   int           // of one reader: 4
-	Conns       int           // connections: 512
-	LogBytes    int           // of messages kept for one reader: 2 MiB
-	SocketBytes int           // of the kernel's buffer for one reader: 256 KiB
-	CacheBytes  int64         // of keys and values of one slot: 256 MiB
-	IdleBytes   int64         // of models' weights kept that nobody asks: 512 MiB; the model used last is kept whatever it has
-	Chain       int           // longest chain in tokens: 512
-	Steps       int           // of one run: 2000
-	Runs        int           // that train at once: 2
-	KeepRuns    int           // kept on disk; the oldest ended one goes: 20
-	Frame       time.Duration // between two frames of one question: 25 ms
-	Grace       time.Duration // for a lost connection to come back: 20 s
-	HelloWithin time.Duration // after connecting: 10 s
-	Silence     time.Duration // longest, of a reader; pings are answered: 60 s
-	PingEvery   time.Duration // 20 s
-	WriteWithin time.Duration // for one message to leave: 10 s
+	Slots       int            // questions that compute at once: 4
+	Queue       int            // questions that wait: 64
+	QueueEach   int            // of one reader: 4
+	Burst       int            // requests of one address to /v1 at once, which may all wait: 30
+	Conns       int            // connections: 512
+	ConnsEach   int            // of one address: 128
+	Proxies     []netip.Prefix // whose X-Forwarded-For names the reader's address
+	LogBytes    int            // of messages kept for one reader: 2 MiB
+	SocketBytes int            // of the kernel's buffer for one reader: 256 KiB
+	CacheBytes  int64          // of keys and values of one slot: 256 MiB
+	IdleBytes   int64          // of models' weights kept that nobody asks: 512 MiB; the model used last is kept whatever it has
+	Chain       int            // longest chain in tokens: 512
+	Steps       int            // of one run: 2000
+	Runs        int            // that train at once: 2
+	KeepRuns    int            // kept on disk; the oldest ended one goes: 20
+	Frame       time.Duration  // between two frames of one question: 25 ms
+	Grace       time.Duration  // for a lost connection to come back: 20 s
+	HelloWithin time.Duration  // after connecting: 10 s
+	Silence     time.Duration  // longest, of a reader; pings are answered: 60 s
+	PingEvery   time.Duration  // 20 s
+	WriteWithin time.Duration  // for one message to leave: 10 s
 
 	onToken func() // tests slow a model down with it
 	held    int    // questions of the small world asked at every kept step: 140
@@ -75,7 +79,9 @@ func (o *Options) defaults() {
 	number(&o.Slots, 4)
 	number(&o.Queue, 64)
 	number(&o.QueueEach, 4)
+	number(&o.Burst, askBurst)
 	number(&o.Conns, 512)
+	number(&o.ConnsEach, 128)
 	number(&o.LogBytes, 2<<20)
 	number(&o.SocketBytes, 256<<10)
 	number(&o.Chain, 512)
@@ -125,7 +131,8 @@ type Server struct {
 	mu       sync.Mutex
 	sessions map[string]*session
 	conns    int
-	empty    *sync.Cond // conns == 0
+	near     map[string]int // connections by address
+	empty    *sync.Cond     // conns == 0
 	closed   bool
 }
 
@@ -136,15 +143,17 @@ func New(o Options) (*Server, error) {
 	if len(o.Models) == 0 {
 		return nil, errors.New("no models to serve")
 	}
-	s := &Server{o: o, log: o.Log, sessions: map[string]*session{}, saved: newSaved(o.Saved)}
+	s := &Server{o: o, log: o.Log, sessions: map[string]*session{}, near: map[string]int{}, saved: newSaved(o.Saved)}
 	s.empty = sync.NewCond(&s.mu)
 	s.ctx, s.stop = context.WithCancel(context.Background())
 	s.metrics = newMetrics(s)
+	s.rates.burst = float64(o.Burst)
 	s.sched = newSched(o.Slots, o.Queue, o.QueueEach)
 	var err error
 	if s.hub, err = newHub(o); err != nil {
 		return nil, err
 	}
+	s.hub.freed = s.sched.kick
 	if s.static, err = loadStatic(); err != nil {
 		return nil, err
 	}
@@ -207,22 +216,67 @@ func (s *Server) Close() error {
 // closeRestart is RFC 6455's registered code 1012: the service restarts.
 const closeRestart = 1012
 
-// enter counts a connection, if there is room for it.
-func (s *Server) enter() bool {
+// enter counts a connection from an address, if there is room for it.
+func (s *Server) enter(from string) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.closed || s.conns >= s.o.Conns {
-		return false
+	switch {
+	case s.closed:
+		return errNotRunning
+	case s.conns >= s.o.Conns:
+		return errors.New("as many readers are connected as the server takes; try again in a moment")
+	case s.near[from] >= s.o.ConnsEach:
+		return fmt.Errorf("%d readers are connected from your address, as many as the server takes; behind a proxy it is to be told so, with --trusted-proxy", s.near[from])
 	}
 	s.conns++
-	return true
+	s.near[from]++
+	return nil
 }
 
-func (s *Server) exit() {
+func (s *Server) exit(from string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if s.near[from]--; s.near[from] == 0 {
+		delete(s.near, from)
+	}
 	if s.conns--; s.conns == 0 {
 		s.empty.Broadcast()
+	}
+}
+
+// makeRoom ends sessions whose readers are away where a new one would be too many:
+// of the same address if that has more than its share, then of all. Whoever has been
+// away for longest goes first.
+func (s *Server) makeRoom(from string) {
+	longest := func(count func(x *session) bool, most int) *session {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		n := 0
+		var out *session
+		var since time.Time
+		for _, x := range s.sessions {
+			if !count(x) {
+				continue
+			}
+			n++
+			x.mu.Lock()
+			if x.conn == nil && x.away != nil && (out == nil || x.left.Before(since)) {
+				out, since = x, x.left
+			}
+			x.mu.Unlock()
+		}
+		if n < most {
+			return nil
+		}
+		return out
+	}
+	for _, x := range []*session{
+		longest(func(x *session) bool { return x.address() == from }, 2*s.o.ConnsEach),
+		longest(func(*session) bool { return true }, 2*s.o.Conns),
+	} {
+		if x != nil {
+			x.close()
+		}
 	}
 }
 
@@ -251,9 +305,13 @@ func (s *Server) newSession(owner string, manager bool) (*session, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	// Readers who are away count, so that reconnecting cannot fill the memory.
-	if s.closed || len(s.sessions) >= 2*s.o.Conns {
+	switch {
+	case s.closed:
 		x.end()
 		return nil, errNotRunning
+	case len(s.sessions) >= 2*s.o.Conns:
+		x.end()
+		return nil, errQueueFull
 	}
 	s.sessions[x.id] = x
 	return x, nil
@@ -263,6 +321,16 @@ func (s *Server) forget(x *session) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	delete(s.sessions, x.id)
+}
+
+// running is nil until Close has begun.
+func (s *Server) running() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		return errNotRunning
+	}
+	return nil
 }
 
 // everyone is all sessions.

@@ -25,11 +25,14 @@ type session struct {
 	last     uint64  // number of the latest message
 	conn     *conn   // nil while the reader is away
 	away     *time.Timer
+	left     time.Time // when the reader went away
+	from     string    // the address of its latest connection
 	asks     map[string]context.CancelCauseFunc
 	watching map[string]bool
-	rate     bucket // of asks and training commands
-	scores   bucket // of what-ifs: the page asks for some by itself
-	fresh    bucket // of chains written afresh: likewise
+	watched  []string // the same, oldest first
+	rate     bucket   // of asks and training commands
+	scores   bucket   // of what-ifs: the page asks for some by itself
+	fresh    bucket   // of chains written afresh: likewise
 	closed   bool
 }
 
@@ -141,8 +144,14 @@ func (s *session) attach(c *conn, seq uint64) (last uint64, ok bool) {
 		s.away.Stop()
 		s.away = nil
 	}
-	s.conn = c
+	s.conn, s.from = c, c.from
 	return s.last, true
+}
+
+func (s *session) address() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.from
 }
 
 // detach is called when c has ended. A reader who said goodbye is gone; one
@@ -159,7 +168,7 @@ func (s *session) detach(c *conn, goodbye bool) {
 		s.close()
 		return
 	}
-	s.away = time.AfterFunc(s.server.o.Grace, s.expire)
+	s.away, s.left = time.AfterFunc(s.server.o.Grace, s.expire), time.Now()
 	s.mu.Unlock()
 }
 
@@ -229,14 +238,19 @@ func (s *session) cancel(id string) bool {
 	return cancel != nil
 }
 
-// watch subscribes to a run's values.
+// watch subscribes to a run's values; of many runs to those of the latest.
 func (s *session) watch(run string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	const most = 16
-	if len(s.watching) < most || s.watching[run] {
-		s.watching[run] = true
+	if s.watching[run] {
+		return
 	}
+	const most = 16
+	if s.watched = append(s.watched, run); len(s.watched) > most {
+		delete(s.watching, s.watched[0])
+		s.watched = s.watched[1:]
+	}
+	s.watching[run] = true
 }
 
 func (s *session) watches(run string) bool {

@@ -23,6 +23,7 @@ import (
 // /v1 is for programs, as clients of OpenAI's API speak it:
 //
 //	GET  /v1/models            what can be asked                           v1.go
+//	GET  /v1/models/{model}    one of them, or 404                         v1.go
 //	POST /v1/chat/completions  a question: chain of reasoning and answer   v1_chat.go
 //	POST /v1/completions       a text that goes on                         v1_text.go
 //	POST /v1/score             what chains are worth, as "nrt score"       v1_score.go
@@ -111,7 +112,7 @@ type api struct {
 // counted by endpoint and result.
 func (s *Server) v1(endpoint string, serve func(a *api) error) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
-		a := &api{s: s, w: w, r: r, out: http.NewResponseController(w), under: address(r.RemoteAddr)}
+		a := &api{s: s, w: w, r: r, out: http.NewResponseController(w), under: s.reader(r)}
 		a.ctx, a.abort = context.WithCancelCause(r.Context())
 		defer a.abort(nil)
 		defer context.AfterFunc(s.ctx, func() { a.abort(errNotRunning) })()
@@ -161,11 +162,11 @@ func (a *api) problem(err error) *problem {
 	case errors.Is(err, errNotRunning), errors.Is(context.Cause(a.ctx), errNotRunning):
 		return errStopping
 	case errors.Is(err, errQueueFull):
-		return &problem{status: http.StatusTooManyRequests, kind: kindRate, code: "queue_full", retry: 5,
+		return &problem{status: http.StatusTooManyRequests, kind: kindRate, code: "queue_full", retry: a.s.sched.retry(),
 			text: fmt.Sprintf("%d questions are waiting already; try again in a moment", a.s.o.Queue)}
 	case errors.Is(err, errTooMany):
-		return &problem{status: http.StatusTooManyRequests, kind: kindRate, code: "queue_full", retry: 5,
-			text: fmt.Sprintf("%d of your questions are waiting already", a.s.o.QueueEach)}
+		return &problem{status: http.StatusTooManyRequests, kind: kindRate, code: "queue_full", retry: a.s.sched.retry(),
+			text: fmt.Sprintf("%d of your questions are waiting already", a.s.o.Burst)}
 	case errors.As(err, &f) && f.code == wire.CodeNoModel:
 		return &problem{status: http.StatusNotFound, kind: kindRequest, param: "model", code: "model_not_found", text: f.text}
 	}
@@ -221,29 +222,45 @@ func (s *Server) deny(w http.ResponseWriter, r *http.Request, status int, reason
 // v1None answers for paths and methods that /v1 does not have.
 func (s *Server) v1None(a *api) error {
 	allow := map[string]string{"/v1/models": http.MethodGet, "/v1/chat/completions": http.MethodPost, "/v1/completions": http.MethodPost, "/v1/score": http.MethodPost}
-	if method := allow[a.r.URL.Path]; method != "" {
+	method := allow[a.r.URL.Path]
+	if strings.HasPrefix(a.r.URL.Path, "/v1/models/") {
+		method = http.MethodGet
+	}
+	if method != "" {
 		a.w.Header().Set("Allow", method)
 		return &problem{status: http.StatusMethodNotAllowed, kind: kindRequest, text: a.r.URL.Path + " takes " + method}
 	}
 	return &problem{status: http.StatusNotFound, kind: kindRequest, code: "unknown_url", text: "there is no " + clip(a.r.URL.Path, 200) + " here"}
 }
 
+// v1Entry is a model in the list.
+type v1Entry struct {
+	ID      string `json:"id"`
+	Object  string `json:"object"`
+	Created int    `json:"created"`
+	OwnedBy string `json:"owned_by"`
+}
+
 // v1Models lists what can be asked.
 func (s *Server) v1Models(a *api) error {
-	type entry struct {
-		ID      string `json:"id"`
-		Object  string `json:"object"`
-		Created int    `json:"created"`
-		OwnedBy string `json:"owned_by"`
-	}
-	list := []entry{}
+	list := []v1Entry{}
 	for _, m := range s.models() {
-		list = append(list, entry{ID: m.Name, Object: "model", OwnedBy: "nrt"})
+		list = append(list, v1Entry{ID: m.Name, Object: "model", OwnedBy: "nrt"})
 	}
 	a.answer(http.StatusOK, struct {
-		Object string  `json:"object"`
-		Data   []entry `json:"data"`
+		Object string    `json:"object"`
+		Data   []v1Entry `json:"data"`
 	}{"list", list})
+	return nil
+}
+
+// v1Model is one entry of the list.
+func (s *Server) v1Model(a *api) error {
+	name := a.r.PathValue("model")
+	if s.hub.find(name) == nil {
+		return failed(wire.CodeNoModel, "there is no model %q here", clip(name, 200))
+	}
+	a.answer(http.StatusOK, v1Entry{ID: name, Object: "model", OwnedBy: "nrt"})
 	return nil
 }
 
@@ -301,7 +318,7 @@ func (a *api) compute(work func(ctx context.Context, r *replica) error) error {
 	s.work.Add(1)
 	s.mu.Unlock()
 	defer s.work.Done()
-	place, err := s.sched.enter(a.under)
+	place, err := s.sched.enter(&ticket{reader: a.under, from: a.under, room: a.model.room}, s.o.Burst)
 	if err != nil {
 		return err
 	}
@@ -312,7 +329,7 @@ func (a *api) compute(work func(ctx context.Context, r *replica) error) error {
 	}
 	defer release()
 	s.metrics.queued.Observe(time.Since(asked).Seconds())
-	r, err := s.hub.take(a.ctx, a.model)
+	r, err := s.hub.get(a.model)
 	if err != nil {
 		return err
 	}

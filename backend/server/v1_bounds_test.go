@@ -49,12 +49,13 @@ func TestV1Refusals(t *testing.T) {
 		{"chat/completions", "temperature", -0.1, "temperature", ""},
 		{"chat/completions", "temperature", 2.1, "temperature", ""},
 		{"chat/completions", "temperature", "hot", "temperature", ""},
-		{"chat/completions", "top_p", 0, "top_p", ""},
+		{"chat/completions", "top_p", -0.1, "top_p", ""},
 		{"chat/completions", "top_p", 1.5, "top_p", ""},
 		{"chat/completions", "n", 0, "n", ""},
 		{"chat/completions", "n", 17, "n", ""},
 		{"chat/completions", "n", 1.5, "n", ""},
-		{"chat/completions", "seed", -1, "seed", ""},
+		{"chat/completions", "seed", 1.5, "seed", ""},
+		{"chat/completions", "seed", json.Number("9223372036854775808"), "seed", ""},
 		{"chat/completions", "max_tokens", 0, "max_tokens", ""},
 		{"chat/completions", "stream", "yes", "stream", ""},
 		{"chat/completions", "stream_options", object{"include_usage": true}, "stream_options", ""},
@@ -65,7 +66,8 @@ func TestV1Refusals(t *testing.T) {
 		{"chat/completions", "logit_bias", object{"5": 1}, "logit_bias", "unsupported_parameter"},
 		{"chat/completions", "frequency_penalty", 0.5, "frequency_penalty", "unsupported_parameter"},
 		{"chat/completions", "presence_penalty", 0.5, "presence_penalty", "unsupported_parameter"},
-		{"chat/completions", "stop", "x", "stop", "unsupported_parameter"},
+		{"chat/completions", "stop", []string{"a", "b", "c", "d", "e"}, "stop", ""},
+		{"chat/completions", "stop", "", "stop", ""},
 		{"chat/completions", "top_k", 5, "top_k", "unknown_parameter"},
 		{"completions", "prompt", nil, "prompt", ""},
 		{"completions", "prompt", 7, "prompt", ""},
@@ -75,7 +77,7 @@ func TestV1Refusals(t *testing.T) {
 		{"completions", "prompt", long, "prompt", "context_length_exceeded"},
 		{"completions", "prompt", []any{"a", long}, "prompt[1]", "context_length_exceeded"},
 		{"completions", "logprobs", 6, "logprobs", ""},
-		{"completions", "stop", []string{"a", "b"}, "stop", ""},
+		{"completions", "stop", []string{"a", ""}, "stop", ""},
 		{"completions", "stop", strings.Repeat("a", 200), "stop", ""},
 		{"completions", "best_of", 2, "best_of", "unsupported_parameter"},
 		{"completions", "suffix", "x", "suffix", "unsupported_parameter"},
@@ -202,7 +204,7 @@ func TestV1Leaving(t *testing.T) {
 		}()
 		settled(t, "queue", func() bool { _, n := r.sched.load(); return n == 1 })
 		resp, body := r.post("chat/completions", chatRequest(nil))
-		if e := told(t, body); resp.StatusCode != 429 || value(e.Code) != "queue_full" || resp.Header.Get("Retry-After") != "5" || e.Type != kindRate {
+		if e := told(t, body); resp.StatusCode != 429 || value(e.Code) != "queue_full" || resp.Header.Get("Retry-After") == "" || e.Type != kindRate {
 			t.Errorf("%d %s", resp.StatusCode, body)
 		}
 		stop()
