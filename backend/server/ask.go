@@ -40,6 +40,7 @@ func (s *Server) answer(ctx context.Context, j *job, m *wire.Ask, r *replica) (w
 	if err != nil {
 		return nil, err
 	}
+	req.Stop, req.AnswerStop = r.stop, r.stop
 	j.x.say(&wire.Start{
 		Head: wire.Head{ID: m.ID}, Model: m.Model, K: m.K, Seed: m.Seed, Plain: r.of.plain(s.o.World, m.Question),
 		Prompt: pieces(r.tok, req.Prompt), Answer: written(pieces(r.tok, req.Reference), r.tok, m.Answer),
@@ -128,7 +129,7 @@ func written(list []wire.Piece, tok *token.Tokenizer, text string) []wire.Piece 
 	return list
 }
 
-// pieces spells ids out; the texts join to the whole.
+// pieces spells ids out; the texts join to the whole, but for very long ones.
 func pieces(tok *token.Tokenizer, ids []int32) []wire.Piece {
 	out := make([]wire.Piece, len(ids))
 	d := tok.NewDecoder(false)
@@ -138,8 +139,15 @@ func pieces(tok *token.Tokenizer, ids []int32) []wire.Piece {
 	if n := len(out); n > 0 {
 		out[n-1].Text += d.Flush()
 	}
+	for i := range out {
+		out[i].Text = clip(out[i].Text, mostText)
+	}
 	return out
 }
+
+// mostText is how much text a token has, in bytes: one that ends a long run of
+// characters which the vocabulary spells as bytes brings all of them.
+const mostText = 1 << 10
 
 // stream turns the engine's events into frames: the first at once, then one a
 // frame time with all that has come meanwhile.
@@ -201,7 +209,11 @@ func (w *stream) event(ev engine.Event) {
 	case engine.PartAnswer:
 		c.answer = append(c.answer, ev.Token.ID)
 	}
-	text := clip(c.d.Push(ev.Token.ID), 1<<10)
+	text := c.d.Push(ev.Token.ID)
+	if w.ends(c, ev) {
+		text += c.d.Flush()
+	}
+	text = clip(text, mostText)
 	part := parts[ev.Part]
 	w.add(func(f *wire.Frame) {
 		t := ev.Token
@@ -219,6 +231,20 @@ func (w *stream) event(ev engine.Event) {
 		appendToken(&e, t, text)
 		f.Tokens = append(f.Tokens, e)
 	})
+}
+
+// ends reports whether a token is the last of its part, so that nothing can settle
+// what the decoder still holds.
+func (w *stream) ends(c *spell, ev engine.Event) bool {
+	switch ev.Part {
+	case engine.PartChain:
+		return c.n >= w.req.MaxChain || containsID(w.req.Stop, ev.Token.ID)
+	case engine.PartAnswer:
+		return ev.Index+1 >= w.req.MaxAnswer || containsID(w.req.AnswerStop, ev.Token.ID)
+	case engine.PartReference, engine.PartBaseline:
+		return ev.Index+1 >= len(w.req.Reference)
+	}
+	return false
 }
 
 func appendToken(e *wire.Tokens, t engine.Token, text string) {
@@ -256,14 +282,17 @@ func (w *stream) done(i int, c *spell) wire.Done {
 	case c.n >= w.req.MaxChain && !containsID(w.req.Stop, c.last):
 		d.Finish = "length"
 	}
-	d.Answer, d.Match = own(w.form, c.answer, w.req.Reference)
+	d.Answer, d.Match = own(w.form, c.answer, w.req)
 	return d
 }
 
 // own is what the model answered itself, and whether that is the reference.
-func own(form *token.Format, answer, reference []int32) (text string, match bool) {
+func own(form *token.Format, answer []int32, req *engine.Request) (text string, match bool) {
+	if n := len(answer); n > 0 && containsID(req.AnswerStop, answer[n-1]) {
+		answer = answer[:n-1]
+	}
 	text = form.AnswerText(answer)
-	return clip(text, wire.MaxAnswer), form.Says(answer, form.AnswerText(reference))
+	return clip(text, wire.MaxAnswer), form.Says(answer, form.AnswerText(req.Reference))
 }
 
 func containsID(list []int32, id int32) bool {

@@ -43,6 +43,7 @@ func (s *Server) Handler() http.Handler {
 	mux.HandleFunc("GET /api/runs", s.guard(s.serveRuns))
 	mux.HandleFunc("GET /api/runs/{run}", s.guard(s.serveRun))
 	mux.HandleFunc("GET /v1/models", s.v1("models", s.v1Models))
+	mux.HandleFunc("GET /v1/models/{model...}", s.v1("models", s.v1Model))
 	mux.HandleFunc("POST /v1/chat/completions", s.v1("chat", s.v1Chat))
 	mux.HandleFunc("POST /v1/completions", s.v1("completions", s.v1Text))
 	mux.HandleFunc("POST /v1/score", s.v1("score", s.v1Score))

@@ -73,6 +73,7 @@ func resampling(m *wire.Resample, r *replica) ([]engine.Request, error) {
 	if err != nil {
 		return nil, err
 	}
+	req.Stop, req.AnswerStop = r.stop, r.stop
 	most := min(m.MaxChain, positions-around(&req)) // of a whole chain, as in the ask
 	req.MaxAnswer = 0
 	req.N, req.Sampling = m.N, engine.Sampling{Temperature: m.Temperature, TopP: m.TopP}
@@ -127,7 +128,7 @@ func seedAt(seed uint64, chain, cut int) uint64 {
 // ending is the text of ids where they follow others, without what closes a chain.
 func (r *replica) ending(after, ids []int32) string {
 	n := len(ids)
-	if n > 0 && (containsID(r.form.End, ids[n-1]) || len(r.form.Close) == 1 && ids[n-1] == r.form.Close[0]) {
+	if n > 0 && (containsID(r.stop, ids[n-1]) || len(r.form.Close) == 1 && ids[n-1] == r.form.Close[0]) {
 		n--
 	}
 	d := r.tok.NewDecoder(false)

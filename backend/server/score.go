@@ -52,7 +52,7 @@ func scored(ctx context.Context, m *wire.Score, r *replica, chain int, emit func
 				v.LogProbs = append(v.LogProbs, finite(t.LogProb))
 			}
 			if m.Own {
-				v.Answer, v.Match = own(r.form, ids(c.Answer), reqs[i].Reference)
+				v.Answer, v.Match = own(r.form, ids(c.Answer), &reqs[i])
 			}
 			out.Variants = append(out.Variants, v)
 		}
@@ -70,6 +70,7 @@ func scoring(m *wire.Score, r *replica, chain int) ([]engine.Request, error) {
 	if err != nil {
 		return nil, err
 	}
+	req.Stop, req.AnswerStop = r.stop, r.stop
 	if !m.Own {
 		req.MaxAnswer = 0
 	}

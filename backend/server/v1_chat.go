@@ -13,8 +13,12 @@ import (
 // mostTop is how many alternatives a token may have in an answer.
 const mostTop = 20
 
-// v1Chat is POST /v1/chat/completions: one question of the user, answered after a
-// chain of reasoning.
+// v1Chat is POST /v1/chat/completions: the last turn of a conversation, answered
+// after a chain of reasoning. System and earlier turns go as far as the model's
+// layout has a place for them; of the small world's there is none.
+//
+// stop is up to four texts that end the answer, at whichever comes first, and are
+// not part of it. The chain does not heed them: it is not what was asked for.
 //
 // max_tokens M bounds chain and answer together. The answer gets a third of it, 1
 // to 64 tokens, the chain the rest; with M = 1 there is a chain of one token and no
@@ -25,14 +29,14 @@ const mostTop = 20
 //
 // With logprobs each choice has its answer's tokens under logprobs.content and its
 // chain's under logprobs.reasoning, without the tokens that end them. An
-// alternative is spelt as it stands alone. logprob is at the request's temperature.
+// alternative is spelt as it stands alone, the token itself as it stands there. logprob is at the request's temperature.
 func (s *Server) v1Chat(a *api) error {
 	if err := a.read(); err != nil {
 		return err
 	}
 	f := &a.fields
 	model := f.text("model", 200)
-	question := f.question()
+	turns := f.messages()
 	req := f.sampling(drawn())
 	most := f.whole("max_tokens", 0, 1, 1<<31-1)
 	if both := most > 0 && f.has("max_completion_tokens"); both || most == 0 {
@@ -42,6 +46,7 @@ func (s *Server) v1Chat(a *api) error {
 		}
 		most = n
 	}
+	stops := f.stops()
 	tokens := f.flag("logprobs", false)
 	if f.has("top_logprobs") && !tokens {
 		f.bad("top_logprobs", "goes with logprobs: true")
@@ -55,11 +60,11 @@ func (s *Server) v1Chat(a *api) error {
 		return err
 	}
 	var tok *token.Tokenizer
-	head := chatHead{ID: a.name("chatcmpl-", req.Seed), Object: "chat.completion", Model: model, Seed: req.Seed}
-	g := &generation{tokens: tokens, stream: stream, usage: withUsage}
+	head := chatHead{ID: a.name("chatcmpl-", req.Seed), Object: "chat.completion", Model: model, Seed: int64(req.Seed)}
+	g := &generation{tokens: tokens, stream: stream, usage: withUsage, stops: stops}
 	g.request = func(r *replica) ([]engine.Request, error) {
 		tok = r.tok
-		err := r.reasoned(&req, question, int(most), s.o.Chain)
+		err := r.reasoned(&req, turns, int(most), s.o.Chain)
 		return []engine.Request{req}, err
 	}
 	g.whole = func(list []*choice, t tally) any {
@@ -82,8 +87,7 @@ func (s *Server) v1Chat(a *api) error {
 		x := chatDelta{Index: p.choice}
 		switch {
 		case p.first:
-			empty := ""
-			x.Delta.Role, x.Delta.Content = "assistant", &empty
+			x.Delta.Role = "assistant" // alone: content comes after the chain
 		case p.finish != "":
 			x.Finish = &p.finish
 		case p.part == engine.PartAnswer:
@@ -110,33 +114,43 @@ func (s *Server) v1Chat(a *api) error {
 	return a.generate(g)
 }
 
-// question is the field messages: exactly one message of the user, whose content
-// is text or a list of text parts, which are joined as lines.
-func (f *fields) question() string {
+// messages is the field messages: turns whose content is text or a list of text
+// parts, which are joined as lines. A developer is the system under its later name.
+func (f *fields) messages() []token.Message {
 	v, ok := f.take("messages")
 	if !ok {
-		f.bad("messages", "is missing: want a list of one message")
-		return ""
+		f.bad("messages", "is missing: want a list of messages")
+		return nil
 	}
-	const one = "these models answer one question: want exactly one message, of the role user"
 	var list []map[string]json.RawMessage
 	if json.Unmarshal(v, &list) != nil {
-		f.bad("messages", "want a list of one message, have %s", sortOf(v))
-		return ""
+		f.bad("messages", "want a list of messages, have %s", sortOf(v))
+		return nil
 	}
-	if len(list) != 1 {
-		f.bad("messages", "%s, have %d", one, len(list))
-		return ""
+	if len(list) == 0 {
+		f.bad("messages", "is empty")
 	}
-	m := &fields{raw: list[0]}
-	role := m.text("role", 100)
-	text := m.content()
-	m.take("name")
-	f.within("messages[0]", m.rest())
-	if role != "user" {
-		f.bad("messages[0].role", "%s, have %q", one, clip(role, 40))
+	var turns []token.Message
+	for i, raw := range list {
+		m := &fields{raw: raw}
+		t := token.Message{Role: m.text("role", 100), Content: m.content()}
+		m.take("name")
+		m.take("reasoning_content") // of an earlier answer: a layout has no place for it
+		name := fmt.Sprintf("messages[%d]", i)
+		f.within(name, m.rest())
+		switch t.Role {
+		case "developer":
+			t.Role = "system"
+		case "system", "user", "assistant":
+		default:
+			f.bad(name+".role", "want system, user or assistant, have %q", clip(t.Role, 40))
+		}
+		turns = append(turns, t)
 	}
-	return text
+	if n := len(turns); n > 0 && turns[n-1].Role != "user" {
+		f.bad(fmt.Sprintf("messages[%d].role", n-1), "the last message is the question: want user, have %q", clip(turns[n-1].Role, 40))
+	}
+	return turns
 }
 
 // content is a message's text.
@@ -166,10 +180,14 @@ func (f *fields) content() string {
 	return text
 }
 
-// reasoned lays a question out: prompt, chain, boundary and answer, of most tokens
+// reasoned lays a conversation out: prompt, chain, boundary and answer, of most tokens
 // (0 for no such bound) and chains of at most chain.
-func (r *replica) reasoned(q *engine.Request, question string, most, chain int) error {
-	q.Prompt, q.Stop, q.Close, q.StopText, q.AnswerStop = r.form.Prompt(question), r.form.End, r.form.Close, r.form.StopText, r.form.End
+func (r *replica) reasoned(q *engine.Request, turns []token.Message, most, chain int) error {
+	prompt, err := r.form.Messages(turns)
+	if err != nil {
+		return badField("messages", "this model takes one question of the user: %v", err)
+	}
+	q.Prompt, q.Stop, q.Close, q.StopText, q.AnswerStop = prompt, r.stop, r.form.Close, r.form.StopText, r.stop
 	used := len(q.Prompt) + len(q.Close)
 	free := r.model.Config.MaxPositions - used
 	if free < 2 {
@@ -196,7 +214,7 @@ type chatHead struct {
 	Object  string `json:"object"`
 	Created int    `json:"created"`
 	Model   string `json:"model"`
-	Seed    uint64 `json:"seed"`
+	Seed    int64  `json:"seed"`
 }
 
 type chatWhole struct {
@@ -263,7 +281,11 @@ func chatTokens(tok *token.Tokenizer, list []spelt) []chatToken {
 	for i, t := range list {
 		out[i] = chatToken{spell(t.text, t.LogProb), []chatAlternative{}}
 		for _, alt := range t.Top {
-			out[i].Top = append(out[i].Top, spell(tok.Text(alt.ID), alt.LogProb))
+			text := tok.Text(alt.ID)
+			if alt.ID == t.ID {
+				text = t.text
+			}
+			out[i].Top = append(out[i].Top, spell(text, alt.LogProb))
 		}
 	}
 	return out

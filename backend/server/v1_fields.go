@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"maps"
+	"math"
 	"math/rand/v2"
 	"reflect"
 	"slices"
@@ -142,8 +143,8 @@ func (f *fields) whole(name string, def, low, high int64) int64 {
 	return n
 }
 
-// number is a number from low to high; above excludes low.
-func (f *fields) number(name string, def, low, high float64, above bool) float64 {
+// number is a number from low to high.
+func (f *fields) number(name string, def, low, high float64) float64 {
 	v, ok := f.take(name)
 	if !ok {
 		return def
@@ -152,22 +153,25 @@ func (f *fields) number(name string, def, low, high float64, above bool) float64
 	switch {
 	case err != nil && sortOf(v) != "a number":
 		f.bad(name, "want a number, have %s", sortOf(v))
-	case above && (err != nil || x <= low || x > high):
-		f.bad(name, "want a number above %g, up to %g, have %s", low, high, clip(string(v), 40))
 	case err != nil || x < low || x > high:
 		f.bad(name, "want a number from %g to %g, have %s", low, high, clip(string(v), 40))
 	}
 	return x
 }
 
-// sampling are temperature (1), top_p (1), n (1, up to wire.MaxChains) and seed.
+// least is top_p 0: of the tokens that are likeliest, the first alone. In the engine
+// 0 would mean all.
+const least = 1e-9
+
+// sampling are temperature (1), top_p (1), n (1, up to wire.MaxChains) and seed, any
+// whole number of 64 bits.
 func (f *fields) sampling(seed int64) engine.Request {
 	r := engine.Request{Sampling: engine.Sampling{
-		Temperature: f.number("temperature", 1, 0, 2, false),
-		TopP:        f.number("top_p", 1, 0, 1, true),
+		Temperature: f.number("temperature", 1, 0, 2),
+		TopP:        max(least, f.number("top_p", 1, 0, 1)),
 	}}
 	r.N = int(f.whole("n", 1, 1, wire.MaxChains))
-	r.Seed = uint64(f.whole("seed", seed, 0, wire.MaxSafe))
+	r.Seed = uint64(f.whole("seed", seed, math.MinInt64, math.MaxInt64))
 	return r
 }
 

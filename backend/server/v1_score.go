@@ -124,7 +124,7 @@ func (r *replica) given(q verdict.Question, chains []string, longest int) ([]eng
 
 // sampled asks for chains of the model's own, of at most longest tokens.
 func (r *replica) sampled(req engine.Request, q verdict.Question, longest int) ([]engine.Request, error) {
-	req.Prompt, req.Stop, req.Close, req.StopText = r.form.Prompt(q.Question), r.form.End, r.form.Close, r.form.StopText
+	req.Prompt, req.Stop, req.Close, req.StopText = r.form.Prompt(q.Question), r.stop, r.form.Close, r.form.StopText
 	req.Reference, req.Baseline = q.Reference, true
 	positions := r.model.Config.MaxPositions
 	if around(&req) >= positions {

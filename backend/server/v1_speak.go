@@ -37,9 +37,11 @@ type speaker struct {
 	tok    *token.Tokenizer
 	reqs   []engine.Request // all with the same number of chains
 	tokens bool             // hand on every token, with and without text
+	stops  []string         // texts that end an answer, or a text that goes on
 	say    func(piece)
 
 	voices []voice
+	ended  int // voices that said all
 	tally  tally
 }
 
@@ -48,16 +50,17 @@ type voice struct {
 	begun    bool
 	d        *token.Decoder
 	part     engine.Part
-	until    string // the text that ends the part; "" for none
-	held     string // might be the beginning of until
-	over     bool   // until came
-	chain    int    // tokens
-	closed   bool   // the chain ended by itself
-	answered bool   // so did the answer
+	until    []string // texts that end the part
+	held     string   // might be the beginning of one
+	over     bool     // one came
+	ended    bool     // nothing is said any more
+	chain    int      // tokens
+	closed   bool     // the chain ended by itself
+	answered bool     // so did the answer
 }
 
-func newSpeaker(r *replica, reqs []engine.Request, tokens bool, say func(piece)) *speaker {
-	s := &speaker{tok: r.tok, reqs: reqs, tokens: tokens, say: say}
+func newSpeaker(r *replica, reqs []engine.Request, tokens bool, stops []string, say func(piece)) *speaker {
+	s := &speaker{tok: r.tok, reqs: reqs, tokens: tokens, stops: stops, say: say}
 	for _, q := range reqs {
 		s.tally.prompt += len(q.Prompt)
 		s.voices = append(s.voices, make([]voice, q.N)...)
@@ -71,9 +74,18 @@ func (s *speaker) event(ev engine.Event) {
 	q := &s.reqs[ev.Request]
 	i := ev.Request*q.N + ev.Chain
 	v := &s.voices[i]
+	if v.ended {
+		return
+	}
+	chat := len(q.Close) > 0
 	if !v.begun {
 		v.begun, v.part = true, engine.PartChain
-		v.d, v.until = s.decoder(q), q.StopText
+		v.d, v.until = s.decoder(q), s.stops
+		if chat {
+			if v.until = nil; q.StopText != "" {
+				v.until = []string{q.StopText}
+			}
+		}
 		s.say(piece{choice: i, first: true})
 	}
 	id := ev.Token.ID
@@ -87,19 +99,37 @@ func (s *speaker) event(ev engine.Event) {
 			return
 		}
 		s.speak(i, v, ev)
+		v.closed = v.closed || v.over
+		if v.over && !chat {
+			s.end(i, v, q)
+		}
 	case engine.PartAnswer:
 		s.tally.completion++
 		if v.part == engine.PartChain {
 			s.flush(i, v)
-			v.part, v.d, v.until, v.over = engine.PartAnswer, s.tok.NewDecoder(true), "", false
+			v.part, v.d, v.until, v.over = engine.PartAnswer, s.tok.NewDecoder(true), s.stops, false
 		}
-		if v.answered = slices.Contains(q.AnswerStop, id); !v.answered {
-			s.speak(i, v, ev)
+		if v.answered = slices.Contains(q.AnswerStop, id); v.answered {
+			return
+		}
+		if s.speak(i, v, ev); v.over {
+			v.answered = true
+			s.end(i, v, q)
 		}
 	case engine.PartEnd:
 		s.flush(i, v)
-		s.say(piece{choice: i, finish: v.finish(q)})
+		if v.over && v.part == engine.PartAnswer {
+			v.answered = true // the stop text came with the last characters
+		}
+		s.end(i, v, q)
 	}
+}
+
+// end says that a voice has said all.
+func (s *speaker) end(i int, v *voice, q *engine.Request) {
+	v.ended = true
+	s.ended++
+	s.say(piece{choice: i, finish: v.finish(q)})
 }
 
 // decoder spells a chain. A text that goes on without a boundary is spelt after its
@@ -142,28 +172,33 @@ func (s *speaker) flush(i int, v *voice) {
 	if text := v.let(v.d.Flush(), true); text != "" {
 		s.say(piece{choice: i, part: v.part, text: text})
 	}
+	v.closed = v.closed || v.over && v.part == engine.PartChain
 }
 
-// let is the text that surely comes before the stop text; last lets go of all.
+// let is the text that surely comes before what ends it; last lets go of all.
 func (v *voice) let(text string, last bool) string {
 	if v.over {
 		return ""
 	}
-	if v.until == "" {
-		return text
-	}
 	text = v.held + text
 	v.held = ""
-	if before, _, found := strings.Cut(text, v.until); found {
-		v.over, v.closed = true, true
-		return before
+	end, keep := -1, 0
+	for _, until := range v.until {
+		if at := strings.Index(text, until); at >= 0 && (end < 0 || at < end) {
+			end = at
+		}
+		n := min(len(until)-1, len(text))
+		for !strings.HasPrefix(until, text[len(text)-n:]) {
+			n--
+		}
+		keep = max(keep, n)
 	}
-	if last {
+	switch {
+	case end >= 0:
+		v.over = true
+		return text[:end]
+	case last:
 		return text
-	}
-	keep := min(len(v.until)-1, len(text))
-	for !strings.HasPrefix(v.until, text[len(text)-keep:]) {
-		keep--
 	}
 	v.held = text[len(text)-keep:]
 	return text[:len(text)-keep]

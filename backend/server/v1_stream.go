@@ -23,7 +23,8 @@ var (
 // generation is a request whose answer is text, whole or as a stream.
 type generation struct {
 	request func(r *replica) ([]engine.Request, error)
-	tokens  bool // log-probabilities are asked for
+	tokens  bool     // log-probabilities are asked for
+	stops   []string // texts that end an answer
 	stream  bool
 	usage   bool // at the stream's end
 
@@ -78,14 +79,21 @@ func (a *api) run(ctx context.Context, r *replica, g *generation, say func(piece
 	if err != nil {
 		return tally{}, err
 	}
-	speaker := newSpeaker(r, reqs, g.tokens, say)
-	_, err = r.engine.Generate(ctx, reqs, func(ev engine.Event) {
+	speaker := newSpeaker(r, reqs, g.tokens, g.stops, say)
+	within, enough := context.WithCancel(ctx)
+	defer enough()
+	_, err = r.engine.Generate(within, reqs, func(ev engine.Event) {
 		if a.s.o.onToken != nil {
 			a.s.o.onToken()
 		}
 		a.s.metrics.count(ev.Part)
-		speaker.event(ev)
+		if speaker.event(ev); speaker.ended == len(speaker.voices) {
+			enough() // what the engine would still say, nobody hears
+		}
 	})
+	if speaker.ended == len(speaker.voices) && ctx.Err() == nil {
+		err = nil
+	}
 	return speaker.tally, err
 }
 

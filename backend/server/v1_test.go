@@ -364,7 +364,7 @@ func TestLet(t *testing.T) {
 		{"</t|</thi|nk>|c", "|</t|||"},
 		{"a</|", "a||</"},
 	} {
-		v := voice{until: "</think>"}
+		v := voice{until: []string{"</think>", "</tt"}}
 		var have []string
 		for p := range strings.SplitSeq(c.pieces, "|") {
 			have = append(have, v.let(p, false))

@@ -16,7 +16,8 @@ const (
 	mostChoices = 64      // prompts × n
 	mostPrompt  = 1 << 18 // bytes of one prompt
 	mostStop    = 128     // bytes
-	plainTokens = 16      // max_tokens by default
+	mostStops   = 4
+	plainTokens = 16 // max_tokens by default
 )
 
 // v1Text is POST /v1/completions: texts that go on as they stand, without a
@@ -24,8 +25,8 @@ const (
 // others are beside it.
 //
 // max_tokens is 16 by default; it is cut down to the server's longest chain and to
-// what the model has room for. stop is one text at most, since the engine looks for
-// one; it is not part of the answer. logprobs 0 to 5 gives every token, with so many
+// what the model has room for. stop is up to four texts that end it, at whichever
+// comes first, and are not part of it. logprobs 0 to 5 gives every token, with so many
 // alternatives and itself; text_offset counts characters of the choice's text. The
 // token that ends a text is left out, tokens of the stop text are not.
 func (s *Server) v1Text(a *api) error {
@@ -51,7 +52,7 @@ func (s *Server) v1Text(a *api) error {
 		f.bad("n", "want at most %d choices in all, have %d", mostChoices, n)
 	}
 	req.MaxChain = int(f.whole("max_tokens", plainTokens, 1, 1<<31-1))
-	req.StopText = f.stop()
+	stops := f.stops()
 	tokens := f.has("logprobs")
 	req.Top = int(f.whole("logprobs", 0, 0, 5))
 	stream, withUsage := f.streaming()
@@ -62,8 +63,8 @@ func (s *Server) v1Text(a *api) error {
 		return err
 	}
 	var tok *token.Tokenizer
-	head := chatHead{ID: a.name("cmpl-", req.Seed), Object: "text_completion", Model: model, Seed: req.Seed}
-	g := &generation{tokens: tokens, stream: stream, usage: withUsage}
+	head := chatHead{ID: a.name("cmpl-", req.Seed), Object: "text_completion", Model: model, Seed: int64(req.Seed)}
+	g := &generation{tokens: tokens, stream: stream, usage: withUsage, stops: stops}
 	g.request = func(r *replica) (list []engine.Request, err error) {
 		tok = r.tok
 		for i, p := range prompts {
@@ -119,18 +120,18 @@ func (s *Server) v1Text(a *api) error {
 	return a.generate(g)
 }
 
-// stop is the one text that ends an answer, "" for none.
-func (f *fields) stop() string {
+// stops are the texts that end an answer.
+func (f *fields) stops() []string {
 	list, _ := f.texts("stop", true)
-	switch {
-	case len(list) == 0:
-		return ""
-	case len(list) > 1:
-		f.bad("stop", "want at most one text, have %d", len(list))
-	case list[0] == "" || len(list[0]) > mostStop:
-		f.bad("stop", "want 1 to %d bytes, have %d", mostStop, len(list[0]))
+	if len(list) > mostStops {
+		f.bad("stop", "want at most %d texts, have %d", mostStops, len(list))
 	}
-	return list[0]
+	for _, s := range list {
+		if s == "" || len(s) > mostStop {
+			f.bad("stop", "want 1 to %d bytes, have %d", mostStop, len(s))
+		}
+	}
+	return list
 }
 
 // goesOn lays a text out that the model goes on with, for at most chain tokens.
