@@ -19,7 +19,7 @@ RACE_PACKAGES = ./backend/cpu ./backend/engine ./trainer/run ./backend/server ./
 # is our own, the driver is found when the program runs.
 CUDA = CGO_ENABLED=1 CGO_CFLAGS='-O2 -I$(CURDIR)/backend/cuda/internal/driver/include'
 
-.PHONY: help run wasm test build cuda deps generate bench docker docker-cuda gpu-check world-models check-format check-vet check-platforms check-tests check-race check-wasm check-arm64 check-cuda check-generated check-run check-browser browser-tools
+.PHONY: help run wasm test build cuda deps generate bench docker docker-cuda gpu-check world-models check-format check-vet check-platforms check-tests check-race check-wasm check-arm64 check-cuda check-generated check-run check-client check-browser browser-tools
 
 help: ## list the targets
 	@grep -E '^[a-z0-9-]+:.* ## ' Makefile | sed -e 's/:.* ## /\t/' | expand -t 18
@@ -46,7 +46,7 @@ wasm: ## build the page's WebAssembly client into web/static
 	@cp -f "$$($(GO) env GOROOT)/lib/wasm/wasm_exec.js" web/static/wasm_exec.js
 	@$(GO) run ./web/pack .cache/app.wasm web/static
 
-test: deps build check-format check-vet check-platforms check-tests check-race check-wasm check-arm64 check-cuda check-generated check-run check-browser ## run every check below
+test: deps build check-format check-vet check-platforms check-tests check-race check-wasm check-arm64 check-cuda check-generated check-run check-client check-browser ## run every check below
 
 check-format: ## gofmt has nothing to change
 	@echo '== format'; bad=$$("$$($(GO) env GOROOT)/bin/gofmt" -l .); test -z "$$bad" || { echo "gofmt -w these files:"; echo "$$bad"; exit 1; }
@@ -81,6 +81,9 @@ check-generated: generate ## generated code is what its generators write
 
 check-run: build ## the binary that was built explains a sample question
 	@echo '== run'; $(OUT) version && $(OUT) explain --k 2
+
+check-client: build ## ask /v1 with OpenAI's own client (needs its module)
+	@echo '== client'; cd backend/server/clienttest && if $(GO) mod download 2>/dev/null; then $(GO) vet . && NRT=$(abspath $(OUT)) $(GO) test -count=1 -timeout 2m .; else echo 'skipped: the modules of the client cannot be fetched'; fi
 
 check-browser: build browser-tools ## drive the page in Chromium (needs chromium)
 	@echo '== browser'; if command -v chromium >/dev/null || command -v chromium-browser >/dev/null || command -v google-chrome >/dev/null; then cd web/browsertest && $(GO) vet . && $(GO) test -count=1 -timeout 10m -v .; else echo 'skipped: needs chromium'; fi
