@@ -190,9 +190,9 @@ func (r *runs) room() error {
 	if len(r.list) < r.server.o.KeepRuns {
 		return nil
 	}
-	i := slices.IndexFunc(r.list, (*training).ended)
+	i := slices.IndexFunc(r.list, func(t *training) bool { return t.ended() && !r.needed(t) })
 	if i < 0 {
-		i = slices.IndexFunc(r.list, func(t *training) bool { return t.left(here) })
+		i = slices.IndexFunc(r.list, func(t *training) bool { return t.left(here) && !r.needed(t) })
 	}
 	if i >= 0 {
 		t := r.list[i]
@@ -204,6 +204,13 @@ func (r *runs) room() error {
 		return nil
 	}
 	return failed(wire.CodeBusy, "%d runs are under way or paused; stop one first", len(r.list))
+}
+
+// needed reports whether a run that has not ended started from what t kept: it reads
+// that again when it goes on.
+func (r *runs) needed(t *training) bool {
+	kept := t.kept()
+	return slices.ContainsFunc(r.list, func(u *training) bool { return !u.ended() && slices.Contains(kept, u.info.Model) })
 }
 
 // dispatch lets queued runs work while there is room, oldest first.

@@ -295,6 +295,41 @@ func TestOldestEndedRunGoes(t *testing.T) {
 	}
 }
 
+// TestRunStartedFromAnother: the oldest run stays as long as one that started from
+// its checkpoint has not ended.
+func TestRunStartedFromAnother(t *testing.T) {
+	r := trainer(t, t.TempDir())
+	r.o.KeepRuns = 2
+	c := r.reader(nil)
+	c.say(short(1))
+	until(c, "run1", wire.StatusDone)
+	m := short(200)
+	m.Model = "run1@1"
+	c.say(m)
+	until(c, "run2", wire.StatusRunning)
+	c.say(&wire.TrainPause{Run: "run2"})
+	until(c, "run2", wire.StatusPaused)
+	c.say(short(1))
+	if f := expect[*wire.Failed](c); f.Code != wire.CodeBusy {
+		t.Errorf("have %+v", f)
+	}
+	if r.hub.find("run1@1") == nil {
+		t.Error("what a paused run started from is gone")
+	}
+}
+
+// TestTrainingIsMeasuredFirst: a run that needs more memory than the machine has left
+// says so instead of taking it.
+func TestTrainingIsMeasuredFirst(t *testing.T) {
+	r := trainer(t, t.TempDir())
+	r.o.TrainFree = func() int64 { return 1 << 20 }
+	c := r.reader(nil)
+	c.say(short(1))
+	if st := until(c, "run1", wire.StatusFailed); !strings.Contains(st.Message, "memory") && !strings.Contains(st.Message, "GB") {
+		t.Errorf("have %+v", st)
+	}
+}
+
 func TestTwoServersDoNotShareAFolder(t *testing.T) {
 	r := trainer(t, t.TempDir())
 	o := r.o

@@ -36,6 +36,7 @@ type Options struct {
 	Device             device.Device // computes for readers
 	Weights            device.Format // of the models that readers ask
 	Train              device.Device // computes for training runs; nil switches them off
+	TrainFree          func() int64  // bytes that it may still take, 0 if that is not known; nil knows nothing
 	TrainOn, TrainType string        // what that is, as a run's train.device and train.dtype
 	State              string        // folder of the training runs; "" switches them off
 	Version            string
@@ -105,6 +106,9 @@ func (o *Options) defaults() {
 	if o.Log == nil {
 		o.Log = slog.New(slog.NewTextHandler(io.Discard, nil))
 	}
+	if o.TrainFree == nil {
+		o.TrainFree = func() int64 { return 0 }
+	}
 	if o.Base == "" && len(o.Models) > 0 {
 		o.Base = o.Models[0].Name
 	}
@@ -136,12 +140,22 @@ type Server struct {
 	closed   bool
 }
 
+// MostRuns is how many runs can be kept beside so many models: all that readers can
+// ask is listed in one message.
+func MostRuns(models int) int { return max(0, (wire.MaxModels-models)/10) } // a run keeps up to ten
+
 // New makes a server, and goes on with the training runs that its state folder
 // holds.
 func New(o Options) (*Server, error) {
 	o.defaults()
 	if len(o.Models) == 0 {
 		return nil, errors.New("no models to serve")
+	}
+	if o.Chain > wire.MaxChain {
+		return nil, fmt.Errorf("chains of %d tokens: readers can ask for %d", o.Chain, wire.MaxChain)
+	}
+	if most := MostRuns(len(o.Models)); o.KeepRuns > most {
+		return nil, fmt.Errorf("%d runs kept: beside %d models there is room for %d", o.KeepRuns, len(o.Models), most)
 	}
 	s := &Server{o: o, log: o.Log, sessions: map[string]*session{}, near: map[string]int{}, saved: newSaved(o.Saved)}
 	s.empty = sync.NewCond(&s.mu)

@@ -399,7 +399,7 @@ func (t *training) train(ctx context.Context) error {
 	go func() { judged <- judge.run(ctx) }()
 	err = run.Train(ctx, c, run.Env{
 		Device: t.runs.server.o.Train, Open: func(string) (fs.FS, error) { return source.Files, nil },
-		Log: &nudge{steps}, Terminal: true, Now: time.Now,
+		Log: &nudge{steps}, Terminal: true, Now: time.Now, Free: t.runs.server.o.TrainFree(),
 	})
 	close(over)
 	along.Wait()

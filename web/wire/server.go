@@ -94,7 +94,7 @@ func (m *Welcome) Validate() error {
 	return first(
 		some("session", m.Session, 64),
 		text("server", m.Server, 64),
-		count("models", len(m.Models), 1000),
+		count("models", len(m.Models), MaxModels),
 		each("models", m.Models, (*Model).validate),
 		count("runs", len(m.Runs), 1000),
 		each("runs", m.Runs, (*State).Validate),
@@ -112,7 +112,7 @@ func (*Models) Type() string { return TypeModels }
 
 // Validate implements Message.
 func (m *Models) Validate() error {
-	return first(count("models", len(m.Models), 1000), each("models", m.Models, (*Model).validate))
+	return first(count("models", len(m.Models), MaxModels), each("models", m.Models, (*Model).validate))
 }
 
 // Queued says how many requests are before this one (0: it is next) and about

@@ -53,6 +53,9 @@ const (
 // MaxSafe is the largest seed and sequence number: every JSON reader has it exact.
 const MaxSafe = 1<<53 - 1
 
+// MaxModels is how many models a list has.
+const MaxModels = 1000
+
 // Head is the part that all messages share. Encode sets V and T.
 type Head struct {
 	V   int    `json:"v"`

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -28,7 +29,11 @@ type serveFlags struct {
 	weights  formatFlag
 	slots    int
 	queue    int
+	each     int
+	burst    int
 	readers  int
+	near     int
+	proxies  []string
 	maxChain int
 	runs     int
 	keepRuns int
@@ -69,7 +74,11 @@ server is started again.`,
 			s.on.bind(f)
 			f.integer(&s.slots, "slots", "N", "questions that compute at once; 0 is 4")
 			f.integer(&s.queue, "queue", "N", "questions that may wait; 0 is 64")
+			f.integer(&s.each, "queue-each", "N", "of one reader of the page; 0 is 4")
+			f.integer(&s.burst, "burst", "N", "requests of one address to /v1 at once, which may all wait; 0 is 30")
 			f.integer(&s.readers, "readers", "N", "readers connected at once; 0 is 512")
+			f.integer(&s.near, "readers-each", "N", "from one address; 0 is 128")
+			f.texts(&s.proxies, "trusted-proxy", "A", "an address or network whose X-Forwarded-For names readers' addresses; may be given several times")
 			f.integer(&s.maxChain, "max-chain", "N", "longest chain in tokens; 0 is 512")
 			f.integer(&s.runs, "runs", "N", "runs that train at once; 0 is 2")
 			f.integer(&s.keepRuns, "keep-runs", "N", "runs kept; the oldest that has ended is removed beyond; 0 is 20")
@@ -78,10 +87,13 @@ server is started again.`,
 				for _, n := range []struct {
 					name  string
 					value int
-				}{{"threads", s.on.threads}, {"slots", s.slots}, {"queue", s.queue}, {"readers", s.readers}, {"max-chain", s.maxChain}, {"runs", s.runs}, {"keep-runs", s.keepRuns}} {
+				}{{"threads", s.on.threads}, {"slots", s.slots}, {"queue", s.queue}, {"queue-each", s.each}, {"burst", s.burst}, {"readers", s.readers}, {"readers-each", s.near}, {"max-chain", s.maxChain}, {"runs", s.runs}, {"keep-runs", s.keepRuns}} {
 					if n.value < 0 {
 						return usagef("--%s: want 0 or more, have %d", n.name, n.value)
 					}
+				}
+				if s.maxChain > wire.MaxChain {
+					return usagef("--max-chain: want 0 to %d, have %d", wire.MaxChain, s.maxChain)
 				}
 				return s.run(e)
 			}
@@ -99,9 +111,15 @@ func (s *serveFlags) run(e *env) (err error) {
 	}
 	o := server.Options{
 		Version: version, World: world.New(worldSeed), Log: slog.New(slog.NewTextHandler(e.err, &slog.HandlerOptions{Level: level})),
-		Weights: s.weights.Format, Token: s.token, Hosts: s.hosts, Slots: s.slots, Queue: s.queue, Conns: s.readers, Chain: s.maxChain, Runs: s.runs, KeepRuns: s.keepRuns,
+		Weights: s.weights.Format, Token: s.token, Hosts: s.hosts, Slots: s.slots, Queue: s.queue, QueueEach: s.each, Burst: s.burst, Conns: s.readers, ConnsEach: s.near, Chain: s.maxChain, Runs: s.runs, KeepRuns: s.keepRuns,
 	}
 	if o.Models, o.Base, err = s.sources(e); err != nil {
+		return err
+	}
+	if most := server.MostRuns(len(o.Models)); s.keepRuns > most {
+		return usagef("--keep-runs: want 0 to %d beside %d models, have %d", most, len(o.Models), s.keepRuns)
+	}
+	if o.Proxies, err = networks(s.proxies); err != nil {
 		return err
 	}
 	if o.Saved, err = savedRuns(); err != nil {
@@ -141,6 +159,22 @@ func (s *serveFlags) run(e *env) (err error) {
 		return errors.Join(err, listener.Close(), srv.Close())
 	}
 	return srv.Serve(e.ctx, listener)
+}
+
+// networks are addresses, each a network of one, and networks.
+func networks(list []string) (out []netip.Prefix, err error) {
+	for _, text := range list {
+		p, err := netip.ParsePrefix(text)
+		if err != nil {
+			ip, err := netip.ParseAddr(text)
+			if err != nil {
+				return nil, usagef("--trusted-proxy: want an address or a network such as 10.0.0.0/8, have %q", text)
+			}
+			p = netip.PrefixFrom(ip, ip.BitLen())
+		}
+		out = append(out, p.Masked())
+	}
+	return out, nil
 }
 
 // address is what a reader opens.
@@ -255,14 +289,14 @@ func (s *serveFlags) devices(e *env, o *server.Options) (closeAll func() error, 
 		return dev.Close, nil
 	}
 	if dev.kind != "cpu" {
-		o.Train = dev
+		o.Train, o.TrainFree = dev, dev.free
 		return dev.Close, nil
 	}
 	train, err := e.onCPU(deviceFlags{threads: max(1, s.on.threads/2)}, "")
 	if err != nil {
 		return nil, errors.Join(err, dev.Close())
 	}
-	o.Train = train
+	o.Train, o.TrainFree = train, train.free
 	return func() error { return errors.Join(dev.Close(), train.Close()) }, nil
 }
 

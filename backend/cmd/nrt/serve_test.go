@@ -24,6 +24,26 @@ func TestServeHelp(t *testing.T) {
 	golden(t, "help/bake.txt", setting{}.ok(t, "bake", "--help"))
 }
 
+// TestServeBounds: what no reader could ever be sent is said at start.
+func TestServeBounds(t *testing.T) {
+	known, err := builtins()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, args := range [][]string{
+		{"--max-chain", "4096"}, {"--keep-runs", "99999"}, {"--burst", "-1"}, {"--trusted-proxy", "proxy.example.org"}, {"--trusted-proxy", "10.0.0.0/99"},
+	} {
+		code, _, stderr := setting{builtins: known}.nrt(t, append([]string{"serve"}, args...)...)
+		if code != exitUsage || !strings.Contains(stderr, args[0]) {
+			t.Errorf("%v: exit %d, %s", args, code, stderr)
+		}
+	}
+	list, err := networks([]string{"10.1.2.3", "10.0.0.0/8", "::1"})
+	if err != nil || len(list) != 3 || list[0].String() != "10.1.2.3/32" || list[1].String() != "10.0.0.0/8" {
+		t.Errorf("have %v, %v", list, err)
+	}
+}
+
 // serving runs serve until the test ends and returns the address it printed.
 func serving(t *testing.T, args ...string) (address string, stop func() int) {
 	t.Helper()
