@@ -148,7 +148,7 @@ func (h *hub) add(s Source, run string, step int) (*model, error) {
 func (h *hub) vocabOf(files fs.FS) (*vocab, error) {
 	sum := sha256.New()
 	for _, name := range []string{"tokenizer.json", "tokenizer_config.json"} {
-		raw, err := fs.ReadFile(files, name)
+		raw, err := token.ReadFile(files, name)
 		switch {
 		case err == nil:
 			sum.Write(raw)
@@ -159,7 +159,7 @@ func (h *hub) vocabOf(files fs.FS) (*vocab, error) {
 		}
 	}
 	// A chat template of its own, beside these, may ask for another layout.
-	switch raw, err := fs.ReadFile(files, "chat_template.jinja"); {
+	switch raw, err := token.ReadFile(files, "chat_template.jinja"); {
 	case err == nil:
 		sum.Write([]byte("\x00chat_template.jinja\x00"))
 		sum.Write(raw)

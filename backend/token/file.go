@@ -93,9 +93,9 @@ func LoadFS(fsys fs.FS) (*Tokenizer, error) {
 // maxBytes bounds each file of a tokenizer; the largest known have 35 MB.
 const maxBytes = 256 << 20
 
-// ReadFile reads a file of a tokenizer, which must be a regular one. It is looked at before it is opened, which for a
-// pipe would wait, and its bytes are counted as they come, since a device says that
-// it has none.
+// ReadFile reads a file of a tokenizer, which must be a regular one. It is looked at
+// before it is opened, which for a pipe would wait, and its bytes are counted as they
+// come, since a device says that it has none.
 func ReadFile(fsys fs.FS, name string) ([]byte, error) {
 	info, err := fs.Stat(fsys, name)
 	if err != nil {
