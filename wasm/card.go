@@ -131,7 +131,9 @@ func (a *app) showCard(had bool) {
 	if !open {
 		el.Call("showPopover")
 	}
-	a.card.from = "word-" + strconv.Itoa(a.s.Card)
+	if a.s.Card >= 0 { // it may have been closed, and the drawing of that put off
+		a.card.from = "word-" + strconv.Itoa(a.s.Card)
+	}
 	a.placeCard()
 	if a.card.enter {
 		a.card.enter = false

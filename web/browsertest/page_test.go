@@ -538,7 +538,8 @@ func TestFocusStays(t *testing.T) {
 		b.until("new chains are asked", `location.hash.includes("seed=" + $)`, n)
 		b.complete(8)
 	}
-	first := eval[int](b, `Number(new URLSearchParams(location.hash.slice(1)).get("seed") ?? 42)`)
+	b.until("the address has the saved example's seed", `new URLSearchParams(location.hash.slice(1)).has("seed")`)
+	first := eval[int](b, `Number(new URLSearchParams(location.hash.slice(1)).get("seed"))`)
 	for i, key := range []string{kb.Enter, " "} {
 		b.run(chromedp.Focus("#act-again", chromedp.ByQuery), chromedp.KeyEvent(key))
 		seed(strconv.Itoa(first + i + 1))
