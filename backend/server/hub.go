@@ -28,8 +28,9 @@ const copied = 50_000_000
 type hub struct {
 	dev     device.Device
 	weights device.Format
-	cache   int64 // bytes of one engine's cache
-	idle    int64 // bytes of weights that may lie idle
+	other   string // Options.Format
+	cache   int64  // bytes of one engine's cache
+	idle    int64  // bytes of weights that may lie idle
 	slots   int
 	freed   func() // hears that there is room for a replica; may be nil
 
@@ -75,6 +76,7 @@ type replica struct {
 type vocab struct {
 	name  string
 	files fs.FS
+	other string // layout where the chat template is none of the known ones; "" has none
 	once  sync.Once
 	tok   *token.Tokenizer
 	form  *token.Format
@@ -90,6 +92,9 @@ func (v *vocab) open() (*token.Tokenizer, *token.Format, error) {
 	v.once.Do(func() {
 		if v.tok, v.err = token.LoadFS(v.files); v.err == nil {
 			v.form, v.err = v.tok.Format("")
+			if v.other != "" && errors.Is(v.err, token.ErrTemplate) {
+				v.form, v.err = v.tok.Format(v.other)
+			}
 		}
 	})
 	return v.tok, v.form, v.err
@@ -97,7 +102,7 @@ func (v *vocab) open() (*token.Tokenizer, *token.Format, error) {
 
 func newHub(o Options) (*hub, error) {
 	h := &hub{
-		dev: o.Device, weights: o.Weights, cache: o.CacheBytes, idle: o.IdleBytes, slots: o.Slots,
+		dev: o.Device, weights: o.Weights, cache: o.CacheBytes, idle: o.IdleBytes, slots: o.Slots, other: o.Format,
 		models: map[string]*model{}, vocabs: map[string]*vocab{},
 	}
 	for _, s := range o.Models {
@@ -170,7 +175,7 @@ func (h *hub) vocabOf(files fs.FS) (*vocab, error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.vocabs[name] == nil {
-		h.vocabs[name] = &vocab{name: name, files: files}
+		h.vocabs[name] = &vocab{name: name, files: files, other: h.other}
 	}
 	return h.vocabs[name], nil
 }

@@ -35,6 +35,7 @@ type Options struct {
 	Saved              []SavedRun    // training runs to show before any is started
 	Device             device.Device // computes for readers
 	Weights            device.Format // of the models that readers ask
+	Format             string        // layout of questions to models whose chat template is none of the known ones; "" refuses those
 	Train              device.Device // computes for training runs; nil switches them off
 	TrainFree          func() int64  // bytes that it may still take, 0 if that is not known; nil knows nothing
 	TrainOn, TrainType string        // what that is, as a run's train.device and train.dtype

@@ -9,9 +9,11 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 
 	"nrt/backend/server"
+	"nrt/backend/token"
 	"nrt/trainer/run"
 	"nrt/trainer/world"
 	"nrt/trainer/world/models"
@@ -37,6 +39,7 @@ type serveFlags struct {
 	maxChain int
 	runs     int
 	keepRuns int
+	format   string
 	noTrain  bool
 	verbose  bool
 }
@@ -71,6 +74,7 @@ server is started again.`,
 			f.text(&s.token, "token", "T", "what readers must know; empty makes one up where one is needed")
 			f.texts(&s.hosts, "host", "NAME", "a name that the server goes by; may be given several times")
 			f.value(&s.weights, "weights", "F", weightsUsage)
+			f.text(&s.format, "format", "NAME", "how questions are laid out to a model whose chat template is none of the known ones")
 			s.on.bind(f)
 			f.integer(&s.slots, "slots", "N", "questions that compute at once; 0 is 4")
 			f.integer(&s.queue, "queue", "N", "questions that may wait; 0 is 64")
@@ -95,6 +99,9 @@ server is started again.`,
 				if s.maxChain > wire.MaxChain {
 					return usagef("--max-chain: want 0 to %d, have %d", wire.MaxChain, s.maxChain)
 				}
+				if s.format != "" && !slices.Contains(token.FormatNames(), s.format) {
+					return usagef("--format: want one of %s, have %q", strings.Join(token.FormatNames(), ", "), s.format)
+				}
 				return s.run(e)
 			}
 		},
@@ -111,7 +118,7 @@ func (s *serveFlags) run(e *env) (err error) {
 	}
 	o := server.Options{
 		Version: version, World: world.New(worldSeed), Log: slog.New(slog.NewTextHandler(e.err, &slog.HandlerOptions{Level: level})),
-		Weights: s.weights.Format, Token: s.token, Hosts: s.hosts, Slots: s.slots, Queue: s.queue, QueueEach: s.each, Burst: s.burst, Conns: s.readers, ConnsEach: s.near, Chain: s.maxChain, Runs: s.runs, KeepRuns: s.keepRuns,
+		Weights: s.weights.Format, Format: s.format, Token: s.token, Hosts: s.hosts, Slots: s.slots, Queue: s.queue, QueueEach: s.each, Burst: s.burst, Conns: s.readers, ConnsEach: s.near, Chain: s.maxChain, Runs: s.runs, KeepRuns: s.keepRuns,
 	}
 	if o.Models, o.Base, err = s.sources(e); err != nil {
 		return err
