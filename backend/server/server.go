@@ -34,10 +34,11 @@ type Options struct {
 	World              *world.World  // questions of examples and training; may be nil
 	Saved              []SavedRun    // training runs to show before any is started
 	Device             device.Device // computes for readers
+	Free               func() int64  // bytes that it may still take, 0 if that is not known; nil knows nothing
 	Weights            device.Format // of the models that readers ask
 	Format             string        // layout of questions to models whose chat template is none of the known ones; "" refuses those
 	Train              device.Device // computes for training runs; nil switches them off
-	TrainFree          func() int64  // bytes that it may still take, 0 if that is not known; nil knows nothing
+	TrainFree          func() int64  // as Free
 	TrainOn, TrainType string        // what that is, as a run's train.device and train.dtype
 	State              string        // folder of the training runs; "" switches them off
 	Version            string
@@ -107,8 +108,10 @@ func (o *Options) defaults() {
 	if o.Log == nil {
 		o.Log = slog.New(slog.NewTextHandler(io.Discard, nil))
 	}
-	if o.TrainFree == nil {
-		o.TrainFree = func() int64 { return 0 }
+	for _, free := range []*func() int64{&o.Free, &o.TrainFree} {
+		if *free == nil {
+			*free = func() int64 { return 0 }
+		}
 	}
 	if o.Base == "" && len(o.Models) > 0 {
 		o.Base = o.Models[0].Name

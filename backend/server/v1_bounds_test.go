@@ -485,3 +485,25 @@ func FuzzV1(f *testing.F) {
 		}
 	})
 }
+
+// TestV1Memory: a request whose reading does not fit into memory is refused, with
+// the field to shorten, before anything is taken.
+func TestV1Memory(t *testing.T) {
+	free := int64(0)
+	r := start(t, func(o *Options) { o.Free = func() int64 { return free } })
+	for _, x := range []struct{ path, param string }{{"completions", "prompt"}, {"chat/completions", "messages"}} {
+		ask := chatRequest(nil)
+		if x.path == "completions" {
+			ask = object{"model": "world:base", "prompt": "kin : lena", "max_tokens": 2}
+		}
+		free = 1000
+		resp, body := r.post(x.path, ask)
+		if e := told(t, body); resp.StatusCode != http.StatusBadRequest || value(e.Param) != x.param || value(e.Code) != "context_length_exceeded" {
+			t.Errorf("%s with 1 kB free: %d %s", x.path, resp.StatusCode, body)
+		}
+		free = 1 << 30
+		if resp, body := r.post(x.path, ask); resp.StatusCode != http.StatusOK {
+			t.Errorf("%s with 1 GiB free: %d %s", x.path, resp.StatusCode, body)
+		}
+	}
+}

@@ -61,7 +61,7 @@ func (s *Server) v1Chat(a *api) error {
 	}
 	var tok *token.Tokenizer
 	head := chatHead{ID: a.name("chatcmpl-", req.Seed), Object: "chat.completion", Model: model, Seed: int64(req.Seed)}
-	g := &generation{tokens: tokens, stream: stream, usage: withUsage, stops: stops}
+	g := &generation{asked: "messages", tokens: tokens, stream: stream, usage: withUsage, stops: stops}
 	g.request = func(r *replica) ([]engine.Request, error) {
 		tok = r.tok
 		err := r.reasoned(&req, turns, int(most), s.o.Chain)

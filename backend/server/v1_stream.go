@@ -23,6 +23,7 @@ var (
 // generation is a request whose answer is text, whole or as a stream.
 type generation struct {
 	request func(r *replica) ([]engine.Request, error)
+	asked   string   // the field that holds what is read first
 	tokens  bool     // log-probabilities are asked for
 	stops   []string // texts that end an answer
 	stream  bool
@@ -78,6 +79,10 @@ func (a *api) run(ctx context.Context, r *replica, g *generation, say func(piece
 	reqs, err := g.request(r)
 	if err != nil {
 		return tally{}, err
+	}
+	more := r.engine.More(reqs...)
+	if need, free := 4*int64(more.Compute+more.Wide), a.s.o.Free(); free > 0 && need > free {
+		return tally{}, tooLong(g.asked, "reading this takes %.1f GB, and %.1f GB are free: want a shorter text, or fewer at once", float64(need)/1e9, float64(free)/1e9)
 	}
 	speaker := newSpeaker(r, reqs, g.tokens, g.stops, say)
 	within, enough := context.WithCancel(ctx)

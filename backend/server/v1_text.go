@@ -64,7 +64,7 @@ func (s *Server) v1Text(a *api) error {
 	}
 	var tok *token.Tokenizer
 	head := chatHead{ID: a.name("cmpl-", req.Seed), Object: "text_completion", Model: model, Seed: int64(req.Seed)}
-	g := &generation{tokens: tokens, stream: stream, usage: withUsage, stops: stops}
+	g := &generation{asked: "prompt", tokens: tokens, stream: stream, usage: withUsage, stops: stops}
 	g.request = func(r *replica) (list []engine.Request, err error) {
 		tok = r.tok
 		for i, p := range prompts {

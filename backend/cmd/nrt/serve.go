@@ -289,7 +289,7 @@ func (s *serveFlags) devices(e *env, o *server.Options) (closeAll func() error, 
 	if err != nil {
 		return nil, err
 	}
-	o.Device = dev
+	o.Device, o.Free = dev, dev.free
 	o.TrainOn, o.TrainType = dev.kind, dev.dtype
 	o.IdleBytes = max(512<<20, dev.free()/2) // to read billions of parameters again takes long
 	if s.noTrain {
