@@ -3,7 +3,6 @@ package token
 import (
 	"errors"
 	"fmt"
-	"regexp"
 	"slices"
 	"strings"
 )
@@ -343,8 +342,33 @@ func layoutLlama3(l *line, msgs []Message) error {
 }
 
 // imSystem finds the system turn that a ChatML template writes where none is given:
-// the one whose text stands in the template.
-var imSystem = regexp.MustCompile(`<\|im_start\|>system(?:\n|\\n)((?:[^'"\\{}]|\\.)*)<\|im_end\|>`)
+// the one whose text stands in the template, as a string's inside, with escapes.
+// (regexp would be a tenth of the page's client.)
+func imSystem(template string) (text string, ok bool) {
+	const start, end = "<|im_start|>system", "<|im_end|>"
+	for {
+		_, rest, found := strings.Cut(template, start)
+		if !found {
+			return "", false
+		}
+		template = rest
+		if body, ok := strings.CutPrefix(rest, `\n`); ok {
+			rest = body
+		} else if rest, ok = strings.CutPrefix(rest, "\n"); !ok {
+			continue
+		}
+		at := 0
+		for at < len(rest) && !strings.HasPrefix(rest[at:], end) && !strings.ContainsRune(`'"{}`, rune(rest[at])) {
+			if rest[at] == '\\' {
+				at++
+			}
+			at++
+		}
+		if at <= len(rest) && strings.HasPrefix(rest[min(at, len(rest)):], end) {
+			return rest[:at], true
+		}
+	}
+}
 
 var unescapeJinja = strings.NewReplacer(`\n`, "\n", `\t`, "\t", `\'`, "'", `\"`, `"`, `\\`, `\`)
 
@@ -355,8 +379,8 @@ func layoutChatML(l *line, msgs []Message) error {
 		l.token("<|im_end|>")
 		l.write("\n")
 	}
-	if found := imSystem.FindStringSubmatch(l.t.config.ChatTemplate); found != nil && msgs[0].Role != "system" {
-		turn("system", unescapeJinja.Replace(found[1]))
+	if text, ok := imSystem(l.t.config.ChatTemplate); ok && msgs[0].Role != "system" {
+		turn("system", unescapeJinja.Replace(text))
 	}
 	for _, m := range msgs {
 		turn(m.Role, m.Content)

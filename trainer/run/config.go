@@ -100,7 +100,7 @@ type OptimConfig struct {
 	MaxGradNorm float64
 	MiniBatch   int
 	Iterations  int
-	MicroTokens int
+	MicroTokens int // 0: what settle says
 	Recompute   bool
 }
 
@@ -176,7 +176,7 @@ func Default(m objective.Method) Config {
 		Rollout: RolloutConfig{K: 8, Questions: 256, Temperature: 1, TopP: 1},
 		Optim: OptimConfig{
 			LR: 2e-6, Schedule: "cosine", Warmup: 0.1, Decay: 0.4, WeightDecay: 0.01,
-			Beta1: 0.9, Beta2: 0.95, Eps: 1e-8, Moments: 32, MaxGradNorm: 1, MiniBatch: 64, Iterations: 1, MicroTokens: MicroRows,
+			Beta1: 0.9, Beta2: 0.95, Eps: 1e-8, Moments: 32, MaxGradNorm: 1, MiniBatch: 64, Iterations: 1,
 		},
 		Train:  TrainConfig{Epochs: 1, Seed: 42, Device: "auto", DType: "auto"},
 		Eval:   EvalConfig{N: 256, K: 1, Answers: true},
@@ -358,6 +358,16 @@ func (c Config) Hash() string {
 		}
 	}
 	return hex.EncodeToString(h.Sum(nil))[:32]
+}
+
+// settle fills in what depends on the device. A resume compares what came of it.
+func (c *Config) settle() {
+	if c.Optim.MicroTokens == 0 {
+		c.Optim.MicroTokens = MicroRows
+		if c.Train.onCard() {
+			c.Optim.MicroTokens = CardRows
+		}
+	}
 }
 
 // Changed lists the options that decide the result and differ from those of an

@@ -290,7 +290,7 @@ func TestValidate(t *testing.T) {
 		{"model.vocab (--vocab): want 1 to ", func(c *Config) { c.Model.Vocab = 1 << 40 }},
 		{"objective.reward_mode (--reward-mode): reward mode: ", func(c *Config) { c.Objective.Reward.Mode = 99 }},
 		{"objective.clip_low (--clip-low): want 0 to 1, have 2", func(c *Config) { c.Objective.ClipLow = 2 }},
-		{`model.template (--template): want one of llama3, mistral, tulu, tulu-thinker, plain, world, or none for the tokenizer's, have "foo"`, func(c *Config) { c.Model.Template = "foo" }},
+		{`model.template (--template): want one of llama3, chatml, zephyr, mistral, tulu, tulu-thinker, plain, world, or none for the tokenizer's, have "foo"`, func(c *Config) { c.Model.Template = "foo" }},
 		{"objective.kl (--kl): want rollout.temperature 1, which the reference policy is read at, have 0.9", func(c *Config) { c.Objective.KL, c.Rollout.Temperature = 0.1, 0.9 }},
 		{"objective.reward_mode (--reward-mode): want am, have gm, for rlpr", func(c *Config) { *c = Default(objective.RLPR); c.Objective.Reward.Mode = reward.GM }},
 		{"objective.base_floor (--base-floor): want 0 or 1e-30 to 1, have 2", func(c *Config) { c.Objective.Reward.BaseFloor = 2 }},
@@ -567,5 +567,22 @@ func TestFlagHelp(t *testing.T) {
 	fs.PrintDefaults()
 	if !strings.Contains(usage.String(), "highest learning rate (default 2e-06)") {
 		t.Errorf("package flag's own help: %s", usage.String())
+	}
+}
+
+// TestPassesByDevice: a pass has what suits the device, unless it is said.
+func TestPassesByDevice(t *testing.T) {
+	for _, x := range []struct {
+		device     string
+		said, want int
+	}{{"cpu", 0, MicroRows}, {"cuda", 0, CardRows}, {"cuda:1", 0, CardRows}, {"cpu", 70, 70}, {"cuda", 70, 70}} {
+		c := Default(objective.NRT)
+		c.Train.Device = x.device
+		if x.said > 0 {
+			c.Optim.MicroTokens = x.said
+		}
+		if c.settle(); c.Optim.MicroTokens != x.want {
+			t.Errorf("%s, %d said: %d, want %d", x.device, x.said, c.Optim.MicroTokens, x.want)
+		}
 	}
 }

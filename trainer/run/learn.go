@@ -13,8 +13,12 @@ import (
 
 // MicroRows is how many tokens a forward pass takes by default: enough for the
 // matrix products' full speed, and few enough that what one operation writes is
-// still in a cache when the next one reads it.
-const MicroRows = 1024
+// still in a cache when the next one reads it. A card has no such cache, and wants
+// CardRows.
+const (
+	MicroRows = 1024
+	CardRows  = 8192
+)
 
 // Learner turns rollouts into optimizer updates: rewards → a weight per token →
 // backward → AdamW. It holds the policy's gradient and activations.

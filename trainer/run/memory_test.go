@@ -351,6 +351,7 @@ func TestPlanIsTrue(t *testing.T) {
 			c := tinyRun(t, test.method)
 			c.Train.Steps, c.Eval.K, c.Eval.Every, c.Model.Layers = 2, 2, 0, 2
 			test.change(&c)
+			c.settle()
 			dev := &meter{Device: newCPU(t), held: map[device.Buffer]int64{}}
 			tr := &trainer{c: c, dev: dev, env: Env{Device: dev, Log: io.Discard, Now: time.Now,
 				Open: func(name string) (fs.FS, error) { return os.DirFS(name), nil }}}
