@@ -99,7 +99,7 @@ func (t *trainer) ask(examples []data.Example, what string) ([]Question, error) 
 		}
 		skipped.Examples++
 		if t.c.Objective.Method == objective.LM {
-			parts := windows(q, t.window())
+			parts := stretches(q, t.window())
 			if len(parts) > 1 {
 				cut++
 			}
@@ -165,10 +165,10 @@ func (t *trainer) window() int {
 	return max(2, min(t.model.Config.MaxPositions, t.c.Data.MaxAnswer))
 }
 
-// windows cuts a document into stretches of at most so many tokens. Each begins
+// stretches cuts a document into windows of at most so many tokens. Each begins
 // with the last token of the one before, so that every token but the document's
 // first is predicted once.
-func windows(q Question, most int) []Question {
+func stretches(q Question, most int) []Question {
 	ids := append(append(make([]int32, 0, len(q.Prompt)+len(q.Answer)), q.Prompt...), q.Answer...)
 	if len(ids) <= most {
 		return []Question{q}

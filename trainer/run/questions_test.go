@@ -142,7 +142,7 @@ func TestWindows(t *testing.T) {
 		}
 		for most := 2; most < 12; most++ {
 			var predicted []int32
-			for _, w := range windows(Question{Prompt: ids[:1], Answer: ids[1:], Index: 7}, most) {
+			for _, w := range stretches(Question{Prompt: ids[:1], Answer: ids[1:], Index: 7}, most) {
 				if len(w.Prompt) != 1 || len(w.Answer) == 0 || len(w.Prompt)+len(w.Answer) > most || w.Prompt[0] != w.Answer[0]-1 || w.Index != 7 {
 					t.Fatalf("%d tokens in windows of %d: %+v", n, most, w)
 				}
