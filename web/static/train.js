@@ -38,7 +38,7 @@
     const font = `${getComputedStyle(document.body).fontSize === "15px" ? 12 : 11}px ${getComputedStyle(document.body).fontFamily}`;
     const axis = { stroke: faint, font, grid: { stroke: line, width: 1 }, ticks: { show: false } };
     const curve = [
-      { label: data.runs[0]?.name ?? "run", stroke: ink, width: 1.75, points: { show: (data.runs[0]?.steps.length ?? 0) < 3, size: 5, fill: ink } },
+      { label: data.runs[0]?.name ?? "run", stroke: ink, width: 1.75, points: { show: (u) => u.data[0].length < 3, size: 5, fill: ink } },
       { label: data.runs[1]?.name ?? "second run", stroke: faint, width: 1.5, dash: [4, 3], points: { show: false } },
     ];
     return {
