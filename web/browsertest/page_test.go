@@ -413,6 +413,9 @@ func TestAnEmptyOwnQuestionIsNotSent(t *testing.T) {
 	b.until("connected", live)
 	b.click(".own")
 	b.until("the form is open", `document.querySelector("#ask").open`)
+	b.until("the form is filled", `document.querySelector("#ask-question").value !== "" && document.querySelectorAll("#tokens-answer span").length > 1`)
+	frame(b)
+	frame(b)
 	for _, text := range []string{"", " "} {
 		b.choose("#ask-answer", text)
 		b.click("#ask-go")
