@@ -19,8 +19,7 @@ const (
 func (b *tab) slow() {
 	b.t.Helper()
 	b.until("connected", live)
-	b.choose("#askform [name=max_chain]", "160")
-	b.choose("#model", eval[string](b, `document.querySelector("#model").options[0].value`))
+	b.run(chromedp.Evaluate(`location.hash = "len=160&model=" + encodeURIComponent(document.querySelector("#model").options[0].value)`, nil))
 	b.until("chains are being written", writing)
 }
 
