@@ -189,13 +189,11 @@ func (p *explainer) heading(model string, x *explainFlags) {
 // chains shows the chains as they grow.
 func (p *explainer) chains() func(engine.Event) {
 	var w *wrapper
-	var s speller
-	s.tok = p.tok
+	s := speller{tok: p.tok}
 	n, last, closed := 0, int32(-1), false
 	show := &inOrder{
 		begin: func(chain int) {
 			w = newWrapper(p.out, fmt.Sprintf("chain %d", chain+1), indent)
-			s.d = nil
 			n, closed = 0, true
 		},
 		token: func(_ int, ev engine.Event) {
@@ -203,7 +201,7 @@ func (p *explainer) chains() func(engine.Event) {
 			case engine.PartChain:
 				n++
 				last = ev.Token.ID
-				w.write(s.text(ev), nil)
+				w.write(s.push(ev.Token.ID), nil)
 			case engine.PartBoundary:
 				closed = false
 			}
@@ -212,6 +210,7 @@ func (p *explainer) chains() func(engine.Event) {
 			}
 		},
 		end: func(int) {
+			w.write(s.rest(), nil)
 			if !closed {
 				why := fmt.Sprintf(" (cut off after %s)", plural(n, "token"))
 				if slices.Contains(p.req.Stop, last) {

@@ -171,31 +171,32 @@ func (g *generateFlags) request(l *loaded) (engine.Request, error) {
 // show prints continuations as they come, without what ends them.
 func (g *generateFlags) show(e *env, l *loaded, req *engine.Request) func(engine.Event) {
 	s := speller{tok: l.tok}
+	print := func(text string) {
+		if e.terminal {
+			text = harmless(text)
+		}
+		e.out.WriteString(text)
+		if e.terminal {
+			e.out.Flush()
+		}
+	}
 	stream := &inOrder{
 		begin: func(chain int) {
-			s.d = nil
 			if g.n > 1 {
 				fmt.Fprintf(e.out, "— %d of %d —\n", chain+1, g.n)
 			}
 		},
 		token: func(_ int, ev engine.Event) {
-			answers := ev.Part == engine.PartAnswer && ev.Index == 0
-			text := s.text(ev)
-			if slices.Contains(req.Stop, ev.Token.ID) {
-				text = ""
+			text := ""
+			if ev.Part == engine.PartAnswer && ev.Index == 0 {
+				text = s.rest() + "\n"
 			}
-			if e.terminal {
-				text = harmless(text)
+			if !slices.Contains(req.Stop, ev.Token.ID) {
+				text += s.push(ev.Token.ID)
 			}
-			if answers {
-				text = "\n" + text
-			}
-			e.out.WriteString(text)
-			if e.terminal {
-				e.out.Flush()
-			}
+			print(text)
 		},
-		end: func(int) { fmt.Fprintln(e.out) },
+		end: func(int) { print(s.rest() + "\n") },
 	}
 	return stream.event
 }

@@ -99,18 +99,27 @@ func (w *wrapper) newline() {
 	w.col = w.indent
 }
 
-// speller decodes a chain's tokens as they come, by part: what follows the
-// boundary starts afresh, as it was tokenised on its own.
+// speller decodes one text's tokens as they come. An answer is a text of its own, as
+// it was tokenised on its own.
 type speller struct {
-	tok  *token.Tokenizer
-	part engine.Part
-	d    *token.Decoder
+	tok *token.Tokenizer
+	d   *token.Decoder // nil before the text begins
 }
 
-func (s *speller) text(ev engine.Event) string {
-	if s.d == nil || s.part != ev.Part && ev.Part == engine.PartAnswer {
+// push is the text that a token settles, often none.
+func (s *speller) push(id int32) string {
+	if s.d == nil {
 		s.d = s.tok.NewDecoder(false)
 	}
-	s.part = ev.Part
-	return s.d.Push(ev.Token.ID)
+	return s.d.Push(id)
+}
+
+// rest ends the text: what waited for tokens that did not come.
+func (s *speller) rest() string {
+	if s.d == nil {
+		return ""
+	}
+	text := s.d.Flush()
+	s.d = nil
+	return text
 }
