@@ -132,14 +132,12 @@ func Judge(q Question, tok *token.Tokenizer, form *token.Format, res engine.Resu
 	v.B = Numbers(probs(res.Baseline))
 	for i, c := range res.Chains {
 		r := g.Chains[i]
-		j := Chain{
-			Closed: c.Closed, Finish: c.Finish, Tokens: Say(tok, c.Tokens),
+		v.Chains = append(v.Chains, Chain{
+			Text: chainText(c, tok, form), Closed: c.Closed, Finish: c.Finish, Tokens: Say(tok, c.Tokens),
 			C: Numbers(r.C), B: v.B, Weights: Numbers(r.W), Contribution: Numbers(r.Contribution),
 			G: Numbers(r.G), TokenWeight: Numbers(r.TokenWeight),
 			R: Number(r.R), Base: v.Base, Clipped: Number(r.Clipped), Advantage: Number(r.Advantage),
-		}
-		j.Text = chainText(j, form)
-		v.Chains = append(v.Chains, j)
+		})
 	}
 	for i, rank := range g.Ranks() {
 		v.Chains[i].Rank = rank
@@ -148,12 +146,12 @@ func Judge(q Question, tok *token.Tokenizer, form *token.Format, res engine.Resu
 }
 
 // chainText is what the chain says, without the boundary that it closed with.
-func chainText(c Chain, form *token.Format) string {
+func chainText(c engine.Chain, tok *token.Tokenizer, form *token.Format) string {
 	tokens := c.Tokens
 	if c.Closed && form.StopText == "" {
 		tokens = tokens[:len(tokens)-len(form.Close)]
 	}
-	text := Join(tokens, form.End)
+	text := Text(tok, tokens, form.End)
 	if form.StopText != "" {
 		text, _, _ = strings.Cut(text, form.StopText)
 	}
@@ -201,15 +199,17 @@ func Say(tok *token.Tokenizer, tokens []engine.Token) []Said {
 	return list
 }
 
-// Join is the tokens' text without those that end it.
-func Join(tokens []Said, ends []int32) string {
-	text := ""
+// Text is what the tokens say without those that end it. It is decoded anew, since
+// the text that Say gives to an end may hold what came before: bytes that waited for
+// the end of their run.
+func Text(tok *token.Tokenizer, tokens []engine.Token, ends []int32) string {
+	var ids []int32
 	for _, t := range tokens {
 		if !slices.Contains(ends, t.ID) {
-			text += t.Text
+			ids = append(ids, t.ID)
 		}
 	}
-	return text
+	return tok.Decode(ids, false)
 }
 
 func logProbs(tokens []engine.Token) []float64 {

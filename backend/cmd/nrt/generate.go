@@ -202,14 +202,12 @@ func (g *generateFlags) show(e *env, l *loaded, req *engine.Request) func(engine
 }
 
 func (g *generateFlags) completion(l *loaded, req *engine.Request, c engine.Chain) completion {
-	out := completion{Finish: c.Finish, Tokens: verdict.Say(l.tok, c.Tokens)}
+	out := completion{Text: verdict.Text(l.tok, c.Tokens, req.Stop), Finish: c.Finish, Tokens: verdict.Say(l.tok, c.Tokens)}
 	for _, t := range out.Tokens {
 		out.LogProb += t.LogProb
 	}
-	out.Text = verdict.Join(out.Tokens, req.Stop)
 	if g.asks {
-		out.Answer = &answer{Tokens: verdict.Say(l.tok, c.Answer)}
-		out.Answer.Text = verdict.Join(out.Answer.Tokens, req.AnswerStop)
+		out.Answer = &answer{Text: verdict.Text(l.tok, c.Answer, req.AnswerStop), Tokens: verdict.Say(l.tok, c.Answer)}
 	}
 	return out
 }
