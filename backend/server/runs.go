@@ -27,9 +27,6 @@ import (
 //
 // A run's training is package run's, which goes on from its latest checkpoint as
 // if it had never stopped; so a run survives everything that its folder survives.
-// errInUse: two servers must not train in one folder.
-var errInUse = errors.New("another nrt serve uses it; give this one a folder of its own with --state")
-
 type runs struct {
 	server *Server
 	dir    string
@@ -44,6 +41,9 @@ type runs struct {
 	next  int         // number of the next run
 	atOne int         // runs at work
 }
+
+// errInUse: two servers must not train in one folder.
+var errInUse = errors.New("another nrt serve uses it; give this one a folder of its own with --state")
 
 // openRuns reads the folder; dispatch lets the runs work.
 func openRuns(s *Server) (*runs, error) {
@@ -142,13 +142,16 @@ func (r *runs) start(x *session, m *wire.Train) error {
 	if m.Upload == "" && (!source.World || r.server.o.World == nil) {
 		return failed(wire.CodeUpload, "upload: missing: %s does not know the small world, so it needs questions and answers of its own", base)
 	}
-	if err := r.room(); err != nil {
+	r.mu.Lock()
+	_, err := r.room(base) // before any work is done for it
+	n := r.next
+	if err == nil {
+		r.next++
+	}
+	r.mu.Unlock()
+	if err != nil {
 		return err
 	}
-	r.mu.Lock()
-	n := r.next
-	r.next++
-	r.mu.Unlock()
 	t := &training{runs: r, n: n, info: runInfo{
 		Owner:  x.owner,
 		Method: m.Method, Mode: m.Mode, Model: base, Steps: m.Steps, Questions: m.Questions, K: m.K, LR: m.LR, Seed: m.Seed,
@@ -157,7 +160,10 @@ func (r *runs) start(x *session, m *wire.Train) error {
 	if m.Method != "nrt" {
 		t.info.Mode = ""
 	}
-	if err := t.create(source, m.Upload); err != nil {
+	if err = t.create(source, m.Upload); err == nil {
+		err = r.admit(t)
+	}
+	if err != nil {
 		err = errors.Join(err, os.RemoveAll(t.dir()))
 		r.mu.Lock()
 		if r.next == n+1 {
@@ -166,9 +172,6 @@ func (r *runs) start(x *session, m *wire.Train) error {
 		r.mu.Unlock()
 		return err
 	}
-	r.mu.Lock()
-	r.list = append(r.list, t)
-	r.mu.Unlock()
 	x.watch(t.name())
 	st := t.stateFor(x)
 	st.ID = m.ID
@@ -178,39 +181,52 @@ func (r *runs) start(x *session, m *wire.Train) error {
 	return nil
 }
 
-// room removes the oldest ended run when too many are kept; without one, the oldest
-// paused run whose reader is not here, since nobody else can stop it.
-func (r *runs) room() error {
+// admit lists a run that has its folder, in the place of another where too many are
+// kept.
+func (r *runs) admit(t *training) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	i, err := r.room(t.info.Model)
+	if err != nil {
+		return err
+	}
+	if i >= 0 {
+		old := r.list[i]
+		r.list = slices.Delete(r.list, i, i+1)
+		r.server.hub.drop(old.kept()...)
+		if err := os.RemoveAll(old.dir()); err != nil {
+			r.server.log.Error("old training run", "run", old.name(), "error", err)
+		}
+	}
+	r.list = append(r.list, t)
+	return nil
+}
+
+// room is which run goes for one that starts from the model base, −1 if all can stay:
+// the oldest ended one; without one, the oldest paused run whose reader is not here,
+// since nobody else can stop it. r.mu is held.
+func (r *runs) room(base string) (int, error) {
+	if len(r.list) < r.server.o.KeepRuns {
+		return -1, nil
+	}
 	here := map[string]bool{}
 	for _, x := range r.server.everyone() {
 		here[x.owner] = true
 	}
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if len(r.list) < r.server.o.KeepRuns {
-		return nil
-	}
-	i := slices.IndexFunc(r.list, func(t *training) bool { return t.ended() && !r.needed(t) })
-	if i < 0 {
-		i = slices.IndexFunc(r.list, func(t *training) bool { return t.left(here) && !r.needed(t) })
-	}
-	if i >= 0 {
-		t := r.list[i]
-		r.list = slices.Delete(r.list, i, i+1)
-		r.server.hub.drop(t.kept()...)
-		if err := os.RemoveAll(t.dir()); err != nil {
-			r.server.log.Error("old training run", "run", t.name(), "error", err)
+	for _, goes := range []func(t *training) bool{(*training).ended, func(t *training) bool { return t.left(here) }} {
+		if i := slices.IndexFunc(r.list, func(t *training) bool { return goes(t) && !r.needed(t, base) }); i >= 0 {
+			return i, nil
 		}
-		return nil
 	}
-	return failed(wire.CodeBusy, "%d runs are under way or paused; stop one first", len(r.list))
+	return -1, failed(wire.CodeBusy, "%d runs are under way, paused, or what others start from; stop one first", len(r.list))
 }
 
-// needed reports whether a run that has not ended started from what t kept: it reads
-// that again when it goes on.
-func (r *runs) needed(t *training) bool {
+// needed reports whether t kept what a run starts from that has not ended, or base: it
+// is read again when the run goes on.
+func (r *runs) needed(t *training, base string) bool {
 	kept := t.kept()
-	return slices.ContainsFunc(r.list, func(u *training) bool { return !u.ended() && slices.Contains(kept, u.info.Model) })
+	return slices.Contains(kept, base) ||
+		slices.ContainsFunc(r.list, func(u *training) bool { return !u.ended() && slices.Contains(kept, u.info.Model) })
 }
 
 // dispatch lets queued runs work while there is room, oldest first.

@@ -318,6 +318,31 @@ func TestRunStartedFromAnother(t *testing.T) {
 	}
 }
 
+// TestRefusedRunRemovesNone: a request that is refused after all costs nobody an old
+// run, and a run never goes for one that starts from it.
+func TestRefusedRunRemovesNone(t *testing.T) {
+	r := trainer(t, t.TempDir())
+	r.o.KeepRuns = 1
+	c := r.reader(nil)
+	c.say(short(1))
+	until(c, "run1", wire.StatusDone)
+	m := short(1)
+	m.Upload = `{"question":"ben zebra","answer":"anna"}`
+	c.say(m)
+	if f := expect[*wire.Failed](c); f.Code != wire.CodeUpload {
+		t.Errorf("an unknown word: have %+v", f)
+	}
+	m = short(1)
+	m.Model = "run1@1"
+	c.say(m)
+	if f := expect[*wire.Failed](c); f.Code != wire.CodeBusy {
+		t.Errorf("a run from the only one there is: have %+v", f)
+	}
+	if list := r.runs.states(nil); len(list) != 1 || list[0].Run != "run1" || r.hub.find("run1@1") == nil {
+		t.Errorf("have %+v", list)
+	}
+}
+
 // TestTrainingIsMeasuredFirst: a run that needs more memory than the machine has left
 // says so instead of taking it.
 func TestTrainingIsMeasuredFirst(t *testing.T) {
