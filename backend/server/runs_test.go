@@ -1,13 +1,16 @@
 package server
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"net/http"
 	"os"
 	"path/filepath"
 	"reflect"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/gorilla/websocket"
@@ -353,6 +356,47 @@ func TestTrainingIsMeasuredFirst(t *testing.T) {
 	if st := until(c, "run1", wire.StatusFailed); !strings.Contains(st.Message, "memory") && !strings.Contains(st.Message, "GB") {
 		t.Errorf("have %+v", st)
 	}
+}
+
+// TestStoppedRunThatFailed: what went wrong while a run was being stopped is told, and
+// not taken for the stop.
+func TestStoppedRunThatFailed(t *testing.T) {
+	r := trainer(t, t.TempDir())
+	for _, c := range []struct {
+		err          error
+		status, said string
+	}{
+		{context.Canceled, wire.StatusPaused, ""},
+		{fmt.Errorf("evaluate: %w", context.Canceled), wire.StatusPaused, ""},
+		{errors.Join(context.Canceled, errors.New("save checkpoint-3: no space left on device")), wire.StatusFailed, "no space left"},
+	} {
+		x := &training{runs: r.runs, n: 1, info: runInfo{Status: wire.StatusRunning}, want: wire.StatusPaused, cancel: func() {}}
+		x.end(c.err)
+		if x.info.Status != c.status || !strings.Contains(x.info.Message, c.said) {
+			t.Errorf("%v: have %s, %q", c.err, x.info.Status, x.info.Message)
+		}
+	}
+}
+
+// TestRunIsSavedWhole: a run's work and its reader may save at once.
+func TestRunIsSavedWhole(t *testing.T) {
+	r := trainer(t, t.TempDir())
+	x := &training{runs: r.runs, n: 1}
+	if err := os.MkdirAll(x.dir(), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	var all sync.WaitGroup
+	for range 8 {
+		all.Go(func() {
+			for range 20 {
+				if err := x.save(); err != nil {
+					t.Error(err)
+					return
+				}
+			}
+		})
+	}
+	all.Wait()
 }
 
 func TestTwoServersDoNotShareAFolder(t *testing.T) {

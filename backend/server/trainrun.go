@@ -52,6 +52,8 @@ type training struct {
 	runs *runs
 	n    int
 
+	saving sync.Mutex // held while run.json is written, before mu
+
 	mu     sync.Mutex
 	info   runInfo
 	points []wire.Point // one a step, in order
@@ -198,7 +200,10 @@ func loadTraining(r *runs, name string) (*training, error) {
 	return t, t.findKept()
 }
 
+// save writes run.json. Of several at once the last one writes what is newest.
 func (t *training) save() error {
+	t.saving.Lock()
+	defer t.saving.Unlock()
 	t.mu.Lock()
 	info := t.info
 	t.mu.Unlock()
@@ -348,26 +353,33 @@ func (t *training) requeue() {
 func (t *training) work() {
 	t.saved()
 	t.runs.tell(t, nil)
-	err := t.train(t.ctx)
+	t.end(t.train(t.ctx))
+	t.saved()
+	t.runs.tell(t, nil)
+}
+
+// end says how the run's work ended.
+func (t *training) end(err error) {
 	t.mu.Lock()
+	defer t.mu.Unlock()
 	t.info.Seconds += time.Since(t.since).Seconds()
 	t.since = time.Time{}
+	t.cancel()
+	stopped := run.OnlyStopped(err)
 	switch {
 	case err == nil:
 		t.info.Status = wire.StatusDone
-	case t.want != "":
+	case stopped && t.want != "":
 		t.info.Status = t.want
 	case t.runs.ctx.Err() != nil:
 		// Stays running in run.json: the next server goes on.
 	default:
 		t.info.Status = wire.StatusFailed
 		t.info.Message = clip(strings.ReplaceAll(err.Error(), t.dir()+string(filepath.Separator), ""), 1<<10)
+	}
+	if err != nil && !stopped {
 		t.runs.server.log.Error("training run", "run", t.name(), "error", err)
 	}
-	t.cancel()
-	t.mu.Unlock()
-	t.saved()
-	t.runs.tell(t, nil)
 }
 
 // train is one stretch of the run, with those who read along.

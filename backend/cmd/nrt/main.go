@@ -102,7 +102,7 @@ func execute(e *env, list []*command, args []string) int {
 		return exitUsage
 	case errors.As(err, &stopped):
 		fmt.Fprintf(e.err, "nrt%s: %v\n", name, stopped)
-	case e.ctx.Err() != nil && errors.Is(err, e.ctx.Err()):
+	case e.ctx.Err() != nil && run.OnlyStopped(err):
 		fmt.Fprintf(e.err, "nrt%s: interrupted\n", name)
 	default:
 		fmt.Fprintf(e.err, "nrt%s: %v\n", name, err)

@@ -278,6 +278,21 @@ func TestInterrupted(t *testing.T) {
 	}
 }
 
+// What failed while a command was being interrupted is told: a checkpoint that could
+// not be saved is not what a resume goes on from.
+func TestInterruptedAndFailed(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	var errs bytes.Buffer
+	e := &env{ctx: ctx, out: bufio.NewWriter(&bytes.Buffer{}), err: &errs}
+	fails := &command{name: "x", bind: func(*flags) func(*env) error {
+		return func(*env) error { return errors.Join(ctx.Err(), errors.New("no space left on device")) }
+	}}
+	if code := execute(e, []*command{fails}, []string{"x"}); code != exitFailure || !strings.Contains(errs.String(), "no space left") {
+		t.Errorf("exit %d, %q", code, errs.String())
+	}
+}
+
 // What was interrupted leaves no part of a file.
 func TestInterruptedWorldLeavesNothing(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())

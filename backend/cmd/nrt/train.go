@@ -84,7 +84,7 @@ func (e *env) train(c run.Config) (err error) {
 	if errors.As(err, &wrong) {
 		return &usageError{err}
 	}
-	if err == nil || e.ctx.Err() == nil || !errors.Is(err, e.ctx.Err()) {
+	if e.ctx.Err() == nil || !run.OnlyStopped(err) {
 		return err
 	}
 	last, lastErr := run.LastCheckpoint(c.Output.Dir)
