@@ -54,12 +54,7 @@ func (t *training) newJudge(source *model) (*judge, error) {
 }
 
 // look says that there may be something to measure.
-func (j *judge) look() {
-	select {
-	case j.wake <- struct{}{}:
-	default:
-	}
-}
+func (j *judge) look() { ring(j.wake) }
 
 // last says that no further steps will be kept.
 func (j *judge) last() { close(j.ending) }
@@ -222,10 +217,4 @@ func writeExamples(path string, list []data.Example) error {
 		}
 	}
 	return run.WriteFile(path, []byte(b.String()))
-}
-
-// positions is how many tokens the model reads.
-func (m *model) positions() (int, error) {
-	c, err := llama.ReadConfig(m.Files)
-	return c.MaxPositions, err
 }

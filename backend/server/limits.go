@@ -46,7 +46,7 @@ const mostAddresses = 4096
 
 // allowances are the allowances of programs, by the address they come from.
 type allowances struct {
-	burst float64 // of each; 0 is askBurst
+	burst float64 // of each
 
 	mu sync.Mutex
 	of map[string]*bucket
@@ -68,10 +68,7 @@ func (a *allowances) take(under string, now time.Time) (retry float64, ok bool) 
 			}
 			delete(a.of, oldest)
 		}
-		fresh := newBucket(askBurst, askRate)
-		if a.burst > 0 {
-			fresh = newBucket(a.burst, askRate)
-		}
+		fresh := newBucket(a.burst, askRate)
 		b = &fresh
 		if a.of == nil {
 			a.of = map[string]*bucket{}
@@ -116,15 +113,11 @@ func ipOf(remote string) (netip.Addr, bool) {
 // address is whom a remote address stands for. A network of version 6 gives
 // everyone a whole /64, which counts as one.
 func address(remote string) string {
-	host, _, err := net.SplitHostPort(remote)
-	if err != nil {
-		host = remote
+	ip, ok := ipOf(remote)
+	if !ok {
+		return remote
 	}
-	ip, err := netip.ParseAddr(host)
-	if err != nil {
-		return host
-	}
-	if ip = ip.Unmap().WithZone(""); ip.Is6() {
+	if ip.Is6() {
 		if p, err := ip.Prefix(64); err == nil {
 			return p.String()
 		}

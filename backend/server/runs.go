@@ -64,26 +64,29 @@ func openRuns(s *Server) (*runs, error) {
 	if err != nil {
 		return nil, errors.Join(err, unlock())
 	}
+	var numbers []int
 	for _, e := range entries {
-		n, ok := runNumber(e.Name())
-		if !ok || !e.IsDir() {
-			continue
+		if n, ok := runNumber(e.Name()); ok && e.IsDir() {
+			numbers = append(numbers, n)
 		}
-		r.next = max(r.next, n+1)
-		t, err := loadTraining(r, e.Name())
+	}
+	slices.Sort(numbers) // a run may have started from what an older one kept
+	for _, n := range numbers {
+		r.next = n + 1
+		t, err := loadTraining(r, n)
+		name := "run" + strconv.Itoa(n)
 		if errors.Is(err, fs.ErrNotExist) {
 			// Never begun: its folder was made, its run.json was not.
-			err = os.RemoveAll(filepath.Join(dir, e.Name()))
+			err = os.RemoveAll(filepath.Join(dir, name))
 		}
 		if err != nil {
 			// One run that cannot be read must not take the page away.
-			s.log.Error("training run left out", "run", e.Name(), "error", err)
+			s.log.Error("training run not read whole", "run", name, "error", err)
 		}
 		if t != nil {
 			r.list = append(r.list, t)
 		}
 	}
-	slices.SortFunc(r.list, func(a, b *training) int { return a.n - b.n })
 	return r, nil
 }
 

@@ -244,7 +244,8 @@ func TestRefusedRuns(t *testing.T) {
 		{wire.CodeUpload, "upload:1: question: ", func(m *wire.Train) {
 			m.Upload = `{"question":"` + strings.Repeat("ben ", 200) + `","answer":"anna"}`
 		}},
-		{wire.CodeUpload, "lines", func(m *wire.Train) { m.Upload = strings.Repeat(good, maxUploadLines+5) }},
+		{wire.CodeUpload, "lines", func(m *wire.Train) { m.Upload = strings.Repeat(good, maxUploadLines+1) }},
+		{wire.CodeUpload, "lines", func(m *wire.Train) { m.Upload = strings.Repeat("\n", maxUploadLines) + "x" }},
 	} {
 		m := short(3)
 		x.change(m)
@@ -404,6 +405,34 @@ func TestTwoServersDoNotShareAFolder(t *testing.T) {
 	o := r.o
 	if _, err := New(o); !errors.Is(err, errInUse) {
 		t.Errorf("have %v", err)
+	}
+}
+
+// TestRunsAreReadInOrder: what run10 kept is of the kind of what it started from, which
+// run2 kept, after the server starts again too.
+func TestRunsAreReadInOrder(t *testing.T) {
+	dir := t.TempDir()
+	r := trainer(t, dir)
+	c := r.reader(nil)
+	r.runs.next = 2
+	c.say(short(1))
+	until(c, "run2", wire.StatusDone)
+	r.runs.next = 10
+	m := short(1)
+	m.Model, m.Upload = "run2@1", `{"question":"ben","answer":"anna"}`
+	c.say(m)
+	until(c, "run10", wire.StatusDone)
+	if !r.hub.find("run10@1").World {
+		t.Fatal("run10's model does not know the small world")
+	}
+	if err := r.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if r = trainer(t, dir); !r.hub.find("run10@1").World {
+		t.Error("after a restart run10's model does not know the small world")
+	}
+	if list := r.runs.states(nil); len(list) != 2 || list[0].Run != "run2" || r.runs.next != 11 {
+		t.Errorf("have %+v, next %d", list, r.runs.next)
 	}
 }
 

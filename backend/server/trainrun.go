@@ -104,15 +104,11 @@ func (t *training) createUpload(source *model, upload string) error {
 	if err != nil {
 		return err
 	}
-	positions, err := source.positions()
-	if err != nil {
-		return err
-	}
-	t.info.MaxChain = min(t.runs.server.o.Chain, positions/4)
+	t.info.MaxChain = min(t.runs.server.o.Chain, source.reads/4)
 	if source.World {
 		t.info.MaxChain = recipe.MaxChain
 	}
-	list, err := readUpload(upload, tok, form, positions-t.info.MaxChain-len(form.Close))
+	list, err := readUpload(upload, tok, form, source.reads-t.info.MaxChain-len(form.Close))
 	if err != nil {
 		return err
 	}
@@ -173,9 +169,8 @@ func keepEvery(steps int) int {
 	}
 }
 
-// loadTraining reads a run's folder. fs.ErrNotExist: it has no run.json.
-func loadTraining(r *runs, name string) (*training, error) {
-	n, _ := runNumber(name)
+// loadTraining reads the folder of run n. fs.ErrNotExist: it has no run.json.
+func loadTraining(r *runs, n int) (*training, error) {
 	t := &training{runs: r, n: n}
 	raw, err := os.ReadFile(t.file("run.json"))
 	if err != nil {
@@ -423,10 +418,7 @@ func (t *training) train(ctx context.Context) error {
 type nudge struct{ c chan struct{} }
 
 func (n *nudge) Write(p []byte) (int, error) {
-	select {
-	case n.c <- struct{}{}:
-	default:
-	}
+	ring(n.c)
 	return len(p), nil
 }
 

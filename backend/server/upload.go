@@ -22,7 +22,7 @@ const (
 // readUpload checks an uploaded JSONL line by line against what the model can
 // read: questions and answers, all of their words known, short enough.
 func readUpload(text string, tok *token.Tokenizer, form *token.Format, room int) ([]data.Example, error) {
-	if lines := strings.Count(text, "\n") + 1; lines > maxUploadLines+1 {
+	if lines := strings.Count(strings.TrimSuffix(text, "\n"), "\n") + 1; lines > maxUploadLines {
 		return nil, failed(wire.CodeUpload, "upload: %d lines; at most %d are taken", lines, maxUploadLines)
 	}
 	list, _, err := data.ReadFrom(strings.NewReader(text), "upload", data.Options{MaxLine: maxUploadLine})

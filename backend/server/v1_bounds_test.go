@@ -368,7 +368,7 @@ func TestV1Mistake(t *testing.T) {
 }
 
 func TestAllowances(t *testing.T) {
-	var a allowances
+	a := allowances{burst: askBurst}
 	at := time.Unix(0, 0)
 	for i := range 3 * mostAddresses {
 		a.take(fmt.Sprint(i), at.Add(time.Duration(i)))
@@ -378,6 +378,7 @@ func TestAllowances(t *testing.T) {
 	}
 	for remote, want := range map[string]string{
 		"127.0.0.1:80": "127.0.0.1", "[::ffff:10.0.0.1]:80": "10.0.0.1", "[2001:db8:1:2:3::4]:80": "2001:db8:1:2::/64", "[fe80::1%eth0]:80": "fe80::/64", "@": "@",
+		"2001:db8:1:2:3::4": "2001:db8:1:2::/64", "[2001:db8:1:2:3::4]": "2001:db8:1:2::/64",
 	} {
 		if have := address(remote); have != want {
 			t.Errorf("%s: have %s, want %s", remote, have, want)
