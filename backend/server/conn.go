@@ -39,12 +39,7 @@ type conn struct {
 }
 
 // poke lets the writing goroutine look again. It never blocks.
-func (c *conn) poke() {
-	select {
-	case c.wake <- struct{}{}:
-	default:
-	}
-}
+func (c *conn) poke() { ring(c.wake) }
 
 // leave asks the writing goroutine to close the connection. It never blocks.
 func (c *conn) leave(code int, reason string) {

@@ -185,7 +185,7 @@ func TestWatchLatest(t *testing.T) {
 
 // TestSlotsPassOver: tickets that wait for a model's only replica hold no slots.
 func TestSlotsPassOver(t *testing.T) {
-	s := newSched(2, 10, 10)
+	s := newSched(2, 10)
 	large, small := make(chan struct{}, 1), make(chan struct{}, 2)
 	large <- struct{}{}
 	small <- struct{}{}

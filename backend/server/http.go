@@ -177,11 +177,8 @@ func (s *Server) text(w http.ResponseWriter, t string) {
 // serveReady says whether a question would be taken: the server is not stopping
 // and its first model can be read.
 func (s *Server) serveReady(w http.ResponseWriter, _ *http.Request) {
-	s.mu.Lock()
-	closed := s.closed
-	s.mu.Unlock()
-	if closed {
-		s.refuse(w, http.StatusServiceUnavailable, "the server is stopping")
+	if err := s.running(); err != nil {
+		s.refuse(w, http.StatusServiceUnavailable, err.Error())
 		return
 	}
 	if _, _, err := s.hub.find(s.o.Models[0].Name).vocab.open(); err != nil {

@@ -20,7 +20,6 @@ type sched struct {
 	mu       sync.Mutex
 	slots    int
 	queue    int // most tickets waiting, of all readers
-	each     int // most tickets waiting, of one reader
 	address  int // most tickets waiting, of one address
 	busy     int
 	held     map[string]int // slots by reader
@@ -48,22 +47,13 @@ var (
 	errNotRunning = errors.New("the server is stopping")
 )
 
-func newSched(slots, queue, each int) *sched {
-	return &sched{slots: slots, queue: queue, each: each, address: queue - queue/4, held: map[string]int{}, served: map[string]int{}}
+func newSched(slots, queue int) *sched {
+	return &sched{slots: slots, queue: queue, address: queue - queue/4, held: map[string]int{}, served: map[string]int{}}
 }
 
-// acquire waits for a slot. told, if not nil, hears the place in the queue (0 is
-// next) and about how long it takes, whenever that changes. release must be
-// called once.
-func (s *sched) acquire(ctx context.Context, reader string, told func(place int, seconds float64)) (release func(), err error) {
-	t, err := s.enter(&ticket{reader: reader}, s.each)
-	if err != nil {
-		return nil, err
-	}
-	return s.wait(ctx, t, told)
-}
-
-// wait is the rest of acquire for a ticket that has entered the queue.
+// wait waits for the slot of a ticket that has entered the queue. told, if not nil,
+// hears the place in the queue (0 is next) and about how many seconds it takes,
+// whenever that changes. release must be called once.
 func (s *sched) wait(ctx context.Context, t *ticket, told func(place int, seconds float64)) (release func(), err error) {
 	for {
 		select {

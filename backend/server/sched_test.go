@@ -10,10 +10,27 @@ import (
 	"time"
 )
 
+// shared is a sched in whose queue each reader may have so many tickets.
+type shared struct {
+	*sched
+	each int
+}
+
+func newShared(slots, queue, each int) shared { return shared{newSched(slots, queue), each} }
+
+// acquire enters the queue and waits for a slot.
+func (s shared) acquire(ctx context.Context, reader string, told func(place int, seconds float64)) (release func(), err error) {
+	t, err := s.enter(&ticket{reader: reader}, s.each)
+	if err != nil {
+		return nil, err
+	}
+	return s.wait(ctx, t, told)
+}
+
 // TestSlotsGoRound: one reader asks five times, then two others once each; they
 // do not wait for all five.
 func TestSlotsGoRound(t *testing.T) {
-	s := newSched(1, 100, 100)
+	s := newShared(1, 100, 100)
 	first, err := s.acquire(context.Background(), "x", nil)
 	if err != nil {
 		t.Fatal(err)
@@ -52,7 +69,7 @@ func TestSlotsGoRound(t *testing.T) {
 }
 
 func TestHoldersWaitForOthers(t *testing.T) {
-	s := newSched(2, 10, 10)
+	s := newShared(2, 10, 10)
 	a1, _ := s.acquire(context.Background(), "a", nil)
 	b1, _ := s.acquire(context.Background(), "b", nil)
 	got := make(chan string, 2)
@@ -79,7 +96,7 @@ func TestHoldersWaitForOthers(t *testing.T) {
 }
 
 func TestPlacesAreTold(t *testing.T) {
-	s := newSched(1, 10, 10)
+	s := newShared(1, 10, 10)
 	hold, err := s.acquire(context.Background(), "x", nil)
 	if err != nil {
 		t.Fatal(err)
@@ -120,7 +137,7 @@ func TestPlacesAreTold(t *testing.T) {
 }
 
 func TestQueueLimits(t *testing.T) {
-	s := newSched(1, 2, 1)
+	s := newShared(1, 2, 1)
 	hold, _ := s.acquire(context.Background(), "x", nil)
 	ctx, cancel := context.WithCancel(context.Background())
 	var all sync.WaitGroup

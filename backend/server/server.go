@@ -166,7 +166,7 @@ func New(o Options) (*Server, error) {
 	s.ctx, s.stop = context.WithCancel(context.Background())
 	s.metrics = newMetrics(s)
 	s.rates.burst = float64(o.Burst)
-	s.sched = newSched(o.Slots, o.Queue, o.QueueEach)
+	s.sched = newSched(o.Slots, o.Queue)
 	var err error
 	if s.hub, err = newHub(o); err != nil {
 		return nil, err
@@ -364,11 +364,10 @@ func (s *Server) everyone() []*session {
 
 // welcome is what a new connection is told first.
 func (s *Server) welcome(x *session, last uint64, resumed bool) *wire.Welcome {
-	w := &wire.Welcome{
+	return &wire.Welcome{
 		Head: wire.Head{Seq: last}, Session: x.id, Resumed: resumed, Server: clip(s.o.Version, 64),
 		Models: s.models(), Runs: s.states(x), Limits: s.limits(),
 	}
-	return w
 }
 
 func (s *Server) limits() wire.Limits {

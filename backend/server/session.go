@@ -227,15 +227,13 @@ func (s *session) finish(id string) {
 	}
 }
 
-// cancel stops a request; it reports whether there is one.
-func (s *session) cancel(id string) bool {
+// cancel stops a request, if there is one of that name.
+func (s *session) cancel(id string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	cancel := s.asks[id]
-	if cancel != nil {
+	if cancel := s.asks[id]; cancel != nil {
 		cancel(errCancelled)
 	}
-	return cancel != nil
 }
 
 // watch subscribes to a run's values; of many runs to those of the latest.
