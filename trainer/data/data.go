@@ -1,6 +1,5 @@
-// Package data reads training and evaluation examples from JSON lines, keeps
-// or drops them by length, holds some out, and deals them in shuffled epochs
-// whose position can be saved and restored.
+// Package data reads training and evaluation examples from JSON lines, holds some
+// out, and deals them in shuffled epochs whose position can be saved and restored.
 //
 // # Invariants
 //
@@ -19,11 +18,8 @@ import (
 	"crypto/sha256"
 	"encoding/binary"
 	"encoding/hex"
-	"fmt"
 	"hash"
 	"io"
-	"sort"
-	"strings"
 )
 
 // Message is one turn of a conversation; fields as in token.Message.
@@ -112,55 +108,4 @@ func (e *Example) uniform(seed uint64) float64 {
 	e.hashPrompt(h)
 	hashStrings(h, e.Text)
 	return float64(binary.LittleEndian.Uint64(h.Sum(nil))>>11) / (1 << 53)
-}
-
-// Filtered says how many examples a Filter kept and why it dropped the others.
-type Filtered struct {
-	Kept    int
-	Dropped map[string]int // reason → count
-}
-
-// Total is the number of dropped examples.
-func (f Filtered) Total() int {
-	n := 0
-	for _, c := range f.Dropped {
-		n += c
-	}
-	return n
-}
-
-// String is one line for the log, reasons in alphabetical order.
-func (f Filtered) String() string {
-	if len(f.Dropped) == 0 {
-		return fmt.Sprintf("kept all %d examples", f.Kept)
-	}
-	reasons := make([]string, 0, len(f.Dropped))
-	for r := range f.Dropped {
-		reasons = append(reasons, r)
-	}
-	sort.Strings(reasons)
-	for i, r := range reasons {
-		reasons[i] = fmt.Sprintf("%d %s", f.Dropped[r], r)
-	}
-	return fmt.Sprintf("kept %d of %d examples; dropped %s", f.Kept, f.Kept+f.Total(), strings.Join(reasons, ", "))
-}
-
-// Filter keeps the examples for which drop returns "". Any other result is the
-// reason, such as "prompt over 512 tokens", and is counted.
-func Filter(examples []Example, drop func(*Example) string) ([]Example, Filtered) {
-	report := Filtered{}
-	var kept []Example
-	for i := range examples {
-		reason := drop(&examples[i])
-		if reason == "" {
-			kept = append(kept, examples[i])
-			continue
-		}
-		if report.Dropped == nil {
-			report.Dropped = map[string]int{}
-		}
-		report.Dropped[reason]++
-	}
-	report.Kept = len(kept)
-	return kept, report
 }

@@ -223,28 +223,6 @@ func TestSplit(t *testing.T) {
 	}
 }
 
-func TestFilter(t *testing.T) {
-	list := examples(10)
-	kept, report := Filter(list, func(e *Example) string {
-		switch {
-		case e.Line > 8:
-			return "prompt over 8 tokens"
-		case e.Line == 1:
-			return "answer over 4 tokens"
-		}
-		return ""
-	})
-	if len(kept) != 7 || kept[0].Line != 2 || report.Total() != 3 {
-		t.Errorf("%d kept, %+v", len(kept), report)
-	}
-	if want := "kept 7 of 10 examples; dropped 1 answer over 4 tokens, 2 prompt over 8 tokens"; report.String() != want {
-		t.Errorf("have %q", report)
-	}
-	if _, all := Filter(list, func(*Example) string { return "" }); all.String() != "kept all 10 examples" {
-		t.Errorf("have %q", all)
-	}
-}
-
 func BenchmarkReader(b *testing.B) {
 	line := `{"question": "` + strings.Repeat("how many ", 25) + `", "answer": "` + strings.Repeat("so many ", 30) + "\"}\n"
 	text := strings.Repeat(line, 1000)

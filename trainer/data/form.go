@@ -5,7 +5,9 @@ import (
 	"encoding/json"
 	"fmt"
 	"sort"
+	"strconv"
 	"strings"
+	"unicode/utf16"
 	"unicode/utf8"
 )
 
@@ -35,22 +37,9 @@ var forms = []struct {
 	{Text, []string{"text"}},
 }
 
-// Forms lists what ParseForm takes.
+// Forms lists the names of the forms.
 func Forms() []string {
 	return []string{string(Auto), string(QuestionAnswer), string(PromptCompletion), string(PromptAnswer), string(Messages), string(Text)}
-}
-
-// ParseForm reads a form's name; "" is Auto.
-func ParseForm(name string) (Form, error) {
-	if name == "" {
-		return Auto, nil
-	}
-	for _, f := range Forms() {
-		if name == f {
-			return Form(name), nil
-		}
-	}
-	return "", fmt.Errorf("unknown form %q: want one of %s", name, strings.Join(Forms(), ", "))
 }
 
 // object is one decoded line.
@@ -347,15 +336,38 @@ func text(raw json.RawMessage) (s, problem string) {
 	if err := json.Unmarshal(raw, &s); err != nil {
 		return "", err.Error()
 	}
-	// encoding/json turns lone surrogates into U+FFFD. Each is one that does
-	// not stand in the source, as itself or as its escape.
-	if got := strings.Count(s, string(utf8.RuneError)); got > 0 {
-		source := strings.ToLower(string(raw))
-		if got > strings.Count(source, string(utf8.RuneError))+strings.Count(source, `\ufffd`) {
-			return "", `a \ud800–\udfff escape stands without its partner: write the character itself`
-		}
+	if unpaired(raw) {
+		return "", `a \ud800–\udfff escape stands without its partner: write the character itself`
 	}
 	return s, ""
+}
+
+// unpaired tells whether a JSON string has half a character as an escape: a surrogate
+// without its partner, which encoding/json turns into U+FFFD without a word.
+func unpaired(raw []byte) bool {
+	unit := func(at int) rune { // of the \uXXXX there, −1 if there is none
+		if at+6 > len(raw) || raw[at] != '\\' || raw[at+1] != 'u' {
+			return -1
+		}
+		n, err := strconv.ParseUint(string(raw[at+2:at+6]), 16, 16)
+		if err != nil {
+			return -1
+		}
+		return rune(n)
+	}
+	for i := 0; i < len(raw); i++ {
+		if raw[i] != '\\' {
+			continue
+		}
+		if first := unit(i); utf16.IsSurrogate(first) {
+			if utf16.DecodeRune(first, unit(i+6)) == utf8.RuneError {
+				return true
+			}
+			i += 6
+		}
+		i++ // past what is escaped
+	}
+	return false
 }
 
 // kind names the type of a JSON value for an error.

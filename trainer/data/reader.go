@@ -195,12 +195,6 @@ func NewReader(r io.Reader, file string, o Options) *Reader {
 	return &Reader{in: bufio.NewReaderSize(r, 64<<10), file: file, maxLine: most, form: form, names: names}
 }
 
-// Form is the form in use: Auto until a line has settled it.
-func (r *Reader) Form() Form { return r.form }
-
-// Line is the number of the line last read, from 1.
-func (r *Reader) Line() int { return r.line }
-
 // Next returns the next example, io.EOF at the end, or an error. After a
 // *LineError the next call goes on with the following line; any other error
 // sticks. Blank lines are passed over.
