@@ -77,7 +77,7 @@ type Chain struct {
 	Answer    []Token // the sampled answer, with its stop token
 }
 
-// Result answers one request. Prompt is the number of prompt tokens.
+// Result answers one request.
 type Result struct {
 	Chains   []Chain
 	Baseline []Token // the reference after the empty chain

@@ -9,11 +9,10 @@ import (
 // spans hands out runs of cache rows, first fit.
 type spans struct {
 	free []device.Span // ascending, never adjacent
-	left int           // rows free in all
 }
 
 func newSpans(rows int) spans {
-	return spans{free: []device.Span{{Len: rows}}, left: rows}
+	return spans{free: []device.Span{{Len: rows}}}
 }
 
 // take returns the start of n free rows in a row, or -1 if there are none.
@@ -31,7 +30,6 @@ func (s *spans) take(n int) int {
 		if f.Len == 0 {
 			s.free = slices.Delete(s.free, i, i+1)
 		}
-		s.left -= n
 		return start
 	}
 	return -1
@@ -44,7 +42,6 @@ func (s *spans) give(r device.Span) {
 	}
 	i, _ := slices.BinarySearchFunc(s.free, r.Start, func(f device.Span, at int) int { return f.Start - at })
 	s.free = slices.Insert(s.free, i, r)
-	s.left += r.Len
 	if i+1 < len(s.free) && s.free[i].Start+s.free[i].Len == s.free[i+1].Start {
 		s.free[i].Len += s.free[i+1].Len
 		s.free = slices.Delete(s.free, i+1, i+2)

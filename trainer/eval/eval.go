@@ -4,6 +4,7 @@
 package eval
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"math"
@@ -73,9 +74,9 @@ func Run(ctx context.Context, e *engine.Engine, items []Item, o Options) (Report
 		for i, it := range part {
 			r := engine.Request{
 				Prompt: it.Prompt, N: max(1, o.K), Sampling: o.Sampling, Seed: o.Seed + uint64(from+i),
-				MaxChain: first(it.MaxChain, o.MaxChain), Close: o.Close, StopText: o.StopText, Stop: o.End,
+				MaxChain: cmp.Or(it.MaxChain, o.MaxChain), Close: o.Close, StopText: o.StopText, Stop: o.End,
 				Reference: it.Reference, Baseline: true,
-				MaxAnswer: first(it.MaxAnswer, o.MaxAnswer), AnswerStop: o.End,
+				MaxAnswer: cmp.Or(it.MaxAnswer, o.MaxAnswer), AnswerStop: o.End,
 			}
 			if o.NoChain { // the one chain is the baseline's
 				r.Forced, r.MaxChain, r.Baseline = [][]int32{{}}, 0, false
@@ -91,14 +92,6 @@ func Run(ctx context.Context, e *engine.Engine, items []Item, o Options) (Report
 		}
 	}
 	return t.report(), nil
-}
-
-// first is the first that is not 0.
-func first(a, b int) int {
-	if a != 0 {
-		return a
-	}
-	return b
 }
 
 // tally sums over items.

@@ -72,7 +72,7 @@ func (w *toy) estimate(t *testing.T, c Config, theta, old []float64, k int, b []
 			var now *Current
 			if old != nil {
 				s := w.view(theta, z%len(w.chains))
-				now = &Current{Chain: s.Chain, Boundary: s.Boundary, Answer: s.Answer}
+				now = &Current{Chain: s.Chain, Boundary: s.Boundary}
 			}
 			wt, _, err := plan.Weights(0, i, now)
 			if err != nil {

@@ -80,8 +80,8 @@ type Group struct {
 
 // Current is what the policy being trained gives a sample's tokens now, for
 // later optimizer steps on one rollout. Lengths are those of the Sample;
-// Boundary is needed when it is Closed. Answer is not used by the weights.
-type Current struct{ Chain, Boundary, Answer []float64 }
+// Boundary is needed when it is Closed.
+type Current struct{ Chain, Boundary []float64 }
 
 // Weights multiply log-probabilities: loss = −Σ w·log π − Σ entropy weight·H.
 // A slice has one entry per token of the Sample, all 0 where nothing is learned.

@@ -43,7 +43,7 @@ func moved(r *rand.Rand, s Sample, d float64) *Current {
 		}
 		return y
 	}
-	return &Current{Chain: shift(s.Chain), Boundary: shift(s.Boundary), Answer: shift(s.Answer)}
+	return &Current{Chain: shift(s.Chain), Boundary: shift(s.Boundary)}
 }
 
 func mustNew(t *testing.T, c Config) *Objective {
