@@ -89,8 +89,8 @@ func TestSave(t *testing.T) {
 				t.Errorf("%s: %q: %v, want %v", name, s, got, want)
 			}
 		}
-		if again.BOS() != tk.BOS() || again.EOS() != tk.EOS() || again.PAD() != tk.PAD() {
-			t.Errorf("%s: bos %d eos %d pad %d, want %d %d %d", name, again.BOS(), again.EOS(), again.PAD(), tk.BOS(), tk.EOS(), tk.PAD())
+		if again.BOS() != tk.BOS() || again.EOS() != tk.EOS() || again.pad != tk.pad {
+			t.Errorf("%s: bos %d eos %d pad %d, want %d %d %d", name, again.BOS(), again.EOS(), again.pad, tk.BOS(), tk.EOS(), tk.pad)
 		}
 		entries, err := os.ReadDir(dir)
 		if err != nil || len(entries) != 3 {

@@ -107,7 +107,7 @@ func TestConfig(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if got, want := fmt.Sprint(tk.BOS(), tk.EOS(), tk.ChatTemplate()), fmt.Sprint(c.bos, c.eos, c.template); got != want {
+		if got, want := fmt.Sprint(tk.BOS(), tk.EOS(), tk.config.ChatTemplate), fmt.Sprint(c.bos, c.eos, c.template); got != want {
 			t.Errorf("%s: bos, eos, template %s; want %s", c.config, got, want)
 		}
 	}

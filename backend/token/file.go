@@ -9,7 +9,6 @@ import (
 	"io/fs"
 	"maps"
 	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 )
@@ -116,15 +115,6 @@ func ReadFile(fsys fs.FS, name string) ([]byte, error) {
 		return nil, fmt.Errorf("%s: want at most %d bytes, have more", name, maxBytes)
 	}
 	return b, nil
-}
-
-// Load reads one tokenizer.json, without the files that may lie beside it.
-func Load(path string) (*Tokenizer, error) {
-	data, err := ReadFile(os.DirFS(filepath.Dir(path)), filepath.Base(path))
-	if err != nil {
-		return nil, err
-	}
-	return Parse(filepath.Base(path), data, nil)
 }
 
 // Parse builds a tokenizer from the text of a tokenizer.json and, if configJSON

@@ -236,15 +236,6 @@ func (f *Format) Says(answer []int32, reference string) bool {
 	return strings.TrimSpace(f.AnswerText(answer)) == strings.TrimSpace(reference)
 }
 
-// Sample is question and answer around an empty chain, Prompt + Close + Answer,
-// and where the answer begins: what supervised fine-tuning trains on and where
-// the baseline is read off.
-func (f *Format) Sample(question, answer string) (ids []int32, answerAt int) {
-	ids = append(f.Prompt(question), f.Close...)
-	answerAt = len(ids)
-	return append(ids, f.Answer(answer)...), answerAt
-}
-
 // line collects text and tokens. Text is encoded in the largest stretches
 // between tokens, as if the whole had been one string.
 type line struct {

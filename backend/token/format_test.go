@@ -29,15 +29,15 @@ func TestWorldFormat(t *testing.T) {
 	if f.Name != "world" || f.StopText != "" {
 		t.Fatalf("format %q, stop text %q; want world with a boundary token", f.Name, f.StopText)
 	}
-	ids, at := f.Sample("bob  has\n5 ?", "yes bob")
-	want := []int32{0, 6, 7, 8, 9, 3, 4, 10, 6, 1}
-	if !reflect.DeepEqual(ids, want) || at != 7 {
-		t.Fatalf("sample %v, answer at %d; want %v, 7", ids, at, want)
+	answer := f.Answer("yes bob")
+	ids := slices.Concat(f.Prompt("bob  has\n5 ?"), f.Close, answer)
+	if want := []int32{0, 6, 7, 8, 9, 3, 4, 10, 6, 1}; !reflect.DeepEqual(ids, want) || len(answer) != 3 {
+		t.Fatalf("have %v, answer %v; want %v", ids, answer, want)
 	}
 	if got, want := tk.Decode(ids, false), "<bos> bob has 5 ? <think> </think> yes bob <eos>"; got != want {
 		t.Fatalf("decode: %q, want %q", got, want)
 	}
-	if got := f.AnswerText(ids[at:]); got != "yes bob" {
+	if got := f.AnswerText(answer); got != "yes bob" {
 		t.Fatalf("answer text %q", got)
 	}
 	if got := tk.Encode("bob zorp"); !reflect.DeepEqual(got, []int32{6, 5}) {
@@ -100,8 +100,8 @@ func TestSaveLoadWordLevel(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if !reflect.DeepEqual(again.tokens, tk.tokens) || again.BOS() != 0 || again.EOS() != 1 || again.UNK() != 5 || again.PAD() != 2 {
-		t.Fatalf("loaded %q, bos %d eos %d unk %d pad %d", again.tokens, again.BOS(), again.EOS(), again.UNK(), again.PAD())
+	if !reflect.DeepEqual(again.tokens, tk.tokens) || again.BOS() != 0 || again.EOS() != 1 || again.UNK() != 5 || again.pad != 2 {
+		t.Fatalf("loaded %q, bos %d eos %d unk %d pad %d", again.tokens, again.BOS(), again.EOS(), again.UNK(), again.pad)
 	}
 }
 
@@ -230,12 +230,11 @@ func TestFormats(t *testing.T) {
 			if !slices.Equal(f.End, []int32{end}) {
 				t.Errorf("end %v, want %d", f.End, end)
 			}
-			ids, at := f.Sample("Why?", "Because of 42.")
-			want := slices.Concat(f.Prompt("Why?"), f.Close, tk.Encode("Because of 42."), f.End)
-			if !slices.Equal(ids, want) || !slices.Equal(ids[at:], f.Answer("Because of 42.")) {
-				t.Errorf("sample %q, answer at %d\nwant   %q", spell(tk, ids), at, spell(tk, want))
+			answer := f.Answer("Because of 42.")
+			if want := slices.Concat(tk.Encode("Because of 42."), f.End); !slices.Equal(answer, want) {
+				t.Errorf("answer %q, want %q", spell(tk, answer), spell(tk, want))
 			}
-			if got := f.AnswerText(ids[at:]); got != "Because of 42." {
+			if got := f.AnswerText(answer); got != "Because of 42." {
 				t.Errorf("answer text %q", got)
 			}
 			if got := f.AnswerText(f.Answer("")); got != "" {

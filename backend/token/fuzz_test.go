@@ -132,7 +132,8 @@ func FuzzParse(f *testing.F) {
 			if err != nil {
 				continue
 			}
-			f.Sample("a b", "ab")
+			f.Prompt("a b")
+			f.Answer("ab")
 			for _, msgs := range [][]Message{{{"system", "a"}}, {{"user", "a"}, {"assistant", "b"}, {"user", " b"}}} {
 				if _, err := f.Messages(msgs); err != nil && name != "world" && name != "" {
 					t.Fatalf("%s: %v", name, err)

@@ -28,7 +28,8 @@
 //
 // encode.go is the path of a text: utf8.go, added.go (special tokens),
 // normalize.go with nfc.go, pretoken.go with scan.go and unicode.go (words), bpe.go
-// with alphabet.go or wordlevel.go (ids), post.go (BOS and such). decode.go goes back. file.go and save.go are the file format,
+// with alphabet.go or wordlevel.go (ids), post.go (BOS and such). decode.go goes back.
+// file.go and save.go are the file format, json.go how its errors name a field,
 // compact.go the one for browsers, format.go the chat templates, train.go the
 // trainer, pipeline.go the other path.
 package token
@@ -221,18 +222,5 @@ func (t *Tokenizer) EOS() int32 { return t.eos }
 // UNK is the id that stands for what the vocabulary lacks, or -1.
 func (t *Tokenizer) UNK() int32 { return t.unk }
 
-// PAD is the id that fills up batches, or -1.
-func (t *Tokenizer) PAD() int32 { return t.pad }
-
 // Special says whether id is a special token: one that Decode can leave out.
 func (t *Tokenizer) Special(id int32) bool { return t.special(id) }
-
-// AddedTokens are the tokens that are looked for before the model, in the order
-// of the file.
-func (t *Tokenizer) AddedTokens() []AddedToken {
-	return append([]AddedToken(nil), t.doc.Added...)
-}
-
-// ChatTemplate is the Jinja template that came with the tokenizer, or "". It is
-// not run: Format knows the families' layouts.
-func (t *Tokenizer) ChatTemplate() string { return t.config.ChatTemplate }

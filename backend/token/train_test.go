@@ -67,8 +67,8 @@ func TestTrainPatterns(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if tk.Size() != 600 || tk.BOS() != 0 || tk.EOS() != 1 || tk.PAD() != 2 {
-			t.Errorf("%s: size %d, bos %d, eos %d, pad %d", pattern, tk.Size(), tk.BOS(), tk.EOS(), tk.PAD())
+		if tk.Size() != 600 || tk.BOS() != 0 || tk.EOS() != 1 || tk.pad != 2 {
+			t.Errorf("%s: size %d, bos %d, eos %d, pad %d", pattern, tk.Size(), tk.BOS(), tk.EOS(), tk.pad)
 		}
 		dir := t.TempDir()
 		if err := tk.Save(dir); err != nil {
@@ -78,8 +78,8 @@ func TestTrainPatterns(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if again.BOS() != 0 || again.EOS() != 1 || again.PAD() != 2 {
-			t.Errorf("%s: loaded with bos %d, eos %d, pad %d", pattern, again.BOS(), again.EOS(), again.PAD())
+		if again.BOS() != 0 || again.EOS() != 1 || again.pad != 2 {
+			t.Errorf("%s: loaded with bos %d, eos %d, pad %d", pattern, again.BOS(), again.EOS(), again.pad)
 		}
 		for _, s := range vectorTexts(t) {
 			ids := tk.Encode(s)
