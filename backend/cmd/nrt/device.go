@@ -25,6 +25,12 @@ type cards struct {
 // builtCards are those of package cuda, with or without its tag.
 var builtCards = cards{cuda.Built, cuda.Devices, cuda.Open, cuda.Profile}
 
+// What is missing where no card can be taken.
+const (
+	withoutCUDA = "this program was built without CUDA; \"make cuda\" builds one with it"
+	withoutCard = "the driver finds no card"
+)
+
 // deviceFlags choose what a command computes with.
 type deviceFlags struct {
 	on      choiceFlag
@@ -79,11 +85,10 @@ func (e *env) compute(d deviceFlags) (*place, error) {
 		return e.onCPU(d, "")
 	}
 	if !e.cards.built {
-		const how = "this program was built without CUDA; \"make cuda\" builds one with it"
 		if d.on.Name == "cuda" {
-			return nil, usagef("--device %s: %s", d.on, how)
+			return nil, usagef("--device %s: %s", d.on, withoutCUDA)
 		}
-		return e.onCPU(d, how)
+		return e.onCPU(d, withoutCUDA)
 	}
 	p, err := e.onCard(d)
 	if err == nil || d.on.Name == "cuda" {
@@ -125,7 +130,7 @@ func (e *env) onCard(d deviceFlags) (*place, error) {
 	case err != nil:
 		return fail(err)
 	case len(list) == 0:
-		return fail(errors.New("the driver finds no card"))
+		return fail(errors.New(withoutCard))
 	case d.on.Ordinal >= len(list):
 		return fail(fmt.Errorf("cards are numbered from 0 on, and there %s", isAre(len(list))))
 	}

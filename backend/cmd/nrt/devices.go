@@ -87,7 +87,7 @@ func (e *env) devices() (d deviceList, err error) {
 	}
 	d.Auto, d.CUDA.Built, d.CUDA.Cards = "cpu", e.cards.built, []cardInfo{}
 	if !e.cards.built {
-		d.CUDA.Why = "this program was built without CUDA; \"make cuda\" builds one with it"
+		d.CUDA.Why = withoutCUDA
 		return d, nil
 	}
 	list, err := e.cards.list()
@@ -96,7 +96,7 @@ func (e *env) devices() (d deviceList, err error) {
 		return d, nil
 	}
 	if len(list) == 0 {
-		d.CUDA.Why = "the driver finds no card"
+		d.CUDA.Why = withoutCard
 	}
 	for _, i := range list {
 		d.CUDA.Cards = append(d.CUDA.Cards, newCardInfo(i))

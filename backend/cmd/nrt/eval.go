@@ -1,8 +1,8 @@
 package main
 
 import (
-	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
@@ -115,7 +115,7 @@ func (e *env) eval(m modelFlags, a evalArgs) (err error) {
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, l.close()) }()
+	defer closing(l, &err)
 	f, err := l.tok.Format(a.format)
 	if err != nil {
 		return usagef("--format: %v", err)
@@ -378,12 +378,7 @@ func (e *env) printReport(model, data, asked string, r eval.Report) {
 		return
 	}
 	fmt.Fprint(e.out, "\n  family        right   log-prob      n\n")
-	names := make([]string, 0, len(r.Families))
-	for name := range r.Families {
-		names = append(names, name)
-	}
-	slices.Sort(names)
-	for _, name := range names {
+	for _, name := range slices.Sorted(maps.Keys(r.Families)) {
 		x := r.Families[name]
 		fmt.Fprintf(e.out, "  %-10s %6.1f %%  %9.4f  %5d\n", name, 100*x.Accuracy, x.RefLogProb, x.N)
 	}

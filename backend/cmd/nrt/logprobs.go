@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
 	"strings"
 
@@ -104,7 +105,7 @@ func (e *env) logprobs(m modelFlags, text string, ids []int32, top int, asJSON b
 		}
 		var rest []string
 		for _, a := range p.Top {
-			rest = append(rest, fmt.Sprintf("%s %.2f", firstOf(visible(a.Text), fmt.Sprint(a.ID)), float64(a.LogProb)))
+			rest = append(rest, fmt.Sprintf("%s %.2f", cmp.Or(visible(a.Text), fmt.Sprint(a.ID)), float64(a.LogProb)))
 		}
 		line := fmt.Sprintf("%5d  %6d  %s  %s  %s", i, p.ID, score, pad(visible(p.Text), 16), strings.Join(rest, " · "))
 		fmt.Fprintln(e.out, strings.TrimRight(line, " "))
@@ -149,11 +150,4 @@ func (l *loaded) alternatives(top []device.Alternative) []alternative {
 		}
 	}
 	return list
-}
-
-// closing closes l at the end of a function whose error is *err.
-func closing(l *loaded, err *error) {
-	if e := l.close(); *err == nil {
-		*err = e
-	}
 }

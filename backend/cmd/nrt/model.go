@@ -234,6 +234,9 @@ func (l *loaded) close() error {
 	return l.dev.Close()
 }
 
+// closing closes l at the end of a function whose error is *err.
+func closing(l *loaded, err *error) { *err = errors.Join(*err, l.close()) }
+
 // ends are the ids that end a text: the model's and the tokenizer's.
 func (l *loaded) ends() []int32 {
 	ids := slices.Clone(l.model.Config.EOS)

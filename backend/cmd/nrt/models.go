@@ -79,12 +79,12 @@ func describe(name string, files fs.FS) (description, error) {
 	for _, t := range c.Tensors() {
 		d.Parameters += t.Len()
 	}
-	if _, err := fs.Stat(files, "tokenizer.json"); errors.Is(err, fs.ErrNotExist) {
-		return d, nil
-	}
-	tok, err := token.LoadFS(files)
+	tok, err := anyTokenizer(files)
 	if err != nil {
 		return d, fmt.Errorf("model %q: %w", name, err)
+	}
+	if tok == nil {
+		return d, nil
 	}
 	form, err := tok.Format("")
 	switch {

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
 	"io"
 	"strconv"
@@ -84,7 +85,7 @@ func (e *env) tokenize(model, text string, special, asJSON bool) error {
 	}
 	if !asJSON {
 		for _, p := range pieces {
-			fmt.Fprintf(e.out, "%6d  %5d–%-5d  %s\n", p.ID, p.Start, p.End, visible(firstOf(p.Text, p.Piece)))
+			fmt.Fprintf(e.out, "%6d  %5d–%-5d  %s\n", p.ID, p.Start, p.End, visible(cmp.Or(p.Text, p.Piece)))
 		}
 		return nil
 	}
@@ -166,14 +167,4 @@ func (e *env) textOrStdin(text string) (string, error) {
 		return "", fmt.Errorf("read standard input: %w", err)
 	}
 	return string(b), nil
-}
-
-// firstOf is the first string that is not empty.
-func firstOf(list ...string) string {
-	for _, s := range list {
-		if s != "" {
-			return s
-		}
-	}
-	return ""
 }
