@@ -1,6 +1,9 @@
 // Package eval measures a policy on questions with reference answers: does it
 // answer right, how probable does it find the reference, and what do its chains
 // look like. It needs a grader only for accuracy; log-probabilities need none.
+//
+// What is drawn for an item follows from the seed and the item's place in the list
+// alone. Read eval.go, then answer.go (which answers count as equal).
 package eval
 
 import (
@@ -41,9 +44,9 @@ type Options struct {
 
 // Report is the outcome. Accuracy is −1 without a grader.
 type Report struct {
-	N             int                `json:"n"`
+	N             int                `json:"n"` // items, each with K chains
 	Accuracy      float64            `json:"accuracy"`
-	Low           float64            `json:"accuracy_low"` // its 95 % interval (Wilson); 0 without a grader
+	Low           float64            `json:"accuracy_low"` // its 95 % interval (Wilson), as if all answers were independent; 0 without a grader
 	High          float64            `json:"accuracy_high"`
 	Families      map[string]Family  `json:"by_family,omitempty"`
 	RefLogProb    float64            `json:"mean_reference_logprob"` // per token, after the chain

@@ -2,7 +2,6 @@ package main
 
 import (
 	"errors"
-	"os"
 
 	"nrt/backend/server"
 	"nrt/trainer/run"
@@ -36,7 +35,7 @@ that differ. What a reader would have been sent goes into the file, which the
 next build embeds.`,
 		examples: []string{"nrt bake", "nrt bake --model world:base --out examples.json"},
 		bind: func(f *flags) func(*env) error {
-			f.text(&out, "out", "F", "file to write")
+			f.text(&out, "out", "F", "file to write; - is standard output")
 			f.text(&model, "model", "M", "a built-in model")
 			on.bind(f)
 			return func(e *env) error { return e.bake(model, out, on) }
@@ -76,7 +75,7 @@ func (e *env) bake(model, out string, on deviceFlags) (err error) {
 		return err
 	}
 	if out == "-" {
-		_, err := os.Stdout.Write(raw)
+		_, err := e.out.Write(raw)
 		return err
 	}
 	return run.WriteFile(out, raw)

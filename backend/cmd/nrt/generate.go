@@ -69,8 +69,9 @@ log-probability (at the sampling temperature) and entropy.`,
 	}
 }
 
-// completion is one continuation in JSON. For a question Text is the chain, up
-// to its boundary, and Answer what follows it.
+// completion is one continuation in JSON, without the stop token that ended it. For a
+// question Text is the chain, with the boundary if it wrote one, and Answer what
+// follows.
 type completion struct {
 	Text    string         `json:"text"`
 	Finish  string         `json:"finish"`
