@@ -91,7 +91,8 @@ func TestHostAndOrigin(t *testing.T) {
 }
 
 func TestTokenGuardsWhatComputes(t *testing.T) {
-	r := start(t, func(o *Options) { o.Token = "sesame" })
+	const secret = "our-own-model"
+	r := start(t, func(o *Options) { o.Token, o.Models[0].Name = "sesame", secret })
 	for path, code := range map[string]int{
 		"/": 200, "/healthz": 200, "/readyz": 200, "/api/status": 200, "/static/style.css": 200,
 		"/ws": 401, "/vocab/x": 401, "/api/models": 401, "/api/examples": 401, "/api/runs": 401, "/api/runs/run1": 401, "/metrics": 401,
@@ -128,6 +129,14 @@ func TestTokenGuardsWhatComputes(t *testing.T) {
 	}
 	resp.Body.Close()
 	ws.Close()
+	for _, who := range []struct {
+		head string
+		told bool
+	}{{"Cookie: nrt_token=guess", false}, {"Cookie: nrt_token=sesame", true}} {
+		if _, body := r.get("/", who.head); strings.Contains(body, secret) != who.told {
+			t.Errorf("%s: the page tells the served model's name: %v", who.head, !who.told)
+		}
+	}
 	_, body := r.get("/api/status")
 	if !strings.Contains(body, `"token":"needed"`) {
 		t.Errorf("status: %s", body)

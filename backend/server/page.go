@@ -68,7 +68,7 @@ func (s *Server) servePage(w http.ResponseWriter, r *http.Request) {
 	choice := view.DefaultChoice()
 	p := templates.Page{
 		Nonce: n, Fragments: s.page.fragments, Boot: s.page.raw, WASMSize: s.static.wasm, Asset: web.URL, Lessons: s.page.lessons,
-		Mode: choice.Mode.String(), Model: s.o.Models[0].Name,
+		Mode: choice.Mode.String(),
 		Settings: templates.Settings{
 			K: choice.K, Temperature: choice.Temperature, TopP: choice.TopP, Seed: choice.Seed, MaxChain: choice.MaxChain,
 			MaxK: wire.MaxChains, LimitChain: s.o.Chain,
@@ -77,11 +77,21 @@ func (s *Server) servePage(w http.ResponseWriter, r *http.Request) {
 	for _, e := range s.page.baked {
 		p.Examples = append(p.Examples, templates.Option{Value: e.Name, Label: e.Title})
 	}
+	var models []string // what is served is told to those alone who may ask it
+	if s.permitted(r) {
+		for _, m := range s.models() {
+			models = append(models, m.Name)
+		}
+		p.Model = models[0]
+	}
 	if len(s.page.baked) > 0 {
 		p.Example, p.Model = s.page.baked[0].Name, s.page.baked[0].Ask.Model
+		if models == nil {
+			models = []string{p.Model}
+		}
 	}
-	for _, m := range s.models() {
-		p.Models = append(p.Models, templates.Option{Value: m.Name, Label: m.Name})
+	for _, name := range models {
+		p.Models = append(p.Models, templates.Option{Value: name, Label: name})
 	}
 	h := w.Header()
 	h.Set("Content-Type", "text/html; charset=utf-8")
