@@ -112,10 +112,12 @@ func (c *conn) serve() {
 		defer c.ws.Close() // unblocks the reading side
 		c.write(welcome, after)
 	}()
+	defer func() { // after a panic too, or the session would have this connection for ever
+		close(c.gone)
+		<-written
+		s.detach(c, websocket.IsCloseError(err, websocket.CloseNormalClosure, websocket.CloseGoingAway))
+	}()
 	err = c.read()
-	close(c.gone)
-	<-written
-	s.detach(c, websocket.IsCloseError(err, websocket.CloseNormalClosure, websocket.CloseGoingAway))
 }
 
 // greet reads hello and finds or makes the session.

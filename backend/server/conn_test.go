@@ -283,3 +283,19 @@ func FuzzUpload(f *testing.F) {
 		}
 	})
 }
+
+// TestMistakeEndsTheConnectionAlone: a message that the server cannot bear costs its
+// reader the connection; the session ends like any whose reader does not come back.
+func TestMistakeEndsTheConnectionAlone(t *testing.T) {
+	r := start(t, func(o *Options) { o.Grace = time.Millisecond })
+	sched := r.sched
+	r.sched = nil
+	c := r.reader(nil)
+	c.say(question())
+	if m, err := c.read(); err == nil {
+		t.Errorf("have %+v", m)
+	}
+	settled(t, "sessions", func() bool { return r.session(c.welcome.Session) == nil })
+	r.sched = sched
+	asked(t, r.reader(nil), question())
+}

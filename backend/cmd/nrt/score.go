@@ -226,9 +226,11 @@ func clip(text string, n int) string {
 	if columns(text) <= n {
 		return text
 	}
-	for columns(text) >= n {
-		r := []rune(text)
-		text = string(r[:len(r)-1])
+	width := 0
+	for i, r := range text {
+		if width += columns(string(r)); width >= n {
+			return text[:i] + "…"
+		}
 	}
-	return text + "…"
+	return text
 }

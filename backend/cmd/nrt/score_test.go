@@ -141,3 +141,25 @@ func TestTiesShareARank(t *testing.T) {
 		t.Errorf("have\n%s", text)
 	}
 }
+
+// A chain may be as long as a model reads: what is left out of it costs no more than
+// reading it once.
+func TestClip(t *testing.T) {
+	for _, c := range []struct {
+		text string
+		n    int
+		want string
+	}{
+		{"abcd", 4, "abcd"},
+		{"abcde", 4, "abc…"},
+		{"日本語", 6, "日本語"},
+		{"日本語", 5, "日本…"},
+		{"日本語", 4, "日…"},
+		{"ae\u0301iou", 3, "ae\u0301…"},
+		{strings.Repeat("a", 1<<20), 4, "aaa…"},
+	} {
+		if have := clip(c.text, c.n); have != c.want {
+			t.Errorf("%.20q in %d: have %q, want %q", c.text, c.n, have, c.want)
+		}
+	}
+}
