@@ -145,23 +145,17 @@ func (r *recorder) Unwrap() http.ResponseWriter { return r.ResponseWriter }
 
 // refuse answers with a reason, as JSON.
 func (s *Server) refuse(w http.ResponseWriter, status int, reason string) {
-	w.Header().Set("Content-Type", "application/json")
-	w.Header().Set("Cache-Control", "no-store")
-	w.WriteHeader(status)
-	s.encode(w, map[string]string{"error": reason})
+	s.encode(w, status, map[string]string{"error": reason})
 }
 
 // json answers with a value.
-func (s *Server) json(w http.ResponseWriter, v any) {
+func (s *Server) json(w http.ResponseWriter, v any) { s.encode(w, http.StatusOK, v) }
+
+func (s *Server) encode(w http.ResponseWriter, status int, v any) {
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("Cache-Control", "no-store")
-	s.encode(w, v)
-}
-
-func (s *Server) encode(w http.ResponseWriter, v any) {
-	e := json.NewEncoder(w)
-	e.SetEscapeHTML(true)
-	if err := e.Encode(v); err != nil {
+	w.WriteHeader(status)
+	if err := json.NewEncoder(w).Encode(v); err != nil {
 		s.log.Debug("answer not sent", "error", err)
 	}
 }

@@ -1,12 +1,12 @@
 package server
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"log/slog"
 	"net/netip"
@@ -74,44 +74,35 @@ type Options struct {
 }
 
 func (o *Options) defaults() {
-	number := func(p *int, n int) {
-		if *p == 0 {
-			*p = n
-		}
-	}
-	number(&o.Slots, 4)
-	number(&o.Queue, 64)
-	number(&o.QueueEach, 4)
-	number(&o.Burst, askBurst)
-	number(&o.Conns, 512)
-	number(&o.ConnsEach, 128)
-	number(&o.LogBytes, 2<<20)
-	number(&o.SocketBytes, 256<<10)
-	number(&o.Chain, 512)
-	number(&o.Steps, 2000)
-	number(&o.Runs, 2)
-	number(&o.KeepRuns, 20)
-	number(&o.held, 140)
-	for p, n := range map[*int64]int64{&o.CacheBytes: 256 << 20, &o.IdleBytes: 512 << 20} {
-		if *p == 0 {
-			*p = n
-		}
-	}
-	for p, d := range map[*time.Duration]time.Duration{
-		&o.Frame: 25 * time.Millisecond, &o.Grace: 20 * time.Second, &o.HelloWithin: 10 * time.Second,
-		&o.Silence: time.Minute, &o.PingEvery: 20 * time.Second, &o.WriteWithin: 10 * time.Second,
-	} {
-		if *p == 0 {
-			*p = d
-		}
-	}
+	o.Slots = cmp.Or(o.Slots, 4)
+	o.Queue = cmp.Or(o.Queue, 64)
+	o.QueueEach = cmp.Or(o.QueueEach, 4)
+	o.Burst = cmp.Or(o.Burst, askBurst)
+	o.Conns = cmp.Or(o.Conns, 512)
+	o.ConnsEach = cmp.Or(o.ConnsEach, 128)
+	o.LogBytes = cmp.Or(o.LogBytes, 2<<20)
+	o.SocketBytes = cmp.Or(o.SocketBytes, 256<<10)
+	o.CacheBytes = cmp.Or(o.CacheBytes, 256<<20)
+	o.IdleBytes = cmp.Or(o.IdleBytes, 512<<20)
+	o.Chain = cmp.Or(o.Chain, 512)
+	o.Steps = cmp.Or(o.Steps, 2000)
+	o.Runs = cmp.Or(o.Runs, 2)
+	o.KeepRuns = cmp.Or(o.KeepRuns, 20)
+	o.held = cmp.Or(o.held, 140)
+	o.Frame = cmp.Or(o.Frame, 25*time.Millisecond)
+	o.Grace = cmp.Or(o.Grace, 20*time.Second)
+	o.HelloWithin = cmp.Or(o.HelloWithin, 10*time.Second)
+	o.Silence = cmp.Or(o.Silence, time.Minute)
+	o.PingEvery = cmp.Or(o.PingEvery, 20*time.Second)
+	o.WriteWithin = cmp.Or(o.WriteWithin, 10*time.Second)
 	if o.Log == nil {
-		o.Log = slog.New(slog.NewTextHandler(io.Discard, nil))
+		o.Log = slog.New(slog.DiscardHandler)
 	}
-	for _, free := range []*func() int64{&o.Free, &o.TrainFree} {
-		if *free == nil {
-			*free = func() int64 { return 0 }
-		}
+	if o.Free == nil {
+		o.Free = func() int64 { return 0 }
+	}
+	if o.TrainFree == nil {
+		o.TrainFree = func() int64 { return 0 }
 	}
 	if o.Base == "" && len(o.Models) > 0 {
 		o.Base = o.Models[0].Name
