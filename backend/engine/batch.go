@@ -78,7 +78,9 @@ type batch struct {
 	active  []*group
 	results []Result
 
-	// What a step is made of, kept for its memory.
+	// What a step is made of, kept for its memory, and how many tokens it may still
+	// read beside those that growing chains do.
+	room     int
 	in       llama.Batch
 	picks    []pick
 	readings []reading
@@ -234,83 +236,28 @@ func (r reading) row(after int) (row int32, ok bool) {
 // other.
 func (b *batch) step() {
 	b.admit()
-	in := &b.in
-	in.IDs, in.Pos, in.Seqs = in.IDs[:0], in.Pos[:0], in.Seqs[:0]
+	b.in.IDs, b.in.Pos, b.in.Seqs = b.in.IDs[:0], b.in.Pos[:0], b.in.Seqs[:0]
 	b.picks, b.readings = b.picks[:0], b.readings[:0]
-	read := func(ids []int32, pos int, past []device.Span, own int) int {
-		first := len(in.IDs)
-		in.IDs = append(in.IDs, ids...)
-		for i := range ids {
-			in.Pos = append(in.Pos, int32(pos+i))
-		}
-		in.Seqs = append(in.Seqs, device.Seq{Q: device.Span{Start: first, Len: len(ids)}, Past: past, Own: own})
-		return first
-	}
-	room := b.e.opts.BatchRows
+	b.room = b.e.opts.BatchRows
 	for _, g := range b.active {
 		for _, br := range g.branches {
 			if br.has && br.grows() {
-				room--
+				b.room--
 			}
 		}
 	}
 	for _, g := range b.active {
-		last := -1 // row of the prompt's last token, if read in this step
-		if rest := g.req.Prompt[g.read:]; len(rest) > 0 {
-			rest = rest[:max(0, min(len(rest), room))]
-			if len(rest) == 0 {
-				continue
-			}
-			var past []device.Span
-			if g.read > 0 {
-				past = []device.Span{{Start: g.prompt.Start, Len: g.read}}
-			}
-			last = read(rest, g.read, past, g.prompt.Start+g.read) + len(rest) - 1
-			room -= len(rest)
-			if g.read += len(rest); g.read < len(g.req.Prompt) {
-				continue
-			}
+		last, whole := b.readPrompt(g)
+		if !whole {
+			continue
 		}
 		for _, br := range g.branches {
-			if br.phase == finished {
-				continue
+			if br.phase != finished {
+				b.readBranch(br, last)
 			}
-			f := &br.given
-			ids := br.ids[:0]
-			if br.has {
-				ids = append(ids, br.next)
-			}
-			ids = append(ids, f.ids[f.read:]...)
-			br.ids = ids
-			if !br.grows() {
-				ids = ids[:max(0, min(len(ids), room))]
-				room -= len(ids)
-			}
-			first := -1
-			if len(ids) > 0 {
-				br.past = [2]device.Span{g.prompt, {Start: br.span.Start, Len: br.used}}
-				past := br.past[:]
-				if br.used == 0 {
-					past = past[:1]
-				}
-				first = read(ids, g.prompt.Len+br.used, past, br.span.Start+br.used)
-				br.used += len(ids)
-			}
-			if br.grows() {
-				br.has = false
-				b.picks = append(b.picks, pick{int32(max(last, first)), br})
-				continue
-			}
-			r := reading{br: br, from: f.read, before: last, first: first}
-			if br.has && len(ids) > 0 {
-				br.has, ids = false, ids[1:]
-				r.before, r.first = first, first+1
-			}
-			f.read += len(ids)
-			b.readings = append(b.readings, r)
 		}
 	}
-	b.e.cache.Extend(*in)
+	b.e.cache.Extend(b.in)
 	b.take()
 	b.draw()
 	for len(b.readings) > 0 { // of chains that just stopped
@@ -324,6 +271,78 @@ func (b *batch) step() {
 		b.e.spans.give(g.prompt)
 		return true
 	})
+}
+
+// readPrompt reads as much of a prompt as there is room for. last is the row of its
+// last token, −1 where an earlier step read that; whole is false while some is left.
+func (b *batch) readPrompt(g *group) (last int, whole bool) {
+	rest := g.req.Prompt[g.read:]
+	if len(rest) == 0 {
+		return -1, true
+	}
+	if rest = rest[:max(0, min(len(rest), b.room))]; len(rest) == 0 {
+		return -1, false
+	}
+	var past []device.Span
+	if g.read > 0 {
+		past = []device.Span{{Start: g.prompt.Start, Len: g.read}}
+	}
+	last = b.read(rest, g.read, past, g.prompt.Start+g.read) + len(rest) - 1
+	b.room -= len(rest)
+	g.read += len(rest)
+	return last, g.read == len(g.req.Prompt)
+}
+
+// readBranch reads what a branch stands before: the token drawn for it, and as many
+// of its forced ones as there is room for. Where it has none to read, the prompt's
+// last row predicts what comes.
+func (b *batch) readBranch(br *branch, last int) {
+	g, f := br.g, &br.given
+	ids := br.ids[:0]
+	if br.has {
+		ids = append(ids, br.next)
+	}
+	ids = append(ids, f.ids[f.read:]...)
+	br.ids = ids
+	if !br.grows() {
+		ids = ids[:max(0, min(len(ids), b.room))]
+		b.room -= len(ids)
+	}
+	first := -1
+	if len(ids) > 0 {
+		br.past = [2]device.Span{g.prompt, {Start: br.span.Start, Len: br.used}}
+		past := br.past[:]
+		if br.used == 0 {
+			past = past[:1]
+		}
+		first = b.read(ids, g.prompt.Len+br.used, past, br.span.Start+br.used)
+		br.used += len(ids)
+	}
+	if br.grows() {
+		br.has = false
+		b.picks = append(b.picks, pick{int32(max(last, first)), br})
+		return
+	}
+	r := reading{br: br, from: f.read, before: last, first: first}
+	if br.has && len(ids) > 0 {
+		br.has, ids = false, ids[1:]
+		r.before, r.first = first, first+1
+	}
+	f.read += len(ids)
+	b.readings = append(b.readings, r)
+}
+
+// read adds a sequence to the step: ids at positions from pos on, which see the rows
+// of the cache in past and are stored from row own on. It returns the first's row.
+func (b *batch) read(ids []int32, pos int, past []device.Span, own int) int {
+	in := &b.in
+	first := len(in.IDs)
+	in.IDs = append(in.IDs, ids...)
+	for i := range ids {
+		in.Pos = append(in.Pos, int32(pos+i))
+	}
+	in.Seqs = append(in.Seqs, device.Seq{Q: device.Span{Start: first, Len: len(ids)}, Past: past, Own: own})
+	return first
 }
 
 // take scores forced tokens and sends each branch that has read all of its own
