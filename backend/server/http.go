@@ -209,8 +209,8 @@ func (s *Server) serveStatus(w http.ResponseWriter, r *http.Request) {
 
 func (s *Server) serveModels(w http.ResponseWriter, _ *http.Request) { s.json(w, s.models()) }
 
-// Example is a question to start from.
-type Example struct {
+// example is a question to start from.
+type example struct {
 	Family   string `json:"family"`
 	Question string `json:"question"`
 	Answer   string `json:"answer"`

@@ -255,7 +255,7 @@ func TestAPIAndMetrics(t *testing.T) {
 	c.say(question())
 	expect[*wire.End](c)
 	_, body := r.get("/api/examples")
-	var list []Example
+	var list []example
 	if err := json.Unmarshal([]byte(body), &list); err != nil || len(list) == 0 || list[0].Question == "" || list[0].Answer == "" {
 		t.Errorf("examples: %v %s", err, body)
 	}

@@ -26,12 +26,12 @@ type page struct {
 	baked     []view.Example
 	raw       json.RawMessage   // the same, as the client reads it
 	fragments map[string]string // of the first
-	examples  []Example         // of the small world
+	examples  []example         // of the small world
 	lessons   []templates.Lesson
 }
 
 func newPage(s *Server) (*page, error) {
-	p := &page{raw: json.RawMessage("[]"), examples: []Example{}}
+	p := &page{raw: json.RawMessage("[]"), examples: []example{}}
 	raw, err := fs.ReadFile(web.Static(), Baked)
 	switch {
 	case err == nil:
@@ -49,7 +49,7 @@ func newPage(s *Server) (*page, error) {
 	}
 	if s.o.World != nil {
 		for _, item := range s.o.World.HeldOut(mostExamples, 1) {
-			p.examples = append(p.examples, Example{Family: item.Family, Question: item.Question, Answer: item.Answer})
+			p.examples = append(p.examples, example{Family: item.Family, Question: item.Question, Answer: item.Answer})
 		}
 	}
 	return p, nil

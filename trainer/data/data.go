@@ -47,9 +47,9 @@ type Example struct {
 	Line int
 }
 
-// Fingerprint identifies a list of examples by all that training reads of it:
+// fingerprint identifies a list of examples by all that training reads of it:
 // 32 hexadecimal digits of SHA-256. Order counts; file names do not.
-func Fingerprint(examples []Example) string {
+func fingerprint(examples []Example) string {
 	h := sha256.New()
 	for i := range examples {
 		e := &examples[i]

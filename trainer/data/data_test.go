@@ -170,7 +170,7 @@ func TestRestoreErrors(t *testing.T) {
 
 func TestFingerprint(t *testing.T) {
 	base := []Example{{Question: "ab", Answer: "c"}, {Text: "t"}, {Question: "q", Answer: "a", Messages: []Message{{Role: "user", Content: "q"}}}}
-	seen := map[string]string{Fingerprint(base): "base"}
+	seen := map[string]string{fingerprint(base): "base"}
 	for name, list := range map[string][]Example{
 		"none":           nil,
 		"moved border":   {{Question: "a", Answer: "bc"}, base[1], base[2]},
@@ -178,7 +178,7 @@ func TestFingerprint(t *testing.T) {
 		"role":           {base[0], base[1], {Question: "q", Answer: "a", Messages: []Message{{Role: "tool", Content: "q"}}}},
 		"order":          {base[1], base[0], base[2]},
 	} {
-		fp := Fingerprint(list)
+		fp := fingerprint(list)
 		if other, ok := seen[fp]; ok || len(fp) != 32 {
 			t.Errorf("%s has the fingerprint of %s", name, other)
 		}
@@ -186,7 +186,7 @@ func TestFingerprint(t *testing.T) {
 	}
 	named := slices.Clone(base)
 	named[0].File, named[0].Line, named[0].Extra = "x", 9, map[string]any{"id": 1}
-	if Fingerprint(named) != Fingerprint(base) {
+	if fingerprint(named) != fingerprint(base) {
 		t.Error("the file's name changes the fingerprint")
 	}
 }

@@ -29,7 +29,7 @@ func NewSampler(examples []Example, seed uint64) (*Sampler, error) {
 	if len(examples) == 0 {
 		return nil, fmt.Errorf("no examples to train on")
 	}
-	s := &Sampler{state: Position{Seed: seed, Examples: len(examples), Fingerprint: Fingerprint(examples)}}
+	s := &Sampler{state: Position{Seed: seed, Examples: len(examples), Fingerprint: fingerprint(examples)}}
 	s.order = permutation(seed, 0, len(examples))
 	return s, nil
 }

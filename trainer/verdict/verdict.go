@@ -26,8 +26,8 @@ func (n Number) MarshalJSON() ([]byte, error) {
 	return json.Marshal(f)
 }
 
-// Numbers converts for JSON; nil becomes an empty list.
-func Numbers(x []float64) []Number {
+// numbers converts for JSON; nil becomes an empty list.
+func numbers(x []float64) []Number {
 	out := make([]Number, len(x))
 	for i, v := range x {
 		out[i] = Number(v)
@@ -129,13 +129,13 @@ func Judge(q Question, tok *token.Tokenizer, form *token.Format, res engine.Resu
 	for i, text := range Spell(tok, q.Reference) {
 		v.Tokens = append(v.Tokens, Spelled{q.Reference[i], text})
 	}
-	v.B = Numbers(probs(res.Baseline))
+	v.B = numbers(probs(res.Baseline))
 	for i, c := range res.Chains {
 		r := g.Chains[i]
 		v.Chains = append(v.Chains, Chain{
 			Text: chainText(c, tok, form), Closed: c.Closed, Finish: c.Finish, Tokens: Say(tok, c.Tokens),
-			C: Numbers(r.C), B: v.B, Weights: Numbers(r.W), Contribution: Numbers(r.Contribution),
-			G: Numbers(r.G), TokenWeight: Numbers(r.TokenWeight),
+			C: numbers(r.C), B: v.B, Weights: numbers(r.W), Contribution: numbers(r.Contribution),
+			G: numbers(r.G), TokenWeight: numbers(r.TokenWeight),
 			R: Number(r.R), Base: v.Base, Clipped: Number(r.Clipped), Advantage: Number(r.Advantage),
 		})
 	}

@@ -47,7 +47,7 @@ func TestChainTextWithoutItsBoundary(t *testing.T) {
 }
 
 func TestNumbersThatJSONLacks(t *testing.T) {
-	have, err := json.Marshal(Numbers([]float64{0.5, math.Inf(-1), math.NaN()}))
+	have, err := json.Marshal(numbers([]float64{0.5, math.Inf(-1), math.NaN()}))
 	if err != nil || string(have) != "[0.5,null,null]" {
 		t.Errorf("have %s, %v", have, err)
 	}
