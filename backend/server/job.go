@@ -141,7 +141,7 @@ func (s *Server) finish(ctx context.Context, j *job, last wire.Message, err erro
 		result, last = "left", nil
 	case errors.Is(err, errQueueFull):
 		result = "busy"
-		b := fail(id, wire.CodeBusy, "%d questions are waiting already; try again in a moment", s.o.Queue)
+		b := fail(id, wire.CodeBusy, "%v", errQueueFull)
 		b.Retry = s.sched.retry()
 		last = b
 	case errors.Is(err, errTooMany):

@@ -42,7 +42,7 @@ type ticket struct {
 }
 
 var (
-	errQueueFull  = errors.New("the queue is full")
+	errQueueFull  = errors.New("too many questions are waiting already; try again in a moment")
 	errTooMany    = errors.New("too many requests of one reader are waiting")
 	errNotRunning = errors.New("the server is stopping")
 )

@@ -162,8 +162,7 @@ func (a *api) problem(err error) *problem {
 	case errors.Is(err, errNotRunning), errors.Is(context.Cause(a.ctx), errNotRunning):
 		return errStopping
 	case errors.Is(err, errQueueFull):
-		return &problem{status: http.StatusTooManyRequests, kind: kindRate, code: "queue_full", retry: a.s.sched.retry(),
-			text: fmt.Sprintf("%d questions are waiting already; try again in a moment", a.s.o.Queue)}
+		return &problem{status: http.StatusTooManyRequests, kind: kindRate, code: "queue_full", retry: a.s.sched.retry(), text: errQueueFull.Error()}
 	case errors.Is(err, errTooMany):
 		return &problem{status: http.StatusTooManyRequests, kind: kindRate, code: "queue_full", retry: a.s.sched.retry(),
 			text: fmt.Sprintf("%d of your questions are waiting already", a.s.o.Burst)}
