@@ -199,22 +199,15 @@ func (e *env) trainedChain(model string) (int, error) {
 	return s.MaxChain, nil
 }
 
-// fit chooses the lengths that were left open, and gives each question the room
-// that the model has beside it, so that a long one shortens nobody else's chain.
-// Questions without room for a chain are left out and named. trained is how long
-// chains were in training, 0 if that is not known.
-func (e *env) fit(a *evalArgs, q *exam, trained int, f *token.Format, l *loaded) error {
-	positions := l.model.Config.MaxPositions
-	least := 1 // token of a chain
-	if a.noChain {
-		least = 0
-	}
+// leaveOut takes out the questions that have no room for a chain of so many tokens
+// and names them. It returns the longest reference's tokens and the most positions
+// that one of the others leaves.
+func (e *env) leaveOut(q *exam, f *token.Format, positions, chain int) (reference, roomiest int, err error) {
 	var items []eval.Item
 	var out []string
-	reference, roomiest := 0, 0 // longest reference; most positions that a question leaves
 	for i, it := range q.items {
 		left := positions - len(it.Prompt) - len(f.Close)
-		if left-len(it.Reference) < least {
+		if left-len(it.Reference) < chain {
 			where := fmt.Sprintf("question %d", i+1)
 			if q.where != nil {
 				where = q.where[i]
@@ -226,7 +219,7 @@ func (e *env) fit(a *evalArgs, q *exam, trained int, f *token.Format, l *loaded)
 		items = append(items, it)
 	}
 	if len(items) == 0 && len(out) > 0 {
-		return fmt.Errorf("no question fits the model's %d positions (max_position_embeddings): %s", positions, out[0])
+		return 0, 0, fmt.Errorf("no question fits the model's %d positions (max_position_embeddings): %s", positions, out[0])
 	}
 	if len(out) > 0 {
 		fmt.Fprintf(e.err, "nrt: left out, since they do not fit the model's %d positions (max_position_embeddings): %s\n", positions, plural(len(out), "question"))
@@ -239,6 +232,23 @@ func (e *env) fit(a *evalArgs, q *exam, trained int, f *token.Format, l *loaded)
 		}
 	}
 	q.items = items
+	return reference, roomiest, nil
+}
+
+// fit chooses the lengths that were left open, and gives each question the room
+// that the model has beside it, so that a long one shortens nobody else's chain.
+// trained is how long chains were in training, 0 if that is not known.
+func (e *env) fit(a *evalArgs, q *exam, trained int, f *token.Format, l *loaded) error {
+	positions := l.model.Config.MaxPositions
+	least := 1 // token of a chain
+	if a.noChain {
+		least = 0
+	}
+	reference, roomiest, err := e.leaveOut(q, f, positions, least)
+	if err != nil {
+		return err
+	}
+	items := q.items
 	// What was asked for must fit one question at least.
 	if _, err := l.room("max-answer", a.answer, positions-roomiest, 0); err != nil && len(items) > 0 {
 		return err
