@@ -21,6 +21,7 @@ import (
 //
 //	GET  /                   the page; readable without scripts and without the token
 //	GET  /static/{file}      its files
+//	GET  /worker.js          its service worker, which keeps both for when there is no server
 //	GET  /ws                 the websocket; package wire says what is spoken      token
 //	GET  /vocab/{vocab}      a tokenizer for the browser, backend/token's Compact token
 //	GET  /api/status         what the server is and whether the token is needed
@@ -35,6 +36,7 @@ func (s *Server) Handler() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /{$}", s.servePage)
 	mux.HandleFunc("GET /static/{file...}", s.serveStatic)
+	mux.HandleFunc("GET /worker.js", s.serveWorker)
 	mux.HandleFunc("GET /ws", s.guard(s.serveSocket))
 	mux.HandleFunc("GET /vocab/{vocab}", s.guard(s.serveVocab))
 	mux.HandleFunc("GET /api/status", s.serveStatus)

@@ -28,6 +28,7 @@ type page struct {
 	fragments map[string]string // of the first
 	examples  []example         // of the small world
 	lessons   []templates.Lesson
+	worker    *asset // the service worker of this build
 }
 
 func newPage(s *Server) (*page, error) {
@@ -52,7 +53,44 @@ func newPage(s *Server) (*page, error) {
 			p.examples = append(p.examples, example{Family: item.Family, Question: item.Question, Answer: item.Answer})
 		}
 	}
+	b, err := newBuild(p.shell(s, nil)) // whoever reads it, it is one build
+	if err != nil {
+		return nil, err
+	}
+	if p.worker, err = newWorker(b); err != nil {
+		return nil, fmt.Errorf("%s: %w", workerName, err)
+	}
 	return p, nil
+}
+
+// shell is what the template needs, but for the nonce. A reader who may know no models
+// still sees which one wrote the example.
+func (p *page) shell(s *Server, models []string) templates.Page {
+	choice := view.DefaultChoice()
+	t := templates.Page{
+		Fragments: p.fragments, Boot: p.raw, WASMSize: s.static.wasm, Asset: web.URL, Lessons: p.lessons,
+		Mode: choice.Mode.String(),
+		Settings: templates.Settings{
+			K: choice.K, Temperature: choice.Temperature, TopP: choice.TopP, Seed: choice.Seed, MaxChain: choice.MaxChain,
+			MaxK: wire.MaxChains, LimitChain: s.o.Chain,
+		},
+	}
+	for _, e := range p.baked {
+		t.Examples = append(t.Examples, templates.Option{Value: e.Name, Label: e.Title})
+	}
+	if len(models) > 0 {
+		t.Model = models[0]
+	}
+	if len(p.baked) > 0 {
+		t.Example, t.Model = p.baked[0].Name, p.baked[0].Ask.Model
+		if models == nil {
+			models = []string{t.Model}
+		}
+	}
+	for _, name := range models {
+		t.Models = append(t.Models, templates.Option{Value: name, Label: name})
+	}
+	return t
 }
 
 // servePage is the page: readable as it comes, whatever the client does then.
@@ -65,34 +103,14 @@ func (s *Server) servePage(w http.ResponseWriter, r *http.Request) {
 		s.refuse(w, http.StatusInternalServerError, err.Error())
 		return
 	}
-	choice := view.DefaultChoice()
-	p := templates.Page{
-		Nonce: n, Fragments: s.page.fragments, Boot: s.page.raw, WASMSize: s.static.wasm, Asset: web.URL, Lessons: s.page.lessons,
-		Mode: choice.Mode.String(),
-		Settings: templates.Settings{
-			K: choice.K, Temperature: choice.Temperature, TopP: choice.TopP, Seed: choice.Seed, MaxChain: choice.MaxChain,
-			MaxK: wire.MaxChains, LimitChain: s.o.Chain,
-		},
-	}
-	for _, e := range s.page.baked {
-		p.Examples = append(p.Examples, templates.Option{Value: e.Name, Label: e.Title})
-	}
 	var models []string // what is served is told to those alone who may ask it
 	if s.permitted(r) {
 		for _, m := range s.models() {
 			models = append(models, m.Name)
 		}
-		p.Model = models[0]
 	}
-	if len(s.page.baked) > 0 {
-		p.Example, p.Model = s.page.baked[0].Name, s.page.baked[0].Ask.Model
-		if models == nil {
-			models = []string{p.Model}
-		}
-	}
-	for _, name := range models {
-		p.Models = append(p.Models, templates.Option{Value: name, Label: name})
-	}
+	p := s.page.shell(s, models)
+	p.Nonce = n
 	h := w.Header()
 	h.Set("Content-Type", "text/html; charset=utf-8")
 	h.Set("Cache-Control", "no-store") // the nonce is of this answer alone

@@ -188,8 +188,8 @@ func newStatic() (*static, error) {
 		if err != nil || d.IsDir() {
 			return err
 		}
-		if ext := path.Ext(name); ext == ".br" || ext == ".gz" {
-			return nil // halves of what is packed already
+		if ext := path.Ext(name); ext == ".br" || ext == ".gz" || name == workerName {
+			return nil // halves of what is packed already; what is served elsewhere
 		}
 		raw, err := fs.ReadFile(files, name)
 		if err != nil {

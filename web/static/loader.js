@@ -41,6 +41,11 @@
     notes()?.replaceChildren(note);
   };
 
+  // worker.js keeps the page for when there is no server. It comes when all else has,
+  // and the browser has time; in a context that is not secure there is none.
+  const idle = window.requestIdleCallback ?? setTimeout;
+  const keep = () => idle(() => navigator.serviceWorker?.register("/worker.js", { updateViaCache: "none" }).catch(() => {}));
+
   // The client says that it is ready by setting data-client on the root; only
   // then do the controls wake up.
   const acts = document.querySelectorAll("#page :is([data-act], [data-change]):not([disabled])");
@@ -50,6 +55,7 @@
     ready = true;
     for (const e of acts) e.removeAttribute("aria-disabled");
     for (const e of document.querySelectorAll("#controls [disabled], .modecard [disabled]")) e.disabled = false;
+    keep();
   }).observe(document.documentElement, { attributes: true, attributeFilter: ["data-client"] });
 
   // counted hands the body on and reports its uncompressed bytes.
