@@ -1,6 +1,6 @@
 package templates
 
-// keys is what the help dialog lists.
+// keys is what the help dialog lists, and then touches.
 var keys = []struct {
 	Names []string
 	Does  string
@@ -15,4 +15,11 @@ var keys = []struct {
 	{[]string{"1", "…", "6"}, "reward formula"},
 	{[]string{"Esc"}, "let go, close"},
 	{[]string{"?"}, "this list"},
+}
+
+// touches are the ways without a keyboard that nothing on the page names.
+var touches = []struct{ Way, Does string }{
+	{"Tap a word", "what every chain did to it"},
+	{"Tap a sentence", "switch it off or on"},
+	{"Swipe the chain", "next or previous chain, on a phone"},
 }

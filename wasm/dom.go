@@ -46,7 +46,7 @@ func on(target js.Value, event string, f func(event js.Value), passive bool) {
 	target.Call("addEventListener", event, js.FuncOf(func(_ js.Value, args []js.Value) any {
 		f(args[0])
 		return nil
-	}), map[string]any{"passive": passive, "capture": event == "invalid" || event == "scroll"}) // which do not bubble
+	}), map[string]any{"passive": passive, "capture": event == "invalid" || event == "scroll" || event == "close"}) // which do not bubble
 }
 
 // then runs one of two functions when a promise is settled, and frees them.

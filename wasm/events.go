@@ -20,6 +20,12 @@ func (a *app) listen() {
 	on(document(), "input", a.input, true)
 	on(document(), "submit", a.submit, false)
 	on(document(), "invalid", a.invalid, true)
+	on(document(), "close", func(event js.Value) {
+		if _, ok := closest(event, "#edit"); ok {
+			a.stopEdit()
+			a.do("edit-leave", "")
+		}
+	}, true)
 	on(document(), "keydown", a.key, false)
 	on(document(), "pointerover", a.over, true)
 	on(document(), "pointerdown", a.press, true)
@@ -111,10 +117,17 @@ func (a *app) click(event js.Value) {
 		a.do(name, "")
 	case "cancel":
 		a.do(name, "")
+	case "undo", "switch":
+		a.do(name, "")
+		if _, ok := closest(event, "#edit"); ok {
+			a.refillEdit()
+		} else if name == "undo" {
+			a.lost = `#chain .sent[tabindex="0"]` // the button may go
+		}
 	case "fresh", "fresh-stop":
 		a.do(name, "")
 		a.lost = freshButtons // each comes in the place of the other
-	case "undo", "try":
+	case "try":
 		a.do(name, "")
 		a.lost = `#chain .sent[tabindex="0"]` // the button may go
 	default:
@@ -151,6 +164,7 @@ func (a *app) input(event js.Value) {
 	}
 	if _, ok := closest(event, "#edit-text"); ok {
 		a.noteEdit()
+		a.typeEdit()
 	}
 	if el, ok := closest(event, "[data-input]"); ok {
 		a.do(attr(el, "data-input"), argument(el))
@@ -168,6 +182,7 @@ func (a *app) submit(event js.Value) {
 	case "train":
 		a.do(name, a.trainForm(form))
 	case "edit":
+		a.stopEdit()
 		a.do(name, byID("edit-text").Get("value").String())
 		if why := a.s.EditRefused(); why != "" {
 			event.Call("preventDefault") // the dialog stays open, and what is written in it
@@ -298,8 +313,8 @@ func (a *app) choosing(el js.Value) bool {
 	return a.unfolded
 }
 
-// key are the page's keys. Fields, dialogs and combinations but Ctrl+Z are left
-// alone.
+// key are the page's keys. Fields, dialogs, the menu and combinations but Ctrl+Z are
+// left alone.
 func (a *app) key(event js.Value) {
 	if _, ok := closest(event, "select"); ok {
 		switch event.Get("key").String() {
@@ -317,7 +332,7 @@ func (a *app) key(event js.Value) {
 	if control && !undo || event.Get("altKey").Bool() || event.Get("defaultPrevented").Bool() {
 		return
 	}
-	if document().Call("querySelector", "dialog[open]").Truthy() {
+	if document().Call("querySelector", `dialog[open], [popovertarget][aria-expanded="true"]`).Truthy() {
 		return
 	}
 	key := event.Get("key").String()
@@ -471,27 +486,6 @@ func (a *app) openDialog(id string) {
 	if id == "edit" {
 		a.noteEdit()
 	}
-}
-
-// fillEdit puts the chosen sentence into the dialog, its neighbours around it.
-func (a *app) fillEdit() bool {
-	k, text, before, after, ok := a.s.SentenceText()
-	if !ok {
-		return false
-	}
-	a.do("dismiss", "")
-	a.do("pick", strconv.Itoa(k)) // what is sent is for this one
-	byID("edit-note").Set("textContent", attr(byID("edit-note"), "data-note"))
-	byID("edit-title").Set("textContent", "Edit sentence "+strconv.Itoa(k+1))
-	byID("edit-text").Set("value", text)
-	for id, x := range map[string][2]string{"edit-before": {"Before: ", before}, "edit-after": {"After: ", after}} {
-		said := ""
-		if x[1] != "" {
-			said = x[0] + x[1]
-		}
-		byID(id).Set("textContent", said)
-	}
-	return true
 }
 
 // share copies the address.

@@ -230,25 +230,6 @@ func (a *app) needVocab() {
 	})
 }
 
-// noteEdit says below the edited sentence which of its words the model lacks.
-func (a *app) noteEdit() {
-	a.needVocab()
-	tok, note, text := a.vocab.tok, byID("edit-note"), byID("edit-text").Get("value").String()
-	if tok == nil || len(text) > mostCut {
-		return
-	}
-	said := attr(note, "data-note")
-	for _, p := range tok.Pieces(text) {
-		if p.ID == tok.UNK() {
-			said = "This model does not know “" + text[p.Start:p.End] + "”: it reads an unknown word there."
-			break
-		}
-	}
-	if note.Get("textContent").String() != said {
-		note.Set("textContent", said)
-	}
-}
-
 // mostCut bounds the text that is cut while one types.
 const mostCut = 20000
 

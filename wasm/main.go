@@ -8,6 +8,7 @@
 //	events.go  clicks, changes, keys → actions
 //	socket.go  the websocket: resume, waiting, slices of work
 //	card.go    the card beside an answer word
+//	sheet.go   the dialog in which a sentence is rewritten
 //	forms.go   pickers and fields that the templates own; the vocabulary
 //	dom.go     short names for the browser
 package main
@@ -56,6 +57,8 @@ type app struct {
 		form *token.Format
 	}
 	play   js.Func
+	try    js.Func  // has what is typed in the sheet scored
+	rest   js.Value // its timer
 	ticker bool
 	upload string
 	synced synced
@@ -91,6 +94,10 @@ func main() {
 	a.frame = js.FuncOf(func(js.Value, []js.Value) any { a.draw(); return nil })
 	a.saved = js.FuncOf(func(js.Value, []js.Value) any { a.saveHash(); return nil })
 	a.play = js.FuncOf(func(js.Value, []js.Value) any { a.tick(); return nil })
+	a.try = js.FuncOf(func(js.Value, []js.Value) any {
+		a.do("edit-try", byID("edit-text").Get("value").String())
+		return nil
+	})
 	a.measure()
 	breathe()
 	a.open(location().Get("hash").String())

@@ -127,6 +127,9 @@ func (k *socket) lost() {
 	s.Link, s.Retry = view.Waiting, wait
 	if k.tries == 1 {
 		s.Say = "Connection lost. Trying again."
+		if s.Session == "" {
+			s.Say = "Offline: no server answers. Trying again."
+		}
 	}
 	k.app.become(s, nil)
 	k.timer = window().Call("setTimeout", k.count, 1000)

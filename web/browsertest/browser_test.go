@@ -236,10 +236,10 @@ func bind(js string, args []any) string {
 	return js
 }
 
-// until waits for a JavaScript condition.
+// until waits for a JavaScript condition, or for the promise of one.
 func (b *tab) until(what, js string, args ...any) {
 	b.t.Helper()
-	js = "!!(" + bind(js, args) + ")"
+	js = "Promise.resolve(" + bind(js, args) + ").then(Boolean)"
 	end := time.Now().Add(30 * time.Second)
 	for {
 		if eval[bool](b, js) {
@@ -256,7 +256,7 @@ func (b *tab) until(what, js string, args ...any) {
 func (b *tab) soon(js string) bool {
 	b.t.Helper()
 	for range 20 {
-		if eval[bool](b, "!!("+js+")") {
+		if eval[bool](b, "Promise.resolve("+js+").then(Boolean)") {
 			return true
 		}
 		time.Sleep(25 * time.Millisecond)

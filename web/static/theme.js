@@ -17,6 +17,8 @@
 
   const dialog = (id) => document.getElementById(id);
   document.addEventListener("click", (e) => {
+    // The menu closes first, so that its button is what a dialog gives the focus back to.
+    e.target.closest(".menu")?.hidePopover();
     if (e.target.closest("[data-theme-toggle]")) {
       const dark = root.dataset.theme ? root.dataset.theme === "dark" : matchMedia("(prefers-color-scheme: dark)").matches;
       root.dataset.theme = dark ? "light" : "dark";
@@ -30,6 +32,18 @@
     if (close) close.closest("dialog")?.close();
     if (e.target instanceof HTMLDialogElement) e.target.close(); // a click beside it
   });
+  document.addEventListener("beforetoggle", (e) => {
+    document.querySelector(`[popovertarget="${e.target.id}"]`)?.setAttribute("aria-expanded", e.newState === "open");
+  }, true);
+  // A keyboard on the screen covers a phone's page and makes it no lower: dialogs fit
+  // what is left. A page that is magnified sees a part of itself, too, and is left alone.
+  const room = window.visualViewport;
+  const fit = () => {
+    const covered = Math.abs(room.scale - 1) < 0.01 && room.height < innerHeight - 100;
+    root.style.setProperty("--room", covered ? room.height + "px" : "");
+    root.style.setProperty("--room-top", covered ? room.offsetTop + "px" : "");
+  };
+  for (const by of ["resize", "scroll"]) room?.addEventListener(by, fit);
   document.addEventListener("keydown", (e) => {
     const typing = e.target.closest?.("input, textarea, select, [contenteditable]");
     if (e.key === "?" && !typing && !document.querySelector("dialog[open]")) dialog("keys")?.showModal();

@@ -23,7 +23,7 @@
   const { version, files } = BUILD;
   const name = "nrt-" + version;
   const ours = async () => (await caches.keys()).filter((key) => key.startsWith("nrt-"));
-  const kept = async (address) => (await caches.open(name)).match(address, { ignoreVary: true });
+  const kept = (address) => caches.match(address, { cacheName: name, ignoreVary: true });
 
   const keep = async () => {
     const page = await fetch("/", { cache: "no-store" });

@@ -31,7 +31,11 @@ var Actions = map[string]string{
 	"sentence":   "click: index of a sentence, which is switched off, or on again",
 	"pick":       "index of a sentence: chosen, and not changed",
 	"switch":     "click, key Delete: the chosen sentence off, or on again",
-	"edit":       "submit: the reader's text for the chosen sentence",
+	"sheet":      "the sheet opens in which the chosen sentence is rewritten",
+	"edit-typed": "the reader types there",
+	"edit-try":   "and pauses: the text so far",
+	"edit":       "submit: the reader's text for the sentence; the sheet closes",
+	"edit-leave": "the sheet is left, and the sentence is what it was",
 	"worth":      "click: asks what each sentence of a long chain is worth",
 	"fresh":      "click: has each sentence of the shown chain written afresh",
 	"fresh-stop": "click: calls that off",
@@ -130,8 +134,10 @@ func (s State) do(name, value string) (State, []wire.Message) {
 		if r := s.Reading; r != nil && index >= 0 && index < len(r.Answer) {
 			s.Word = index
 		}
-	case "sentence", "pick", "switch", "edit", "undo", "worth", "try":
+	case "sentence", "pick", "switch", "undo", "worth", "try":
 		return s.doWhatIf(name, value), nil
+	case "sheet", "edit-typed", "edit-try", "edit", "edit-leave":
+		return s.doSheet(name, value), nil
 	case "fresh":
 		return s.askFresh(), nil
 	case "fresh-stop":

@@ -27,6 +27,7 @@ var Containers = []string{
 	"badge",                                        // span.badge: the link, in a word
 	"status",                                       // p[role=status]: what a screen reader announces
 	"tokens-question", "tokens-answer", "ask-note", // the own question, cut into tokens
+	"edit-score", // div: what a rewritten sentence earns, while it is typed
 }
 
 // Fragment is the content of one container, as HTML; "" for an unknown id.
@@ -64,6 +65,8 @@ func Fragment(s *State, id string) string {
 		return TypedTokens(s, "answer")
 	case "ask-note":
 		return TypedNote(s)
+	case "edit-score":
+		return EditScore(s)
 	}
 	return ""
 }

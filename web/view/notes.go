@@ -13,10 +13,10 @@ func parseMode(name string) (reward.Mode, error) { return reward.ParseMode(name)
 // BadgeKind is the badge's class beside "badge": shape, word and colour change
 // together.
 func BadgeKind(s *State) string {
-	switch s.Link {
-	case Live:
+	switch {
+	case s.Link == Live:
 		return ""
-	case Waiting, Loading:
+	case s.Link == Loading, s.Link == Waiting && s.Session != "":
 		return "wait"
 	}
 	return "off"
@@ -35,6 +35,9 @@ func Badge(s *State) string {
 		}
 	case Waiting:
 		text = "Reconnecting, " + intText(s.Retry) + " s"
+		if s.Session == "" { // the page came from the browser's own store
+			text = "Offline"
+		}
 	case Offline:
 		text = "Offline"
 	}
@@ -142,12 +145,18 @@ func (s *State) unknownNote(p *page) {
 	}
 }
 
+// stillWorks is what the page does without a server.
+const stillWorks = "Formulas, ranks and what-ifs that were scored still work. New chains, edits and training need the server."
+
 func (s *State) linkNote(p *page) {
-	switch s.Link {
-	case Waiting:
-		p.note(" warn", iconPlug, "Connection lost. Trying again in "+intText(s.Retry)+" s.", s.kindOfLoss(), func() { p.act("reconnect", "Now") })
-	case Offline:
-		p.note("", iconPlug, "Offline.", "Formulas, ranks and what-ifs that were scored still work. New chains, edits and training need the server.", func() { p.act("reconnect", "Try again") })
+	again := "Trying again in " + intText(s.Retry) + " s."
+	switch {
+	case s.Link == Waiting && s.Session == "":
+		p.note("", iconPlug, "Offline: no server answers. "+again, stillWorks, func() { p.act("reconnect", "Now") })
+	case s.Link == Waiting:
+		p.note(" warn", iconPlug, "Connection lost. "+again, s.kindOfLoss(), func() { p.act("reconnect", "Now") })
+	case s.Link == Offline:
+		p.note("", iconPlug, "Offline.", stillWorks, func() { p.act("reconnect", "Try again") })
 	}
 }
 
@@ -155,7 +164,7 @@ func (s *State) linkNote(p *page) {
 func (s *State) kindOfLoss() string {
 	r := s.Reading
 	if r == nil || !r.under() || len(r.Chains) == 0 {
-		return "Nothing is gone."
+		return "Nothing is gone. " + stillWorks
 	}
 	var done []string
 	for i := range r.Chains {

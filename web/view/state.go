@@ -8,6 +8,7 @@
 //	reduce.go    what the server's messages do to it
 //	act.go       what the reader's actions do to it
 //	whatif.go    the reader's variants of the chains
+//	sheet.go     a sentence while it is rewritten
 //	tries.go     what the server is asked about them
 //	afresh.go    chains that the model writes afresh from a sentence on
 //	score.go     rewards, ranks and advantages, by trainer/reward
@@ -231,6 +232,7 @@ type State struct {
 	waiting   map[string]waitingTries // variants that the server is asked for
 	worth     map[int]bool            // chains whose sentences the reader wants to know the worth of
 	refused   map[tryKey]bool         // and that it would not score
+	sheet     *sheet                  // the sentence that is being rewritten, nil without
 	rewriting rewriting               // what is written afresh now
 	tired     map[int]bool            // chains that are not to be, for now
 	Typing    Typing

@@ -6,7 +6,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"unicode"
 
 	"nrt/trainer/reward"
 	"nrt/web/wire"
@@ -123,6 +122,12 @@ type Try struct {
 type draft struct {
 	now  Edit
 	past []Edit
+}
+
+// to is the draft after a change to e.
+func (d draft) to(e Edit) draft {
+	past := append(slices.Clone(d.past), d.now)
+	return draft{e, past[max(0, len(past)-keepPast):]}
 }
 
 // autoTokens is how many tokens the page has the server read, of its own accord, to
@@ -298,16 +303,13 @@ func (s State) change(e Edit) State {
 		return s
 	}
 	if !s.canTry(i, e) {
-		s.Notice = &Notice{Code: codeOffline, Text: "The reward of this version needs the server.", Field: fieldEdit}
+		s.Notice = &Notice{Code: codeOffline, Text: needsServer, Field: fieldEdit}
 		return s
 	}
-	d := s.drafts[i]
 	if s.Edit.key(i) == e.key(i) {
 		return s
 	}
-	past := append(slices.Clone(d.past), d.now)
-	s = s.draft(i, draft{e, past[max(0, len(past)-keepPast):]})
-	s = s.forgive(e.key(i))
+	s = s.draft(i, s.drafts[i].to(e)).forgive(e.key(i))
 	s.Say = s.whatIfSaid()
 	return s
 }
@@ -320,6 +322,11 @@ func (s State) draft(i int, d draft) State {
 	}
 	drafts[i] = d
 	s.drafts, s.Chain, s.Edit = drafts, i, d.now
+	if x := s.sheetOpen(); x != nil {
+		next := *x
+		next.was, next.typed, next.refused = d, false, ""
+		s.sheet = &next
+	}
 	return s
 }
 
@@ -339,7 +346,7 @@ func (s State) undo() State {
 // freshDrafts forgets what belongs to the chains of another reading.
 func (s State) freshDrafts() State {
 	s.Edit, s.drafts, s.waiting, s.refused, s.worth = Edit{}, nil, nil, nil, nil
-	s.Fresh, s.rewriting, s.tired = -1, rewriting{}, nil
+	s.Fresh, s.rewriting, s.tired, s.sheet = -1, rewriting{}, nil, nil
 	return s
 }
 
@@ -379,31 +386,6 @@ func (s State) doWhatIf(name, value string) State {
 		if k < n {
 			return s.change(s.Edit.toggle(k))
 		}
-	case "edit":
-		if s.EditRefused() != "" {
-			s.Notice = nil
-		}
-		if k < 0 || k >= n {
-			return s
-		}
-		s.Sentence = k
-		text := strings.ToValidUTF8(value, "")
-		if strings.TrimSpace(text) == "" {
-			if !s.Edit.off(k) {
-				return s.change(s.Edit.toggle(k))
-			}
-			return s
-		}
-		own := s.ownText(i, k)
-		// The space around a sentence is part of its tokens.
-		lead := own[:len(own)-len(strings.TrimLeftFunc(own, unicode.IsSpace))]
-		trail := own[len(strings.TrimRightFunc(own, unicode.IsSpace)):]
-		text = lead + strings.TrimSpace(text) + trail
-		if len(text) > maxRewrite {
-			s.Notice = &Notice{Code: wire.CodeBadMessage, Text: "A sentence has at most " + intText(maxRewrite) + " bytes here.", Field: fieldEdit}
-			return s
-		}
-		return s.change(s.Edit.rewrite(k, text, text == own))
 	case "undo":
 		return s.undo()
 	case "worth":
@@ -499,9 +481,14 @@ func (s *State) whatIfSaid() string {
 	if i < 0 {
 		return "Chain " + intText(s.chain()+1) + " is as the model wrote it."
 	}
-	name := s.Edit.editName()
+	return s.said(i, s.Edit)
+}
+
+// said is an edit of chain i in a sentence.
+func (s *State) said(i int, e Edit) string {
+	name := e.editName()
 	name = strings.ToUpper(name[:1]) + name[1:]
-	if sc := s.whatIf(); sc != nil {
+	if sc := s.tryScore(i, e); sc != nil {
 		return name + " the reward " + goes(s.chainScore(i).R, sc.R) + "."
 	}
 	return name + ": being scored."

@@ -1,0 +1,150 @@
+package view
+
+import (
+	"strings"
+	"testing"
+
+	"nrt/web/wire"
+)
+
+// hears has the server say how probable the answer is after the version it was asked
+// for, which must be the only message.
+func (s State) hears(t *testing.T, out []wire.Message, logProbs []float64) State {
+	t.Helper()
+	if len(out) != 1 {
+		t.Fatalf("have %v", out)
+	}
+	return s.receives(&wire.Scored{Head: wire.Head{ID: out[0].(*wire.Score).ID}, Variants: []wire.ScoredVariant{{LogProbs: logProbs, Answer: "Nobody."}}})
+}
+
+// What is typed in the sheet is scored there, at each pause: the latest known reward
+// stays, marked as old, until the next is known, with the words that moved most.
+func TestSheetSaysWhatIsEarned(t *testing.T) {
+	s := listening(t)
+	s, _ = s.Do("pick", "1")
+	if have := EditScore(&s); have != "" {
+		t.Errorf("without a sheet: %s", have)
+	}
+	s, out := s.Do("sheet", "")
+	if len(out) != 0 {
+		t.Errorf("have %v", out)
+	}
+	wants(t, EditScore(&s), "As the model wrote it, the chain earns 0.372.", `data-act="undo" disabled`, "Switch off", "The reward follows")
+	s, out = s.Do("edit-typed", "")
+	if len(out) != 0 {
+		t.Errorf("typing asks the server: %v", out)
+	}
+	wants(t, EditScore(&s), `<p class="old"><b>As the model wrote it`, "Scoring your version")
+	s, out = s.Do("edit-try", "Leo is a stranger.")
+	wants(t, EditScore(&s), `<p class="old"><b>As the model wrote it`, "Scoring your version")
+	s = s.hears(t, out, s.Reading.Base)
+	have := EditScore(&s)
+	wants(t, have, "<p><b>With your sentence 2 the reward falls from 0.372 to 0.114.", "Moved most: ", "Ruth</b></bdi><span class=\"vh\"> from 92 to 9 %", "▼ 83", `data-act="undo">`)
+	if n := strings.Count(have, `class="mv"`); n != mostMoved {
+		t.Errorf("%d words are named", n)
+	}
+	if strings.Index(have, "Ruth") > strings.Index(have, "grandmother") {
+		t.Errorf("not the most moved first: %s", have)
+	}
+	s, out = s.Do("edit-try", "Leo is far.")
+	wants(t, EditScore(&s), `<p class="old"><b>With your sentence 2 the reward falls from 0.372 to 0.114.`, "Scoring")
+	s = s.hears(t, out, s.Reading.Chains[4].Ref)
+	wants(t, EditScore(&s), "stays 0.372", "No word of the answer moved")
+
+	// Once more the same: nothing is asked, nothing is scoring.
+	s, _ = s.Do("edit-typed", "")
+	s, out = s.Do("edit-try", "Leo is far. ")
+	if len(out) != 0 || strings.Contains(EditScore(&s), "Scoring") {
+		t.Errorf("%v, %s", out, EditScore(&s))
+	}
+}
+
+// However often it was scored, what was typed in the sheet is one step for Undo; Cancel
+// leaves the chain as it was, with the steps before.
+func TestSheetIsOneStep(t *testing.T) {
+	open := func(s State) State {
+		s, _ = s.Do("sheet", "")
+		for _, text := range []string{"Leo is a stranger.", "Leo is far.", "Leo is near."} {
+			s, _ = s.Do("edit-try", text)
+		}
+		return s
+	}
+	text := func(s State) string { x, _ := s.Edit.text(1); return x }
+	s := listening(t)
+	s, _ = s.Do("sentence", "2") // before the sheet
+	s, _ = s.Do("pick", "1")
+	before := s.drafts[4]
+
+	undone, _ := open(s).Do("undo", "")
+	if text(undone) != "" || !undone.Edit.off(2) || len(undone.drafts[4].past) != len(before.past) {
+		t.Errorf("Undo: %+v", undone.drafts[4])
+	}
+	if undone.sheet == nil {
+		t.Error("Undo closes the sheet")
+	}
+	// What is typed after Undo is a step of its own.
+	again, _ := undone.Do("edit-try", "Leo is here.")
+	if n := len(again.drafts[4].past); n != len(before.past)+1 {
+		t.Errorf("typed after Undo: %d steps", n)
+	}
+	left, _ := open(s).Do("edit-leave", "")
+	if left.sheet != nil || left.Edit.key(4) != before.now.key(4) || len(left.drafts[4].past) != len(before.past) {
+		t.Errorf("Cancel: %+v", left.drafts[4])
+	}
+	done, _ := open(s).Do("edit", "Leo is nobody.")
+	if done.sheet != nil || text(done) != " Leo is nobody." || len(done.drafts[4].past) != len(before.past)+1 || !strings.Contains(done.Say, "being scored") {
+		t.Errorf("Done: %q, %+v", done.Say, done.drafts[4])
+	}
+	if done, _ = done.Do("edit-leave", ""); text(done) == "" {
+		t.Error("leaving after Done takes the edit back")
+	}
+	off, _ := open(s).Do("switch", "")
+	if !off.Edit.off(1) || !off.SwitchedOff(1) || !strings.Contains(EditScore(&off), "Switch on") {
+		t.Errorf("Switch off: %+v", off.Edit)
+	}
+	// An emptied field switches off what it rewrote, and its own words leave no step.
+	empty, _ := open(s).Do("edit-try", " ")
+	own, _ := empty.Do("edit-try", "Leo is the brother of Ana.")
+	if !empty.Edit.off(1) || own.Edit.off(1) || own.Edit.key(4) != before.now.key(4) || len(own.drafts[4].past) != len(before.past) {
+		t.Errorf("emptied: %+v; its own words: %+v", empty.Edit, own.drafts[4])
+	}
+}
+
+// What cannot be scored is not taken, and the sheet says why; it belongs to its chain.
+func TestSheetRefuses(t *testing.T) {
+	s := listening(t)
+	s, _ = s.Do("pick", "1")
+	s, _ = s.Do("sheet", "")
+	long := strings.Repeat("far ", maxRewrite/4+1)
+	try, out := s.Do("edit-try", long)
+	if len(out) != 0 || !try.Edit.none() {
+		t.Errorf("have %v, %+v", out, try.Edit)
+	}
+	wants(t, EditScore(&try), "at most "+intText(maxRewrite)+" bytes")
+	sent, _ := s.Do("edit", long)
+	if sent.sheet == nil || !strings.Contains(sent.EditRefused(), "at most") {
+		t.Errorf("sent: %q", sent.EditRefused())
+	}
+	away := s
+	away.Link = Offline
+	away, _ = away.Do("edit-try", "Leo is far.")
+	wants(t, EditScore(&away), needsServer)
+	away, _ = away.Do("edit", "Leo is far.")
+	if away.EditRefused() != needsServer || away.Notice.Code != codeOffline {
+		t.Errorf("have %+v", away.Notice)
+	}
+	// By a server that does not score it.
+	failed, out := s.Do("edit-try", "Leo is far.")
+	failed = failed.receives(&wire.Failed{Head: wire.Head{ID: out[0].(*wire.Score).ID}, Code: wire.CodeBusy, Message: "The queue is full."})
+	wants(t, EditScore(&failed), "The server did not score your version", `class="old"`)
+
+	for _, to := range []string{"next", "example"} {
+		other, _ := s.Do(to, s.Example)
+		if have := EditScore(&other); have != "" {
+			t.Errorf("%s: %s", to, have)
+		}
+		if other, out = other.Do("edit-try", "Leo is far."); len(out) != 0 || !other.Edit.none() {
+			t.Errorf("%s: the sheet changes another chain: %v", to, out)
+		}
+	}
+}
