@@ -23,6 +23,12 @@ import (
 	"nrt/web/wire"
 )
 
+// pace is a chain at a time while it was written.
+type pace struct {
+	chain, tokens int
+	at            time.Time
+}
+
 // app is the running page. Everything happens on the browser's one thread.
 type app struct {
 	s    view.State
@@ -38,6 +44,7 @@ type app struct {
 	charts    time.Time // when curves were computed
 	later     bool      // they are computed again in a moment
 	card      card
+	pace      pace
 	held      string   // container under a pressed pointer: not to be replaced
 	pulled    bool     // a list was opened by the pointer
 	unfolded  bool     // a list is open, as far as its keys tell
@@ -183,6 +190,7 @@ func (a *app) draw() {
 	a.scheduled = false
 	began := time.Now()
 	more := a.socket.take(began.Add(budget))
+	a.measurePace(began)
 	n, from, open := len(view.Containers), a.first, false
 	focused := document().Get("activeElement")
 	if focused.Truthy() && focused.Get("id").String() == "act-fresh-stop" {
@@ -233,6 +241,21 @@ func (a *app) draw() {
 		a.scheduled = true
 		window().Call("setTimeout", a.frame, 200)
 	}
+}
+
+// measurePace counts the shown chain's tokens, over a second or more.
+func (a *app) measurePace(now time.Time) {
+	chain, tokens := a.s.Writing()
+	passed := now.Sub(a.pace.at).Seconds()
+	switch {
+	case chain < 0 || chain != a.pace.chain || tokens < a.pace.tokens:
+		a.s.Pace = 0
+	case passed < 1:
+		return
+	default:
+		a.s.Pace = float64(tokens-a.pace.tokens) / passed
+	}
+	a.pace = pace{chain, tokens, now}
 }
 
 // keepFocus gives the focus, where drawing took its element away or switched it off,

@@ -1,5 +1,5 @@
 // Package web holds the files that a browser fetches: style, the loader, the
-// vendored chart library and, once built, the WebAssembly client.
+// service worker, the vendored chart library and, once built, the WebAssembly client.
 //
 // `make wasm` writes the client (app.wasm.br, app.wasm.gz) and Go's
 // wasm_exec.js into static/. A plain `go build` works without them: [Client]

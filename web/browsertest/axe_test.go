@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/chromedp/chromedp"
+	"github.com/chromedp/chromedp/kb"
 )
 
 // axe reads the checker of accessibility rules that `make browser-tools` fetched
@@ -53,6 +54,19 @@ func TestAccessibility(t *testing.T) {
 		b.run(chromedp.Evaluate(`document.getElementById("lesson-open").click()`, nil))
 		check(name + ", the lesson")
 		b.run(chromedp.Evaluate(`document.getElementById("lesson-open").click()`, nil))
+		if v.phone {
+			b.click("#menu-open")
+			b.until("the menu is open", menuOpen)
+			check(name + ", the menu")
+			b.run(chromedp.KeyEvent(kb.Escape))
+		}
+		b.click("#act-edit")
+		b.typed("b) friend gus")
+		b.until("it is being scored", `document.querySelector("#edit-score .old")`)
+		check(name + ", a sentence being scored")
+		b.until("it is scored", `document.querySelector("#edit-score .mv") && !document.querySelector("#edit-score .old")`)
+		check(name + ", a sentence scored")
+		b.run(chromedp.KeyEvent(kb.Escape))
 		for _, id := range []string{"ask", "edit", "traindlg", "keys"} {
 			b.run(chromedp.Evaluate(bind(`document.getElementById($).showModal()`, []any{id}), nil))
 			check(name + ", dialog " + id)

@@ -179,11 +179,11 @@ func TestNewBuildIsShownAtOnce(t *testing.T) {
 	}
 }
 
-// A server without the worker, or another program in its place, is rid of it at the next
-// visit, and of all that it kept; one in trouble is not.
+// Another program in the server's place, or a server that knows no worker, is rid of it at
+// the next visit, and of all that it kept; a server in trouble is not.
 func TestWorkerGoes(t *testing.T) {
 	s := serve(t)
-	answers := map[string]func(http.ResponseWriter){
+	programs := map[string]func(http.ResponseWriter){
 		"404":   func(w http.ResponseWriter) { http.Error(w, "no such file", http.StatusNotFound) },
 		"empty": func(w http.ResponseWriter) { w.Header().Set("Content-Type", "text/javascript") },
 		"a page": func(w http.ResponseWriter) {
@@ -191,48 +191,57 @@ func TestWorkerGoes(t *testing.T) {
 			_, _ = io.WriteString(w, "<p>Hello")
 		},
 	}
-	for name, answer := range answers {
+	for name, answer := range programs {
 		f := newFront(t, s.addr)
 		b := open(t, desk)
-		for _, part := range []string{"/worker.js", "ServiceWorker", "503"} {
+		for _, part := range []string{"/worker.js", "WebSocket", "503"} {
 			b.expect(part)
 		}
 		b.load(f.URL)
 		b.kept()
-		worker := func(answer func(http.ResponseWriter)) {
+		answers := func(page bool, answer func(http.ResponseWriter)) {
 			f.becomes(func(w http.ResponseWriter, r *http.Request) bool {
-				if r.URL.Path != "/worker.js" {
-					return false
+				switch {
+				case r.URL.Path == "/worker.js":
+					answer(w)
+				case page && r.URL.Path == "/":
+					w.Header().Set("Content-Type", "text/html")
+					_, _ = io.WriteString(w, "<title>Another program</title>")
+				default:
+					return page
 				}
-				answer(w)
 				return true
 			}, nil)
-			b.reload()
 		}
-		worker(func(w http.ResponseWriter) { http.Error(w, "later", http.StatusServiceUnavailable) })
+		answers(false, func(w http.ResponseWriter) { http.Error(w, "later", http.StatusServiceUnavailable) })
+		b.reload()
 		if b.soon(`caches.keys().then(k => k.length === 0)`) {
 			t.Errorf("%s: the worker goes because its server is in trouble", name)
 		}
-		worker(answer)
+		answers(true, answer)
+		b.run(chromedp.Reload())
+		b.until("the other program's page is shown", `document.title === "Another program"`)
 		b.until(name+": nothing is kept", `caches.keys().then(k => k.length === 0)`)
-		b.reload() // an empty one may have been registered again meanwhile
-		if name != "empty" {
-			b.until(name+": nobody keeps it", `navigator.serviceWorker.getRegistrations().then(l => l.length === 0)`)
-		}
-		if eval[int](b, `caches.keys().then(k => k.length)`) != 0 {
-			t.Errorf("%s: something is kept again", name)
-		}
+		b.run(chromedp.Reload())
+		b.until(name+": no worker is left", `navigator.serviceWorker.getRegistrations().then(l => l.length === 0)`)
 	}
 }
 
-// Where the address is not secure browsers have no workers, and the page does without.
+// Where the address is not secure browsers have no workers, and the page does without;
+// where it is, the worker waits for the client.
 func TestNoWorkerWithoutSecurity(t *testing.T) {
 	s := serve(t)
 	f := newFront(t, s.addr)
-	var asked atomic.Int32
+	var client, asked, early atomic.Int32
 	f.becomes(func(_ http.ResponseWriter, r *http.Request) bool {
-		if r.URL.Path == "/worker.js" {
+		switch r.URL.Path {
+		case "/static/app.wasm":
+			client.Add(1)
+		case "/worker.js":
 			asked.Add(1)
+			if client.Load() < 2 {
+				early.Add(1)
+			}
 		}
 		return false
 	}, nil)
@@ -254,5 +263,8 @@ func TestNoWorkerWithoutSecurity(t *testing.T) {
 		if have := asked.Load() > 0; have != secure {
 			t.Errorf("secure %t: the worker is asked for: %t", secure, have)
 		}
+	}
+	if early.Load() > 0 {
+		t.Error("the page asks for the worker before its client")
 	}
 }

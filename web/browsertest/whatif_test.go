@@ -151,7 +151,7 @@ func TestWhatIfOnAPhone(t *testing.T) {
 	if w := eval[float64](b, `document.querySelector("#edit").getBoundingClientRect().width / innerWidth`); w < 0.99 {
 		t.Errorf("the editor has %.0f %% of the width", 100*w)
 	}
-	small := eval[[]string](b, `[...document.querySelectorAll("#edit button, #edit textarea")].filter(e => e.getBoundingClientRect().height < 43.5).map(e => (e.id || e.className) + " " + e.getBoundingClientRect().height)`)
+	small := eval[[]string](b, `[...document.querySelectorAll("#edit button, #edit textarea")].filter(e => e.checkVisibility() && e.getBoundingClientRect().height < 43.5).map(e => (e.id || e.className) + " " + e.getBoundingClientRect().height)`)
 	if len(small) > 0 {
 		t.Errorf("too small to touch: %v", small)
 	}

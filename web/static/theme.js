@@ -39,7 +39,7 @@
   // what is left. A page that is magnified sees a part of itself, too, and is left alone.
   const room = window.visualViewport;
   const fit = () => {
-    const covered = Math.abs(room.scale - 1) < 0.01 && room.height < innerHeight - 100;
+    const covered = Math.abs(room.scale - 1) < 0.01 && room.height < root.clientHeight - 100;
     root.style.setProperty("--room", covered ? room.height + "px" : "");
     root.style.setProperty("--room-top", covered ? room.offsetTop + "px" : "");
   };

@@ -94,6 +94,9 @@ func Notes(s *State) string {
 		if i := strings.Index(head, ". "); i > 0 {
 			head, text = head[:i+1], head[i+2:]
 		}
+		if n.Code == wire.CodeBusy && n.Retry > 0 { // not of connections
+			head, text = "The queue is full.", "What you asked is kept in this page’s address."
+		}
 		if n.Retry > 0 {
 			text = strings.TrimSpace(text + " Try again in about " + seconds(n.Retry) + ".")
 		}

@@ -262,6 +262,11 @@ func Dots(s *State) string {
 		}
 		p.raw(`</g>`)
 	}
+	if s.Clip && g.AllHarmful && n > 4 { // below “clipped to 0”
+		for j, line := range []string{"gains would", "be here:", "none"} {
+			svgText(p, "s", base+8, rows.At(1)+4+16*float64(j), line)
+		}
+	}
 	p.raw(`<path class="base" d="M`, chart.Num(base), ` 18V`, chart.Num(bottom), `"/>`)
 	if base > w/2 {
 		svgText(p, "e ink2", base, 13, "no reasoning "+number(g.Base))

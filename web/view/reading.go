@@ -5,6 +5,16 @@ import (
 	"strings"
 )
 
+// Writing is the shown chain while it is written, with its tokens so far; −1 when it is
+// not.
+func (s *State) Writing() (chain, tokens int) {
+	i := s.chain()
+	if i < 0 || s.Reading.Chains[i].Done || !s.Reading.under() {
+		return -1, 0
+	}
+	return i, len(s.Reading.Chains[i].Tokens)
+}
+
 // ChainText is the chosen chain as text, sentence by sentence, with what the
 // model answered after it.
 func ChainText(s *State) string {
@@ -23,6 +33,9 @@ func ChainText(s *State) string {
 	switch {
 	case !c.Done && r.under():
 		p.raw(`being written · `).text(count(len(tokens), "token"))
+		if n := int(math.Round(s.Pace)); n > 0 {
+			p.raw(` · `).text(count(n, "token")).raw(` per second`)
+		}
 	case !c.Done:
 		p.raw(`stopped after `).text(count(len(tokens), "token"))
 	default:

@@ -238,7 +238,7 @@ func (s *State) movedWords(p *page, c, tried []float64) {
 	p.raw(`Moved most: `)
 	for n, k := range list[:min(len(list), mostMoved)] {
 		if n > 0 {
-			p.raw(`, `)
+			p.raw(`<span class="vh">, </span>`)
 		}
 		before, after := percent(c[k]), percent(tried[k])
 		p.raw(`<span class="mv"><bdi><b>`).text(s.answerWord(k)).raw(`</b></bdi><span class="vh"> from `, before, ` to `, after, ` %</span><span aria-hidden="true"> `).text(before).raw(` → <b>`).text(after).raw(` %</b> </span>`)

@@ -221,11 +221,12 @@ type State struct {
 	AtStep    int    // the step that the slider shows, −1: the latest
 	TrainID   string // a train request without answer
 	Notice    *Notice
-	Say       string // for the status region
-	Playing   bool   // the pipeline plays
-	Hover     int    // word under the pointer, −1
-	Card      int    // word whose card is open, −1
-	Pinned    bool   // it stays open
+	Say       string  // for the status region
+	Playing   bool    // the pipeline plays
+	Pace      float64 // of the shown chain, tokens a second, as the client sees them come; 0 unknown
+	Hover     int     // word under the pointer, −1
+	Card      int     // word whose card is open, −1
+	Pinned    bool    // it stays open
 	Size      Size
 	asked     int                     // requests made, to name them
 	drafts    map[int]draft           // by chain: what the reader made of it

@@ -298,5 +298,12 @@ func moments(t *testing.T) map[string]State {
 		}
 	}
 	m["no gradient"] = New([]Example{poor})
+	sheet := listening(t)
+	sheet, _ = sheet.Do("pick", "1")
+	sheet, _ = sheet.Do("sheet", "")
+	m["sheet"] = sheet
+	sheet, out = sheet.Do("edit-try", "Leo <is> far.")
+	m["sheet, asked"] = sheet
+	m["sheet, scored"] = sheet.hears(t, out, sheet.Reading.Base)
 	return m
 }

@@ -2,6 +2,7 @@ package view
 
 import (
 	"math"
+	"slices"
 	"strings"
 	"testing"
 
@@ -207,4 +208,67 @@ func TestPartsOfALogHaveItsDecimals(t *testing.T) {
 		t.Fatalf("R is %g", sc.R)
 	}
 	wants(t, Why(&s), "0.000</td>")
+}
+
+// While a chain is written its pace stands beside its length, once it is known.
+func TestPaceOfAChain(t *testing.T) {
+	s := moments(t)["writing"]
+	at := slices.IndexFunc(s.Reading.Chains, func(c Chain) bool { return !c.Done && len(c.Tokens) > 0 })
+	s, _ = s.Do("chain", intText(at))
+	if i, n := s.Writing(); at < 0 || i != at || n != len(s.Reading.Chains[at].Tokens) {
+		t.Fatalf("chain %d with %d tokens is written, want chain %d", i, n, at)
+	}
+	if have := ChainText(&s); strings.Contains(have, "per second") {
+		t.Errorf("a pace that nobody measured: %s", have)
+	}
+	s.Pace = 41.3
+	wants(t, ChainText(&s), "being written · "+count(len(s.Reading.Chains[at].shown()), "token")+" · 41 tokens per second<")
+	s = moments(t)["complete"]
+	s.Pace = 41.3
+	if i, _ := s.Writing(); i != -1 || strings.Contains(ChainText(&s), "per second") {
+		t.Errorf("chain %d is still written", i)
+	}
+}
+
+// A full queue is called one, with when to come back; a server with too many readers has
+// none.
+func TestFullQueue(t *testing.T) {
+	s, id := live(t)
+	full := s.receives(&wire.Failed{Head: wire.Head{ID: id}, Code: wire.CodeBusy, Message: "32 questions are waiting already; try again in a moment", Retry: 60})
+	wants(t, Notes(&full), "<b>The queue is full.</b> What you asked is kept in this page’s address. Try again in about 60 s.", `data-act="retry"`)
+	crowd := s.receives(&wire.Failed{Code: wire.CodeBusy, Message: "as many readers are here as the server takes"})
+	wants(t, Notes(&crowd), "as many readers are here")
+}
+
+// A page without any server says so, and what it still does; one that lost its server
+// says that it tries again.
+func TestOfflineIsSaid(t *testing.T) {
+	s := testState()
+	s.Link, s.Retry = Waiting, 4
+	wants(t, Notes(&s), "Offline: no server answers. Trying again in 4 s.", stillWorks, `data-act="reconnect"`)
+	if Badge(&s) != "<i></i>Offline" || BadgeKind(&s) != "off" {
+		t.Errorf("badge %s, %s", Badge(&s), BadgeKind(&s))
+	}
+	s.Session = "s1"
+	wants(t, Notes(&s), "Connection lost. Trying again in 4 s.", "Nothing is gone. "+stillWorks)
+	if Badge(&s) != "<i></i>Reconnecting, 4 s" || BadgeKind(&s) != "wait" {
+		t.Errorf("badge %s, %s", Badge(&s), BadgeKind(&s))
+	}
+	s.Link = Offline
+	wants(t, Notes(&s), "Offline.", stillWorks)
+}
+
+// The plot of a group that teaches nothing says where gains would be.
+func TestDotsWithoutAGain(t *testing.T) {
+	for by, want := range map[float64]bool{-0.1: true, 0.1: false} {
+		s := moved(8, func(k int) float64 { return by * float64(1+k) })
+		if have := strings.Contains(Dots(&s), ">gains would<"); have != want {
+			t.Errorf("all moved by %g: gains would be here: %t", by, have)
+		}
+	}
+	s := moved(8, func(int) float64 { return -0.1 })
+	s, _ = s.Do("clip", "false")
+	if strings.Contains(Dots(&s), "gains would") {
+		t.Error("without the clip there are gains below, too")
+	}
 }

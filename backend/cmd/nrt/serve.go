@@ -57,6 +57,9 @@ Listening on any other address asks readers for a token: it is part of the
 address that is printed. A name that readers use in their address is to be given
 with --host; addresses in numbers need not be.
 
+A browser that has shown the page opens it again when the server is away, with
+what it had at first; a new version shows as soon as its server answers.
+
 Programs ask it over HTTP, as OpenAI's clients do, at /v1, and score chains there.
 
 Training runs that readers start live in the folder --state, and go on when the
