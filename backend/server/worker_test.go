@@ -92,7 +92,9 @@ func TestWorkerNamesTheBuild(t *testing.T) {
 	if again := start(t, nil).told().Version; again != first || len(first) < 8 {
 		t.Errorf("versions %q and %q of the same page", first, again)
 	}
-	other := start(t, func(o *Options) { o.Models = append(o.Models, Source{Name: "other", About: "other", Files: o.Models[0].Files}) })
+	other := start(t, func(o *Options) {
+		o.Models = append(o.Models, Source{Name: "other", About: "other", Files: o.Models[0].Files})
+	})
 	if other.told().Version == first {
 		t.Error("a page with another model has the same version")
 	}

@@ -87,6 +87,13 @@ func TestSheetIsOneStep(t *testing.T) {
 	if n := len(again.drafts[4].past); n != len(before.past)+1 {
 		t.Errorf("typed after Undo: %d steps", n)
 	}
+	// What Undo took back from before the sheet stays so when it is left.
+	back, _ := s.Do("sheet", "")
+	back, _ = back.Do("undo", "")
+	back, _ = back.Do("edit-leave", "")
+	if !back.Edit.none() || len(back.drafts[4].past) != 0 {
+		t.Errorf("Undo, then Cancel: %+v", back.drafts[4])
+	}
 	left, _ := open(s).Do("edit-leave", "")
 	if left.sheet != nil || left.Edit.key(4) != before.now.key(4) || len(left.drafts[4].past) != len(before.past) {
 		t.Errorf("Cancel: %+v", left.drafts[4])
