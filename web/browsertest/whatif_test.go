@@ -93,6 +93,7 @@ func TestWhatIf(t *testing.T) {
 	// Its address opens it again.
 	b.until("the address says so", `location.hash.includes("off=")`)
 	again := open(t, desk)
+	again.expect("WebSocket") // it stays open when the server stops
 	again.load(eval[string](b, `location.href`))
 	again.until("the address opens the what-if", ghost+` === $`, said[2])
 
