@@ -102,6 +102,7 @@ func main() {
 	a.saved = js.FuncOf(func(js.Value, []js.Value) any { a.saveHash(); return nil })
 	a.play = js.FuncOf(func(js.Value, []js.Value) any { a.tick(); return nil })
 	a.try = js.FuncOf(func(js.Value, []js.Value) any {
+		a.rest = js.Undefined()
 		a.do("edit-try", byID("edit-text").Get("value").String())
 		return nil
 	})

@@ -54,8 +54,10 @@ const typingPause = 300
 // typeEdit says at once that the typed version is to be scored, and has it scored when
 // the reader rests.
 func (a *app) typeEdit() {
+	if !a.rest.Truthy() { // it says so until then
+		a.do("edit-typed", "")
+	}
 	a.stopEdit()
-	a.do("edit-typed", "")
 	a.rest = window().Call("setTimeout", a.try, typingPause)
 }
 

@@ -15,6 +15,7 @@ import (
 	"sync/atomic"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/chromedp/cdproto/page"
 	"github.com/chromedp/chromedp"
@@ -236,6 +237,7 @@ func TestNoWorkerWithoutSecurity(t *testing.T) {
 	f.becomes(func(_ http.ResponseWriter, r *http.Request) bool {
 		switch r.URL.Path {
 		case "/static/app.wasm":
+			time.Sleep(500 * time.Millisecond) // the browser has time for more
 			client.Add(1)
 		case "/worker.js":
 			asked.Add(1)
