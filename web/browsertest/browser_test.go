@@ -207,6 +207,13 @@ func (b *tab) expect(part string) {
 	b.ok = append(b.ok, part)
 }
 
+// expectAway lets complaints about a server that is not there pass.
+func (b *tab) expectAway() {
+	for _, part := range []string{"WebSocket", "ERR_", "502", "fetching the script"} {
+		b.expect(part)
+	}
+}
+
 func (b *tab) run(actions ...chromedp.Action) {
 	b.t.Helper()
 	if err := chromedp.Run(b.ctx, actions...); err != nil {

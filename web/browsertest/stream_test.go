@@ -49,8 +49,7 @@ func TestSocketCutWhileStreaming(t *testing.T) {
 	p := newProxy(t, s.addr)
 	run := func(url string, cuts int) (map[int]string, []row) {
 		b := open(t, desk)
-		b.expect("WebSocket")
-		b.expect("ERR_")
+		b.expectAway()
 		b.load(url)
 		b.slow()
 		for range cuts {
@@ -80,8 +79,7 @@ func TestSocketCutWhileStreaming(t *testing.T) {
 func TestServerRestart(t *testing.T) {
 	s := serve(t)
 	b := open(t, desk)
-	b.expect("WebSocket")
-	b.expect("ERR_")
+	b.expectAway()
 	b.load(s.url())
 	b.until("connected", live)
 	s.stop(syscall.SIGKILL)

@@ -173,8 +173,7 @@ func TestTrainingPausesAndStops(t *testing.T) {
 func TestTrainingSurvivesTheServer(t *testing.T) {
 	s := serve(t)
 	b := open(t, desk)
-	b.expect("WebSocket")
-	b.expect("ERR_")
+	b.expectAway()
 	b.load(s.url())
 	b.until("connected", live)
 	b.train("run1", small("steps", "40"), "")

@@ -93,7 +93,7 @@ func TestWhatIf(t *testing.T) {
 	// Its address opens it again.
 	b.until("the address says so", `location.hash.includes("off=")`)
 	again := open(t, desk)
-	again.expect("WebSocket") // it stays open when the server stops
+	again.expectAway() // it stays open when the server stops
 	again.load(eval[string](b, `location.href`))
 	again.until("the address opens the what-if", ghost+` === $`, said[2])
 
@@ -126,7 +126,7 @@ func TestWhatIf(t *testing.T) {
 	b.click("#act-edit")
 	b.until("the editor is open", `document.querySelector("#edit").open`)
 	b.run(chromedp.Evaluate(`document.querySelector("#edit-text").value = "b) friend gus"`, nil))
-	b.expect("WebSocket")
+	b.expectAway()
 	s.stop(syscall.SIGTERM)
 	b.until("the connection is lost", `!(`+live+`)`)
 	b.click("#edit-go")
