@@ -244,14 +244,14 @@ func (a *app) draw() {
 	}
 }
 
-// measurePace counts the shown chain's tokens, over a second or more.
+// measurePace counts the shown chain's tokens, over half a second or more.
 func (a *app) measurePace(now time.Time) {
 	chain, tokens := a.s.Writing()
 	passed := now.Sub(a.pace.at).Seconds()
 	switch {
 	case chain < 0 || chain != a.pace.chain || tokens < a.pace.tokens:
 		a.s.Pace = 0
-	case passed < 1:
+	case passed < 0.5:
 		return
 	default:
 		a.s.Pace = float64(tokens-a.pace.tokens) / passed
