@@ -53,7 +53,11 @@ func newPage(s *Server) (*page, error) {
 			p.examples = append(p.examples, example{Family: item.Family, Question: item.Question, Answer: item.Answer})
 		}
 	}
-	b, err := newBuild(p.shell(s, nil)) // whoever reads it, it is one build
+	var models []string
+	for _, m := range s.hub.list() {
+		models = append(models, m.Name)
+	}
+	b, err := newBuild(p.shell(s, models))
 	if err != nil {
 		return nil, err
 	}
