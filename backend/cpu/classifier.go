@@ -219,7 +219,10 @@ func (d *dev[T]) ClassifierBackward(dh, dw, h, w device.Buffer, targets []int32,
 	c.set(d, op, h, w, targets, vocab, dim, invTemp, fwd)
 	c.dh, c.wLogp, c.wEnt = d.out(op, "dh", dh, len(c.h)), wLogp, wEnt
 	c.rows = d.in(op, "w", w, vocab*dim)
-	grad := d.out(op, "dw", dw, len(c.rows))
+	var grad []T
+	if dw != nil {
+		grad = d.out(op, "dw", dw, len(c.rows))
+	}
 	chunk := min(vocabChunk, vocab)
 	rows := min(len(targets), max(256, logitsMax/chunk))
 	c.dlogits = grow(&d.logits, rows*chunk)
@@ -233,7 +236,9 @@ func (d *dev[T]) ClassifierBackward(dh, dw, h, w device.Buffer, targets []int32,
 				c.take(j, n)
 			}
 			c.chunk(r0, r1, n*(2*dim+8))
-			d.product(grad[j*dim:], dim, c.dlogits, 1, n, right[T]{rows: c.h[r0*dim:], ld: dim}, n, dim, r1-r0, true)
+			if grad != nil {
+				d.product(grad[j*dim:], dim, c.dlogits, 1, n, right[T]{rows: c.h[r0*dim:], ld: dim}, n, dim, r1-r0, true)
+			}
 		}
 	}
 }

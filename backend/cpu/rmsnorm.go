@@ -42,7 +42,7 @@ const normRows = 64
 //	dx_j += dout_j·w_j·r − x_j·r³/dim·Σ_i dout_i·w_i·x_i
 //	dw_j += Σ_rows dout_j·x_j·r
 //
-// Both in one pass over the rows, which memory limits.
+// Both in one pass over the rows, which memory limits; dw only if it is wanted.
 func (d *dev[T]) RMSNormBackward(dx, dw, dout, x, w, rstd device.Buffer, rows, dim int) {
 	const op = "RMSNormBackward"
 	positive(op, dim)
@@ -50,13 +50,16 @@ func (d *dev[T]) RMSNormBackward(dx, dw, dout, x, w, rstd device.Buffer, rows, d
 	defer d.mu.Unlock()
 	blocks := (rows + normRows - 1) / normRows
 	j := &d.jobs.normBack
-	*j = normBackJob[T]{k: d.k, rows: rows, dim: dim, parts: grow(&j.parts, blocks*dim),
+	*j = normBackJob[T]{k: d.k, rows: rows, dim: dim, parts: grow(&j.parts, blocks*dim), sums: dw != nil,
 		dout: d.in(op, "dout", dout, rows*dim), x: d.in(op, "x", x, rows*dim),
 		w: d.in(op, "w", w, dim), rstd: d.in(op, "rstd", rstd, rows),
 		dx: d.out(op, "dx", dx, rows*dim)}
-	sum := d.out(op, "dw", dw, dim)
+	var sum []T
+	if j.sums {
+		sum = d.out(op, "dw", dw, dim)
+	}
 	d.pool.divide(blocks, 8*normRows*dim, j)
-	for i := range blocks {
+	for i := 0; j.sums && i < blocks; i++ {
 		d.k.add(sum, row(j.parts, i, dim))
 	}
 }
@@ -65,7 +68,8 @@ type normBackJob[T real] struct {
 	k                    *kernels[T]
 	rows, dim            int
 	dout, x, w, rstd, dx []T
-	parts                []T // of dw, one a block of rows
+	parts                []T  // of dw, one a block of rows
+	sums                 bool // dw is wanted
 }
 
 func (j *normBackJob[T]) do(_, lo, hi int) {
@@ -76,7 +80,9 @@ func (j *normBackJob[T]) do(_, lo, hi int) {
 			dout, x, r := row(j.dout, i, j.dim), row(j.x, i, j.dim), j.rstd[i]
 			t := j.k.dot3(dout, x, j.w) * r * r * r / T(j.dim)
 			j.k.rmsBack(row(j.dx, i, j.dim), dout, x, j.w, r, t)
-			j.k.mulAdd(part, dout, x, r)
+			if j.sums {
+				j.k.mulAdd(part, dout, x, r)
+			}
 		}
 	}
 }

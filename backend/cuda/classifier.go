@@ -155,7 +155,10 @@ func (d *dev) ClassifierBackward(dh, dw, h, w device.Buffer, targets []int32, vo
 		panic("cuda: ClassifierBackward: w is read-only Weights")
 	}
 	gradH := dense(d.out(op, "dh", dh, x.rows*dim, d.dt), dim)
-	gradW := dense(d.out(op, "dw", dw, vocab*dim, dtF32), dim)
+	var gradW matrix
+	if dw != nil {
+		gradW = dense(d.out(op, "dw", dw, vocab*dim, dtF32), dim)
+	}
 	if x.rows == 0 {
 		return
 	}
@@ -193,7 +196,9 @@ func (d *dev) ClassifierBackward(dh, dw, h, w device.Buffer, targets []int32, vo
 			d.launch(gradKernel[d.dt], grid(m, ceilDiv(n, 8*classThreads)), classThreads, 0,
 				at(grad.at), i32(cols), at(logits.at), i32(logits.ld), i32(j), i32(n), f32(x.scale), at(x.targets+devptr(4*r)), at(kept+devptr(16*r)))
 			d.product(product{c: sums, a: grad, b: x.w.from(j, 0), m: m, n: dim, k: n, accumulate: j > 0})
-			d.product(product{c: gradW.from(j, 0), a: grad, b: x.h.from(r, 0), m: n, n: dim, k: m, transA: true, accumulate: true})
+			if dw != nil {
+				d.product(product{c: gradW.from(j, 0), a: grad, b: x.h.from(r, 0), m: n, n: dim, k: m, transA: true, accumulate: true})
+			}
 		}
 		if d.dt != dtF32 {
 			d.copy(gradH.from(r, 0).at, d.dt, sums.at, dtF32, m*dim)

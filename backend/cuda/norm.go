@@ -24,7 +24,10 @@ func (d *dev) RMSNormBackward(dx, dw, dout, x, w, rstd device.Buffer, rows, dim 
 	defer d.unlock()
 	dy, from := d.in(op, "dout", dout, rows*dim, d.dt), d.in(op, "x", x, rows*dim, d.dt)
 	scale, r := d.in(op, "w", w, dim, d.dt), d.in(op, "rstd", rstd, rows, dtF32)
-	to, sum := d.result(op, "dx", dx, rows*dim, d.dt), d.out(op, "dw", dw, dim, dtF32)
+	to, sum := d.result(op, "dx", dx, rows*dim, d.dt), (*buffer)(nil)
+	if dw != nil {
+		sum = d.out(op, "dw", dw, dim, dtF32)
+	}
 	if rows == 0 {
 		return
 	}
@@ -34,5 +37,8 @@ func (d *dev) RMSNormBackward(dx, dw, dout, x, w, rstd device.Buffer, rows, dim 
 	// Shared memory for whole runs: the kernel touches the last one beyond dim too.
 	d.launch("rmsnorm_backward_"+d.dt.suffix(), grid(blocks), threadsFor(dim, d.dt, 512), 4*roundUp(dim, runOf(d.dt)),
 		p(to), at(parts), p(dy), p(from), p(scale), p(r), i32(rows), i32(dim), i32(each))
+	if sum == nil { // the parts cost next to nothing beside what is read for dx
+		return
+	}
 	d.launch("rmsnorm_columns", grid((dim+31)/32), 256, 0, p(sum), at(parts), i32(blocks), i32(dim))
 }

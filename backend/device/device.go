@@ -191,7 +191,7 @@ type Device interface {
 	// RMSNorm sets out = x·rstd·w, rstd = 1/sqrt(mean x² + eps) (one per row,
 	// kept for the backward pass, Wide). x is (rows, dim), w (dim).
 	RMSNorm(out, rstd, x, w Buffer, rows, dim int, eps float64)
-	// RMSNormBackward: dx += , dw += (Wide).
+	// RMSNormBackward: dx += , dw += (Wide); dw nil is not wanted.
 	RMSNormBackward(dx, dw, dout, x, w, rstd Buffer, rows, dim int)
 
 	// RoPE rotates each head of the buffers of out in place, which a device may do
@@ -216,9 +216,9 @@ type Device interface {
 	// for it, and fills out (its slices have len(targets)).
 	Classifier(out Classified, h, w Buffer, targets []int32, vocab, dim int, invTemp float64)
 	// ClassifierBackward is the gradient of the loss −Σ_t (wLogp_t·log π(target_t)
-	// + wEnt_t·H_t); wEnt may be nil. dh = , dw += (Wide). At the logits that is
-	// −invTemp·(wLogp·(1[v=target] − p_v) − wEnt·p_v·(log p_v + H)). fwd.Logits
-	// change no bit of it, unless a library's products depend on their shape.
+	// + wEnt_t·H_t); wEnt may be nil. dh = , dw += (Wide); dw nil is not wanted. At
+	// the logits that is −invTemp·(wLogp·(1[v=target] − p_v) − wEnt·p_v·(log p_v + H)).
+	// fwd.Logits change no bit of it, unless a library's products depend on their shape.
 	ClassifierBackward(dh, dw, h, w Buffer, targets []int32, vocab, dim int, invTemp float64, fwd Classified, wLogp, wEnt []float64)
 	// Sample draws one token from each row of logits (len(rows), vocab; may be
 	// Wide).

@@ -10,8 +10,15 @@ import (
 // more of it, except for the results that Classify and Sample return.
 func TestNoAllocations(t *testing.T) {
 	c := tiny(4, 2, true, 0)
-	m := random(t, newDevice(t, false), c, 5)
-	batch, targets := tree(c.Vocab)
+	dev := newDevice(t, false)
+	_, factors := adapted(t, dev, c, allLoRA, true)
+	for _, m := range []*Model{random(t, dev, c, 5), factors} {
+		noAllocations(t, m)
+	}
+}
+
+func noAllocations(t *testing.T, m *Model) {
+	batch, targets := tree(m.Config.Vocab)
 	n := len(targets.IDs)
 	for _, how := range []struct {
 		recompute bool

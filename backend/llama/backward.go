@@ -60,41 +60,35 @@ func (p *Pass) Backward(g *Grad, losses ...Loss) {
 		if p.Recompute && l < c.Layers-1 { // Forward left those of the last layer
 			m.block(l, p.in[l], p.mid[l], nil, p.acts[l], p.b, nil)
 		}
-		p.blockBackward(l, g.w.layers[l])
+		p.blockBackward(l, &g.w.layers[l])
 	}
-	dev.EmbedBackward(g.w.embed, s.dx, p.b.IDs, d)
+	if g.w.embed != nil {
+		dev.EmbedBackward(g.w.embed, s.dx, p.b.IDs, d)
+	}
 }
 
 // blockBackward takes dx from the gradient of the block's output to that of its
 // input. Both residual connections pass dx through unchanged and the branches
-// add to it; for y = x·Wᵀ: dx = dy·W and dW += dyᵀ·x.
-func (p *Pass) blockBackward(l int, g layerTensors) {
+// add to it.
+func (p *Pass) blockBackward(l int, g *layerTensors) {
 	m, c, n, s, a := p.m, p.m.Config, p.b.Rows(), p.back, p.acts[l]
-	w, dev := m.w.layers[l], m.dev
-	d, dq, dkv, f := c.Hidden, c.Heads*c.HeadDim, c.KVHeads*c.HeadDim, c.Intermediate
+	w, dev, d := &m.w.layers[l], m.dev, c.Hidden
 
 	// out = mid + Wdown·ffn
-	dev.MatMul(s.dffn, s.dx, w.down, n, f, d, false, false, false)
-	dev.MatMul(g.down, s.dx, a.ffn, d, f, n, true, false, true)
+	m.back(s.dffn, s.dx, a.ffn, n, w.down, g.down, false)
 	dev.SwiGLUBackward(s.dgate, s.dup, s.dffn, a.gate, a.up)
-	dev.MatMul(s.dh, s.dgate, w.gate, n, d, f, false, false, false)
-	dev.MatMul(s.dh, s.dup, w.up, n, d, f, false, false, true)
-	dev.MatMul(g.gate, s.dgate, a.h2, f, d, n, true, false, true)
-	dev.MatMul(g.up, s.dup, a.h2, f, d, n, true, false, true)
+	m.back(s.dh, s.dgate, a.h2, n, w.gate, g.gate, false)
+	m.back(s.dh, s.dup, a.h2, n, w.up, g.up, true)
 	dev.RMSNormBackward(s.dx, g.mlpNorm, s.dh, p.mid[l], w.mlpNorm, a.rstd2, n, d)
 
 	// mid = in + Wo·att
-	dev.MatMul(s.datt, s.dx, w.o, n, dq, d, false, false, false)
-	dev.MatMul(g.o, s.dx, a.att, d, dq, n, true, false, true)
+	m.back(s.datt, s.dx, a.att, n, w.o, g.o, false)
 	dev.Zero(s.dk)
 	dev.Zero(s.dv)
 	dev.AttentionBackward(s.dq, s.dk, s.dv, s.datt, a.q, a.k, a.v, a.att, a.lse, p.b.Seqs, m.heads())
 	dev.RoPE(s.turn, m.rope.cos, m.rope.sin, p.b.Pos, c.HeadDim, true)
-	dev.MatMul(s.dh, s.dq, w.q, n, d, dq, false, false, false)
-	dev.MatMul(s.dh, s.dk, w.k, n, d, dkv, false, false, true)
-	dev.MatMul(s.dh, s.dv, w.v, n, d, dkv, false, false, true)
-	dev.MatMul(g.q, s.dq, a.h1, dq, d, n, true, false, true)
-	dev.MatMul(g.k, s.dk, a.h1, dkv, d, n, true, false, true)
-	dev.MatMul(g.v, s.dv, a.h1, dkv, d, n, true, false, true)
+	m.back(s.dh, s.dq, a.h1, n, w.q, g.q, false)
+	m.back(s.dh, s.dk, a.h1, n, w.k, g.k, true)
+	m.back(s.dh, s.dv, a.h1, n, w.v, g.v, true)
 	dev.RMSNormBackward(s.dx, g.attnNorm, s.dh, p.in[l], w.attnNorm, a.rstd1, n, d)
 }

@@ -31,6 +31,7 @@ const maxNamed = 4
 type checkpoint struct {
 	files []*safetensors.File // sorted by name
 	found []place             // by index of the spec
+	merge Source              // adds an adapter's factors to what was read; nil where there is none
 }
 
 // place is where one tensor lies.
@@ -44,6 +45,11 @@ func (ck *checkpoint) read(i, from int, dst []float32) error {
 	at := ck.found[i]
 	if err := safetensors.ReadFrom(at.file, at.name, from, dst); err != nil {
 		return err
+	}
+	if ck.merge != nil {
+		if err := ck.merge(i, from, dst); err != nil {
+			return err
+		}
 	}
 	if err := finite(dst, from, math.MaxFloat32); err != nil {
 		return fmt.Errorf("%s: tensor %q: %w", at.file.Name(), at.name, err)
@@ -70,6 +76,21 @@ func (ck *checkpoint) close() error {
 		errs = append(errs, f.Close())
 	}
 	return errors.Join(errs...)
+}
+
+// openModel reads a folder's configuration and opens its weights, with those of an
+// adapter that lies in it merged into them.
+func openModel(fsys fs.FS) (c Config, ck *checkpoint, err error) {
+	if c, err = ReadConfig(fsys); err != nil {
+		return c, nil, err
+	}
+	if ck, err = openCheckpoint(fsys, c.Tensors()); err != nil {
+		return c, nil, err
+	}
+	if err = ck.mergeAdapter(fsys, c); err != nil {
+		return c, nil, errors.Join(err, ck.close())
+	}
+	return c, ck, nil
 }
 
 // openCheckpoint opens the weight files and finds every tensor of specs.

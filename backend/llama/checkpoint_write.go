@@ -27,18 +27,15 @@ const maxShard = 5 << 30
 
 // Convert writes the weights and the configuration of a Hugging Face folder again
 // (the tokenizer's files are the caller's to add), in the type dt, or, if dt is
-// empty, in the type that most of them have. One tensor is in memory at a time.
+// empty, in the type that most of them have. One tensor is in memory at a time. An
+// adapter that lies in the folder is merged.
 // Like Save it leaves dir as it was when it fails, or ctx ends.
 func Convert(ctx context.Context, dir string, fsys fs.FS, dt safetensors.DType, show ...Progress) error {
-	c, err := ReadConfig(fsys)
+	c, ck, err := openModel(fsys)
 	if err != nil {
 		return err
 	}
 	specs := c.Tensors()
-	ck, err := openCheckpoint(fsys, specs)
-	if err != nil {
-		return err
-	}
 	if dt == "" {
 		dt = ck.dtype()
 	}

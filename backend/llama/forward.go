@@ -26,10 +26,7 @@ type acts struct {
 	gate, up  device.Buffer // (N, ffn)
 	ffn       device.Buffer // SwiGLU's output (N, ffn)
 
-	// Lists for calls, which must not allocate: room for the products of one norm,
-	// and what RoPE turns, q and k.
-	read []device.Projection
-	turn []device.Rotation
+	turn []device.Rotation // what RoPE turns, q and k: a call must not allocate
 }
 
 // planActs takes one block's activations for n rows out of an arena.
@@ -41,7 +38,6 @@ func (c Config) planActs(a *arena, n int) acts {
 		att: a.take(n * dq), lse: a.wide(n * c.Heads),
 		h2: a.take(n * d), rstd2: a.wide(n),
 		gate: a.take(n * f), up: a.take(n * f), ffn: a.take(n * f),
-		read: make([]device.Projection, 3),
 	}
 	s.turn = []device.Rotation{{X: s.q, Heads: c.Heads}, {X: s.k, Heads: c.KVHeads}}
 	return s
@@ -57,12 +53,10 @@ func (c Config) planActs(a *arena, n int) acts {
 // receives the new keys and values and is what attention reads; Seq.Own then
 // counts rows of the cache.
 func (m *Model) block(l int, in, mid, out device.Buffer, a acts, b Batch, cache *Cache) {
-	c, w, dev, n := m.Config, m.w.layers[l], m.dev, b.Rows()
-	d, dq, dkv, f := c.Hidden, c.Heads*c.HeadDim, c.KVHeads*c.HeadDim, c.Intermediate
+	c, w, dev, n, d := m.Config, &m.w.layers[l], m.dev, b.Rows(), m.Config.Hidden
 
 	dev.RMSNorm(a.h1, a.rstd1, in, w.attnNorm, n, d, c.RMSEps)
-	dev.Project(append(a.read[:0], device.Projection{C: a.q, B: w.q, N: dq},
-		device.Projection{C: a.k, B: w.k, N: dkv}, device.Projection{C: a.v, B: w.v, N: dkv}), a.h1, n, d)
+	m.project(a.h1, n, output{a.q, w.q}, output{a.k, w.k}, output{a.v, w.v})
 	dev.RoPE(a.turn, m.rope.cos, m.rope.sin, b.Pos, c.HeadDim, false)
 	k, v := a.k, a.v
 	if cache != nil {
@@ -72,11 +66,10 @@ func (m *Model) block(l int, in, mid, out device.Buffer, a acts, b Batch, cache 
 	if mid != in {
 		dev.Copy(mid, in)
 	}
-	dev.MatMul(mid, a.att, w.o, n, d, dq, false, true, true)
+	m.add(mid, a.att, n, w.o)
 
 	dev.RMSNorm(a.h2, a.rstd2, mid, w.mlpNorm, n, d, c.RMSEps)
-	dev.Project(append(a.read[:0], device.Projection{C: a.gate, B: w.gate, N: f},
-		device.Projection{C: a.up, B: w.up, N: f}), a.h2, n, d)
+	m.project(a.h2, n, output{a.gate, w.gate}, output{a.up, w.up})
 	dev.SwiGLU(a.ffn, a.gate, a.up)
 	if out == nil {
 		return
@@ -84,7 +77,7 @@ func (m *Model) block(l int, in, mid, out device.Buffer, a acts, b Batch, cache 
 	if out != mid {
 		dev.Copy(out, mid)
 	}
-	dev.MatMul(out, a.ffn, w.down, n, d, f, false, true, true)
+	m.add(out, a.ffn, n, w.down)
 }
 
 // Pass is one forward pass with what its backward needs. It keeps its memory

@@ -4,10 +4,12 @@
 //
 // # Reading order
 //
-// model.go (what the parts are) · forward.go (one block, both for training and
-// for cached decode) · backward.go (the same block backwards, bottom to top) ·
-// cache.go (prefill and decode) · readonly.go (weights in fewer bits) · config.go
-// and checkpoint.go (files).
+// model.go (what the parts are) · linear.go (a matrix, forward and backward, and
+// LoRA's factors beside it) · forward.go (one block, both for training and for
+// cached decode) · backward.go (the same block backwards, bottom to top) · cache.go
+// (prefill and decode) · lora.go and adapter.go (what learns instead of the
+// matrices) · readonly.go (weights in fewer bits) · config.go and checkpoint.go
+// (files).
 //
 // # Invariants
 //
@@ -33,12 +35,15 @@ import (
 type Model struct {
 	Config Config
 
-	dev    device.Device
-	flat   device.Buffer // all parameters; of a read-only model, the norms alone
-	params []Param
-	fixed  bool // read-only: matrices are device.Weights
-	w      tensors
-	rope   ropeTable
+	dev      device.Device
+	flat     device.Buffer // all parameters; of a read-only model, the norms alone
+	params   []Param
+	fixed    bool     // read-only: matrices are device.Weights, or another model's
+	borrowed bool     // the weights are another model's; see Base
+	lora     *adapter // what learns instead of the parameters; nil where these do
+	w        tensors
+	rope     ropeTable
+	list     []device.Projection // of a call of project, which must not allocate
 }
 
 // Param is one named tensor of the model; Value is a view into Model.Flat, or
@@ -50,8 +55,9 @@ type Param struct {
 	Decay bool // matrices decay, norms do not
 }
 
-// tensors are the model's weights by role, or the gradients of them. Matrices
-// are stored (out, in), as Hugging Face stores them, so y = x·Wᵀ.
+// tensors are the model's weights by role, or the gradients of them, nil for what
+// does not learn. Matrices are stored (out, in), as Hugging Face stores them, so
+// y = x·Wᵀ.
 type tensors struct {
 	embed  device.Buffer // (vocab, hidden)
 	layers []layerTensors
@@ -61,10 +67,10 @@ type tensors struct {
 
 type layerTensors struct {
 	attnNorm       device.Buffer // (hidden)
-	q, k, v        device.Buffer // (heads·dim, hidden), (kv·dim, hidden) twice
-	o              device.Buffer // (hidden, heads·dim)
+	q, k, v        linear        // (heads·dim, hidden), (kv·dim, hidden) twice
+	o              linear        // (hidden, heads·dim)
 	mlpNorm        device.Buffer // (hidden)
-	gate, up, down device.Buffer // (ffn, hidden) twice, (hidden, ffn)
+	gate, up, down linear        // (ffn, hidden) twice, (hidden, ffn)
 }
 
 // New makes a model with random weights: normal with standard deviation 0.02,
@@ -99,21 +105,26 @@ func initial(c Config, seed uint64) Source {
 }
 
 // Save writes the model as a Hugging Face folder (the tokenizer's files are the
-// caller's to add). dt is the type the weights are stored in.
+// caller's to add), with LoRA's factors merged into the matrices. dt is the type
+// the weights are stored in.
 func (m *Model) Save(dir string, dt safetensors.DType) error {
+	merge := m.merger()
 	return writeCheckpoint(dir, m.Config, dt, m.Config.Tensors(), func(i int) ([]float32, error) {
 		data := make([]float32, m.params[i].Value.Len())
 		m.dev.Read(data, m.params[i].Value)
-		return data, nil
+		return data, merge(i, 0, data)
 	}, maxShard)
 }
 
 // Clone copies the weights into a model of its own on the same device, of kind
 // Master to train it, of kind Compute only to ask it. A read-only model, which
-// nobody changes, has no copies: it is refused.
+// nobody changes, has no copies: it is refused, as is one with LoRA's factors.
 func (m *Model) Clone(k device.Kind) (*Model, error) {
 	if err := m.Trainable(); err != nil {
 		return nil, err
+	}
+	if m.lora != nil {
+		return nil, errFactors
 	}
 	c, err := empty(m.dev, m.Config, k)
 	if err != nil {
@@ -125,13 +136,19 @@ func (m *Model) Clone(k device.Kind) (*Model, error) {
 
 // Free gives the model's memory back to the device.
 func (m *Model) Free() {
+	m.rope.free(m.dev)
+	if m.borrowed {
+		return
+	}
+	if m.lora != nil {
+		m.lora.free(m.dev)
+	}
 	for _, p := range m.params {
 		if w, ok := p.Value.(device.Weights); ok {
 			m.dev.Free(w)
 		}
 	}
 	m.dev.Free(m.flat)
-	m.rope.free(m.dev)
 }
 
 // Device is where the model lives.
@@ -140,16 +157,27 @@ func (m *Model) Device() device.Device { return m.dev }
 // Params lists the tensors in the checkpoint's order.
 func (m *Model) Params() []Param { return m.params }
 
-// Flat is every parameter in one buffer, in the order of Params. A read-only
-// model has none.
+// Learned lists the tensors that learn: all, or with LoRA the factors alone.
+func (m *Model) Learned() []Param {
+	if m.lora != nil {
+		return m.lora.params
+	}
+	return m.params
+}
+
+// Flat is everything that learns in one buffer, in the order of Learned. A
+// read-only model has none.
 func (m *Model) Flat() device.Buffer {
-	if m.fixed {
+	switch {
+	case m.fixed:
 		panic("llama: Flat: " + m.Trainable().Error())
+	case m.lora != nil:
+		return m.lora.flat
 	}
 	return m.flat
 }
 
-// NumParams counts the numbers in all parameters.
+// NumParams counts the numbers in all parameters, LoRA's factors aside.
 func (m *Model) NumParams() int {
 	n := 0
 	for _, p := range m.params {
@@ -181,45 +209,50 @@ func empty(dev device.Device, c Config, k device.Kind) (*Model, error) {
 		m.params = append(m.params, Param{Name: s.Name, Shape: s.Shape, Value: m.flat.View(off, n), Decay: len(s.Shape) > 1})
 		off += n
 	}
-	m.w = m.byRole(func(i int) device.Buffer { return m.params[i].Value })
+	m.w = m.byRole(m.params)
 	m.rope = ropeTable{inv: InvFreq(c)}
 	return m, nil
 }
 
-// byRole gives the parameters, or their gradients, their names in the model, by
-// the tensors' names in the checkpoint.
-func (m *Model) byRole(value func(i int) device.Buffer) tensors {
-	views := map[string]device.Buffer{}
-	for i, p := range m.params {
-		views[p.Name] = value(i)
+// byRole gives tensors, the model's or gradients of some of them, their places in
+// the model by their names in the checkpoint.
+func (m *Model) byRole(list []Param) tensors {
+	shapes, values := map[string][]int{}, map[string]device.Buffer{}
+	for _, p := range m.params {
+		shapes[p.Name] = p.Shape
 	}
-	get := func(format string, args ...any) device.Buffer {
-		name := fmt.Sprintf(format, args...)
-		v, ok := views[name]
-		if !ok {
+	for _, p := range list {
+		values[p.Name] = p.Value
+	}
+	vector := func(name string) device.Buffer {
+		if shapes[name] == nil {
 			panic("llama: Config.Tensors lacks " + name)
 		}
-		return v
+		return values[name]
 	}
-	t := tensors{embed: get("model.embed_tokens.weight"), norm: get("model.norm.weight")}
+	t := tensors{embed: vector("model.embed_tokens.weight"), norm: vector("model.norm.weight")}
 	for l := range m.Config.Layers {
-		at := func(part string) device.Buffer { return get("model.layers.%d.%s.weight", l, part) }
+		at := func(part string) string { return fmt.Sprintf("model.layers.%d.%s.weight", l, part) }
+		matrix := func(part string) linear {
+			w, shape := vector(at(part)), shapes[at(part)]
+			return linear{out: shape[0], in: shape[1], w: w, a: values[factor(at(part), "A")], b: values[factor(at(part), "B")]}
+		}
 		t.layers = append(t.layers, layerTensors{
-			attnNorm: at("input_layernorm"),
-			q:        at("self_attn.q_proj"), k: at("self_attn.k_proj"), v: at("self_attn.v_proj"),
-			o:       at("self_attn.o_proj"),
-			mlpNorm: at("post_attention_layernorm"),
-			gate:    at("mlp.gate_proj"), up: at("mlp.up_proj"), down: at("mlp.down_proj"),
+			attnNorm: vector(at("input_layernorm")),
+			q:        matrix("self_attn.q_proj"), k: matrix("self_attn.k_proj"), v: matrix("self_attn.v_proj"),
+			o:       matrix("self_attn.o_proj"),
+			mlpNorm: vector(at("post_attention_layernorm")),
+			gate:    matrix("mlp.gate_proj"), up: matrix("mlp.up_proj"), down: matrix("mlp.down_proj"),
 		})
 	}
 	t.head = t.embed
 	if !m.Config.TieEmbeddings {
-		t.head = get("lm_head.weight")
+		t.head = vector("lm_head.weight")
 	}
 	return t
 }
 
-// Grad is the gradient of a loss by every parameter, laid out as Model.Flat.
+// Grad is the gradient of a loss by everything that learns, laid out as Model.Flat.
 type Grad struct {
 	Flat device.Buffer
 	dev  device.Device
@@ -228,13 +261,17 @@ type Grad struct {
 
 // NewGrad allocates a zero gradient for the model, which must be Trainable.
 func (m *Model) NewGrad() *Grad {
-	flat := m.dev.AllocAs(device.Wide, m.Flat().Len())
+	g := &Grad{Flat: m.dev.AllocAs(device.Wide, m.Flat().Len()), dev: m.dev}
+	var list []Param
 	off := 0
-	return &Grad{Flat: flat, dev: m.dev, w: m.byRole(func(i int) device.Buffer {
-		n := m.params[i].Value.Len()
+	for _, p := range m.Learned() {
+		n := p.Value.Len()
+		p.Value = g.Flat.View(off, n)
+		list = append(list, p)
 		off += n
-		return flat.View(off-n, n)
-	})}
+	}
+	g.w = m.byRole(list)
+	return g
 }
 
 // Zero forgets what was accumulated.

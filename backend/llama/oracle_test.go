@@ -31,25 +31,30 @@ type oracleCase struct {
 	MaxShard int64
 	Prompt   int   // leading ids that all sequences share
 	Lengths  []int // of the sequences, prompt included
+	LoRA     *LoRA // factors beside the matrices, with numbers of their own; or nil
 }
 
 var oracleCases = []oracleCase{
-	{"multi-head, untied", 1, oracleConfig(func(c *Config) { c.KVHeads = 4 }), safetensors.F32, 1 << 30, 0, []int{12, 7}},
-	{"grouped-query, tied, shared prompt", 2, oracleConfig(func(c *Config) { c.TieEmbeddings = true }), safetensors.F32, 1 << 30, 5, []int{13, 9, 16}},
-	{"one key head of odd width", 3, oracleConfig(func(c *Config) { c.Heads, c.KVHeads, c.HeadDim, c.Layers = 3, 1, 10, 1 }), safetensors.F32, 1 << 30, 0, []int{11}},
+	{"multi-head, untied", 1, oracleConfig(func(c *Config) { c.KVHeads = 4 }), safetensors.F32, 1 << 30, 0, []int{12, 7}, nil},
+	{"grouped-query, tied, shared prompt", 2, oracleConfig(func(c *Config) { c.TieEmbeddings = true }), safetensors.F32, 1 << 30, 5, []int{13, 9, 16}, nil},
+	{"one key head of odd width", 3, oracleConfig(func(c *Config) { c.Heads, c.KVHeads, c.HeadDim, c.Layers = 3, 1, 10, 1 }), safetensors.F32, 1 << 30, 0, []int{11}, nil},
 	{"llama-3 rope scaling", 4, oracleConfig(func(c *Config) {
 		c.HeadDim, c.RopeTheta = 16, 500
 		c.RopeScaling = &RopeScaling{Type: "llama3", Factor: 8, LowFreq: 1, HighFreq: 4, OriginalMax: 16}
-	}), safetensors.F32, 1 << 30, 0, []int{60}},
+	}), safetensors.F32, 1 << 30, 0, []int{60}, nil},
 	{"llama-3 rope scaling, tied, shared prompt", 5, oracleConfig(func(c *Config) {
 		c.HeadDim, c.TieEmbeddings = 12, true
 		c.RopeScaling = &RopeScaling{Type: "llama3", Factor: 32, LowFreq: 0.5, HighFreq: 2, OriginalMax: 24}
-	}), safetensors.F32, 1 << 30, 20, []int{44, 31}},
-	{"sliding window", 6, oracleConfig(func(c *Config) { c.ModelType, c.SlidingWindow = "mistral", 5 }), safetensors.F32, 1 << 30, 0, []int{24, 4}},
-	{"sliding window, shared prompt", 7, oracleConfig(func(c *Config) { c.ModelType, c.SlidingWindow, c.TieEmbeddings = "mistral", 7, true }), safetensors.F32, 1 << 30, 9, []int{22, 18}},
-	{"mistral without a window, wide heads", 8, oracleConfig(func(c *Config) { c.ModelType, c.HeadDim, c.RMSEps = "mistral", 14, 1e-6 }), safetensors.F32, 1 << 30, 0, []int{15}},
-	{"bfloat16 in shards", 9, oracleConfig(func(c *Config) { c.Layers = 3 }), safetensors.BF16, 4000, 0, []int{14}},
-	{"float16, tied, in shards", 10, oracleConfig(func(c *Config) { c.Heads, c.KVHeads, c.HeadDim, c.TieEmbeddings = 6, 3, 6, true }), safetensors.F16, 6000, 0, []int{14}},
+	}), safetensors.F32, 1 << 30, 20, []int{44, 31}, nil},
+	{"sliding window", 6, oracleConfig(func(c *Config) { c.ModelType, c.SlidingWindow = "mistral", 5 }), safetensors.F32, 1 << 30, 0, []int{24, 4}, nil},
+	{"sliding window, shared prompt", 7, oracleConfig(func(c *Config) { c.ModelType, c.SlidingWindow, c.TieEmbeddings = "mistral", 7, true }), safetensors.F32, 1 << 30, 9, []int{22, 18}, nil},
+	{"mistral without a window, wide heads", 8, oracleConfig(func(c *Config) { c.ModelType, c.HeadDim, c.RMSEps = "mistral", 14, 1e-6 }), safetensors.F32, 1 << 30, 0, []int{15}, nil},
+	{"bfloat16 in shards", 9, oracleConfig(func(c *Config) { c.Layers = 3 }), safetensors.BF16, 4000, 0, []int{14}, nil},
+	{"float16, tied, in shards", 10, oracleConfig(func(c *Config) { c.Heads, c.KVHeads, c.HeadDim, c.TieEmbeddings = 6, 3, 6, true }), safetensors.F16, 6000, 0, []int{14}, nil},
+	{"lora, grouped-query, tied, shared prompt", 11, oracleConfig(func(c *Config) { c.TieEmbeddings = true }), safetensors.F32, 1 << 30, 5, []int{13, 9, 16},
+		&LoRA{Rank: 4, Alpha: 8, Modules: LoRAModules()}},
+	{"lora of odd rank on some matrices, sliding window", 12, oracleConfig(func(c *Config) { c.ModelType, c.SlidingWindow = "mistral", 5 }), safetensors.BF16, 1 << 30, 0, []int{24, 4},
+		&LoRA{Rank: 3, Alpha: 1.5, Modules: []string{"v_proj", "o_proj", "up_proj"}}},
 }
 
 func oracleConfig(change func(*Config)) Config {
@@ -118,6 +123,9 @@ func (c oracleCase) build(t *testing.T, dir string) oracleRequest {
 	if err != nil {
 		t.Fatal(err)
 	}
+	if c.LoRA != nil {
+		c.buildAdapter(t, dir, &rng)
+	}
 	req := oracleRequest{Probe: 4}
 	var prompt []int32
 	for _, n := range c.Lengths {
@@ -132,6 +140,39 @@ func (c oracleCase) build(t *testing.T, dir string) oracleRequest {
 		req.Sequences = append(req.Sequences, seq)
 	}
 	return req
+}
+
+// buildAdapter puts factors that are all other than 0 into the folder.
+func (c oracleCase) buildAdapter(t *testing.T, dir string, rng *splitMix) {
+	t.Helper()
+	m, err := LoadLoRA(newDevice(t, false), os.DirFS(dir), *c.LoRA, c.Seed)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer m.Free()
+	values := make([]float32, m.Flat().Len())
+	for i := range values {
+		values[i] = float32(0.5 * rng.unit())
+	}
+	m.Device().Write(m.Flat(), values)
+	if err := os.CopyFS(dir+"-base", os.DirFS(dir)); err != nil {
+		t.Fatal(err)
+	}
+	if err := m.SaveAdapter(dir, dir+"-base"); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// load is the case's model, with LoRA the base and beside it the adapter's factors.
+func (c oracleCase) load(dev device.Device, dir string) (*Model, error) {
+	if c.LoRA == nil {
+		return Load(dev, os.DirFS(dir))
+	}
+	m, err := LoadLoRA(dev, os.DirFS(dir+"-base"), *c.LoRA, 1)
+	if err != nil {
+		return nil, err
+	}
+	return m, m.ReadAdapter(os.DirFS(dir))
 }
 
 // packed is the request as one batch: sequences end to end, or, with a shared
@@ -271,7 +312,7 @@ func TestOracleLive(t *testing.T) {
 	if oraclePython() == "" {
 		t.Skip("no oracle: python3-torch")
 	}
-	for _, c := range []oracleCase{oracleCases[4], oracleCases[6], oracleCases[8]} {
+	for _, c := range []oracleCase{oracleCases[4], oracleCases[6], oracleCases[8], oracleCases[10], oracleCases[11]} {
 		t.Run(c.Name, func(t *testing.T) {
 			dir := filepath.Join(t.TempDir(), "model")
 			req := c.build(t, dir)
@@ -292,7 +333,7 @@ func (c oracleCase) compare(t *testing.T, dir string, req oracleRequest, want or
 		{"float64", true, 1e-11, 1e-10},
 	} {
 		dev := newDevice(t, p.double)
-		m, err := Load(dev, os.DirFS(dir))
+		m, err := c.load(dev, dir)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -325,13 +366,13 @@ func (c oracleCase) compare(t *testing.T, dir string, req oracleRequest, want or
 		}
 		g := m.NewGrad()
 		pass.Backward(g, Loss{Targets: tg, Fwd: fwd, LogProb: minus})
-		all := make([]float64, m.NumParams())
+		all := make([]float64, g.Flat.Len())
 		dev.Read64(all, g.Flat)
-		if len(want.Gradients) != len(m.Params()) {
-			t.Errorf("the oracle has %d tensors, the model %d", len(want.Gradients), len(m.Params()))
+		if len(want.Gradients) != len(m.Learned()) {
+			t.Errorf("the oracle has %d tensors, the model %d", len(want.Gradients), len(m.Learned()))
 		}
 		worstGrad := 0.0
-		for _, param := range m.Params() {
+		for _, param := range m.Learned() {
 			w, ok := want.Gradients[param.Name]
 			if !ok {
 				t.Errorf("%s: the oracle lacks it", param.Name)

@@ -58,7 +58,7 @@ func NewReadOnlyFrom(dev device.Device, c Config, f device.Format, src Source) (
 		}
 		m.params = append(m.params, p)
 	}
-	m.w = m.byRole(func(i int) device.Buffer { return m.params[i].Value })
+	m.w = m.byRole(m.params)
 	return m, dev.Sync()
 }
 

@@ -21,7 +21,24 @@ const piece = 1 << 22
 
 // NewFrom makes a model that learns of the weights that a source hands over.
 func NewFrom(dev device.Device, c Config, src Source) (*Model, error) {
-	m, err := empty(dev, c, device.Master)
+	return newFrom(dev, c, device.Master, src)
+}
+
+// NewLoRAFrom makes a model of such weights that stay as they are, of kind Compute,
+// and of factors beside them that learn, drawn by the seed.
+func NewLoRAFrom(dev device.Device, c Config, l LoRA, seed uint64, src Source) (*Model, error) {
+	if err := l.Validate(); err != nil {
+		return nil, err
+	}
+	m, err := newFrom(dev, c, device.Compute, src)
+	if err != nil {
+		return nil, err
+	}
+	return m, m.adapt(l, seed)
+}
+
+func newFrom(dev device.Device, c Config, k device.Kind, src Source) (*Model, error) {
+	m, err := empty(dev, c, k)
 	if err != nil {
 		return nil, err
 	}
@@ -39,20 +56,22 @@ func NewFrom(dev device.Device, c Config, src Source) (*Model, error) {
 	return m, dev.Sync()
 }
 
-// Load reads a Hugging Face folder. No more than a few million numbers are in
-// the host's memory as float32 on the way.
+// Load reads a Hugging Face folder; an adapter in PEFT's format that lies in it too
+// is merged into the weights. No more than a few million numbers are in the host's
+// memory as float32 on the way.
 func Load(dev device.Device, fsys fs.FS, show ...Progress) (*Model, error) {
 	return load(fsys, show, func(c Config, src Source) (*Model, error) { return NewFrom(dev, c, src) })
+}
+
+// LoadLoRA is Load for a model as NewLoRAFrom makes it.
+func LoadLoRA(dev device.Device, fsys fs.FS, l LoRA, seed uint64, show ...Progress) (*Model, error) {
+	return load(fsys, show, func(c Config, src Source) (*Model, error) { return NewLoRAFrom(dev, c, l, seed, src) })
 }
 
 // load opens a folder, checks that its weights are those of its config.json, and
 // only then makes a model: anything of the size that config.json claims.
 func load(fsys fs.FS, show []Progress, make func(Config, Source) (*Model, error)) (*Model, error) {
-	c, err := ReadConfig(fsys)
-	if err != nil {
-		return nil, err
-	}
-	ck, err := openCheckpoint(fsys, c.Tensors())
+	c, ck, err := openModel(fsys)
 	if err != nil {
 		return nil, err
 	}

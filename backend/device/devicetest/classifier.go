@@ -100,6 +100,9 @@ func (s *suite) classifier(rows, vocab, dim int, invTemp float64, noEntropy bool
 	s.d.ClassifierBackward(dh.Buffer, dw.Buffer, h.Buffer, w.Buffer, targets, vocab, dim, invTemp, have, wl, we)
 	s.gradient("dh "+what, h.x, s.get(dh.Buffer), loss)
 	s.gradient("dw "+what, w.x, minus(s.get(dw.Buffer), dw.x), loss)
+	alone := s.random(rows * dim)
+	s.d.ClassifierBackward(alone.Buffer, nil, h.Buffer, w.Buffer, targets, vocab, dim, invTemp, have, wl, we)
+	s.row("dh without dw "+what, s.get(alone.Buffer), s.get(dh.Buffer))
 
 	// With the logits kept, in a part of a buffer, all is the same. They begin as NaN,
 	// so that one that is read and was not left there shows.

@@ -41,6 +41,9 @@ func testRMSNorm(s *suite) {
 		}
 		s.gradient(fmt.Sprintf("RMSNormBackward(%d, %d): dx", rows, dim), x.x, minus(s.get(dx.Buffer), dx.x), loss)
 		s.gradient(fmt.Sprintf("RMSNormBackward(%d, %d): dw", rows, dim), w.x, minus(s.get(dw.Buffer), dw.x), loss)
+		again := s.put(dx.x)
+		s.d.RMSNormBackward(again.Buffer, nil, dout.Buffer, x.Buffer, w.Buffer, rstd, rows, dim)
+		s.row(fmt.Sprintf("RMSNormBackward(%d, %d) without dw: dx", rows, dim), s.get(again.Buffer), s.get(dx.Buffer))
 	}
 }
 

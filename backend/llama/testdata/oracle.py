@@ -5,6 +5,9 @@ should compute; nothing here shares code or formulas' spelling with the Go side.
 
     python3 oracle.py MODEL_DIR < request.json > answer.json
 
+A folder that also holds an adapter as PEFT writes it is a frozen model with LoRA
+beside its matrices: the gradients are then those of the adapter's tensors.
+
 request  {"sequences": [{"ids": [...], "weights": [...]}, ...], "probe": 4}
          weights[t] belongs to the prediction of ids[t+1]
 answer   {"logprobs": [[...], ...], "entropies": [[...], ...],
@@ -61,6 +64,32 @@ def read_weights(folder):
     return tensors
 
 
+def read_adapter(folder):
+    """The adapter's tensors by name and its scale, or none."""
+    path = os.path.join(folder, "adapter_config.json")
+    if not os.path.exists(path):
+        return {}, None
+    with open(path) as f:
+        cfg = json.load(f)
+    assert cfg["peft_type"] == "LORA" and cfg["bias"] == "none" and cfg["lora_dropout"] == 0
+    tensors = read_safetensors(os.path.join(folder, "adapter_model.safetensors"))
+    for name, tensor in tensors.items():
+        module, factor = name.split(".")[-3], name.split(".")[-2]
+        assert module in cfg["target_modules"], name
+        assert tensor.shape[0 if factor == "lora_A" else 1] == cfg["r"], name
+    return tensors, cfg["lora_alpha"] / cfg["r"]
+
+
+def linear(h, w, name, scale):
+    """A layer as PEFT wraps it: the frozen matrix's product, and scale·B(A(h))."""
+    out = torch.nn.functional.linear(h, w[name + ".weight"])
+    adapter = "base_model.model." + name
+    if adapter + ".lora_A.weight" in w:
+        low = torch.nn.functional.linear(h, w[adapter + ".lora_A.weight"])
+        out = out + torch.nn.functional.linear(low, w[adapter + ".lora_B.weight"]) * scale
+    return out
+
+
 def inverse_frequencies(cfg, dim):
     freqs = 1.0 / cfg["rope_theta"] ** (torch.arange(0, dim, 2, dtype=torch.float64) / dim)
     scaling = cfg.get("rope_scaling")
@@ -88,7 +117,7 @@ def rms_norm(x, weight, eps):
     return weight * (x / torch.sqrt((x * x).mean(-1, keepdim=True) + eps))
 
 
-def forward(cfg, w, ids):
+def forward(cfg, w, ids, scale=None):
     """Logits (length, vocab) for one sequence."""
     length = len(ids)
     heads, groups = cfg["num_attention_heads"], cfg["num_key_value_heads"]
@@ -108,20 +137,20 @@ def forward(cfg, w, ids):
     for layer in range(cfg["num_hidden_layers"]):
         p = "model.layers.%d." % layer
         h = rms_norm(x, w[p + "input_layernorm.weight"], eps)
-        q = (h @ w[p + "self_attn.q_proj.weight"].T).reshape(length, heads, dim).transpose(0, 1)
-        k = (h @ w[p + "self_attn.k_proj.weight"].T).reshape(length, groups, dim).transpose(0, 1)
-        v = (h @ w[p + "self_attn.v_proj.weight"].T).reshape(length, groups, dim).transpose(0, 1)
+        q = linear(h, w, p + "self_attn.q_proj", scale).reshape(length, heads, dim).transpose(0, 1)
+        k = linear(h, w, p + "self_attn.k_proj", scale).reshape(length, groups, dim).transpose(0, 1)
+        v = linear(h, w, p + "self_attn.v_proj", scale).reshape(length, groups, dim).transpose(0, 1)
         q, k = rotate(q, cos, sin), rotate(k, cos, sin)
         k = k.repeat_interleave(heads // groups, dim=0)
         v = v.repeat_interleave(heads // groups, dim=0)
         scores = (q @ k.transpose(1, 2)) / math.sqrt(dim)
         scores = scores.masked_fill(hidden, float("-inf"))
         mixed = torch.softmax(scores, dim=-1) @ v
-        x = x + mixed.transpose(0, 1).reshape(length, heads * dim) @ w[p + "self_attn.o_proj.weight"].T
+        x = x + linear(mixed.transpose(0, 1).reshape(length, heads * dim), w, p + "self_attn.o_proj", scale)
         h = rms_norm(x, w[p + "post_attention_layernorm.weight"], eps)
-        gate = h @ w[p + "mlp.gate_proj.weight"].T
-        up = h @ w[p + "mlp.up_proj.weight"].T
-        x = x + (torch.nn.functional.silu(gate) * up) @ w[p + "mlp.down_proj.weight"].T
+        gate = linear(h, w, p + "mlp.gate_proj", scale)
+        up = linear(h, w, p + "mlp.up_proj", scale)
+        x = x + linear(torch.nn.functional.silu(gate) * up, w, p + "mlp.down_proj", scale)
     x = rms_norm(x, w["model.norm.weight"], eps)
     head = "model.embed_tokens.weight" if cfg["tie_word_embeddings"] else "lm_head.weight"
     return x @ w[head].T
@@ -134,13 +163,16 @@ def main(folder):
     assert cfg["architectures"] == [{"llama": "LlamaForCausalLM", "mistral": "MistralForCausalLM"}[cfg["model_type"]]]
     request = json.load(sys.stdin)
     w = read_weights(folder)
-    for tensor in w.values():
+    factors, scale = read_adapter(folder)
+    learned = factors or w
+    for tensor in learned.values():
         tensor.requires_grad_(True)
+    w = {**w, **factors}
 
     loss = torch.zeros((), dtype=torch.float64)
     logprobs, entropies = [], []
     for seq in request["sequences"]:
-        dist = torch.log_softmax(forward(cfg, w, seq["ids"])[:-1], dim=-1)
+        dist = torch.log_softmax(forward(cfg, w, seq["ids"], scale)[:-1], dim=-1)
         picked = dist.gather(1, torch.tensor(seq["ids"][1:])[:, None])[:, 0]
         loss = loss + (torch.tensor(seq["weights"], dtype=torch.float64) * picked).sum()
         logprobs.append(picked.tolist())
@@ -148,8 +180,8 @@ def main(folder):
     loss.backward()
 
     gradients = {}
-    for name in sorted(w):
-        g = w[name].grad.reshape(-1)
+    for name in sorted(learned):
+        g = learned[name].grad.reshape(-1)
         count = min(request["probe"], len(g))
         spots = [i * (len(g) - 1) // max(count - 1, 1) for i in range(count)]
         gradients[name] = {"norm": g.norm().item(), "at": [[i, g[i].item()] for i in spots]}

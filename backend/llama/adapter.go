@@ -1,0 +1,274 @@
+package llama
+
+import (
+	"bufio"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strings"
+	"sync"
+
+	"nrt/backend/safetensors"
+)
+
+// LoRA's factors by themselves are a folder as PEFT has it: what they are and for
+// which model, and their numbers.
+const (
+	adapterConfigFile = "adapter_config.json"
+	adapterFile       = "adapter_model.safetensors"
+)
+
+// maxAdapterConfig bounds adapter_config.json.
+const maxAdapterConfig = 1 << 20
+
+// peftConfig is adapter_config.json: first what is written, then what is refused
+// where it is set, since it would mean other products.
+type peftConfig struct {
+	PEFTType      string     `json:"peft_type"`
+	TaskType      string     `json:"task_type"`
+	Base          string     `json:"base_model_name_or_path"`
+	Rank          int        `json:"r"`
+	Alpha         float64    `json:"lora_alpha"`
+	Modules       moduleList `json:"target_modules"`
+	Dropout       float64    `json:"lora_dropout"`
+	Bias          string     `json:"bias"`
+	InferenceMode bool       `json:"inference_mode"`
+
+	FanInFanOut bool           `json:"fan_in_fan_out"`
+	RSLoRA      bool           `json:"use_rslora"`
+	DoRA        bool           `json:"use_dora"`
+	Saved       []string       `json:"modules_to_save"`
+	Ranks       map[string]any `json:"rank_pattern"`
+	Alphas      map[string]any `json:"alpha_pattern"`
+	Layers      any            `json:"layers_to_transform"`
+}
+
+// moduleList is target_modules: names, or the one word that means all matrices of
+// the layers.
+type moduleList []string
+
+func (l *moduleList) UnmarshalJSON(raw []byte) error {
+	if string(raw) == `"all-linear"` {
+		*l = LoRAModules()
+		return nil
+	}
+	return json.Unmarshal(raw, (*[]string)(l))
+}
+
+// SaveAdapter writes the factors into a folder as PEFT reads it, with every bit of
+// them; base is where the model that they belong to lies, for whoever loads them.
+func (m *Model) SaveAdapter(dir, base string) error {
+	if m.lora == nil {
+		return errors.New("the model has no LoRA factors to save")
+	}
+	l, specs := m.lora, m.lora.Tensors(m.Config)
+	config, err := json.MarshalIndent(peftConfig{
+		PEFTType: "LORA", TaskType: "CAUSAL_LM", Base: base, Rank: l.Rank, Alpha: l.Alpha, Modules: l.Modules,
+		Bias: "none", InferenceMode: true, Ranks: map[string]any{}, Alphas: map[string]any{}, // PEFT asks for their keys
+	}, "", "  ")
+	if err != nil {
+		return err
+	}
+	if err := os.MkdirAll(dir, 0o777); err != nil {
+		return fmt.Errorf("write adapter: %w", err)
+	}
+	all := make([]int, len(specs))
+	for i := range all {
+		all[i] = i
+	}
+	err = writeShard(dir, adapterFile, safetensors.F32, specs, all, func(i int) ([]float32, error) {
+		return m.factorOf(i), nil
+	})
+	if err == nil {
+		err = create(filepath.Join(dir, adapterConfigFile), func(w *bufio.Writer) error {
+			_, err := w.Write(append(config, '\n'))
+			return err
+		})
+	}
+	if err != nil {
+		return fmt.Errorf("write adapter %s: %w", dir, err)
+	}
+	return syncDir(dir)
+}
+
+// factorOf reads factor i of LoRA.Tensors.
+func (m *Model) factorOf(i int) []float32 {
+	data := make([]float32, m.lora.params[i].Value.Len())
+	m.dev.Read(data, m.lora.params[i].Value)
+	return data
+}
+
+// ReadAdapter sets the factors to those of a folder that SaveAdapter or PEFT wrote.
+func (m *Model) ReadAdapter(fsys fs.FS) (err error) {
+	if m.lora == nil {
+		return errors.New("the model has no LoRA factors to read")
+	}
+	l, err := readAdapterConfig(fsys)
+	if err != nil {
+		return err
+	}
+	if have := m.lora.LoRA; l.Rank != have.Rank || l.Alpha != have.Alpha || !slices.Equal(l.Modules, have.Modules) {
+		return fmt.Errorf("%s: rank %d, alpha %g and modules %v: the model has %d, %g and %v", adapterConfigFile, l.Rank, l.Alpha, l.Modules, have.Rank, have.Alpha, have.Modules)
+	}
+	ck, err := openAdapter(fsys, l.Tensors(m.Config))
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, ck.close()) }()
+	for i, p := range m.lora.params {
+		data := make([]float32, p.Value.Len())
+		if err := ck.read(i, 0, data); err != nil {
+			return err
+		}
+		m.dev.Write(p.Value, data)
+	}
+	return m.dev.Sync()
+}
+
+// readAdapterConfig reads adapter_config.json, which must mean what LoRA does.
+func readAdapterConfig(fsys fs.FS) (l LoRA, err error) {
+	raw, err := safetensors.ReadSmall(fsys, adapterConfigFile, maxAdapterConfig)
+	if err != nil {
+		return l, fmt.Errorf("read %s: %w", adapterConfigFile, err)
+	}
+	var c peftConfig
+	if err := json.Unmarshal(raw, &c); err != nil {
+		return l, fmt.Errorf("parse %s: %w", adapterConfigFile, err)
+	}
+	for _, f := range []struct {
+		name string
+		bad  bool
+		have any
+	}{
+		{"peft_type", c.PEFTType != "LORA", c.PEFTType},
+		{"bias", c.Bias != "none" && c.Bias != "", c.Bias},
+		{"fan_in_fan_out", c.FanInFanOut, true},
+		{"use_rslora", c.RSLoRA, true},
+		{"use_dora", c.DoRA, true},
+		{"modules_to_save", len(c.Saved) > 0, c.Saved},
+		{"rank_pattern", len(c.Ranks) > 0, c.Ranks},
+		{"alpha_pattern", len(c.Alphas) > 0, c.Alphas},
+		{"layers_to_transform", c.Layers != nil, c.Layers},
+	} {
+		if f.bad {
+			return l, fmt.Errorf("parse %s: %s: want plain LoRA of whole layers, have %v", adapterConfigFile, f.name, f.have)
+		}
+	}
+	l = LoRA{Rank: c.Rank, Alpha: c.Alpha, Modules: slices.DeleteFunc(LoRAModules(), func(name string) bool { return !slices.Contains(c.Modules, name) })}
+	for _, name := range c.Modules { // PEFT does not keep their order
+		if !slices.Contains(l.Modules, name) {
+			l.Modules = append(l.Modules, name)
+		}
+	}
+	if err := l.Validate(); err != nil {
+		return l, fmt.Errorf("parse %s: %s", adapterConfigFile, strings.TrimPrefix(err.Error(), "lora: "))
+	}
+	return l, nil
+}
+
+// mergeAdapter lets a checkpoint whose folder is also an adapter's hand over the
+// matrices with its factors merged into them.
+func (ck *checkpoint) mergeAdapter(fsys fs.FS, c Config) error {
+	if _, err := fs.Stat(fsys, adapterConfigFile); errors.Is(err, fs.ErrNotExist) {
+		return nil // whatever else is wrong, reading it tells
+	}
+	l, err := readAdapterConfig(fsys)
+	if err != nil {
+		return err
+	}
+	specs := l.Tensors(c)
+	factors, err := openAdapter(fsys, specs)
+	if err != nil {
+		return err
+	}
+	ck.files = append(ck.files, factors.files...)
+	ck.merge = l.merger(c, func(i int) ([]float32, error) {
+		data := make([]float32, specs[i].Len())
+		return data, factors.read(i, 0, data)
+	})
+	return nil
+}
+
+// openAdapter opens the factors, which must be those of specs.
+func openAdapter(fsys fs.FS, specs []TensorSpec) (*checkpoint, error) {
+	f, err := safetensors.Open(fsys, adapterFile)
+	if err != nil {
+		return nil, err
+	}
+	ck := &checkpoint{files: []*safetensors.File{f}}
+	if err := ck.find(adapterFile, specs); err != nil {
+		return nil, errors.Join(err, ck.close())
+	}
+	return ck, nil
+}
+
+// merger returns what adds to elements of tensor i, from one on, what its factors
+// do.
+func (m *Model) merger() Source {
+	if m.lora == nil {
+		return func(int, int, []float32) error { return nil }
+	}
+	return m.lora.merger(m.Config, func(i int) ([]float32, error) { return m.factorOf(i), nil })
+}
+
+// merger is W + s·(B·A) for elements of tensors of c, in float32: each element's
+// products with B are summed by rank, the sum is multiplied by s and added to W.
+// get reads a factor of LoRA.Tensors.
+func (l LoRA) merger(c Config, get func(i int) ([]float32, error)) Source {
+	specs, at := c.Tensors(), map[string]int{}
+	for i, s := range l.Tensors(c) {
+		at[s.Name] = i
+	}
+	of := -1 // whose factors a and b are
+	var a, b []float32
+	return func(i, from int, w []float32) (err error) {
+		first, ok := at[factor(specs[i].Name, "A")]
+		if !ok {
+			return nil
+		}
+		if of != i {
+			if a, err = get(first); err == nil {
+				b, err = get(first + 1)
+			}
+			if err != nil {
+				return err
+			}
+			of = i
+		}
+		l.merge(w, a, b, from, specs[i].Shape[1])
+		return nil
+	}
+}
+
+// merge adds s·B·A to the elements of w, which begin at element from of a matrix with
+// rows of `in`.
+func (l LoRA) merge(w, a, b []float32, from, in int) {
+	scale, threads := float32(l.scale()), runtime.GOMAXPROCS(0)
+	rows := (from+len(w)-1)/in - from/in + 1
+	each := (rows + threads - 1) / threads
+	var wait sync.WaitGroup
+	for begin := from / in; begin*in < from+len(w); begin += each {
+		wait.Go(func() {
+			sum := make([]float32, in)
+			for row := begin; row < begin+each && row*in < from+len(w); row++ {
+				lo, hi := max(row*in, from), min((row+1)*in, from+len(w))
+				sum := sum[:hi-lo]
+				clear(sum)
+				for r, x := range b[row*l.Rank : (row+1)*l.Rank] {
+					for j, y := range a[r*in+lo-row*in:][:len(sum)] {
+						sum[j] += x * y
+					}
+				}
+				for j, x := range sum {
+					w[lo-from+j] += scale * x
+				}
+			}
+		})
+	}
+	wait.Wait()
+}
