@@ -5,6 +5,7 @@ package cuda
 import (
 	"fmt"
 	"math"
+	"math/rand/v2"
 	"testing"
 
 	"nrt/backend/cpu"
@@ -67,16 +68,35 @@ type trained struct {
 	grad    []float64   // of the first step
 }
 
-func train(t *testing.T, d device.Device, set func(*llama.Pass)) trained {
+// models are tiny with all of it learning, and with LoRA beside its matrices, of a
+// rank whose rows are no multiple of 16 bytes.
+var models = map[string]func(device.Device) (*llama.Model, error){"whole": plain, "lora": factored}
+
+func plain(d device.Device) (*llama.Model, error) { return llama.New(d, tiny, 5) }
+
+func factored(d device.Device) (*llama.Model, error) {
+	specs, rng := tiny.Tensors(), rand.New(rand.NewPCG(5, 5))
+	return llama.NewLoRAFrom(d, tiny, llama.LoRA{Rank: 6, Alpha: 12, Modules: llama.LoRAModules()}, 5, func(i, _ int, dst []float32) error {
+		for j := range dst {
+			dst[j] = 1
+			if len(specs[i].Shape) > 1 {
+				dst[j] = float32(0.05 * rng.NormFloat64())
+			}
+		}
+		return nil
+	})
+}
+
+func train(t *testing.T, d device.Device, create func(device.Device) (*llama.Model, error), set func(*llama.Pass)) trained {
 	t.Helper()
-	m, err := llama.New(d, tiny, 5)
+	m, err := create(d)
 	if err != nil {
 		t.Fatal(err)
 	}
 	var out trained
 	g, pass := m.NewGrad(), m.NewPass()
 	set(pass)
-	mean, square := d.AllocAs(device.Wide, m.NumParams()), d.AllocAs(device.Wide, m.NumParams())
+	mean, square := d.AllocAs(device.Wide, m.Flat().Len()), d.AllocAs(device.Wide, m.Flat().Len())
 	batch, targets := group()
 	weights := make([]float64, len(targets.Rows))
 	for i := range weights {
@@ -88,7 +108,7 @@ func train(t *testing.T, d device.Device, set func(*llama.Pass)) trained {
 		g.Zero()
 		pass.Backward(g, llama.Loss{Targets: targets, Fwd: c, LogProb: weights})
 		if step == 1 {
-			out.grad = make([]float64, m.NumParams())
+			out.grad = make([]float64, m.Flat().Len())
 			d.Read64(out.grad, g.Flat)
 		}
 		out.logProb = append(out.logProb, c.LogProb)
@@ -116,43 +136,45 @@ func off(a, b []float64) float64 {
 	return math.Sqrt(d / n)
 }
 
-// A small model learns as it does on the CPU, and gives the bits of its gradient
-// also when it computes the activations again, or keeps the logits.
+// A small model, or LoRA beside one, learns as it does on the CPU, and gives the bits
+// of its gradient also when it computes the activations again, or keeps the logits.
 func TestModelLearnsAsOnTheCPU(t *testing.T) {
 	host, err := cpu.New(cpu.Options{})
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer host.Close()
-	want := train(t, host, func(*llama.Pass) {})
-	if first, last := want.logProb[0][0], want.logProb[3][0]; last < first+0.1 {
-		t.Fatalf("log-probability %g after %g: no learning to compare", last, first)
-	}
-	// In bfloat16 every activation on the way is rounded by up to 2⁻⁸; over two
-	// layers some dozens of them add up like steps of a random walk.
-	for dt, tol := range map[dtype]float64{dtF32: 1e-5, dtBF16: 0.02} {
-		t.Run(dt.String(), func(t *testing.T) {
-			d := openTest(t, dt)
-			have := train(t, d, func(*llama.Pass) {})
-			if e := off(have.grad, want.grad); !(e < tol) {
-				t.Errorf("gradient is off by %.2g, want less than %.2g", e, tol)
-			}
-			for i := range want.logProb {
-				if e := off(have.logProb[i], want.logProb[i]); !(e < tol) {
-					t.Errorf("step %d: log-probabilities are off by %.2g, want less than %.2g", i+1, e, tol)
+	for name, create := range models {
+		want := train(t, host, create, func(*llama.Pass) {})
+		if first, last := want.logProb[0][0], want.logProb[3][0]; last < first+0.1 {
+			t.Fatalf("%s: log-probability %g after %g: no learning to compare", name, last, first)
+		}
+		// In bfloat16 every activation on the way is rounded by up to 2⁻⁸; over two
+		// layers some dozens of them add up like steps of a random walk.
+		for dt, tol := range map[dtype]float64{dtF32: 1e-5, dtBF16: 0.02} {
+			t.Run(name+" "+dt.String(), func(t *testing.T) {
+				d := openTest(t, dt)
+				have := train(t, d, create, func(*llama.Pass) {})
+				if e := off(have.grad, want.grad); !(e < tol) {
+					t.Errorf("gradient is off by %.2g, want less than %.2g", e, tol)
 				}
-			}
-			for how, again := range map[string]trained{
-				"recomputed":       train(t, d, func(p *llama.Pass) { p.Recompute = true }),
-				"with kept logits": train(t, d, func(p *llama.Pass) { p.KeepLogits = 40 }),
-			} {
-				for i := range again.grad {
-					if again.grad[i] != have.grad[i] {
-						t.Fatalf("%s, number %d of the gradient is %g, want %g exactly", how, i, again.grad[i], have.grad[i])
+				for i := range want.logProb {
+					if e := off(have.logProb[i], want.logProb[i]); !(e < tol) {
+						t.Errorf("step %d: log-probabilities are off by %.2g, want less than %.2g", i+1, e, tol)
 					}
 				}
-			}
-		})
+				for how, again := range map[string]trained{
+					"recomputed":       train(t, d, create, func(p *llama.Pass) { p.Recompute = true }),
+					"with kept logits": train(t, d, create, func(p *llama.Pass) { p.KeepLogits = 40 }),
+				} {
+					for i := range again.grad {
+						if again.grad[i] != have.grad[i] {
+							t.Fatalf("%s, number %d of the gradient is %g, want %g exactly", how, i, again.grad[i], have.grad[i])
+						}
+					}
+				}
+			})
+		}
 	}
 }
 
@@ -164,26 +186,35 @@ func TestModelDecodesAsItReads(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer host.Close()
-	_, draws := decode(t, host, 1e-4)
-	for dt, tol := range map[dtype]float64{dtF32: 1e-5, dtBF16: 0.01} {
-		t.Run(dt.String(), func(t *testing.T) {
-			d := openTest(t, dt)
-			replayed, have := decode(t, d, tol)
-			if dt == dtF32 && fmt.Sprint(have) != fmt.Sprint(draws) {
-				t.Errorf("drew %v, the CPU %v", have, draws)
-			}
-			if replayed == 0 {
-				t.Error("no step was replayed as a graph")
-			}
-		})
+	for name, create := range models {
+		_, draws := decode(t, host, create, 1e-4)
+		for dt, tol := range map[dtype]float64{dtF32: 1e-5, dtBF16: 0.01} {
+			t.Run(name+" "+dt.String(), func(t *testing.T) {
+				d := openTest(t, dt)
+				replayed, have := decode(t, d, create, tol)
+				if dt == dtF32 && fmt.Sprint(have) != fmt.Sprint(draws) {
+					t.Errorf("drew %v, the CPU %v", have, draws)
+				}
+				if replayed == 0 {
+					t.Error("no step was replayed as a graph")
+				}
+			})
+		}
 	}
 }
 
-func decode(t *testing.T, d device.Device, tol float64) (replayed int, draws []int32) {
+func decode(t *testing.T, d device.Device, create func(device.Device) (*llama.Model, error), tol float64) (replayed int, draws []int32) {
 	t.Helper()
-	m, err := llama.New(d, tiny, 5)
+	m, err := create(d)
 	if err != nil {
 		t.Fatal(err)
+	}
+	if n := m.Flat().Len(); n < m.NumParams() { // LoRA's factors, of which half are 0 yet
+		w := make([]float64, n)
+		for i := range w {
+			w[i] = 0.1 * math.Sin(float64(i*i))
+		}
+		d.Write64(m.Flat(), w)
 	}
 	batch, targets := group()
 	pass := m.NewPass()

@@ -16,11 +16,11 @@ import (
 	"nrt/backend/safetensors"
 )
 
-// LoRA's factors by themselves are a folder as PEFT has it: what they are and for
-// which model, and their numbers.
+// LoRA's factors by themselves are a folder as PEFT has it, with a file that says
+// what they are and beside which model, and one of their numbers.
 const (
-	adapterConfigFile = "adapter_config.json"
-	adapterFile       = "adapter_model.safetensors"
+	AdapterConfig  = "adapter_config.json"
+	AdapterWeights = "adapter_model.safetensors"
 )
 
 // maxAdapterConfig bounds adapter_config.json.
@@ -81,11 +81,11 @@ func (m *Model) SaveAdapter(dir, base string) error {
 	for i := range all {
 		all[i] = i
 	}
-	err = writeShard(dir, adapterFile, safetensors.F32, specs, all, func(i int) ([]float32, error) {
+	err = writeShard(dir, AdapterWeights, safetensors.F32, specs, all, func(i int) ([]float32, error) {
 		return m.factorOf(i), nil
 	})
 	if err == nil {
-		err = create(filepath.Join(dir, adapterConfigFile), func(w *bufio.Writer) error {
+		err = create(filepath.Join(dir, AdapterConfig), func(w *bufio.Writer) error {
 			_, err := w.Write(append(config, '\n'))
 			return err
 		})
@@ -113,7 +113,7 @@ func (m *Model) ReadAdapter(fsys fs.FS) (err error) {
 		return err
 	}
 	if have := m.lora.LoRA; l.Rank != have.Rank || l.Alpha != have.Alpha || !slices.Equal(l.Modules, have.Modules) {
-		return fmt.Errorf("%s: rank %d, alpha %g and modules %v: the model has %d, %g and %v", adapterConfigFile, l.Rank, l.Alpha, l.Modules, have.Rank, have.Alpha, have.Modules)
+		return fmt.Errorf("%s: rank %d, alpha %g and modules %v: the model has %d, %g and %v", AdapterConfig, l.Rank, l.Alpha, l.Modules, have.Rank, have.Alpha, have.Modules)
 	}
 	ck, err := openAdapter(fsys, l.Tensors(m.Config))
 	if err != nil {
@@ -132,13 +132,13 @@ func (m *Model) ReadAdapter(fsys fs.FS) (err error) {
 
 // readAdapterConfig reads adapter_config.json, which must mean what LoRA does.
 func readAdapterConfig(fsys fs.FS) (l LoRA, err error) {
-	raw, err := safetensors.ReadSmall(fsys, adapterConfigFile, maxAdapterConfig)
+	raw, err := safetensors.ReadSmall(fsys, AdapterConfig, maxAdapterConfig)
 	if err != nil {
-		return l, fmt.Errorf("read %s: %w", adapterConfigFile, err)
+		return l, fmt.Errorf("read %s: %w", AdapterConfig, err)
 	}
 	var c peftConfig
 	if err := json.Unmarshal(raw, &c); err != nil {
-		return l, fmt.Errorf("parse %s: %w", adapterConfigFile, err)
+		return l, fmt.Errorf("parse %s: %w", AdapterConfig, err)
 	}
 	for _, f := range []struct {
 		name string
@@ -156,7 +156,7 @@ func readAdapterConfig(fsys fs.FS) (l LoRA, err error) {
 		{"layers_to_transform", c.Layers != nil, c.Layers},
 	} {
 		if f.bad {
-			return l, fmt.Errorf("parse %s: %s: want plain LoRA of whole layers, have %v", adapterConfigFile, f.name, f.have)
+			return l, fmt.Errorf("parse %s: %s: want plain LoRA of whole layers, have %v", AdapterConfig, f.name, f.have)
 		}
 	}
 	l = LoRA{Rank: c.Rank, Alpha: c.Alpha, Modules: slices.DeleteFunc(LoRAModules(), func(name string) bool { return !slices.Contains(c.Modules, name) })}
@@ -166,7 +166,7 @@ func readAdapterConfig(fsys fs.FS) (l LoRA, err error) {
 		}
 	}
 	if err := l.Validate(); err != nil {
-		return l, fmt.Errorf("parse %s: %s", adapterConfigFile, strings.TrimPrefix(err.Error(), "lora: "))
+		return l, fmt.Errorf("parse %s: %s", AdapterConfig, strings.TrimPrefix(err.Error(), "lora: "))
 	}
 	return l, nil
 }
@@ -174,7 +174,7 @@ func readAdapterConfig(fsys fs.FS) (l LoRA, err error) {
 // mergeAdapter lets a checkpoint whose folder is also an adapter's hand over the
 // matrices with its factors merged into them.
 func (ck *checkpoint) mergeAdapter(fsys fs.FS, c Config) error {
-	if _, err := fs.Stat(fsys, adapterConfigFile); errors.Is(err, fs.ErrNotExist) {
+	if _, err := fs.Stat(fsys, AdapterConfig); errors.Is(err, fs.ErrNotExist) {
 		return nil // whatever else is wrong, reading it tells
 	}
 	l, err := readAdapterConfig(fsys)
@@ -196,12 +196,12 @@ func (ck *checkpoint) mergeAdapter(fsys fs.FS, c Config) error {
 
 // openAdapter opens the factors, which must be those of specs.
 func openAdapter(fsys fs.FS, specs []TensorSpec) (*checkpoint, error) {
-	f, err := safetensors.Open(fsys, adapterFile)
+	f, err := safetensors.Open(fsys, AdapterWeights)
 	if err != nil {
 		return nil, err
 	}
 	ck := &checkpoint{files: []*safetensors.File{f}}
-	if err := ck.find(adapterFile, specs); err != nil {
+	if err := ck.find(AdapterWeights, specs); err != nil {
 		return nil, errors.Join(err, ck.close())
 	}
 	return ck, nil

@@ -199,6 +199,20 @@ func TestLoRAPasses(t *testing.T) {
 	}
 }
 
+// TestLoRAFloats holds the plan of the factors' products against what they take.
+func TestLoRAFloats(t *testing.T) {
+	_, m := adapted(t, newDevice(t, false), shapes["gqa untied"], allLoRA, true)
+	passed(m, func(*Pass) {})
+	have := Floats{Compute: m.lora.du.held()}
+	for i := range m.lora.us {
+		have.Compute += m.lora.us[i].held()
+	}
+	batch, _ := tree(m.Config.Vocab)
+	if want := allLoRA.Floats(batch.Rows()); have != want {
+		t.Errorf("they hold %v floats, Floats says %v", have, want)
+	}
+}
+
 // work counts the multiply-adds of matrix products.
 type work struct {
 	device.Device
@@ -403,7 +417,7 @@ func TestAdapterRoundTrip(t *testing.T) {
 	if !slices.Equal(have, want) {
 		t.Error("factors read back are others")
 	}
-	f, err := safetensors.Open(os.DirFS(dir), adapterFile)
+	f, err := safetensors.Open(os.DirFS(dir), AdapterWeights)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -417,7 +431,7 @@ func TestAdapterRoundTrip(t *testing.T) {
 			t.Errorf("%s: have %v, want %v", name, x, shape)
 		}
 	}
-	raw, err := os.ReadFile(filepath.Join(dir, adapterConfigFile))
+	raw, err := os.ReadFile(filepath.Join(dir, AdapterConfig))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -454,7 +468,7 @@ func TestAdapterRefusals(t *testing.T) {
 		t.Fatal(err)
 	}
 	good := fstest.MapFS{}
-	for _, name := range []string{configFile, weightsFile, adapterFile, adapterConfigFile} {
+	for _, name := range []string{configFile, weightsFile, AdapterWeights, AdapterConfig} {
 		raw, err := os.ReadFile(filepath.Join(dir, name))
 		if err != nil {
 			t.Fatal(err)
@@ -478,17 +492,17 @@ func TestAdapterRefusals(t *testing.T) {
 		{`"lora_alpha": 4.5`, `"lora_alpha": 0`, "alpha"},
 		{`"q_proj",`, `"lm_head",`, "lm_head"},
 		{`"q_proj",`, ``, "unexpected"},
-		{`{`, ``, "parse " + adapterConfigFile},
+		{`{`, ``, "parse " + AdapterConfig},
 	} {
 		bad := fstest.MapFS{}
 		for name, f := range good {
 			bad[name] = f
 		}
-		text := string(good[adapterConfigFile].Data)
+		text := string(good[AdapterConfig].Data)
 		if changed := strings.Replace(text, x.was, x.is, 1); changed == text {
 			t.Fatalf("no %s in\n%s", x.was, text)
 		} else {
-			bad[adapterConfigFile] = &fstest.MapFile{Data: []byte(changed)}
+			bad[AdapterConfig] = &fstest.MapFile{Data: []byte(changed)}
 		}
 		if _, err := Load(dev, bad); err == nil || !strings.Contains(err.Error(), x.want) || !strings.Contains(err.Error(), "adapter_") {
 			t.Errorf("%s: have %v, want %q", x.is, err, x.want)
@@ -514,7 +528,7 @@ func FuzzAdapterConfig(f *testing.F) {
 	f.Add([]byte(`{"peft_type": "LORA", "r": 8, "lora_alpha": 16, "target_modules": "all-linear", "bias": "none"}`))
 	f.Add([]byte(`{"peft_type": "LORA", "r": 1e9, "target_modules": ".*"}`))
 	f.Fuzz(func(t *testing.T, raw []byte) {
-		l, err := readAdapterConfig(fstest.MapFS{adapterConfigFile: {Data: raw}})
+		l, err := readAdapterConfig(fstest.MapFS{AdapterConfig: {Data: raw}})
 		if err == nil && l.Validate() != nil {
 			t.Errorf("took %+v: %v", l, l.Validate())
 		}
@@ -523,7 +537,7 @@ func FuzzAdapterConfig(f *testing.F) {
 
 // PEFT writes target_modules in any order.
 func TestAdapterModulesInAnyOrder(t *testing.T) {
-	l, err := readAdapterConfig(fstest.MapFS{adapterConfigFile: {Data: []byte(`{"peft_type": "LORA", "r": 8, "lora_alpha": 16, "target_modules": ["up_proj", "q_proj", "k_proj"]}`)}})
+	l, err := readAdapterConfig(fstest.MapFS{AdapterConfig: {Data: []byte(`{"peft_type": "LORA", "r": 8, "lora_alpha": 16, "target_modules": ["up_proj", "q_proj", "k_proj"]}`)}})
 	if want := []string{"q_proj", "k_proj", "up_proj"}; err != nil || !slices.Equal(l.Modules, want) {
 		t.Errorf("have %v, %v", l.Modules, err)
 	}

@@ -24,6 +24,9 @@ import (
 //	trainer_state.json                   State
 //	checksums.json                       SHA-256 and size of all of the above
 //
+// A run with LoRA has the factors, as PEFT loads them beside the model that they
+// name, adapter_config.json and adapter_model.safetensors, in place of the model.
+//
 // It is written as checkpoint-N.tmp, flushed file by file, and renamed: under
 // its own name a checkpoint is complete, whenever the machine stops. Other
 // endings are leftovers, which Open clears:
@@ -38,7 +41,8 @@ const (
 	oldEnd   = ".old"
 	asideEnd = ".aside"
 
-	finalName     = "final" // the trained model's folder
+	finalName     = "final"   // the trained model's folder
+	adapterName   = "adapter" // in it, LoRA's factors by themselves
 	optimizerFile = "optimizer.bin"
 	stateFile     = "trainer_state.json"
 	sumsFile      = "checksums.json"

@@ -24,6 +24,7 @@ import (
 // options.go.
 type Config struct {
 	Model     ModelConfig
+	LoRA      LoRAConfig
 	Data      DataConfig
 	Rollout   RolloutConfig
 	Objective objective.Config
@@ -51,6 +52,28 @@ type ModelConfig struct {
 
 // New tells whether a model is made instead of loaded.
 func (m ModelConfig) New() bool { return m.Path == "" }
+
+// LoRAConfig says which factors learn in place of the model's parameters, if any.
+type LoRAConfig struct {
+	Rank    int      // 0: the parameters themselves learn
+	Alpha   float64  // 0: twice the rank
+	Modules []string // none: all of llama.LoRAModules
+}
+
+// On tells whether factors learn.
+func (l LoRAConfig) On() bool { return l.Rank > 0 }
+
+// factors is the same with what was left open filled in.
+func (l LoRAConfig) factors() llama.LoRA {
+	f := llama.LoRA{Rank: l.Rank, Alpha: l.Alpha, Modules: llama.LoRAModules()}
+	if f.Alpha == 0 {
+		f.Alpha = 2 * float64(f.Rank)
+	}
+	if len(l.Modules) > 0 {
+		f.Modules = slices.DeleteFunc(f.Modules, func(name string) bool { return !slices.Contains(l.Modules, name) })
+	}
+	return f
+}
 
 // DataConfig says what is read and what of it is used.
 type DataConfig struct {
@@ -209,6 +232,9 @@ func (c Config) Validate() error {
 		return fmt.Errorf("train.device (--device): %w", err)
 	}
 	m := c.Model
+	if m.New() && c.LoRA.On() {
+		return fmt.Errorf("lora.rank (--lora-rank): want model.path (--model) to name the model that the factors stand beside, or 0, which lets all of a new model learn, have %d", c.LoRA.Rank)
+	}
 	if m.New() {
 		kv := m.KVHeads
 		if kv == 0 {
@@ -430,6 +456,7 @@ var (
 	belowOne    = rule{"0 up to but not 1", func(x float64) bool { return x >= 0 && x < 1 }}
 	// More chains or questions than these are a slip of the hand.
 	chains  = rule{"1 to 1024", func(x float64) bool { return x >= 1 && x <= 1024 }}
+	ranks   = rule{"0 to 4096", func(x float64) bool { return x >= 0 && x <= 4096 }}
 	atOnce  = rule{"1 to 1000000", func(x float64) bool { return x >= 1 && x <= 1e6 }}
 	threads = rule{fmt.Sprintf("0 to %d", MaxThreads), func(x float64) bool { return x >= 0 && x <= MaxThreads }}
 )
@@ -445,6 +472,9 @@ func (o option) check() error {
 		for i, s := range *v {
 			if s == "" {
 				return fmt.Errorf("%s: entry %d is empty", o.where(), i+1)
+			}
+			if err := o.checkChoice(s); err != nil {
+				return err
 			}
 		}
 	case *int:

@@ -13,6 +13,17 @@ func (t *trainer) needsRef() bool {
 	return t.c.Objective.KL != 0 || t.c.Objective.FixedBaseline
 }
 
+// needsBase tells whether a run that goes on needs the model that it started from.
+func (t *trainer) needsBase() bool { return t.needsRef() || t.c.LoRA.On() }
+
+// baseIs says what for.
+func (t *trainer) baseIs() string {
+	if t.c.LoRA.On() {
+		return "the weights beside its LoRA factors"
+	}
+	return "the reference policy"
+}
+
 // Consult has the policy from before training score rollouts: its baseline, for
 // FixedBaseline, and with kl its log-probabilities of the chains.
 func Consult(ctx context.Context, ref *engine.Engine, l Layout, kl bool, rolls []Rollout) error {

@@ -25,6 +25,9 @@ var means = map[string]struct {
 	when  string // what else it takes, in words and in code
 	holds func(Config) bool
 }{
+	"lora.alpha":   {to: objective.Methods(), when: "--lora-rank above 0", holds: func(c Config) bool { return c.LoRA.On() }},
+	"lora.modules": {to: objective.Methods(), when: "--lora-rank above 0", holds: func(c Config) bool { return c.LoRA.On() }},
+
 	"data.max_prompt":   {to: answerMethods},
 	"data.answer_regex": {to: answerMethods},
 	"eval.answers":      {to: answerMethods},

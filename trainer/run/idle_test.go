@@ -21,6 +21,8 @@ func change(o option) {
 		*v += 2
 	case *string:
 		*v = "(.*)"
+	case *[]string:
+		*v = []string{"q_proj"}
 	case *reward.Mode:
 		*v = reward.P
 	case *float64:

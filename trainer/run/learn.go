@@ -52,7 +52,7 @@ func NewLearner(m *llama.Model, obj *objective.Objective, o optim.Options, s opt
 	o.FlatGrad = l.grad.Flat
 	var params []optim.Param
 	off := 0
-	for _, p := range m.Params() {
+	for _, p := range m.Learned() {
 		n := p.Value.Len()
 		params = append(params, optim.Param{Name: p.Name, Value: p.Value, Grad: l.grad.Flat.View(off, n), Decay: p.Decay})
 		off += n

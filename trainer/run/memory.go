@@ -126,10 +126,17 @@ func (x extent) asked(c Config) (cached, drawn int) {
 // planMemory adds up what a run takes at most.
 func planMemory(c Config, x extent) memoryPlan {
 	w := c.Train.widths()
-	params, moments := int64(0), int64(0)
-	for _, t := range x.model.Tensors() {
+	params, learned, moments := int64(0), int64(0), int64(0)
+	all := x.model.Tensors()
+	for _, t := range all {
+		params += int64(t.Len())
+	}
+	if c.LoRA.On() {
+		all = c.LoRA.factors().Tensors(x.model)
+	}
+	for _, t := range all { // that learn
 		n := int64(t.Len())
-		params += n
+		learned += n
 		if c.Optim.Moments == 8 {
 			moments += 2 * (n + w.wide*((n+device.Block8-1)/device.Block8))
 		} else {
@@ -137,22 +144,27 @@ func planMemory(c Config, x extent) memoryPlan {
 		}
 	}
 	rows := x.rows(c)
+	cached, drawn := x.asked(c)
+	read := min(cached, engine.DefaultBatchRows)
 	kept := ""
 	if w.master > w.compute {
 		kept = "in bfloat16, with a copy in float32"
 	}
 	plan := memoryPlan{{"weights", w.master * params, kept}}
-	if x.reference {
+	if c.LoRA.On() {
+		f := c.LoRA.factors()
+		plan = memoryPlan{{"weights", w.compute * params, "frozen"},
+			{"adapters", w.master*learned + w.of(f.Floats(max(rows, read))), fmt.Sprintf("%d parameters of rank %d, which learn", learned, f.Rank)}}
+	} else if x.reference {
 		plan = append(plan, memoryPart{"reference", w.compute * params, "the policy before training"})
 	}
 	plan = append(plan,
-		memoryPart{"gradients", w.wide * params, ""}, memoryPart{"optimizer", moments, "AdamW's moments"},
+		memoryPart{"gradients", w.wide * learned, ""}, memoryPart{"optimizer", moments, "AdamW's moments"},
 		memoryPart{"activations", w.of(x.model.PassFloats(rows, rows, c.Optim.Recompute)), fmt.Sprintf("%d tokens in a pass", rows)})
 	if x.logits {
 		plan = append(plan, memoryPart{"logits", w.of(x.model.LogitsFloats(rows)), "kept for the backward pass"})
 	}
-	if cached, drawn := x.asked(c); cached > 0 {
-		read := min(cached, engine.DefaultBatchRows)
+	if cached > 0 {
 		plan = append(plan, memoryPart{"cache", w.of(x.model.CacheFloats(cached, read, min(drawn, read))), fmt.Sprintf("keys and values of %d tokens", cached)})
 	}
 	if x.reference { // it reads each question, with kl the chains too, in an engine of its own
@@ -213,7 +225,18 @@ func (p memoryPlan) check(free int64, c Config, x extent) error {
 		parts = append(parts, m.name+" "+size(m.bytes))
 	}
 	err := fmt.Sprintf("memory: the run would hold %s, and %s are free: %s", size(p.total()), size(free), strings.Join(parts, ", "))
-	if fits := remedies(free, c, x); len(fits) > 0 {
+	fits := remedies(free, c, x)
+	if with := c; !c.LoRA.On() && !c.Model.New() {
+		with.LoRA.Rank = 16
+		if t := planMemory(with, x).total(); t <= free {
+			fits = append(fits, fmt.Sprintf("--lora-rank %d (%s)", with.LoRA.Rank, size(t)))
+		} else if len(fits) == 0 {
+			for _, more := range remedies(free, with, x) {
+				fits = append(fits, fmt.Sprintf("--lora-rank %d %s", with.LoRA.Rank, more))
+			}
+		}
+	}
+	if len(fits) > 0 {
 		return fmt.Errorf("%s; what would fit: %s", err, strings.Join(fits, ", or "))
 	}
 	return fmt.Errorf("%s; no smaller batch makes it fit: take a smaller model or a larger machine", err)

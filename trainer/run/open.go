@@ -63,7 +63,7 @@ func (t *trainer) openChain() error {
 	m := t.c.Model
 	positions := m.Positions
 	switch {
-	case t.from != nil:
+	case t.from != nil && !t.c.LoRA.On():
 		shape, err := t.shape(nil)
 		if err != nil {
 			return err
@@ -164,6 +164,28 @@ func (t *trainer) openModel() error {
 	if err != nil {
 		return err
 	}
+	if t.c.LoRA.On() {
+		err = t.openFactors(source)
+	} else {
+		err = t.openWhole(source)
+	}
+	if err != nil {
+		return err
+	}
+	t.note("model %d parameters, %d layers, vocabulary %d, on %s", t.model.NumParams(), t.model.Config.Layers, t.model.Config.Vocab, t.dev.Name())
+	if t.c.LoRA.On() {
+		f := t.c.LoRA.factors()
+		t.note("LoRA  %d parameters learn: rank %d, alpha %g, beside %s", t.model.Flat().Len(), f.Rank, f.Alpha, strings.Join(f.Modules, ", "))
+		if lr := Default(t.c.Objective.Method).Optim.LR; t.c.Optim.LR == lr {
+			t.note("LoRA  the learning rate %g is the one for all parameters; factors want about ten times as much (--lr %g)", lr, 10*lr)
+		}
+	}
+	return nil
+}
+
+// openWhole loads or makes a model all of which learns, and the reference as a copy
+// of it.
+func (t *trainer) openWhole(source fs.FS) (err error) {
 	if t.from == nil || t.needsRef() {
 		if t.model, err = t.fresh(source); err != nil {
 			return err
@@ -181,11 +203,34 @@ func (t *trainer) openModel() error {
 			t.model.Free()
 			t.model = nil
 		}
-		if t.model, err = t.load(os.DirFS(t.from.Path)); err != nil {
+		if t.model, err = t.load(os.DirFS(t.from.Path), llama.Load); err != nil {
 			return fmt.Errorf("resume %s: %w", t.from.Path, err)
 		}
 	}
-	t.note("model %d parameters, %d layers, vocabulary %d, on %s", t.model.NumParams(), t.model.Config.Layers, t.model.Config.Vocab, t.dev.Name())
+	return nil
+}
+
+// openFactors loads the model that LoRA's factors stand beside, which without them
+// is the reference too, and the checkpoint's factors.
+func (t *trainer) openFactors(source fs.FS) (err error) {
+	where := fmt.Sprintf("model.path (--model) %s", t.c.Model.Path)
+	if _, err := fs.Stat(source, llama.AdapterConfig); err == nil {
+		return &ConfigError{fmt.Errorf("%s: is an adapter itself, and factors stand beside whole models: merge it into one with \"nrt export\", or train with --lora-rank 0", where)}
+	}
+	t.model, err = t.load(source, func(dev device.Device, source fs.FS, show ...llama.Progress) (*llama.Model, error) {
+		return llama.LoadLoRA(dev, source, t.c.LoRA.factors(), Seed(t.c.Train.Seed, "lora"), show...)
+	})
+	if err != nil {
+		return fmt.Errorf("%s: %w", where, err)
+	}
+	if t.from != nil {
+		if err := t.model.ReadAdapter(os.DirFS(t.from.Path)); err != nil {
+			return fmt.Errorf("resume %s: %w", t.from.Path, err)
+		}
+	}
+	if t.needsRef() {
+		t.ref = engine.New(t.model.Base(), t.tok, engine.Options{})
+	}
 	return nil
 }
 
@@ -224,14 +269,13 @@ func (t *trainer) lockOutput() (err error) {
 
 // start opens the tokenizer, trains one, or takes the checkpoint's, as ids would
 // otherwise not be what they were. It returns the folder of the model to start
-// from: nil for a new model, and where a run goes on without a reference, which
-// needs it no more.
+// from: nil for a new model, and where a run goes on that needs it no more.
 func (t *trainer) start() (source fs.FS, err error) {
 	m := t.c.Model
-	if !m.New() && (t.from == nil || t.needsRef()) {
+	if !m.New() && (t.from == nil || t.needsBase()) {
 		if source, err = t.env.Open(m.Path); err != nil {
 			if t.from != nil {
-				err = fmt.Errorf("%w; the run's reference policy is read from there", err)
+				err = fmt.Errorf("%w; the run needs what is there as %s", err, t.baseIs())
 			}
 			return nil, fmt.Errorf("model.path (--model): %w", err)
 		}
@@ -270,19 +314,19 @@ func (t *trainer) start() (source fs.FS, err error) {
 }
 
 // load reads a model, and shows how far it is.
-func (t *trainer) load(source fs.FS) (*llama.Model, error) {
+func (t *trainer) load(source fs.FS, read func(device.Device, fs.FS, ...llama.Progress) (*llama.Model, error)) (*llama.Model, error) {
 	if !t.env.Terminal {
-		return llama.Load(t.dev, source)
+		return read(t.dev, source)
 	}
 	l := NewLoading(t.env.Log, t.env.Now)
 	defer l.Done()
-	return llama.Load(t.dev, source, l.Show)
+	return read(t.dev, source, l.Show)
 }
 
 // fresh loads or makes the model that the run starts from.
 func (t *trainer) fresh(source fs.FS) (*llama.Model, error) {
 	if source != nil {
-		m, err := t.load(source)
+		m, err := t.load(source, llama.Load)
 		if err != nil {
 			return nil, fmt.Errorf("model.path (--model) %s: %w", t.c.Model.Path, err)
 		}
@@ -297,7 +341,7 @@ func (t *trainer) fresh(source fs.FS) (*llama.Model, error) {
 
 // shape is the configuration of the model that the run starts from.
 func (t *trainer) shape(source fs.FS) (llama.Config, error) {
-	if t.from != nil {
+	if t.from != nil && !t.c.LoRA.On() { // whose checkpoints hold factors alone
 		c, err := llama.ReadConfig(os.DirFS(t.from.Path))
 		if err != nil {
 			err = fmt.Errorf("resume %s: %w", t.from.Path, err)

@@ -2,6 +2,7 @@ package run
 
 import (
 	"nrt/backend/device"
+	"nrt/backend/llama"
 	"nrt/trainer/data"
 	"nrt/trainer/objective"
 	"nrt/trainer/optim"
@@ -18,6 +19,7 @@ func (c *Config) options() []option {
 		}
 	}
 	add("model", c.Model.options())
+	add("lora", c.LoRA.options())
 	add("data", c.Data.options())
 	add("rollout", c.Rollout.options())
 	add("objective", objectiveOptions(&c.Objective))
@@ -47,6 +49,16 @@ func (m *ModelConfig) options() []option {
 		{key: "tie_embeddings", flag: "tie-embeddings", value: &m.Tie, meaning: "new model: one table for input and output embeddings"},
 		{key: "save_dtype", flag: "save-dtype", value: &m.SaveDType, choices: []string{"float32", "bfloat16", "float16"}, free: true,
 			meaning: "type of the weights in the final model; checkpoints always keep every bit"},
+	}
+}
+
+func (l *LoRAConfig) options() []option {
+	return []option{
+		{key: "rank", flag: "lora-rank", value: &l.Rank, rule: ranks, also: "lora-r",
+			meaning: "train LoRA factors of this rank beside the model's matrices, which stay as they are: 2 bytes a parameter on a card instead of 16; 0 trains all parameters. It wants about ten times the learning rate"},
+		{key: "alpha", flag: "lora-alpha", value: &l.Alpha, rule: notNegative, meaning: "what the factors add is multiplied by alpha/rank; 0 is twice the rank"},
+		{key: "modules", flag: "lora-modules", value: &l.Modules, choices: llama.LoRAModules(), also: "lora-target-modules",
+			meaning: "matrices that get factors, by PEFT's names; none is all seven of a layer; as a flag, give it once a matrix"},
 	}
 }
 

@@ -9,18 +9,21 @@ import (
 	"io/fs"
 	"slices"
 	"sort"
+
+	"nrt/backend/llama"
 )
 
 // Origin identifies what a run started from, file by file: the run's checkpoints
-// hold the policy, but the policy before training, which a reference needs, still
-// lies in the folder that --model names, where another may stand by then.
+// hold the policy, but the policy before training, which a reference needs, and the
+// weights that LoRA's factors stand beside still lie in the folder that --model
+// names, where others may stand by then.
 type Origin struct {
-	Model     map[string]fileSum `json:"model,omitempty"` // only of a run with a reference
+	Model     map[string]fileSum `json:"model,omitempty"` // only of a run that goes on needing it
 	Tokenizer map[string]fileSum `json:"tokenizer,omitempty"`
 }
 
 // modelSums are the sums of what decides what a model computes: its configuration
-// and its weights, in one file or in those of an index.
+// and its weights, in one file or in those of an index, with an adapter or none.
 func modelSums(files fs.FS) (map[string]fileSum, error) {
 	names := []string{"config.json", "model.safetensors"}
 	if _, err := fs.Stat(files, "model.safetensors"); errors.Is(err, fs.ErrNotExist) {
@@ -29,7 +32,7 @@ func modelSums(files fs.FS) (map[string]fileSum, error) {
 		}
 		names = append(names, "config.json", "model.safetensors.index.json")
 	}
-	return sumsOf(files, names)
+	return sumsOf(files, append(names, llama.AdapterConfig, llama.AdapterWeights))
 }
 
 // tokenizerSums are the sums of the files that a tokenizer is read from.
@@ -94,7 +97,7 @@ func another(was, now map[string]fileSum) string {
 // record notes what a fresh run starts from.
 func (t *trainer) record(model, tokenizer fs.FS) (err error) {
 	o := &Origin{}
-	if model != nil && t.needsRef() {
+	if model != nil && t.needsBase() {
 		if o.Model, err = modelSums(model); err != nil {
 			return fmt.Errorf("model.path (--model) %s: %w", t.c.Model.Path, err)
 		}
@@ -122,7 +125,7 @@ func (t *trainer) compare(model, tokenizer fs.FS) error {
 		return fmt.Errorf("model.path (--model) %s: %w", t.c.Model.Path, err)
 	}
 	if what := another(was.Model, now); what != "" {
-		return fmt.Errorf("resume %s: model.path (--model) %s is not the model that the run started from, which it needs as the reference policy: %s: %s", t.from.Path, t.c.Model.Path, what, hint)
+		return fmt.Errorf("resume %s: model.path (--model) %s is not the model that the run started from, which it needs as %s: %s: %s", t.from.Path, t.c.Model.Path, t.baseIs(), what, hint)
 	}
 	if now, err = tokenizerSums(tokenizer); err != nil {
 		return fmt.Errorf("model.tokenizer (--tokenizer): %w", err)

@@ -78,7 +78,7 @@ func TestResumeFromItsOwnStart(t *testing.T) {
 		if err := os.RemoveAll(base); err != nil {
 			t.Fatal(err)
 		}
-		if err := train(context.Background(), dev, c, io.Discard); err == nil || !strings.Contains(err.Error(), "the run's reference policy is read from there") {
+		if err := train(context.Background(), dev, c, io.Discard); err == nil || !strings.Contains(err.Error(), "the run needs what is there as the reference policy") {
 			t.Errorf("%s: no model: %v", name, err)
 		}
 		put(t, base, one)

@@ -306,6 +306,9 @@ func (t *trainer) save() error {
 	t.state.Objective, t.state.Data = obj, t.sampler.State()
 	_, err = t.checkpoints.Save(Parts{
 		Model: func(dir string) error {
+			if t.c.LoRA.On() {
+				return errors.Join(t.model.SaveAdapter(dir, t.c.Model.Path), t.settings().Save(dir))
+			}
 			return errors.Join(t.model.Save(dir, safetensors.F32), t.settings().Save(dir))
 		},
 		Tokenizer: t.tok.Save, Optimizer: t.learner.Optim.Save, State: &t.state,
@@ -313,11 +316,17 @@ func (t *trainer) save() error {
 	return err
 }
 
-// export writes the trained model by itself, in the type asked for.
+// export writes the trained model by itself, in the type asked for. LoRA's factors
+// are merged into it, and lie in a folder of it by themselves too.
 func (t *trainer) export(dir string) error {
 	types := map[string]safetensors.DType{"float32": safetensors.F32, "bfloat16": safetensors.BF16, "float16": safetensors.F16}
 	if err := t.model.Save(dir, types[t.c.Model.SaveDType]); err != nil {
 		return err
+	}
+	if t.c.LoRA.On() {
+		if err := t.model.SaveAdapter(filepath.Join(dir, adapterName), t.c.Model.Path); err != nil {
+			return err
+		}
 	}
 	return errors.Join(t.tok.Save(dir), t.settings().Save(dir))
 }

@@ -138,9 +138,17 @@ func TestResumeIsNeverStopped(t *testing.T) {
 		method  objective.Method
 		moments int
 		filter  float64
-	}{{objective.NRT, 32, 0}, {objective.SFT, 32, 0}, {objective.RLPR, 32, 0}, {objective.RLPR, 32, 1.1}, {objective.NRT, 8, 0}} {
-		t.Run(fmt.Sprintf("%s %d %g", test.method, test.moments, test.filter), func(t *testing.T) {
+		lora    int
+	}{{objective.NRT, 32, 0, 0}, {objective.SFT, 32, 0, 0}, {objective.RLPR, 32, 0, 0}, {objective.RLPR, 32, 1.1, 0}, {objective.NRT, 8, 0, 0},
+		{objective.NRT, 32, 0, 3}, {objective.SFT, 8, 0, 4}} {
+		t.Run(fmt.Sprintf("%s %d %g %d", test.method, test.moments, test.filter, test.lora), func(t *testing.T) {
 			whole := tinyRun(t, test.method)
+			if whole.LoRA.Rank = test.lora; test.lora > 0 {
+				whole.Model.Path = tinyBase(t, 1)
+				if test.method == objective.NRT {
+					whole.Objective.KL = 0.1
+				}
+			}
 			whole.Optim.Moments = test.moments
 			if test.filter > 0 { // some steps make fewer updates
 				whole.Objective.FilterBeta, whole.Objective.FilterFrom, whole.Optim.MiniBatch = test.filter, 2, 1
