@@ -130,15 +130,33 @@ func (m *Model) ReadAdapter(fsys fs.FS) (err error) {
 	return m.dev.Sync()
 }
 
-// readAdapterConfig reads adapter_config.json, which must mean what LoRA does.
-func readAdapterConfig(fsys fs.FS) (l LoRA, err error) {
+// AdapterBase is where the model lies that a folder's adapter belongs beside, as
+// adapter_config.json has it. The error of a folder without an adapter is
+// fs.ErrNotExist.
+func AdapterBase(fsys fs.FS) (string, error) {
+	c, err := readPEFT(fsys)
+	if err == nil && c.Base == "" {
+		err = fmt.Errorf("parse %s: base_model_name_or_path: missing or empty", AdapterConfig)
+	}
+	return c.Base, err
+}
+
+func readPEFT(fsys fs.FS) (c peftConfig, err error) {
 	raw, err := safetensors.ReadSmall(fsys, AdapterConfig, maxAdapterConfig)
 	if err != nil {
-		return l, fmt.Errorf("read %s: %w", AdapterConfig, err)
+		return c, fmt.Errorf("read %s: %w", AdapterConfig, err)
 	}
-	var c peftConfig
 	if err := json.Unmarshal(raw, &c); err != nil {
-		return l, fmt.Errorf("parse %s: %w", AdapterConfig, err)
+		return c, fmt.Errorf("parse %s: %w", AdapterConfig, err)
+	}
+	return c, nil
+}
+
+// readAdapterConfig reads adapter_config.json, which must mean what LoRA does.
+func readAdapterConfig(fsys fs.FS) (l LoRA, err error) {
+	c, err := readPEFT(fsys)
+	if err != nil {
+		return l, err
 	}
 	for _, f := range []struct {
 		name string

@@ -59,11 +59,21 @@ func (v *formatFlag) Set(s string) (err error) {
 	return err
 }
 
-// files finds a model's folder by name: a built-in one first, then the disk.
+// files finds a model's folder by name: a built-in one first, then the disk, where
+// it may be an adapter's.
 func (e *env) files(name string) (fs.FS, error) {
 	if b := e.builtin(name); b != nil {
 		return b.Files, nil
 	}
+	files, err := e.folder(name)
+	if err != nil {
+		return nil, err
+	}
+	return e.adapted(name, files)
+}
+
+// folder is a model's folder on disk.
+func (e *env) folder(name string) (fs.FS, error) {
 	info, err := os.Stat(name)
 	switch {
 	case err == nil && info.IsDir():

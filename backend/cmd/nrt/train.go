@@ -26,11 +26,16 @@ Without --model a new, small model is made, and a tokenizer is trained on the
 data. The output folder gets checkpoint-N/ (Hugging Face folders that hold all a
 resume needs), metrics.jsonl (TRL's names), completions.jsonl (chains to read)
 and final/ (the trained model). A run stopped at any moment goes on with
---resume as if it had never stopped.`,
+--resume as if it had never stopped.
+
+With --lora-rank the model stays as it is and thin factors beside its matrices
+learn, in a fraction of the memory; checkpoints are then adapters as PEFT has
+them, which --model takes too, and final/ is the two merged.`,
 		examples: []string{
 			"nrt train --method sft --data train.jsonl --held-out 0.02 --lr 1e-3 --output out/sft",
 			"nrt train --model out/sft/final --data train.jsonl --k 8 --questions 16 --lr 1e-4 --max-chain 48 --output out/nrt",
 			"nrt train --method rlvr --model DIR --data train.jsonl --held-out 0.02 --answer-regex '#### (.*)' --output out/rlvr",
+			"nrt train --model DIR --lora-rank 16 --lr 2e-5 --data train.jsonl --output out/lora",
 			"nrt train --config run.yaml --resume=auto",
 			"nrt train --method rlpr --print-config > run.yaml",
 		},
