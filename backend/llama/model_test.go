@@ -271,13 +271,18 @@ func BenchmarkTrainStep(b *testing.B) {
 		name         string
 		c            Config
 		batch, steps int
+		rank         int // of LoRA; 0 is none
 	}{
-		{"3.48M/16x128", Config{ModelType: "llama", Vocab: 1024, Hidden: 256, Intermediate: 704, Layers: 4, Heads: 8, KVHeads: 8, HeadDim: 32, MaxPositions: 256, RMSEps: 1e-5, RopeTheta: 10000, TieEmbeddings: true}, 16, 128},
-		{"0.35M/64x48", Config{ModelType: "llama", Vocab: 200, Hidden: 96, Intermediate: 256, Layers: 3, Heads: 3, KVHeads: 3, HeadDim: 32, MaxPositions: 128, RMSEps: 1e-5, RopeTheta: 1000, TieEmbeddings: true}, 64, 48},
+		{"3.48M/16x128", Config{ModelType: "llama", Vocab: 1024, Hidden: 256, Intermediate: 704, Layers: 4, Heads: 8, KVHeads: 8, HeadDim: 32, MaxPositions: 256, RMSEps: 1e-5, RopeTheta: 10000, TieEmbeddings: true}, 16, 128, 0},
+		{"3.48M/16x128 LoRA 16", Config{ModelType: "llama", Vocab: 1024, Hidden: 256, Intermediate: 704, Layers: 4, Heads: 8, KVHeads: 8, HeadDim: 32, MaxPositions: 256, RMSEps: 1e-5, RopeTheta: 10000, TieEmbeddings: true}, 16, 128, 16},
+		{"0.35M/64x48", Config{ModelType: "llama", Vocab: 200, Hidden: 96, Intermediate: 256, Layers: 3, Heads: 3, KVHeads: 3, HeadDim: 32, MaxPositions: 128, RMSEps: 1e-5, RopeTheta: 1000, TieEmbeddings: true}, 64, 48, 0},
 	} {
 		b.Run(s.name, func(b *testing.B) {
 			dev := newDevice(b, false)
 			m, err := New(dev, s.c, 1)
+			if s.rank > 0 {
+				m, err = NewLoRAFrom(dev, s.c, LoRA{Rank: s.rank, Alpha: 2 * float64(s.rank), Modules: LoRAModules()}, 1, initial(s.c, 1))
+			}
 			if err != nil {
 				b.Fatal(err)
 			}

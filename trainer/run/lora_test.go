@@ -3,17 +3,22 @@ package run
 import (
 	"bytes"
 	"context"
+	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
 	"testing/fstest"
+	"time"
 
 	"nrt/backend/llama"
 	"nrt/backend/safetensors"
 	"nrt/trainer/objective"
+	"nrt/trainer/world"
+	"nrt/trainer/world/models"
 )
 
 // loraRun is tinyRun with LoRA beside a base of its kind.
@@ -189,5 +194,64 @@ func TestMemoryOfLoRA(t *testing.T) {
 	fresh.Model.Path = "" // has no base
 	if err := planMemory(fresh, x).check(79<<30, fresh, x); err == nil || strings.Contains(err.Error(), "lora") {
 		t.Errorf("a new model: %v", err)
+	}
+}
+
+// TestLoRALearnsTheSmallWorld: factors of rank 4 alone raise the reward of the small
+// world's base model, and the reference becomes likelier on questions held out.
+func TestLoRALearnsTheSmallWorld(t *testing.T) {
+	if testing.Short() {
+		t.Skip("trains for seconds")
+	}
+	dir := t.TempDir()
+	w := world.New(1)
+	file := func(name string, list []world.Item) string {
+		var b bytes.Buffer
+		for _, x := range list {
+			fmt.Fprintf(&b, "{\"question\": %q, \"answer\": %q}\n", x.Question, x.Answer)
+		}
+		if err := os.WriteFile(filepath.Join(dir, name), b.Bytes(), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return filepath.Join(dir, name)
+	}
+	const steps = 24
+	c := Default(objective.NRT)
+	c.Model.Path, c.LoRA.Rank = "base", 4
+	c.Data.Train, c.Data.Eval = []string{file("train.jsonl", w.Train(steps*8, 1))}, []string{file("held.jsonl", w.HeldOut(64, 1))}
+	c.Rollout.K, c.Rollout.Questions, c.Rollout.MaxChain = 8, 8, 20
+	c.Objective.LengthNorm, c.Objective.LengthConstant, c.Objective.TokenCap = objective.NormConstant, 16, 5
+	c.Optim.LR, c.Optim.Schedule, c.Optim.Warmup, c.Optim.MiniBatch, c.Optim.WeightDecay = 4e-3, "constant", 4, 0, 0
+	c.Train.Steps, c.Eval.Answers, c.Output.Dir = steps, false, filepath.Join(dir, "out")
+	err := Train(t.Context(), c, Env{Device: newCPU(t), Log: io.Discard, Now: time.Now, Open: func(name string) (fs.FS, error) {
+		return models.Open(models.Info{Dir: name})
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	metrics, _, _ := outcome(t, c)
+	var rewards, held []float64
+	for _, v := range metrics {
+		if r, ok := v["reward"]; ok {
+			rewards = append(rewards, r)
+			if d := v["sampling/sampling_logp_difference/max"]; d > 1e-4 {
+				t.Errorf("step %g: sampler and trainer differ by %g", v["step"], d)
+			}
+		}
+		if r, ok := v["eval/reference_logprob"]; ok {
+			held = append(held, r)
+		}
+	}
+	mean := func(x []float64) float64 {
+		sum := 0.0
+		for _, v := range x {
+			sum += v / float64(len(x))
+		}
+		return sum
+	}
+	first, last := mean(rewards[:6]), mean(rewards[steps-6:])
+	t.Logf("reward %.3f in the first 6 steps, %.3f in the last; held out %.3f, then %.3f", first, last, held[0], held[1])
+	if last < 1.3*first || held[1] < held[0]+0.05 {
+		t.Errorf("reward %.3f in the first 6 steps, %.3f in the last; held out %.3f, then %.3f", first, last, held[0], held[1])
 	}
 }
