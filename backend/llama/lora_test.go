@@ -146,9 +146,43 @@ func TestLoRAStartsAsItsBase(t *testing.T) {
 				t.Errorf("%s: Base says it learns, and shares its weights", name)
 			}
 			before.Free()
-			if have, _ := passed(m, func(*Pass) {}); len(have) == 0 {
-				t.Errorf("%s: nothing left when Base is freed", name)
+			if m.flat.Len() == 0 {
+				t.Errorf("%s: freeing Base frees the weights that it borrows", name)
 			}
+		}
+	}
+}
+
+// TestLoRABegins: A is uniform within ±1/√in, by the seed, and B zero.
+func TestLoRABegins(t *testing.T) {
+	dev := newDevice(t, false)
+	c := shapes["gqa untied"]
+	l := LoRA{Rank: 16, Alpha: 32, Modules: LoRAModules()}
+	begin := func(seed uint64) *Model {
+		m, err := NewLoRAFrom(dev, c, l, seed, initial(c, 1))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return m
+	}
+	one, again, other := begin(1), begin(1), begin(2)
+	for i, p := range one.Learned() {
+		x := one.factorOf(i)
+		if !slices.Equal(x, again.factorOf(i)) {
+			t.Errorf("%s: the same seed gives others", p.Name)
+		}
+		if strings.Contains(p.Name, "lora_B") {
+			if slices.Min(x) != 0 || slices.Max(x) != 0 {
+				t.Errorf("%s is not 0", p.Name)
+			}
+			continue
+		}
+		bound := 1 / math.Sqrt(float64(p.Shape[1]))
+		if lo, hi := float64(slices.Min(x))/bound, float64(slices.Max(x))/bound; lo < -1 || hi > 1 || lo > -0.9 || hi < 0.9 {
+			t.Errorf("%s is within %g and %g of its bound", p.Name, lo, hi)
+		}
+		if slices.Equal(x, other.factorOf(i)) {
+			t.Errorf("%s: another seed gives the same", p.Name)
 		}
 	}
 }
