@@ -42,10 +42,14 @@ type peftConfig struct {
 	FanInFanOut bool           `json:"fan_in_fan_out"`
 	RSLoRA      bool           `json:"use_rslora"`
 	DoRA        bool           `json:"use_dora"`
+	QALoRA      bool           `json:"use_qalora"`
+	Init        any            `json:"init_lora_weights"` // a name may stand for another base
 	Saved       []string       `json:"modules_to_save"`
 	Ranks       map[string]any `json:"rank_pattern"`
 	Alphas      map[string]any `json:"alpha_pattern"`
 	Layers      any            `json:"layers_to_transform"`
+	Replication any            `json:"layer_replication"`
+	Invocation  any            `json:"alora_invocation_tokens"`
 }
 
 // moduleList is target_modules: names, or the one word that means all matrices of
@@ -69,7 +73,7 @@ func (m *Model) SaveAdapter(dir, base string) error {
 	l, specs := m.lora, m.lora.Tensors(m.Config)
 	config, err := json.MarshalIndent(peftConfig{
 		PEFTType: "LORA", TaskType: "CAUSAL_LM", Base: base, Rank: l.Rank, Alpha: l.Alpha, Modules: l.Modules,
-		Bias: "none", InferenceMode: true, Ranks: map[string]any{}, Alphas: map[string]any{}, // PEFT asks for their keys
+		Bias: "none", InferenceMode: true, Init: true, Ranks: map[string]any{}, Alphas: map[string]any{}, // PEFT asks for their keys
 	}, "", "  ")
 	if err != nil {
 		return err
@@ -158,6 +162,7 @@ func readAdapterConfig(fsys fs.FS) (l LoRA, err error) {
 	if err != nil {
 		return l, err
 	}
+	begin, named := c.Init.(string)
 	for _, f := range []struct {
 		name string
 		bad  bool
@@ -168,13 +173,17 @@ func readAdapterConfig(fsys fs.FS) (l LoRA, err error) {
 		{"fan_in_fan_out", c.FanInFanOut, true},
 		{"use_rslora", c.RSLoRA, true},
 		{"use_dora", c.DoRA, true},
+		{"use_qalora", c.QALoRA, true},
+		{"init_lora_weights", named && begin != "gaussian" && begin != "eva", begin},
 		{"modules_to_save", len(c.Saved) > 0, c.Saved},
 		{"rank_pattern", len(c.Ranks) > 0, c.Ranks},
 		{"alpha_pattern", len(c.Alphas) > 0, c.Alphas},
 		{"layers_to_transform", c.Layers != nil, c.Layers},
+		{"layer_replication", c.Replication != nil, c.Replication},
+		{"alora_invocation_tokens", c.Invocation != nil, c.Invocation},
 	} {
 		if f.bad {
-			return l, fmt.Errorf("parse %s: %s: want plain LoRA of whole layers, have %v", AdapterConfig, f.name, f.have)
+			return l, fmt.Errorf("parse %s: %s: want plain LoRA beside the base as it is, have %v", AdapterConfig, f.name, f.have)
 		}
 	}
 	l = LoRA{Rank: c.Rank, Alpha: c.Alpha, Modules: slices.DeleteFunc(LoRAModules(), func(name string) bool { return !slices.Contains(c.Modules, name) })}
