@@ -324,7 +324,8 @@ func (t *trainer) export(dir string) error {
 		return err
 	}
 	if t.c.LoRA.On() {
-		if err := t.model.SaveAdapter(filepath.Join(dir, adapterName), t.c.Model.Path); err != nil {
+		alone := filepath.Join(dir, adapterName)
+		if err := errors.Join(t.model.SaveAdapter(alone, t.c.Model.Path), t.tok.Save(alone), t.settings().Save(alone)); err != nil {
 			return err
 		}
 	}
