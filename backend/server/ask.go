@@ -20,16 +20,10 @@ const (
 
 // ask takes a question and answers it in the background.
 func (s *Server) ask(x *session, m *wire.Ask) {
-	if !s.allowed(x, &x.rate, m.ID) {
+	if !s.allowed(x, &x.rate, m.ID) || !s.fits(x, m, m.MaxChain) {
 		return
 	}
-	if m.MaxChain > s.o.Chain {
-		f := fail(m.ID, wire.CodeBadMessage, "ask: max_chain: want 1 to %d, have %d", s.o.Chain, m.MaxChain)
-		f.Field = "max_chain"
-		x.say(f)
-		return
-	}
-	s.enqueue(&job{of: m, x: x, model: m.Model, results: s.metrics.asks, work: func(ctx context.Context, j *job, r *replica) (wire.Message, error) {
+	s.enqueue(&job{of: m, x: x, models: []string{m.Model}, results: s.metrics.asks, work: func(ctx context.Context, j *job, r *replica) (wire.Message, error) {
 		return s.answer(ctx, j, m, r)
 	}})
 }

@@ -215,7 +215,7 @@ func FuzzHandle(f *testing.F) {
 	mixed.Own, mixed.Variants[0].Parts = true, []wire.ChainPart{{IDs: []int32{5}}, {Text: " one"}}
 	for _, m := range []wire.Message{
 		&wire.Hello{Resume: "x", After: 3}, question(), &wire.Cancel{Head: wire.Head{ID: "q1"}},
-		whatIfs(question(), nil, []int32{5, 6}), mixed, whatIfs(question(), make([]int32, 9), []int32{1 << 20}),
+		whatIfs(question(), nil, []int32{5, 6}), mixed, whatIfs(question(), make([]int32, 9), []int32{1 << 20}), through(question(), []string{"world:base", "world:base"}, []int32{5, 6}),
 		&wire.Train{Head: wire.Head{ID: "t"}, Method: "nrt", Mode: "gm", Steps: 2, Questions: 1, K: 2},
 		&wire.Train{Head: wire.Head{ID: "t"}, Method: "sft", Steps: 1, Questions: 1, K: 1, Upload: `{"question":"one","answer":"two"}` + "\n"},
 		&wire.TrainPause{Run: "run1"}, &wire.TrainResume{Run: "run1"}, &wire.TrainStop{Run: "../run1"}, &wire.Watch{Run: "run1", After: 1},
@@ -240,7 +240,7 @@ func FuzzHandle(f *testing.F) {
 			a.K = min(a.K, 2)
 		}
 		if a, ok := m.(*wire.Score); ok {
-			a.Variants = a.Variants[:min(len(a.Variants), 4)]
+			a.Variants, a.Models = a.Variants[:min(len(a.Variants), 4)], a.Models[:min(len(a.Models), 4)]
 		}
 		if a, ok := m.(*wire.Train); ok {
 			a.Questions = min(a.Questions, 2)

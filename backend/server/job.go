@@ -18,31 +18,36 @@ var (
 	errMistake   = errors.New("the server made a mistake; its log says which")
 )
 
-// job is a request that waits for a slot and computes there.
+// job is a request that waits for a slot and computes there, once for each of its
+// models: between two of them others have their turn.
 type job struct {
 	of interface { // the message; its String is for the log
 		wire.Message
 		fmt.Stringer
 	}
 	x       *session
-	model   string
+	models  []string
 	results *prometheus.CounterVec // how such requests ended
 
-	// work computes; what it returns without an error closes the request.
-	work func(ctx context.Context, j *job, r *replica) (wire.Message, error)
+	// work computes with one of the models; what it returns without an error is said,
+	// and after the last model closes the request unless closes does.
+	work   func(ctx context.Context, j *job, r *replica) (wire.Message, error)
+	closes func() wire.Message // may be nil
 
 	asked time.Time
-	began time.Time // of computing
+	began time.Time     // of computing; zero while it waits
+	spent time.Duration // before
 }
 
 func (j *job) id() string { return j.of.Header().ID }
 
 // seconds is how long the job has computed.
 func (j *job) seconds() float64 {
-	if j.began.IsZero() {
-		return 0
+	spent := j.spent
+	if !j.began.IsZero() {
+		spent += time.Since(j.began)
 	}
-	return time.Since(j.began).Seconds()
+	return spent.Seconds()
 }
 
 // allowed takes from the reader's allowance, or says when there is some again.
@@ -56,21 +61,45 @@ func (s *Server) allowed(x *session, b *bucket, id string) bool {
 	return ok
 }
 
+// fits reports whether a request's longest chain is one that the server takes, or
+// says that it is not.
+func (s *Server) fits(x *session, m wire.Message, tokens int) bool {
+	if tokens <= s.o.Chain {
+		return true
+	}
+	f := fail(m.Header().ID, wire.CodeBadMessage, "%s: max_chain: want 1 to %d, have %d", m.Type(), s.o.Chain, tokens)
+	f.Field = "max_chain"
+	x.say(f)
+	return false
+}
+
 // enqueue queues a job and lets it go on in the background.
 func (s *Server) enqueue(j *job) {
-	known := s.hub.find(j.model)
-	if known == nil {
-		f := fail(j.id(), wire.CodeNoModel, "there is no model %q here", clip(j.model, 200))
-		f.Field = "model"
-		j.x.say(f)
-		return
+	known := make([]*model, len(j.models))
+	for i, name := range j.models {
+		wrong, field := "", "model"
+		if len(j.models) > 1 {
+			field = fmt.Sprintf("models[%d]", i)
+		}
+		switch known[i] = s.hub.find(name); {
+		case known[i] == nil:
+			wrong = fmt.Sprintf("there is no model %q here", clip(name, 200))
+		case known[i].vocab != known[0].vocab:
+			wrong = fmt.Sprintf("%q and %q read by different vocabularies", clip(name, 200), clip(j.models[0], 200))
+		}
+		if wrong != "" {
+			f := fail(j.id(), wire.CodeNoModel, "%s", wrong)
+			f.Field = field
+			j.x.say(f)
+			return
+		}
 	}
 	ctx, err := j.x.begin(j.id())
 	if err != nil {
 		j.x.say(fail(j.id(), wire.CodeBadMessage, "%s: id: %v", j.of.Type(), err))
 		return
 	}
-	place, err := s.sched.enter(&ticket{reader: j.x.id, from: j.x.address(), room: known.room}, s.o.QueueEach)
+	place, err := s.place(j, known[0])
 	if err != nil {
 		s.finish(ctx, j, nil, err)
 		return
@@ -78,9 +107,29 @@ func (s *Server) enqueue(j *job) {
 	s.work.Add(1)
 	go func() {
 		defer s.work.Done()
-		last, err := s.compute(ctx, j, known, place)
+		var last wire.Message
+		for i, m := range known {
+			if i > 0 {
+				j.x.say(last)
+				if place, err = s.place(j, m); err != nil {
+					break
+				}
+			}
+			if last, err = s.compute(ctx, j, m, place); err != nil {
+				break
+			}
+		}
+		if err == nil && j.closes != nil {
+			j.x.say(last)
+			last = j.closes()
+		}
 		s.finish(ctx, j, last, err)
 	}()
+}
+
+// place enters the queue for m.
+func (s *Server) place(j *job, m *model) (*ticket, error) {
+	return s.sched.enter(&ticket{reader: j.x.id, from: j.x.address(), room: m.room}, s.o.QueueEach)
 }
 
 // compute waits for a slot and a replica and does the work.
@@ -95,6 +144,7 @@ func (s *Server) compute(ctx context.Context, j *job, known *model, place *ticke
 	defer release()
 	s.metrics.queued.Observe(time.Since(j.asked).Seconds())
 	j.began = time.Now()
+	defer func() { j.spent, j.began = j.spent+time.Since(j.began), time.Time{} }()
 	r, err := s.hub.get(known)
 	if err != nil {
 		return nil, err

@@ -12,16 +12,10 @@ import (
 // resample takes a chain and lets the model write it afresh, from some places on, in
 // the background.
 func (s *Server) resample(x *session, m *wire.Resample) {
-	if !s.allowed(x, &x.fresh, m.ID) {
+	if !s.allowed(x, &x.fresh, m.ID) || !s.fits(x, m, m.MaxChain) {
 		return
 	}
-	if m.MaxChain > s.o.Chain {
-		f := fail(m.ID, wire.CodeBadMessage, "resample: max_chain: want 1 to %d, have %d", s.o.Chain, m.MaxChain)
-		f.Field = "max_chain"
-		x.say(f)
-		return
-	}
-	s.enqueue(&job{of: m, x: x, model: m.Model, results: s.metrics.resamples, work: func(ctx context.Context, j *job, r *replica) (wire.Message, error) {
+	s.enqueue(&job{of: m, x: x, models: []string{m.Model}, results: s.metrics.resamples, work: func(ctx context.Context, j *job, r *replica) (wire.Message, error) {
 		err := resampled(ctx, m, r, func(part *wire.Resampled) { x.say(part) }, s.o.onToken)
 		s.metrics.resampling.Observe(j.seconds())
 		return &wire.End{Head: wire.Head{ID: m.ID}, Seconds: j.seconds()}, err
@@ -77,10 +71,8 @@ func resampling(m *wire.Resample, r *replica) ([]engine.Request, error) {
 	most := min(m.MaxChain, positions-around(&req)) // of a whole chain, as in the ask
 	req.MaxAnswer = 0
 	req.N, req.Sampling = m.N, engine.Sampling{Temperature: m.Temperature, TopP: m.TopP}
-	for i, id := range m.Chain {
-		if int(id) >= r.model.Config.Vocab {
-			return nil, failedAt("chain", wire.CodeBadMessage, "resample: chain: token %d: want ids below %d, have %d", i, r.model.Config.Vocab, id)
-		}
+	if err := r.knows(wire.TypeResample, "chain", m.Chain); err != nil {
+		return nil, err
 	}
 	last := m.Cuts[len(m.Cuts)-1]
 	if last >= most {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"time"
 
 	"nrt/backend/engine"
 	"nrt/web/wire"
@@ -14,9 +15,13 @@ func (s *Server) score(x *session, m *wire.Score) {
 	if !s.allowed(x, &x.scores, m.ID) {
 		return
 	}
-	s.enqueue(&job{of: m, x: x, model: m.Model, results: s.metrics.scores, work: func(ctx context.Context, j *job, r *replica) (wire.Message, error) {
+	j := &job{of: m, x: x, models: m.Readers(), results: s.metrics.scores, work: func(ctx context.Context, j *job, r *replica) (wire.Message, error) {
 		return s.whatIf(ctx, j, m, r)
-	}})
+	}}
+	if len(m.Models) > 0 {
+		j.closes = func() wire.Message { return &wire.End{Head: wire.Head{ID: m.ID}, Seconds: j.seconds()} }
+	}
+	s.enqueue(j)
 }
 
 // whatIf reads the reference off after every variant and, if that was asked,
@@ -30,7 +35,7 @@ func (s *Server) whatIf(ctx context.Context, j *job, m *wire.Score, r *replica) 
 	if err != nil {
 		return nil, err
 	}
-	s.metrics.scoring.Observe(j.seconds())
+	s.metrics.scoring.Observe(time.Since(j.began).Seconds())
 	return out, nil
 }
 
@@ -45,6 +50,9 @@ func scored(ctx context.Context, m *wire.Score, r *replica, chain int, emit func
 		return nil, err
 	}
 	out := &wire.Scored{Head: wire.Head{ID: m.ID}}
+	if len(m.Models) > 0 {
+		out.Model = r.of.Name
+	}
 	for i, result := range results {
 		for _, c := range result.Chains {
 			var v wire.ScoredVariant
@@ -105,14 +113,21 @@ func scoring(m *wire.Score, r *replica, chain int) ([]engine.Request, error) {
 func variant(v wire.Variant, r *replica, field string) ([]int32, error) {
 	var chain []int32
 	for i, p := range v.Parts {
-		for _, id := range p.IDs {
-			if int(id) >= r.model.Config.Vocab {
-				field = fmt.Sprintf("%s.parts[%d].ids", field, i)
-				return nil, failedAt(field, wire.CodeBadMessage, "score: %s: want ids below %d, have %d", field, r.model.Config.Vocab, id)
-			}
+		if err := r.knows(wire.TypeScore, fmt.Sprintf("%s.parts[%d].ids", field, i), p.IDs); err != nil {
+			return nil, err
 		}
 		chain = append(chain, p.IDs...)
 		chain = append(chain, r.tok.EncodeMore(p.Text)...)
 	}
 	return chain, nil
+}
+
+// knows refuses ids that the model has no row for, in that field of that message.
+func (r *replica) knows(message, field string, ids []int32) error {
+	for i, id := range ids {
+		if int(id) >= r.model.Config.Vocab {
+			return failedAt(field, wire.CodeBadMessage, "%s: %s: token %d: want ids below %d, have %d", message, field, i, r.model.Config.Vocab, id)
+		}
+	}
+	return nil
 }

@@ -23,6 +23,8 @@ const (
 	MaxUpload   = 1 << 20
 	MaxChains   = 16
 	MaxVariants = 64      // of chains, in one score
+	MaxReaders  = 16      // models that read them
+	MaxThrough  = 1 << 18 // tokens that several models read in all, in one score
 	MaxFresh    = 16      // chains from one place on, in one resample
 	MaxAfresh   = 1 << 16 // tokens that one resample may sample in all
 	MaxChain    = 2048    // tokens
@@ -116,9 +118,14 @@ func (m *Ask) Validate() error {
 // Score asks for the reference answer's probabilities after chains that the page
 // gives: a reader's variants of what a model wrote. They are answered together, by
 // one scored of the same ID.
+//
+// Models in the place of Model asks several models that share a vocabulary, such as
+// the steps of a training run, one after the other: each is answered by a scored that
+// names it, in their order, and then comes end.
 type Score struct {
 	Head
-	Model    string    `json:"model"`
+	Model    string    `json:"model,omitempty"`
+	Models   []string  `json:"models,omitempty"`
 	Question string    `json:"question"`
 	Answer   string    `json:"answer"` // the reference
 	Variants []Variant `json:"variants"`
@@ -142,26 +149,59 @@ func (*Score) Type() string { return TypeScore }
 
 // Validate implements Message.
 func (m *Score) Validate() error {
-	return first(
+	err := first(
 		some("id", m.ID, 64),
-		some("model", m.Model, 200),
+		count("models", len(m.Models), MaxReaders),
 		some("question", m.Question, MaxQuestion),
 		some("answer", m.Answer, MaxAnswer),
 		within("variants", len(m.Variants), 1, MaxVariants),
 		each("variants", m.Variants, (*Variant).validate),
 	)
+	if len(m.Models) == 0 {
+		return first(err, some("model", m.Model, 200))
+	}
+	if err == nil && m.Model != "" {
+		err = bad("model", "want model or models, and not both")
+	}
+	for i, name := range m.Models {
+		if err == nil {
+			err = some(fmt.Sprintf("models[%d]", i), name, 200)
+		}
+	}
+	if n := m.Tokens(); err == nil && n > MaxThrough {
+		err = bad("models", "%d tokens to read; want at most %d", n, MaxThrough)
+	}
+	return err
 }
 
-func (m *Variant) validate() error {
-	err := first(count("parts", len(m.Parts), 256), each("parts", m.Parts, (*ChainPart).validate))
+// Readers are the models that m asks, in their order.
+func (m *Score) Readers() []string {
+	if len(m.Models) > 0 {
+		return m.Models
+	}
+	return []string{m.Model}
+}
+
+// Tokens is how many tokens of chains are read for m at most.
+func (m *Score) Tokens() int {
+	n := 0
+	for _, v := range m.Variants {
+		n += v.size()
+	}
+	return n * len(m.Readers())
+}
+
+// size is how many tokens a variant has at most: ids, and bytes of text.
+func (m *Variant) size() int {
 	n := 0
 	for _, p := range m.Parts {
 		n += len(p.IDs) + len(p.Text)
 	}
-	if err == nil {
-		err = count("parts", n, 32*MaxChain) // ids and bytes
-	}
-	return err
+	return n
+}
+
+func (m *Variant) validate() error {
+	return first(count("parts", len(m.Parts), 256), each("parts", m.Parts, (*ChainPart).validate), count("parts", m.size(), 32*MaxChain))
 }
 
 func (p *ChainPart) validate() error {
@@ -359,5 +399,5 @@ func (m *Resample) String() string {
 
 // String is what a log says of a score: no text of the reader.
 func (m *Score) String() string {
-	return fmt.Sprintf("score %s: %d variants of a chain of %s", m.ID, len(m.Variants), m.Model)
+	return fmt.Sprintf("score %s: %d variants of a chain by %v", m.ID, len(m.Variants), m.Readers())
 }

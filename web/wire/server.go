@@ -288,9 +288,11 @@ func (m *End) Validate() error {
 	return first(some("id", m.ID, 64), within("seconds", m.Seconds, 0, 1e6))
 }
 
-// Scored answers score: one entry a variant, in its order.
+// Scored answers score: one entry a variant, in its order. Model is the one that read
+// them, where the score asks several.
 type Scored struct {
 	Head
+	Model    string          `json:"model,omitempty"`
 	Variants []ScoredVariant `json:"variants"`
 }
 
@@ -309,6 +311,7 @@ func (*Scored) Type() string { return TypeScored }
 func (m *Scored) Validate() error {
 	return first(
 		some("id", m.ID, 64),
+		text("model", m.Model, 200),
 		within("variants", len(m.Variants), 1, MaxVariants),
 		each("variants", m.Variants, (*ScoredVariant).validate),
 	)

@@ -16,6 +16,10 @@
 //
 //	score → queued* → scored                        or failed
 //
+// the same chains, read by the models of several steps of a training run,
+//
+//	score → (queued* → scored)* → end               or failed
+//
 // the ends that a chain could have had,
 //
 //	resample → queued* → resampled* → end           or failed

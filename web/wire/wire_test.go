@@ -14,6 +14,7 @@ func examples() (client, server []Message) {
 		&Hello{Resume: "s1", After: 7, Owner: "o1"},
 		&Ask{Head: Head{ID: "q1"}, Model: "world:nrt", Question: "who ?", Answer: "ruth", K: 8, Temperature: 1, TopP: 1, Seed: 42, MaxChain: 64},
 		&Score{Head: Head{ID: "w1"}, Model: "world:nrt", Question: "who ?", Answer: "ruth", Own: true, Variants: []Variant{{}, {Parts: []ChainPart{{IDs: []int32{5, 6}}, {Text: " her mother ."}}}}},
+		&Score{Head: Head{ID: "r1"}, Models: []string{"r1@10", "r1@20"}, Question: "who ?", Answer: "ruth", Variants: []Variant{{}, {Parts: []ChainPart{{IDs: []int32{5, 6}}}}}},
 		&Resample{Head: Head{ID: "f1"}, Model: "world:nrt", Question: "who ?", Answer: "ruth", Chain: []int32{5, 6, 7, 3}, Of: 4, Cuts: []int{0, 2, 3}, N: 8, Temperature: 1, TopP: 0.9, Seed: 42, MaxChain: 64},
 		&Cancel{Head{ID: "q1"}},
 		&Train{Head: Head{ID: "t1"}, Method: "nrt", Mode: "ws-logp", Steps: 60, Questions: 16, K: 8, LR: 1e-3, Seed: 1, Upload: "{}\n"},
@@ -32,6 +33,7 @@ func examples() (client, server []Message) {
 		}, Done: []Done{{Chain: 0, Finish: "close", Answer: "ruth", Match: true}}},
 		&End{Head: Head{Seq: 4, ID: "q1"}, Seconds: 0.7},
 		&Scored{Head: Head{Seq: 5, ID: "w1"}, Variants: []ScoredVariant{{LogProbs: []float64{-2.5, 0}}, {LogProbs: []float64{-0.5, 0}, Answer: "ruth", Match: true}}},
+		&Scored{Head: Head{Seq: 5, ID: "r1"}, Model: "r1@10", Variants: []ScoredVariant{{LogProbs: []float64{-2.5, 0}}, {LogProbs: []float64{-0.5, 0}}}},
 		&Resampled{Head: Head{Seq: 6, ID: "f1"}, Cut: 2, Fresh: []Fresh{{IDs: []int32{7, 3}, Text: " leo .", LogProbs: []float64{-2.5, 0}}, {Text: "", LogProbs: []float64{-0.5, 0}}}},
 		&Failed{Head: Head{ID: "q1"}, Code: CodeBusy, Message: "The queue is full.", Retry: 60},
 		&Step{Run: "r1", Of: 60, Points: []Point{{Step: 3, Values: map[string]float64{ValueReward: 0.25}}}},
@@ -69,6 +71,10 @@ func TestEveryMessageSurvivesTheWire(t *testing.T) {
 func TestBadMessagesNameTheField(t *testing.T) {
 	ask := `{"v":1,"t":"ask","id":"q","model":"m","question":"a","answer":"b","k":8,"temperature":1,"top_p":1,"seed":1,"max_chain":9`
 	score := `{"v":1,"t":"score","id":"w","model":"m","question":"a","answer":"b","variants":[`
+	through := func(model, models string, chains int) string {
+		chain := `{"parts":[{"text":"` + strings.Repeat("x", 2000) + `"}]}`
+		return fmt.Sprintf(`{"v":1,"t":"score","id":"w","model":%q,"models":[%s],"question":"a","answer":"b","variants":[%s]}`, model, models, strings.TrimSuffix(strings.Repeat(chain+",", chains), ","))
+	}
 	resample := func(chain, cuts string, n, most int) string {
 		return fmt.Sprintf(`{"v":1,"t":"resample","id":"f","model":"m","question":"a","answer":"b","chain":[%s],"cuts":[%s],"n":%d,"max_chain":%d,"temperature":1,"top_p":1,"seed":1,"of":0}`, chain, cuts, n, most)
 	}
@@ -92,6 +98,12 @@ func TestBadMessagesNameTheField(t *testing.T) {
 		{score + `{"parts":[{"ids":[-1]}]}]}`, "wire: score: variants[0].parts[0].ids: want 0 to 16777216, have -1"},
 		{score + `{"parts":[{"text":"` + strings.Repeat("x", 32*MaxChain+1) + `"}]}]}`, "wire: score: variants[0].parts: 65537 entries; want at most 65536"},
 		{score + `]}`, "wire: score: variants: want 1 to 64, have 0"},
+		{through("m", `"n"`, 1), "wire: score: model: want model or models, and not both"},
+		{through("", "", 1), "wire: score: model: missing"},
+		{through("", `"n"," "`, 1), "wire: score: models[1]: missing"},
+		{through("", `"n","`+strings.Repeat("x", 201)+`"`, 1), "wire: score: models[1]: 201 bytes; want at most 200"},
+		{through("", strings.TrimSuffix(strings.Repeat(`"n",`, 17), ","), 1), "wire: score: models: 17 entries; want at most 16"},
+		{through("", `"a","b","c","d","e"`, 27), "wire: score: models: 270000 tokens to read; want at most 262144"},
 		{resample("", "0", 8, 9), "wire: resample: chain: want 1 to 2048, have 0"},
 		{resample("5,-1", "0", 8, 9), "wire: resample: chain: want 0 to 16777216, have -1"},
 		{resample("5,6", "", 8, 9), "wire: resample: cuts: want 1 to 64, have 0"},
