@@ -7,7 +7,7 @@ var keys = []struct {
 }{
 	{[]string{"Space"}, "next phase, from words to gradient"},
 	{[]string{"n", "p"}, "next or previous chain"},
-	{[]string{"N", "P"}, "next or previous training step"},
+	{[]string{"N", "P"}, "next or previous training step, which reads the chains"},
 	{[]string{"←", "→"}, "next word or sentence"},
 	{[]string{"Enter"}, "edit the sentence in focus; pin the word’s card"},
 	{[]string{"Delete", "Backspace"}, "switch the ringed sentence off or on"},

@@ -25,17 +25,18 @@ type Wanted struct {
 	Seeds int
 }
 
-// Bake asks a model the questions and returns what a reader would have been sent;
-// w knows those of the small world.
-func Bake(ctx context.Context, dev device.Device, w *world.World, source Source, list []Wanted) ([]view.Example, error) {
-	o := Options{Models: []Source{source}, Device: dev}
+// Bake asks the first model the questions and returns what a reader would have been
+// sent; w knows those of the small world. The models that runs have kept, which are
+// among the models, read what the first has written.
+func Bake(ctx context.Context, dev device.Device, w *world.World, sources []Source, runs []SavedRun, list []Wanted) ([]view.Example, error) {
+	o := Options{Models: sources, Device: dev}
 	o.defaults()
 	h, err := newHub(o)
 	if err != nil {
 		return nil, err
 	}
 	defer h.close()
-	r, err := h.take(ctx, h.find(source.Name))
+	r, err := h.take(ctx, h.find(sources[0].Name))
 	if err != nil {
 		return nil, err
 	}
@@ -48,7 +49,55 @@ func Bake(ctx context.Context, dev device.Device, w *world.World, source Source,
 		}
 		out = append(out, e)
 	}
+	for _, run := range newSaved(runs) {
+		for i := range out {
+			out[i].Runs = append(out[i].Runs, run.State)
+		}
+		for _, c := range run.State.Checkpoints {
+			if err := bakeRead(ctx, h, c.Model, out); err != nil {
+				return nil, fmt.Errorf("%s, step %d: %w", run.State.Run, c.Step, err)
+			}
+		}
+	}
 	return out, nil
+}
+
+// bakeRead has a model read the examples' chains, those that it neither wrote nor has
+// read before.
+func bakeRead(ctx context.Context, h *hub, name string, list []view.Example) error {
+	m := h.find(name)
+	if m == nil {
+		return fmt.Errorf("no model %q", name)
+	}
+	r, err := h.take(ctx, m)
+	if err != nil {
+		return err
+	}
+	defer h.give(r)
+	for i := range list {
+		e := &list[i]
+		if e.Ask.Model == name || slices.ContainsFunc(e.Reads, func(x wire.Scored) bool { return x.Model == name }) {
+			continue
+		}
+		ask := e.Reading().Reread(name)
+		ask.ID = e.Ask.ID
+		answer, err := scored(ctx, ask, r, wire.MaxChain, nil)
+		if err != nil {
+			return fmt.Errorf("%s: %w", e.Name, err)
+		}
+		for _, v := range answer.Variants {
+			round(v.LogProbs, 1e4)
+		}
+		e.Reads = append(e.Reads, *answer)
+	}
+	return nil
+}
+
+// round leaves of numbers what a page can show.
+func round(list []float64, to float64) {
+	for i, x := range list {
+		list[i] = math.Round(x*to) / to
+	}
 }
 
 func bakeOne(ctx context.Context, r *replica, w *world.World, x Wanted) (best view.Example, err error) {
@@ -84,9 +133,7 @@ func bakeWithout(ctx context.Context, r *replica, e *view.Example) (list [][]wir
 			}
 		}
 		for _, v := range answer.Variants {
-			for j, x := range v.LogProbs {
-				v.LogProbs[j] = math.Round(x*1e6) / 1e6
-			}
+			round(v.LogProbs, 1e6)
 		}
 		list = append(list, answer.Variants)
 	}
@@ -103,9 +150,7 @@ func bakeFresh(ctx context.Context, r *replica, e *view.Example) (list [][][]wir
 		if len(places) > 0 {
 			err := resampled(ctx, reading.Resample(i, places), r, func(m *wire.Resampled) {
 				for _, f := range m.Fresh {
-					for j, x := range f.LogProbs {
-						f.LogProbs[j] = math.Round(x*1e4) / 1e4
-					}
+					round(f.LogProbs, 1e4)
 				}
 				for j := range m.Fresh {
 					m.Fresh[j].IDs = nil
@@ -217,11 +262,8 @@ func gather(f *wire.Frame) {
 		o.LogProbs, o.Entropies = append(o.LogProbs, t.LogProbs...), append(o.Entropies, t.Entropies...)
 	}
 	for i := range out {
-		for _, list := range [][]float64{out[i].LogProbs, out[i].Entropies} {
-			for j, x := range list {
-				list[j] = math.Round(x*1e6) / 1e6
-			}
-		}
+		round(out[i].LogProbs, 1e6)
+		round(out[i].Entropies, 1e6)
 	}
 	f.Tokens = out
 }

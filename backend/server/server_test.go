@@ -3,6 +3,7 @@ package server
 import (
 	"context"
 	"fmt"
+	"math"
 	"net/http"
 	"slices"
 	"strings"
@@ -295,8 +296,13 @@ func TestBake(t *testing.T) {
 	}
 	defer dev.Close()
 	ask := question()
-	source := Source{Name: "world:base", Files: embedded(t, "world:base"), World: true}
-	list, err := Bake(context.Background(), dev, world.New(1), source, []Wanted{{Name: "one", Title: "One", Ask: *ask, Seeds: 3}})
+	var sources []Source
+	for _, name := range []string{"world:base", "world:nrt@10", "world:nrt"} {
+		sources = append(sources, Source{Name: name, Files: embedded(t, name), World: true})
+	}
+	course := []SavedRun{{State: wire.State{Run: "world:nrt", Method: "nrt", Mode: "ws-logp", Status: wire.StatusDone, Step: 80, Of: 80,
+		Checkpoints: []wire.Checkpoint{{Model: "world:base"}, {Step: 10, Model: "world:nrt@10"}, {Step: 80, Model: "world:nrt"}}}}}
+	list, err := Bake(context.Background(), dev, world.New(1), sources, course, []Wanted{{Name: "one", Title: "One", Ask: *ask, Seeds: 3}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -329,6 +335,26 @@ func TestBake(t *testing.T) {
 		for _, fresh := range list {
 			if len(fresh) != 8 || len(fresh[7].LogProbs) != len(want.Baseline) {
 				t.Errorf("chain %d was written afresh as %+v", i, fresh)
+			}
+		}
+	}
+	if len(got.Runs) != 1 || !got.Runs[0].Saved || len(got.Reads) != 2 {
+		t.Fatalf("%d models of %+v have read the chains", len(got.Reads), got.Runs)
+	}
+	var chains [][]int32
+	for i := range reading.Chains {
+		var list []int32
+		for _, x := range reading.Chains[i].Tokens {
+			list = append(list, x.ID)
+		}
+		chains = append(chains, list)
+	}
+	for i, name := range []string{"world:nrt@10", "world:nrt"} {
+		for k, want := range readBy(t, name, &got.Ask, chains) {
+			for j, w := range want.Reference {
+				if have := got.Reads[i].Variants[k].LogProbs[j]; got.Reads[i].Model != name || math.Abs(have-w.LogProb) > 1e-4 {
+					t.Errorf("%s, chain %d, token %d: have %g, want %g", got.Reads[i].Model, k+1, j, have, w.LogProb)
+				}
 			}
 		}
 	}

@@ -14,6 +14,9 @@ import (
 // following is that the panel follows the run and says this of it.
 const following = `document.querySelector("#run")?.value === $ && document.querySelector("#train").innerText.includes($)`
 
+// reads is that the model of this step reads the chains.
+const reads = `(s => document.querySelector("#train .at").innerText.startsWith(s + " ") && document.querySelector("#train .at").innerText.includes("reads these chains") && document.querySelector("#strip h2").innerText.includes("the model of " + s + " of"))($)`
+
 // train fills in the form and starts a run; name is what the server will call it.
 func (b *tab) train(name string, settings map[string]string, upload string) {
 	b.t.Helper()
@@ -82,6 +85,8 @@ func TestSavedRuns(t *testing.T) {
 	if cut := eval[[]string](b, `[...document.querySelectorAll("#trainchart figcaption *")].filter(e => { const r = document.createRange(); r.selectNodeContents(e); return r.getBoundingClientRect().right > e.closest("figure").getBoundingClientRect().right + 8; }).map(e => e.textContent)`); len(cut) > 0 {
 		t.Errorf("wider than its chart: %q", cut)
 	}
+	b.until("the trained model reads", reads, "step 80")
+	b.click("#slide-new")
 	b.until("the trained model answers", `document.querySelector("#model").value === "world:nrt"`)
 	b.complete(8)
 }
@@ -108,12 +113,20 @@ func TestTrainingRunLive(t *testing.T) {
 	b.until("the trained model answers", `document.querySelector("#model").value === "run1@12"`)
 	b.complete(8)
 	b.choose("#step", "0")
+	b.until("the start reads what the trained model wrote", reads, "step 0")
+	if have := eval[string](b, `document.querySelector("#model").value`); have != "run1@12" {
+		t.Errorf("the chains are of %s", have)
+	}
+	b.click("#slide-new")
 	b.until("back at the start", `document.querySelector("#model").value === "world:base"`)
+	b.complete(8)
 	// This reader finds the run after a reload.
 	b.load(s.url())
 	b.until("the run is there again", following, "run1", "done")
-	// The slider shows the same question by the model of another step.
+	// The slider has the model of another step read the saved chains, or answer itself.
 	b.choose("#step", eval[string](b, `document.querySelector("#step").max`))
+	b.until("that step's model reads", reads, "step 12")
+	b.click("#slide-new")
 	b.until("that step's model answers", `document.querySelector("#model").value === "run1@12"`)
 	b.complete(8)
 }

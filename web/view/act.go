@@ -36,6 +36,8 @@ var Actions = map[string]string{
 	"edit-try":   "and pauses: the text so far",
 	"edit":       "submit: the reader's text for the sentence; the sheet closes",
 	"edit-leave": "the sheet is left, and the sentence is what it was",
+	"slide":      "click: same or new, the chains that a step of the slider shows",
+	"through":    "click: has the chains read at all kept steps",
 	"worth":      "click: asks what each sentence of a long chain is worth",
 	"fresh":      "click: has each sentence of the shown chain written afresh",
 	"fresh-stop": "click: calls that off",
@@ -251,9 +253,15 @@ func (s State) doAsk(name, value string) (State, []wire.Message) {
 	case "train-stop":
 		return s, s.runMessage(&wire.TrainStop{Run: s.Run})
 	case "train-read":
-		if r := s.run(s.Run); r != nil {
-			return s.toCheckpoint(len(r.Checkpoints) - 1)
+		if r := s.run(s.Run); r != nil && len(r.Checkpoints) > 0 {
+			c := r.Checkpoints[len(r.Checkpoints)-1]
+			s.AtStep = c.Step
+			return s.newChains(c.Model)
 		}
+	case "slide":
+		return s.setSlide(value)
+	case "through":
+		s.course, s.unread = true, nil
 	case "train-next":
 		return s.besideCheckpoint(1)
 	case "train-prev":
@@ -387,8 +395,8 @@ func (s *State) again() wire.Ask {
 
 // leave gives up a request that is under way.
 func (s State) leave() (State, []wire.Message) {
-	out := s.cancels()
-	s.waiting, s.rewriting = nil, rewriting{}
+	out := s.cancelAll()
+	s.waiting, s.rewriting, s.through = nil, rewriting{}, rereading{}
 	if r := s.Reading; r != nil && !r.Saved && r.under() {
 		out = append(out, &wire.Cancel{Head: wire.Head{ID: r.Ask.ID}})
 	}
@@ -425,35 +433,6 @@ func (s State) ask(a wire.Ask) (State, []wire.Message) {
 		r.Plain = s.Reading.Plain // until the server says it again
 	}
 	return s.show(r), append(out, m)
-}
-
-// toCheckpoint shows the same question by the model of the i-th kept step.
-func (s State) toCheckpoint(i int) (State, []wire.Message) {
-	r := s.run(s.Run)
-	if r == nil || i < 0 || i >= len(r.Checkpoints) {
-		return s, nil
-	}
-	c := r.Checkpoints[i]
-	s.AtStep = c.Step
-	if s.Model == c.Model {
-		return s, nil
-	}
-	s.Model = c.Model
-	chain := s.Chain
-	s, out := s.ask(s.again())
-	s.Chain = chain // the same chain's number, by another model
-	s.Say = "Step " + intText(c.Step) + "."
-	return s, out
-}
-
-func (s State) besideCheckpoint(by int) (State, []wire.Message) {
-	r := s.run(s.Run)
-	if r == nil || len(r.Checkpoints) == 0 {
-		return s, nil
-	}
-	at := s.stepAt(r)
-	i := slices.IndexFunc(r.Checkpoints, func(c wire.Checkpoint) bool { return c.Step == at })
-	return s.toCheckpoint(min(max(i+by, 0), len(r.Checkpoints)-1))
 }
 
 // codeOffline marks the notice that a connection takes back.
@@ -561,7 +540,7 @@ func (s State) Open(c Choice) (State, []wire.Message) {
 	} else {
 		c.Example = ""
 	}
-	s.Choice = c
+	s.Choice, s.AtStep = c, -1
 	s.Typing.Question, s.Typing.Answer = c.Question, c.Answer
 	if c.Example == "" && c.Question == "" {
 		return s, nil
@@ -574,7 +553,7 @@ func (s State) Open(c Choice) (State, []wire.Message) {
 		s.Edit = Edit{}
 		return s, out // it cannot be asked now
 	}
-	s.Chain, s.Word, s.Sentence, s.Fresh = c.Chain, c.Word, c.Sentence, c.Fresh
+	s.Chain, s.Word, s.Sentence, s.Fresh, s.Reader = c.Chain, c.Word, c.Sentence, c.Fresh, c.Reader
 	if !c.Edit.none() && c.Chain >= 0 {
 		s = s.draft(c.Chain, draft{c.Edit, []Edit{{}}})
 	}

@@ -58,7 +58,7 @@ func (r *Reading) Places(i int) []int {
 
 // Resample asks for chain i to be written afresh from some places on.
 func (r *Reading) Resample(i int, cuts []int) *wire.Resample {
-	m := &wire.Resample{Model: r.Ask.Model, Question: r.Ask.Question, Answer: r.Ask.Answer, Of: i, Cuts: cuts, N: freshN,
+	m := &wire.Resample{Model: r.reader(), Question: r.Ask.Question, Answer: r.Ask.Answer, Of: i, Cuts: cuts, N: freshN,
 		Temperature: r.Ask.Temperature, TopP: r.Ask.TopP, Seed: r.Ask.Seed, MaxChain: r.Ask.MaxChain}
 	for _, t := range r.Chains[i].Tokens {
 		m.Chain = append(m.Chain, t.ID)

@@ -23,7 +23,13 @@ func Chains(s *State) string {
 		p.raw(`<span class="cap">`).int(r.done()).raw(` of `).int(n).raw(` ready</span><button type="button" class="btn sp" id="act-cancel" data-act="cancel">`)
 		p.icon(iconStop).raw(`Stop</button>`)
 	default:
-		p.raw(`<span class="cap only-desk">`).text(chainsCaption(s)).raw(`</span><span class="cap only-phone">bar up: encouraged, down: discouraged</span>`)
+		p.raw(`<span class="cap only-desk">`).text(chainsCaption(s)).raw(`</span><span class="cap only-phone">`)
+		if r.By != "" {
+			p.text(chainsCaption(s))
+		} else {
+			p.raw(`bar up: encouraged, down: discouraged`)
+		}
+		p.raw(`</span>`)
 		p.raw(`<button type="button" class="btn quiet icon sp" id="act-again" data-act="again" aria-label="Write `).text(count(n, "new chain")).raw(` (next seed)" title="New chains, next seed">`)
 		p.icon(iconAgain).raw(`</button>`)
 	}
@@ -70,6 +76,8 @@ func chainsCaption(s *State) string {
 	r := s.Reading
 	g := s.group()
 	switch {
+	case r.By != "":
+		return s.stepName(r.By) + " reads; A is a what-if" // no policy's own samples
 	case r.Status == Cancelled:
 		return "stopped, " + count(r.done(), "chain") + " complete"
 	case r.Status == Failed:

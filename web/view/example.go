@@ -25,6 +25,10 @@ type Example struct {
 	// Fresh is, for each chain and each of its sentences, what the model wrote when it
 	// wrote the chain afresh from there (see Reading.Places).
 	Fresh [][][]wire.Fresh `json:"fresh,omitempty"`
+	// Runs are training runs whose kept models have read the chains, and Reads what
+	// each of these said of them (see Reading.Reread).
+	Runs  []wire.State  `json:"runs,omitempty"`
+	Reads []wire.Scored `json:"reads,omitempty"`
 }
 
 // EachExample reads a file of examples, one at a time, until one is wrong or
@@ -85,6 +89,14 @@ func ReadExamples(data []byte) ([]Example, error) {
 		if len(e.Fresh) > 0 && len(r.fresh) != places {
 			return fmt.Errorf("fresh: %d of %d sentences", len(r.fresh), places)
 		}
+		if len(r.sights) != len(e.Reads) {
+			return fmt.Errorf("reads: %d of %d models fit", len(r.sights), len(e.Reads))
+		}
+		for i := range e.Runs {
+			if err := e.Runs[i].Validate(); err != nil {
+				return fmt.Errorf("runs: %w", err)
+			}
+		}
 		list = append(list, e)
 		return score(r, DefaultChoice()).err
 	})
@@ -132,6 +144,9 @@ func (e *Example) Reading() *Reading {
 				r = r.withFresh(place{i, cut}, list[k])
 			}
 		}
+	}
+	for i := range e.Reads {
+		r = r.read(&e.Reads[i])
 	}
 	return r
 }

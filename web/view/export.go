@@ -17,7 +17,7 @@ func Export(s *State) (name, text string) {
 		return "", ""
 	}
 	var b strings.Builder
-	b.WriteString("model,mode,clip,normalize,seed,chain,variant,rank,R,R_base,R_clipped,A,word,token,c_base,c,w,contribution,G\n")
+	b.WriteString("model,read_by,mode,clip,normalize,seed,chain,variant,rank,R,R_base,R_clipped,A,word,token,c_base,c,w,contribution,G\n")
 	field := func(x string) {
 		if strings.ContainsAny(x, ",\"\n\r") {
 			x = `"` + strings.ReplaceAll(x, `"`, `""`) + `"`
@@ -29,6 +29,8 @@ func Export(s *State) (name, text string) {
 	lines := func(sc *reward.Scored, i int, variant, rank, advantage string) {
 		for k := range sc.C {
 			field(r.Ask.Model)
+			b.WriteByte(',')
+			field(r.reader())
 			b.WriteString("," + s.Mode.String() + "," + boolText(s.Clip) + "," + boolText(s.Normalize) + "," + uintText(r.Ask.Seed) + "," + intText(i+1) + ",")
 			field(variant)
 			for _, x := range []string{rank, exact(sc.R), exact(sc.Base), exact(sc.Clipped), advantage, intText(k + 1)} {

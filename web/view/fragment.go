@@ -22,6 +22,7 @@ var Containers = []string{
 	"why",                                          // section.why: the table word by word
 	"slope",                                        // div.plot: ranks under each formula
 	"dots",                                         // div.plot: rewards and the line of no reasoning
+	"through",                                      // span.cap: what the slider does, and who reads the chains
 	"train",                                        // div.scrub: the run's buttons and the step slider
 	"notes",                                        // div.notes: what is wrong or going on
 	"badge",                                        // span.badge: the link, in a word
@@ -51,6 +52,8 @@ func Fragment(s *State, id string) string {
 		return Slope(s)
 	case "dots":
 		return Dots(s)
+	case "through":
+		return Through(s)
 	case "train":
 		return Train(s)
 	case "notes":

@@ -71,6 +71,12 @@ func (c Choice) Hash() string {
 			add(x.key, strconv.Itoa(x.have+x.shift))
 		}
 	}
+	if c.Reader != "" {
+		add("read", c.Reader)
+	}
+	if c.NewChains {
+		add("slide", "new")
+	}
 	if c.Chain >= 0 {
 		var off []string
 		for k := range maxSentences {
@@ -228,6 +234,13 @@ func (c *Choice) set(key, value string) error {
 		off := c.Edit.Off
 		c.Edit = c.Edit.rewrite(k-1, said, false)
 		c.Edit.Off = off
+	case "read":
+		return text(&c.Reader, 200)
+	case "slide":
+		if value != "new" && value != "same" {
+			return errors.New("want same or new")
+		}
+		c.NewChains = value == "new"
 	case "phase":
 		return whole(&c.Phase, 0, Phases-1, 0)
 	case "fresh":

@@ -31,7 +31,7 @@ func Lessons(examples []Example) []Lesson {
 	t.formula(s, examples)
 	t.sentence(s, examples)
 	t.add("Now let it learn", "train", s,
-		"Drag the step to the right: the page shows the same question, read by the model at that moment of its training. "+
+		"Drag the step to the right: the very same chains, read by the model at that moment of its training. "+
 			"Or press Train and watch a small model learn to reason, in seconds, from questions and answers alone.")
 	return t.lessons
 }

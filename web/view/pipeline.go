@@ -129,6 +129,11 @@ func (s *State) phases() [Phases]phase {
 		list[5].detail = "all gains are 0"
 	case g.ZeroVariance:
 		list[5].detail = "the group ties"
+	case r.By != "":
+		list[5].detail = "what-if: trains nothing"
+	}
+	if r.By != "" {
+		list[5].say = "A what-if: " + s.stepName(r.By) + " did not write these chains, so nothing would train on this."
 	}
 	list[5].figure = s.advantageFigure(sc)
 	top := 0

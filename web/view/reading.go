@@ -43,12 +43,18 @@ func ChainText(s *State) string {
 			p.raw(`rank <b>`).int(k).raw(`</b> of `).int(s.scores().done).raw(` · `)
 		}
 		p.text(count(len(tokens), "token"))
+		if r.By != "" {
+			p.raw(` · by `).text(s.stepName("")).raw(`, read by `).text(s.stepName(r.By))
+		}
 		if c.Finish == "length" || c.Forced {
 			p.raw(` · cut at the limit`)
 		}
 	}
 	losses, known := s.losses(i)
-	if known {
+	switch {
+	case known && r.By != "":
+		p.raw(`<span class="only-desk"> · thick underline: the reward needs it</span>`)
+	case known:
 		p.raw(`<span class="only-desk"> · thick underline: the reward needs this sentence · click to switch off</span>`)
 	}
 	p.raw(`</span><span class="sp"></span><span class="cap only-desk"><button type="button" class="kb-act" id="act-p" data-act="prev" aria-label="Previous chain"><kbd>p</kbd></button> <button type="button" class="kb-act" id="act-n" data-act="next" aria-label="Next chain"><kbd>n</kbd></button></span></div>`)
@@ -168,7 +174,7 @@ func (s *State) sentenceNote(p *page, i int, list []sentence) {
 			if s.Sentence == k || strings.TrimSpace(c.Answer) == "" {
 				p.raw(`While it wrote, the model was `).text(sure).raw(` % sure of each word, on average; the reward does not look at that.`)
 			} else {
-				p.raw(`The model answered “<bdi>`).text(strings.TrimSpace(c.Answer)).raw(`</bdi>”. `)
+				p.raw(s.writer(), ` answered “<bdi>`).text(strings.TrimSpace(c.Answer)).raw(`</bdi>”. `)
 				s.answerNote(p, c)
 			}
 			p.raw(`</span></p>`)
@@ -190,7 +196,13 @@ func (s *State) sentenceNote(p *page, i int, list []sentence) {
 	if !c.Done || strings.TrimSpace(c.Answer) == "" {
 		return
 	}
-	p.raw(`<div class="whatif said"><p><b>Then it answered: <bdi>`).text(strings.TrimSpace(c.Answer)).raw(`</bdi></b> <span class="cap">`)
+	p.raw(`<div class="whatif said"><p><b>`)
+	if s.Reading.By != "" {
+		p.raw(s.writer(), ` answered: <bdi>`)
+	} else {
+		p.raw(`Then it answered: <bdi>`)
+	}
+	p.text(strings.TrimSpace(c.Answer)).raw(`</bdi></b> <span class="cap">`)
 	s.answerNote(p, c)
 	p.raw(`</span></p>`)
 	if len(s.drafts[i].past) > 0 {
@@ -199,6 +211,14 @@ func (s *State) sentenceNote(p *page, i int, list []sentence) {
 		p.raw(`</div>`)
 	}
 	p.raw(`</div>`)
+}
+
+// writer is who wrote the shown chains, at the beginning of a sentence.
+func (s *State) writer() string {
+	if s.Reading.By != "" {
+		return "Its writer"
+	}
+	return "The model"
 }
 
 // answerNote says what the model's own answer is to the reward.

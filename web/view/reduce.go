@@ -37,11 +37,17 @@ func (s State) receive(m wire.Message) State {
 	case *wire.Eval:
 		return s.runPoints(m.Run, nil, m.Points)
 	case *wire.Scored:
+		if m.ID == s.through.id {
+			return s.reread(m)
+		}
 		return s.scored(m)
 	case *wire.Resampled:
 		return s.resampled(m)
 	case *wire.Failed:
 		return s.failed(m)
+	}
+	if _, ends := m.(*wire.End); ends && h.ID != "" && h.ID == s.through.id {
+		return s.throughOver()
 	}
 	if w := &s.rewriting; w.id != "" && h.ID == w.id {
 		switch m := m.(type) {
@@ -177,7 +183,7 @@ func same(a, b *wire.Ask) bool {
 func (s *State) recall(a *wire.Ask) *Reading {
 	for _, r := range s.kept {
 		if same(&r.Ask, a) {
-			return r
+			return r.by("")
 		}
 	}
 	for i := range s.Examples {
@@ -203,22 +209,27 @@ func (s State) welcome(w *wire.Welcome) (State, []wire.Message) {
 		s.Seq = 0
 		s.TrainID = ""
 	}
+	known := s.Session != ""
 	s.Session = w.Session
 	said := s.Say
+	// Runs that came with the page, and that this server does not have.
+	s.Runs = slices.DeleteFunc(slices.Clone(s.Runs), func(r Run) bool {
+		return r.Saved && !slices.ContainsFunc(w.Runs, func(x wire.State) bool { return x.Run == r.State.Run })
+	})
 	for i := range w.Runs {
 		s = s.runState(&w.Runs[i])
 	}
 	s.Say = said // what came with the welcome is no news
-	if s.run(s.Run) == nil {
+	if !known || s.run(s.Run) == nil {
 		s.Run, s.Against = s.firstRuns()
 	}
 	// What-ifs that were under way may be lost, and cost little: they are asked for
 	// again.
 	out := s.watches()
 	if resumed {
-		out = append(out, s.cancels()...)
+		out = append(out, s.cancelAll()...)
 	}
-	s.waiting, s.rewriting = nil, rewriting{}
+	s.waiting, s.rewriting, s.through = nil, rewriting{}, rereading{}
 	r := s.Reading
 	if r == nil || r.Saved || !r.under() {
 		return s, out
@@ -227,10 +238,10 @@ func (s State) welcome(w *wire.Welcome) (State, []wire.Message) {
 		if resumed {
 			out = append(out, &wire.Cancel{Head: wire.Head{ID: r.Ask.ID}})
 		}
-		chain, word, edit, drafts, fresh := s.Chain, s.Word, s.Edit, s.drafts, s.Fresh
+		chain, word, edit, drafts, fresh, reader, at := s.Chain, s.Word, s.Edit, s.drafts, s.Fresh, s.Reader, s.AtStep
 		s.Reading = nil
 		next, more := s.ask(r.Ask)
-		next.Chain, next.Word, next.Edit, next.drafts, next.Fresh = chain, word, edit, drafts, fresh
+		next.Chain, next.Word, next.Edit, next.drafts, next.Fresh, next.Reader, next.AtStep = chain, word, edit, drafts, fresh, reader, at
 		return next, append(out, more...)
 	}
 	return s, out
@@ -268,6 +279,9 @@ func (r *Reading) under() bool {
 func (s State) failed(m *wire.Failed) State {
 	if _, ok := s.waiting[m.ID]; ok {
 		return s.tryFailed(m)
+	}
+	if m.ID != "" && m.ID == s.through.id {
+		return s.throughFailed(m)
 	}
 	if m.ID != "" && m.ID == s.rewriting.id {
 		return s.freshFailed(m)

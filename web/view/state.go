@@ -11,11 +11,12 @@
 //	sheet.go     a sentence while it is rewritten
 //	tries.go     what the server is asked about them
 //	afresh.go    chains that the model writes afresh from a sentence on
+//	through.go   the same chains, read by the models of other steps
 //	score.go     rewards, ranks and advantages, by trainer/reward
 //	hash.go      choices as the address's #…
 //	lessons.go   a tour through the saved examples
 //	fragment.go  the list of containers, and numbers and text as HTML
-//	chains.go strip.go card.go reading.go why.go worth.go ranks.go pipeline.go train.go notes.go
+//	chains.go strip.go card.go reading.go why.go worth.go ranks.go pipeline.go train.go life.go notes.go
 //
 // A State is a value: each function returns the next one and leaves the old one
 // as it was. States follow each other in a line; two futures of one state share
@@ -59,6 +60,9 @@ type Choice struct {
 	Edit     Edit // the reader's variant of Chain
 	Phase    int  // 0 to 6: question … gradient
 	Fresh    int  // the chain whose sentences the reader has written afresh, −1: none
+
+	Reader    string // the model that reads the chains, "" is the one that wrote them
+	NewChains bool   // a step of the slider is shown by new chains, not by the same ones
 }
 
 // Colour says what the answer's words are coloured by.
@@ -140,8 +144,10 @@ type Reading struct {
 	Seconds float64
 	Saved   bool // from a saved example
 
-	tried map[tryKey]Try    // the reader's variants of the chains
-	fresh map[place][]Fresh // what the model wrote afresh
+	By     string            // the model that reads: whose log b and log c these are; "" is the one that wrote
+	tried  map[tryKey]Try    // the reader's variants of the chains
+	fresh  map[place][]Fresh // what the model wrote afresh
+	sights map[string]sight  // what other models make of the chains
 }
 
 // ready reports whether every chain has been scored, so that ranks exist.
@@ -236,6 +242,9 @@ type State struct {
 	sheet     *sheet                  // the sentence that is being rewritten, nil without
 	rewriting rewriting               // what is written afresh now
 	tired     map[int]bool            // chains that are not to be, for now
+	through   rereading               // what other models are asked about the chains
+	unread    map[string]bool         // models that would not read them
+	course    bool                    // the reader wants them read at all kept steps, whatever it costs
 	Typing    Typing
 	back      *State // before the question that is asked: where a refusal leads
 	sc        *scores
@@ -282,6 +291,14 @@ type TypedPiece struct {
 // New is the page with its saved examples, the first of them open.
 func New(examples []Example) State {
 	s := State{Choice: DefaultChoice(), Examples: examples, AtStep: -1, Hover: -1, Card: -1, Size: Size{Slope: 352, Dots: 318}}
+	for _, e := range examples {
+		for i := range e.Runs {
+			if s.run(e.Runs[i].Run) == nil {
+				s.Runs = append(s.Runs, Run{State: e.Runs[i]})
+			}
+		}
+	}
+	s.Run, s.Against = s.firstRuns()
 	if len(examples) > 0 {
 		s = s.openExample(examples[0].Name)
 	}

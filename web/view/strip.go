@@ -49,6 +49,8 @@ func Strip(s *State) string {
 	switch {
 	case r == nil || len(r.Answer) == 0:
 		p.raw(`How sure is the model of each answer word?`)
+	case score != nil && r.By != "":
+		p.raw(`How sure is `).text(s.modelOf(r.By)).raw(` of each answer word, before and after this reasoning?`)
 	case score != nil:
 		p.raw(`How sure was the model of each answer word, before and after this reasoning?`)
 	case len(r.Chains) == 0 || !r.under():

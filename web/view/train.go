@@ -108,7 +108,7 @@ func Train(s *State) string {
 		button("open", iconPlay, "New run", true, !live)
 	}
 	if r != nil && s.learned(r) {
-		p.raw(`<button type="button" class="btn" id="act-train-read" data-act="train-read">Read this question with the trained model</button>`)
+		p.raw(`<button type="button" class="btn" id="act-train-read" data-act="train-read">Ask the trained model</button>`)
 	}
 	p.raw(`</div>`)
 	if r == nil {
@@ -123,7 +123,10 @@ func Train(s *State) string {
 		}
 		return p.raw(`</span>`).String()
 	}
+	s.slides(p, r)
+	s.lifeChart(p)
 	s.slider(p, r)
+	s.lifeTold(p)
 	s.runPicks(p, r)
 	return p.String()
 }
@@ -140,6 +143,21 @@ func (s *State) learned(r *Run) bool {
 	return !r.Saved && r.Status == wire.StatusDone && n > 1 && s.Reading != nil && r.Checkpoints[n-1].Model != s.Model
 }
 
+// slides chooses what a step of the slider shows.
+func (s *State) slides(p *page, r *Run) {
+	if len(r.Checkpoints) < 2 {
+		return
+	}
+	p.raw(`<div class="seg slides" role="group" aria-label="What a step shows">`)
+	for _, x := range []struct {
+		value, label string
+		on           bool
+	}{{"same", "Same chains", !s.NewChains}, {"new", "New chains", s.NewChains}} {
+		p.raw(`<button type="button" id="slide-`, x.value, `" data-act="slide" data-value="`, x.value, `" aria-pressed="`, boolText(x.on), `">`, x.label, `</button>`)
+	}
+	p.raw(`</div>`)
+}
+
 // slider moves over the kept steps.
 func (s *State) slider(p *page, r *Run) {
 	list := r.Checkpoints
@@ -152,17 +170,26 @@ func (s *State) slider(p *page, r *Run) {
 			}
 		}
 		p.raw(`<input type="range" id="step" data-change="step" min="0" max="`).int(len(list) - 1).raw(`" step="1" value="`).int(i)
-		p.raw(`" style="--at:`).int(100 * i / (len(list) - 1)).raw(`%" aria-label="Training step shown in the page" aria-valuetext="step `).int(at).raw(`">`)
+		p.raw(`" style="--at:`).int(100 * i / (len(list) - 1)).raw(`%" aria-label="Training step shown in the page" aria-valuetext="step `).int(at).raw(`"`)
+		if s.Link == Saved || s.Link == NoControl {
+			p.raw(` disabled`)
+		}
+		p.raw(`>`)
 	} else {
 		share := 100 * float64(r.Step) / float64(max(r.Of, 1))
 		p.raw(`<div class="prog" role="progressbar" aria-label="Steps done" aria-valuemin="0" aria-valuemax="`).int(r.Of).raw(`" aria-valuenow="`).int(r.Step).raw(`" style="--p:`, fixed(share, 1), `%"><i></i></div>`)
 	}
 	p.raw(`<span class="at">step `).int(at).raw(` <small>of `).int(r.Of).raw(` · `).text(statusText(r))
 	if c := r.checkpoint(at); c != nil && s.Reading != nil {
-		if c.Model == s.Reading.Ask.Model {
-			p.raw(` · the page shows this step`)
-		} else {
-			p.raw(` · the page shows `).text(s.Reading.Ask.Model)
+		switch c.Model {
+		case s.Reading.By:
+			p.raw(` · reads these chains`)
+		case s.Reader:
+			p.raw(` · is reading these chains`)
+		case s.Reading.Ask.Model:
+			p.raw(` · wrote these chains`)
+		default:
+			p.raw(` · the page shows `).text(s.Reading.reader())
 		}
 	}
 	p.raw(`</small></span>`)
@@ -171,8 +198,12 @@ func (s *State) slider(p *page, r *Run) {
 // stepAt is the step of the checkpoint that the page shows, or how far the run
 // is while none is kept.
 func (s *State) stepAt(r *Run) int {
+	model := s.Model
+	if s.Reader != "" {
+		model = s.Reader
+	}
 	for _, c := range r.Checkpoints {
-		if c.Model == s.Model && s.AtStep < 0 {
+		if c.Model == model && s.AtStep < 0 {
 			return c.Step
 		}
 	}
@@ -318,7 +349,7 @@ func Curves(s *State) string {
 	out.Runs, out.Marks = []curve{}, []mark{}
 	for _, name := range []string{s.Run, s.Against} {
 		r := s.run(name)
-		if r == nil || name == s.Against && s.Against == s.Run && len(out.Runs) > 0 {
+		if r == nil || r.Saved && len(r.Steps) == 0 || name == s.Against && s.Against == s.Run && len(out.Runs) > 0 {
 			continue
 		}
 		c := curve{Name: runLabel(&r.State), Short: shortLabel(&r.State), Formula: methodLabel(&r.State), Steps: []int{}}
@@ -374,7 +405,7 @@ func (s *State) marks(r *Run) []mark {
 			if m, err := parseMode(r.Mode); err == nil {
 				choice.Mode = m
 			}
-			sc := score(k, choice)
+			sc := score(k.by(""), choice)
 			if sc.done == 0 {
 				continue
 			}

@@ -25,6 +25,8 @@ func (s State) wants(out []wire.Message) (State, []wire.Message) {
 	if i < 0 || !r.ready() || !r.scored(i) {
 		return s, out
 	}
+	s, out = s.settled(out)
+	r = s.Reading
 	// An address may say what the chain does not have, or name no chain.
 	if !s.Edit.none() && s.Chain != i {
 		s.drafts = maps.Clone(s.drafts)
@@ -54,7 +56,7 @@ func (s State) wants(out []wire.Message) (State, []wire.Message) {
 	}
 	ask := func(mine bool, keys []tryKey, list []wire.Variant) {
 		s.asked++
-		m := &wire.Score{Head: wire.Head{ID: "w" + strconv.Itoa(s.asked)}, Model: r.Ask.Model, Question: r.Ask.Question, Answer: r.Ask.Answer,
+		m := &wire.Score{Head: wire.Head{ID: "w" + strconv.Itoa(s.asked)}, Model: r.reader(), Question: r.Ask.Question, Answer: r.Ask.Answer,
 			Variants: list, Own: mine}
 		w := waitingTries{keys, mine}
 		if err := m.Validate(); err != nil {
@@ -91,6 +93,7 @@ func (s State) wants(out []wire.Message) (State, []wire.Message) {
 			ask(false, keys, list)
 		}
 	}
+	s, out = s.wantsThrough(out)
 	return s.wantsFresh(out)
 }
 
@@ -136,12 +139,21 @@ func (r *Reading) withTries(keys []tryKey, list []wire.ScoredVariant, own bool) 
 	return &next
 }
 
-// cancels are the messages that call the requests about chains off.
+// cancels are the messages that call the requests about variants of chains off.
 func (s *State) cancels() (out []wire.Message) {
 	for _, id := range slices.Sorted(maps.Keys(s.waiting)) {
 		out = append(out, &wire.Cancel{Head: wire.Head{ID: id}})
 	}
 	if id := s.rewriting.id; id != "" {
+		out = append(out, &wire.Cancel{Head: wire.Head{ID: id}})
+	}
+	return out
+}
+
+// cancelAll are also those that call off what other models are asked.
+func (s *State) cancelAll() []wire.Message {
+	out := s.cancels()
+	if id := s.through.id; id != "" {
 		out = append(out, &wire.Cancel{Head: wire.Head{ID: id}})
 	}
 	return out

@@ -345,6 +345,10 @@ func (s State) undo() State {
 
 // freshDrafts forgets what belongs to the chains of another reading.
 func (s State) freshDrafts() State {
+	if s.Reader != "" {
+		s.Reader, s.AtStep = "", -1
+	}
+	s.through, s.unread, s.course = rereading{}, nil, false
 	s.Edit, s.drafts, s.waiting, s.refused, s.worth = Edit{}, nil, nil, nil, nil
 	s.Fresh, s.rewriting, s.tired, s.sheet = -1, rewriting{}, nil, nil
 	return s
@@ -464,8 +468,10 @@ func (e Edit) editName() string {
 }
 
 // goes says how a reward goes from one to another.
-func goes(from, to float64) string {
-	a, b := number(from), number(to)
+func goes(from, to float64) string { return goesAs(from, to, number(from), number(to)) }
+
+// goesAs is goes with the two as they are shown.
+func goesAs(from, to float64, a, b string) string {
 	switch {
 	case a == b:
 		return "stays " + a

@@ -142,7 +142,7 @@ func (s *State) freshTexts(p *page, i, k int) {
 	}
 	r := s.Reading
 	cut := r.Places(i)[k]
-	p.raw(`<details id="why-fresh" class="tries"><summary>What the model wrote from sentence `).int(k + 1).raw(` on</summary><ol>`)
+	p.raw(`<details id="why-fresh" class="tries"><summary>What `).text(s.freshBy()).raw(` wrote from sentence `).int(k + 1).raw(` on</summary><ol>`)
 	own := &r.Chains[i]
 	line := func(class, note string, reward float64, text string) {
 		p.raw(`<li`, class, `><b>`, number(reward), `</b> <span>`)
@@ -176,6 +176,14 @@ func (s *State) freshTexts(p *page, i, k int) {
 		line("", note, x.r[j], list[j].Text)
 	}
 	p.raw(`</ol></details>`)
+}
+
+// freshBy is the model that wrote afresh: the one that reads.
+func (s *State) freshBy() string {
+	if s.Reading.By != "" {
+		return s.stepName(s.Reading.By)
+	}
+	return "the model"
 }
 
 // worthScale maps changes of the reward to places on the rows' bars, 0 to 1: from the

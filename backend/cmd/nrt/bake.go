@@ -32,7 +32,8 @@ func bakeCommand() *command {
 Asks a built-in model held-out questions of the small world, eight chains each,
 with several seeds, and keeps the group that shows most: rewards far apart, chains
 that differ. What a reader would have been sent goes into the file, which the
-next build embeds.`,
+next build embeds, with what each kept step of the built-in models' training made of
+the same chains.`,
 		examples: []string{"nrt bake", "nrt bake --model world:base --out examples.json"},
 		bind: func(f *flags) func(*env) error {
 			f.text(&out, "out", "F", "file to write; - is standard output")
@@ -66,7 +67,17 @@ func (e *env) bake(model, out string, on deviceFlags) (err error) {
 			},
 		})
 	}
-	baked, err := server.Bake(e.ctx, dev, w, server.Source{Name: b.Name, About: b.About, Files: b.Files, World: true}, list)
+	runs, err := savedRuns()
+	if err != nil {
+		return err
+	}
+	sources := []server.Source{{Name: b.Name, About: b.About, Files: b.Files, World: true}}
+	for _, x := range e.builtins {
+		if x.Name != b.Name {
+			sources = append(sources, server.Source{Name: x.Name, About: x.About, Files: x.Files, World: true})
+		}
+	}
+	baked, err := server.Bake(e.ctx, dev, w, sources, runs, list)
 	if err != nil {
 		return err
 	}
