@@ -415,8 +415,7 @@ func (s State) ask(a wire.Ask) (State, []wire.Message) {
 		s.Notice = &Notice{Code: codeOffline, Text: "New chains need the server. The page stays with those that it has."}
 		return s, out
 	}
-	s.asked++
-	a.ID = "q" + strconv.Itoa(s.asked)
+	a.Head = s.request("q")
 	m := &a
 	if err := m.Validate(); err != nil {
 		text := err.Error()
@@ -480,8 +479,7 @@ func (s State) train(value string) (State, []wire.Message) {
 	if s.Link != Live {
 		return refuse("Training needs the server.", "")
 	}
-	s.asked++
-	m := &wire.Train{Head: wire.Head{ID: "t" + strconv.Itoa(s.asked)}, Method: f.Method, Mode: f.Mode, Upload: f.Upload}
+	m := &wire.Train{Head: s.request("t"), Method: f.Method, Mode: f.Mode, Upload: f.Upload}
 	if m.Method != "nrt" {
 		m.Mode = ""
 	}

@@ -1,10 +1,8 @@
 package view
 
 import (
-	"maps"
 	"math"
 	"slices"
-	"strconv"
 
 	"nrt/trainer/reward"
 	"nrt/web/wire"
@@ -105,11 +103,7 @@ func (r *Reading) withFresh(at place, list []wire.Fresh) *Reading {
 		fresh[j] = Fresh{f.LogProbs, f.Text}
 	}
 	next := *r
-	next.fresh = maps.Clone(r.fresh)
-	if next.fresh == nil {
-		next.fresh = map[place][]Fresh{}
-	}
-	next.fresh[at] = fresh
+	next.fresh = with(r.fresh, at, fresh)
 	return &next
 }
 
@@ -201,8 +195,7 @@ func (s State) wantsFresh(out []wire.Message) (State, []wire.Message) {
 			break
 		}
 	}
-	s.asked++
-	m.ID = "f" + strconv.Itoa(s.asked)
+	m.Head = s.request("f")
 	s.rewriting = rewriting{id: m.ID, chain: i, cuts: m.Cuts, mine: mine}
 	if m.Validate() != nil {
 		return s.freshOver(), out
@@ -261,21 +254,13 @@ func (s State) freshFailed(m *wire.Failed) State {
 
 // tire leaves chain i alone until there is another occasion.
 func (s State) tire(i int) State {
-	tired := maps.Clone(s.tired)
-	if tired == nil {
-		tired = map[int]bool{}
-	}
-	tired[i] = true
-	s.tired = tired
+	s.tired = with(s.tired, i, true)
 	return s
 }
 
 // rest is the other occasion.
 func (s State) rest(i int) State {
-	if s.tired[i] {
-		s.tired = maps.Clone(s.tired)
-		delete(s.tired, i)
-	}
+	s.tired = without(s.tired, i)
 	return s
 }
 

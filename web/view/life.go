@@ -168,20 +168,23 @@ func (s *State) lifeTold(p *page) {
 	p.raw(`</p>`)
 }
 
+// alikeGains is the share of a gain within which another one is about the same.
+const alikeGains = 0.1
+
 // lifeVerdict compares what the shown chain adds for the models of two steps.
 func (s *State) lifeVerdict(x *life, first, last int) string {
 	before, after := x.r[first]-x.base[first], x.r[last]-x.base[last]
 	text := "From step " + intText(x.steps[first]) + " to " + intText(x.steps[last]) + " its gain over no reasoning " +
 		goesAs(before, after, gain(x.r[first], x.base[first]), gain(x.r[last], x.base[last]))
 	switch {
+	case math.Abs(after-before) <= alikeGains*max(math.Abs(after), math.Abs(before)):
+		return text + ": the same words help about as much."
 	case after > before:
 		return text + ": the same words came to help more."
-	case after < before && x.base[last] > x.base[first]:
+	case x.base[last] > x.base[first]:
 		return text + ": the model came to be surer without them."
-	case after < before:
-		return text + ": the same words came to help less."
 	}
-	return text + "."
+	return text + ": the same words came to help less."
 }
 
 // lifeSummary is the picture in words.

@@ -31,6 +31,7 @@
 package view
 
 import (
+	"maps"
 	"strings"
 
 	"nrt/trainer/reward"
@@ -248,6 +249,32 @@ type State struct {
 	Typing    Typing
 	back      *State // before the question that is asked: where a refusal leads
 	sc        *scores
+}
+
+// with is a copy of a map with one entry more, without one with an entry less: states
+// that were left stay as they were.
+func with[K comparable, V any](m map[K]V, key K, value V) map[K]V {
+	next := maps.Clone(m)
+	if next == nil {
+		next = map[K]V{}
+	}
+	next[key] = value
+	return next
+}
+
+func without[K comparable, V any](m map[K]V, key K) map[K]V {
+	if _, has := m[key]; !has {
+		return m
+	}
+	next := maps.Clone(m)
+	delete(next, key)
+	return next
+}
+
+// request names the next request; letter tells what it is about.
+func (s *State) request(letter string) wire.Head {
+	s.asked++
+	return wire.Head{ID: letter + intText(s.asked)}
 }
 
 // Typing is an own question while it is typed, cut into tokens.

@@ -1,9 +1,7 @@
 package view
 
 import (
-	"maps"
 	"slices"
-	"strconv"
 	"strings"
 
 	"nrt/trainer/reward"
@@ -75,11 +73,8 @@ func (r *Reading) by(model string) *Reading {
 		return r
 	}
 	next := *r
-	next.sights = maps.Clone(r.sights)
-	if next.sights == nil {
-		next.sights = map[string]sight{}
-	}
-	next.sights[r.By], _ = r.sightOf(r.By)
+	own, _ := r.sightOf(r.By)
+	next.sights = with(r.sights, r.By, own)
 	delete(next.sights, model)
 	next.By, next.Base, next.tried, next.fresh = model, x.base, x.tried, x.fresh
 	next.Chains = slices.Clone(r.Chains)
@@ -126,11 +121,7 @@ func (r *Reading) read(m *wire.Scored) *Reading {
 		}
 	}
 	next := *r
-	next.sights = maps.Clone(r.sights)
-	if next.sights == nil {
-		next.sights = map[string]sight{}
-	}
-	next.sights[m.Model] = x
+	next.sights = with(r.sights, m.Model, x)
 	return &next
 }
 
@@ -292,8 +283,7 @@ func (s State) wantsThrough(out []wire.Message) (State, []wire.Message) {
 	for m.Tokens() > wire.MaxThrough && len(m.Models) > 1 {
 		m.Models = m.Models[:len(m.Models)-1]
 	}
-	s.asked++
-	m.ID = "r" + strconv.Itoa(s.asked)
+	m.Head = s.request("r")
 	s.through = rereading{id: m.ID, models: m.Models}
 	if m.Validate() != nil {
 		return s.throughOver(), out
@@ -331,7 +321,7 @@ func (s State) throughOver() State {
 	s.through = rereading{}
 	for _, model := range w.models {
 		if _, known := s.Reading.sightOf(model); !known {
-			s.unread = with(s.unread, model)
+			s.unread = with(s.unread, model, true)
 		}
 	}
 	if s.unread[s.Reader] {
@@ -348,25 +338,6 @@ func (s State) throughFailed(m *wire.Failed) State {
 		s.Say = m.Message
 	}
 	return s
-}
-
-// with is the set with a name, without the one without it.
-func with(set map[string]bool, name string) map[string]bool {
-	next := maps.Clone(set)
-	if next == nil {
-		next = map[string]bool{}
-	}
-	next[name] = true
-	return next
-}
-
-func without(set map[string]bool, name string) map[string]bool {
-	if !set[name] {
-		return set
-	}
-	next := maps.Clone(set)
-	delete(next, name)
-	return next
 }
 
 // stepName is a model as a moment of the training that it is of: "step 10", with the

@@ -3,7 +3,6 @@ package view
 import (
 	"maps"
 	"slices"
-	"strconv"
 
 	"nrt/trainer/reward"
 	"nrt/web/wire"
@@ -29,8 +28,7 @@ func (s State) wants(out []wire.Message) (State, []wire.Message) {
 	r = s.Reading
 	// An address may say what the chain does not have, or name no chain.
 	if !s.Edit.none() && s.Chain != i {
-		s.drafts = maps.Clone(s.drafts)
-		delete(s.drafts, s.Chain)
+		s.drafts = without(s.drafts, s.Chain)
 		s.Chain, s.Edit = -1, Edit{}
 	}
 	if e := s.Edit.within(len(r.sentences(i))); e.key(i) != s.Edit.key(i) {
@@ -55,8 +53,7 @@ func (s State) wants(out []wire.Message) (State, []wire.Message) {
 		return false
 	}
 	ask := func(mine bool, keys []tryKey, list []wire.Variant) {
-		s.asked++
-		m := &wire.Score{Head: wire.Head{ID: "w" + strconv.Itoa(s.asked)}, Model: r.reader(), Question: r.Ask.Question, Answer: r.Ask.Answer,
+		m := &wire.Score{Head: s.request("w"), Model: r.reader(), Question: r.Ask.Question, Answer: r.Ask.Answer,
 			Variants: list, Own: mine}
 		w := waitingTries{keys, mine}
 		if err := m.Validate(); err != nil {
@@ -161,9 +158,7 @@ func (s *State) cancelAll() []wire.Message {
 
 // answered forgets a request for variants.
 func (s State) answered(id string) State {
-	waiting := maps.Clone(s.waiting)
-	delete(waiting, id)
-	s.waiting = waiting
+	s.waiting = without(s.waiting, id)
 	return s
 }
 
@@ -181,24 +176,16 @@ func (s State) tryFailed(m *wire.Failed) State {
 
 // refuse notes that variants are not to be had for now.
 func (s State) refuse(w waitingTries) State {
-	refused := maps.Clone(s.refused)
-	if refused == nil {
-		refused = map[tryKey]bool{}
+	k := w.keys[0]
+	if !w.mine {
+		k = Edit{}.key(k.chain)
 	}
-	if w.mine {
-		refused[w.keys[0]] = true
-	} else {
-		refused[Edit{}.key(w.keys[0].chain)] = true
-	}
-	s.refused = refused
+	s.refused = with(s.refused, k, true)
 	return s
 }
 
 // forgive asks again for a variant that was refused.
 func (s State) forgive(k tryKey) State {
-	if s.refused[k] {
-		s.refused = maps.Clone(s.refused)
-		delete(s.refused, k)
-	}
+	s.refused = without(s.refused, k)
 	return s
 }

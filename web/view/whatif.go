@@ -1,7 +1,6 @@
 package view
 
 import (
-	"maps"
 	"math"
 	"slices"
 	"strconv"
@@ -316,12 +315,7 @@ func (s State) change(e Edit) State {
 
 // draft makes d what the reader has of chain i, which stays the shown one.
 func (s State) draft(i int, d draft) State {
-	drafts := maps.Clone(s.drafts)
-	if drafts == nil {
-		drafts = map[int]draft{}
-	}
-	drafts[i] = d
-	s.drafts, s.Chain, s.Edit = drafts, i, d.now
+	s.drafts, s.Chain, s.Edit = with(s.drafts, i, d), i, d.now
 	if x := s.sheetOpen(); x != nil {
 		next := *x
 		next.was, next.typed, next.refused = d, false, ""
@@ -393,12 +387,7 @@ func (s State) doWhatIf(name, value string) State {
 	case "undo":
 		return s.undo()
 	case "worth":
-		worth := maps.Clone(s.worth)
-		if worth == nil {
-			worth = map[int]bool{}
-		}
-		worth[i] = true
-		s.worth = worth
+		s.worth = with(s.worth, i, true)
 		return s.forgive(Edit{}.key(i))
 	case "try":
 		s.Notice = nil

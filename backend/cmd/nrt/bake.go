@@ -32,8 +32,8 @@ func bakeCommand() *command {
 Asks a built-in model held-out questions of the small world, eight chains each,
 with several seeds, and keeps the group that shows most: rewards far apart, chains
 that differ. What a reader would have been sent goes into the file, which the
-next build embeds, with what each kept step of the built-in models' training made of
-the same chains.`,
+next build embeds, with what each kept step of the built-in models' training
+makes of the same chains.`,
 		examples: []string{"nrt bake", "nrt bake --model world:base --out examples.json"},
 		bind: func(f *flags) func(*env) error {
 			f.text(&out, "out", "F", "file to write; - is standard output")

@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -192,6 +193,19 @@ func TestBakedIsWhatTheModelSays(t *testing.T) {
 			for j, x := range e.LogProbs {
 				if math.Abs(x-o.LogProbs[j]) > 1e-3*max(1, math.Abs(x)) {
 					t.Errorf("%s: chain %d, %s, token %d: %g, want %g", w.Name, e.Chain, e.Part, j, o.LogProbs[j], x)
+				}
+			}
+		}
+		if !reflect.DeepEqual(h.Runs, w.Runs) || len(h.Reads) != len(w.Reads) || len(w.Reads) == 0 {
+			t.Errorf("%s: the kept steps of %+v have read the chains, %d models: nrt bake has others", w.Name, w.Runs, len(w.Reads))
+			continue
+		}
+		for k, m := range w.Reads {
+			for n, v := range m.Variants {
+				for j, x := range v.LogProbs {
+					if o := h.Reads[k].Variants[n].LogProbs[j]; h.Reads[k].Model != m.Model || math.Abs(x-o) > 1e-3*max(1, math.Abs(x)) {
+						t.Errorf("%s: %s, chain %d, token %d: %g, want %g", w.Name, m.Model, n+1, j, o, x)
+					}
 				}
 			}
 		}
