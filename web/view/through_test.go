@@ -119,6 +119,58 @@ func TestSliderReadsTheSameChains(t *testing.T) {
 	}
 }
 
+// Under another reader the best chain is another one; the shown one stays.
+func TestSliderKeepsTheShownChain(t *testing.T) {
+	e := courseExample()
+	x := e.Reads[0].Variants
+	x[4], x[5] = x[5], x[4] // for step 10, chain 6 is what chain 5 was
+	s := New([]Example{e})
+	text := ChainText(&s)
+	s, _ = s.Do("step", "1")
+	if s.scores().order[0] != 5 || s.chain() != 4 || !strings.Contains(s.Say, "Chain 5, rank 2") {
+		t.Errorf("first is chain %d, shown chain %d, says %q", s.scores().order[0]+1, s.chain()+1, s.Say)
+	}
+	if !strings.Contains(ChainText(&s), "Chain 5") || !strings.Contains(text, "Chain 5") {
+		t.Error("another text is shown")
+	}
+}
+
+// What was asked stays the writer's: the marks at the steps, and the answer that is
+// gone back to.
+func TestOtherReadersAreNoAnswers(t *testing.T) {
+	s, id := live(t)
+	for _, m := range pieces(id) {
+		s = s.receives(m)
+	}
+	st := testCourse
+	st.Checkpoints = []wire.Checkpoint{{Model: "other"}, {Step: 10, Model: "r@10"}, {Step: 20, Model: "r@20"}}
+	s.Models = append(s.Models, wire.Model{Name: "r@10"}, wire.Model{Name: "r@20"})
+	s = s.receives(&st)
+	s, out := s.Do("run", "r")
+	m := reread(t, out)
+	s = s.receives(readOf(m.ID, 0))
+	marks := s.marks(s.run("r"))
+	s, _ = s.Do("step", "1")
+	s = s.receives(readOf(m.ID, 1)) // kept while another reads
+	if s.Reading.By != "r@10" || len(marks) != 1 || !reflect.DeepEqual(s.marks(s.run("r")), marks) {
+		t.Errorf("shown by %q, the marks are %v, were %v", s.Reading.By, s.marks(s.run("r")), marks)
+	}
+	s, _ = s.Do("model", "test")
+	if s, _ = s.Do("model", "other"); s.Reading.By != "" || s.Reading.Ask.Model != "other" || s.Reader != "" {
+		t.Errorf("gone back to, it is shown by %q", s.Reading.By)
+	}
+	// An address leaves the step of the slider behind.
+	s, _ = s.Do("step", "1")
+	c, err := ParseHash("e=kinship")
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.Model = "other"
+	if s, _ = s.Open(c); s.stepAt(s.run("r")) != 0 {
+		t.Errorf("the slider is at %d", s.stepAt(s.run("r")))
+	}
+}
+
 // The keys go along the steps as the slider does, and stop at its ends.
 func TestKeysGoAlongTheSteps(t *testing.T) {
 	s := New([]Example{courseExample()})
@@ -297,7 +349,12 @@ func TestReadingThroughRefused(t *testing.T) {
 	}
 	// Answers that do not fit are none.
 	for name, change := range map[string]func(*wire.Scored){
-		"a chain less":      func(m *wire.Scored) { m.Variants = m.Variants[1:] },
+		"a chain less": func(m *wire.Scored) { m.Variants = m.Variants[1:] },
+		"a word less in all": func(m *wire.Scored) {
+			for i := range m.Variants {
+				m.Variants[i].LogProbs = m.Variants[i].LogProbs[1:]
+			}
+		},
 		"a word less":       func(m *wire.Scored) { m.Variants[3].LogProbs = m.Variants[3].LogProbs[1:] },
 		"no number":         func(m *wire.Scored) { m.Variants[3].LogProbs[1] = math.NaN() },
 		"the one who wrote": func(m *wire.Scored) { m.Model = "test" },
@@ -389,6 +446,9 @@ func TestWhatIfsAreTheReaders(t *testing.T) {
 				t.Errorf("%s asks %q", x.ID, x.Model)
 			}
 		}
+	}
+	if m := s.Reading.Resample(4, []int{0}); m.Model != "r@10" {
+		t.Errorf("chains are written afresh by %q", m.Model)
 	}
 	if !own || !parts || s.Edit.none() || s.edited() != 4 {
 		t.Errorf("the edit is %+v, asked %v", s.Edit, out)
