@@ -38,13 +38,16 @@ func TestWrittenAfresh(t *testing.T) {
 	b.click("#act-again")
 	b.until("the next seed's chains are there", `document.querySelector("#chains .bar .cap").innerText.includes("seed") && document.querySelector("#chains .bar .cap").innerText !== $`, seed)
 	b.complete(8)
+	// What is drawn in one frame and in the next may be of different states.
+	const drawn = `document.querySelector("#chain h2").innerText === "Chain " + document.querySelector("#chains .chain[aria-pressed=true] sub").textContent`
+	b.until("the best chain is shown", drawn)
 	for range 8 { // a chain of more than one sentence
 		if eval[int](b, `document.querySelectorAll("#chain .sent").length`) > 1 {
 			break
 		}
+		was := b.text("#chain h2")
 		b.run(chromedp.KeyEvent("n"))
-		frame(b)
-		frame(b)
+		b.until("the next chain is shown", drawn+` && document.querySelector("#chain h2").innerText !== $`, was)
 	}
 	b.until("a new chain is written afresh by itself", written)
 	list := b.sentences()
