@@ -59,7 +59,7 @@ func TestFreshNumbersAreTheRewardsOwn(t *testing.T) {
 				}
 				wants(t, why, `<span class="e e2">`+lossText(score, x.mean-score.R)+`</span><span class="vh">, from `+lossText(score, lo-score.R)+` to `+lossText(score, hi-score.R)+`<`)
 			}
-			wants(t, why, "mean of 8", "deleted</span>", "rewritten</span>", "What the model wrote from sentence 3 on", "as it was", "&lt;i&gt;")
+			wants(t, why, "mean of 8", "deleted</span>", "rewritten</span>", "Rewritten by the model: mean of 8", "as it was, from sentence 3 on", "&lt;i&gt;")
 		}
 	}
 }

@@ -85,13 +85,14 @@ func Why(s *State) string {
 	return p.String()
 }
 
-// formulaNote says in words what the columns are under the chosen formula.
+// formulaNote says in words what the columns are under the chosen formula. On a desk
+// it has one line.
 func (s *State) formulaNote(p *page) {
 	const c, w, base = `<span class="v">c</span>`, `<span class="v">w</span>`, `<span class="v">c</span><sub>base</sub>`
-	p.raw(`<p class="formula"><b>`, modeLabel(s.Mode), `.</b> `)
+	p.raw(`<p class="formula"><b class="only-phone">`, modeLabel(s.Mode), `. </b>`)
 	switch s.Mode {
 	case reward.LogP:
-		p.raw(`The logarithms of `, c, ` add up: one word that the model misses costs most.`)
+		p.raw(`The logarithms add up: one word that the model misses costs most.`)
 	case reward.P:
 		p.raw(`All `, c, ` multiplied: the chance of the whole answer, tiny when it is long.`)
 	case reward.GM:
@@ -99,14 +100,14 @@ func (s *State) formulaNote(p *page) {
 	case reward.AM:
 		p.raw(`The mean of `, c, `: every word counts the same, however easy it is.`)
 	case reward.WSInvP:
-		p.raw(`Each word weighs `, w, ` = 1 ÷ `, base, `: what the model knew before counts little.`)
+		p.raw(w, ` = 1 ÷ `, base, `: what the model knew before counts little.`)
 	case reward.WSLogP:
-		p.raw(`Each word weighs `, w, ` = −log `, base, `: what the model knew before counts little.`)
+		p.raw(w, ` = −log `, base, `: what the model knew before counts little.`)
 	}
 	if s.Normalize && (s.Mode == reward.WSInvP || s.Mode == reward.WSLogP) {
-		p.raw(` Then the weights are scaled to add up to one.`)
+		p.raw(` Scaled to add up to one.`)
 	}
-	p.raw(` <b>Pull</b> is how hard the gradient raises the word.</p>`)
+	p.raw(`<span class="only-phone"> <b>Pull</b> is how hard the gradient raises the word.</span></p>`)
 }
 
 // total is what the column adds up to: R, or log R.

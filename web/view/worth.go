@@ -88,7 +88,9 @@ func (s *State) worthTable(p *page) {
 		}
 		p.raw(`</button>`)
 	}
-	s.worthNote(p, i, known, two)
+	if !known || s.freshAt(i, at) == nil { // else the texts are named below
+		s.worthNote(p, i, known, two)
+	}
 	if known || two {
 		s.freshRow(p, i)
 	}
@@ -134,7 +136,7 @@ func (s *State) freshRow(p *page, i int) {
 }
 
 // freshTexts are what the model wrote afresh from sentence k on and what that earned,
-// the best first.
+// the best first, under what the two columns are.
 func (s *State) freshTexts(p *page, i, k int) {
 	x := s.freshAt(i, k)
 	if x == nil {
@@ -142,7 +144,7 @@ func (s *State) freshTexts(p *page, i, k int) {
 	}
 	r := s.Reading
 	cut := r.Places(i)[k]
-	p.raw(`<details id="why-fresh" class="tries"><summary>What `).text(s.freshBy()).raw(` wrote from sentence `).int(k + 1).raw(` on</summary><ol>`)
+	p.raw(`<details id="why-fresh" class="tries"><summary>Deleted: the rest stays. Rewritten by `).text(s.freshBy()).raw(`: mean of `).int(len(x.r)).raw(`</summary><ol>`)
 	own := &r.Chains[i]
 	line := func(class, note string, reward float64, text string) {
 		p.raw(`<li`, class, `><b>`, number(reward), `</b> <span>`)
@@ -159,7 +161,7 @@ func (s *State) freshTexts(p *page, i, k int) {
 	for _, t := range own.shown()[cut:] {
 		text += t.Text
 	}
-	line(` class="was"`, "as it was", s.chainScore(i).R, text)
+	line(` class="was"`, "as it was, from sentence "+intText(k+1)+" on", s.chainScore(i).R, text)
 	list := r.fresh[place{i, cut}]
 	order := rising(x.r)
 	slices.Reverse(order)
