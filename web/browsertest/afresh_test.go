@@ -54,7 +54,7 @@ func TestWrittenAfresh(t *testing.T) {
 	r := shown(t, b.text("#why-words h3")[len("Why "):strings.Index(b.text("#why-words h3"), ",")])
 	for k := range list {
 		b.run(chromedp.Evaluate(bind(`document.getElementById("loss-" + $).click()`, []any{k}), nil))
-		b.until("its ends are listed", `document.querySelector("#why-fresh summary")?.textContent.includes("sentence " + $ + " on")`, k+1)
+		b.until("its ends are listed", `document.querySelector("#why-fresh")?.textContent.includes("from sentence " + $ + " on")`, k+1)
 		if k == 0 { // by keyboard
 			b.run(chromedp.Focus("#why-fresh summary", chromedp.ByQuery), chromedp.KeyEvent(kb.Enter))
 		}
