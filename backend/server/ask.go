@@ -166,7 +166,8 @@ type stream struct {
 type spell struct {
 	part   engine.Part
 	d      *token.Decoder
-	n      int // chain tokens
+	held   *engine.Event // a chain token of which the decoder keeps the text
+	n      int           // chain tokens
 	last   int32
 	closed bool
 	answer []int32
@@ -184,6 +185,16 @@ var parts = map[engine.Part]wire.Part{
 // event is the engine's emit.
 func (w *stream) event(ev engine.Event) {
 	c := w.chain(ev.Chain)
+	if c.held != nil {
+		// What follows would bring the text. Where that ends the chain, and is no part of
+		// what it says, the text comes before.
+		held, text := *c.held, ""
+		c.held = nil
+		if ev.Part != engine.PartChain || w.closes(ev.Token.ID) {
+			text, c.d = c.d.Flush(), nil
+		}
+		w.token(held, text)
+	}
 	if ev.Part == engine.PartEnd {
 		if ev.Chain >= 0 {
 			done := w.done(ev.Chain, c)
@@ -204,9 +215,23 @@ func (w *stream) event(ev engine.Event) {
 		c.answer = append(c.answer, ev.Token.ID)
 	}
 	text := c.d.Push(ev.Token.ID)
-	if w.ends(c, ev) {
+	switch {
+	case w.ends(c, ev):
 		text += c.d.Flush()
+	case text == "" && ev.Part == engine.PartChain:
+		c.held = &ev
+		return
 	}
+	w.token(ev, text)
+}
+
+// closes reports whether a chain's token ends it and has no text of the chain.
+func (w *stream) closes(id int32) bool {
+	return containsID(w.req.Stop, id) || len(w.req.Close) == 1 && id == w.req.Close[0]
+}
+
+// token puts an event's token into the frame, with the text that it has there.
+func (w *stream) token(ev engine.Event, text string) {
 	text = clip(text, mostText)
 	part := parts[ev.Part]
 	w.add(func(f *wire.Frame) {

@@ -2,6 +2,7 @@ package view
 
 import (
 	"math"
+	"slices"
 	"strings"
 
 	"nrt/web/chart"
@@ -371,18 +372,21 @@ func (c *Chain) shown() []Token {
 	if c.Finish == "length" || c.Finish == "stop" {
 		return t
 	}
-	// A boundary of several tokens goes with all of them.
-	text, at := "", make([]int, len(t)) // where each token begins
-	for i := range t {
-		at[i] = len(text)
-		text += t[i].Text
-	}
-	i := strings.LastIndex(text, "</")
-	if i < 0 || strings.ContainsAny(text[i:], " \n") {
-		return t
-	}
-	for len(t) > 0 && at[len(t)-1] >= i {
-		t = t[:len(t)-1]
+	// A boundary of several tokens goes with all of them, and from the one in which it
+	// begins.
+	end := ""
+	for k := len(t) - 1; k >= 0; k-- {
+		end = t[k].Text + end
+		switch i := strings.LastIndex(end, "</"); {
+		case strings.ContainsAny(end[max(i, 0):], " \n"):
+			return t
+		case i >= 0 && strings.TrimSpace(end[:i]) == "":
+			return t[:k]
+		case i >= 0:
+			t = slices.Clone(t[:k+1])
+			t[k].Text = end[:i]
+			return t
+		}
 	}
 	return t
 }

@@ -400,7 +400,7 @@ func (s State) doWhatIf(name, value string) State {
 func (s *State) ownText(i, k int) string {
 	x := s.Reading.sentences(i)[k]
 	text := ""
-	for _, t := range s.Reading.Chains[i].Tokens[x.from:x.to] {
+	for _, t := range s.Reading.Chains[i].shown()[x.from:x.to] {
 		text += t.Text
 	}
 	return text

@@ -118,6 +118,36 @@ func TestAChainHasOneLength(t *testing.T) {
 	}
 }
 
+// A boundary of several tokens is not shown, nor the part of it that a token of the
+// chain's own text brings.
+func TestABoundaryBeginsWithinAToken(t *testing.T) {
+	for _, c := range []struct {
+		texts []string
+		want  string
+	}{
+		{[]string{"Ru", "th", "</", "think", ">"}, "Ru|th"},
+		{[]string{"Ru", "", "th</", "think", ">\n"}, "Ru||th"},
+		{[]string{"</", "th", "ink>"}, ""},
+		{[]string{"a.", " </", "think", ">"}, "a."},
+		{[]string{"a", " </b", " c", " d"}, "a| </b| c"}, // another end
+	} {
+		x := Chain{Done: true, Finish: "close"}
+		for _, text := range c.texts {
+			x.Tokens = append(x.Tokens, Token{Text: text})
+		}
+		var have []string
+		for _, tok := range x.shown() {
+			have = append(have, tok.Text)
+		}
+		if have := strings.Join(have, "|"); have != c.want {
+			t.Errorf("%q: have %q, want %q", c.texts, have, c.want)
+		}
+		if last := x.Tokens[len(x.Tokens)-3].Text; last != c.texts[len(c.texts)-3] {
+			t.Errorf("%q: the chain itself now has %q", c.texts, last)
+		}
+	}
+}
+
 // Under the formulas that multiply all words each is pulled alike; none of them
 // is called the strongest.
 func TestPullsThatTieAreNotRanked(t *testing.T) {

@@ -55,7 +55,7 @@ func (s *State) worthTable(p *page) {
 			p.raw(` disabled`)
 		}
 		p.raw(`><span class="no">`).int(k + 1).raw(`</span><span class="tx">`)
-		for _, t := range s.Reading.Chains[i].Tokens[x.from:x.to] {
+		for _, t := range s.Reading.Chains[i].shown()[x.from:x.to] {
 			p.text(t.Text)
 		}
 		p.raw(`</span>`)
