@@ -75,16 +75,7 @@ func Run(ctx context.Context, e *engine.Engine, items []Item, o Options) (Report
 		part := items[from:min(from+Batch, len(items))]
 		reqs := make([]engine.Request, len(part))
 		for i, it := range part {
-			r := engine.Request{
-				Prompt: it.Prompt, N: max(1, o.K), Sampling: o.Sampling, Seed: o.Seed + uint64(from+i),
-				MaxChain: cmp.Or(it.MaxChain, o.MaxChain), Close: o.Close, StopText: o.StopText, Stop: o.End,
-				Reference: it.Reference, Baseline: true,
-				MaxAnswer: cmp.Or(it.MaxAnswer, o.MaxAnswer), AnswerStop: o.End,
-			}
-			if o.NoChain { // the one chain is the baseline's
-				r.Forced, r.MaxChain, r.Baseline = [][]int32{{}}, 0, false
-			}
-			reqs[i] = r
+			reqs[i] = o.Request(it, from+i)
 		}
 		results, err := e.Generate(ctx, reqs, nil)
 		if err != nil {
@@ -95,6 +86,21 @@ func Run(ctx context.Context, e *engine.Engine, items []Item, o Options) (Report
 		}
 	}
 	return t.report(), nil
+}
+
+// Request is what the engine is asked about the item at a place in the list. Up to
+// Batch of them, one after the other in the list, are asked together.
+func (o Options) Request(it Item, at int) engine.Request {
+	r := engine.Request{
+		Prompt: it.Prompt, N: max(1, o.K), Sampling: o.Sampling, Seed: o.Seed + uint64(at),
+		MaxChain: cmp.Or(it.MaxChain, o.MaxChain), Close: o.Close, StopText: o.StopText, Stop: o.End,
+		Reference: it.Reference, Baseline: true,
+		MaxAnswer: cmp.Or(it.MaxAnswer, o.MaxAnswer), AnswerStop: o.End,
+	}
+	if o.NoChain { // the one chain is the baseline's
+		r.Forced, r.MaxChain, r.Baseline = [][]int32{{}}, 0, false
+	}
+	return r
 }
 
 // tally sums over items.

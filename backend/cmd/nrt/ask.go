@@ -77,13 +77,17 @@ func (l *loaded) room(flag string, asked, used, most int) (int, error) {
 	return min(most, left), nil
 }
 
-// afford refuses a request whose cache would not fit into the memory that is
-// free. flags name what makes it smaller.
-func (l *loaded) afford(r engine.Request, flags string) error {
-	f := engine.Memory(l.model.Config, l.bounds, r)
-	need := l.dev.bytes(f)
-	if free := l.dev.free(); free > 0 && need > free {
-		return fmt.Errorf("memory: %s of up to %s would take %s, and %s are free: lower %s", plural(r.N, "chain"), plural(r.MaxChain, "token"), gigabytes(need), gigabytes(free), flags)
+// afford refuses requests that are asked together and would not fit into the memory
+// that is free. flags name what makes them smaller.
+func (l *loaded) afford(flags string, together ...engine.Request) error {
+	need := l.dev.bytes(engine.Memory(l.model.Config, l.bounds, together...))
+	free := l.dev.free()
+	if free <= 0 || need <= free {
+		return nil
 	}
-	return nil
+	chains, longest := 0, 0
+	for _, r := range together {
+		chains, longest = chains+max(r.N, len(r.Forced)), max(longest, r.MaxChain)
+	}
+	return fmt.Errorf("memory: %s of up to %s would take %s, and %s are free: lower %s", plural(chains, "chain"), plural(longest, "token"), gigabytes(need), gigabytes(free), flags)
 }

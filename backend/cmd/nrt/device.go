@@ -170,14 +170,17 @@ func (p *place) free() int64 {
 	return p.e.free()
 }
 
-// engineOptions bound an engine's memory by what is free: on a card, whose speed is
-// in the width of a batch, half of it may go to keys and values.
+// engineOptions bound an engine's memory by what is free, half of which may go to keys
+// and values: on a card, whose speed is in the width of a batch, all of that half.
 func (p *place) engineOptions(free int64) engine.Options {
-	if p.kind != "cuda" {
-		return engine.Options{}
+	const usual = 1 << 30
+	switch half := free / 2; {
+	case p.kind == "cuda":
+		return engine.Options{CacheBytes: max(usual, half*4/p.bytes(llama.Floats{Compute: 1}))} // it counts four bytes a number
+	case half > 0:
+		return engine.Options{CacheBytes: min(usual, half)}
 	}
-	perNumber := p.bytes(llama.Floats{Compute: 1})
-	return engine.Options{CacheBytes: max(1<<30, free/2*4/perNumber)} // it counts four bytes a number
+	return engine.Options{CacheBytes: usual}
 }
 
 // bytes is what so many numbers take.

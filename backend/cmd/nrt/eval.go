@@ -141,20 +141,20 @@ func (e *env) eval(m modelFlags, a evalArgs) (err error) {
 	if err := e.fit(&a, &q, trained, f, l); err != nil {
 		return err
 	}
-	longest := engine.Request{}
-	for _, it := range q.items {
-		r := engine.Request{Prompt: it.Prompt, N: a.k, MaxChain: it.MaxChain, Close: f.Close, Reference: it.Reference, MaxAnswer: it.MaxAnswer, Baseline: true}
-		if rows(r) > rows(longest) {
-			longest = r
-		}
-	}
-	if err := l.afford(longest, "--k, --max-chain or --max-answer"); err != nil {
-		return err
-	}
-	r, err := eval.Run(e.ctx, l.engine, q.items, eval.Options{
+	how := eval.Options{
 		MaxChain: a.chain, MaxAnswer: a.answer, Close: f.Close, StopText: f.StopText, End: f.End,
 		Sampling: engine.Sampling{Temperature: a.temperature}, Seed: a.seed, K: a.k, NoChain: a.noChain,
-	})
+	}
+	for from := 0; from < len(q.items); from += eval.Batch {
+		var together []engine.Request
+		for i, it := range q.items[from:min(from+eval.Batch, len(q.items))] {
+			together = append(together, how.Request(it, from+i))
+		}
+		if err := l.afford("--k, --max-chain or --max-answer", together...); err != nil {
+			return err
+		}
+	}
+	r, err := eval.Run(e.ctx, l.engine, q.items, how)
 	if err != nil {
 		return err
 	}
@@ -178,11 +178,6 @@ func (q *exam) asked() string {
 		return fmt.Sprintf("%d of %s", n, plural(q.all, "question"))
 	}
 	return plural(len(q.items), "question")
-}
-
-// rows is how many tokens a request holds at most.
-func rows(r engine.Request) int {
-	return len(r.Prompt) + r.N*(r.MaxChain+len(r.Close)+max(len(r.Reference), r.MaxAnswer))
 }
 
 // trainedChain is how long chains were when the model was trained, 0 if its

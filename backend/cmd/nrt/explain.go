@@ -136,7 +136,7 @@ func (x *explainFlags) run(e *env) (err error) {
 		MaxChain: longest, Stop: form.End, Close: form.Close, StopText: form.StopText,
 		Reference: reference, Baseline: true,
 	}
-	if err := l.afford(req, "--k or --max-chain"); err != nil {
+	if err := l.afford("--k or --max-chain", req); err != nil {
 		return err
 	}
 	var emit func(engine.Event)

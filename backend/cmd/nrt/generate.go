@@ -112,7 +112,7 @@ func (g *generateFlags) run(e *env) (err error) {
 	if g.asks {
 		shorter = "--n, --max-chain or --max-tokens"
 	}
-	if err := l.afford(req, shorter); err != nil {
+	if err := l.afford(shorter, req); err != nil {
 		return err
 	}
 	var emit func(engine.Event)

@@ -13,12 +13,15 @@ func TestNoRoom(t *testing.T) {
 	dir := wordModel(t)
 	in := filepath.Join(t.TempDir(), "questions.jsonl")
 	writeFile(t, in, `{"question": "who is bob ?", "answer": "no ."}`+"\n")
+	many := filepath.Join(t.TempDir(), "many.jsonl")
+	writeFile(t, many, strings.Repeat(`{"question": "who is bob ?", "answer": "no ."}`+"\n", 130))
 	out := filepath.Join(t.TempDir(), "out")
 	for args, want := range map[string]string{
 		"explain --question who --answer no --k 1024 --model " + dir:                      "memory: 1024 chains of up to 5",
 		"generate --prompt who --n 512 --model " + dir:                                    "lower --n or --max-tokens",
 		"generate --question who --n 512 --model " + dir:                                  "lower --n, --max-chain or --max-tokens",
 		"eval --k 700 --model " + dir + " --data " + in:                                   "lower --k, --max-chain or --max-answer",
+		"eval --temperature 1 --k 8 --max-chain 40 --model " + dir + " --data " + many:    "memory: 1024 chains of up to 40 tokens",
 		"train --hidden 16000 --layers 100 --vocab 300 --data " + in + " --output " + out: "memory: the run would hold",
 		"train --k 1024 --vocab 300 --data " + in + " --output " + out:                    "memory: the run would hold",
 	} {
@@ -30,6 +33,8 @@ func TestNoRoom(t *testing.T) {
 	s := setting{free: 1 << 30}
 	s.ok(t, "explain", "--question", "who", "--answer", "no", "--k", "3", "--model", dir)
 	s.ok(t, "eval", "--k", "3", "--model", dir, "--data", in)
+	// Where one cache for all would be too large, they take turns in a smaller one.
+	setting{free: 10 << 20}.ok(t, "eval", "--temperature", "1", "--k", "32", "--max-chain", "40", "--model", dir, "--data", many)
 }
 
 // Lengths that the model has no positions for are refused by the flag's name,
