@@ -287,10 +287,13 @@ func (h *hub) give(r *replica) {
 	h.leave(m)
 }
 
-// lose frees a replica that must not be used again.
-func (h *hub) lose(r *replica) {
-	r.free()
-	h.leave(r.of)
+// lose gives an entry of m.room back with nothing for it: r, nil where it was not yet
+// got, must not be used again.
+func (h *hub) lose(m *model, r *replica) {
+	if r != nil {
+		r.free()
+	}
+	h.leave(m)
 }
 
 func (h *hub) leave(m *model) {

@@ -145,32 +145,34 @@ func (s *Server) compute(ctx context.Context, j *job, known *model, place *ticke
 	s.metrics.queued.Observe(time.Since(j.asked).Seconds())
 	j.began = time.Now()
 	defer func() { j.spent, j.began = j.spent+time.Since(j.began), time.Time{} }()
-	r, err := s.hub.get(known)
-	if err != nil {
-		return nil, err
-	}
 	var last wire.Message
-	err = s.use(r, func() (err error) {
+	err = s.use(known, func(r *replica) (err error) {
 		last, err = j.work(ctx, j, r)
 		return err
 	})
 	return last, err
 }
 
-// use lets work have a replica, which goes back afterwards. A panic is a mistake of
-// the program: it is logged, and the replica, whose state nobody knows, is freed.
-func (s *Server) use(r *replica, work func() error) (err error) {
+// use lets work have a replica of a model that there is room for; it goes back
+// afterwards. A panic, while the model is loaded too, is a mistake of the program: it
+// is logged, and the replica, whose state nobody knows, is freed.
+func (s *Server) use(m *model, work func(r *replica) error) (err error) {
+	var r *replica
 	defer func() {
 		p := recover()
-		if p == nil {
+		switch {
+		case p != nil:
+			s.log.Error("panic", "model", m.Name, "error", fmt.Sprint(p), "stack", string(debug.Stack()))
+			s.hub.lose(m, r)
+			err = errMistake
+		case r != nil:
 			s.hub.give(r)
-			return
 		}
-		s.log.Error("panic", "model", r.of.Name, "error", fmt.Sprint(p), "stack", string(debug.Stack()))
-		s.hub.lose(r)
-		err = errMistake
 	}()
-	return work()
+	if r, err = s.hub.get(m); err != nil {
+		return err
+	}
+	return work(r)
 }
 
 // finish says how a job ended, with last if all went well; from then on its name

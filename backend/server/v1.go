@@ -328,11 +328,7 @@ func (a *api) compute(work func(ctx context.Context, r *replica) error) error {
 	}
 	defer release()
 	s.metrics.queued.Observe(time.Since(asked).Seconds())
-	r, err := s.hub.get(a.model)
-	if err != nil {
-		return err
-	}
-	return s.use(r, func() error { return work(a.ctx, r) })
+	return s.use(a.model, func(r *replica) error { return work(a.ctx, r) })
 }
 
 // name is the answer's id: the same for the same request and seed.

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -332,20 +333,39 @@ func TestV1SlowReader(t *testing.T) {
 	}
 }
 
-// TestV1Mistake: a panic while an answer is computed is told as the server's error,
-// and neither the server nor its slots go with it.
+// faulty panics where weights are opened, while it is told to.
+type faulty struct {
+	fs.FS
+	wrong *atomic.Bool
+}
+
+func (f faulty) Open(name string) (fs.File, error) {
+	if name == "model.safetensors" && f.wrong.Load() {
+		panic("a mistake in the loader")
+	}
+	return f.FS.Open(name)
+}
+
+// TestV1Mistake: a panic while a model is loaded or an answer computed is told as the
+// server's error, and neither the server nor its slots go with it.
 func TestV1Mistake(t *testing.T) {
-	var wrong atomic.Bool
+	var wrong, loads atomic.Bool
 	wrong.Store(true)
+	loads.Store(true)
 	r := start(t, func(o *Options) {
 		o.Slots = 1
+		o.Models[0].Files = faulty{o.Models[0].Files, &loads}
 		o.onToken = func() {
 			if wrong.Load() {
 				panic("a mistake in the engine")
 			}
 		}
 	})
-	for _, path := range []string{"chat/completions", "completions", "score"} {
+	for _, path := range []string{"loading", "chat/completions", "completions", "score"} {
+		loads.Store(path == "loading")
+		if path == "loading" {
+			path = "completions"
+		}
 		q := map[string]func(object) object{"chat/completions": chatRequest, "completions": textRequest, "score": scoreRequest}[path](nil)
 		for _, stream := range []bool{false, true} {
 			if stream && path != "score" {
