@@ -55,6 +55,7 @@ type Options struct {
 	ConnsEach   int            // of one address: 128
 	Proxies     []netip.Prefix // whose X-Forwarded-For names the reader's address
 	LogBytes    int            // of messages kept for one reader: 2 MiB
+	StreamBytes int64          // of events kept for all streams of /v1 together, beside one a stream: 64 MiB
 	SocketBytes int            // of the kernel's buffer for one reader: 256 KiB
 	CacheBytes  int64          // of keys and values of one slot: 256 MiB
 	IdleBytes   int64          // of models' weights kept that nobody asks: 512 MiB; the model used last is kept whatever it has
@@ -81,6 +82,7 @@ func (o *Options) defaults() {
 	o.Conns = cmp.Or(o.Conns, 512)
 	o.ConnsEach = cmp.Or(o.ConnsEach, 128)
 	o.LogBytes = cmp.Or(o.LogBytes, 2<<20)
+	o.StreamBytes = cmp.Or(o.StreamBytes, 64<<20)
 	o.SocketBytes = cmp.Or(o.SocketBytes, 256<<10)
 	o.CacheBytes = cmp.Or(o.CacheBytes, 256<<20)
 	o.IdleBytes = cmp.Or(o.IdleBytes, 512<<20)
@@ -117,6 +119,7 @@ type Server struct {
 	hub     *hub
 	sched   *sched
 	rates   allowances // of programs
+	streams shelf      // of their streams
 	runs    *runs      // nil without training
 	saved   []runReport
 	static  *static
@@ -156,7 +159,7 @@ func New(o Options) (*Server, error) {
 	s.empty = sync.NewCond(&s.mu)
 	s.ctx, s.stop = context.WithCancel(context.Background())
 	s.metrics = newMetrics(s)
-	s.rates.burst = float64(o.Burst)
+	s.rates.burst, s.streams.most = float64(o.Burst), o.StreamBytes
 	s.sched = newSched(o.Slots, o.Queue)
 	var err error
 	if s.hub, err = newHub(o); err != nil {

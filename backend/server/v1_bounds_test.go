@@ -241,11 +241,12 @@ func TestV1IsRated(t *testing.T) {
 	t.Error("sixty requests at once were all taken")
 }
 
-// TestTray: what a reader leaves is bounded; taking it makes room, for which put
+// TestTray: what a reader leaves is bounded; writing it makes room, for which put
 // waits, but not for ever.
 func TestTray(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
-	x := newTray(20, 50*time.Millisecond)
+	all := &shelf{most: 1000}
+	x := newTray(20, 50*time.Millisecond, all)
 	if err := errors.Join(x.put(ctx, "</think>"), x.put(ctx, 1.5)); err != nil {
 		t.Error(err)
 	}
@@ -259,22 +260,40 @@ func TestTray(t *testing.T) {
 	if len(list) != 2 || string(list[0]) != `"</think>"` || ended || err != nil {
 		t.Errorf("have %q, %v, %v", list, ended, err)
 	}
+	select {
+	case err := <-waits:
+		t.Errorf("room before anything is written: %v", err)
+	case <-time.After(10 * time.Millisecond):
+	}
+	for _, e := range list {
+		x.wrote(len(e))
+	}
 	if err := <-waits; err != nil {
-		t.Errorf("no room after all was taken: %v", err)
+		t.Errorf("no room after all was written: %v", err)
 	}
 	if err := x.put(ctx, strings.Repeat("a", 10)); err != errCut {
 		t.Errorf("have %v, want %v", err, errCut)
 	}
 	cancel()
-	if err := newTray(20, time.Minute).put(ctx, strings.Repeat("a", 100)); err != nil {
+	other := newTray(20, time.Minute, all)
+	if err := other.put(ctx, strings.Repeat("a", 998)); err != nil {
 		t.Errorf("an empty tray takes anything: %v", err)
+	}
+	if x.add([]byte("a")) {
+		t.Error("all trays together hold 1000 bytes and more")
+	}
+	if other.clear(); !x.add([]byte("a")) {
+		t.Error("no room after another tray was cleared")
 	}
 	if err := x.put(ctx, strings.Repeat("a", 10)); err == nil {
 		t.Error("want an error from one who left")
 	}
 	x.end(errQueueFull)
-	if list, ended, err = x.take(); len(list) != 1 || !ended || err != errQueueFull {
+	if list, ended, err = x.take(); len(list) != 2 || !ended || err != errQueueFull {
 		t.Errorf("have %q, %v, %v", list, ended, err)
+	}
+	if x.clear(); all.held.Load() != 0 {
+		t.Errorf("%d bytes are held of no tray", all.held.Load())
 	}
 }
 
@@ -344,6 +363,41 @@ func (f faulty) Open(name string) (fs.File, error) {
 		panic("a mistake in the loader")
 	}
 	return f.FS.Open(name)
+}
+
+// dripping pauses before every write.
+type dripping struct{ http.ResponseWriter }
+
+func (d dripping) Write(p []byte) (int, error) {
+	time.Sleep(30 * time.Millisecond)
+	return d.ResponseWriter.Write(p)
+}
+
+func (d dripping) Unwrap() http.ResponseWriter { return d.ResponseWriter }
+
+// TestV1DrippingReader: to take an event now and then does not keep a stream for ever,
+// and what the streams of such readers hold is counted until they are gone.
+func TestV1DrippingReader(t *testing.T) {
+	r := start(t, func(o *Options) { o.WriteWithin = 300 * time.Millisecond })
+	drip := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, q *http.Request) {
+		r.Handler().ServeHTTP(dripping{w}, q)
+	}))
+	defer drip.Close()
+	direct := r.http
+	r.http = drip
+	resp, err := r.open(t.Context(), "chat/completions", chatRequest(object{"n": 2, "stream": true}))
+	r.http = direct
+	if err != nil {
+		t.Fatal(err)
+	}
+	body, err := io.ReadAll(resp.Body)
+	resp.Body.Close()
+	if err == nil || strings.Contains(string(body), "[DONE]") {
+		t.Errorf("to the end: %d bytes, %v", len(body), err)
+	}
+	if settled(t, "streams", func() bool { return r.streams.held.Load() == 0 }); len(body) == 0 {
+		t.Error("nothing came at all")
+	}
 }
 
 // TestV1Mistake: a panic while a model is loaded or an answer computed is told as the

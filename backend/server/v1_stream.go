@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"nrt/backend/engine"
@@ -108,11 +109,13 @@ func (a *api) run(ctx context.Context, r *replica, g *generation, say func(piece
 //
 // Events lie in a tray until they are written, and the slot is free when the last
 // one is in it. The engine waits for a reader who leaves more than Options.LogBytes
-// there, for Options.WriteWithin in all. A reader who then still has not taken
-// enough, or does not take a write in time, is given up: the connection breaks, so
+// there, or any while all streams together hold Options.StreamBytes, for
+// Options.WriteWithin in all. A reader who then still has not taken enough, or takes
+// what is written more slowly than leastPace, is given up: the connection breaks, so
 // that what came cannot be mistaken for the whole.
 func (a *api) streamed(g *generation) error {
-	t := newTray(a.s.o.LogBytes, a.s.o.WriteWithin)
+	t := newTray(a.s.o.LogBytes, a.s.o.WriteWithin, &a.s.streams)
+	defer t.clear()
 	put := func(v any) {
 		if v == nil {
 			return
@@ -150,12 +153,12 @@ func (a *api) streamed(g *generation) error {
 			if body, err := json.Marshal(p); err == nil {
 				events = append(events, body)
 			}
-			a.write(events)
+			a.write(t, events)
 			return fmt.Errorf("%w: %w", errTold, p)
 		case ended:
 			events = append(events, []byte("[DONE]"))
 		}
-		sent := a.write(events)
+		sent := a.write(t, events)
 		switch {
 		case ended && sent:
 			return nil
@@ -169,37 +172,52 @@ func (a *api) streamed(g *generation) error {
 	return nil
 }
 
-// write sends events and reports whether they went out.
-func (a *api) write(events [][]byte) bool {
+// leastPace is how many bytes a second a reader has to take, after Options.WriteWithin.
+// It bounds how many streams there can be of which the computing is done.
+const leastPace = 16 << 10
+
+// write sends events of the tray and reports whether they went out.
+func (a *api) write(t *tray, events [][]byte) bool {
 	if cause := context.Cause(a.ctx); errors.Is(cause, errLeft) || errors.Is(cause, errCut) {
 		return false
 	}
+	n := 0
 	for _, e := range events {
-		a.patience()
+		n += len(e)
+	}
+	a.patience(n)
+	for _, e := range events {
 		if _, err := fmt.Fprintf(a.w, "data: %s\n\n", e); err != nil {
 			return false
 		}
+		t.wrote(len(e))
 	}
-	a.patience()
 	return a.out.Flush() == nil
+}
+
+// shelf is what all trays hold together.
+type shelf struct {
+	most int64 // bytes, beside one event a tray
+	held atomic.Int64
 }
 
 // tray holds the events that are not written yet.
 type tray struct {
-	most int           // bytes
+	most int // bytes
+	all  *shelf
 	wake chan struct{} // something came; one waits at most
-	room chan struct{} // all was taken; one waits at most
+	room chan struct{} // something was written; one waits at most
 	left time.Duration // that put may wait for room
 
 	mu     sync.Mutex
-	events [][]byte
-	bytes  int
+	events [][]byte // not taken yet
+	bytes  int      // of events not written yet
 	ended  bool
 	err    error
 }
 
-func newTray(most int, patience time.Duration) *tray {
-	return &tray{most: most, left: patience, wake: make(chan struct{}, 1), room: make(chan struct{}, 1)}
+func newTray(most int, patience time.Duration, all *shelf) *tray {
+	return &tray{most: most, all: all, left: patience, wake: make(chan struct{}, 1), room: make(chan struct{}, 1)}
 }
 
 // put adds a value as an event, when there is room for it; an empty tray takes any.
@@ -230,13 +248,28 @@ func (t *tray) put(ctx context.Context, v any) error {
 func (t *tray) add(body []byte) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if t.bytes > 0 && t.bytes+len(body) > t.most {
+	n := len(body)
+	if t.bytes > 0 && (t.bytes+n > t.most || t.all.held.Load()+int64(n) > t.all.most) {
 		return false
 	}
-	t.events, t.bytes = append(t.events, body), t.bytes+len(body)
+	t.events, t.bytes = append(t.events, body), t.bytes+n
+	t.all.held.Add(int64(n))
 	ring(t.wake)
 	return true
 }
+
+// wrote makes room: so many bytes of what was taken are written.
+func (t *tray) wrote(n int) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	n = min(n, t.bytes) // what ends a stream was in no tray
+	t.bytes -= n
+	t.all.held.Add(int64(-n))
+	ring(t.room)
+}
+
+// clear forgets what will not be written any more.
+func (t *tray) clear() { t.wrote(math.MaxInt) }
 
 func (t *tray) end(err error) {
 	t.mu.Lock()
@@ -253,11 +286,11 @@ func ring(c chan struct{}) {
 	}
 }
 
+// take gets what came since; it lies in the tray until it is written.
 func (t *tray) take() (events [][]byte, ended bool, err error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	events, t.events, t.bytes = t.events, nil, 0
-	ring(t.room)
+	events, t.events = t.events, nil
 	return events, t.ended, t.err
 }
 
