@@ -18,6 +18,7 @@ import (
 	"crypto/sha256"
 	"encoding/binary"
 	"encoding/hex"
+	"encoding/json"
 	"hash"
 	"io"
 )
@@ -39,9 +40,9 @@ type Example struct {
 	// Family is the line's "family" field when it is a string: evaluation
 	// reports each family apart.
 	Family string
-	// Extra holds the fields that the form does not use, decoded as by
-	// encoding/json. It is nil when there are none.
-	Extra map[string]any
+	// Extra holds the fields that the form does not use, as they stand in the line.
+	// It is nil when there are none. Texts reads one.
+	Extra map[string]json.RawMessage
 	// File and Line say where the example stands; lines count from 1.
 	File string
 	Line int

@@ -185,7 +185,7 @@ func TestFingerprint(t *testing.T) {
 		seen[fp] = name
 	}
 	named := slices.Clone(base)
-	named[0].File, named[0].Line, named[0].Extra = "x", 9, map[string]any{"id": 1}
+	named[0].File, named[0].Line, named[0].Extra = "x", 9, extra("id", "1")
 	if fingerprint(named) != fingerprint(base) {
 		t.Error("the file's name changes the fingerprint")
 	}

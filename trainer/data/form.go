@@ -175,25 +175,55 @@ func (o object) example(f Form, question, answer string) (Example, *LineError) {
 	return e, o.rest(&e, used)
 }
 
-// rest decodes the fields that the form has not used.
+// rest keeps the fields that the form has not used.
 func (o object) rest(e *Example, used map[string]bool) *LineError {
 	for name, raw := range o {
 		if used[name] {
 			continue
 		}
-		var v any
-		if err := json.Unmarshal(raw, &v); err != nil {
-			return &LineError{Field: clip(name), Problem: err.Error()}
-		}
 		if e.Extra == nil {
-			e.Extra = map[string]any{}
+			e.Extra = map[string]json.RawMessage{}
 		}
-		e.Extra[name] = v
-		if s, ok := v.(string); ok && name == "family" {
-			e.Family = s
+		e.Extra[name] = raw
+		if name == "family" && kind(raw) == "string" {
+			var problem string
+			if e.Family, problem = text(raw); problem != "" {
+				return &LineError{Field: name, Problem: problem}
+			}
 		}
 	}
 	return nil
+}
+
+// Texts reads a field that the form does not use: a list of strings, not empty. What
+// is wrong with it is a *LineError.
+func (e *Example) Texts(field string) ([]string, error) {
+	const want = "want a list of strings"
+	raw := e.Extra[field]
+	wrong := func(format string, args ...any) ([]string, error) {
+		return nil, &LineError{File: e.File, Line: e.Line, Field: field, Problem: fmt.Sprintf(format, args...)}
+	}
+	var items []json.RawMessage
+	switch k := kind(raw); {
+	case k == "nothing", k == "null":
+		return wrong("is missing: %s", want)
+	case k != "list":
+		return wrong("%s, have a %s", want, k)
+	}
+	if err := json.Unmarshal(raw, &items); err != nil {
+		return wrong("%v", err)
+	}
+	if len(items) == 0 {
+		return wrong("%s, have an empty list", want)
+	}
+	list := make([]string, len(items))
+	for i, item := range items {
+		var problem string
+		if list[i], problem = text(item); problem != "" {
+			return wrong("item %d: %s", i+1, problem)
+		}
+	}
+	return list, nil
 }
 
 // promptCompletion reads the form in which both fields are strings, or lists

@@ -2,6 +2,7 @@ package data
 
 import (
 	"bytes"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -21,6 +22,15 @@ func read(t *testing.T, text string, o Options) []Example {
 	return got
 }
 
+// extra are fields that a form does not use: names and values in turn.
+func extra(fields ...string) map[string]json.RawMessage {
+	m := map[string]json.RawMessage{}
+	for i := 0; i < len(fields); i += 2 {
+		m[fields[i]] = json.RawMessage(fields[i+1])
+	}
+	return m
+}
+
 func TestForms(t *testing.T) {
 	turns := []Message{{Role: "system", Content: "Be brief."}, {Role: "user", Content: "Hi"}, {Role: "assistant", Content: "Hello"}, {Role: "user", Content: "1+1?"}}
 	for _, c := range []struct {
@@ -28,14 +38,14 @@ func TestForms(t *testing.T) {
 		want       Example
 	}{
 		{"question", `{"question": "1+1?", "answer": "2", "family": "calc", "n": 3}`,
-			Example{Question: "1+1?", Answer: "2", Family: "calc", Extra: map[string]any{"family": "calc", "n": 3.0}}},
+			Example{Question: "1+1?", Answer: "2", Family: "calc", Extra: extra("family", `"calc"`, "n", `3`)}},
 		{"prompt", `{"prompt": "1+1?", "completion": " 2"}`, Example{Question: "1+1?", Answer: " 2"}},
 		{"conversational prompt", `{"prompt": [{"role": "user", "content": "1+1?"}], "completion": [{"role": "assistant", "content": "2"}]}`,
 			Example{Question: "1+1?", Answer: "2", Messages: []Message{{Role: "user", Content: "1+1?"}}}},
 		{"messages", `{"messages": [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello"}, {"role": "user", "content": "1+1?"}, {"role": "assistant", "content": "2"}, {"role": "user", "content": "thanks"}], "source": "x"}`,
-			Example{Question: "1+1?", Answer: "2", Messages: turns, Extra: map[string]any{"source": "x"}}},
+			Example{Question: "1+1?", Answer: "2", Messages: turns, Extra: extra("source", `"x"`)}},
 		{"messages beside a prompt", `{"prompt": "1+1?", "messages": [{"role": "user", "content": "1+1?"}, {"role": "assistant", "content": "2"}]}`,
-			Example{Question: "1+1?", Answer: "2", Messages: []Message{{Role: "user", Content: "1+1?"}}, Extra: map[string]any{"prompt": "1+1?"}}},
+			Example{Question: "1+1?", Answer: "2", Messages: []Message{{Role: "user", Content: "1+1?"}}, Extra: extra("prompt", `"1+1?"`)}},
 		{"text", `{"text": "Once."}`, Example{Text: "Once."}},
 		{"escapes", `{"question": "\ud83d\ude00 \ufffd �", "answer": "é\u0000\n"}`, Example{Question: "😀 \ufffd \ufffd", Answer: "é\x00\n"}},
 	} {
@@ -107,6 +117,7 @@ func TestBadMessages(t *testing.T) {
 		{`{"prompt": [{"role": "assistant", "content": "x"}], "completion": "y"}`, "prompt: the last turn is assistant's: want user's"},
 		{`{"prompt": "x", "completion": [{"role": "user", "content": "y"}]}`, "completion: want one assistant turn, have 1 of which the first is user's"},
 		{`{"prompt": "x", "completion": [{"role": "assistant", "content": ""}]}`, "completion[0].content: is empty"},
+		{`{"question": "q", "answer": "a", "family": "\udc00"}`, "family: a \\ud800–\\udfff escape stands without its partner"},
 		{`{"question": "q", "answer": null}`, "answer: is null: want a string"},
 		{`{"prompt": null, "answer": "a"}`, "prompt: is null: want a string"},
 		{`{"messages": null}`, "messages: is null: want a string"},
@@ -128,14 +139,14 @@ func TestOtherFields(t *testing.T) {
 		o    Options
 		want string // question, answer, fields that are left
 	}{
-		{`{"prompt": "q", "answer": "a", "id": "7"}`, Options{}, "q a map[id:7]"},
+		{`{"prompt": "q", "answer": "a", "id": "7"}`, Options{}, `q a map[id:"7"]`},
 		{`{"prompt": [{"role": "user", "content": "q"}], "answer": "a"}`, Options{}, "q a map[]"},
-		{`{"problem": "q", "solution": "a", "answer": "7"}`, Options{Question: "problem", Answer: "solution"}, "q a map[answer:7]"},
-		{`{"problem": "q", "answer": "a", "prompt": "p"}`, Options{Question: "problem"}, "q a map[prompt:p]"},
+		{`{"problem": "q", "solution": "a", "answer": "7"}`, Options{Question: "problem", Answer: "solution"}, `q a map[answer:"7"]`},
+		{`{"problem": "q", "answer": "a", "prompt": "p"}`, Options{Question: "problem"}, `q a map[prompt:"p"]`},
 		{`{"question": "q", "gold": "a", "messages": []}`, Options{Answer: "gold", Form: QuestionAnswer}, "q a map[messages:[]]"},
 	} {
 		e := read(t, c.line, c.o)[0]
-		if have := fmt.Sprintf("%s %s %v", e.Question, e.Answer, e.Extra); have != c.want {
+		if have := fmt.Sprintf("%s %s %s", e.Question, e.Answer, e.Extra); have != c.want {
 			t.Errorf("%s: have %s, want %s", c.line, have, c.want)
 		}
 	}
@@ -147,7 +158,7 @@ func TestOtherFields(t *testing.T) {
 
 func TestForcedForm(t *testing.T) {
 	line := `{"question": "q", "answer": "a", "text": "t"}`
-	if got := read(t, line, Options{Form: Text}); got[0].Text != "t" || got[0].Question != "" || got[0].Extra["question"] != "q" {
+	if got := read(t, line, Options{Form: Text}); got[0].Text != "t" || got[0].Question != "" || string(got[0].Extra["question"]) != `"q"` {
 		t.Errorf("have %+v", got[0])
 	}
 	_, _, err := ReadFrom(strings.NewReader(line), "f", Options{Form: Messages})

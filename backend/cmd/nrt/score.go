@@ -128,9 +128,9 @@ func (s *scoreFlags) line(e *env, l *loaded, form *token.Format, lines *data.Rea
 	if ex.Text != "" {
 		return wrong("question", "is missing: want question, answer and chains")
 	}
-	chains, problem := chainsOf(ex.Extra["chains"])
-	if problem != "" {
-		return wrong("chains", "%s", problem)
+	chains, err := ex.Texts("chains")
+	if err != nil {
+		return err
 	}
 	prompt := form.Prompt(ex.Question)
 	if ex.Messages != nil {
@@ -172,45 +172,6 @@ func (s *scoreFlags) line(e *env, l *loaded, form *token.Format, lines *data.Rea
 			padLeft(decimal(float64(c.R)), 8), padLeft(decimal(float64(c.Clipped)), 8), padLeft(signed(float64(c.Advantage)), 6), clip(visible(c.Text), 50))
 	}
 	return nil
-}
-
-// chainsOf reads the field chains, or says what is wrong with it.
-func chainsOf(field any) (chains []string, problem string) {
-	const want = "want a list of strings"
-	list, ok := field.([]any)
-	switch {
-	case field == nil:
-		return nil, "is missing: " + want
-	case !ok:
-		return nil, fmt.Sprintf("%s, have %s", want, kindOf(field))
-	case len(list) == 0:
-		return nil, want + ", have an empty list"
-	}
-	for i, c := range list {
-		text, ok := c.(string)
-		if !ok {
-			return nil, fmt.Sprintf("item %d: want a string, have %s", i+1, kindOf(c))
-		}
-		chains = append(chains, text)
-	}
-	return chains, ""
-}
-
-// kindOf names a decoded JSON value's type.
-func kindOf(v any) string {
-	switch v.(type) {
-	case nil:
-		return "null"
-	case bool:
-		return "true or false"
-	case string:
-		return "a string"
-	case []any:
-		return "a list"
-	case map[string]any:
-		return "an object"
-	}
-	return "a number"
 }
 
 // spaced is text with two spaces before it, or "".

@@ -105,6 +105,7 @@ func TestScoreMalformedLines(t *testing.T) {
 		{`{"question": "who ?", "answer": "bob", "chains": "no"}`, "bad.jsonl:2: chains: want a list of strings, have a string"},
 		{`{"question": "who ?", "answer": "bob", "chains": []}`, "bad.jsonl:2: chains: want a list of strings, have an empty list"},
 		{`{"question": "who ?", "answer": "bob", "chains": ["no", 7]}`, "bad.jsonl:2: chains: item 2: want a string, have a number"},
+		{`{"question": "who ?", "answer": "bob", "chains": ["no", "\ud83d"]}`, `bad.jsonl:2: chains: item 2: a \ud800–\udfff escape stands without its partner`},
 		{`{"question": "who ?", "answer": "bob", "chains": ["no", "` + long + `"]}`, "bad.jsonl:2: chains[1]: question, chain and answer are"},
 		{`{"text": "who"}`, "bad.jsonl:2: "},
 		{"{\"question\": \"\xff\", \"answer\": \"bob\", \"chains\": []}", "bad.jsonl:2: byte 15 (0xff) is not UTF-8"},
