@@ -30,7 +30,9 @@ type Wanted struct {
 // among the models, read what the first has written.
 func Bake(ctx context.Context, dev device.Device, w *world.World, sources []Source, runs []SavedRun, list []Wanted) ([]view.Example, error) {
 	o := Options{Models: sources, Device: dev}
-	o.defaults()
+	if err := o.defaults(); err != nil {
+		return nil, err
+	}
 	h, err := newHub(o)
 	if err != nil {
 		return nil, err

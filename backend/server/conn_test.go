@@ -228,9 +228,10 @@ func FuzzHandle(f *testing.F) {
 	}
 	f.Add([]byte(`{"v":1,"t":"train","id":"t","method":"nrt","mode":"p","steps":1,"questions":1,"k":2,"upload":"{\"question\":1}"}`))
 	r := start(f, func(o *Options) {
-		o.Train, o.State, o.Runs, o.KeepRuns, o.Steps, o.Chain = o.Device, f.TempDir(), -1, 2, 2, 4
+		o.Train.Device, o.Train.Dir, o.KeepRuns, o.Steps, o.Chain = o.Device, f.TempDir(), 2, 2, 4
 		o.LogBytes = 1 << 20
 	})
+	r.o.Runs = 0 // runs are made, none trains
 	f.Fuzz(func(t *testing.T, data []byte) {
 		m, err := wire.DecodeClient(data)
 		if err != nil {

@@ -110,7 +110,7 @@ func (j *judge) next() (step int, files fs.FS, found bool) {
 
 // measure asks the held-out questions, greedily.
 func (j *judge) measure(ctx context.Context, step int, files fs.FS) (wire.Point, error) {
-	m, err := llama.Load(j.of.runs.server.o.Train, files)
+	m, err := llama.Load(j.of.runs.server.o.Train.Device, files)
 	if err != nil {
 		return wire.Point{}, err
 	}

@@ -61,7 +61,7 @@ func start(t testing.TB, change func(*Options)) *rig {
 	}
 	o := Options{
 		Models: []Source{{Name: "world:base", About: "base", Files: embedded(t, "world:base"), World: true}},
-		World:  smallWorld, Device: dev, Version: "test", Grace: 5 * time.Second,
+		World:  smallWorld, Device: dev, Version: "test", Limits: Limits{Grace: 5 * time.Second},
 	}
 	if change != nil {
 		change(&o)

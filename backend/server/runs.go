@@ -47,16 +47,16 @@ var errInUse = errors.New("another nrt serve uses it; give this one a folder of 
 
 // openRuns reads the folder; dispatch lets the runs work.
 func openRuns(s *Server) (*runs, error) {
-	dir := filepath.Join(s.o.State, "runs")
+	dir := filepath.Join(s.o.Train.Dir, "runs")
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("state folder: %w", err)
 	}
-	unlock, err := run.Lock(filepath.Join(s.o.State, "lock"))
+	unlock, err := run.Lock(filepath.Join(s.o.Train.Dir, "lock"))
 	if errors.Is(err, run.ErrLocked) {
 		err = errInUse
 	}
 	if err != nil {
-		return nil, fmt.Errorf("state folder %s: %w", s.o.State, err)
+		return nil, fmt.Errorf("state folder %s: %w", s.o.Train.Dir, err)
 	}
 	r := &runs{server: s, dir: dir, unlock: unlock, next: 1}
 	r.ctx, r.stop = context.WithCancel(context.Background())
@@ -136,7 +136,7 @@ func (r *runs) start(x *session, m *wire.Train) error {
 	}
 	base := m.Model
 	if base == "" {
-		base = r.server.o.Base
+		base = r.server.o.Train.Base
 	}
 	source := r.server.hub.find(base)
 	if source == nil {

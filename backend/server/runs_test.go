@@ -31,7 +31,7 @@ func trainer(t *testing.T, dir string) *rig {
 			t.Error(err)
 		}
 	})
-	return start(t, func(o *Options) { o.Train, o.State, o.held = dev, dir, 14 })
+	return start(t, func(o *Options) { o.Train.Device, o.Train.Dir, o.held = dev, dir, 14 })
 }
 
 func short(steps int) *wire.Train {
@@ -261,7 +261,7 @@ func TestRefusedRuns(t *testing.T) {
 			t.Errorf("%s: have %+v", m.Type(), f)
 		}
 	}
-	entries, err := os.ReadDir(filepath.Join(r.o.State, "runs"))
+	entries, err := os.ReadDir(filepath.Join(r.o.Train.Dir, "runs"))
 	if err != nil || len(entries) != 0 {
 		t.Errorf("left behind: %v %v", entries, err)
 	}
@@ -291,7 +291,7 @@ func TestOldestEndedRunGoes(t *testing.T) {
 	if len(list) != 2 || list[0].Run != "run2" {
 		t.Errorf("have %+v", list)
 	}
-	if _, err := os.Stat(filepath.Join(r.o.State, "runs", "run1")); !errors.Is(err, os.ErrNotExist) {
+	if _, err := os.Stat(filepath.Join(r.o.Train.Dir, "runs", "run1")); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("run1's folder: %v", err)
 	}
 	if r.hub.find("run1@1") != nil {
@@ -351,7 +351,7 @@ func TestRefusedRunRemovesNone(t *testing.T) {
 // says so instead of taking it.
 func TestTrainingIsMeasuredFirst(t *testing.T) {
 	r := trainer(t, t.TempDir())
-	r.o.TrainFree = func() int64 { return 1 << 20 }
+	r.o.Train.Free = func() int64 { return 1 << 20 }
 	c := r.reader(nil)
 	c.say(short(1))
 	if st := until(c, "run1", wire.StatusFailed); !strings.Contains(st.Message, "memory") && !strings.Contains(st.Message, "GB") {
@@ -542,7 +542,7 @@ func TestTokenHolderStopsAnyRun(t *testing.T) {
 			t.Error(err)
 		}
 	})
-	r := start(t, func(o *Options) { o.Train, o.State, o.held, o.Token = dev, t.TempDir(), 14, "letmein" })
+	r := start(t, func(o *Options) { o.Train.Device, o.Train.Dir, o.held, o.Token = dev, t.TempDir(), 14, "letmein" })
 	dial := func(head http.Header) *client {
 		ws, resp, err := websocket.DefaultDialer.Dial(r.url(), head)
 		if err != nil {

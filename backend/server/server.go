@@ -1,115 +1,17 @@
 package server
 
 import (
-	"cmp"
 	"context"
 	"crypto/rand"
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"io/fs"
 	"log/slog"
-	"net/netip"
 	"sync"
 	"time"
 
-	"nrt/backend/device"
-	"nrt/trainer/world"
 	"nrt/web/wire"
 )
-
-// Source is a model that can be asked.
-type Source struct {
-	Name  string // as a reader names it, such as "world:nrt"
-	About string // one line for people
-	Files fs.FS  // a Hugging Face folder with its tokenizer
-	World bool   // it knows the small world: short chains, words for tokens
-}
-
-// Options say what is served and within which bounds. Zero values take the
-// defaults noted.
-type Options struct {
-	Models             []Source      // the first is asked by default
-	Base               string        // model that training starts from by default; "" is the first
-	World              *world.World  // questions of examples and training; may be nil
-	Saved              []SavedRun    // training runs to show before any is started
-	Device             device.Device // computes for readers
-	Free               func() int64  // bytes that it may still take, 0 if that is not known; nil knows nothing
-	Weights            device.Format // of the models that readers ask
-	Format             string        // layout of questions to models whose chat template is none of the known ones; "" refuses those
-	Train              device.Device // computes for training runs; nil switches them off
-	TrainFree          func() int64  // as Free
-	TrainOn, TrainType string        // what that is, as a run's train.device and train.dtype
-	State              string        // folder of the training runs; "" switches them off
-	Version            string
-	Log                *slog.Logger // nil is silent
-
-	Token string   // what a reader must know; "" asks for none
-	Hosts []string // names that the server goes by, beside loopback and addresses
-
-	Slots       int            // questions that compute at once: 4
-	Queue       int            // questions that wait: 64
-	QueueEach   int            // of one reader: 4
-	Burst       int            // requests of one address to /v1 at once, which may all wait: 30
-	Conns       int            // connections: 512
-	ConnsEach   int            // of one address: 128
-	Proxies     []netip.Prefix // whose X-Forwarded-For names the reader's address
-	LogBytes    int            // of messages kept for one reader: 2 MiB
-	StreamBytes int64          // of events kept for all streams of /v1 together, beside one a stream: 64 MiB
-	SocketBytes int            // of the kernel's buffer for one reader: 256 KiB
-	CacheBytes  int64          // of keys and values of one slot: 256 MiB
-	IdleBytes   int64          // of models' weights kept that nobody asks: 512 MiB; the model used last is kept whatever it has
-	Chain       int            // longest chain in tokens: 512
-	Steps       int            // of one run: 2000
-	Runs        int            // that train at once: 2
-	KeepRuns    int            // kept on disk; the oldest ended one goes: 20
-	Frame       time.Duration  // between two frames of one question: 25 ms
-	Grace       time.Duration  // for a lost connection to come back: 20 s
-	HelloWithin time.Duration  // after connecting: 10 s
-	Silence     time.Duration  // longest, of a reader; pings are answered: 60 s
-	PingEvery   time.Duration  // 20 s
-	WriteWithin time.Duration  // for one message to leave: 10 s
-
-	onToken func() // tests slow a model down with it
-	held    int    // questions of the small world asked at every kept step: 140
-}
-
-func (o *Options) defaults() {
-	o.Slots = cmp.Or(o.Slots, 4)
-	o.Queue = cmp.Or(o.Queue, 64)
-	o.QueueEach = cmp.Or(o.QueueEach, 4)
-	o.Burst = cmp.Or(o.Burst, askBurst)
-	o.Conns = cmp.Or(o.Conns, 512)
-	o.ConnsEach = cmp.Or(o.ConnsEach, 128)
-	o.LogBytes = cmp.Or(o.LogBytes, 2<<20)
-	o.StreamBytes = cmp.Or(o.StreamBytes, 64<<20)
-	o.SocketBytes = cmp.Or(o.SocketBytes, 256<<10)
-	o.CacheBytes = cmp.Or(o.CacheBytes, 256<<20)
-	o.IdleBytes = cmp.Or(o.IdleBytes, 512<<20)
-	o.Chain = cmp.Or(o.Chain, 512)
-	o.Steps = cmp.Or(o.Steps, 2000)
-	o.Runs = cmp.Or(o.Runs, 2)
-	o.KeepRuns = cmp.Or(o.KeepRuns, 20)
-	o.held = cmp.Or(o.held, 140)
-	o.Frame = cmp.Or(o.Frame, 25*time.Millisecond)
-	o.Grace = cmp.Or(o.Grace, 20*time.Second)
-	o.HelloWithin = cmp.Or(o.HelloWithin, 10*time.Second)
-	o.Silence = cmp.Or(o.Silence, time.Minute)
-	o.PingEvery = cmp.Or(o.PingEvery, 20*time.Second)
-	o.WriteWithin = cmp.Or(o.WriteWithin, 10*time.Second)
-	if o.Log == nil {
-		o.Log = slog.New(slog.DiscardHandler)
-	}
-	if o.Free == nil {
-		o.Free = func() int64 { return 0 }
-	}
-	if o.TrainFree == nil {
-		o.TrainFree = func() int64 { return 0 }
-	}
-	if o.Base == "" && len(o.Models) > 0 {
-		o.Base = o.Models[0].Name
-	}
-}
 
 // Server is the page with all behind it. Close it.
 type Server struct {
@@ -138,22 +40,11 @@ type Server struct {
 	closed   bool
 }
 
-// MostRuns is how many runs can be kept beside so many models: all that readers can
-// ask is listed in one message.
-func MostRuns(models int) int { return max(0, (wire.MaxModels-models)/10) } // a run keeps up to ten
-
 // New makes a server, and goes on with the training runs that its state folder
 // holds.
 func New(o Options) (*Server, error) {
-	o.defaults()
-	if len(o.Models) == 0 {
-		return nil, errors.New("no models to serve")
-	}
-	if o.Chain > wire.MaxChain {
-		return nil, fmt.Errorf("chains of %d tokens: readers can ask for %d", o.Chain, wire.MaxChain)
-	}
-	if most := MostRuns(len(o.Models)); o.KeepRuns > most {
-		return nil, fmt.Errorf("%d runs kept: beside %d models there is room for %d", o.KeepRuns, len(o.Models), most)
+	if err := o.defaults(); err != nil {
+		return nil, err
 	}
 	s := &Server{o: o, log: o.Log, sessions: map[string]*session{}, near: map[string]int{}, saved: newSaved(o.Saved)}
 	s.empty = sync.NewCond(&s.mu)
@@ -172,7 +63,7 @@ func New(o Options) (*Server, error) {
 	if s.page, err = newPage(s); err != nil {
 		return nil, err
 	}
-	if o.Train != nil && o.State != "" {
+	if o.Train.Device != nil && o.Train.Dir != "" {
 		if s.runs, err = openRuns(s); err != nil {
 			return nil, err
 		}

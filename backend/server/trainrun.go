@@ -151,8 +151,8 @@ func (t *training) config() (run.Config, error) {
 	c.Optim.Schedule, c.Optim.Warmup, c.Optim.Decay, c.Optim.MinLRRatio = "wsd", 0.125, 0.3, 0.1
 	c.Optim.WeightDecay, c.Optim.MiniBatch = 0, 0
 	c.Train.Steps, c.Train.Epochs, c.Train.Seed = t.info.Steps, 1, t.info.Seed
-	if o := t.runs.server.o; o.TrainOn != "" {
-		c.Train.Device, c.Train.DType = o.TrainOn, o.TrainType
+	if o := t.runs.server.o.Train; o.On != "" {
+		c.Train.Device, c.Train.DType = o.On, o.Type
 	}
 	c.Output = run.OutputConfig{Dir: t.out(), SaveEvery: keepEvery(t.info.Steps), Keep: 0, LogEvery: 1, Completions: 2}
 	return c, c.Validate()
@@ -405,8 +405,8 @@ func (t *training) train(ctx context.Context) error {
 	judged := make(chan error, 1)
 	go func() { judged <- judge.run(ctx) }()
 	err = run.Train(ctx, c, run.Env{
-		Device: t.runs.server.o.Train, Open: func(string) (fs.FS, error) { return source.Files, nil },
-		Log: &nudge{steps}, Terminal: true, Now: time.Now, Free: t.runs.server.o.TrainFree(),
+		Device: t.runs.server.o.Train.Device, Open: func(string) (fs.FS, error) { return source.Files, nil },
+		Log: &nudge{steps}, Terminal: true, Now: time.Now, Free: t.runs.server.o.Train.Free(),
 	})
 	close(over)
 	along.Wait()

@@ -108,9 +108,9 @@ func (a *api) run(ctx context.Context, r *replica, g *generation, say func(piece
 // later one the last event.
 //
 // Events lie in a tray until they are written, and the slot is free when the last
-// one is in it. The engine waits for a reader who leaves more than Options.LogBytes
-// there, or any while all streams together hold Options.StreamBytes, for
-// Options.WriteWithin in all. A reader who then still has not taken enough, or takes
+// one is in it. The engine waits for a reader who leaves more than Limits.LogBytes
+// there, or any while all streams together hold Limits.StreamBytes, for
+// Limits.WriteWithin in all. A reader who then still has not taken enough, or takes
 // what is written more slowly than leastPace, is given up: the connection breaks, so
 // that what came cannot be mistaken for the whole.
 func (a *api) streamed(g *generation) error {
@@ -172,7 +172,7 @@ func (a *api) streamed(g *generation) error {
 	return nil
 }
 
-// leastPace is how many bytes a second a reader has to take, after Options.WriteWithin.
+// leastPace is how many bytes a second a reader has to take, after Limits.WriteWithin.
 // It bounds how many streams there can be of which the computing is done.
 const leastPace = 16 << 10
 

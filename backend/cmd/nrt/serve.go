@@ -121,9 +121,13 @@ func (s *serveFlags) run(e *env) (err error) {
 	}
 	o := server.Options{
 		Version: version, World: world.New(worldSeed), Log: slog.New(slog.NewTextHandler(e.err, &slog.HandlerOptions{Level: level})),
-		Weights: s.weights.Format, Format: s.format, Token: s.token, Hosts: s.hosts, Slots: s.slots, Queue: s.queue, QueueEach: s.each, Burst: s.burst, Conns: s.readers, ConnsEach: s.near, Chain: s.maxChain, Runs: s.runs, KeepRuns: s.keepRuns,
+		Weights: s.weights.Format, Format: s.format, Token: s.token, Hosts: s.hosts,
+		Limits: server.Limits{
+			Slots: s.slots, Queue: s.queue, QueueEach: s.each, Burst: s.burst, Conns: s.readers, ConnsEach: s.near,
+			Chain: s.maxChain, Runs: s.runs, KeepRuns: s.keepRuns,
+		},
 	}
-	if o.Models, o.Base, err = s.sources(e); err != nil {
+	if o.Models, o.Train.Base, err = s.sources(e); err != nil {
 		return err
 	}
 	if most := server.MostRuns(len(o.Models)); s.keepRuns > most {
@@ -141,7 +145,7 @@ func (s *serveFlags) run(e *env) (err error) {
 	}
 	defer func() { err = errors.Join(err, devices()) }()
 	if !s.noTrain {
-		if o.State, err = s.stateDir(e); err != nil {
+		if o.Train.Dir, err = s.stateDir(e); err != nil {
 			return err
 		}
 	}
@@ -293,20 +297,20 @@ func (s *serveFlags) devices(e *env, o *server.Options) (closeAll func() error, 
 		return nil, err
 	}
 	o.Device, o.Free = dev, dev.free
-	o.TrainOn, o.TrainType = dev.kind, dev.dtype
+	o.Train.On, o.Train.Type = dev.kind, dev.dtype
 	o.IdleBytes = max(512<<20, dev.free()/2) // to read billions of parameters again takes long
 	if s.noTrain {
 		return dev.Close, nil
 	}
 	if dev.kind != "cpu" {
-		o.Train, o.TrainFree = dev, dev.free
+		o.Train.Device, o.Train.Free = dev, dev.free
 		return dev.Close, nil
 	}
 	train, err := e.onCPU(deviceFlags{threads: max(1, s.on.threads/2)}, "")
 	if err != nil {
 		return nil, errors.Join(err, dev.Close())
 	}
-	o.Train, o.TrainFree = train, train.free
+	o.Train.Device, o.Train.Free = train, train.free
 	return func() error { return errors.Join(dev.Close(), train.Close()) }, nil
 }
 
