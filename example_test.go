@@ -78,15 +78,15 @@ func explain() error {
 	chains := results[0].Chains
 	logc := make([][]float64, len(chains))
 	for k, c := range chains {
-		logc[k] = logProbs(c.Reference)
+		logc[k] = engine.LogProbsOf(c.Reference)
 	}
-	group, err := reward.ScoreGroup(logc, logProbs(results[0].Baseline), reward.Options{Mode: reward.WSLogP, Clip: true})
+	group, err := reward.ScoreGroup(logc, engine.LogProbsOf(results[0].Baseline), reward.Options{Mode: reward.WSLogP, Clip: true})
 	if err != nil {
 		return err
 	}
 	fmt.Printf("after none     %.3f\n", group.Base)
 	for k, c := range chains {
-		text := tok.Decode(ids(c.Tokens), true)
+		text := tok.Decode(engine.IDsOf(c.Tokens), true)
 		fmt.Printf("after chain %d  %.3f  A %+.2f  %s\n", k+1, group.Chains[k].R, group.Chains[k].Advantage, text)
 	}
 	most := 0
@@ -95,22 +95,6 @@ func explain() error {
 			most = i
 		}
 	}
-	fmt.Println("the word that chain 1 earned most with:", tok.Decode(ids(chains[0].Reference)[most:most+1], true))
+	fmt.Println("the word that chain 1 earned most with:", tok.Decode(engine.IDsOf(chains[0].Reference)[most:most+1], true))
 	return nil
-}
-
-func logProbs(tokens []engine.Token) []float64 {
-	out := make([]float64, len(tokens))
-	for i, t := range tokens {
-		out[i] = t.LogProb
-	}
-	return out
-}
-
-func ids(tokens []engine.Token) []int32 {
-	out := make([]int32, len(tokens))
-	for i, t := range tokens {
-		out[i] = t.ID
-	}
-	return out
 }

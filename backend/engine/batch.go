@@ -468,11 +468,7 @@ func (b *batch) answer(br *branch, tok Token) {
 // endsChain looks for the boundary's text at the end of a chain.
 func (b *batch) endsChain(r *Request, tokens []Token) bool {
 	from := max(0, len(tokens)-len(r.StopText)-1) // a token is at least a byte long
-	ids := make([]int32, 0, len(tokens)-from)
-	for _, t := range tokens[from:] {
-		ids = append(ids, t.ID)
-	}
-	return strings.Contains(b.spell(r, ids, from == 0), r.StopText)
+	return strings.Contains(b.spell(r, IDsOf(tokens[from:]), from == 0), r.StopText)
 }
 
 // closes tells whether the last of the ids completes the boundary's text, as it

@@ -67,6 +67,25 @@ type Token struct {
 	Top     []device.Alternative
 }
 
+// IDsOf are the tokens' ids, in order.
+func IDsOf(tokens []Token) []int32 {
+	ids := make([]int32, len(tokens))
+	for i, t := range tokens {
+		ids[i] = t.ID
+	}
+	return ids
+}
+
+// LogProbsOf are the tokens' log-probabilities, in nats: of a reference after a chain
+// what package reward calls log c, after none log b.
+func LogProbsOf(tokens []Token) []float64 {
+	list := make([]float64, len(tokens))
+	for i, t := range tokens {
+		list[i] = t.LogProb
+	}
+	return list
+}
+
 // Chain is one chain and what follows it.
 type Chain struct {
 	Tokens    []Token // the chain, with the boundary or stop token it emitted

@@ -202,9 +202,9 @@ func bakeSeed(ctx context.Context, r *replica, w *world.World, ask wire.Ask) (vi
 	gather(&e.Frame)
 	var s [][]float64
 	for _, c := range results[0].Chains {
-		s = append(s, logProbs(c.Reference))
+		s = append(s, engine.LogProbsOf(c.Reference))
 	}
-	g, err := reward.ScoreGroup(s, logProbs(results[0].Baseline), view.DefaultChoice().Options())
+	g, err := reward.ScoreGroup(s, engine.LogProbsOf(results[0].Baseline), view.DefaultChoice().Options())
 	if err != nil {
 		return e, 0, err
 	}
@@ -213,7 +213,7 @@ func bakeSeed(ctx context.Context, r *replica, w *world.World, ask wire.Ask) (vi
 	}
 	distinct := map[string]bool{}
 	for _, c := range results[0].Chains {
-		distinct[fmt.Sprint(ids(c.Tokens))] = true
+		distinct[fmt.Sprint(engine.IDsOf(c.Tokens))] = true
 	}
 	best, longest := 0, 0
 	for k, c := range results[0].Chains {
@@ -224,22 +224,6 @@ func bakeSeed(ctx context.Context, r *replica, w *world.World, ask wire.Ask) (vi
 	}
 	read := float64(len(results[0].Chains[best].Tokens)) / float64(longest)
 	return e, g.Sigma * read * float64(len(distinct)) / float64(len(s)), nil
-}
-
-func ids(tokens []engine.Token) []int32 {
-	out := make([]int32, len(tokens))
-	for i, t := range tokens {
-		out[i] = t.ID
-	}
-	return out
-}
-
-func logProbs(tokens []engine.Token) []float64 {
-	out := make([]float64, len(tokens))
-	for i, t := range tokens {
-		out[i] = t.LogProb
-	}
-	return out
 }
 
 // gather joins the entries of each part of each chain and rounds their numbers

@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"nrt/backend/engine"
 	"nrt/trainer/reward"
 	"nrt/web/wire"
 )
@@ -52,11 +53,11 @@ func TestResampledIsWhatScoreSays(t *testing.T) {
 		ask := question()
 		ask.MaxChain = most
 		h := asked(t, c, ask)
-		base := logProbs(h.tokens["-1/baseline"])
+		base := engine.LogProbsOf(h.tokens["-1/baseline"])
 		_, tok, _ := direct(t, ask)
 		closed := 0
 		for of := range ask.K {
-			chain := ids(h.tokens[fmt.Sprintf("%d/chain", of)])
+			chain := engine.IDsOf(h.tokens[fmt.Sprintf("%d/chain", of)])
 			cuts := []int{0}
 			for _, at := range []int{1, len(chain) / 2, len(chain) - 1} {
 				if at > cuts[len(cuts)-1] && at < len(chain) {
@@ -112,7 +113,7 @@ func TestResampledByTheSeed(t *testing.T) {
 	c := r.reader(nil)
 	ask := question()
 	h := asked(t, c, ask)
-	chain := ids(h.tokens["0/chain"])
+	chain := engine.IDsOf(h.tokens["0/chain"])
 	cuts := []int{0, 2, len(chain) - 1}
 	first := fresh(t, c, again(ask, 0, chain, cuts...))
 	if twice := fresh(t, c, again(ask, 0, chain, cuts...)); !reflect.DeepEqual(first, twice) {
@@ -148,7 +149,7 @@ func TestResampledByTheSeed(t *testing.T) {
 
 	ask.Temperature, ask.K = 0, 1
 	h = asked(t, c, ask)
-	chain = ids(h.tokens["0/chain"])
+	chain = engine.IDsOf(h.tokens["0/chain"])
 	for cut, list := range fresh(t, c, again(ask, 0, chain, 0, 1, len(chain)-1)) {
 		for _, f := range list {
 			if !slices.Equal(f.IDs, chain[cut:]) {

@@ -299,7 +299,7 @@ func (h *heard) same(t *testing.T, ask *wire.Ask) {
 				t.Errorf("%s: token %d: have %+v, want %+v", key, i, have[i], w)
 			}
 		}
-		if text := tok.Decode(ids(list), false); text != h.texts[key] {
+		if text := tok.Decode(engine.IDsOf(list), false); text != h.texts[key] {
 			t.Errorf("%s: have text %q, want %q", key, h.texts[key], text)
 		}
 	}
@@ -313,7 +313,7 @@ func (h *heard) same(t *testing.T, ask *wire.Ask) {
 		if !ok || d.Finish != c.Finish {
 			t.Errorf("chain %d: done %v %+v, want finish %q", i, ok, d, c.Finish)
 		}
-		if text := form.AnswerText(ids(c.Answer)); d.Answer != text || d.Match != (text == ask.Answer) {
+		if text := form.AnswerText(engine.IDsOf(c.Answer)); d.Answer != text || d.Match != (text == ask.Answer) {
 			t.Errorf("chain %d: answer %q match %v, want %q", i, d.Answer, d.Match, text)
 		}
 	}

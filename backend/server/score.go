@@ -60,7 +60,7 @@ func scored(ctx context.Context, m *wire.Score, r *replica, chain int, emit func
 				v.LogProbs = append(v.LogProbs, finite(t.LogProb))
 			}
 			if m.Own {
-				v.Answer, v.Match = own(r.form, ids(c.Answer), &reqs[i])
+				v.Answer, v.Match = own(r.form, engine.IDsOf(c.Answer), &reqs[i])
 			}
 			out.Variants = append(out.Variants, v)
 		}

@@ -65,7 +65,7 @@ func TestScoreOfAnUneditedChain(t *testing.T) {
 		h := asked(t, c, ask)
 		var chains [][]int32
 		for i := range ask.K {
-			chains = append(chains, ids(h.tokens[fmt.Sprintf("%d/chain", i)]))
+			chains = append(chains, engine.IDsOf(h.tokens[fmt.Sprintf("%d/chain", i)]))
 			finishes[h.done[i].Finish]++
 		}
 		for _, own := range []bool{false, true} {
@@ -95,7 +95,7 @@ func TestScoreOwn(t *testing.T) {
 		ask := question()
 		ask.Question, ask.Answer, ask.K, ask.Temperature = item.Question, item.Answer, 1, 0
 		h := asked(t, c, ask)
-		m := whatIfs(ask, ids(h.tokens["0/chain"]), nil)
+		m := whatIfs(ask, engine.IDsOf(h.tokens["0/chain"]), nil)
 		for _, m.Own = range []bool{true, false} {
 			c.say(m)
 			got := expect[*wire.Scored](c).Variants
@@ -117,7 +117,7 @@ func TestScoreOfText(t *testing.T) {
 	ask := question()
 	h := asked(t, c, ask)
 	_, tok, _ := direct(t, ask)
-	all := ids(h.tokens["0/chain"])
+	all := engine.IDsOf(h.tokens["0/chain"])
 	n := len(all) / 2
 	if n < 2 {
 		t.Fatalf("chain too short for the test: %v", all)
@@ -142,7 +142,7 @@ func TestManyVariants(t *testing.T) {
 	c := r.reader(nil)
 	ask := question()
 	h := asked(t, c, ask)
-	first := ids(h.tokens["0/chain"])
+	first := engine.IDsOf(h.tokens["0/chain"])
 	var long []int32
 	for len(long) < 80 {
 		long = append(long, first[0])

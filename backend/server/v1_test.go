@@ -327,7 +327,7 @@ func TestV1Text(t *testing.T) {
 		}
 		// The text goes on where the prompt ends, its space included.
 		prompt := read[i/2]
-		text := strings.TrimPrefix(tok.Decode(append(prompt[:len(prompt):len(prompt)], ids(list)...), false), tok.Decode(prompt, false))
+		text := strings.TrimPrefix(tok.Decode(append(prompt[:len(prompt):len(prompt)], engine.IDsOf(list)...), false), tok.Decode(prompt, false))
 		if c.Text != text || !strings.HasPrefix(text, " ") || c.Index != i || *c.Finish != finish || len(c.LogProbs.Tokens) != len(list) {
 			t.Errorf("choice %d: have %+v, want %q, %s", i, c, text, finish)
 		}

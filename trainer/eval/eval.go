@@ -162,7 +162,7 @@ func (t *tally) chain(it Item, c engine.Chain, o Options, f *familyTally) {
 	if it.Grade != nil {
 		t.graded++
 		f.graded++
-		answer := ids(c.Answer)
+		answer := engine.IDsOf(c.Answer)
 		if n := len(answer); n > 0 && slices.Contains(o.End, answer[n-1]) {
 			answer = answer[:n-1]
 		}
@@ -172,7 +172,7 @@ func (t *tally) chain(it Item, c engine.Chain, o Options, f *familyTally) {
 		}
 	}
 	if it.Kind != nil {
-		chain := ids(c.Tokens)
+		chain := engine.IDsOf(c.Tokens)
 		if c.Closed && len(chain) >= len(o.Close) && o.StopText == "" {
 			chain = chain[:len(chain)-len(o.Close)]
 		}
@@ -224,12 +224,4 @@ func wilson(right, of int) (low, high float64) {
 	middle := (p + z*z/(2*n)) / (1 + z*z/n)
 	half := z / (1 + z*z/n) * math.Sqrt(p*(1-p)/n+z*z/(4*n*n))
 	return max(0, middle-half), min(1, middle+half)
-}
-
-func ids(tokens []engine.Token) []int32 {
-	out := make([]int32, len(tokens))
-	for i, t := range tokens {
-		out[i] = t.ID
-	}
-	return out
 }

@@ -197,10 +197,7 @@ func addKinds(v run.Values, w *world.World, tok *token.Tokenizer, f *token.Forma
 
 // chainText is a chain as the world's graders read it.
 func chainText(tok *token.Tokenizer, f *token.Format, c engine.Chain) string {
-	ids := make([]int32, 0, len(c.Tokens))
-	for _, t := range c.Tokens {
-		ids = append(ids, t.ID)
-	}
+	ids := engine.IDsOf(c.Tokens)
 	if c.Closed {
 		ids = ids[:len(ids)-len(f.Close)]
 	}

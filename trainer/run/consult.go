@@ -32,7 +32,7 @@ func Consult(ctx context.Context, ref *engine.Engine, l Layout, kl bool, rolls [
 		reqs[i] = engine.Request{Prompt: r.Prompt, Close: l.Close, Reference: r.Answer, Baseline: true, Forced: [][]int32{}}
 		if kl {
 			for _, c := range r.Chains {
-				reqs[i].Forced = append(reqs[i].Forced, ids(c.Tokens))
+				reqs[i].Forced = append(reqs[i].Forced, engine.IDsOf(c.Tokens))
 			}
 		}
 	}
@@ -41,11 +41,11 @@ func Consult(ctx context.Context, ref *engine.Engine, l Layout, kl bool, rolls [
 		return err
 	}
 	for i, r := range results {
-		rolls[i].RefBaseline = logProbs(r.Baseline)
+		rolls[i].RefBaseline = engine.LogProbsOf(r.Baseline)
 		for k, c := range r.Chains {
 			c.Closed = rolls[i].Chains[k].Closed
 			chain, boundary := split(c, l.Close)
-			rolls[i].Ref = append(rolls[i].Ref, objective.RefLogProbs{Chain: logProbs(chain), Boundary: logProbs(boundary)})
+			rolls[i].Ref = append(rolls[i].Ref, objective.RefLogProbs{Chain: engine.LogProbsOf(chain), Boundary: engine.LogProbsOf(boundary)})
 		}
 	}
 	return nil
@@ -63,16 +63,16 @@ func (t *trainer) describe(rolls []Rollout, plan *objective.Plan) []Completion {
 		if len(list) >= t.c.Output.Completions {
 			break
 		}
-		b := logProbs(r.Baseline)
+		b := engine.LogProbsOf(r.Baseline)
 		if t.c.Objective.FixedBaseline {
 			b = r.RefBaseline
 		}
 		for k, c := range r.Chains {
 			x := Completion{
 				Question: t.tok.Decode(r.Prompt, false), Group: g, Chain: k,
-				Text: t.tok.Decode(ids(c.Tokens), false), Closed: c.Closed,
-				Reference: t.format.AnswerText(r.Answer), Answer: t.format.AnswerText(ids(c.Answer)),
-				Earned: plan.Earned(g, k), C: probabilities(logProbs(c.Reference)), B: probabilities(b),
+				Text: t.tok.Decode(engine.IDsOf(c.Tokens), false), Closed: c.Closed,
+				Reference: t.format.AnswerText(r.Answer), Answer: t.format.AnswerText(engine.IDsOf(c.Answer)),
+				Earned: plan.Earned(g, k), C: probabilities(engine.LogProbsOf(c.Reference)), B: probabilities(b),
 			}
 			if method.Verifies() {
 				right := x.Reward == 1

@@ -233,7 +233,7 @@ func (l *Learner) backward(plan *objective.Plan, groups []group, t *totals) (wei
 
 // observe is what the objective needs to know of a rollout.
 func (l *Learner) observe(r Rollout) objective.Group {
-	g := objective.Group{Baseline: logProbs(r.Baseline), RefBaseline: r.RefBaseline, Ref: r.Ref}
+	g := objective.Group{Baseline: engine.LogProbsOf(r.Baseline), RefBaseline: r.RefBaseline, Ref: r.Ref}
 	right := l.Right
 	if right == nil {
 		right = slices.Equal[[]int32]
@@ -241,8 +241,8 @@ func (l *Learner) observe(r Rollout) objective.Group {
 	for _, c := range r.Chains {
 		chain, boundary := split(c, l.Close)
 		g.Samples = append(g.Samples, objective.Sample{
-			Chain: logProbs(chain), Closed: c.Closed, Boundary: logProbs(boundary),
-			Answer: logProbs(c.Reference), Matched: len(c.Answer) > 0 && right(ids(c.Answer), r.Answer),
+			Chain: engine.LogProbsOf(chain), Closed: c.Closed, Boundary: engine.LogProbsOf(boundary),
+			Answer: engine.LogProbsOf(c.Reference), Matched: len(c.Answer) > 0 && right(engine.IDsOf(c.Answer), r.Answer),
 		})
 	}
 	return g
@@ -254,7 +254,7 @@ func (l *Learner) trainable(r Rollout, index int) group {
 	for k, c := range r.Chains {
 		chain, boundary := split(c, l.Close)
 		g.samples = append(g.samples, sample{
-			chain: ids(chain), boundary: ids(boundary), answer: r.Answer,
+			chain: engine.IDsOf(chain), boundary: engine.IDsOf(boundary), answer: r.Answer,
 			closed: c.Closed, stopped: c.Finish == "stop", group: index, index: k,
 		})
 	}
@@ -268,22 +268,6 @@ func split(c engine.Chain, close []int32) (chain, boundary []engine.Token) {
 		return c.Tokens[:n-1], c.Tokens[n-1:]
 	}
 	return c.Tokens, c.Boundary
-}
-
-func logProbs(tokens []engine.Token) []float64 {
-	out := make([]float64, len(tokens))
-	for i, t := range tokens {
-		out[i] = t.LogProb
-	}
-	return out
-}
-
-func ids(tokens []engine.Token) []int32 {
-	out := make([]int32, len(tokens))
-	for i, t := range tokens {
-		out[i] = t.ID
-	}
-	return out
 }
 
 // supervised "rolls out" the reference itself after the empty chain, without

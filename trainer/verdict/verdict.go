@@ -115,9 +115,9 @@ func Given(tok *token.Tokenizer, form *token.Format, prompt []int32, answer stri
 func Judge(q Question, tok *token.Tokenizer, form *token.Format, res engine.Result, o reward.Options) (Verdict, reward.Group, error) {
 	s := make([][]float64, len(res.Chains))
 	for i, c := range res.Chains {
-		s[i] = logProbs(c.Reference)
+		s[i] = engine.LogProbsOf(c.Reference)
 	}
-	g, err := reward.ScoreGroup(s, logProbs(res.Baseline), o)
+	g, err := reward.ScoreGroup(s, engine.LogProbsOf(res.Baseline), o)
 	if err != nil {
 		return Verdict{}, g, err
 	}
@@ -188,13 +188,10 @@ func Spell(tok *token.Tokenizer, ids []int32) []string {
 
 // Say spells what the model wrote.
 func Say(tok *token.Tokenizer, tokens []engine.Token) []Said {
-	ids := make([]int32, len(tokens))
-	for i, t := range tokens {
-		ids[i] = t.ID
-	}
 	list := make([]Said, len(tokens))
-	for i, text := range Spell(tok, ids) {
-		list[i] = Said{Spelled{ids[i], text}, Number(tokens[i].LogProb), Number(tokens[i].Entropy)}
+	for i, text := range Spell(tok, engine.IDsOf(tokens)) {
+		t := tokens[i]
+		list[i] = Said{Spelled{t.ID, text}, Number(t.LogProb), Number(t.Entropy)}
 	}
 	return list
 }
@@ -203,25 +200,12 @@ func Say(tok *token.Tokenizer, tokens []engine.Token) []Said {
 // the text that Say gives to an end may hold what came before: bytes that waited for
 // the end of their run.
 func Text(tok *token.Tokenizer, tokens []engine.Token, ends []int32) string {
-	var ids []int32
-	for _, t := range tokens {
-		if !slices.Contains(ends, t.ID) {
-			ids = append(ids, t.ID)
-		}
-	}
+	ids := slices.DeleteFunc(engine.IDsOf(tokens), func(id int32) bool { return slices.Contains(ends, id) })
 	return tok.Decode(ids, false)
 }
 
-func logProbs(tokens []engine.Token) []float64 {
-	list := make([]float64, len(tokens))
-	for i, t := range tokens {
-		list[i] = t.LogProb
-	}
-	return list
-}
-
 func probs(tokens []engine.Token) []float64 {
-	list := logProbs(tokens)
+	list := engine.LogProbsOf(tokens)
 	for i, s := range list {
 		list[i] = math.Exp(s)
 	}
