@@ -59,59 +59,68 @@ func (s *Server) v1Chat(a *api) error {
 	if err := a.ready(model); err != nil {
 		return err
 	}
-	var tok *token.Tokenizer
-	head := chatHead{ID: a.name("chatcmpl-", req.Seed), Object: "chat.completion", Model: model, Seed: int64(req.Seed)}
-	g := &generation{asked: "messages", tokens: tokens, stream: stream, usage: withUsage, stops: stops}
-	g.request = func(r *replica) ([]engine.Request, error) {
-		tok = r.tok
-		err := r.reasoned(&req, turns, int(most), s.o.Chain)
-		return []engine.Request{req}, err
-	}
-	g.whole = func(list []*choice, t tally) any {
-		out := chatWhole{chatHead: head, Usage: t.usage(true)}
-		for i, c := range list {
-			x := chatChoice{Index: i, Message: chatMessage{Role: "assistant", Content: c.answer.String(), Reasoning: c.chain.String()}, Finish: c.finish}
-			if tokens {
-				x.LogProbs = &chatLogProbs{Content: chatTokens(tok, c.spoken), Reasoning: chatTokens(tok, c.chained)}
-			}
-			out.Choices = append(out.Choices, x)
+	return a.generate(&conversation{
+		generation: &generation{
+			head:  textHead{ID: a.name("chatcmpl-", req.Seed), Object: "chat.completion", Model: model, Seed: int64(req.Seed)},
+			asked: "messages", req: req, chain: s.o.Chain, tokens: tokens, stops: stops, stream: stream, usage: withUsage,
+		},
+		turns: turns, most: int(most),
+	})
+}
+
+// conversation is turns of which the last is to be answered.
+type conversation struct {
+	*generation
+	turns []token.Message
+	most  int // tokens of chain and answer; 0 for no such bound
+}
+
+func (c *conversation) requests(r *replica) ([]engine.Request, error) {
+	err := r.reasoned(&c.req, c.turns, c.most, c.chain)
+	return []engine.Request{c.req}, err
+}
+
+func (c *conversation) whole(list []*choice, t tally) any {
+	out := chatWhole{textHead: c.head, Usage: t.usage(true)}
+	for i, said := range list {
+		x := chatChoice{Index: i, Finish: said.finish}
+		x.Message = chatMessage{Role: "assistant", Content: said.answer.String(), Reasoning: said.chain.String()}
+		if c.tokens {
+			x.LogProbs = &chatLogProbs{Content: chatTokens(c.tok, said.spoken), Reasoning: chatTokens(c.tok, said.chained)}
 		}
-		return out
+		out.Choices = append(out.Choices, x)
 	}
-	chunk := chatChunk{chatHead: head}
-	chunk.Object += ".chunk"
-	if withUsage {
-		chunk.Usage = json.RawMessage("null")
+	return out
+}
+
+func (c *conversation) chunk(p piece) any {
+	x := chatDelta{Index: p.choice}
+	switch {
+	case p.first:
+		x.Delta.Role = "assistant" // alone: content comes after the chain
+	case p.finish != "":
+		x.Finish = &p.finish
+	case p.part == engine.PartAnswer:
+		x.Delta.Content = &p.text
+	default:
+		x.Delta.Reasoning = &p.text
 	}
-	g.chunk = func(p piece) any {
-		x := chatDelta{Index: p.choice}
-		switch {
-		case p.first:
-			x.Delta.Role = "assistant" // alone: content comes after the chain
-		case p.finish != "":
-			x.Finish = &p.finish
-		case p.part == engine.PartAnswer:
-			x.Delta.Content = &p.text
-		default:
-			x.Delta.Reasoning = &p.text
+	if p.token != nil {
+		list := chatTokens(c.tok, []spelt{*p.token})
+		x.LogProbs = &chatLogProbs{Content: list, Reasoning: []chatToken{}}
+		if p.part == engine.PartChain {
+			x.LogProbs.Content, x.LogProbs.Reasoning = x.LogProbs.Reasoning, list
 		}
-		if p.token != nil {
-			list := chatTokens(tok, []spelt{*p.token})
-			x.LogProbs = &chatLogProbs{Content: list, Reasoning: []chatToken{}}
-			if p.part == engine.PartChain {
-				x.LogProbs.Content, x.LogProbs.Reasoning = x.LogProbs.Reasoning, list
-			}
-		}
-		out := chunk
-		out.Choices = []chatDelta{x}
-		return out
 	}
-	g.last = func(t tally) any {
-		out := chunk
-		out.Choices, out.Usage = []chatDelta{}, t.usage(true)
-		return out
-	}
-	return a.generate(g)
+	return c.event([]chatDelta{x}, c.without())
+}
+
+func (c *conversation) last(t tally) any { return c.event([]chatDelta{}, t.usage(true)) }
+
+func (c *conversation) event(list []chatDelta, usage any) chatChunk {
+	head := c.head
+	head.Object += ".chunk"
+	return chatChunk{head, list, usage}
 }
 
 // messages is the field messages: turns whose content is text or a list of text
@@ -207,18 +216,8 @@ func (r *replica) reasoned(q *engine.Request, turns []token.Message, most, chain
 	return nil
 }
 
-// chatHead begins an answer and every chunk of a stream. Seed is an addition: what
-// was drawn where the request had none.
-type chatHead struct {
-	ID      string `json:"id"`
-	Object  string `json:"object"`
-	Created int    `json:"created"`
-	Model   string `json:"model"`
-	Seed    int64  `json:"seed"`
-}
-
 type chatWhole struct {
-	chatHead
+	textHead
 	Choices []chatChoice `json:"choices"`
 	Usage   *usage       `json:"usage"`
 }
@@ -237,7 +236,7 @@ type chatMessage struct {
 }
 
 type chatChunk struct {
-	chatHead
+	textHead
 	Choices []chatDelta `json:"choices"`
 	Usage   any         `json:"usage,omitempty"` // null until the last chunk, if it is asked for
 }

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"nrt/backend/engine"
+	"nrt/backend/token"
 )
 
 var (
@@ -21,18 +22,48 @@ var (
 	errCut  = errors.New("the reader did not keep up")
 )
 
-// generation is a request whose answer is text, whole or as a stream.
+// generation is a request whose answer is text, whole or as a stream. An endpoint
+// embeds it.
 type generation struct {
-	request func(r *replica) ([]engine.Request, error)
-	asked   string   // the field that holds what is read first
-	tokens  bool     // log-probabilities are asked for
-	stops   []string // texts that end an answer
-	stream  bool
-	usage   bool // at the stream's end
+	head   textHead
+	asked  string         // the field that holds what is read first
+	req    engine.Request // sampling and bounds, as asked for
+	chain  int            // the server's longest, in tokens
+	tokens bool           // log-probabilities are asked for
+	stops  []string       // texts that end an answer
+	stream bool
+	usage  bool             // at the stream's end
+	tok    *token.Tokenizer // of the replica that computes
+}
 
-	chunk func(p piece) any // nil for a piece that makes none
-	whole func(list []*choice, t tally) any
-	last  func(t tally) any // the chunk with usage
+// endpoint is what differs between such requests: how a model is asked, and how an
+// answer is laid out. The engine is asked before anything is laid out.
+type endpoint interface {
+	common() *generation
+	requests(r *replica) ([]engine.Request, error)
+	whole(list []*choice, t tally) any
+	chunk(p piece) any // of a stream; nil for a piece that makes none
+	last(t tally) any  // the chunk with usage
+}
+
+func (g *generation) common() *generation { return g }
+
+// textHead begins an answer and every chunk of a stream. Seed is an addition: what
+// was drawn where the request had none.
+type textHead struct {
+	ID      string `json:"id"`
+	Object  string `json:"object"`
+	Created int    `json:"created"`
+	Model   string `json:"model"`
+	Seed    int64  `json:"seed"`
+}
+
+// without is the usage of a chunk that is not the last: null if the last one has it.
+func (g *generation) without() any {
+	if g.usage {
+		return json.RawMessage("null")
+	}
+	return nil
 }
 
 // choice is all that was said of one answer.
@@ -43,14 +74,14 @@ type choice struct {
 }
 
 // generate computes and answers.
-func (a *api) generate(g *generation) error {
-	if g.stream {
-		return a.streamed(g)
+func (a *api) generate(e endpoint) error {
+	if e.common().stream {
+		return a.streamed(e)
 	}
 	var list []*choice
 	var all tally
 	err := a.compute(func(ctx context.Context, r *replica) (err error) {
-		all, err = a.run(ctx, r, g, func(p piece) {
+		all, err = a.run(ctx, r, e, func(p piece) {
 			for len(list) <= p.choice {
 				list = append(list, &choice{})
 			}
@@ -70,14 +101,16 @@ func (a *api) generate(g *generation) error {
 		return err
 	})
 	if err == nil {
-		a.answer(http.StatusOK, g.whole(list, all))
+		a.answer(http.StatusOK, e.whole(list, all))
 	}
 	return err
 }
 
 // run asks the engine and hands on what it says.
-func (a *api) run(ctx context.Context, r *replica, g *generation, say func(piece)) (tally, error) {
-	reqs, err := g.request(r)
+func (a *api) run(ctx context.Context, r *replica, e endpoint, say func(piece)) (tally, error) {
+	g := e.common()
+	g.tok = r.tok
+	reqs, err := e.requests(r)
 	if err != nil {
 		return tally{}, err
 	}
@@ -113,7 +146,7 @@ func (a *api) run(ctx context.Context, r *replica, g *generation, say func(piece
 // Limits.WriteWithin in all. A reader who then still has not taken enough, or takes
 // what is written more slowly than leastPace, is given up: the connection breaks, so
 // that what came cannot be mistaken for the whole.
-func (a *api) streamed(g *generation) error {
+func (a *api) streamed(e endpoint) error {
 	t := newTray(a.s.o.LogBytes, a.s.o.WriteWithin, &a.s.streams)
 	defer t.clear()
 	put := func(v any) {
@@ -126,9 +159,9 @@ func (a *api) streamed(g *generation) error {
 	}
 	go func() {
 		t.end(a.compute(func(ctx context.Context, r *replica) error {
-			all, err := a.run(ctx, r, g, func(p piece) { put(g.chunk(p)) })
-			if err == nil && g.usage {
-				put(g.last(all))
+			all, err := a.run(ctx, r, e, func(p piece) { put(e.chunk(p)) })
+			if err == nil && e.common().usage {
+				put(e.last(all))
 			}
 			return errors.Join(err, ctx.Err())
 		}))

@@ -1,7 +1,6 @@
 package server
 
 import (
-	"encoding/json"
 	"fmt"
 	"slices"
 	"unicode/utf8"
@@ -62,63 +61,64 @@ func (s *Server) v1Text(a *api) error {
 	if err := a.ready(model); err != nil {
 		return err
 	}
-	var tok *token.Tokenizer
-	head := chatHead{ID: a.name("cmpl-", req.Seed), Object: "text_completion", Model: model, Seed: int64(req.Seed)}
-	g := &generation{asked: "prompt", tokens: tokens, stream: stream, usage: withUsage, stops: stops}
-	g.request = func(r *replica) (list []engine.Request, err error) {
-		tok = r.tok
-		for i, p := range prompts {
-			q := req
-			if err := r.goesOn(&q, p, s.o.Chain); err != nil {
-				err.param = fmt.Sprintf("prompt[%d]", i)
-				if len(prompts) == 1 {
-					err.param = "prompt"
-				}
-				return nil, err
-			}
-			list = append(list, q)
-		}
-		return list, nil
-	}
-	g.whole = func(list []*choice, t tally) any {
-		out := textWhole{chatHead: head, Usage: t.usage(false)}
-		for i, c := range list {
-			x := textChoice{Index: i, Text: c.chain.String(), Finish: &c.finish}
-			if tokens {
-				offset := 0
-				x.LogProbs = textTokens(tok, c.chained, &offset)
-			}
-			out.Choices = append(out.Choices, x)
-		}
-		return out
-	}
-	chunk := textWhole{chatHead: head}
-	if withUsage {
-		chunk.Usage = json.RawMessage("null")
-	}
-	offsets := make([]int, req.N*len(prompts))
-	g.chunk = func(p piece) any {
-		if p.first {
-			return nil
-		}
-		x := textChoice{Index: p.choice, Text: p.text}
-		if p.finish != "" {
-			x.Finish = &p.finish
-		}
-		if p.token != nil {
-			x.LogProbs = textTokens(tok, []spelt{*p.token}, &offsets[p.choice])
-		}
-		out := chunk
-		out.Choices = []textChoice{x}
-		return out
-	}
-	g.last = func(t tally) any {
-		out := chunk
-		out.Choices, out.Usage = []textChoice{}, t.usage(false)
-		return out
-	}
-	return a.generate(g)
+	return a.generate(&continuation{
+		generation: &generation{
+			head:  textHead{ID: a.name("cmpl-", req.Seed), Object: "text_completion", Model: model, Seed: int64(req.Seed)},
+			asked: "prompt", req: req, chain: s.o.Chain, tokens: tokens, stops: stops, stream: stream, usage: withUsage,
+		},
+		prompts: prompts, offsets: make([]int, req.N*len(prompts)),
+	})
 }
+
+// continuation is prompts that are to go on.
+type continuation struct {
+	*generation
+	prompts []string
+	offsets []int // of the streamed choices: characters so far
+}
+
+func (x *continuation) requests(r *replica) (list []engine.Request, err error) {
+	for i, p := range x.prompts {
+		q := x.req
+		if err := r.goesOn(&q, p, x.chain); err != nil {
+			if err.param = "prompt"; len(x.prompts) > 1 {
+				err.param = fmt.Sprintf("prompt[%d]", i)
+			}
+			return nil, err
+		}
+		list = append(list, q)
+	}
+	return list, nil
+}
+
+func (x *continuation) whole(list []*choice, t tally) any {
+	out := textWhole{textHead: x.head, Usage: t.usage(false)}
+	for i, said := range list {
+		c := textChoice{Index: i, Text: said.chain.String(), Finish: &said.finish}
+		if x.tokens {
+			offset := 0
+			c.LogProbs = textTokens(x.tok, said.chained, &offset)
+		}
+		out.Choices = append(out.Choices, c)
+	}
+	return out
+}
+
+func (x *continuation) chunk(p piece) any {
+	if p.first {
+		return nil
+	}
+	c := textChoice{Index: p.choice, Text: p.text}
+	if p.finish != "" {
+		c.Finish = &p.finish
+	}
+	if p.token != nil {
+		c.LogProbs = textTokens(x.tok, []spelt{*p.token}, &x.offsets[p.choice])
+	}
+	return textWhole{x.head, []textChoice{c}, x.without()}
+}
+
+func (x *continuation) last(t tally) any { return textWhole{x.head, []textChoice{}, t.usage(false)} }
 
 // stops are the texts that end an answer.
 func (f *fields) stops() []string {
@@ -154,7 +154,7 @@ func (r *replica) goesOn(q *engine.Request, prompt string, chain int) *problem {
 
 // textWhole is an answer, and a chunk of a stream.
 type textWhole struct {
-	chatHead
+	textHead
 	Choices []textChoice `json:"choices"`
 	Usage   any          `json:"usage,omitempty"`
 }
