@@ -31,7 +31,8 @@
 // # Reading order
 //
 // options.go, server.go, session.go, conn.go, sched.go, hub.go, job.go, ask.go, score.go,
-// resample.go; then runs.go, trainrun.go, evaluate.go, upload.go, saved.go; then
-// http.go, security.go, limits.go, static.go, page.go, worker.go, metrics.go; then
-// v1.go and what it names; bake.go writes what the page shows first.
+// options.go, server.go, session.go, conn.go, sched.go, hub.go, job.go, ask.go,
+// score.go, resample.go; then runs.go, trainrun.go, follow.go, evaluate.go, upload.go,
+// saved.go; then http.go, security.go, limits.go, static.go, page.go, worker.go,
+// metrics.go; then v1.go and what it names; bake.go writes what the page shows first.
 package server

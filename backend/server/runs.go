@@ -270,7 +270,9 @@ func (r *runs) halt(x *session, name, id, status string) error {
 	if err != nil {
 		return err
 	}
-	t.halt(status)
+	if t.turn(status) {
+		r.tell(t, nil)
+	}
 	st := t.stateFor(x)
 	st.ID = id
 	x.say(&st)
@@ -283,7 +285,7 @@ func (r *runs) resume(x *session, name, id string) error {
 	if err != nil {
 		return err
 	}
-	t.requeue()
+	t.turn(wire.StatusQueued)
 	x.watch(name)
 	st := t.stateFor(x)
 	st.ID = id
