@@ -3,20 +3,28 @@ package engine
 import (
 	"math/rand/v2"
 	"slices"
-	"strings"
-	"unicode/utf8"
 
 	"nrt/backend/device"
 	"nrt/backend/llama"
 )
 
 // phase is what a branch does next.
+//
+//	phase      in a step it reads             and then                    until
+//	sampling   the token drawn before         a token is drawn            the chain ends: Close, StopText, Stop, MaxChain
+//	tail       given tokens, as far as there  those that are wanted are   all are read and scored
+//	           is room                        scored
+//	answering  the token drawn before         a token is drawn            AnswerStop, MaxAnswer
+//	finished   nothing; its rows are free
+//
+// A sampled chain goes through them in this order; a forced one, and the baseline, begin
+// in the tail. Where no answer is asked for, the tail is the end.
 type phase uint8
 
 const (
-	sampling  phase = iota // the chain grows token by token
-	tail                   // forced tokens: rest of a scored chain, boundary, reference
-	answering              // the answer grows token by token
+	sampling phase = iota
+	tail
+	answering
 	finished
 )
 
@@ -35,34 +43,47 @@ type group struct {
 type branch struct {
 	g     *group
 	chain int
+	phase phase
 	span  device.Span // reserved rows; the first `used` hold tokens
 	used  int
-	phase phase
-	rng   *rand.Rand
-	next  int32          // sampled, not yet read
-	has   bool           // next is valid
 	keep  int            // rows up to and including the boundary: where an answer begins
 	past  [2]device.Span // prompt and used rows, for the step in progress
 	ids   []int32        // read in the step in progress
-	given forced
+
+	// What grows: the token drawn last, while it is not read.
+	rng  *rand.Rand
+	next int32
+	has  bool
+
+	// The tail: what is read of it, and what is scored.
+	given given
+	score score
+	first *Token // of the answer: drawn where the boundary was read, which may be steps before the tail ends
 }
 
 // grows tells whether a token is drawn for the branch in every step.
 func (br *branch) grows() bool { return br.phase == sampling || br.phase == answering }
 
-// forced are tokens that a branch is given to read and to score, which may take
-// it several steps.
-type forced struct {
+// given are tokens that a branch has to read: a forced chain, the boundary, the
+// reference. It may take several steps.
+type given struct {
 	ids     []int32
 	read    int // of ids
-	want    []want
-	known   int   // of want
-	closing int   // of ids: chain and boundary, after which an answer begins
-	first   Token // of that answer, if it was drawn before all of ids were read
-	drawn   bool
+	closing int // of ids: those up to the boundary, after which an answer begins
 }
 
-// want is a token to be scored, after so many of a branch's forced ones.
+func (g *given) rest() []int32 { return g.ids[g.read:] }
+
+// score is the tokens whose probability is asked for: the given ones without the
+// baseline's boundary, and a forced chain's stop token, which is not read.
+type score struct {
+	want  []want
+	known int // of want
+}
+
+func (s *score) rest() []want { return s.want[s.known:] }
+
+// want is a token to be scored, after so many of a branch's given ones.
 type want struct {
 	id    int32
 	after int
@@ -180,7 +201,7 @@ func (b *batch) place(g *group) bool {
 		}
 		if n := len(ids) - 1; n >= 0 && !c.Closed && slices.Contains(r.Stop, ids[n]) {
 			br.force(ids[:n], PartChain)
-			br.given.want = append(br.given.want, want{ids[n], n, PartChain, n})
+			br.score.want = append(br.score.want, want{ids[n], n, PartChain, n})
 		} else {
 			br.force(ids, PartChain)
 		}
@@ -194,7 +215,7 @@ func (br *branch) force(ids []int32, kind Part) {
 	f := &br.given
 	for i, id := range ids {
 		if kind != PartEnd {
-			f.want = append(f.want, want{id, len(f.ids) + i, kind, i})
+			br.score.want = append(br.score.want, want{id, len(f.ids) + i, kind, i})
 		}
 	}
 	f.ids = append(f.ids, ids...)
@@ -209,7 +230,7 @@ type pick struct {
 	br  *branch
 }
 
-// reading is how far a branch got with its forced tokens in a step: those from
+// reading is how far a branch got with its given tokens in a step: those from
 // `from` on are in row first and the next ones, and row before (−1 for none)
 // predicts the first of them.
 type reading struct {
@@ -218,7 +239,7 @@ type reading struct {
 	before, first int
 }
 
-// row is the one that predicts what comes after so many forced tokens, if this
+// row is the one that predicts what comes after so many given tokens, if this
 // step has it.
 func (r reading) row(after int) (row int32, ok bool) {
 	switch {
@@ -230,7 +251,19 @@ func (r reading) row(after int) (row int32, ok bool) {
 	return 0, false
 }
 
-// step reads one token of every growing chain, and new prompts and forced tokens
+// scorable are the wanted tokens whose row this step has.
+func (r reading) scorable() []want {
+	list := r.br.score.rest()
+	n := 0
+	for ; n < len(list); n++ {
+		if _, ok := r.row(list[n].after); !ok {
+			break
+		}
+	}
+	return list[:n]
+}
+
+// step reads one token of every growing chain, and new prompts and given tokens
 // as far as there is room, in one pass; then it draws and scores. All chains may
 // end at once, at the longest they may be: their references then wait for each
 // other.
@@ -258,10 +291,10 @@ func (b *batch) step() {
 		}
 	}
 	b.e.cache.Extend(b.in)
-	b.take()
+	b.classify()
 	b.draw()
 	for len(b.readings) > 0 { // of chains that just stopped
-		b.take()
+		b.classify()
 		b.draw()
 	}
 	b.active = slices.DeleteFunc(b.active, func(g *group) bool {
@@ -294,7 +327,7 @@ func (b *batch) readPrompt(g *group) (last int, whole bool) {
 }
 
 // readBranch reads what a branch stands before: the token drawn for it, and as many
-// of its forced ones as there is room for. Where it has none to read, the prompt's
+// of its given ones as there is room for. Where it has none to read, the prompt's
 // last row predicts what comes.
 func (b *batch) readBranch(br *branch, last int) {
 	g, f := br.g, &br.given
@@ -302,7 +335,7 @@ func (b *batch) readBranch(br *branch, last int) {
 	if br.has {
 		ids = append(ids, br.next)
 	}
-	ids = append(ids, f.ids[f.read:]...)
+	ids = append(ids, f.rest()...)
 	br.ids = ids
 	if !br.grows() {
 		ids = ids[:max(0, min(len(ids), b.room))]
@@ -345,56 +378,54 @@ func (b *batch) read(ids []int32, pos int, past []device.Span, own int) int {
 	return first
 }
 
-// take scores forced tokens and sends each branch that has read all of its own
-// on: to its answer, whose first token is drawn from the boundary's row, or to
-// its end.
-func (b *batch) take() {
+// classify scores what this step can score, and lets the branches go on.
+func (b *batch) classify() {
 	t := &b.targets
 	t.Rows, t.IDs = t.Rows[:0], t.IDs[:0]
 	for _, r := range b.readings {
-		f := &r.br.given
-		for _, w := range f.want[f.known:] {
-			row, ok := r.row(w.after)
-			if !ok {
-				break
-			}
+		for _, w := range r.scorable() {
+			row, _ := r.row(w.after)
 			t.Rows, t.IDs = append(t.Rows, row), append(t.IDs, w.id)
 		}
 	}
-	got := b.classify(*t)
+	got := b.classified(*t)
 	at := 0
 	for _, r := range b.readings {
-		br, f := r.br, &r.br.given
-		for _, w := range f.want[f.known:] {
-			if _, ok := r.row(w.after); !ok {
-				break
-			}
-			b.put(br, w.kind, w.index, Token{ID: w.id, LogProb: got.LogProb[at], Entropy: got.Entropy[at]})
-			f.known++
+		list := r.scorable()
+		for _, w := range list {
+			b.put(r.br, w.kind, w.index, Token{ID: w.id, LogProb: got.LogProb[at], Entropy: got.Entropy[at]})
 			at++
 		}
-		answers := br.chain >= 0 && br.g.req.MaxAnswer > 0
-		if row, ok := r.row(f.closing); ok && answers {
-			b.picks = append(b.picks, pick{row, br})
-		}
-		if br.has || f.read < len(f.ids) || f.known < len(f.want) {
-			continue // in the next step
-		}
-		if !answers {
-			b.finish(br)
-			continue
-		}
-		br.used, br.phase = br.keep, answering
-		first, drawn := f.first, f.drawn
-		*f = forced{}
-		if drawn {
-			b.answer(br, first)
-		}
+		r.br.score.known += len(list)
+		b.goOn(r)
 	}
 }
 
-// classify scores targets, as many at a time as may be read in a step.
-func (b *batch) classify(t llama.Targets) device.Classified {
+// goOn sends a branch that has read and scored its tail to its answer, whose first
+// token is drawn from the boundary's row, or to its end.
+func (b *batch) goOn(r reading) {
+	br := r.br
+	answers := br.chain >= 0 && br.g.req.MaxAnswer > 0
+	if row, ok := r.row(br.given.closing); ok && answers {
+		b.picks = append(b.picks, pick{row, br})
+	}
+	if br.has || len(br.given.rest()) > 0 || len(br.score.rest()) > 0 {
+		return // in the next step
+	}
+	if !answers {
+		b.finish(br)
+		return
+	}
+	br.used, br.phase = br.keep, answering
+	first := br.first
+	br.given, br.score, br.first = given{}, score{}, nil
+	if first != nil {
+		b.answer(br, *first)
+	}
+}
+
+// classified scores targets, as many at a time as may be read in a step.
+func (b *batch) classified(t llama.Targets) device.Classified {
 	n := b.e.opts.BatchRows
 	if len(t.IDs) <= n {
 		return b.e.cache.Classify(t)
@@ -408,10 +439,7 @@ func (b *batch) classify(t llama.Targets) device.Classified {
 	return all
 }
 
-// draw samples a token for every growing chain or answer. A stop token is not
-// read: where it was drawn the boundary is forced, so that what follows a chain
-// that stopped is what would follow if it had closed itself there, and the
-// boundary's log-probability is that of closing instead of stopping.
+// draw samples a token for every pick.
 func (b *batch) draw() {
 	b.readings = b.readings[:0]
 	if len(b.picks) == 0 {
@@ -424,35 +452,44 @@ func (b *batch) draw() {
 		b.how = append(b.how, device.SampleRow{Temperature: s.Temperature, TopK: s.TopK, TopP: s.TopP, MinP: s.MinP, U: p.br.rng.Float64(), Top: s.Top})
 	}
 	for i, got := range b.e.cache.Sample(b.rows, b.how) {
-		br := b.picks[i].br
+		p := b.picks[i]
 		tok := Token{ID: got.ID, LogProb: got.LogProb, Entropy: got.Entropy, Top: got.Top}
-		switch br.phase {
+		switch p.br.phase {
+		case sampling:
+			b.grow(p, tok)
 		case tail:
-			br.given.first, br.given.drawn = tok, true
-			continue
+			first := tok // only this one outlives the step
+			p.br.first = &first
 		case answering:
-			b.answer(br, tok)
-			continue
-		}
-		br.next, br.has = got.ID, true
-		r, c := br.g.req, &b.results[br.g.index].Chains[br.chain]
-		b.put(br, PartChain, len(c.Tokens), tok)
-		switch {
-		case len(r.Close) == 1 && got.ID == r.Close[0], r.StopText != "" && b.endsChain(r, c.Tokens):
-			c.Closed, c.Finish = true, "close"
-		case slices.Contains(r.Stop, got.ID):
-			c.Finish, br.has = "stop", false
-		case len(c.Tokens) >= r.MaxChain:
-			c.Finish = "length"
-		default:
-			continue
-		}
-		b.endChain(br)
-		if c.Finish == "stop" && br.phase == tail {
-			b.readings = append(b.readings, reading{br: br, before: int(b.picks[i].row)})
+			b.answer(p.br, tok)
 		}
 	}
 	b.picks = b.picks[:0]
+}
+
+// grow adds a token to a chain. A stop token is not read: where it was drawn the
+// boundary is forced, so that what follows a chain that stopped is what would follow
+// if it had closed itself there, and the boundary's log-probability is that of closing
+// instead of stopping.
+func (b *batch) grow(p pick, tok Token) {
+	br := p.br
+	br.next, br.has = tok.ID, true
+	r, c := br.g.req, &b.results[br.g.index].Chains[br.chain]
+	b.put(br, PartChain, len(c.Tokens), tok)
+	switch {
+	case len(r.Close) == 1 && tok.ID == r.Close[0], r.StopText != "" && b.endsChain(r, c.Tokens):
+		c.Closed, c.Finish = true, "close"
+	case slices.Contains(r.Stop, tok.ID):
+		c.Finish, br.has = "stop", false
+	case len(c.Tokens) >= r.MaxChain:
+		c.Finish = "length"
+	default:
+		return
+	}
+	b.endChain(br)
+	if c.Finish == "stop" && br.phase == tail {
+		b.readings = append(b.readings, reading{br: br, before: int(p.row)})
+	}
 }
 
 // answer adds a token to a branch's answer.
@@ -463,50 +500,6 @@ func (b *batch) answer(br *branch, tok Token) {
 	if slices.Contains(r.AnswerStop, tok.ID) || len(c.Answer) >= r.MaxAnswer {
 		b.finish(br)
 	}
-}
-
-// endsChain looks for the boundary's text at the end of a chain.
-func (b *batch) endsChain(r *Request, tokens []Token) bool {
-	from := max(0, len(tokens)-len(r.StopText)-1) // a token is at least a byte long
-	return strings.Contains(b.spell(r, IDsOf(tokens[from:]), from == 0), r.StopText)
-}
-
-// closes tells whether the last of the ids completes the boundary's text, as it
-// does in a sampled chain that closed itself.
-func (b *batch) closes(r *Request, ids []int32) bool {
-	if len(ids) == 0 {
-		return false
-	}
-	from := max(0, len(ids)-len(r.StopText)-1)
-	ids = ids[from:]
-	i := strings.LastIndex(b.spell(r, ids, from == 0), r.StopText)
-	return i >= 0 && i+len(r.StopText) > len(b.spell(r, ids[:len(ids)-1], from == 0))
-}
-
-// spell is the text of a chain or of its end. A whole chain without a boundary is text
-// that goes on after the prompt: it is spelt after the prompt's last tokens, since what
-// begins a text may lose a space, and a character may begin in the prompt.
-func (b *batch) spell(r *Request, ids []int32, whole bool) string {
-	if !whole || len(r.Close) > 0 {
-		return b.e.text.Decode(ids, false)
-	}
-	const enough = 16 // more than the bytes of a character, each of which may be a token
-	var all []int32
-	for _, id := range r.Prompt[max(0, len(r.Prompt)-enough):] {
-		if !b.e.text.Special(id) {
-			all = append(all, id)
-		}
-	}
-	before := b.e.text.Decode(all, false)
-	text := b.e.text.Decode(append(all, ids...), false)
-	n := 0
-	for n < min(len(before), len(text)) && before[n] == text[n] {
-		n++
-	}
-	for n > 0 && n < len(text) && !utf8.RuneStart(text[n]) {
-		n--
-	}
-	return text[n:]
 }
 
 // endChain queues what follows a finished chain: boundary and reference.
@@ -521,7 +514,7 @@ func (b *batch) endChain(br *branch) {
 		br.keep++
 	}
 	br.force(r.Reference, PartReference)
-	if len(br.given.want) == 0 && r.MaxAnswer == 0 {
+	if len(br.score.want) == 0 && r.MaxAnswer == 0 {
 		b.finish(br)
 	}
 }

@@ -13,8 +13,8 @@
 // Every chain draws from a random stream of its own, so the same seed gives the
 // same chains whatever else is in the batch.
 //
-// Read engine.go (what can be asked), batch.go (one step of all chains),
-// span.go (rows of the cache).
+// Read engine.go (what can be asked), batch.go (one step of all chains), boundary.go
+// (a boundary that is text), span.go (rows of the cache).
 package engine
 
 import (
