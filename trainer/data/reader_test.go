@@ -11,6 +11,7 @@ import (
 	"reflect"
 	"strings"
 	"testing"
+	"unicode/utf8"
 )
 
 func read(t *testing.T, text string, o Options) []Example {
@@ -277,6 +278,7 @@ func FuzzReader(f *testing.F) {
 	f.Add([]byte("\ufeff{\"messages\": [{\"role\": \"user\", \"content\": \"x\"}, {\"role\": \"assistant\", \"content\": \"y\"}]}"), uint8(1))
 	f.Add([]byte(`{"prompt": [{"role": "user", "content": "\ud83d\ude00"}], "completion": "\ud800"}`), uint8(2))
 	f.Add([]byte("\xff\xfe{}\n[1]\nnull\n{\n}"), uint8(3))
+	f.Add([]byte(`{"question": "q", "answer": "a", "chains": ["x", "\ud83d", 7], "y": ["\ud83d\ude00"], "z": "", "n": null}`), uint8(0))
 	f.Add([]byte(`{"text": "a", "x": [[[[{}]]]], "family": 3}`), uint8(4))
 	f.Fuzz(func(t *testing.T, text []byte, pick uint8) {
 		o := Options{Form: Form(Forms()[int(pick)%len(Forms())]), MaxLine: 1 << 10}
@@ -302,6 +304,17 @@ func FuzzReader(f *testing.F) {
 			}
 			if e.Line < 1 || e.Line > lines || (e.Text == "") == (e.Answer == "") || (e.Text == "") == (e.Question == "" && e.Messages == nil) {
 				t.Fatalf("%+v", e)
+			}
+			for field := range e.Extra {
+				list, err := e.Texts(field)
+				if (err == nil) != (len(list) > 0) || err != nil && (!errors.As(err, &bad) || bad.Line != e.Line || bad.Field != field || bad.Problem == "") {
+					t.Fatalf("%s: %q, %v", field, list, err)
+				}
+				for _, s := range list {
+					if !utf8.ValidString(s) {
+						t.Fatalf("%s: %q", field, s)
+					}
+				}
 			}
 		}
 	})
