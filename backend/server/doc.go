@@ -30,7 +30,6 @@
 //
 // # Reading order
 //
-// options.go, server.go, session.go, conn.go, sched.go, hub.go, job.go, ask.go, score.go,
 // options.go, server.go, session.go, conn.go, sched.go, hub.go, job.go, ask.go,
 // score.go, resample.go; then runs.go, trainrun.go, follow.go, evaluate.go, upload.go,
 // saved.go; then http.go, security.go, limits.go, static.go, page.go, worker.go,

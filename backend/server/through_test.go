@@ -80,7 +80,7 @@ func TestChainsThroughTraining(t *testing.T) {
 	h := asked(t, c, ask)
 	var chains [][]int32
 	for i := range ask.K {
-		chains = append(chains, ids(h.tokens[fmt.Sprintf("%d/chain", i)]))
+		chains = append(chains, engine.IDsOf(h.tokens[fmt.Sprintf("%d/chain", i)]))
 	}
 	c.say(through(ask, steps, chains...))
 	apart := 0
