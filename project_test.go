@@ -180,6 +180,55 @@ func TestArchitectureShowsTheLattice(t *testing.T) {
 	}
 }
 
+// What the documents link to is there: files, and the headings of "#…".
+func TestDocumentsLinkToWhatThereIs(t *testing.T) {
+	pages, err := filepath.Glob("docs/*.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	link := regexp.MustCompile(`\]\(([^)\s]+)\)`)
+	heading := regexp.MustCompile(`(?m)^#+ (.+)$`)
+	seen := 0
+	for _, page := range append(pages, "README.md") {
+		raw, err := os.ReadFile(page)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, m := range link.FindAllStringSubmatch(string(raw), -1) {
+			if strings.Contains(m[1], "://") {
+				continue
+			}
+			seen++
+			name, anchor, _ := strings.Cut(m[1], "#")
+			to := page
+			if name != "" {
+				to = filepath.Join(filepath.Dir(page), name)
+			}
+			raw, err := os.ReadFile(to)
+			if info, failed := os.Stat(to); failed == nil && info.IsDir() && anchor == "" {
+				continue
+			}
+			if err != nil {
+				t.Errorf("%s links to %s: %v", page, m[1], err)
+				continue
+			}
+			if anchor == "" {
+				continue
+			}
+			known := slices.ContainsFunc(heading.FindAllStringSubmatch(string(raw), -1), func(h []string) bool {
+				slug := regexp.MustCompile(`[^a-z0-9 _-]`).ReplaceAllString(strings.ToLower(h[1]), "")
+				return strings.ReplaceAll(slug, " ", "-") == anchor
+			})
+			if !known {
+				t.Errorf("%s links to %s: %s has no such heading", page, m[1], to)
+			}
+		}
+	}
+	if seen < 10 {
+		t.Errorf("%d links were found", seen)
+	}
+}
+
 // Importing a package is enough to load what it sets up at start, called or not.
 // The client does without what the lattice keeps out of a browser, in other
 // people's packages too.
