@@ -85,8 +85,11 @@ func (m *Model) SaveAdapter(dir, base string) error {
 	for i := range all {
 		all[i] = i
 	}
+	var data []float32
 	err = writeShard(dir, AdapterWeights, safetensors.F32, specs, all, func(i int) ([]float32, error) {
-		return m.factorOf(i), nil
+		data = resized(data, specs[i].Len())
+		m.dev.Read(data, l.params[i].Value)
+		return data, nil
 	})
 	if err == nil {
 		err = create(filepath.Join(dir, AdapterConfig), func(w *bufio.Writer) error {
@@ -100,11 +103,12 @@ func (m *Model) SaveAdapter(dir, base string) error {
 	return syncDir(dir)
 }
 
-// factorOf reads factor i of LoRA.Tensors.
-func (m *Model) factorOf(i int) []float32 {
-	data := make([]float32, m.lora.params[i].Value.Len())
-	m.dev.Read(data, m.lora.params[i].Value)
-	return data
+// resized is a slice of n numbers, of undefined content, in s's memory if it has room.
+func resized(s []float32, n int) []float32 {
+	if cap(s) < n {
+		return make([]float32, n)
+	}
+	return s[:n]
 }
 
 // ReadAdapter sets the factors to those of a folder that SaveAdapter or PEFT wrote.
@@ -208,16 +212,12 @@ func (ck *checkpoint) mergeAdapter(fsys fs.FS, c Config) error {
 	if err != nil {
 		return err
 	}
-	specs := l.Tensors(c)
-	factors, err := openAdapter(fsys, specs)
+	factors, err := openAdapter(fsys, l.Tensors(c))
 	if err != nil {
 		return err
 	}
 	ck.files = append(ck.files, factors.files...)
-	ck.merge = l.merger(c, func(i int) ([]float32, error) {
-		data := make([]float32, specs[i].Len())
-		return data, factors.read(i, 0, data)
-	})
+	ck.merge = l.merger(c, func(i int, dst []float32) error { return factors.read(i, 0, dst) })
 	return nil
 }
 
@@ -240,15 +240,18 @@ func (m *Model) merger() Source {
 	if m.lora == nil {
 		return func(int, int, []float32) error { return nil }
 	}
-	return m.lora.merger(m.Config, func(i int) ([]float32, error) { return m.factorOf(i), nil })
+	return m.lora.merger(m.Config, func(i int, dst []float32) error {
+		m.dev.Read(dst, m.lora.params[i].Value)
+		return nil
+	})
 }
 
 // merger is W + s·(B·A) for elements of tensors of c, in float32: each element's
 // products with B are summed by rank, the sum is multiplied by s and added to W.
 // get reads a factor of LoRA.Tensors.
-func (l LoRA) merger(c Config, get func(i int) ([]float32, error)) Source {
-	specs, at := c.Tensors(), map[string]int{}
-	for i, s := range l.Tensors(c) {
+func (l LoRA) merger(c Config, get func(i int, dst []float32) error) Source {
+	specs, factors, at := c.Tensors(), l.Tensors(c), map[string]int{}
+	for i, s := range factors {
 		at[s.Name] = i
 	}
 	of := -1 // whose factors a and b are
@@ -259,10 +262,9 @@ func (l LoRA) merger(c Config, get func(i int) ([]float32, error)) Source {
 			return nil
 		}
 		if of != i {
-			if a, err = get(first); err == nil {
-				b, err = get(first + 1)
-			}
-			if err != nil {
+			of = -1
+			a, b = resized(a, factors[first].Len()), resized(b, factors[first+1].Len())
+			if err := errors.Join(get(first, a), get(first+1, b)); err != nil {
 				return err
 			}
 			of = i

@@ -6,6 +6,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -23,6 +24,13 @@ func weightsOf(m *Model) Source {
 		m.dev.Read(dst, m.params[i].Value.View(from, len(dst)))
 		return nil
 	}
+}
+
+// factorOf reads factor i of LoRA.Tensors.
+func (m *Model) factorOf(i int) []float32 {
+	data := make([]float32, m.lora.params[i].Value.Len())
+	m.dev.Read(data, m.lora.params[i].Value)
+	return data
 }
 
 // adapted is random's model, and the same with factors, as they are drawn or, where
@@ -427,6 +435,36 @@ func TestLoRAMergesPieces(t *testing.T) {
 		}
 		if !slices.Equal(parts, whole) {
 			t.Errorf("in pieces of %d it is another matrix", size)
+		}
+	}
+}
+
+// TestSaveHoldsOneTensor: a model is written, merged or not, without memory for a
+// second one: a run that fits would otherwise be stopped at its end.
+func TestSaveHoldsOneTensor(t *testing.T) {
+	dev := newDevice(t, false)
+	c := shapes["gqa untied"]
+	c.Hidden, c.Intermediate, c.Layers, c.Heads, c.KVHeads, c.HeadDim = 256, 704, 16, 4, 4, 64
+	l := LoRA{Rank: 64, Alpha: 64, Modules: LoRAModules()}
+	m, err := NewLoRAFrom(dev, c, l, 1, initial(c, 1))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer m.Free()
+	for name, save := range map[string]func(dir string) error{
+		"Save":        func(dir string) error { return m.Save(dir, safetensors.F32) },
+		"SaveAdapter": func(dir string) error { return m.SaveAdapter(dir, "base") },
+	} {
+		var before, after runtime.MemStats
+		runtime.ReadMemStats(&before)
+		if err := save(filepath.Join(t.TempDir(), "m")); err != nil {
+			t.Fatal(err)
+		}
+		runtime.ReadMemStats(&after)
+		took, most := after.TotalAlloc-before.TotalAlloc, uint64(4*m.Flat().Len())
+		t.Logf("%s took %d bytes; the model has %d, its factors %d", name, took, 4*m.NumParams(), 4*m.Flat().Len())
+		if took > most {
+			t.Errorf("%s took %d bytes, want less than the factors' %d", name, took, most)
 		}
 	}
 }

@@ -109,8 +109,9 @@ func initial(c Config, seed uint64) Source {
 // the weights are stored in.
 func (m *Model) Save(dir string, dt safetensors.DType) error {
 	merge := m.merger()
+	var data []float32 // of one tensor after the other: a run has no room for all of them
 	return writeCheckpoint(dir, m.Config, dt, m.Config.Tensors(), func(i int) ([]float32, error) {
-		data := make([]float32, m.params[i].Value.Len())
+		data = resized(data, m.params[i].Value.Len())
 		m.dev.Read(data, m.params[i].Value)
 		return data, merge(i, 0, data)
 	}, maxShard)
