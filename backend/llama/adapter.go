@@ -61,7 +61,10 @@ func (l *moduleList) UnmarshalJSON(raw []byte) error {
 		*l = LoRAModules()
 		return nil
 	}
-	return json.Unmarshal(raw, (*[]string)(l))
+	if err := json.Unmarshal(raw, (*[]string)(l)); err != nil { // PEFT takes an expression too
+		return fmt.Errorf("target_modules: want a list of names or \"all-linear\", have %.100s", raw)
+	}
+	return nil
 }
 
 // SaveAdapter writes the factors into a folder as PEFT reads it, with every bit of
@@ -197,7 +200,8 @@ func readAdapterConfig(fsys fs.FS) (l LoRA, err error) {
 		}
 	}
 	if err := l.Validate(); err != nil {
-		return l, fmt.Errorf("parse %s: %s", AdapterConfig, strings.TrimPrefix(err.Error(), "lora: "))
+		named := strings.NewReplacer("lora: rank", "r", "lora: alpha", "lora_alpha", "lora: modules", "target_modules")
+		return l, fmt.Errorf("parse %s: %s", AdapterConfig, named.Replace(err.Error()))
 	}
 	return l, nil
 }
