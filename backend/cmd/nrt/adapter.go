@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"os"
 	"path"
 	"slices"
 	"strings"
@@ -31,12 +32,18 @@ func (e *env) adapted(name string, files fs.FS) (fs.FS, error) {
 	if b := e.builtin(base); b != nil {
 		return overlay{files, b.Files}, nil
 	}
+	if _, err := os.Stat(base); errors.Is(err, fs.ErrNotExist) {
+		return fail(fmt.Errorf("%q: no such folder here, nor a built-in model: write where it lies into %s", base, llama.AdapterConfig))
+	}
 	under, err := e.folder(base)
 	if err != nil {
 		return fail(err)
 	}
 	if _, err := fs.Stat(under, llama.AdapterConfig); err == nil {
 		return fail(fmt.Errorf("%q is an adapter too: want a whole model, which \"nrt export\" makes of one", base))
+	}
+	if err := holds(base, under, "config.json"); err != nil {
+		return fail(err)
 	}
 	return overlay{files, under}, nil
 }

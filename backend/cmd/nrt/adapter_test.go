@@ -50,7 +50,8 @@ func TestAdapterIsAModel(t *testing.T) {
 	s.ok(t, "train", "--model", checkpoint, "--data", in, "--steps", "1", "--questions", "2", "--k", "2", "--max-chain", "4", "--output", filepath.Join(dir, "on"))
 
 	for config, want := range map[string]string{
-		`{"peft_type": "LORA", "base_model_name_or_path": "nowhere"}`: `(base_model_name_or_path): model "nowhere": no such folder`,
+		`{"peft_type": "LORA", "base_model_name_or_path": "nowhere"}`:     `(base_model_name_or_path): "nowhere": no such folder here, nor a built-in model: write where it lies into adapter_config.json`,
+		`{"peft_type": "LORA", "base_model_name_or_path": "` + out + `"}`: `(base_model_name_or_path): model "` + out + `": holds no config.json; this is the folder of a training run: try ` + final,
 		`{"peft_type": "LORA"}`: "base_model_name_or_path: missing",
 		`{"peft_type": "LORA", "base_model_name_or_path": "` + checkpoint + `"}`:          "is an adapter too",
 		`{"peft_type": "LOHA", "base_model_name_or_path": "` + base + `", "r": 4}`:        "peft_type: want plain LoRA",
