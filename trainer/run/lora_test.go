@@ -108,6 +108,19 @@ func TestEveryMethodRunsWithLoRA(t *testing.T) {
 	}
 }
 
+// TestLoRAAdvisesARate: who takes a method's own learning rate is told of factors'.
+func TestLoRAAdvisesARate(t *testing.T) {
+	c := loraRun(t, objective.NRT)
+	c.Train.Steps, c.Optim.LR = 1, Default(objective.NRT).Optim.LR
+	var log bytes.Buffer
+	if err := train(t.Context(), newCPU(t), c, &log); err != nil {
+		t.Fatal(err)
+	}
+	if want := "(--lr 2e-05)"; !strings.Contains(log.String(), want) {
+		t.Errorf("the log lacks %q:\n%s", want, log.String())
+	}
+}
+
 // TestLoRAGoesOnFromItsBase: the factors of a checkpoint belong beside one model.
 func TestLoRAGoesOnFromItsBase(t *testing.T) {
 	dev := newCPU(t)
@@ -122,8 +135,8 @@ func TestLoRAGoesOnFromItsBase(t *testing.T) {
 		before func() error
 	}{
 		{base + " is not the model that the run started from, which it needs as the weights beside its LoRA factors: model.safetensors has SHA-256 ", func() error { put(t, base, other); return nil }},
-		{"model.path (--model)", func() error { return os.RemoveAll(base) }},
-		{"lora.rank (--lora-rank): 8, was 4", func() error { put(t, base, one); c.LoRA.Rank = 8; return nil }},
+		{"the run needs what is there as the weights beside its LoRA factors", func() error { return os.RemoveAll(base) }},
+		{"lora.rank (--lora-rank): 8, was 4: restore it, or start a new run from that model with --model what \"nrt export --model " + c.Output.Dir, func() error { put(t, base, one); c.LoRA.Rank = 8; return nil }},
 		{"lora.alpha (--lora-alpha): 16, was 0", func() error { c.LoRA.Rank, c.LoRA.Alpha = 4, 16; return nil }},
 		{"", func() error { c.LoRA.Alpha = 0; return nil }},
 	} {
@@ -199,6 +212,17 @@ func TestMemoryOfLoRA(t *testing.T) {
 			t.Errorf("%s free: %v\nlacks %q", size(free), err, want)
 		}
 	}
+	// The CPU packs the factors too.
+	x.model, with.Train.Device, with.Train.DType = c.Model.shape(1024), "cpu", "f32"
+	workspace := func(rank int) int64 {
+		with.LoRA.Rank = rank
+		plan := planMemory(with, x)
+		return plan[len(plan)-1].bytes
+	}
+	if grows, want := workspace(64)-workspace(32), int64(4*32*4*(4*2*128+3*(128+352))); grows != want {
+		t.Errorf("the workspace of rank 64 is larger by %d than that of 32, want %d", grows, want)
+	}
+	x.model = model
 	fresh := c
 	fresh.Model.Path = "" // has no base
 	if err := planMemory(fresh, x).check(79<<30, fresh, x); err == nil || strings.Contains(err.Error(), "lora") {

@@ -180,7 +180,11 @@ func planMemory(c Config, x extent) memoryPlan {
 		return append(plan, memoryPart{"workspace", CardWorkspace, "of products, logits and attention"})
 	}
 	// The CPU keeps the weights once more, as its matrix products read them.
-	return append(plan, memoryPart{"workspace", min(w.compute*params, 1<<30) + 32<<20, "of the matrix products"})
+	packed := params
+	if c.LoRA.On() {
+		packed += learned
+	}
+	return append(plan, memoryPart{"workspace", min(w.compute*packed, 1<<30) + 32<<20, "of the matrix products"})
 }
 
 // CardWorkspace is how many bytes are set aside on a card for what its operations

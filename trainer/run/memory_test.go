@@ -331,10 +331,14 @@ func TestPlanIsTrue(t *testing.T) {
 		c.Rollout.Questions, c.Rollout.K, c.Optim.MiniBatch = 64, 16, 1
 		c.Optim.MicroTokens = 512
 	}
+	lora := func(c *Config) { c.Model.Path, c.LoRA.Rank = tinyBase(t, 1), 16 }
 	for name, test := range map[string]struct {
 		method objective.Method
 		change func(*Config)
 	}{
+		"nrt, lora, many":   {objective.NRT, func(c *Config) { lora(c); many(c) }},
+		"nrt, lora, kl":     {objective.NRT, func(c *Config) { lora(c); c.Objective.KL, c.Optim.Moments = 0.01, 8 }},
+		"sft, lora":         {objective.SFT, lora},
 		"nrt":               {objective.NRT, func(*Config) {}},
 		"nrt, many":         {objective.NRT, many},
 		"nrt, short passes": {objective.NRT, func(c *Config) { c.Optim.MicroTokens = 30 }},

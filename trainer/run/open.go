@@ -70,9 +70,12 @@ func (t *trainer) openChain() error {
 		}
 		positions = shape.MaxPositions
 	case !m.New():
-		source, err := t.env.Open(m.Path)
+		source, err := t.openBase()
 		if err != nil {
-			return fmt.Errorf("model.path (--model): %w", err)
+			return err
+		}
+		if _, err := fs.Stat(source, llama.AdapterConfig); err == nil && t.c.LoRA.On() {
+			return &ConfigError{fmt.Errorf("model.path (--model) %s: is an adapter itself, and factors stand beside whole models: merge it into one with \"nrt export\", or train with --lora-rank 0", m.Path)}
 		}
 		shape, err := t.shape(source)
 		if err != nil {
@@ -90,6 +93,18 @@ func (t *trainer) openChain() error {
 	return t.checkChanged()
 }
 
+// openBase opens the folder of the model that the run starts from.
+func (t *trainer) openBase() (fs.FS, error) {
+	source, err := t.env.Open(t.c.Model.Path)
+	if err != nil && t.from != nil {
+		err = fmt.Errorf("%w; the run needs what is there as %s", err, t.baseIs())
+	}
+	if err != nil {
+		return nil, fmt.Errorf("model.path (--model): %w", err)
+	}
+	return source, nil
+}
+
 // checkChanged refuses to go on with another configuration. The run's length may
 // change where the learning rate does not depend on it.
 func (t *trainer) checkChanged() error {
@@ -105,7 +120,11 @@ func (t *trainer) checkChanged() error {
 	if was.Train.Steps != t.c.Train.Steps || was.Train.Epochs != t.c.Train.Epochs {
 		length = fmt.Sprintf(" (a run of another length would have had other learning rates from its start on, as --schedule %s spreads them over the whole: one with --schedule constant may be made longer)", was.Optim.Schedule)
 	}
-	return fmt.Errorf("resume %s: the configuration has changed: %s%s: restore it, or start a new run from that model with --model %s --output elsewhere", t.from.Path, changed[0], length, t.from.Path)
+	model := t.from.Path
+	if was.LoRA.On() { // factors do not stand beside an adapter
+		model = fmt.Sprintf("what \"nrt export --model %s\" makes of it", model)
+	}
+	return fmt.Errorf("resume %s: the configuration has changed: %s%s: restore it, or start a new run from that model with --model %s --output elsewhere", t.from.Path, changed[0], length, model)
 }
 
 // checkLength refuses a length at which the run would not be the one it was so
@@ -177,7 +196,7 @@ func (t *trainer) openModel() error {
 		f := t.c.LoRA.factors()
 		t.note("LoRA  %d parameters learn: rank %d, alpha %g, beside %s", t.model.Flat().Len(), f.Rank, f.Alpha, strings.Join(f.Modules, ", "))
 		if lr := Default(t.c.Objective.Method).Optim.LR; t.c.Optim.LR == lr {
-			t.note("LoRA  the learning rate %g is the one for all parameters; factors want about ten times as much (--lr %g)", lr, 10*lr)
+			t.note("LoRA  the learning rate %g is the one for all parameters; factors want about ten times as much (--lr %.3g)", lr, 10*lr)
 		}
 	}
 	return nil
@@ -213,15 +232,11 @@ func (t *trainer) openWhole(source fs.FS) (err error) {
 // openFactors loads the model that LoRA's factors stand beside, which without them
 // is the reference too, and the checkpoint's factors.
 func (t *trainer) openFactors(source fs.FS) (err error) {
-	where := fmt.Sprintf("model.path (--model) %s", t.c.Model.Path)
-	if _, err := fs.Stat(source, llama.AdapterConfig); err == nil {
-		return &ConfigError{fmt.Errorf("%s: is an adapter itself, and factors stand beside whole models: merge it into one with \"nrt export\", or train with --lora-rank 0", where)}
-	}
 	t.model, err = t.load(source, func(dev device.Device, source fs.FS, show ...llama.Progress) (*llama.Model, error) {
 		return llama.LoadLoRA(dev, source, t.c.LoRA.factors(), Seed(t.c.Train.Seed, "lora"), show...)
 	})
 	if err != nil {
-		return fmt.Errorf("%s: %w", where, err)
+		return fmt.Errorf("model.path (--model) %s: %w", t.c.Model.Path, err)
 	}
 	if t.from != nil {
 		if err := t.model.ReadAdapter(os.DirFS(t.from.Path)); err != nil {
@@ -273,11 +288,8 @@ func (t *trainer) lockOutput() (err error) {
 func (t *trainer) start() (source fs.FS, err error) {
 	m := t.c.Model
 	if !m.New() && (t.from == nil || t.needsBase()) {
-		if source, err = t.env.Open(m.Path); err != nil {
-			if t.from != nil {
-				err = fmt.Errorf("%w; the run needs what is there as %s", err, t.baseIs())
-			}
-			return nil, fmt.Errorf("model.path (--model): %w", err)
+		if source, err = t.openBase(); err != nil {
+			return nil, err
 		}
 	}
 	files := source // of the tokenizer
