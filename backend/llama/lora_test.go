@@ -123,6 +123,28 @@ func TestLoRAGradient(t *testing.T) {
 	}
 }
 
+// TestLoRAGradientAddsUp: an update sums passes, whose gradients join what is there.
+func TestLoRAGradientAddsUp(t *testing.T) {
+	dev := newDevice(t, true)
+	_, m := adapted(t, dev, shapes["gqa untied"], allLoRA, true)
+	batch, targets := tree(m.Config.Vocab)
+	pass, g := m.NewPass(), m.NewGrad()
+	defer pass.Free()
+	defer g.Free()
+	sums := [2][]float64{}
+	for i := range sums {
+		pass.Forward(batch)
+		pass.Backward(g, Loss{Targets: targets, Fwd: pass.Classify(targets), LogProb: slices.Repeat([]float64{1}, len(targets.IDs))})
+		sums[i] = make([]float64, g.Flat.Len())
+		dev.Read64(sums[i], g.Flat)
+	}
+	for i, once := range sums[0] {
+		if twice := sums[1][i]; once == 0 || math.Abs(twice-2*once) > 1e-12*math.Abs(once) {
+			t.Fatalf("element %d: %g after one pass, %g after two", i, once, twice)
+		}
+	}
+}
+
 // TestLoRAStartsAsItsBase: with B zero a model computes what its base does, to the
 // bit; when the factors have learned it no longer does, but Base still.
 func TestLoRAStartsAsItsBase(t *testing.T) {
