@@ -27,7 +27,8 @@ const (
 const maxAdapterConfig = 1 << 20
 
 // peftConfig is adapter_config.json: first what is written, then what is refused
-// where it is set, since it would mean other products.
+// where it is set, since it would mean other products. PEFT before 0.14 refuses a
+// field that it does not know: those younger than its 0.5 are not written.
 type peftConfig struct {
 	PEFTType      string     `json:"peft_type"`
 	TaskType      string     `json:"task_type"`
@@ -40,16 +41,16 @@ type peftConfig struct {
 	InferenceMode bool       `json:"inference_mode"`
 
 	FanInFanOut bool           `json:"fan_in_fan_out"`
-	RSLoRA      bool           `json:"use_rslora"`
-	DoRA        bool           `json:"use_dora"`
-	QALoRA      bool           `json:"use_qalora"`
+	RSLoRA      bool           `json:"use_rslora,omitempty"`
+	DoRA        bool           `json:"use_dora,omitempty"`
+	QALoRA      bool           `json:"use_qalora,omitempty"`
 	Init        any            `json:"init_lora_weights"` // a name may stand for another base
 	Saved       []string       `json:"modules_to_save"`
 	Ranks       map[string]any `json:"rank_pattern"`
 	Alphas      map[string]any `json:"alpha_pattern"`
 	Layers      any            `json:"layers_to_transform"`
-	Replication any            `json:"layer_replication"`
-	Invocation  any            `json:"alora_invocation_tokens"`
+	Replication any            `json:"layer_replication,omitempty"`
+	Invocation  any            `json:"alora_invocation_tokens,omitempty"`
 }
 
 // moduleList is target_modules: names, or the one word that means all matrices of

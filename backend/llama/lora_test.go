@@ -541,6 +541,11 @@ func TestAdapterRoundTrip(t *testing.T) {
 			t.Errorf("adapter_config.json: %s is %v, want %v", key, config[key], want)
 		}
 	}
+	for _, key := range []string{"use_rslora", "use_dora", "use_qalora", "layer_replication", "alora_invocation_tokens"} {
+		if x, ok := config[key]; ok {
+			t.Errorf("adapter_config.json: %s is %v, and older versions of PEFT do not know it", key, x)
+		}
+	}
 	for _, key := range []string{"rank_pattern", "alpha_pattern"} { // PEFT takes no null for these
 		if x, ok := config[key].(map[string]any); !ok || len(x) > 0 {
 			t.Errorf("adapter_config.json: %s is %v, want {}", key, config[key])
@@ -575,16 +580,16 @@ func TestAdapterRefusals(t *testing.T) {
 	for _, x := range []struct{ was, is, want string }{
 		{`"LORA"`, `"IA3"`, "peft_type"},
 		{`"bias": "none"`, `"bias": "all"`, "bias"},
-		{`"use_dora": false`, `"use_dora": true`, "use_dora"},
-		{`"use_rslora": false`, `"use_rslora": true`, "use_rslora"},
+		{`{`, `{"use_dora": true,`, "use_dora"},
+		{`{`, `{"use_rslora": true,`, "use_rslora"},
 		{`"fan_in_fan_out": false`, `"fan_in_fan_out": true`, "fan_in_fan_out"},
 		{`"modules_to_save": null`, `"modules_to_save": ["lm_head"]`, "modules_to_save"},
 		{`"rank_pattern": {}`, `"rank_pattern": {"q_proj": 8}`, "rank_pattern"},
 		{`"layers_to_transform": null`, `"layers_to_transform": [0]`, "layers_to_transform"},
-		{`"use_qalora": false`, `"use_qalora": true`, "use_qalora"},
+		{`{`, `{"use_qalora": true,`, "use_qalora"},
 		{`"init_lora_weights": true`, `"init_lora_weights": "pissa"`, "init_lora_weights"},
-		{`"layer_replication": null`, `"layer_replication": [[0, 2], [1, 2]]`, "layer_replication"},
-		{`"alora_invocation_tokens": null`, `"alora_invocation_tokens": [5]`, "alora_invocation_tokens"},
+		{`{`, `{"layer_replication": [[0, 2], [1, 2]],`, "layer_replication"},
+		{`{`, `{"alora_invocation_tokens": [5],`, "alora_invocation_tokens"},
 		{`"alpha_pattern": {}`, `"alpha_pattern": {"q_proj": 8}`, "alpha_pattern"},
 		{`"r": 3`, `"r": 0`, ": r: want"},
 		{`"r": 3`, `"r": 4`, "want shape [4, 8]"},
