@@ -8,9 +8,9 @@ import (
 	"path/filepath"
 )
 
-// settingsFile lies beside a trained model and is no file of Hugging Face's: what
+// SettingsFile lies beside a trained model and is no file of Hugging Face's: what
 // whoever asks the model should know of the run.
-const settingsFile = "nrt.json"
+const SettingsFile = "nrt.json"
 
 // Settings are its content.
 type Settings struct {
@@ -19,7 +19,7 @@ type Settings struct {
 
 // ReadSettings reads them from a model's folder; they are zero where it has none.
 func ReadSettings(files fs.FS) (s Settings, err error) {
-	raw, err := fs.ReadFile(files, settingsFile)
+	raw, err := fs.ReadFile(files, SettingsFile)
 	if errors.Is(err, fs.ErrNotExist) {
 		return s, nil
 	}
@@ -30,7 +30,7 @@ func ReadSettings(files fs.FS) (s Settings, err error) {
 		err = fmt.Errorf("max_chain: want 0 or more, have %d", s.MaxChain)
 	}
 	if err != nil {
-		return Settings{}, fmt.Errorf("%s: %w", settingsFile, err)
+		return Settings{}, fmt.Errorf("%s: %w", SettingsFile, err)
 	}
 	return s, nil
 }
@@ -40,5 +40,5 @@ func (s Settings) Save(dir string) error {
 	if s == (Settings{}) {
 		return nil
 	}
-	return writeJSON(osDisk{}, filepath.Join(dir, settingsFile), s)
+	return writeJSON(osDisk{}, filepath.Join(dir, SettingsFile), s)
 }

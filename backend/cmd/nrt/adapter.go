@@ -11,6 +11,7 @@ import (
 	"strings"
 
 	"nrt/backend/llama"
+	"nrt/trainer/run"
 )
 
 // adapted is a folder as it is, or, if it holds a LoRA adapter alone, over the model
@@ -49,12 +50,13 @@ func (e *env) adapted(name string, files fs.FS) (fs.FS, error) {
 }
 
 // overlay is an adapter's folder over its model's: what the first has, the second
-// does not show, nor, if the first has a tokenizer, any file of its own.
+// does not show, nor, if the first has a tokenizer, any file of its own, nor how it was
+// trained itself.
 type overlay struct{ top, under fs.FS }
 
 // shows tells whether a file is the first folder's, or not there.
 func (o overlay) shows(name string) bool {
-	if _, err := fs.Stat(o.top, name); !errors.Is(err, fs.ErrNotExist) {
+	if _, err := fs.Stat(o.top, name); !errors.Is(err, fs.ErrNotExist) || name == run.SettingsFile {
 		return true
 	}
 	_, err := fs.Stat(o.top, "tokenizer.json")

@@ -11,6 +11,7 @@ import (
 	"testing/fstest"
 
 	"nrt/backend/llama"
+	"nrt/trainer/run"
 )
 
 // TestAdapterIsAModel: a checkpoint of a run with LoRA can be asked, evaluated and
@@ -69,7 +70,7 @@ func TestAdapterIsAModel(t *testing.T) {
 // tokenizer.
 func TestOverlay(t *testing.T) {
 	file := func(s string) *fstest.MapFile { return &fstest.MapFile{Data: []byte(s)} }
-	under := fstest.MapFS{"config.json": file("{}"), "model.safetensors": file("w"), "tokenizer.json": file("old"), "tokenizer_config.json": file("old"), "chat_template.jinja": file("old")}
+	under := fstest.MapFS{"config.json": file("{}"), "model.safetensors": file("w"), "tokenizer.json": file("old"), "tokenizer_config.json": file("old"), "chat_template.jinja": file("old"), run.SettingsFile: file("old")}
 	both := overlay{fstest.MapFS{llama.AdapterConfig: file("{}"), "tokenizer.json": file("new")}, under}
 	if raw, err := fs.ReadFile(both, "tokenizer.json"); err != nil || string(raw) != "new" {
 		t.Errorf("have %q, %v", raw, err)
@@ -78,6 +79,9 @@ func TestOverlay(t *testing.T) {
 		if _, err := fs.Stat(both, name); err == nil {
 			t.Errorf("%s is another tokenizer's", name)
 		}
+	}
+	if _, err := fs.Stat(both, run.SettingsFile); err == nil {
+		t.Errorf("%s is the base's, whose chains may have been longer", run.SettingsFile)
 	}
 	names, err := fs.Glob(overlay{fstest.MapFS{llama.AdapterWeights: file("a")}, under}, "*.safetensors")
 	if err != nil || !slices.Equal(names, []string{llama.AdapterWeights, "model.safetensors"}) {
