@@ -14,11 +14,13 @@ import (
 	"nrt/trainer/run"
 )
 
-// adapted is a folder as it is, or, if it holds a LoRA adapter alone, over the model
-// that the adapter names: reading weights merges the two.
+// adapted is a folder as it is, or, if it holds a LoRA adapter and no model's weights,
+// over the model that the adapter names: reading weights merges the two.
 func (e *env) adapted(name string, files fs.FS) (fs.FS, error) {
-	if _, err := fs.Stat(files, "config.json"); !errors.Is(err, fs.ErrNotExist) {
-		return files, nil
+	for _, weights := range []string{"model.safetensors", "model.safetensors.index.json"} {
+		if _, err := fs.Stat(files, weights); !errors.Is(err, fs.ErrNotExist) {
+			return files, nil
+		}
 	}
 	base, err := llama.AdapterBase(files)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -51,11 +53,15 @@ func (e *env) adapted(name string, files fs.FS) (fs.FS, error) {
 
 // overlay is an adapter's folder over its model's: what the first has, the second
 // does not show, nor, if the first has a tokenizer, any file of its own, nor how it was
-// trained itself.
+// trained itself. A configuration, which some programs put beside adapters too, is
+// always that of the weights.
 type overlay struct{ top, under fs.FS }
 
 // shows tells whether a file is the first folder's, or not there.
 func (o overlay) shows(name string) bool {
+	if name == "config.json" {
+		return false
+	}
 	if _, err := fs.Stat(o.top, name); !errors.Is(err, fs.ErrNotExist) || name == run.SettingsFile {
 		return true
 	}
@@ -83,6 +89,7 @@ func (o overlay) ReadDir(name string) ([]fs.DirEntry, error) {
 	if err != nil && (len(top) == 0 || !errors.Is(err, fs.ErrNotExist)) {
 		return nil, err
 	}
+	top = slices.DeleteFunc(top, func(e fs.DirEntry) bool { return !o.shows(path.Join(name, e.Name())) })
 	for _, e := range under {
 		if !o.shows(path.Join(name, e.Name())) {
 			top = append(top, e)

@@ -46,9 +46,18 @@ func TestAdapterIsAModel(t *testing.T) {
 	if _, err := os.Stat(filepath.Join(exported, llama.AdapterConfig)); err == nil {
 		t.Error("what was exported is an adapter still")
 	}
+	if have := s.ok(t, "models", "--model", checkpoint); !strings.Contains(have, "a LoRA adapter beside "+base) {
+		t.Errorf("models says nothing of the base:\n%s", have)
+	}
 	s.ok(t, "eval", "--model", checkpoint, "--data", in, "--n", "4")
 	s.ok(t, "explain", "--model", filepath.Join(final, "adapter"), "--question", "who is bob ?", "--answer", "it was cid .", "--k", "2", "--max-chain", "4")
 	s.ok(t, "train", "--model", checkpoint, "--data", in, "--steps", "1", "--questions", "2", "--k", "2", "--max-chain", "4", "--output", filepath.Join(dir, "on"))
+
+	// Other programs leave a config.json there, of a model that was quantized perhaps.
+	writeFile(t, filepath.Join(checkpoint, "config.json"), `{"model_type": "llama", "quantization_config": {"load_in_4bit": true}}`)
+	if have := ask(checkpoint); have != want {
+		t.Errorf("with a config.json: have\n%s\nwant\n%s", have, want)
+	}
 
 	for config, want := range map[string]string{
 		`{"peft_type": "LORA", "base_model_name_or_path": "nowhere"}`:     `(base_model_name_or_path): "nowhere": no such folder here, nor a built-in model: write where it lies into adapter_config.json`,
@@ -83,8 +92,8 @@ func TestOverlay(t *testing.T) {
 	if _, err := fs.Stat(both, run.SettingsFile); err == nil {
 		t.Errorf("%s is the base's, whose chains may have been longer", run.SettingsFile)
 	}
-	names, err := fs.Glob(overlay{fstest.MapFS{llama.AdapterWeights: file("a")}, under}, "*.safetensors")
-	if err != nil || !slices.Equal(names, []string{llama.AdapterWeights, "model.safetensors"}) {
+	names, err := fs.Glob(overlay{fstest.MapFS{llama.AdapterWeights: file("a"), "config.json": file("")}, under}, "[acm]*[sn]")
+	if err != nil || !slices.Equal(names, []string{llama.AdapterWeights, "config.json", "model.safetensors"}) {
 		t.Errorf("have %v, %v", names, err)
 	}
 }

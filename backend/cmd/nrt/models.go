@@ -79,6 +79,9 @@ func describe(name string, files fs.FS) (description, error) {
 	for _, t := range c.Tensors() {
 		d.Parameters += t.Len()
 	}
+	if base, err := llama.AdapterBase(files); err == nil {
+		d.About = "a LoRA adapter beside " + base + ", and read as one with it"
+	}
 	tok, err := anyTokenizer(files)
 	if err != nil {
 		return d, fmt.Errorf("model %q: %w", name, err)
