@@ -208,7 +208,7 @@ func (e *Example) Texts(field string) ([]string, error) {
 	case k == "nothing", k == "null":
 		return wrong("is missing: %s", want)
 	case k != "list":
-		return wrong("%s, have a %s", want, k)
+		return wrong("%s, have %s", want, one(k))
 	}
 	if err := json.Unmarshal(raw, &items); err != nil {
 		return wrong("%v", err)
@@ -323,7 +323,7 @@ func (o object) turns(field string) ([]Message, *LineError) {
 	for i, item := range list {
 		at := fmt.Sprintf("%s[%d]", field, i)
 		if k := kind(item); k != "object" {
-			return nil, &LineError{Field: at, Problem: fmt.Sprintf("want an object with role and content, have a %s", k)}
+			return nil, &LineError{Field: at, Problem: fmt.Sprintf("want an object with role and content, have %s", one(k))}
 		}
 		var m object
 		if err := json.Unmarshal(item, &m); err != nil {
@@ -360,8 +360,12 @@ func text(raw json.RawMessage) (s, problem string) {
 	if string(raw) == "null" {
 		return "", isNull
 	}
-	if k := kind(raw); k != "string" {
+	switch k := kind(raw); k {
+	case "string":
+	case "number", "boolean":
 		return "", fmt.Sprintf("want a string, have a %s: put it in quotes, or name another form", k)
+	default:
+		return "", "want a string, have " + one(k)
 	}
 	if err := json.Unmarshal(raw, &s); err != nil {
 		return "", err.Error()
@@ -418,6 +422,14 @@ func kind(raw json.RawMessage) string {
 		return "null"
 	}
 	return "number"
+}
+
+// one puts the article before a kind.
+func one(kind string) string {
+	if kind == "object" {
+		return "an object"
+	}
+	return "a " + kind
 }
 
 // clip shortens what an error quotes from the data.

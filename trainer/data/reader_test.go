@@ -75,6 +75,7 @@ func TestBadLines(t *testing.T) {
 	good := `{"question": "a", "answer": "1"}` + "\n"
 	for _, c := range []struct{ name, line, want string }{
 		{"missing field", `{"question": "b", "id": 1}`, "f.jsonl:2: answer: is missing (the line has id, question); line 1 settled the form question"},
+		{"object", `{"question": "b", "answer": {"text": "72"}}`, "f.jsonl:2: answer: want a string, have an object; line 1 settled the form question"},
 		{"number", `{"question": "b", "answer": 72}`, "f.jsonl:2: answer: want a string, have a number: put it in quotes, or name another form; line 1 settled the form question"},
 		{"null", `{"question": null, "answer": "1"}`, "f.jsonl:2: question: is null: want a string; line 1 settled"},
 		{"twice", `{"question": "b", "answer": "1", "\u0061nswer": "2"}`, "f.jsonl:2: the field answer stands twice: which is meant?"},
