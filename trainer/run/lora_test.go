@@ -137,6 +137,7 @@ func TestLoRAGoesOnFromItsBase(t *testing.T) {
 		{base + " is not the model that the run started from, which it needs as the weights beside its LoRA factors: model.safetensors has SHA-256 ", func() error { put(t, base, other); return nil }},
 		{"the run needs what is there as the weights beside its LoRA factors", func() error { return os.RemoveAll(base) }},
 		{"lora.rank (--lora-rank): 8, was 4: restore it, or start a new run from that model with --model what \"nrt export --model " + c.Output.Dir, func() error { put(t, base, one); c.LoRA.Rank = 8; return nil }},
+		{"lora.rank (--lora-rank): 0, was 4: restore it", func() error { c.LoRA.Rank = 0; return nil }},
 		{"lora.alpha (--lora-alpha): 16, was 0", func() error { c.LoRA.Rank, c.LoRA.Alpha = 4, 16; return nil }},
 		{"", func() error { c.LoRA.Alpha = 0; return nil }},
 	} {

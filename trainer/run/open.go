@@ -63,6 +63,8 @@ func (t *trainer) openChain() error {
 	m := t.c.Model
 	positions := m.Positions
 	switch {
+	case t.from != nil && t.c.LoRA.On() != t.from.State.Config.LoRA.On(): // of which one has no config.json
+		return t.checkChanged()
 	case t.from != nil && !t.c.LoRA.On():
 		shape, err := t.shape(nil)
 		if err != nil {
