@@ -53,6 +53,16 @@ func TestAdapterIsAModel(t *testing.T) {
 	s.ok(t, "explain", "--model", filepath.Join(final, "adapter"), "--question", "who is bob ?", "--answer", "it was cid .", "--k", "2", "--max-chain", "4")
 	s.ok(t, "train", "--model", checkpoint, "--data", in, "--steps", "1", "--questions", "2", "--k", "2", "--max-chain", "4", "--output", filepath.Join(dir, "on"))
 
+	if err := os.Rename(final, filepath.Join(dir, "final")); err != nil {
+		t.Fatal(err)
+	}
+	if code, _, errs := s.nrt(t, "logprobs", "--model", out, "--ids", "1"); code != exitFailure || !strings.Contains(errs, checkpoint+": did you mean") {
+		t.Errorf("the folder of a run that is not done: exit %d, %q", code, errs)
+	}
+	if err := os.Rename(filepath.Join(dir, "final"), final); err != nil {
+		t.Fatal(err)
+	}
+
 	// Other programs leave a config.json there, of a model that was quantized perhaps.
 	writeFile(t, filepath.Join(checkpoint, "config.json"), `{"model_type": "llama", "quantization_config": {"load_in_4bit": true}}`)
 	if have := ask(checkpoint); have != want {

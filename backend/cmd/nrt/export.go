@@ -21,7 +21,9 @@ func exportCommand() *command {
 Writes config.json, generation_config.json, the weights as safetensors (in shards
 of 5 GB) and the tokenizer's files into a new folder, which transformers and every
 command here read. With it a model inside this program becomes one on disk, and a
-checkpoint in float32 one of half the size. One tensor at a time is in memory.
+checkpoint in float32 one of half the size. One tensor at a time is in memory. A
+LoRA adapter is written as one with its model, in that model's type unless --dtype
+names another.
 
 The folder appears when it is whole: a run that is stopped leaves none.`,
 		examples: []string{

@@ -129,6 +129,9 @@ func checkpoints(dir string) string {
 		return "; this is the folder of a training run: try " + final
 	}
 	found, err := filepath.Glob(filepath.Join(dir, "*", "config.json"))
+	if err == nil && len(found) == 0 { // of a run with LoRA that is not done
+		found, err = filepath.Glob(filepath.Join(dir, "*", llama.AdapterConfig))
+	}
 	if err != nil || len(found) == 0 {
 		return ""
 	}
