@@ -194,7 +194,7 @@ func readAdapterConfig(fsys fs.FS) (l LoRA, err error) {
 			return l, fmt.Errorf("parse %s: %s: want plain LoRA beside the base as it is, have %v", AdapterConfig, f.name, f.have)
 		}
 	}
-	l = LoRA{Rank: c.Rank, Alpha: c.Alpha, Modules: slices.DeleteFunc(LoRAModules(), func(name string) bool { return !slices.Contains(c.Modules, name) })}
+	l = LoRA{Rank: c.Rank, Alpha: c.Alpha, Modules: inOrder(c.Modules)}
 	for _, name := range c.Modules { // PEFT does not keep their order
 		if !slices.Contains(l.Modules, name) {
 			l.Modules = append(l.Modules, name)

@@ -25,6 +25,11 @@ func LoRAModules() []string {
 	return []string{"q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"}
 }
 
+// inOrder is which of LoRAModules are among names, each once.
+func inOrder(names []string) []string {
+	return slices.DeleteFunc(LoRAModules(), func(name string) bool { return !slices.Contains(names, name) })
+}
+
 // Validate names the field that is wrong.
 func (l LoRA) Validate() error {
 	switch {

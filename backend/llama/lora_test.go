@@ -646,4 +646,13 @@ func TestAdapterModulesInAnyOrder(t *testing.T) {
 	if want := []string{"q_proj", "k_proj", "up_proj"}; err != nil || !slices.Equal(l.Modules, want) {
 		t.Errorf("have %v, %v", l.Modules, err)
 	}
+	// So may a caller.
+	_, m := adapted(t, newDevice(t, false), shapes["mha tied"], LoRA{Rank: 2, Alpha: 1, Modules: []string{"up_proj", "q_proj", "up_proj"}}, true)
+	dir := t.TempDir()
+	if err := m.SaveAdapter(dir, "base"); err != nil {
+		t.Fatal(err)
+	}
+	if err := m.ReadAdapter(os.DirFS(dir)); err != nil {
+		t.Errorf("its own adapter: %v", err)
+	}
 }

@@ -30,6 +30,7 @@ func NewLoRAFrom(dev device.Device, c Config, l LoRA, seed uint64, src Source) (
 	if err := l.Validate(); err != nil {
 		return nil, err
 	}
+	l.Modules = inOrder(l.Modules)
 	m, err := newFrom(dev, c, device.Compute, src)
 	if err != nil {
 		return nil, err
