@@ -154,7 +154,10 @@ func (a *app) change(event js.Value) {
 		el.Call("blur")
 	}
 	a.pulled, a.unfolded = false, false
-	a.synced.choice = "" // what is refused is taken back in the list, too
+	a.synced.choice = "" // what is refused is taken back in the list, too,
+	if _, ok := closest(event, "#train"); ok {
+		delete(a.last, "train") // and on the slider
+	}
 	a.do(name, value)
 }
 

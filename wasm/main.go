@@ -128,6 +128,10 @@ func (a *app) open(hash string) {
 	if err != nil {
 		logError("address", err)
 	}
+	if d := byID("edit"); d.Truthy() && d.Get("open").Bool() {
+		a.stopEdit()
+		d.Call("close") // the sentence in it is of what was shown
+	}
 	s, out := a.s.Open(c)
 	a.hash, a.hashSeen = hash, hash
 	a.become(s, out)
@@ -275,6 +279,8 @@ func (a *app) keepFocus(was js.Value) {
 			a.lost = "#notes :enabled, #act-again:enabled"
 		case strings.HasPrefix(id, "act-train") || id == "act-open":
 			a.lost = "#train .acts :enabled"
+		case id == "act-through":
+			a.lost = "#step"
 		case id != "":
 			a.lost = "#" + id + ":enabled"
 		}

@@ -135,3 +135,50 @@ func TestThroughTrainingOffline(t *testing.T) {
 		t.Error("the rewards are the writer's")
 	}
 }
+
+// The slider's thumb stands where the page is: also where it has the focus and another
+// key moves the page, and where the step it was drawn to cannot be had.
+func TestSliderStandsAtItsStep(t *testing.T) {
+	s := serve(t)
+	b := open(t, desk)
+	b.expectAway()
+	p := newProxy(t, s.addr)
+	b.load(p.url())
+	b.until("connected", live)
+	at := func(step string, thumb int) {
+		t.Helper()
+		b.until(step+" reads", reads, step)
+		b.until("the thumb is there", `Number(document.querySelector("#step").value) === $`, thumb)
+	}
+	b.run(chromedp.Focus("#step", chromedp.ByQuery), chromedp.KeyEvent(kb.ArrowRight))
+	at("step 10", 1)
+	b.run(chromedp.KeyEvent("N"))
+	at("step 20", 2)
+	b.run(chromedp.KeyEvent(kb.ArrowRight))
+	at("step 40", 3)
+	p.refuse(true)
+	p.cut()
+	b.until("the connection is lost", `document.querySelector("#badge").innerText.includes("Reconnecting")`)
+	b.choose("#step", "0")
+	b.run(chromedp.Focus("#slide-new", chromedp.ByQuery), chromedp.KeyEvent(kb.Enter))
+	b.until("new chains are chosen", `document.querySelector("#slide-new").getAttribute("aria-pressed") === "true"`)
+	b.run(chromedp.Focus("#step", chromedp.ByQuery), chromedp.KeyEvent(kb.ArrowRight))
+	b.until("it is said", `document.querySelector("#status").innerText.startsWith("New chains need the server.")`)
+	b.until("the thumb goes back", `document.querySelector("#step").value === "0" && document.querySelector("#train .at").innerText.startsWith("step 0 ")`)
+}
+
+// What is slow is read at all steps when that is asked for, by keyboard: the focus goes
+// to the slider, and what came of it is said.
+func TestReadAtAllSteps(t *testing.T) {
+	s := serve(t, "--model", slowModel(t), "--no-train")
+	b := open(t, desk)
+	b.load(s.url() + "#len=60&k=4&q=who+is+he+%3F&a=so+that+is+false+%21") // of the first model
+	b.complete(4)
+	b.until("it can be asked for", `document.querySelector("#act-through")?.innerText === "Read at all 5 steps"`)
+	b.run(chromedp.Focus("#act-through", chromedp.ByQuery), chromedp.KeyEvent(kb.Enter))
+	b.until("five steps have read it", `document.querySelectorAll("#life .pt:not(.none)").length === 5`)
+	b.until("it is said", `document.querySelector("#status").innerText.startsWith("All is read. From step 0 to 80 ")`)
+	if have := eval[string](b, `document.activeElement.id`); have != "step" {
+		t.Errorf("the focus is at %q", have)
+	}
+}

@@ -27,7 +27,8 @@
         if (!b.hasAttribute(name) && !(details && name === "open")) a.removeAttribute(name);
       }
     }
-    if (a === document.activeElement) return; // what is being set by hand stays
+    // What is being set by hand stays; a slider is, as long as it is pressed.
+    if (a === document.activeElement && (a.type !== "range" || a.matches(":active"))) return;
     if (a.nodeName === "INPUT" && a.value !== b.value) a.value = b.value;
     if (a.nodeName === "OPTION" && a.selected !== b.hasAttribute("selected")) a.selected = b.hasAttribute("selected");
   }

@@ -87,9 +87,12 @@ func (s State) Do(name, value string) (State, []wire.Message) {
 	old := s
 	old.back = nil
 	s, out := s.do(name, value)
-	if n := s.Notice; n != nil && n != old.Notice && n.Code == codeOffline && old.Reading != nil && s.Reading == old.Reading && n.Field == "" {
-		// What cannot be asked is not shown either: the page stays with what it has.
-		s.Choice, s.AtStep = old.Choice, old.AtStep
+	if n := s.Notice; n != nil && n != old.Notice && n.Code == codeOffline {
+		s.Say = n.Text
+		if old.Reading != nil && s.Reading == old.Reading && n.Field == "" {
+			// What cannot be asked is not shown either: the page stays with what it has.
+			s.Choice, s.AtStep = old.Choice, old.AtStep
+		}
 	}
 	if r := old.Reading; s.Reading != nil && s.Reading != r && s.Reading.Status == Asked && r != nil && !r.under() {
 		s.back = &old
@@ -262,6 +265,7 @@ func (s State) doAsk(name, value string) (State, []wire.Message) {
 		return s.setSlide(value)
 	case "through":
 		s.course, s.unread = true, nil
+		s.Say = "All steps are to read these chains."
 	case "train-next":
 		return s.besideCheckpoint(1)
 	case "train-prev":
@@ -416,8 +420,12 @@ func (s State) ask(a wire.Ask) (State, []wire.Message) {
 		return s, out
 	}
 	a.Head = s.request("q")
-	m := &a
-	if err := m.Validate(); err != nil {
+	m, check := &a, a
+	unnamed := a.Model == "" && s.Link == Loading // the welcome names it, and has it asked
+	if unnamed {
+		check.Model = "?"
+	}
+	if err := check.Validate(); err != nil {
 		text := err.Error()
 		field := ""
 		if e, ok := err.(*wire.Error); ok {
@@ -430,6 +438,9 @@ func (s State) ask(a wire.Ask) (State, []wire.Message) {
 	r := &Reading{Ask: a, Status: Asked}
 	if s.Reading != nil && s.Reading.Ask.Question == a.Question {
 		r.Plain = s.Reading.Plain // until the server says it again
+	}
+	if unnamed {
+		return s.show(r), out
 	}
 	return s.show(r), append(out, m)
 }
@@ -548,7 +559,10 @@ func (s State) Open(c Choice) (State, []wire.Message) {
 	if r := s.recall(&a); r != nil {
 		s = s.show(r)
 	} else if s, out = s.ask(a); s.Reading == nil || !same(&s.Reading.Ask, &a) {
-		s.Edit = Edit{}
+		s.Edit, s.Reader = Edit{}, ""
+		if s.Reading != nil {
+			s.Reader = s.Reading.By
+		}
 		return s, out // it cannot be asked now
 	}
 	s.Chain, s.Word, s.Sentence, s.Fresh, s.Reader = c.Chain, c.Word, c.Sentence, c.Fresh, c.Reader

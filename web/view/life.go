@@ -159,6 +159,8 @@ func (s *State) lifeTold(p *page) {
 		p.raw(`The other steps are reading these chains.`)
 	case s.Link != Live:
 		p.raw(`What the other steps make of these chains needs the server.`)
+	case len(s.unknown()) == 0:
+		p.raw(`The other steps cannot read these chains.`)
 	default:
 		p.raw(`What did this chain earn at the other steps?`)
 	}
@@ -176,9 +178,14 @@ func (s *State) lifeVerdict(x *life, first, last int) string {
 	before, after := x.r[first]-x.base[first], x.r[last]-x.base[last]
 	text := "From step " + intText(x.steps[first]) + " to " + intText(x.steps[last]) + " its gain over no reasoning " +
 		goesAs(before, after, gain(x.r[first], x.base[first]), gain(x.r[last], x.base[last]))
+	alike := math.Abs(after-before) <= alikeGains*max(math.Abs(after), math.Abs(before))
 	switch {
-	case math.Abs(after-before) <= alikeGains*max(math.Abs(after), math.Abs(before)):
+	case alike && after <= 0:
+		return text + ": the same words still do not help."
+	case alike:
 		return text + ": the same words help about as much."
+	case after > before && after <= 0:
+		return text + ": the same words came to hurt less."
 	case after > before:
 		return text + ": the same words came to help more."
 	case x.base[last] > x.base[first]:

@@ -152,6 +152,8 @@ func (s *State) phases() [Phases]phase {
 	case sc.TokenWeight[top] == 0:
 		list[6].detail = "no pull on any word"
 		list[6].say = "No answer word pulls: there is nothing to gain from this chain."
+	case r.By != "":
+		list[6].say = "A what-if: nothing trains on this. So hard would each answer word pull."
 	}
 	return list
 }

@@ -240,7 +240,12 @@ func (s State) welcome(w *wire.Welcome) (State, []wire.Message) {
 		}
 		chain, word, edit, drafts, fresh, reader, at := s.Chain, s.Word, s.Edit, s.drafts, s.Fresh, s.Reader, s.AtStep
 		s.Reading = nil
-		next, more := s.ask(r.Ask)
+		a := r.Ask
+		if a.Model == "" && len(s.Models) > 0 {
+			a.Model = s.Models[0].Name
+			s.Model = a.Model
+		}
+		next, more := s.ask(a)
 		next.Chain, next.Word, next.Edit, next.drafts, next.Fresh, next.Reader, next.AtStep = chain, word, edit, drafts, fresh, reader, at
 		return next, append(out, more...)
 	}

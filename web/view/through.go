@@ -145,7 +145,7 @@ func (s State) toCheckpoint(i int) (State, []wire.Message) {
 	}
 	c := run.Checkpoints[i]
 	s.AtStep = c.Step
-	if s.NewChains || s.Reading == nil || len(s.Reading.Chains) == 0 && !s.Reading.under() {
+	if s.NewChains || s.Reading == nil || !s.Reading.under() && !s.Reading.ready() {
 		return s.newChains(c.Model)
 	}
 	return s.readBy(c.Model), nil
@@ -169,8 +169,10 @@ func (s State) newChains(model string) (State, []wire.Message) {
 	s.Model, s.Reader = model, ""
 	chain := s.Chain
 	s, out := s.ask(s.again())
-	s.Chain = chain // the same chain's number, by another model
-	s.Say = capital(s.stepName(model)) + "."
+	s.Chain = chain      // the same chain's number, by another model
+	if s.Notice == nil { // it was not refused
+		s.Say = capital(s.stepName(model)) + "."
+	}
 	return s, out
 }
 
@@ -327,6 +329,11 @@ func (s State) throughOver() State {
 	if s.unread[s.Reader] {
 		s.Reader, s.AtStep = s.Reading.By, -1
 	}
+	if x := s.life(); s.course && x != nil && len(s.unknown()) == 0 {
+		if first, last := x.ends(); first < last {
+			s.Say = "All is read. " + s.lifeVerdict(x, first, last)
+		}
+	}
 	return s
 }
 
@@ -334,8 +341,9 @@ func (s State) throughOver() State {
 func (s State) throughFailed(m *wire.Failed) State {
 	chosen := s.Reader
 	if s = s.throughOver(); s.Reader != chosen {
-		s.Notice = &Notice{Code: m.Code, Text: m.Message, Field: m.Field, Retry: m.Retry}
-		s.Say = m.Message
+		text := capital(s.stepName(chosen)) + " cannot read these chains: " + strings.TrimSuffix(m.Message, ".") + "."
+		s.Notice = &Notice{Code: m.Code, Text: text, Field: m.Field, Retry: m.Retry}
+		s.Say = text
 	}
 	return s
 }

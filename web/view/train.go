@@ -185,7 +185,11 @@ func (s *State) slider(p *page, r *Run) {
 		case s.Reading.By:
 			p.raw(` · reads these chains`)
 		case s.Reader:
-			p.raw(` · is reading these chains`)
+			if s.Link == Live && s.through.id != "" {
+				p.raw(` · is reading these chains`)
+			} else {
+				p.raw(` · waits to read these chains`)
+			}
 		case s.Reading.Ask.Model:
 			p.raw(` · wrote these chains`)
 		default:

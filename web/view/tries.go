@@ -21,11 +21,19 @@ type waitingTries struct {
 // shown chain without each of its sentences.
 func (s State) wants(out []wire.Message) (State, []wire.Message) {
 	r, i := s.Reading, s.chain()
-	if i < 0 || !r.ready() || !r.scored(i) {
+	if i < 0 || !r.ready() {
+		if r != nil && !r.under() && s.Reader != "" {
+			s.Reader, s.AtStep = "", -1 // there are no chains to read, and none will come
+		}
 		return s, out
 	}
 	s, out = s.settled(out)
-	r = s.Reading
+	if r = s.Reading; !r.scored(i) {
+		if s.Link == Live {
+			return s.wantsThrough(out)
+		}
+		return s, out
+	}
 	// An address may say what the chain does not have, or name no chain.
 	if !s.Edit.none() && s.Chain != i {
 		s.drafts = without(s.drafts, s.Chain)

@@ -138,7 +138,7 @@ func (s State) receives(m wire.Message) State {
 func (s State) answers(out []wire.Message) State {
 	without := testExample().Without
 	for _, m := range out {
-		if ask, ok := m.(*wire.Score); ok && !ask.Own {
+		if ask, ok := m.(*wire.Score); ok && !ask.Own && len(ask.Models) == 0 {
 			s = s.receives(&wire.Scored{Head: wire.Head{ID: ask.ID}, Variants: without[s.waiting[ask.ID].keys[0].chain]})
 		}
 		if ask, ok := m.(*wire.Resample); ok {

@@ -1,0 +1,249 @@
+package view
+
+import (
+	"math"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+
+	"nrt/web/wire"
+)
+
+// following is a page that follows the test's course while a question is under way.
+func following(t *testing.T) (State, string) {
+	t.Helper()
+	s, id := live(t)
+	for _, step := range testSteps {
+		s.Models = append(s.Models, wire.Model{Name: step.model, Vocab: s.Models[0].Vocab})
+	}
+	st := testCourse
+	st.Checkpoints = slices.Clone(st.Checkpoints)
+	st.Checkpoints[0].Model = s.Reading.Ask.Model
+	s = s.receives(&st)
+	s, _ = s.Do("run", "r")
+	return s, id
+}
+
+// While chains are written, the step that is to read them waits, and says so. Where none
+// comes to be read, it waits no longer.
+func TestReaderWaits(t *testing.T) {
+	s, id := following(t)
+	all := pieces(id)
+	s = s.receives(all[0])
+	s, _ = s.Do("step", "1")
+	wants(t, Train(&s), "step 10 <small>of 20", " · waits to read these chains")
+	for name, end := range map[string]wire.Message{
+		"stopped": &wire.End{Head: wire.Head{ID: id}, Cancelled: true},
+		"failed":  &wire.Failed{Head: wire.Head{ID: id}, Code: wire.CodeInternal, Message: "It broke."},
+	} {
+		over := s.receives(end)
+		if over.Reader != "" || strings.Contains(Train(&over), "these chains are") || strings.Contains(Train(&over), "waits") {
+			t.Errorf("%s: read by %q: %s", name, over.Reader, Train(&over))
+		}
+		if over, out := over.Do("step", "2"); over.Reader != "" || over.Reading.Ask.Model != "r@20" || len(out) == 0 {
+			t.Errorf("%s: the next step is shown by %q, read by %q", name, over.Reading.Ask.Model, over.Reader)
+		}
+	}
+	s.Link = Waiting
+	wants(t, Train(&s), " · waits to read these chains")
+	s.Link = Live
+	for _, m := range all[1:] {
+		s = s.receives(m)
+	}
+	wants(t, Train(&s), " · is reading these chains")
+	s.Link = Waiting
+	wants(t, Train(&s), " · waits to read these chains")
+}
+
+// Of a group that was stopped the complete chains are read, also while the page shows
+// one that is not.
+func TestReaderOfStoppedGroup(t *testing.T) {
+	s, id := following(t)
+	for _, m := range pieces(id) {
+		if f, ok := m.(*wire.Frame); ok {
+			f.Done = slices.DeleteFunc(slices.Clone(f.Done), func(d wire.Done) bool { return d.Chain == 2 })
+		}
+		if _, ok := m.(*wire.End); ok {
+			m = &wire.End{Head: wire.Head{ID: id}, Cancelled: true}
+		}
+		s = s.receives(m)
+	}
+	if s.Reading.Status != Cancelled || s.Reading.scored(2) || s.Reading.done() != len(testC)-1 {
+		t.Fatalf("%v, %d chains", s.Reading.Status, s.Reading.done())
+	}
+	s = s.throughOver() // as if nothing had been asked yet
+	s.unread = nil
+	s, _ = s.Do("chain", "2")
+	s = s.throughOver()
+	s, out := s.Do("step", "1")
+	m := reread(t, out)
+	x := readOf(m.ID, 0)
+	x.Variants = slices.Delete(x.Variants, 2, 3)
+	if s = s.receives(x); s.Reading.By != "r@10" || s.chain() != 2 {
+		t.Errorf("shown by %q, chain %d", s.Reading.By, s.chain()+1)
+	}
+}
+
+// What cannot be had without a server is said aloud, and nothing else is.
+func TestRefusedStepIsSaid(t *testing.T) {
+	s := New([]Example{courseExample()})
+	s.Link = Waiting
+	s, _ = s.Do("slide", "new")
+	for _, a := range [][2]string{{"step", "1"}, {"again", ""}} {
+		s.Say, s.Notice = "", nil
+		now, out := s.Do(a[0], a[1])
+		if len(out) != 0 || now.Notice == nil || now.Say != now.Notice.Text || now.stepAt(now.run("r")) != 0 {
+			t.Errorf("%s: asks %v, says %q, notes %v", a[0], out, now.Say, now.Notice)
+		}
+	}
+	r := *s.Reading
+	r.sights = nil
+	s.Reading, s.Say = &r, ""
+	s, _ = s.Do("slide", "same")
+	if s, _ = s.Do("step", "2"); s.Notice == nil || s.Say != s.Notice.Text || s.Reader != "" {
+		t.Errorf("read by %q, says %q", s.Reader, s.Say)
+	}
+}
+
+// Read at all steps, the chain's way is said; where the steps will not read, the page
+// does not ask on.
+func TestCourseIsSaid(t *testing.T) {
+	e := testExample()
+	e.End.Seconds = 30
+	first, _ := New([]Example{e}).Receive(courseWelcome())
+	s, out := first.Do("through", "")
+	m := reread(t, out)
+	if s.Say != "All steps are to read these chains." {
+		t.Errorf("says %q", s.Say)
+	}
+	for k := range testSteps {
+		s = s.receives(readOf(m.ID, k))
+	}
+	s = s.receives(&wire.End{Head: wire.Head{ID: m.ID}})
+	if !strings.HasPrefix(s.Say, "All is read. From step 0 to 20 its gain over no reasoning ") {
+		t.Errorf("says %q", s.Say)
+	}
+	s, out = first.Do("through", "")
+	s = s.receives(&wire.Failed{Head: wire.Head{ID: reread(t, out).ID}, Code: wire.CodeTooLong, Message: "too long"})
+	wants(t, Train(&s), "The other steps cannot read these chains.")
+	if strings.Contains(Train(&s), `data-act="through"`) {
+		t.Error("it can be asked for once more at once")
+	}
+	s, out = first.Do("step", "1")
+	s = s.receives(&wire.Failed{Head: wire.Head{ID: reread(t, out).ID}, Code: wire.CodeTooLong, Message: "variant 2 has 160 tokens"})
+	if want := "Step 10 cannot read these chains: variant 2 has 160 tokens."; s.Say != want || s.Notice.Text != want {
+		t.Errorf("says %q, notes %q", s.Say, s.Notice.Text)
+	}
+}
+
+// What the words are said to have come to do is true of gains below nought, too.
+func TestVerdictBelowNothing(t *testing.T) {
+	s := New([]Example{courseExample()})
+	for _, x := range []struct {
+		before, after float64
+		ends          string
+	}{
+		{0.1, 0.1, "the same words help about as much."}, {0.1, 0.2, "the same words came to help more."},
+		{-0.2, -0.2, "the same words still do not help."}, {-0.2, -0.1, "the same words came to hurt less."},
+		{-0.2, 0.1, "the same words came to help more."}, {0.2, -0.1, "the same words came to help less."},
+	} {
+		l := &life{steps: []int{0, 20}, r: []float64{0.5 + x.before, 0.5 + x.after}, base: []float64{0.5, 0.5}}
+		if have := s.lifeVerdict(l, 0, 1); !strings.HasSuffix(have, x.ends) {
+			t.Errorf("%v to %v: %q", x.before, x.after, have)
+		}
+	}
+}
+
+// Under another reader nothing pulls: the page says so where it shows the pull.
+func TestPullOfAnotherReader(t *testing.T) {
+	s := New([]Example{courseExample()})
+	s, _ = s.Do("phase", "6")
+	const whatIf = "A what-if: nothing trains on this."
+	if strings.Contains(Pipeline(&s), whatIf) {
+		t.Error("what the model trains on is called a what-if")
+	}
+	s, _ = s.Do("step", "2")
+	wants(t, Pipeline(&s), whatIf)
+}
+
+// A change in points is the difference of the two per cents beside it.
+func TestPointsAreOfWhatIsShown(t *testing.T) {
+	per := func(text string) int {
+		n, err := strconv.Atoi(strings.TrimLeft(text, "<>"))
+		switch {
+		case err != nil:
+			t.Fatalf("no per cent: %q", text)
+		case text == "<1":
+			return 0
+		case text == ">99":
+			return 100
+		}
+		return n
+	}
+	mark := regexp.MustCompile(`(±|▲ |▼ )(\d+)<`)
+	for i := range 40 {
+		for j := range 40 {
+			before, after := math.Pow(float64(i)/39, 1.3), math.Pow(float64(j)/39, 0.7)
+			p := &page{}
+			changeMark(p, before, after)
+			m := mark.FindStringSubmatch(p.String())
+			if m == nil {
+				t.Fatalf("%q", p)
+			}
+			have := per(m[2])
+			if m[1] == "▼ " {
+				have = -have
+			}
+			if want := per(percent(after)) - per(percent(before)); have != want {
+				t.Fatalf("%s → %s is marked %s%s", percent(before), percent(after), m[1], m[2])
+			}
+		}
+	}
+	if points(0.366, 0.374) != 0 || points(0.374, 0.376) != 1 {
+		t.Error("a change that the per cents do not show is one")
+	}
+}
+
+// A link with a question and without a model is asked of the server's first.
+func TestLinkWithoutModel(t *testing.T) {
+	c, err := ParseHash("q=Who%3F&a=hana&z=2&read=r%4010")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := New([]Example{courseExample()})
+	s.Link = Loading
+	s, out := s.Open(c)
+	if len(out) != 0 || s.Notice != nil || s.Reading.Ask.Question != "Who?" || s.Reading.Status != Asked {
+		t.Fatalf("asks %v, notes %v, shows %q", out, s.Notice, s.Reading.Ask.Question)
+	}
+	s, out = s.Receive(courseWelcome())
+	i := slices.IndexFunc(out, func(m wire.Message) bool { return m.Type() == wire.TypeAsk })
+	if i < 0 || out[i].(*wire.Ask).Model != "test" || s.Model != "test" || s.Chain != 1 || s.Reader != "r@10" {
+		t.Errorf("asks %v of %q; chain %d, read by %q", out, s.Model, s.Chain, s.Reader)
+	}
+	// What is wrong with it otherwise is said at once.
+	c.Answer = strings.Repeat("x ", wire.MaxAnswer)
+	s = New([]Example{courseExample()})
+	s.Link = Loading
+	if s, out = s.Open(c); len(out) != 0 || s.Notice == nil || s.Reading.Status != Complete {
+		t.Errorf("asks %v, notes %v", out, s.Notice)
+	}
+}
+
+// A link that cannot be asked now puts no reader before the chains that stay.
+func TestLinkOffline(t *testing.T) {
+	s := New([]Example{courseExample()})
+	s.Link = Waiting
+	s, _ = s.Do("step", "1")
+	c, err := ParseHash("q=Who%3F&a=hana&model=test&read=r%4020")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, _ = s.Open(c)
+	s = s.receives(&wire.Models{Models: courseWelcome().Models})
+	if s.Reader != "r@10" || s.Reading.By != "r@10" {
+		t.Errorf("read by %q, shown by %q", s.Reader, s.Reading.By)
+	}
+}
