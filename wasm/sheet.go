@@ -69,6 +69,14 @@ func (a *app) stopEdit() {
 	}
 }
 
+// retryEdit has what is typed scored when the server is back.
+func (a *app) retryEdit() {
+	if d := byID("edit"); d.Truthy() && d.Get("open").Bool() {
+		a.noteEdit()
+		a.typeEdit()
+	}
+}
+
 // refillEdit shows the sentence as it is after Undo or a switch.
 func (a *app) refillEdit() {
 	a.stopEdit()

@@ -192,6 +192,7 @@ func (k *socket) take(deadline time.Time) (more bool) {
 		if _, ok := m.(*wire.Welcome); ok {
 			k.tries = 0
 			k.app.fetchWorld()
+			k.app.retryEdit()
 		}
 		if time.Now().After(deadline) {
 			return len(k.inbox) > 0

@@ -183,3 +183,33 @@ func TestSheetShowsTheReward(t *testing.T) {
 	b.until("Done keeps it", `!document.querySelector("#edit").open && document.querySelector("#chain .sent.own") && document.querySelector("#chain .whatif b").innerText.startsWith("With your sentence 4 the reward")`)
 	b.until("and leaves nothing to be typed", `document.querySelectorAll("#edit-score *").length === 0`)
 }
+
+// A version that was typed without a server is scored when there is one; a sheet goes
+// with the view that it is of.
+func TestSheetAndServerAndBack(t *testing.T) {
+	s := serve(t)
+	b := open(t, phone)
+	b.expectAway()
+	p := newProxy(t, s.addr)
+	b.load(p.url())
+	b.until("connected", live)
+	b.choose("#example", "cups")
+	b.until("it is another view", `location.hash.includes("e=cups")`)
+	b.click("#act-edit")
+	b.until("the sheet is open", `document.querySelector("#edit").open`)
+	p.refuse(true)
+	p.cut()
+	b.until("the connection is lost", `document.querySelector("#badge").innerText.includes("Reconnecting")`)
+	b.typed("d) blue-red red")
+	const needs = `document.querySelector("#edit-score").innerText.includes("needs the server")`
+	b.until("the sheet says so", needs)
+	p.refuse(false)
+	b.until("connected again", live)
+	b.until("the version is scored", earns+`.includes("With your sentence") && !(`+needs+`)`)
+	b.run(chromedp.Evaluate(`history.back()`, nil))
+	b.until("the view before is back", `document.querySelector("#question").innerText.startsWith("kin")`)
+	b.until("the sheet is gone", `!document.querySelector("#edit").open`)
+	if b.soon(`document.querySelector(".ghost")`) {
+		t.Error("what was typed is in another chain")
+	}
+}
