@@ -233,7 +233,7 @@ func (s *State) lessLikely(k int) string {
 	sc, g := s.scores(), s.group()
 	before, n := sc.b[k], 0
 	for j := range g.Chains {
-		if int(math.Round(100*(before-g.Chains[j].C[k]))) > 0 {
+		if points(before, g.Chains[j].C[k]) < 0 {
 			n++
 		}
 	}

@@ -212,13 +212,13 @@ func EditScore(s *State) string {
 // mostMoved is how many words the sheet names.
 const mostMoved = 3
 
-// movedWords names the answer's words whose probability changed most from c to tried, by
-// half a per cent or more.
+// movedWords names the answer's words whose probability changed most from c to tried, of
+// those whose per cents show it.
 func (s *State) movedWords(p *page, c, tried []float64) {
 	change := func(k int) float64 { return tried[k] - c[k] }
 	var list []int
 	for k := range c {
-		if math.Abs(change(k)) >= 0.005 {
+		if points(c[k], tried[k]) != 0 {
 			list = append(list, k)
 		}
 	}
@@ -232,7 +232,7 @@ func (s *State) movedWords(p *page, c, tried []float64) {
 		return 0
 	})
 	if len(list) == 0 {
-		p.raw(`No word of the answer moved by half a per cent.`)
+		p.raw(`No word of the answer moved by a whole per cent.`)
 		return
 	}
 	p.raw(`Moved most: `)
@@ -242,7 +242,7 @@ func (s *State) movedWords(p *page, c, tried []float64) {
 		}
 		before, after := percent(c[k]), percent(tried[k])
 		p.raw(`<span class="mv"><bdi><b>`).text(s.answerWord(k)).raw(`</b></bdi><span class="vh"> from `, before, ` to `, after, ` %</span><span aria-hidden="true"> `).text(before).raw(` → <b>`).text(after).raw(` %</b> </span>`)
-		changeMark(p, change(k))
+		changeMark(p, c[k], tried[k])
 		p.raw(`</span>`)
 	}
 }

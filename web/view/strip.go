@@ -167,7 +167,7 @@ func (s *State) stripWord(p *page, k int, on bool, most float64) {
 			p.raw(`<i class="b2" style="--o:`).unit(tried.C[k]).raw(`"></i>`)
 		}
 		p.raw(`</span><span class="chip">`).text(w).raw(`</span>`)
-		changeMark(p, change)
+		changeMark(p, before, after)
 		p.raw(`<span class="pct" aria-hidden="true">`).text(percent(before)).raw(` → <b>`).text(percent(after)).raw(` %</b></span>`)
 	}, said)
 }
@@ -175,11 +175,17 @@ func (s *State) stripWord(p *page, k int, on bool, most float64) {
 // bigChange is the change of probability from which a word's mark has a ground.
 const bigChange = 0.1
 
+// points is a change of probability, so that it is the difference of the two per cents
+// as they are shown.
+func points(before, after float64) int {
+	return int(math.Round(100*after) - math.Round(100*before))
+}
+
 // changeMark is ▲ or ▼ and the change in points.
-func changeMark(p *page, change float64) {
-	points := int(math.Round(100 * math.Abs(change)))
+func changeMark(p *page, before, after float64) {
+	change, n := after-before, points(before, after)
 	switch {
-	case points == 0:
+	case n == 0:
 		p.raw(`<span class="ar cap" aria-hidden="true">±0</span>`)
 		return
 	case change >= bigChange || change <= -bigChange:
@@ -187,12 +193,12 @@ func changeMark(p *page, change float64) {
 	default:
 		p.raw(`<span class="ar `, direction(change), `" aria-hidden="true">`)
 	}
-	if change > 0 {
-		p.raw(`▲ `)
+	if n > 0 {
+		p.raw(`▲ `).int(n)
 	} else {
-		p.raw(`▼ `)
+		p.raw(`▼ `).int(-n)
 	}
-	p.int(points).raw(`</span>`)
+	p.raw(`</span>`)
 }
 
 // mostWeight is the largest weight or contribution: the end of their scale.
