@@ -221,7 +221,9 @@ func (s State) doAsk(name, value string) (State, []wire.Message) {
 		}
 		s, out := s.leave()
 		s.Notice = nil
-		return s.openExample(value), out
+		s = s.openExample(value)
+		s.Say = s.endText()
+		return s, out
 	case "model":
 		if value == s.Model {
 			return s, nil
@@ -412,7 +414,9 @@ func (s State) ask(a wire.Ask) (State, []wire.Message) {
 	s, out := s.leave()
 	s.Notice = nil
 	if r := s.recall(&a); r != nil {
-		return s.show(r), out
+		s = s.show(r)
+		s.Say = s.endText()
+		return s, out
 	}
 	// While the page connects, the question waits for the welcome.
 	if s.Link != Live && s.Link != Loading {
@@ -557,7 +561,9 @@ func (s State) Open(c Choice) (State, []wire.Message) {
 	a := s.again()
 	var out []wire.Message
 	if r := s.recall(&a); r != nil {
-		s = s.show(r)
+		if s = s.show(r); s.Say != "" { // of what was shown
+			s.Say = s.endText()
+		}
 	} else if s, out = s.ask(a); s.Reading == nil || !same(&s.Reading.Ask, &a) {
 		s.Edit, s.Reader = Edit{}, ""
 		if s.Reading != nil {

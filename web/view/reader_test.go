@@ -247,3 +247,40 @@ func TestLinkOffline(t *testing.T) {
 		t.Errorf("read by %q, shown by %q", s.Reader, s.Reading.By)
 	}
 }
+
+// What the status region says is of the question that is shown, however it came.
+func TestStatusIsOfWhatIsShown(t *testing.T) {
+	other := courseExample()
+	other.Name, other.Ask.Seed = "other", 7
+	s := New([]Example{courseExample(), other})
+	if s.Say != "" {
+		t.Errorf("says %q before anything happened", s.Say)
+	}
+	const all = "All 8 chains ready. Best: chain 5, "
+	step := func() {
+		t.Helper()
+		if s, _ = s.Do("step", "2"); !strings.HasPrefix(s.Say, "Step 20 reads") {
+			t.Fatalf("says %q", s.Say)
+		}
+	}
+	step()
+	if s, _ = s.Do("example", "other"); !strings.HasPrefix(s.Say, all) {
+		t.Errorf("another example: says %q", s.Say)
+	}
+	step()
+	if s, _ = s.Do("seed", "7"); s.Notice != nil {
+		t.Fatal(s.Notice)
+	}
+	if s, _ = s.Do("retry", ""); !strings.HasPrefix(s.Say, all) {
+		t.Errorf("what is known already: says %q", s.Say)
+	}
+	step()
+	c := DefaultChoice()
+	c.Example = s.Examples[0].Name
+	if s, _ = s.Open(c); !strings.HasPrefix(s.Say, all) {
+		t.Errorf("an address: says %q", s.Say)
+	}
+	if first, _ := New([]Example{courseExample()}).Open(c); first.Say != "" {
+		t.Errorf("the first address: says %q", first.Say)
+	}
+}
