@@ -224,6 +224,9 @@ func (a *app) needVocab() {
 			return
 		}
 		a.cutTyped()
+		if byID("edit").Get("open").Bool() {
+			a.noteEdit() // of what was typed meanwhile
+		}
 	}, func(why string) {
 		a.vocab.name = ""
 		js.Global().Get("console").Call("warn", "nrt: vocabulary: "+why)

@@ -1,6 +1,7 @@
 package browsertest
 
 import (
+	"net/http"
 	"strings"
 	"testing"
 
@@ -212,4 +213,29 @@ func TestSheetAndServerAndBack(t *testing.T) {
 	if b.soon(`document.querySelector(".ghost")`) {
 		t.Error("what was typed is in another chain")
 	}
+}
+
+// Of a word that is typed before the vocabulary is there, the sheet says that the model
+// lacks it once that has come.
+func TestSheetWordsBeforeVocabulary(t *testing.T) {
+	s := serve(t)
+	f := newFront(t, s.addr)
+	typed := make(chan struct{})
+	f.becomes(func(_ http.ResponseWriter, r *http.Request) bool {
+		if strings.HasPrefix(r.URL.Path, "/vocab/") {
+			select {
+			case <-typed:
+			case <-r.Context().Done():
+			}
+		}
+		return false
+	}, nil)
+	b := open(t, phone)
+	b.load(f.URL)
+	b.until("connected", live)
+	b.click("#act-edit")
+	b.until("the sheet is open", `document.querySelector("#edit").open`)
+	b.typed("d) quark")
+	close(typed)
+	b.until("it is said", `document.querySelector("#edit-note").innerText.includes("does not know “quark”")`)
 }

@@ -152,7 +152,10 @@ func (s *State) advantageRow(p *page, lanes []lane, x []float64, left, y float64
 			text = signed(s.chainScore(i).Advantage) // no room for three at the edge
 		}
 		if k == 0 && narrow {
-			svgText(p, "s ink2", 0, y, "A "+text)
+			if x[1] >= 120 { // else three negative ones need all the room
+				text = "A " + text
+			}
+			svgText(p, "s ink2", 0, y, text)
 			continue
 		}
 		svgText(p, class, x[k], y, text)

@@ -284,3 +284,49 @@ func TestStatusIsOfWhatIsShown(t *testing.T) {
 		t.Errorf("the first address: says %q", first.Say)
 	}
 }
+
+// What shows as no change has the colour of none, and no arrow.
+func TestNoChangeHasNoColour(t *testing.T) {
+	for _, x := range []struct {
+		text         string
+		loss         float64
+		class, arrow string
+	}{{"0.000", -0.0003, "num", ""}, {"0.000", 0.0003, "num", ""}, {"−0.180", -0.18, "down", "▼"}, {"+0.001", 0.001, "up", "▲"}} {
+		if have := direction(shownLoss(x.text, x.loss)); have != x.class {
+			t.Errorf("%s is coloured %s", x.text, have)
+		}
+		p := &page{}
+		lossMark(p, x.text, x.loss, true)
+		wants(t, p.String(), `class="dr `+x.class+`"`, x.arrow)
+		if x.arrow == "" && strings.ContainsAny(p.String(), "▲▼") {
+			t.Errorf("%s has an arrow: %s", x.text, p)
+		}
+	}
+	// In the table it is so, too.
+	s := testState()
+	r := *s.Reading
+	tried := map[tryKey]Try{}
+	for key, x := range r.tried {
+		x.Ref = slices.Clone(r.Chains[key.chain].Ref)
+		x.Ref[0] -= 1e-5
+		tried[key] = x
+	}
+	r.tried = tried
+	s.Reading = &r
+	losses, known := s.losses(s.chain())
+	if !known || losses[0] >= 0 {
+		t.Fatalf("losses %v", losses)
+	}
+	wants(t, Why(&s), `<span class="e e1 num">0.000</span>`)
+}
+
+// On a narrow phone the three advantages of the first lane leave the next its room.
+func TestAdvantagesOnNarrowPhone(t *testing.T) {
+	for width, want := range map[int]bool{288: false, 358: true} {
+		s := testState()
+		s.Size = Size{Slope: width, Dots: width, Phone: true}
+		if have := strings.Contains(Slope(&s), `>A `); have != want {
+			t.Errorf("%d px: the row is named: %t", width, have)
+		}
+	}
+}

@@ -136,6 +136,7 @@ func lossMark(p *page, text string, loss float64, off bool) {
 		p.raw(`<span class="vh">, without it the reward changes by `, text, `</span>`)
 		return
 	}
+	loss = shownLoss(text, loss)
 	p.raw(`<span class="vh">, switched off</span><span class="dr `, direction(loss), `">`)
 	switch {
 	case loss < 0:

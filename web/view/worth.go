@@ -76,7 +76,8 @@ func (s *State) worthTable(p *page) {
 			p.raw(`<span class="vh">, deleted: </span>`)
 		}
 		if known {
-			p.raw(`<span class="e e1 `, direction(losses[k]), `">`, lossText(score, losses[k]), `</span>`)
+			text := lossText(score, losses[k])
+			p.raw(`<span class="e e1 `, direction(shownLoss(text, losses[k])), `">`, text, `</span>`)
 		} else {
 			p.raw(`<span class="e e1">?</span>`)
 		}
@@ -228,6 +229,14 @@ func (w worthScale) bar(p *page, x float64) {
 // whisker is a mean between the least and the most.
 func (w worthScale) whisker(p *page, lo, mean, hi float64) {
 	p.raw(`<i class="wh" style="--x:`).unit(w.at(lo)).raw(`;--w:`).unit(w.at(hi) - w.at(lo)).raw(`"></i><u style="--x:`).unit(w.at(mean)).raw(`"></u>`)
+}
+
+// shownLoss is a change of a reward, nought where its text says so.
+func shownLoss(text string, loss float64) float64 {
+	if text == "0.000" {
+		return 0
+	}
+	return loss
 }
 
 // lossText is a change of a reward, as the difference of the two as they are shown.
