@@ -210,6 +210,7 @@ func TestSheetAndServerAndBack(t *testing.T) {
 	b.run(chromedp.Evaluate(`history.back()`, nil))
 	b.until("the view before is back", `document.querySelector("#question").innerText.startsWith("kin")`)
 	b.until("the sheet is gone", `!document.querySelector("#edit").open`)
+	b.until("all of the view before is drawn", `!document.querySelector(".ghost")`)
 	if b.soon(`document.querySelector(".ghost")`) {
 		t.Error("what was typed is in another chain")
 	}

@@ -120,8 +120,7 @@ func TestSameOrNewChains(t *testing.T) {
 func TestThroughTrainingOffline(t *testing.T) {
 	s := serve(t)
 	b := open(t, desk)
-	b.expect("WebSocket")
-	b.expect("ERR_")
+	b.expectAway()
 	p := newProxy(t, s.addr)
 	b.load(p.url())
 	b.until("connected", live)
