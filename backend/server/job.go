@@ -99,7 +99,7 @@ func (s *Server) enqueue(j *job) {
 		j.x.say(fail(j.id(), wire.CodeBadMessage, "%s: id: %v", j.of.Type(), err))
 		return
 	}
-	place, err := s.place(j, known[0])
+	place, err := s.place(j, known[0], false)
 	if err != nil {
 		s.finish(ctx, j, nil, err)
 		return
@@ -111,7 +111,7 @@ func (s *Server) enqueue(j *job) {
 		for i, m := range known {
 			if i > 0 {
 				j.x.say(last)
-				if place, err = s.place(j, m); err != nil {
+				if place, err = s.place(j, m, true); err != nil {
 					break
 				}
 			}
@@ -127,9 +127,9 @@ func (s *Server) enqueue(j *job) {
 	}()
 }
 
-// place enters the queue for m.
-func (s *Server) place(j *job, m *model) (*ticket, error) {
-	return s.sched.enter(&ticket{reader: j.x.id, from: j.x.address(), room: m.room}, s.o.QueueEach)
+// place enters the queue for m, for the first time or again.
+func (s *Server) place(j *job, m *model, again bool) (*ticket, error) {
+	return s.sched.enter(&ticket{reader: j.x.id, from: j.x.address(), room: m.room, again: again}, s.o.QueueEach)
 }
 
 // compute waits for a slot and a replica and does the work.

@@ -35,6 +35,7 @@ type ticket struct {
 	reader string
 	from   string        // the reader's address
 	room   chan struct{} // of the model; the ticket takes an entry with its slot; may be nil
+	again  bool          // of a request that has computed: it is not turned away half-way
 	ready  chan struct{} // closed when the slot is given
 	moved  chan struct{} // something about the place changed
 	place  int           // tickets before this one
@@ -80,12 +81,13 @@ func (s *sched) wait(ctx context.Context, t *ticket, told func(place int, second
 
 // enter takes a place in the queue, if the reader has fewer than each there; wait or
 // abandon must follow. The entry of t.room that comes with the slot is the caller's
-// to give back. One address leaves a quarter of the queue to the others.
+// to give back. One address leaves a quarter of the queue to the others. Requests that
+// come again add as many as there are slots at most.
 func (s *sched) enter(t *ticket, each int) (*ticket, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	t.ready, t.moved, t.place = make(chan struct{}), make(chan struct{}, 1), -1
-	if len(s.waiting) > 0 || s.busy >= s.slots {
+	if !t.again && (len(s.waiting) > 0 || s.busy >= s.slots) {
 		own, near := 0, 0
 		for _, w := range s.waiting {
 			if w.reader == t.reader {

@@ -177,6 +177,35 @@ func TestOthersBetweenTheSteps(t *testing.T) {
 	settled(t, "slots", func() bool { busy, waiting := r.sched.load(); return busy == 0 && waiting == 0 })
 }
 
+// TestNotTurnedAwayBetweenTheSteps: a reader who has meanwhile asked as much as may wait
+// hears all of the models.
+func TestNotTurnedAwayBetweenTheSteps(t *testing.T) {
+	r := course(t, func(o *Options) {
+		o.Slots, o.QueueEach = 1, 1
+		o.onToken = func() { time.Sleep(5 * time.Millisecond) }
+	})
+	c, other := r.reader(nil), r.reader(nil)
+	c.say(through(question(), steps, []int32{5, 6, 7}))
+	settled(t, "the first model", func() bool { busy, _ := r.sched.load(); return busy == 1 })
+	other.say(whatIfs(question(), nil))
+	settled(t, "the other reader", func() bool { _, waiting := r.sched.load(); return waiting == 1 })
+	own := whatIfs(question(), nil)
+	own.ID = "w2"
+	c.say(own)
+	read, over := 0, false
+	for !over || read < len(steps)+1 {
+		switch m := c.next().(type) {
+		case *wire.Scored:
+			read++
+		case *wire.End:
+			over = true
+		case *wire.Failed:
+			t.Fatalf("after %d answers: %+v", read, m)
+		}
+	}
+	expect[*wire.Scored](other)
+}
+
 // TestChainsThroughARun: the kept steps of a run in the page read as any model does,
 // for whoever may ask them; what a run never kept does not.
 func TestChainsThroughARun(t *testing.T) {
