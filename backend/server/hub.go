@@ -90,12 +90,15 @@ type vocab struct {
 // open parses the tokenizer.
 func (v *vocab) open() (*token.Tokenizer, *token.Format, error) {
 	v.once.Do(func() {
-		if v.tok, v.err = token.LoadFS(v.files); v.err == nil {
-			v.form, v.err = v.tok.Format("")
-			if v.other != "" && errors.Is(v.err, token.ErrTemplate) {
-				v.form, v.err = v.tok.Format(v.other)
+		v.err = errMistake // stays after a panic
+		tok, err := token.LoadFS(v.files)
+		if err == nil {
+			v.form, err = tok.Format("")
+			if v.other != "" && errors.Is(err, token.ErrTemplate) {
+				v.form, err = tok.Format(v.other)
 			}
 		}
+		v.tok, v.err = tok, err
 	})
 	return v.tok, v.form, v.err
 }

@@ -2,6 +2,8 @@ package server
 
 import (
 	"io/fs"
+	"net/http"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -71,5 +73,34 @@ func TestIdleCaches(t *testing.T) {
 	}
 	if have := good[textWhole](r, "completions", textRequest(nil)); have.Choices[0].Text == "" {
 		t.Error("a replica without a cache does not answer")
+	}
+}
+
+// unreadable panics where the tokenizer is opened, while it is told to.
+type unreadable struct {
+	fs.FS
+	wrong *atomic.Bool
+}
+
+func (u unreadable) Open(name string) (fs.File, error) {
+	if name == "tokenizer.json" && u.wrong.Load() {
+		panic("a mistake in the tokenizer")
+	}
+	return u.FS.Open(name)
+}
+
+// TestMistakeInATokenizer: a panic while a tokenizer is read is not taken for one that
+// was read.
+func TestMistakeInATokenizer(t *testing.T) {
+	var wrong atomic.Bool
+	r := start(t, func(o *Options) { o.Models[0].Files = unreadable{o.Models[0].Files, &wrong} })
+	wrong.Store(true)
+	for _, want := range []int{http.StatusInternalServerError, http.StatusServiceUnavailable, http.StatusServiceUnavailable} {
+		if resp, body := r.get("/readyz"); resp.StatusCode != want {
+			t.Errorf("have %d %s, want %d", resp.StatusCode, body, want)
+		}
+	}
+	if resp, body := r.post("completions", textRequest(nil)); resp.StatusCode != http.StatusInternalServerError || !strings.Contains(body, errMistake.Error()) {
+		t.Errorf("have %d %s", resp.StatusCode, body)
 	}
 }
