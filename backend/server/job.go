@@ -154,25 +154,37 @@ func (s *Server) compute(ctx context.Context, j *job, known *model, place *ticke
 }
 
 // use lets work have a replica of a model that there is room for; it goes back
-// afterwards. A panic, while the model is loaded too, is a mistake of the program: it
-// is logged, and the replica, whose state nobody knows, is freed.
-func (s *Server) use(m *model, work func(r *replica) error) (err error) {
+// afterwards. After a panic, while the model is loaded too, the replica is freed: nobody
+// knows its state.
+func (s *Server) use(m *model, work func(r *replica) error) error {
 	var r *replica
+	whole := false
+	err := s.caught(m.Name, func() (err error) {
+		if r, err = s.hub.get(m); err == nil {
+			err = work(r)
+		}
+		whole = true
+		return err
+	})
+	switch {
+	case !whole:
+		s.hub.lose(m, r)
+	case r != nil:
+		s.hub.give(r)
+	}
+	return err
+}
+
+// caught does work of a model or a run. A panic is a mistake of the program: it is
+// logged, and takes nothing else with it.
+func (s *Server) caught(of string, work func() error) (err error) {
 	defer func() {
-		p := recover()
-		switch {
-		case p != nil:
-			s.log.Error("panic", "model", m.Name, "error", fmt.Sprint(p), "stack", string(debug.Stack()))
-			s.hub.lose(m, r)
+		if p := recover(); p != nil {
+			s.log.Error("panic", "of", of, "error", fmt.Sprint(p), "stack", string(debug.Stack()))
 			err = errMistake
-		case r != nil:
-			s.hub.give(r)
 		}
 	}()
-	if r, err = s.hub.get(m); err != nil {
-		return err
-	}
-	return work(r)
+	return work()
 }
 
 // finish says how a job ended, with last if all went well; from then on its name

@@ -11,6 +11,7 @@ import (
 	"reflect"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 
 	"github.com/gorilla/websocket"
@@ -20,7 +21,7 @@ import (
 )
 
 // trainer starts a server that trains in dir.
-func trainer(t *testing.T, dir string) *rig {
+func trainer(t *testing.T, dir string, change ...func(*Options)) *rig {
 	t.Helper()
 	dev, err := cpu.New(cpu.Options{Threads: 1})
 	if err != nil {
@@ -31,7 +32,12 @@ func trainer(t *testing.T, dir string) *rig {
 			t.Error(err)
 		}
 	})
-	return start(t, func(o *Options) { o.Train.Device, o.Train.Dir, o.held = dev, dir, 14 })
+	return start(t, func(o *Options) {
+		o.Train.Device, o.Train.Dir, o.held = dev, dir, 14
+		for _, f := range change {
+			f(o)
+		}
+	})
 }
 
 func short(steps int) *wire.Train {
@@ -376,6 +382,28 @@ func TestStoppedRunThatFailed(t *testing.T) {
 		if x.info.Status != c.status || !strings.Contains(x.info.Message, c.said) {
 			t.Errorf("%v: have %s, %q", c.err, x.info.Status, x.info.Message)
 		}
+	}
+}
+
+// TestMistakeEndsTheRunAlone: a panic while a run trains, or is measured, fails the run.
+// The server lives, also when it is started again with the run.
+func TestMistakeEndsTheRunAlone(t *testing.T) {
+	var wrong atomic.Bool
+	wrong.Store(true)
+	dir := t.TempDir()
+	bad := func(o *Options) { o.Models[0].Files = faulty{o.Models[0].Files, &wrong} }
+	r := trainer(t, dir, bad)
+	c := r.reader(nil)
+	c.say(short(1))
+	if st := until(c, "run1", wire.StatusFailed); !strings.HasPrefix(st.Message, errMistake.Error()) {
+		t.Errorf("have %q", st.Message)
+	}
+	if err := r.Close(); err != nil {
+		t.Fatal(err)
+	}
+	r = trainer(t, dir, bad)
+	if list := r.runs.states(nil); len(list) != 1 || list[0].Status != wire.StatusFailed {
+		t.Errorf("have %+v", list)
 	}
 }
 

@@ -392,10 +392,13 @@ func (t *training) train(ctx context.Context) error {
 	var along sync.WaitGroup
 	along.Go(func() { t.follow(steps, over, judge) })
 	judged := make(chan error, 1)
-	go func() { judged <- judge.run(ctx) }()
-	err = run.Train(ctx, c, run.Env{
-		Device: t.runs.server.o.Train.Device, Open: func(string) (fs.FS, error) { return source.Files, nil },
-		Log: &nudge{steps}, Terminal: true, Now: time.Now, Free: t.runs.server.o.Train.Free(),
+	caught := t.runs.server.caught
+	go func() { judged <- caught(t.name(), func() error { return judge.run(ctx) }) }()
+	err = caught(t.name(), func() error {
+		return run.Train(ctx, c, run.Env{
+			Device: t.runs.server.o.Train.Device, Open: func(string) (fs.FS, error) { return source.Files, nil },
+			Log: &nudge{steps}, Terminal: true, Now: time.Now, Free: t.runs.server.o.Train.Free(),
+		})
 	})
 	close(over)
 	along.Wait()
