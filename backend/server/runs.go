@@ -100,7 +100,9 @@ func runNumber(name string) (int, bool) {
 // close pauses nothing: runs at work save a checkpoint and go on when a server
 // opens their folder again.
 func (r *runs) close() error {
+	r.mu.Lock() // dispatch has begun a run, or begins none
 	r.stop()
+	r.mu.Unlock()
 	r.work.Wait()
 	return r.unlock()
 }

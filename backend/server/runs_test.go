@@ -13,6 +13,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/gorilla/websocket"
 
@@ -426,6 +427,24 @@ func TestRunIsSavedWhole(t *testing.T) {
 		})
 	}
 	all.Wait()
+}
+
+// TestNoRunBeginsBesideTheClose: the end does not fall between a dispatch's look at it
+// and the run that it then begins, which nobody would wait for.
+func TestNoRunBeginsBesideTheClose(t *testing.T) {
+	r := trainer(t, t.TempDir()).runs
+	r.mu.Lock() // as dispatch
+	closed := make(chan error, 1)
+	go func() { closed <- r.close() }()
+	time.Sleep(50 * time.Millisecond)
+	if r.ctx.Err() != nil {
+		t.Error("the end came beside a dispatch")
+	}
+	r.mu.Unlock()
+	if err := <-closed; err != nil {
+		t.Error(err)
+	}
+	r.unlock = func() error { return nil } // the server closes them too
 }
 
 func TestTwoServersDoNotShareAFolder(t *testing.T) {
