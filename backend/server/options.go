@@ -77,7 +77,7 @@ type Limits struct {
 	KeepRuns int // kept on disk; the oldest ended one goes: 20
 
 	LogBytes    int   // of messages kept for one reader, or of events for one stream of /v1: 2 MiB
-	StreamBytes int64 // of events kept for all streams together, beside one a stream: 64 MiB
+	StreamBytes int64 // of events and answers of /v1 that readers have not taken, beside one a stream: 64 MiB
 	SocketBytes int   // of the kernel's buffer for one reader: 256 KiB
 	CacheBytes  int64 // of keys and values of one slot: 256 MiB
 	IdleBytes   int64 // of models' weights kept that nobody asks: 512 MiB; the model used last is kept whatever it has

@@ -185,14 +185,21 @@ func (a *api) fail(p *problem) {
 	a.answer(p.status, p)
 }
 
-// answer sends a value as JSON.
+// answer sends a value as JSON. What readers have not taken of it is bounded as events
+// are: beyond Limits.StreamBytes an answer has Limits.WriteWithin to leave, however long
+// it is.
 func (a *api) answer(status int, v any) {
 	body, err := encodeFlat(v)
 	if err != nil {
 		a.s.log.Error("answer", "path", a.r.URL.Path, "error", err)
 		status, body = http.StatusInternalServerError, []byte("{}")
 	}
-	a.patience(len(body))
+	held, n := &a.s.streams.held, len(body)
+	defer held.Add(int64(-n))
+	if held.Add(int64(n)) > a.s.streams.most {
+		n = 0
+	}
+	a.patience(n)
 	a.w.Header().Set("Content-Type", "application/json")
 	a.w.Header().Set("Cache-Control", "no-store")
 	a.w.WriteHeader(status)
@@ -205,7 +212,7 @@ func (a *api) answer(status int, v any) {
 // longer than an ordinary answer may take. Where there are no deadlines none is
 // set.
 func (a *api) patience(n int) {
-	_ = a.out.SetWriteDeadline(time.Now().Add(a.s.o.WriteWithin + time.Duration(n)*time.Second/leastPace))
+	_ = a.out.SetWriteDeadline(time.Now().Add(a.s.o.WriteWithin + atPace(n)))
 }
 
 // deny refuses a request before its handler, in the form that the path has.

@@ -209,6 +209,9 @@ func (a *api) streamed(e endpoint) error {
 // It bounds how many streams there can be of which the computing is done.
 const leastPace = 16 << 10
 
+// atPace is how long n bytes take at that pace.
+func atPace(n int) time.Duration { return time.Duration(n) * time.Second / leastPace }
+
 // write sends events of the tray and reports whether they went out.
 func (a *api) write(t *tray, events [][]byte) bool {
 	if cause := context.Cause(a.ctx); errors.Is(cause, errLeft) || errors.Is(cause, errCut) {
@@ -228,7 +231,7 @@ func (a *api) write(t *tray, events [][]byte) bool {
 	return a.out.Flush() == nil
 }
 
-// shelf is what all trays hold together.
+// shelf is what all trays hold together, and answers that are being written.
 type shelf struct {
 	most int64 // bytes, beside one event a tray
 	held atomic.Int64
