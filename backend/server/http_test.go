@@ -7,10 +7,12 @@ import (
 	"io"
 	"net/http"
 	"net/http/cookiejar"
+	"net/http/httptest"
 	"net/url"
 	"regexp"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/andybalholm/brotli"
 	"github.com/gorilla/websocket"
@@ -222,6 +224,16 @@ func TestStaticFiles(t *testing.T) {
 		if resp, _ := r.get(path); resp.StatusCode == 200 {
 			t.Errorf("%s: served", path)
 		}
+	}
+}
+
+// TestFilesHaveTheirTime: a large file may take longer than an ordinary answer.
+func TestFilesHaveTheirTime(t *testing.T) {
+	a := &asset{tag: `"a"`, plain: make([]byte, 2<<20)}
+	w := &dated{ResponseRecorder: httptest.NewRecorder(), all: &shelf{}}
+	a.serve(w, httptest.NewRequest(http.MethodGet, "/static/app.wasm", nil), true)
+	if have := time.Until(w.until); have < 3*time.Minute-time.Second || have > 4*time.Minute {
+		t.Errorf("%v to write 2 MiB", have)
 	}
 }
 

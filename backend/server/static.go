@@ -15,6 +15,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/andybalholm/brotli"
 
@@ -106,6 +107,9 @@ func (a *asset) serve(w http.ResponseWriter, r *http.Request, forEver bool) {
 	if r.Method == http.MethodHead {
 		return
 	}
+	// A class that opens the page at once shares its line, so the client may take longer
+	// than an ordinary answer. Where there are no deadlines none is set.
+	_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(time.Minute + atPace(len(body))))
 	// A client that has gone cannot be told so.
 	if _, err := w.Write(body); err != nil {
 		return
