@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
+	"net/url"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -192,10 +193,10 @@ func networks(list []string) (out []netip.Prefix, err error) {
 }
 
 // address is what a reader opens.
-func (s *serveFlags) address(at net.Addr, token string) string {
-	host, port, err := net.SplitHostPort(at.String())
+func (s *serveFlags) address(listens net.Addr, token string) string {
+	host, port, err := net.SplitHostPort(listens.String())
 	if err != nil {
-		return at.String()
+		return listens.String()
 	}
 	if ip := net.ParseIP(host); ip != nil && ip.IsUnspecified() {
 		host = "localhost"
@@ -203,11 +204,11 @@ func (s *serveFlags) address(at net.Addr, token string) string {
 			host = s.hosts[0]
 		}
 	}
-	url := "http://" + net.JoinHostPort(host, port) + "/"
+	at := "http://" + net.JoinHostPort(host, port) + "/"
 	if token != "" {
-		url += "?token=" + token
+		at += "?token=" + url.QueryEscape(token)
 	}
-	return url
+	return at
 }
 
 // sources are the models served, the default first, and the one that training

@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"math"
 	"net/http"
+	"net/http/cookiejar"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -220,5 +221,38 @@ func TestShortName(t *testing.T) {
 		if have := shortName(path); have != want {
 			t.Errorf("%s is called %q, want %q", path, have, want)
 		}
+	}
+}
+
+// TestServeTokenOfOnesOwn: the address that is printed lets a browser in, whatever
+// signs the token has; one that a browser could not keep is refused.
+func TestServeTokenOfOnesOwn(t *testing.T) {
+	address, stop := serving(t, "--addr", "127.0.0.1:0", "--no-train", "--token", "a+b&c=%2F#1")
+	jar, err := cookiejar.New(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	browser := http.Client{Jar: jar}
+	at, _, _ := strings.Cut(address, "?")
+	for _, url := range []string{address, at + "api/models"} {
+		resp, err := browser.Get(url)
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp.Body.Close()
+		if resp.StatusCode != http.StatusOK {
+			t.Errorf("%s: %s", url, resp.Status)
+		}
+	}
+	if code := stop(); code != exitOK {
+		t.Errorf("exit %d", code)
+	}
+	known, err := builtins()
+	if err != nil {
+		t.Fatal(err)
+	}
+	code, _, stderr := setting{builtins: known}.nrt(t, "serve", "--addr", "127.0.0.1:0", "--no-train", "--token", "klasse 3b;")
+	if code == exitOK || !strings.Contains(stderr, "Token: want letters") {
+		t.Errorf("exit %d, %s", code, stderr)
 	}
 }
