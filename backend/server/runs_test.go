@@ -386,6 +386,26 @@ func TestStoppedRunThatFailed(t *testing.T) {
 	}
 }
 
+// TestRunThatCannotBeKept: a reader is told why a run cannot begin, and not where it
+// would have been; it does not count, and its number is free.
+func TestRunThatCannotBeKept(t *testing.T) {
+	dir := t.TempDir()
+	r := trainer(t, dir)
+	c := r.reader(nil)
+	if err := os.WriteFile(filepath.Join(dir, "runs", "run1"), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	c.say(short(1))
+	if f := expect[*wire.Failed](c); f.Code != wire.CodeInternal || f.ID != "t1" || !strings.Contains(f.Message, "run1") || strings.Contains(f.Message, dir) {
+		t.Errorf("have %+v", f)
+	}
+	if list := r.runs.states(nil); len(list) != 0 {
+		t.Errorf("have %+v", list)
+	}
+	c.say(short(1))
+	until(c, "run1", wire.StatusDone)
+}
+
 // TestMistakeEndsTheRunAlone: a panic while a run trains, or is measured, fails the run.
 // The server lives, also when it is started again with the run.
 func TestMistakeEndsTheRunAlone(t *testing.T) {

@@ -7,6 +7,8 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"path/filepath"
+	"strings"
 	"sync"
 	"time"
 
@@ -335,7 +337,8 @@ func (s *Server) train(x *session, m wire.Message) {
 		x.say(fail(id, f.code, "%s", f.text))
 	case err != nil:
 		s.log.Error("training command", "type", m.Type(), "error", err)
-		x.say(fail(id, wire.CodeInternal, "%v", err))
+		// Where the server keeps its runs is nobody's business.
+		x.say(fail(id, wire.CodeInternal, "%s", strings.ReplaceAll(err.Error(), s.o.Train.Dir+string(filepath.Separator), "")))
 	}
 }
 
