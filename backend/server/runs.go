@@ -199,7 +199,7 @@ func (r *runs) admit(t *training) error {
 		old := r.list[i]
 		r.list = slices.Delete(r.list, i, i+1)
 		r.server.hub.drop(old.kept()...)
-		if err := os.RemoveAll(old.dir()); err != nil {
+		if err := old.remove(); err != nil {
 			r.server.log.Error("old training run", "run", old.name(), "error", err)
 		}
 	}
@@ -288,6 +288,9 @@ func (r *runs) resume(x *session, name, id string) error {
 		return err
 	}
 	t.turn(wire.StatusQueued)
+	if _, err := r.find(name); err != nil {
+		return err // it went for another run meanwhile
+	}
 	x.watch(name)
 	st := t.stateFor(x)
 	st.ID = id

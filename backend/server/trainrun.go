@@ -52,6 +52,7 @@ type training struct {
 	n    int
 
 	saving sync.Mutex // held while run.json is written, before mu
+	gone   bool       // under saving: its folder is removed
 
 	mu     sync.Mutex
 	info   runInfo
@@ -198,10 +199,22 @@ func loadTraining(r *runs, n int) (*training, error) {
 func (t *training) save() error {
 	t.saving.Lock()
 	defer t.saving.Unlock()
+	if t.gone {
+		return nil
+	}
 	t.mu.Lock()
 	info := t.info
 	t.mu.Unlock()
 	return writeJSON(t.file("run.json"), info)
+}
+
+// remove takes the run's folder away, for good: what ended just now does not write it
+// again.
+func (t *training) remove() error {
+	t.saving.Lock()
+	defer t.saving.Unlock()
+	t.gone = true
+	return os.RemoveAll(t.dir())
 }
 
 // saved is save for where there is nobody to tell but the log.
