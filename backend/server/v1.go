@@ -273,8 +273,13 @@ func (s *Server) v1Model(a *api) error {
 	return nil
 }
 
-// read takes the body apart, an object of at most mostBody bytes.
+// read takes from the reader's allowance, whatever is asked: to take a body apart is
+// work too. Then it does so; a body is an object of at most mostBody bytes.
 func (a *api) read() error {
+	if retry, ok := a.s.rates.take(a.under, time.Now()); !ok {
+		return &problem{status: http.StatusTooManyRequests, kind: kindRate, code: "rate_limit_exceeded", retry: retry,
+			text: fmt.Sprintf("too many requests; the next one can be made in %.0f s", math.Ceil(retry))}
+	}
 	refuse := func(status int, format string, args ...any) error {
 		return &problem{status: status, kind: kindRequest, text: fmt.Sprintf(format, args...)}
 	}
@@ -303,14 +308,10 @@ func (a *api) read() error {
 	return nil
 }
 
-// ready finds the model and takes from the reader's allowance.
-func (a *api) ready(model string) error {
+// find looks the model up.
+func (a *api) find(model string) error {
 	if a.model = a.s.hub.find(model); a.model == nil {
 		return failed(wire.CodeNoModel, "there is no model %q here", clip(model, 200))
-	}
-	if retry, ok := a.s.rates.take(a.under, time.Now()); !ok {
-		return &problem{status: http.StatusTooManyRequests, kind: kindRate, code: "rate_limit_exceeded", retry: retry,
-			text: fmt.Sprintf("too many requests; the next one can be made in %.0f s", math.Ceil(retry))}
 	}
 	return nil
 }

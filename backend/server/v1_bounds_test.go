@@ -221,24 +221,29 @@ func TestV1Leaving(t *testing.T) {
 	})
 }
 
+// TestV1IsRated: requests that are refused count too, since taking them apart is work.
 func TestV1IsRated(t *testing.T) {
-	r := start(t, nil)
-	for i := range 60 {
-		resp, err := r.open(t.Context(), "completions", textRequest(object{"max_tokens": 1}))
-		if err != nil {
-			t.Fatal(err)
+	for what, request := range map[string]object{"taken": textRequest(object{"max_tokens": 1}), "refused": {"model": "none", "prompt": 7}} {
+		r, rated := start(t, nil), false
+		for i := 0; i < 60 && !rated; i++ {
+			resp, err := r.open(t.Context(), "completions", request)
+			if err != nil {
+				t.Fatal(err)
+			}
+			body, _ := io.ReadAll(resp.Body)
+			resp.Body.Close()
+			if resp.StatusCode == http.StatusOK || what == "refused" && resp.StatusCode == http.StatusBadRequest {
+				continue
+			}
+			rated = true
+			if e := told(t, string(body)); resp.StatusCode != 429 || value(e.Code) != "rate_limit_exceeded" || resp.Header.Get("Retry-After") != "1" || i < askBurst {
+				t.Errorf("%s request %d: %d %s", what, i, resp.StatusCode, body)
+			}
 		}
-		body, _ := io.ReadAll(resp.Body)
-		resp.Body.Close()
-		if resp.StatusCode == 200 {
-			continue
+		if !rated {
+			t.Errorf("sixty %s requests at once were all let in", what)
 		}
-		if e := told(t, string(body)); resp.StatusCode != 429 || value(e.Code) != "rate_limit_exceeded" || resp.Header.Get("Retry-After") != "1" || i < askBurst {
-			t.Errorf("request %d: %d %s", i, resp.StatusCode, body)
-		}
-		return
 	}
-	t.Error("sixty requests at once were all taken")
 }
 
 // TestTray: what a reader leaves is bounded; writing it makes room, for which put

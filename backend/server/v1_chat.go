@@ -56,7 +56,7 @@ func (s *Server) v1Chat(a *api) error {
 	if err := f.rest(); err != nil {
 		return err
 	}
-	if err := a.ready(model); err != nil {
+	if err := a.find(model); err != nil {
 		return err
 	}
 	return a.generate(&conversation{

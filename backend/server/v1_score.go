@@ -56,7 +56,7 @@ func (s *Server) v1Score(a *api) error {
 	if err := f.rest(); err != nil {
 		return err
 	}
-	if err := a.ready(q.Model); err != nil {
+	if err := a.find(q.Model); err != nil {
 		return err
 	}
 	var v verdict.Verdict

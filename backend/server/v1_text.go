@@ -58,7 +58,7 @@ func (s *Server) v1Text(a *api) error {
 	if err := f.rest(); err != nil {
 		return err
 	}
-	if err := a.ready(model); err != nil {
+	if err := a.find(model); err != nil {
 		return err
 	}
 	return a.generate(&continuation{
