@@ -148,7 +148,7 @@ func (r *runs) start(x *session, m *wire.Train) error {
 		return failed(wire.CodeUpload, "upload: missing: %s does not know the small world, so it needs questions and answers of its own", base)
 	}
 	r.mu.Lock()
-	_, err := r.room(base) // before any work is done for it
+	_, err := r.room(base, x.owner) // before any work is done for it
 	n := r.next
 	if err == nil {
 		r.next++
@@ -191,7 +191,7 @@ func (r *runs) start(x *session, m *wire.Train) error {
 func (r *runs) admit(t *training) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	i, err := r.room(t.info.Model)
+	i, err := r.room(t.info.Model, t.info.Owner)
 	if err != nil {
 		return err
 	}
@@ -207,10 +207,11 @@ func (r *runs) admit(t *training) error {
 	return nil
 }
 
-// room is which run goes for one that starts from the model base, −1 if all can stay:
-// the oldest ended one; without one, the oldest paused run whose reader is not here,
-// since nobody else can stop it. r.mu is held.
-func (r *runs) room(base string) (int, error) {
+// room is which run goes for one of owner's that starts from the model base, −1 if all
+// can stay: the oldest that owner has ended, so that nobody's runs go for the many of
+// another; else the oldest ended one; without one, the oldest paused run whose reader
+// is not here, since nobody else can stop it. r.mu is held.
+func (r *runs) room(base, owner string) (int, error) {
 	if len(r.list) < r.server.o.KeepRuns {
 		return -1, nil
 	}
@@ -218,7 +219,8 @@ func (r *runs) room(base string) (int, error) {
 	for _, x := range r.server.everyone() {
 		here[x.owner] = true
 	}
-	for _, goes := range []func(t *training) bool{(*training).ended, func(t *training) bool { return t.left(here) }} {
+	own := func(t *training) bool { return t.ended() && t.info.Owner == owner }
+	for _, goes := range []func(t *training) bool{own, (*training).ended, func(t *training) bool { return t.left(here) }} {
 		if i := slices.IndexFunc(r.list, func(t *training) bool { return goes(t) && !r.needed(t, base) }); i >= 0 {
 			return i, nil
 		}

@@ -90,3 +90,29 @@ func TestRunThatGoesIsGone(t *testing.T) {
 		t.Errorf("its folder: %v", err)
 	}
 }
+
+// TestOwnRunsGoFirst: who starts many runs loses ended ones of their own, and nobody
+// else's while there are some.
+func TestOwnRunsGoFirst(t *testing.T) {
+	r := trainer(t, t.TempDir())
+	r.o.KeepRuns = 3
+	one, many := r.owned("one"), r.owned("many")
+	one.say(short(1))
+	until(one, "run1", wire.StatusDone)
+	for _, run := range []string{"run2", "run3", "run4", "run5"} {
+		many.say(short(1))
+		until(many, run, wire.StatusDone)
+	}
+	have := ""
+	for _, st := range r.runs.states(nil) {
+		have += st.Run + " "
+	}
+	if have != "run1 run4 run5 " {
+		t.Errorf("kept are %s", have)
+	}
+	one.say(short(1))
+	until(one, "run6", wire.StatusDone)
+	if r.hub.find("run1@1") != nil {
+		t.Error("the reader's own oldest run stayed")
+	}
+}
