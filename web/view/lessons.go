@@ -30,9 +30,9 @@ func Lessons(examples []Example) []Lesson {
 	}
 	t.formula(s, examples)
 	t.sentence(s, examples)
+	t.through(s)
 	t.add("Now let it learn", "train", s,
-		"Drag the step to the right: the very same chains, read by the model at that moment of its training. "+
-			"Or press Train and watch a small model learn to reason, in seconds, from questions and answers alone.")
+		"Press Train and watch a small model learn to reason, in seconds, from questions and answers alone.")
 	return t.lessons
 }
 
@@ -130,6 +130,25 @@ func (t *tour) sentence(s State, examples []Example) {
 			"Click a sentence to switch it off or on, press Enter to write another in its place.",
 		k+1, spoken(most.Reading.Chains[i].shown()[part.from:part.to]), i+1,
 		number(most.chainScore(i).R), number(most.chainScore(i).R+loss))
+}
+
+// through has the best chain read by the model of the training's last step.
+func (t *tour) through(s State) {
+	run := s.run(s.Run)
+	if run == nil || len(run.Checkpoints) < 2 {
+		return
+	}
+	s.Chain = s.chain()
+	x, out := s.Do("step", intText(len(run.Checkpoints)-1))
+	if len(out) > 0 || x.Reading.By == "" {
+		return
+	}
+	life := x.life()
+	first, last := life.ends()
+	t.add("The same words, read by the trained model", "train", x,
+		"Drag the step: these very chains, read by the model at that moment of its training. Look at chain %d. %s "+
+			"Where that changes little, training has not taught the model to use a chain, but which chains to write; “New chains” shows those.",
+		s.Chain+1, x.lifeVerdict(life, first, last))
 }
 
 // says is what chain i says.

@@ -20,8 +20,8 @@ func TestLessons(t *testing.T) {
 		t.Fatal(err)
 	}
 	lessons := Lessons(examples)
-	if len(lessons) < 9 {
-		t.Errorf("%d steps; want the whole tour from the saved examples, 9 or more", len(lessons))
+	if len(lessons) < 11 {
+		t.Errorf("%d steps; want the whole tour from the saved examples, 11 or more", len(lessons))
 	}
 	tags, figure, quoted := regexp.MustCompile(`<[^>]*>`), regexp.MustCompile(`[+−]?\d+\.\d+`), regexp.MustCompile(`“([^”]*)”`)
 	start := New(examples)
