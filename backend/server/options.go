@@ -75,7 +75,7 @@ type Limits struct {
 	Chain    int // longest chain in tokens: 512
 	Steps    int // of one run: 2000
 	Runs     int // that train at once: 2
-	KeepRuns int // kept on disk; the oldest ended one goes: 20
+	KeepRuns int // kept on disk; an ended one goes, if need be: 20
 
 	LogBytes    int   // of messages kept for one reader, or of events for one stream of /v1: 2 MiB
 	StreamBytes int64 // of events and answers of /v1 that readers have not taken, beside one a stream: 64 MiB

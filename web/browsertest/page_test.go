@@ -371,6 +371,7 @@ func TestOwnQuestionIsDiscarded(t *testing.T) {
 		t.Helper()
 		b.click("[data-dialog=ask]")
 		b.until("the form is open", `document.querySelector("#ask").open`)
+		b.until("its text is cut into tokens, and it stands still", `document.querySelector("#tokens-question").textContent !== "" && document.querySelector("#tokens-answer").textContent !== ""`)
 	}
 	opened()
 	if have := eval[string](b, `document.activeElement.id`); have != "ask-question" {
