@@ -76,24 +76,11 @@ func TestIdleCaches(t *testing.T) {
 	}
 }
 
-// unreadable panics where the tokenizer is opened, while it is told to.
-type unreadable struct {
-	fs.FS
-	wrong *atomic.Bool
-}
-
-func (u unreadable) Open(name string) (fs.File, error) {
-	if name == "tokenizer.json" && u.wrong.Load() {
-		panic("a mistake in the tokenizer")
-	}
-	return u.FS.Open(name)
-}
-
 // TestMistakeInATokenizer: a panic while a tokenizer is read is not taken for one that
 // was read.
 func TestMistakeInATokenizer(t *testing.T) {
 	var wrong atomic.Bool
-	r := start(t, func(o *Options) { o.Models[0].Files = unreadable{o.Models[0].Files, &wrong} })
+	r := start(t, func(o *Options) { o.Models[0].Files = faulty{o.Models[0].Files, "tokenizer.json", &wrong} })
 	wrong.Store(true)
 	for _, want := range []int{http.StatusInternalServerError, http.StatusServiceUnavailable, http.StatusServiceUnavailable} {
 		if resp, body := r.get("/readyz"); resp.StatusCode != want {

@@ -251,7 +251,15 @@ func (h *heard) take(t testing.TB, m wire.Message) bool {
 // direct asks the engine without a server.
 func direct(t testing.TB, ask *wire.Ask) (engine.Result, *token.Tokenizer, *token.Format) {
 	t.Helper()
-	files := embedded(t, ask.Model)
+	return alone(t, ask.Model, func(form *token.Format, positions int) (engine.Request, error) {
+		return request(ask, form, positions)
+	})
+}
+
+// alone has a model answer one request without a server.
+func alone(t testing.TB, model string, ask func(form *token.Format, positions int) (engine.Request, error)) (engine.Result, *token.Tokenizer, *token.Format) {
+	t.Helper()
+	files := embedded(t, model)
 	dev, err := cpu.New(cpu.Options{Threads: 1})
 	if err != nil {
 		t.Fatal(err)
@@ -270,7 +278,7 @@ func direct(t testing.TB, ask *wire.Ask) (engine.Result, *token.Tokenizer, *toke
 	if err != nil {
 		t.Fatal(err)
 	}
-	req, err := request(ask, form, m.Config.MaxPositions)
+	req, err := ask(form, m.Config.MaxPositions)
 	if err != nil {
 		t.Fatal(err)
 	}

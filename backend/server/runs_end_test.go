@@ -39,7 +39,7 @@ func TestMistakeEndsTheRunAlone(t *testing.T) {
 	var wrong atomic.Bool
 	wrong.Store(true)
 	dir := t.TempDir()
-	bad := func(o *Options) { o.Models[0].Files = faulty{o.Models[0].Files, &wrong} }
+	bad := func(o *Options) { o.Models[0].Files = faulty{o.Models[0].Files, "model.safetensors", &wrong} }
 	r := trainer(t, dir, bad)
 	c := r.reader(nil)
 	c.say(short(1))

@@ -1,15 +1,12 @@
 package server
 
 import (
-	"context"
 	"fmt"
 	"strings"
 	"testing"
 	"time"
 
-	"nrt/backend/cpu"
 	"nrt/backend/engine"
-	"nrt/backend/llama"
 	"nrt/backend/token"
 	"nrt/web/wire"
 )
@@ -39,35 +36,13 @@ func through(ask *wire.Ask, models []string, chains ...[]int32) *wire.Score {
 // readBy has the engine read chains, and none, by a model, without a server.
 func readBy(t *testing.T, name string, ask *wire.Ask, chains [][]int32) []engine.Chain {
 	t.Helper()
-	dev, err := cpu.New(cpu.Options{Threads: 1})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer dev.Close()
-	files := embedded(t, name)
-	m, err := llama.Load(dev, files)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer m.Free()
-	tok, err := token.LoadFS(files)
-	if err != nil {
-		t.Fatal(err)
-	}
-	form, err := tok.Format("")
-	if err != nil {
-		t.Fatal(err)
-	}
-	e := engine.New(m, tok, engine.Options{})
-	defer e.Close()
-	results, err := e.Generate(context.Background(), []engine.Request{{
-		Prompt: form.Prompt(ask.Question), Reference: form.Answer(ask.Answer),
-		Close: form.Close, StopText: form.StopText, Stop: form.End, Forced: append(chains, nil),
-	}}, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return results[0].Chains
+	got, _, _ := alone(t, name, func(form *token.Format, _ int) (engine.Request, error) {
+		return engine.Request{
+			Prompt: form.Prompt(ask.Question), Reference: form.Answer(ask.Answer),
+			Close: form.Close, StopText: form.StopText, Stop: form.End, Forced: append(chains, nil),
+		}, nil
+	})
+	return got.Chains
 }
 
 // TestChainsThroughTraining: the same chains, read by the models of several steps,

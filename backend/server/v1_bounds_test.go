@@ -357,15 +357,16 @@ func TestV1SlowReader(t *testing.T) {
 	}
 }
 
-// faulty panics where weights are opened, while it is told to.
+// faulty panics where a file is opened, while it is told to.
 type faulty struct {
 	fs.FS
+	file  string
 	wrong *atomic.Bool
 }
 
 func (f faulty) Open(name string) (fs.File, error) {
-	if name == "model.safetensors" && f.wrong.Load() {
-		panic("a mistake in the loader")
+	if name == f.file && f.wrong.Load() {
+		panic("a mistake in what reads " + name)
 	}
 	return f.FS.Open(name)
 }
@@ -411,7 +412,7 @@ func TestV1Mistake(t *testing.T) {
 	loads.Store(true)
 	r := start(t, func(o *Options) {
 		o.Slots = 1
-		o.Models[0].Files = faulty{o.Models[0].Files, &loads}
+		o.Models[0].Files = faulty{o.Models[0].Files, "model.safetensors", &loads}
 		o.onToken = func() {
 			if wrong.Load() {
 				panic("a mistake in the engine")

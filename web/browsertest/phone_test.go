@@ -188,12 +188,7 @@ func TestSheetShowsTheReward(t *testing.T) {
 // A version that was typed without a server is scored when there is one; a sheet goes
 // with the view that it is of.
 func TestSheetAndServerAndBack(t *testing.T) {
-	s := serve(t)
-	b := open(t, phone)
-	b.expectAway()
-	p := newProxy(t, s.addr)
-	b.load(p.url())
-	b.until("connected", live)
+	b, p := behindProxy(t, phone)
 	b.choose("#example", "cups")
 	b.until("it is another view", `location.hash.includes("e=cups")`)
 	b.click("#act-edit")

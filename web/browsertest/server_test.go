@@ -146,6 +146,18 @@ type proxy struct {
 	down  bool
 }
 
+// behindProxy opens a live page whose way to its server can be cut.
+func behindProxy(t testing.TB, v view) (*tab, *proxy) {
+	t.Helper()
+	s := serve(t)
+	b := open(t, v)
+	b.expectAway()
+	p := newProxy(t, s.addr)
+	b.load(p.url())
+	b.until("connected", live)
+	return b, p
+}
+
 // newProxy forwards to addr.
 func newProxy(t testing.TB, addr string) *proxy {
 	t.Helper()

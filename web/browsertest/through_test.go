@@ -118,12 +118,7 @@ func TestSameOrNewChains(t *testing.T) {
 
 // The saved examples are read at all steps without a server.
 func TestThroughTrainingOffline(t *testing.T) {
-	s := serve(t)
-	b := open(t, desk)
-	b.expectAway()
-	p := newProxy(t, s.addr)
-	b.load(p.url())
-	b.until("connected", live)
+	b, p := behindProxy(t, desk)
 	p.refuse(true)
 	p.cut()
 	b.until("the connection is lost", `document.querySelector("#badge").innerText.includes("Reconnecting")`)
@@ -138,12 +133,7 @@ func TestThroughTrainingOffline(t *testing.T) {
 // The slider's thumb stands where the page is: also where it has the focus and another
 // key moves the page, and where the step it was drawn to cannot be had.
 func TestSliderStandsAtItsStep(t *testing.T) {
-	s := serve(t)
-	b := open(t, desk)
-	b.expectAway()
-	p := newProxy(t, s.addr)
-	b.load(p.url())
-	b.until("connected", live)
+	b, p := behindProxy(t, desk)
 	at := func(step string, thumb int) {
 		t.Helper()
 		b.until(step+" reads", reads, step)
