@@ -183,3 +183,22 @@ func TestControlsWaitForTheClient(t *testing.T) {
 		t.Errorf("with its client the page has %d controls marked as disabled", have)
 	}
 }
+
+// The curves come after the page and take no more room than was kept for them, so that
+// no panel moves under a reader's eyes.
+func TestCurvesMoveNothing(t *testing.T) {
+	s := serve(t)
+	b := open(t, view{width: 1440, height: 900, block: []string{"*://*:*/static/app.wasm*"}})
+	b.expect("app.wasm")
+	b.run(navigate(s.url()))
+	b.until("the page is there", `document.querySelector("#notes").innerText.includes("The controls did not load")`)
+	const height = `document.querySelector("#trainchart").offsetHeight`
+	kept := eval[int](b, height)
+	b = open(t, desk)
+	b.load(s.url())
+	b.until("connected", live)
+	b.until("the curves are drawn", `document.querySelectorAll("#trainchart canvas").length > 0`)
+	if drawn := eval[int](b, height); drawn != kept {
+		t.Errorf("%d px were kept for the curves, which take %d", kept, drawn)
+	}
+}
