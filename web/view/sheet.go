@@ -1,6 +1,7 @@
 package view
 
 import (
+	"cmp"
 	"math"
 	"slices"
 	"strings"
@@ -222,15 +223,7 @@ func (s *State) movedWords(p *page, c, tried []float64) {
 			list = append(list, k)
 		}
 	}
-	slices.SortStableFunc(list, func(a, b int) int {
-		switch x, y := math.Abs(change(a)), math.Abs(change(b)); {
-		case x > y:
-			return -1
-		case x < y:
-			return 1
-		}
-		return 0
-	})
+	slices.SortStableFunc(list, func(a, b int) int { return cmp.Compare(math.Abs(change(b)), math.Abs(change(a))) })
 	if len(list) == 0 {
 		p.raw(`No word of the answer moved by a whole per cent.`)
 		return
