@@ -22,11 +22,11 @@ func axe(t testing.TB) string {
 	return string(raw)
 }
 
-// violations are the rules that the page breaks as it is, by the checker that was
-// loaded into it.
+// violations are the rules that the page breaks once nothing moves any more, by the
+// checker that was loaded into it. A colour on its way to another is not judged.
 func (b *tab) violations() []string {
 	b.t.Helper()
-	return eval[[]string](b, `axe.run(document, {resultTypes: ["violations"]}).then(r => r.violations.flatMap(v => v.nodes.slice(0, 4).map(n => v.id + ": " + n.html.slice(0, 160) + " | " + n.failureSummary.replace(/\s+/g, " ").slice(0, 240))))`)
+	return eval[[]string](b, `Promise.allSettled(document.getAnimations().filter(a => a.effect.getComputedTiming().endTime < Infinity).map(a => a.finished)).then(() => axe.run(document, {resultTypes: ["violations"]})).then(r => r.violations.flatMap(v => v.nodes.slice(0, 4).map(n => v.id + ": " + n.html.slice(0, 160) + " | " + n.failureSummary.replace(/\s+/g, " ").slice(0, 240))))`)
 }
 
 // No rule of axe-core is broken: in light and dark, on desk and phone, with the
