@@ -61,6 +61,8 @@ func (d *dev[T]) spread(logits []T, scale T) spread {
 type class[T real] struct {
 	d          *dev[T]
 	h          []T
+	left       []T // h as the forward products read it, rows rs apart
+	rs         int
 	w          device.Buffer
 	targets    []int32
 	vocab, dim int
@@ -89,11 +91,16 @@ func (c *class[T]) set(d *dev[T], op string, h, w device.Buffer, targets []int32
 	if len(fwd.LogProb) != len(targets) || len(fwd.Entropy) != len(targets) || len(fwd.LSE) != len(targets) {
 		panic(fmt.Sprintf("cpu: %s: results for %d, %d, %d rows, want %d", op, len(fwd.LogProb), len(fwd.Entropy), len(fwd.LSE), len(targets)))
 	}
-	if d.weights(op, "w", w, vocab, dim) == nil {
+	packed := d.weights(op, "w", w, vocab, dim)
+	if packed == nil {
 		d.in(op, "w", w, vocab*dim)
 	}
 	*c = class[T]{d: d, h: d.in(op, "h", h, len(targets)*dim), w: w, targets: targets, vocab: vocab, dim: dim, scale: T(invTemp), invTemp: invTemp, fwd: fwd,
 		state: c.state}
+	c.left, c.rs = c.h, dim
+	if packed != nil {
+		c.left, c.rs, _ = d.left(c.h, dim, 1, len(targets), dim, &packed.p)
+	}
 	if fwd.Logits != nil {
 		c.kept, c.pitch = d.in(op, "Logits", fwd.Logits, device.LogitsLen(len(targets), vocab)), device.LogitsPitch(vocab)
 	}
@@ -161,7 +168,7 @@ func (d *dev[T]) Classifier(out device.Classified, h, w device.Buffer, targets [
 		c.take(j, n)
 		if m := len(targets); m <= d.k.fewMax[c.panels.format] { // few rows; share out the vocabulary
 			logits := grow(&d.logits, m*n)
-			d.project(logits, n, c.h, dim, 1, c.panels, m, false)
+			d.project(logits, n, c.left, c.rs, 1, c.panels, m, false)
 			c.look(logits, 0, m)
 			continue
 		}
@@ -175,9 +182,9 @@ func (d *dev[T]) Classifier(out device.Classified, h, w device.Buffer, targets [
 }
 
 func (c *class[T]) forward(s *scratch[T], lo, hi int) {
-	n, dim := c.n, c.dim
+	n := c.n
 	logits := grow(&s.c, (hi-lo)*n)
-	p := product[T]{d: c.d, c: logits, ldc: n, a: c.h[lo*dim:], rs: dim, cs: 1, b: right[T]{packed: c.panels}, k: dim}
+	p := product[T]{d: c.d, c: logits, ldc: n, a: c.left[lo*c.rs:], rs: c.rs, cs: 1, b: right[T]{packed: c.panels}, k: c.panels.k}
 	p.block(s, 0, hi-lo, 0, n)
 	c.look(logits, lo, hi)
 }

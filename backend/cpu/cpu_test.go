@@ -41,6 +41,34 @@ func variants(t *testing.T, f func(t *testing.T, open func(threads int) device.D
 			f(t, func(threads int) device.Device { return newDev(k, threads) }, devicetest.Float32)
 		})
 	}
+	for _, k := range roundingTables(t) {
+		t.Run(k.name, func(t *testing.T) {
+			f(t, func(threads int) device.Device { return rounding(k, threads) }, devicetest.Rounding)
+		})
+	}
+}
+
+// roundingTables are those for devices of type BFloat16: with products of pairs where
+// the processor has them, and without.
+func roundingTables(t testing.TB) (all []*kernels[float32]) {
+	for _, k := range tables(t) {
+		plain := *k
+		plain.pairGemm = nil
+		plain.name += "_rounding"
+		all = append(all, &plain)
+		if k.pairGemm != nil {
+			pairs := *k
+			pairs.name += "_bf16"
+			all = append(all, &pairs)
+		}
+	}
+	return all
+}
+
+func rounding(k *kernels[float32], threads int) *dev[float32] {
+	d := newDev(k, threads)
+	d.bf16 = true
+	return d
 }
 
 func TestConformance(t *testing.T) {

@@ -11,6 +11,7 @@ import (
 
 //go:generate go run -C internal/asmgen . -isa avx2 -pkg cpu -out ../../kernels_avx2_amd64.s -stubs ../../kernels_avx2_amd64.go
 //go:generate go run -C internal/asmgen . -isa avx512 -pkg cpu -out ../../kernels_avx512_amd64.s -stubs ../../kernels_avx512_amd64.go
+//go:generate go run -C internal/asmgen . -isa bf16 -pkg cpu -out ../../kernels_bf16_amd64.s -stubs ../../kernels_bf16_amd64.go
 
 // kernels32 picks the float32 kernels: the best this processor and operating
 // system can run, or what NRT_CPU asks for.
@@ -22,7 +23,7 @@ func kernels32(generic bool) (*kernels[float32], error) {
 	case generic || want == "generic":
 		return genericKernels[float32]("generic"), nil
 	case want == "avx512" && avx512, want == "" && avx512:
-		return avx512Kernels(), nil
+		return avx512Kernels(cpu.X86.HasAVX512BF16 && vendor() == authenticAMD), nil
 	case want == "avx2" && avx2, want == "" && avx2:
 		return avx2Kernels(), nil
 	case want == "":
@@ -32,6 +33,10 @@ func kernels32(generic bool) (*kernels[float32], error) {
 	}
 	return nil, fmt.Errorf("cpu: NRT_CPU: want generic, avx2 or avx512, have %q", want)
 }
+
+// authenticAMD is the vendor whose processors multiply pairs of bfloat16 at twice the
+// rate of float32 (from Zen 4 on). Intel's do it at half of it, and have tiles instead.
+const authenticAMD = 'A' | 'u'<<8 | 't'<<16 | 'h'<<24
 
 // asm is the set of assembly kernels of one instruction set. The methods wrap
 // them as the functions of kernels: they check lengths, which assembly does
@@ -47,6 +52,7 @@ type asm struct {
 	fewMax        [3]int // and at all
 	fewF32        func(c *float32, ldc int, a *float32, rs int, b *float32, stride, m, panels, k, accumulate, ahead, turn int)
 	fewBF16       func(c *float32, ldc int, a *float32, rs int, b *uint16, stride, m, panels, k, accumulate, ahead, turn int)
+	fewPairs      func(c *float32, ldc int, a *float32, rs int, b *float32, stride, m, panels, k, accumulate, ahead, turn int)
 	fewQ8         func(c *float32, ldc int, a *float32, rs int, b *byte, stride, m, panels, k, accumulate, ahead, turn int)
 	widenBF16     func(dst *float32, src *uint16, vectors int)
 	widenQ8       func(dst *float32, src *byte, h int)
@@ -71,7 +77,8 @@ type asm struct {
 	above         func(x, p *float32, n int, limit float32) (count int, mass float64)
 }
 
-func avx512Kernels() *kernels[float32] {
+// avx512Kernels takes products of pairs too, if the processor is good at them.
+func avx512Kernels(pairs bool) *kernels[float32] {
 	a := &asm{lanes: 16, fewTile: [3]int{12, 12, 12}, fewMax: [3]int{48, 48, 48},
 		gemm: gemmAVX512, dotRows: dotRowsAVX512, mixRows1: mixRows1AVX512, mixRows8: mixRows8AVX512, fewF32: fewF32AVX512, fewBF16: fewBF16AVX512, fewQ8: fewQ8AVX512,
 		widenBF16: widenBF16AVX512, widenQ8: widenQ8AVX512, strip: stripAVX512, add: addAVX512, scale: scaleAVX512, mulAdd: mulAddAVX512, dot: dotAVX512,
@@ -79,7 +86,11 @@ func avx512Kernels() *kernels[float32] {
 		softmaxBack: softmaxBackAVX512, classBack: classBackAVX512, rmsScale: rmsScaleAVX512,
 		rmsBack: rmsBackAVX512, rope: ropeAVX512, swiglu: swigluAVX512, swigluBack: swigluBackAVX512,
 		adamw: adamwAVX512, sumSquaresAsm: sumSquaresAVX512, above: aboveAVX512}
-	return a.kernels("avx512", 12, 32)
+	k := a.kernels("avx512", 12, 32)
+	if pairs {
+		a.fewPairs, k.pairGemm, k.pair = fewBF16, a.tiles(gemmBF16), pairBF16
+	}
+	return k
 }
 
 func avx2Kernels() *kernels[float32] {
@@ -95,7 +106,7 @@ func avx2Kernels() *kernels[float32] {
 
 func (a *asm) kernels(name string, mr, nr int) *kernels[float32] {
 	return &kernels[float32]{name: name, mr: mr, nr: nr, transpose: transposeAVX2,
-		gemm: a.gemmTile, lanes: a.lanes, few: a.fewRows, fewMax: a.fewMax,
+		gemm: a.tiles(a.gemm), lanes: a.lanes, few: a.fewRows, fewMax: a.fewMax,
 		dotRows: func(s []float32, lds int, q []float32, ldq int, k []float32, ldk, ldh int, soon []float32, heads, blocks, dim int) {
 			n := blocks * a.lanes
 			_, _, _ = s[(heads-1)*lds+n-1], q[(heads-1)*ldq+dim-1], k[(n-1)*ldk+(heads-1)*ldh+dim-1]
@@ -239,29 +250,48 @@ func (a *asm) mixRows(out, p, v []float32, at []int, ldv int, soon []float32, ke
 	}
 }
 
-func (a *asm) gemmTile(c []float32, ldc int, x []float32, rs, cs int, b []float32, ldb int, m, n, k int, accumulate bool) {
-	if m == 0 || n == 0 {
-		return
-	}
-	// The last element each operand must have.
-	_ = c[(m-1)*ldc+n-1]
-	if k == 0 {
-		for i := 0; i < m && !accumulate; i++ {
-			clear(c[i*ldc : i*ldc+n])
+// tiles wraps a micro-kernel.
+func (a *asm) tiles(gemm func(c *float32, ldc int, a *float32, rs, cs int, b *float32, ldb int, m, n, k, accumulate int)) func(c []float32, ldc int, a []float32, rs, cs int, b []float32, ldb int, m, n, k int, accumulate bool) {
+	return func(c []float32, ldc int, x []float32, rs, cs int, b []float32, ldb int, m, n, k int, accumulate bool) {
+		if m == 0 || n == 0 {
+			return
 		}
-		return
+		// The last element each operand must have.
+		_ = c[(m-1)*ldc+n-1]
+		if k == 0 {
+			for i := 0; i < m && !accumulate; i++ {
+				clear(c[i*ldc : i*ldc+n])
+			}
+			return
+		}
+		_, _ = x[(m-1)*rs+(k-1)*cs], b[(k-1)*ldb+n-1]
+		acc := 0
+		if accumulate {
+			acc = 1
+		}
+		if a.split && n > a.lanes && n < 2*a.lanes {
+			gemm(&c[0], ldc, &x[0], rs, cs, &b[0], ldb, m, a.lanes, k, acc)
+			gemm(&c[a.lanes], ldc, &x[0], rs, cs, &b[a.lanes], ldb, m, n-a.lanes, k, acc)
+			return
+		}
+		gemm(&c[0], ldc, &x[0], rs, cs, &b[0], ldb, m, n, k, acc)
 	}
-	_, _ = x[(m-1)*rs+(k-1)*cs], b[(k-1)*ldb+n-1]
-	acc := 0
-	if accumulate {
-		acc = 1
+}
+
+// pairBF16 rounds by vectors, and the rest in Go.
+func pairBF16(dst, src []float32) {
+	whole := len(src) / 32
+	if whole > 0 {
+		_ = dst[16*whole-1]
+		roundBF16(&dst[0], &src[0], whole)
 	}
-	if a.split && n > a.lanes && n < 2*a.lanes {
-		a.gemm(&c[0], ldc, &x[0], rs, cs, &b[0], ldb, m, a.lanes, k, acc)
-		a.gemm(&c[a.lanes], ldc, &x[0], rs, cs, &b[a.lanes], ldb, m, n-a.lanes, k, acc)
-		return
+	for i := 16 * whole; 2*i < len(src); i++ {
+		hi := uint16(0)
+		if 2*i+1 < len(src) {
+			hi = toBF16(src[2*i+1])
+		}
+		dst[i] = pairOf(toBF16(src[2*i]), hi)
 	}
-	a.gemm(&c[0], ldc, &x[0], rs, cs, &b[0], ldb, m, n, k, acc)
 }
 
 // fewGroup is how many panels the assembly takes at once; see groups in asmgen.
@@ -313,7 +343,11 @@ func (a *asm) fewRows(c []float32, ldc int, x []float32, rs int, b *panels[float
 			}
 			switch b.format {
 			case device.F32:
-				a.fewF32(&c[i*ldc], ldc, &x[i*rs], rs, &b.full[t*size], 4*size, h, n, b.k, acc, 4*soon, turn)
+				few := a.fewF32
+				if b.pairs {
+					few = a.fewPairs
+				}
+				few(&c[i*ldc], ldc, &x[i*rs], rs, &b.full[t*size], 4*size, h, n, b.k, acc, 4*soon, turn)
 			case device.BF16:
 				a.fewBF16(&c[i*ldc], ldc, &x[i*rs], rs, &b.half[t*size], 2*size, h, n, b.k, acc, 2*soon, turn)
 			case device.Q8:

@@ -61,6 +61,7 @@ func (d *dev[T]) MatMul(c, a, b device.Buffer, m, n, k int, transA, transB, accu
 	}
 	switch {
 	case w != nil:
+		A, rs, cs = d.left(A, rs, cs, m, k, &w.p)
 		d.project(C, n, A, rs, cs, w.p, m, accumulate)
 		return
 	case transB:
@@ -97,14 +98,14 @@ type right[T real] struct {
 	packed panels[T]
 }
 
-// project multiplies by packed weights.
+// project multiplies by packed weights; a is what left has made of it.
 func (d *dev[T]) project(c []T, ldc int, a []T, rs, cs int, b panels[T], m int, accumulate bool) {
 	if m > d.k.fewMax[b.format] || cs != 1 {
 		d.product(c, ldc, a, rs, cs, right[T]{packed: b}, m, b.n, b.k, accumulate)
 		return
 	}
-	d.few.add(c, b)
-	d.startFew(a, rs, m, accumulate)
+	d.few.add(c, a, rs, b)
+	d.startFew(m, accumulate)
 }
 
 // Project starts the products together where there are few rows and all weights
@@ -124,6 +125,8 @@ func (d *dev[T]) projectFew(out []device.Projection, a device.Buffer, m, k int) 
 	if m <= 0 || k <= 0 {
 		return false
 	}
+	x := d.in("Project", "a", a, m*k)
+	var rounded []T
 	for _, p := range out {
 		var b panels[T]
 		if w := d.weights("Project", "b", p.B, p.N, k); w != nil {
@@ -134,9 +137,16 @@ func (d *dev[T]) projectFew(out []device.Projection, a device.Buffer, m, k int) 
 		if b.format == device.F32 && b.full == nil || m > d.k.fewMax[b.format] {
 			return false
 		}
-		d.few.add(d.out("Project", "c", p.C, m*p.N), b)
+		left, rs := x, k
+		if b.rounds {
+			if rounded == nil {
+				rounded, _, _ = d.left(x, k, 1, m, k, &b)
+			}
+			left, rs = rounded, b.k
+		}
+		d.few.add(d.out("Project", "c", p.C, m*p.N), left, rs, b)
 	}
-	d.startFew(d.in("Project", "a", a, m*k), k, m, false)
+	d.startFew(m, false)
 	return true
 }
 
@@ -144,18 +154,21 @@ func (d *dev[T]) projectFew(out []device.Projection, a device.Buffer, m, k int) 
 // all parts in turn.
 type few[T real] struct {
 	d          *dev[T]
-	a          []T
-	rs, m      int
+	m          int
 	accumulate bool
 	parts      []fewPart[T]
 }
 
 type fewPart[T real] struct {
-	c []T // (m, b.n)
-	b panels[T]
+	c  []T // (m, b.n)
+	a  []T // rows rs apart
+	rs int
+	b  panels[T]
 }
 
-func (f *few[T]) add(c []T, b panels[T]) { f.parts = append(f.parts, fewPart[T]{c, b}) }
+func (f *few[T]) add(c, a []T, rs int, b panels[T]) {
+	f.parts = append(f.parts, fewPart[T]{c, a, rs, b})
+}
 
 // clear holds on to nothing that may be freed.
 func (f *few[T]) clear() {
@@ -164,13 +177,13 @@ func (f *few[T]) clear() {
 }
 
 // startFew computes the parts that were added.
-func (d *dev[T]) startFew(a []T, rs, m int, accumulate bool) {
+func (d *dev[T]) startFew(m int, accumulate bool) {
 	// Time is that of reading the weights, and from some rows on that of
 	// multiplying. Threads share out the panels, in more pieces than there are
 	// threads, since one may be slowed down by what else its core does.
 	const piece, rows = 1 << 15, 8
 	f := &d.few
-	f.d, f.a, f.rs, f.m, f.accumulate = d, a, rs, m, accumulate
+	f.d, f.m, f.accumulate = d, m, accumulate
 	count, size := 0, 0
 	for _, p := range f.parts {
 		count += (p.b.n + d.k.nr - 1) / d.k.nr
@@ -190,7 +203,7 @@ func (f *few[T]) do(worker, lo, hi int) {
 		p := &f.parts[i]
 		n := (p.b.n + nr - 1) / nr
 		if from, to := max(lo, 0), min(hi, n); from < to {
-			f.d.k.few(p.c[from*nr:], p.b.n, f.a, f.rs, &p.b, from, to, f.m, f.accumulate, grow(&f.d.scratch[worker].b, f.m*nr))
+			f.d.k.few(p.c[from*nr:], p.b.n, p.a, p.rs, &p.b, from, to, f.m, f.accumulate, grow(&f.d.scratch[worker].b, f.m*nr))
 		}
 		lo, hi = lo-n, hi-n
 	}
@@ -347,7 +360,10 @@ func (d *dev[T]) packsA(rows, panels, rs, cs int) bool {
 
 // block computes rows [i0, i1) and columns [j0, j1) of C.
 func (p *product[T]) block(s *scratch[T], i0, i1, j0, j1 int) {
-	d, b, k := p.d, p.b, p.k
+	d, b, k, gemm := p.d, p.b, p.k, p.d.k.gemm
+	if b.packed.pairs {
+		gemm = d.k.pairGemm
+	}
 	mr, nr := d.k.mr, d.k.nr
 	rows, panels := i1-i0, (j1-j0+nr-1)/nr
 	packA := p.tiles == nil && d.packsA(rows, panels, p.rs, p.cs)
@@ -386,7 +402,7 @@ func (p *product[T]) block(s *scratch[T], i0, i1, j0, j1 int) {
 					cs = t
 				}
 				for j := jc; j < je; j += nr {
-					d.k.gemm(p.c[(i0+i)*p.ldc+j:], p.ldc, a[i/mr*tile+skip*t:], rs, cs, bp[(j-jc)/nr*panel:], bs, t, min(nr, je-j), h, acc)
+					gemm(p.c[(i0+i)*p.ldc+j:], p.ldc, a[i/mr*tile+skip*t:], rs, cs, bp[(j-jc)/nr*panel:], bs, t, min(nr, je-j), h, acc)
 				}
 			}
 		}

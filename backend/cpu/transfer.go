@@ -59,7 +59,7 @@ func readWeights[D, T real](d *dev[T], op string, dst []D, w *weights[T]) {
 	if len(dst) != w.Len() {
 		panic(fmt.Sprintf("cpu: %s: src has %d floats, want %d", op, w.Len(), len(dst)))
 	}
-	k := w.p.k
+	k := w.cols
 	d.pool.each(w.p.n, 8*k, func(_, lo, hi int) {
 		for j := lo; j < hi; j++ {
 			for p := range k {

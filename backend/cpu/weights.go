@@ -13,28 +13,34 @@ import (
 //
 // A product widens what it reads to T and then does what it would do with the
 // widened matrix, so a format costs no accuracy but its rounding, every row of a
-// batch is the same bits as alone, and AVX2 and AVX-512 agree. (VDPBF16PS would
-// round the activations as well, and on Sapphire Rapids it does half the
-// multiply-adds per second that float32 does; quantised activations, for
-// VPDPBUSD, would round more still. Decoding waits for memory anyway.)
+// batch is the same bits as alone, and AVX2 and AVX-512 agree. (Quantised
+// activations, for VPDPBUSD, would round more.)
+//
+// On a device of type BFloat16 a product rounds its left operand as well. Where the
+// processor multiplies pairs of bfloat16, an element of both operands is such a pair,
+// and all else is as with float32.
 type panels[T real] struct {
 	format device.Format
 	n, k   int
 	full   []T      // F32
 	half   []uint16 // BF16
 	bytes  []byte   // Q8: per 32 deep, nr scales (bfloat16), then (32, nr) int8
+	rounds bool     // the left operand is rounded to bfloat16
+	pairs  bool     // an element of full, of which k count, is a pair of bfloat16
 }
 
-// weights are panels that stand for a buffer.
+// weights are panels that stand for a buffer of rows of so many cols.
 type weights[T real] struct {
-	p  panels[T]
-	nr int
+	p      panels[T]
+	cols   int
+	nr     int
+	format device.Format // as asked for
 }
 
-func (w *weights[T]) Len() int              { return w.p.n * w.p.k }
+func (w *weights[T]) Len() int              { return w.p.n * w.cols }
 func (w *weights[T]) Rows() int             { return w.p.n }
-func (w *weights[T]) Cols() int             { return w.p.k }
-func (w *weights[T]) Format() device.Format { return w.p.format }
+func (w *weights[T]) Cols() int             { return w.cols }
+func (w *weights[T]) Format() device.Format { return w.format }
 
 func (w *weights[T]) View(offset, n int) device.Buffer {
 	panic("cpu: View of read-only Weights")
@@ -56,10 +62,10 @@ func (d *dev[T]) NewWeights(f device.Format, rows, cols int, read func(first int
 		panic(fmt.Sprintf("cpu: NewWeights: format is %v", f))
 	}
 	nr := d.k.nr
-	w := &weights[T]{p: panels[T]{format: f, n: rows, k: cols}, nr: nr}
-	size := (rows + nr - 1) / nr * panelSize(f, cols, nr)
+	w := &weights[T]{p: d.panels(f, rows, cols), cols: cols, nr: nr, format: f}
+	size := (rows + nr - 1) / nr * panelSize(w.p.format, w.p.k, nr)
 	d.mu.Lock()
-	switch f {
+	switch w.p.format {
 	case device.F32:
 		w.p.full = take[T](&d.slab, size)
 	case device.BF16:
@@ -100,9 +106,39 @@ func (d *dev[T]) NewWeights(f device.Format, rows, cols int, read func(first int
 	return w, nil
 }
 
-// set stores panel t, given as (k, nr).
+// panels are those in which a matrix (n, k) is kept in a format, without memory yet.
+func (d *dev[T]) panels(f device.Format, n, k int) panels[T] {
+	p := panels[T]{format: f, n: n, k: k}
+	if p.rounds = d.bf16 && f != device.Q8; !p.rounds {
+		return p
+	}
+	p.format = device.BF16
+	if d.k.pairGemm != nil {
+		p.format, p.k, p.pairs = device.F32, (k+1)/2, true
+	}
+	return p
+}
+
+// pairOf is an element that is two numbers in bfloat16. It is moved and multiplied, and
+// never taken for a float.
+func pairOf(first, second uint16) float32 {
+	return math.Float32frombits(uint32(first) | uint32(second)<<16)
+}
+
+// set stores panel t, given as (k, nr) of numbers.
 func (p *panels[T]) set(t, nr int, panel []T) {
 	size := panelSize(p.format, p.k, nr)
+	if p.pairs {
+		to := any(p.full).([]float32)[t*size : (t+1)*size]
+		for i := range to {
+			at, second := i/nr*2*nr+i%nr, uint16(0)
+			if at+nr < len(panel) {
+				second = toBF16(float32(panel[at+nr]))
+			}
+			to[i] = pairOf(toBF16(float32(panel[at])), second)
+		}
+		return
+	}
 	switch p.format {
 	case device.F32:
 		copy(p.full[t*size:], panel)
@@ -180,6 +216,10 @@ func (d *dev[T]) widen(dst []T, b *panels[T], t, p, h int) {
 func (b *panels[T]) at(nr, j, p int) T {
 	t, c := j/nr, j%nr
 	size := panelSize(b.format, b.k, nr)
+	if b.pairs {
+		pair := math.Float32bits(any(b.full).([]float32)[t*size+p/2*nr+c])
+		return T(fromBF16(uint16(pair >> (p % 2 * 16))))
+	}
 	switch b.format {
 	case device.F32:
 		return b.full[t*size+p*nr+c]
@@ -194,7 +234,8 @@ func (b *panels[T]) at(nr, j, p int) T {
 // part is the panels of columns [j, j+n); j is a multiple of nr.
 func (p *panels[T]) part(j, n, nr int) panels[T] {
 	at := j / nr * panelSize(p.format, p.k, nr)
-	q := panels[T]{format: p.format, n: n, k: p.k}
+	q := *p
+	q.n = n
 	switch p.format {
 	case device.F32:
 		q.full = p.full[at:]
@@ -215,7 +256,7 @@ type embed[T real] struct {
 
 func (e *embed[T]) do(_, lo, hi int) {
 	for i := lo; i < hi; i++ {
-		to := row(e.out, i, e.w.p.k)
+		to := row(e.out, i, e.w.cols)
 		for p := range to {
 			to[p] = e.w.p.at(e.w.nr, int(e.ids[i]), p)
 		}
@@ -226,8 +267,50 @@ func (e *embed[T]) do(_, lo, hi int) {
 // shape panics.
 func (d *dev[T]) weights(op, name string, b device.Buffer, rows, cols int) *weights[T] {
 	w, ok := b.(*weights[T])
-	if ok && (w.p.n != rows || w.p.k != cols) {
-		panic(fmt.Sprintf("cpu: %s: %s is (%d, %d), want (%d, %d)", op, name, w.p.n, w.p.k, rows, cols))
+	if ok && (w.p.n != rows || w.cols != cols) {
+		panic(fmt.Sprintf("cpu: %s: %s is (%d, %d), want (%d, %d)", op, name, w.p.n, w.cols, rows, cols))
 	}
 	return w
+}
+
+// left is what a product with b reads in the place of its left operand a (m, k), with
+// its strides: a itself, or a rounded to bfloat16, which stands until the next call.
+func (d *dev[T]) left(a []T, rs, cs, m, k int, b *panels[T]) (_ []T, rowStride, stride int) {
+	if !b.rounds {
+		return a, rs, cs
+	}
+	j := &d.jobs.round
+	*j = roundJob[T]{d: d, dst: grow(&d.rounded, m*b.k), width: b.k, pairs: b.pairs, a: a, rs: rs, cs: cs, k: k}
+	d.pool.divide(m, k, j)
+	return j.dst, b.k, 1
+}
+
+// roundJob is the job of rounding a left operand; its items are rows.
+type roundJob[T real] struct {
+	d         *dev[T]
+	dst       []T // rows of width
+	width     int
+	pairs     bool
+	a         []T
+	rs, cs, k int
+}
+
+func (j *roundJob[T]) do(worker, lo, hi int) {
+	for i := lo; i < hi; i++ {
+		from, to := j.a[i*j.rs:], row(j.dst, i, j.width)
+		if j.cs != 1 {
+			column := grow(&j.d.scratch[worker].c, j.k)
+			for p := range column {
+				column[p] = from[p*j.cs]
+			}
+			from = column
+		}
+		if from = from[:j.k]; j.pairs {
+			j.d.k.pair(to, from)
+			continue
+		}
+		for p, x := range from {
+			to[p] = T(fromBF16(toBF16(float32(x))))
+		}
+	}
 }

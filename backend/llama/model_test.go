@@ -214,44 +214,48 @@ func TestSharedPrefix(t *testing.T) {
 func TestCachedDecode(t *testing.T) {
 	for name, c := range shapes {
 		t.Run(name, func(t *testing.T) {
-			dev := newDevice(t, true)
-			m := random(t, dev, c, 11)
-			ids := []int32{1, 5, 3, 7, 2, 2, 9, 4, 8, 1}
-			pass := m.NewPass()
-			defer pass.Free()
-			var b Batch
-			var tg Targets
-			b.IDs, b.Seqs = ids, []device.Seq{{Q: device.Span{Len: len(ids)}}}
-			for i := range ids {
-				b.Pos = append(b.Pos, int32(i))
-				if i > 0 {
-					tg.Rows, tg.IDs = append(tg.Rows, int32(i-1)), append(tg.IDs, ids[i])
-				}
-			}
-			pass.Forward(b)
-			want := pass.Classify(tg)
-
-			cache := m.NewCache(40)
-			defer cache.Free()
-			const base = 13 // the run need not start at row 0
-			var got []float64
-			for at, n := 0, 0; at < len(ids)-1; at += n {
-				n = 1 + at%3
-				n = min(n, len(ids)-1-at)
-				s := device.Seq{Q: device.Span{Len: n}, Own: base + at}
-				if at > 0 {
-					s.Past = []device.Span{{Start: base, Len: at}}
-				}
-				cache.Extend(Batch{IDs: ids[at : at+n], Pos: b.Pos[at : at+n], Seqs: []device.Seq{s}})
-				var tt Targets
-				for i := range n {
-					tt.Rows, tt.IDs = append(tt.Rows, int32(i)), append(tt.IDs, ids[at+i+1])
-				}
-				got = append(got, cache.Classify(tt).LogProb...)
-			}
-			near(t, "log-prob", got, want.LogProb, 1e-12)
+			cachedDecode(t, random(t, newDevice(t, true), c, 11), 1e-12)
 		})
 	}
+}
+
+// cachedDecode holds log-probabilities from a cache against those of a pass.
+func cachedDecode(t *testing.T, m *Model, tol float64) {
+	t.Helper()
+	ids := []int32{1, 5, 3, 7, 2, 2, 9, 4, 8, 1}
+	pass := m.NewPass()
+	defer pass.Free()
+	var b Batch
+	var tg Targets
+	b.IDs, b.Seqs = ids, []device.Seq{{Q: device.Span{Len: len(ids)}}}
+	for i := range ids {
+		b.Pos = append(b.Pos, int32(i))
+		if i > 0 {
+			tg.Rows, tg.IDs = append(tg.Rows, int32(i-1)), append(tg.IDs, ids[i])
+		}
+	}
+	pass.Forward(b)
+	want := pass.Classify(tg)
+
+	cache := m.NewCache(40)
+	defer cache.Free()
+	const base = 13 // the run need not start at row 0
+	var got []float64
+	for at, n := 0, 0; at < len(ids)-1; at += n {
+		n = 1 + at%3
+		n = min(n, len(ids)-1-at)
+		s := device.Seq{Q: device.Span{Len: n}, Own: base + at}
+		if at > 0 {
+			s.Past = []device.Span{{Start: base, Len: at}}
+		}
+		cache.Extend(Batch{IDs: ids[at : at+n], Pos: b.Pos[at : at+n], Seqs: []device.Seq{s}})
+		var tt Targets
+		for i := range n {
+			tt.Rows, tt.IDs = append(tt.Rows, int32(i)), append(tt.IDs, ids[at+i+1])
+		}
+		got = append(got, cache.Classify(tt).LogProb...)
+	}
+	near(t, "log-prob", got, want.LogProb, tol)
 }
 
 func near(t *testing.T, what string, got, want []float64, tol float64) {

@@ -4,9 +4,11 @@ import (
 	"fmt"
 	"math"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 
+	"nrt/backend/cpu"
 	"nrt/backend/device"
 	"nrt/backend/safetensors"
 )
@@ -66,6 +68,44 @@ func TestReadOnly(t *testing.T) {
 				})
 			}
 		}
+	}
+}
+
+// TestInBFloat16: where products round to bfloat16, cached decode still equals a pass
+// bit for bit, and a model says about what it says in float32, whether its weights came
+// in bfloat16 or not.
+func TestInBFloat16(t *testing.T) {
+	rounding, err := cpu.New(cpu.Options{Type: cpu.BFloat16, Threads: 2})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer rounding.Close()
+	for name, c := range shapes {
+		t.Run(name, func(t *testing.T) {
+			exact, err := NewReadOnly(newDevice(t, false), c, 3, device.BF16)
+			if err != nil {
+				t.Fatal(err)
+			}
+			want := answers(exact)
+			var before []float64
+			for _, f := range []device.Format{device.F32, device.BF16} {
+				m, err := NewReadOnly(rounding, c, 3, f)
+				if err != nil {
+					t.Fatal(err)
+				}
+				defer m.Free()
+				cachedDecode(t, m, 0)
+				have := answers(m)
+				if before != nil {
+					near(t, "in another format", have, before, 0)
+				}
+				before = have
+				near(t, "in float32", have, want, 5e-3)
+				if slices.Equal(have, want) {
+					t.Error("nothing was rounded")
+				}
+			}
+		})
 	}
 }
 

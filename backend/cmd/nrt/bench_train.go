@@ -23,7 +23,7 @@ func (b *bench) train() error {
 		return err
 	}
 	defer free()
-	flops, err := b.peak()
+	flops, err := b.peak(b.learning())
 	if err != nil {
 		return err
 	}

@@ -36,12 +36,13 @@ type deviceFlags struct {
 	on      choiceFlag
 	dtype   typeFlag
 	threads int
+	learns  bool // a model is trained
 }
 
 func (d *deviceFlags) bind(f *flags) {
 	*d = deviceFlags{on: choiceFlag{device.Auto}, dtype: "auto"}
 	f.value(&d.on, "device", "D", "what computes: auto, cpu, cuda or cuda:N\nauto takes a CUDA card where there is one; \"nrt devices\" lists what there is")
-	f.value(&d.dtype, "dtype", "T", "what it computes in: auto, f32 or bf16\nauto is f32 on the CPU and bf16 on CUDA")
+	f.value(&d.dtype, "dtype", "T", "what it computes in: auto, f32 or bf16\nauto is f32 on the CPU and bf16 on CUDA; in bf16 the CPU rounds\nweights and what they multiply, which is up to twice as fast on AMD's Zen 4 and\nlater, and trains nothing")
 	f.integer(&d.threads, "threads", "N", "threads to compute with on the CPU; 0 takes all")
 }
 
@@ -103,18 +104,22 @@ func (e *env) compute(d deviceFlags) (*place, error) {
 
 // onCPU opens the CPU. instead says why no card computes, "" if none was wanted.
 func (e *env) onCPU(d deviceFlags, instead string) (*place, error) {
+	o, dtype := cpu.Options{Threads: d.threads}, "f32"
 	if d.dtype == "bf16" {
-		const why = "--dtype bf16: the CPU computes in f32 (--weights bf16 keeps a model in half the memory)"
+		o.Type, dtype = cpu.BFloat16, "bf16"
+	}
+	if d.dtype == "bf16" && d.learns {
+		const why = "--dtype bf16: the CPU trains in f32"
 		if instead != "" {
 			return nil, usagef("%s, and no card does: %s", why, instead)
 		}
 		return nil, usagef("%s", why)
 	}
-	dev, err := cpu.New(cpu.Options{Threads: d.threads})
+	dev, err := cpu.New(o)
 	if err != nil {
 		return nil, err
 	}
-	return &place{Device: dev, kind: "cpu", dtype: "f32", e: e}, nil
+	return &place{Device: dev, kind: "cpu", dtype: dtype, e: e}, nil
 }
 
 // onCard opens a CUDA device. Its errors say what is missing.
@@ -183,9 +188,10 @@ func (p *place) engineOptions(free int64) engine.Options {
 	return engine.Options{CacheBytes: usual}
 }
 
-// bytes is what so many numbers take.
+// bytes is what so many numbers of buffers take; the CPU's are float32 whatever it
+// computes in.
 func (p *place) bytes(f llama.Floats) int64 {
-	if p.dtype == "bf16" {
+	if p.kind == "cuda" && p.dtype == "bf16" {
 		return 2*int64(f.Compute) + 4*int64(f.Wide)
 	}
 	return 4 * int64(f.Compute+f.Wide)

@@ -3,12 +3,12 @@
 //
 // The functions do a known amount of work on a number of threads; the caller
 // measures the time. Names of kernels are those of cpu.Options' devices:
-// avx512, avx2, and generic for everything else.
+// avx512, avx512_bf16, avx2, and generic for everything else.
 package peak
 
 import "sync"
 
-// FMA runs n rounds of independent float32 multiply-adds on each thread and
+// FMA runs n rounds of independent multiply-adds on each thread, into float32, and
 // returns how many floating-point operations that was (a multiply-add is two).
 // It is 0, and nothing is run, for kernels whose peak it does not know.
 func FMA(kernels string, threads, n int) (flops float64) {

@@ -15,3 +15,6 @@ func fmaAVX512(n int) float32
 
 // readAVX512 is the exclusive or of blocks times eight vectors of 64-bit words from p on; blocks > 0.
 func readAVX512(p *uint64, blocks int) uint64
+
+// fmaBF16 adds 1·1 + 1·1 to each lane of twelve registers n times and returns the sum of their first lanes.
+func fmaBF16(n int) float32

@@ -9,12 +9,18 @@ import "golang.org/x/sys/cpu"
 var (
 	hasAVX2   = cpu.X86.HasAVX2 && cpu.X86.HasFMA
 	hasAVX512 = hasAVX2 && cpu.X86.HasAVX512F
+	hasBF16   = hasAVX512 && cpu.X86.HasAVX512BF16
 )
 
-// fmaLanes is how many floats a register of these kernels holds, 0 if this
+// pairs are the kernels that multiply pairs of bfloat16.
+const pairs = "avx512_bf16"
+
+// fmaLanes is how many numbers a register of these kernels holds, 0 if this
 // machine cannot run them.
 func fmaLanes(kernels string) int {
 	switch {
+	case kernels == pairs && hasBF16:
+		return 32
 	case kernels == "avx512" && hasAVX512:
 		return 16
 	case kernels == "avx2" && hasAVX2:
@@ -30,9 +36,12 @@ const slice = 1 << 18
 // the registers and slices.
 func fma(kernels string, n int) (sum float32) {
 	for ; n > 0; n -= slice {
-		if kernels == "avx512" {
+		switch kernels {
+		case pairs:
+			sum += fmaBF16(min(n, slice))
+		case "avx512":
 			sum += fmaAVX512(min(n, slice))
-		} else {
+		default:
 			sum += fmaAVX2(min(n, slice))
 		}
 	}
@@ -40,6 +49,9 @@ func fma(kernels string, n int) (sum float32) {
 }
 
 func read(kernels string, words []uint64) uint64 {
+	if kernels == pairs {
+		kernels = "avx512"
+	}
 	lanes := fmaLanes(kernels)
 	if lanes == 0 {
 		return readGo(words)

@@ -28,12 +28,16 @@ type Tolerance struct {
 	// Batch is how far a row may be from the same row in another batch, where
 	// products are left to a library that orders sums by the shape; 0 is not a bit.
 	Batch float64
+	// Rounds: Weights but those in Q8 are kept in bfloat16, and a product with them
+	// rounds its left operand to it; buffers and sums are float32.
+	Rounds bool
 }
 
 // Usual tolerances by compute type.
 var (
 	Float64  = Tolerance{Value: 1e-12, Gradient: 1e-6}
 	Float32  = Tolerance{Value: 2e-5, Gradient: 1e-4}
+	Rounding = Tolerance{Value: Float32.Value, Gradient: Float32.Gradient, Rounds: true}
 	BFloat16 = Tolerance{Value: 1e-2, Gradient: 3e-2, Storage: 1.0 / 256}
 )
 

@@ -30,9 +30,12 @@ func (g *gen) groups(format string) []int {
 // time is that of reading the weights. An element of C is the same chain of
 // fused multiply-adds as in gemm; weights are widened on the way.
 func (g *gen) few() {
-	for _, f := range []struct{ name, of, elem string }{
-		{"F32", "float32", "float32"}, {"BF16", "bfloat16", "uint16"}, {"Q8", "int8", "byte"},
-	} {
+	type format struct{ name, of, elem string }
+	formats := []format{{"F32", "float32", "float32"}, {"BF16", "bfloat16", "uint16"}, {"Q8", "int8", "byte"}}
+	if g.pairs {
+		formats = []format{{"", "pairs of bfloat16", "float32"}}
+	}
+	for _, f := range formats {
 		g.text("few"+f.name, "func(c *float32, ldc int, a *float32, rs int, b *"+f.elem+", stride int, m, panels, k, accumulate, ahead, turn int)",
 			"sets c = c·accumulate + a·b for m rows of A and so many panels of "+f.of+", stride bytes apart, and asks for what lies ahead bytes further, in the last turn rows so many panels further; see groups.")
 		w := weightTile{format: f.name,
@@ -162,7 +165,7 @@ func (g *gen) fewTile(name string, w weightTile, rows, panels int) {
 			for v := range vecs {
 				b := load(p, v)
 				for i := range x {
-					VFMADD231PS(b, x[i], acc[i][v])
+					g.mulAdd(b, x[i], acc[i][v])
 				}
 			}
 		} else {
@@ -173,7 +176,7 @@ func (g *gen) fewTile(name string, w weightTile, rows, panels int) {
 			for i := range acc {
 				x := element(i)
 				for v := range b {
-					VFMADD231PS(b[v], x, acc[i][v])
+					g.mulAdd(b[v], x, acc[i][v])
 				}
 			}
 		}
@@ -227,9 +230,9 @@ func (g *gen) fewTile(name string, w weightTile, rows, panels int) {
 		Label(loop + "_done")
 	}
 	switch w.format {
-	case "F32":
+	case "F32", "":
 		run(w.k, 4, func(p, v int) Op {
-			if rows == 1 {
+			if rows == 1 && !g.pairs {
 				return place(p, v, 4)
 			}
 			b := g.vec()

@@ -146,7 +146,7 @@ func (g *gen) tile(name string, t tile, rows, vecs int, cut bool) {
 			x := g.vec()
 			VBROADCASTSS(element(i), x)
 			for v := range vecs {
-				VFMADD231PS(b[v], x, acc[i][v])
+				g.mulAdd(b[v], x, acc[i][v])
 			}
 		}
 	}

@@ -1,5 +1,6 @@
 // Command asmgen writes the float32 vector kernels of package cpu as Go
-// assembly, once for AVX2 with FMA and once for AVX-512, from one description.
+// assembly, once for AVX2 with FMA and once for AVX-512, from one description, and
+// the products once more for processors that multiply pairs of bfloat16.
 //
 // It is a module of its own so that avo, a development tool, is not a
 // dependency of nrt. Run it through go generate in backend/cpu.
@@ -13,16 +14,20 @@ import (
 	. "github.com/mmcloughlin/avo/build"
 	. "github.com/mmcloughlin/avo/operand"
 	. "github.com/mmcloughlin/avo/reg"
+
+	"nrt/backend/cpu/internal/asmgen/spell"
 )
 
 func main() {
-	name := flag.String("isa", "avx512", "avx2 or avx512")
+	name := flag.String("isa", "avx512", "avx2, avx512 or bf16")
 	// avo registers -out, -stubs and -pkg.
 	flag.Parse()
 	g := &gen{consts: map[uint32]Mem{}, vectors: map[uint32]Mem{}}
 	switch *name {
 	case "avx512":
 		g.suffix, g.lanes, g.rows = "AVX512", 16, 12
+	case "bf16":
+		g.suffix, g.lanes, g.rows, g.pairs = "BF16", 16, 12, true
 	case "avx2":
 		g.suffix, g.lanes, g.rows = "AVX2", 8, 6
 		g.masks = GLOBL("tailMasks", RODATA|NOPTR)
@@ -34,9 +39,18 @@ func main() {
 			DATA(4*i, U32(v))
 		}
 	default:
-		panic("isa: want avx2 or avx512, have " + *name)
+		panic("isa: want avx2, avx512 or bf16, have " + *name)
 	}
 	ConstraintExpr("amd64")
+	if g.pairs {
+		g.gemm()
+		g.few()
+		g.round()
+		cpuid()
+		Generate()
+		spell.File(flag.Lookup("out").Value.String())
+		return
+	}
 	g.gemm()
 	g.transpose()
 	g.strip()
@@ -52,9 +66,10 @@ func main() {
 // gen is one instruction set.
 type gen struct {
 	suffix  string
-	lanes   int // floats in a vector
-	rows    int // rows of the largest tile of gemm
-	masks   Mem // eight ones, eight zeros (AVX2)
+	lanes   int  // floats in a vector
+	rows    int  // rows of the largest tile of gemm
+	pairs   bool // a float of A and B is two numbers in bfloat16
+	masks   Mem  // eight ones, eight zeros (AVX2)
 	consts  map[uint32]Mem
 	vectors map[uint32]Mem
 

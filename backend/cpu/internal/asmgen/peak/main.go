@@ -3,30 +3,41 @@
 package main
 
 import (
+	"flag"
+
 	. "github.com/mmcloughlin/avo/build"
 	. "github.com/mmcloughlin/avo/operand"
 	. "github.com/mmcloughlin/avo/reg"
+
+	"nrt/backend/cpu/internal/asmgen/spell"
 )
 
 func main() {
 	ConstraintExpr("amd64")
 	for _, wide := range []bool{false, true} {
-		fma(wide)
+		fma("fma"+suffix(wide), wide, false)
 		read(wide)
 	}
+	fma("fmaBF16", true, true)
 	Generate()
+	spell.File(flag.Lookup("out").Value.String())
+}
+
+func suffix(wide bool) string {
+	if wide {
+		return "AVX512"
+	}
+	return "AVX2"
 }
 
 // begin starts a function and tells its vector registers.
 func begin(name string, wide bool, signature, doc string) (vec func() VecVirtual, bytes int) {
-	suffix := "AVX2"
 	vec, bytes = func() VecVirtual { return YMM() }, 32
 	if wide {
-		suffix = "AVX512"
 		vec, bytes = func() VecVirtual { return ZMM() }, 64
 	}
-	TEXT(name+suffix, NOSPLIT, signature)
-	Doc(name + suffix + " " + doc)
+	TEXT(name, NOSPLIT, signature)
+	Doc(name + " " + doc)
 	return vec, bytes
 }
 
@@ -34,12 +45,17 @@ func begin(name string, wide bool, signature, doc string) (vec func() VecVirtual
 // and 12 leave room in AVX2's sixteen registers.
 const chains = 12
 
-func fma(wide bool) {
-	vec, _ := begin("fma", wide, "func(n int) float32",
-		"adds 1·1 to each lane of twelve registers n times and returns the sum of their first lanes.")
+// fma writes the multiply-adds, of float32 or of pairs of bfloat16.
+func fma(name string, wide, pairs bool) {
+	what, bits32, mulAdd := "1·1", uint32(0x3f800000), VFMADD231PS // 1
+	if pairs {
+		what, bits32, mulAdd = "1·1 + 1·1", 0x3f803f80, VFMADD231PD // see package spell
+	}
+	vec, _ := begin(name, wide, "func(n int) float32",
+		"adds "+what+" to each lane of twelve registers n times and returns the sum of their first lanes.")
 	n := Load(Param("n"), GP64())
 	bits := GP32()
-	MOVL(U32(0x3f800000), bits) // 1
+	MOVL(U32(bits32), bits)
 	first, one := XMM(), vec()
 	MOVD(bits, first)
 	VBROADCASTSS(first, one)
@@ -50,7 +66,7 @@ func fma(wide bool) {
 	}
 	Label("next")
 	for _, a := range acc {
-		VFMADD231PS(one, one, a)
+		mulAdd(one, one, a)
 	}
 	DECQ(n)
 	JNZ(LabelRef("next"))
@@ -74,7 +90,7 @@ func clear(wide bool, v VecVirtual) {
 const block = 8
 
 func read(wide bool) {
-	vec, size := begin("read", wide, "func(p *uint64, blocks int) uint64",
+	vec, size := begin("read"+suffix(wide), wide, "func(p *uint64, blocks int) uint64",
 		"is the exclusive or of blocks times eight vectors of 64-bit words from p on; blocks > 0.")
 	p, n := Load(Param("p"), GP64()), Load(Param("blocks"), GP64())
 	var acc [4]VecVirtual
