@@ -98,8 +98,8 @@ func (c *class[T]) set(d *dev[T], op string, h, w device.Buffer, targets []int32
 	*c = class[T]{d: d, h: d.in(op, "h", h, len(targets)*dim), w: w, targets: targets, vocab: vocab, dim: dim, scale: T(invTemp), invTemp: invTemp, fwd: fwd,
 		state: c.state}
 	c.left, c.rs = c.h, dim
-	if packed != nil {
-		c.left, c.rs, _ = d.left(c.h, dim, 1, len(targets), dim, &packed.p)
+	if packed == nil || packed.p.rounds {
+		c.left, c.rs, _ = d.left(c.h, len(targets), dim, false)
 	}
 	if fwd.Logits != nil {
 		c.kept, c.pitch = d.in(op, "Logits", fwd.Logits, device.LogitsLen(len(targets), vocab)), device.LogitsPitch(vocab)
@@ -117,12 +117,12 @@ func (c *class[T]) pack(j, n int) panels[T] {
 	}
 	w := c.w.(*buffer[T])
 	if p := c.d.packs.lookup(c.d, w, c.vocab, c.dim); p != nil {
-		whole := panels[T]{full: p, n: c.vocab, k: c.dim}
+		whole := c.d.packed(p, c.vocab, c.dim)
 		return whole.part(j, n, nr)
 	}
 	p := grow(&c.d.shared, (n+nr-1)/nr*nr*c.dim)
-	c.d.packTransposed(p, w.data[j*c.dim:], c.dim, n, c.dim)
-	return panels[T]{full: p, n: n, k: c.dim}
+	c.d.packBuffer(p, w.data[j*c.dim:], n, c.dim)
+	return c.d.packed(p, n, c.dim)
 }
 
 // block is how many rows a task takes out of n.
@@ -184,7 +184,7 @@ func (d *dev[T]) Classifier(out device.Classified, h, w device.Buffer, targets [
 func (c *class[T]) forward(s *scratch[T], lo, hi int) {
 	n := c.n
 	logits := grow(&s.c, (hi-lo)*n)
-	p := product[T]{d: c.d, c: logits, ldc: n, a: c.left[lo*c.rs:], rs: c.rs, cs: 1, b: right[T]{packed: c.panels}, k: c.panels.k}
+	p := product[T]{d: c.d, c: logits, ldc: n, a: c.left[lo*c.rs:], rs: c.rs, cs: 1, b: right[T]{packed: c.panels, pairs: c.panels.pairs}, k: c.panels.k}
 	p.block(s, 0, hi-lo, 0, n)
 	c.look(logits, lo, hi)
 }
@@ -254,7 +254,7 @@ func (c *class[T]) backward(s *scratch[T], lo, hi int) {
 	n, dim := c.n, c.dim
 	g := c.dlogits[(lo-c.r0)*n : (hi-c.r0)*n]
 	if c.kept == nil {
-		p := product[T]{d: c.d, c: g, ldc: n, a: c.h[lo*dim:], rs: dim, cs: 1, b: right[T]{packed: c.panels}, k: dim}
+		p := product[T]{d: c.d, c: g, ldc: n, a: c.left[lo*c.rs:], rs: c.rs, cs: 1, b: right[T]{packed: c.panels, pairs: c.panels.pairs}, k: c.panels.k}
 		p.block(s, 0, hi-lo, 0, n)
 	}
 	for i := lo; i < hi; i++ {

@@ -43,10 +43,10 @@ const (
 	Float32 Type = iota
 	// Float64 is for gradient checks; it always runs the generic kernels.
 	Float64
-	// BFloat16 is Float32 but for products with Weights, in F32 and BF16 alike: these
-	// are kept in bfloat16, what they are multiplied with is rounded to it, and sums are
-	// float32, as cards compute. Processors with AVX512_BF16 that are good at it
-	// multiply twice as fast so; others compute the same, and gain nothing but memory.
+	// BFloat16 is Float32 but for matrix products, which round what they multiply to
+	// bfloat16, and Weights, which are kept in it; sums are float32, as on cards.
+	// Processors that multiply pairs of bfloat16 (AMD's from Zen 4 on) do it twice as
+	// fast; others compute the same, and gain nothing but the memory of Weights.
 	BFloat16
 )
 
@@ -98,11 +98,11 @@ type dev[T real] struct {
 	prod    product[T]
 	few     few[T]
 	embed   embed[T]
-	slab    slab // memory of Weights
-	shared  []T  // packed right operand of the matrix product in progress
-	tiles   []T  // and its left one
-	rounded []T  // the left one in bfloat16
-	logits  []T  // gradient of the logits in ClassifierBackward
+	slab    slab   // memory of Weights
+	shared  []T    // packed right operand of the matrix product in progress
+	tiles   []T    // and its left one
+	rounded [2][]T // both in bfloat16
+	logits  []T    // gradient of the logits in ClassifierBackward
 	attn    attn[T]
 	back    attnBack[T]
 	class   class[T]
@@ -152,7 +152,7 @@ func grow[T any](s *[]T, n int) []T {
 func (d *dev[T]) Name() string {
 	name := d.k.name
 	switch {
-	case d.bf16 && d.k.pairGemm != nil:
+	case d.pairs():
 		name += "_bf16"
 	case d.bf16:
 		name += " bf16"
@@ -168,7 +168,7 @@ func (d *dev[T]) Close() error {
 	d.closed = true
 	d.pool.close()
 	d.packs.clear()
-	d.scratch, d.shared, d.tiles, d.rounded, d.logits = make([]scratch[T], d.pool.threads), nil, nil, nil, nil
+	d.scratch, d.shared, d.tiles, d.rounded, d.logits = make([]scratch[T], d.pool.threads), nil, nil, [2][]T{}, nil
 	return nil
 }
 

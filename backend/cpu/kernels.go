@@ -24,11 +24,13 @@ type kernels[T real] struct {
 	widenBF16 func(dst []T, src []uint16)
 	widenQ8   func(dst []T, src []byte, nr, h int)
 	// pairGemm is gemm where each element of a and b is a pair of bfloat16, the first
-	// number in the lower half, and meets the other's; pair makes such elements of src,
-	// rounded, with a last half of 0 if need be. nil where the processor has no
-	// instruction that makes it worth while.
+	// number in the lower half, and meets the other's. pair makes such elements of src,
+	// rounded, with a last half of 0 if need be; pairRows of one number of each row,
+	// with 0 where second is nil. nil where the processor has no instruction that makes
+	// it worth while.
 	pairGemm func(c []T, ldc int, a []T, rs, cs int, b []T, ldb int, m, n, k int, accumulate bool)
 	pair     func(dst, src []T)
+	pairRows func(dst, first, second []T)
 	// strip sets dst[i·ldd+j] = src[i·lds+j] for i < rows, j < width ≤ nr.
 	strip func(dst []T, ldd int, src []T, lds int, width, rows int)
 	// transpose sets dst[p·ldd+j] = src[j·lds+p] for j < rows, p < cols.

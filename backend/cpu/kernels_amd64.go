@@ -88,7 +88,7 @@ func avx512Kernels(pairs bool) *kernels[float32] {
 		adamw: adamwAVX512, sumSquaresAsm: sumSquaresAVX512, above: aboveAVX512}
 	k := a.kernels("avx512", 12, 32)
 	if pairs {
-		a.fewPairs, k.pairGemm, k.pair = fewBF16, a.tiles(gemmBF16), pairBF16
+		a.fewPairs, k.pairGemm, k.pair, k.pairRows = fewBF16, a.tiles(gemmBF16), pairBF16, pairRowsBF16
 	}
 	return k
 }
@@ -291,6 +291,27 @@ func pairBF16(dst, src []float32) {
 			hi = toBF16(src[2*i+1])
 		}
 		dst[i] = pairOf(toBF16(src[2*i]), hi)
+	}
+}
+
+// pairRowsBF16 weaves two rows by vectors, and the rest in Go.
+func pairRowsBF16(dst, first, second []float32) {
+	whole := len(dst) / 16
+	first = first[:len(dst)]
+	if second != nil {
+		second = second[:len(dst)]
+	}
+	if whole > 0 && second != nil {
+		weaveBF16(&dst[0], &first[0], &second[0], whole)
+	} else {
+		whole = 0
+	}
+	for i := 16 * whole; i < len(dst); i++ {
+		hi := uint16(0)
+		if second != nil {
+			hi = toBF16(second[i])
+		}
+		dst[i] = pairOf(toBF16(first[i]), hi)
 	}
 }
 

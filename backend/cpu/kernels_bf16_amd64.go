@@ -13,5 +13,8 @@ func fewBF16(c *float32, ldc int, a *float32, rs int, b *float32, stride int, m 
 // roundBF16 rounds 32 floats at a time to 16 pairs of bfloat16; blocks > 0.
 func roundBF16(dst *float32, src *float32, blocks int)
 
+// weaveBF16 sets 16 floats at a time to pairs of bfloat16, one number of each row; blocks > 0.
+func weaveBF16(dst *float32, first *float32, second *float32, blocks int)
+
 // vendor is the first four letters of the processor's maker, as CPUID has them: Auth, of AuthenticAMD.
 func vendor() uint32

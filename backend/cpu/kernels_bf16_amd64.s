@@ -8709,6 +8709,63 @@ loop:
 	VZEROUPPER
 	RET
 
+// func weaveBF16(dst *float32, first *float32, second *float32, blocks int)
+// Requires: AVX, AVX512BW, AVX512F
+TEXT ·weaveBF16(SB), NOSPLIT, $0-32
+	MOVQ      dst+0(FP), AX
+	MOVQ      first+8(FP), CX
+	MOVQ      second+16(FP), DX
+	MOVQ      blocks+24(FP), BX
+	VMOVDQU16 weaveOrder<>+0(SB), Z0
+
+loop:
+	VMOVUPS   (CX), Z1
+	VMOVUPS   (DX), Z2
+	LONG $0x486ff262; WORD $0xc972 // VCVTNE2PS2BF16 Z1, Z2, Z1
+	VPERMW    Z1, Z0, Z1
+	VMOVUPS   Z1, (AX)
+	ADDQ      $0x40, AX
+	ADDQ      $0x40, CX
+	ADDQ      $0x40, DX
+	DECQ      BX
+	JNZ       loop
+	VZEROUPPER
+	RET
+
+DATA weaveOrder<>+0(SB)/2, $0x0000
+DATA weaveOrder<>+2(SB)/2, $0x0010
+DATA weaveOrder<>+4(SB)/2, $0x0001
+DATA weaveOrder<>+6(SB)/2, $0x0011
+DATA weaveOrder<>+8(SB)/2, $0x0002
+DATA weaveOrder<>+10(SB)/2, $0x0012
+DATA weaveOrder<>+12(SB)/2, $0x0003
+DATA weaveOrder<>+14(SB)/2, $0x0013
+DATA weaveOrder<>+16(SB)/2, $0x0004
+DATA weaveOrder<>+18(SB)/2, $0x0014
+DATA weaveOrder<>+20(SB)/2, $0x0005
+DATA weaveOrder<>+22(SB)/2, $0x0015
+DATA weaveOrder<>+24(SB)/2, $0x0006
+DATA weaveOrder<>+26(SB)/2, $0x0016
+DATA weaveOrder<>+28(SB)/2, $0x0007
+DATA weaveOrder<>+30(SB)/2, $0x0017
+DATA weaveOrder<>+32(SB)/2, $0x0008
+DATA weaveOrder<>+34(SB)/2, $0x0018
+DATA weaveOrder<>+36(SB)/2, $0x0009
+DATA weaveOrder<>+38(SB)/2, $0x0019
+DATA weaveOrder<>+40(SB)/2, $0x000a
+DATA weaveOrder<>+42(SB)/2, $0x001a
+DATA weaveOrder<>+44(SB)/2, $0x000b
+DATA weaveOrder<>+46(SB)/2, $0x001b
+DATA weaveOrder<>+48(SB)/2, $0x000c
+DATA weaveOrder<>+50(SB)/2, $0x001c
+DATA weaveOrder<>+52(SB)/2, $0x000d
+DATA weaveOrder<>+54(SB)/2, $0x001d
+DATA weaveOrder<>+56(SB)/2, $0x000e
+DATA weaveOrder<>+58(SB)/2, $0x001e
+DATA weaveOrder<>+60(SB)/2, $0x000f
+DATA weaveOrder<>+62(SB)/2, $0x001f
+GLOBL weaveOrder<>(SB), RODATA|NOPTR, $64
+
 // func vendor() uint32
 // Requires: CPUID
 TEXT ·vendor(SB), NOSPLIT, $0-4

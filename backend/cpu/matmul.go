@@ -59,19 +59,24 @@ func (d *dev[T]) MatMul(c, a, b device.Buffer, m, n, k int, transA, transB, accu
 	if transA {
 		rs, cs = 1, m
 	}
+	if w == nil || w.p.rounds {
+		A, rs, cs = d.left(A, m, k, transA)
+	}
 	switch {
 	case w != nil:
-		A, rs, cs = d.left(A, rs, cs, m, k, &w.p)
 		d.project(C, n, A, rs, cs, w.p, m, accumulate)
 		return
 	case transB:
 		if packed := d.packs.lookup(d, b.(*buffer[T]), n, k); packed != nil {
-			d.project(C, n, A, rs, cs, panels[T]{full: packed, n: n, k: k}, m, accumulate)
+			d.project(C, n, A, rs, cs, d.packed(packed, n, k), m, accumulate)
 			return
 		}
-	case m <= ownRows || n*k < 1<<13:
-		d.product(C, n, A, rs, cs, right[T]{rows: B, ld: n}, m, n, k, accumulate)
-		return
+		B, k = d.along(&d.rounded[1], B, n, k), d.depth(k)
+	default:
+		if B, k = d.down(&d.rounded[1], B, k, n), d.depth(k); m <= ownRows || n*k < 1<<13 {
+			d.product(C, n, A, rs, cs, right[T]{rows: B, ld: n, pairs: d.pairs()}, m, n, k, accumulate)
+			return
+		}
 	}
 	nr, depth := d.k.nr, depthOf(k, packDepth)
 	nc := packMax / depth / nr * nr
@@ -85,7 +90,7 @@ func (d *dev[T]) MatMul(c, a, b device.Buffer, m, n, k int, transA, transB, accu
 			} else {
 				d.packRows(packed, B[p*n+j:], n, w, h)
 			}
-			b := right[T]{packed: panels[T]{full: packed, n: w, k: h}}
+			b := right[T]{packed: panels[T]{full: packed, n: w, k: h}, pairs: d.pairs()}
 			d.product(C[j:], n, A[p*cs:], rs, cs, b, m, w, h, accumulate || p > 0)
 		}
 	}
@@ -96,12 +101,13 @@ type right[T real] struct {
 	rows   []T
 	ld     int
 	packed panels[T]
+	pairs  bool // see bf16.go
 }
 
 // project multiplies by packed weights; a is what left has made of it.
 func (d *dev[T]) project(c []T, ldc int, a []T, rs, cs int, b panels[T], m int, accumulate bool) {
 	if m > d.k.fewMax[b.format] || cs != 1 {
-		d.product(c, ldc, a, rs, cs, right[T]{packed: b}, m, b.n, b.k, accumulate)
+		d.product(c, ldc, a, rs, cs, right[T]{packed: b, pairs: b.pairs}, m, b.n, b.k, accumulate)
 		return
 	}
 	d.few.add(c, a, rs, b)
@@ -132,7 +138,7 @@ func (d *dev[T]) projectFew(out []device.Projection, a device.Buffer, m, k int) 
 		if w := d.weights("Project", "b", p.B, p.N, k); w != nil {
 			b = w.p
 		} else if x, ok := p.B.(*buffer[T]); ok {
-			b = panels[T]{full: d.packs.kept(x, p.N, k), n: p.N, k: k}
+			b = d.packed(d.packs.kept(x, p.N, k), p.N, k)
 		}
 		if b.format == device.F32 && b.full == nil || m > d.k.fewMax[b.format] {
 			return false
@@ -140,7 +146,7 @@ func (d *dev[T]) projectFew(out []device.Projection, a device.Buffer, m, k int) 
 		left, rs := x, k
 		if b.rounds {
 			if rounded == nil {
-				rounded, _, _ = d.left(x, k, 1, m, k, &b)
+				rounded, _, _ = d.left(x, m, k, false)
 			}
 			left, rs = rounded, b.k
 		}
@@ -361,7 +367,7 @@ func (d *dev[T]) packsA(rows, panels, rs, cs int) bool {
 // block computes rows [i0, i1) and columns [j0, j1) of C.
 func (p *product[T]) block(s *scratch[T], i0, i1, j0, j1 int) {
 	d, b, k, gemm := p.d, p.b, p.k, p.d.k.gemm
-	if b.packed.pairs {
+	if b.pairs {
 		gemm = d.k.pairGemm
 	}
 	mr, nr := d.k.mr, d.k.nr

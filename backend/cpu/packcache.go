@@ -44,18 +44,18 @@ func (c *packCache[T]) lookup(d *dev[T], b *buffer[T], n, k int) []T {
 		if e.data == nil {
 			return nil
 		}
-		d.packTransposed(e.data, b.data, k, n, k)
+		d.packBuffer(e.data, b.data, n, k)
 		return e.data
 	}
 	if e.data == nil {
 		nr := d.k.nr
-		size := (n + nr - 1) / nr * nr * k
+		size := (n + nr - 1) / nr * nr * d.depth(k)
 		if c.floats+size > packLimit {
 			return nil
 		}
 		e.data = make([]T, size)
 		c.floats += size
-		d.packTransposed(e.data, b.data, k, n, k)
+		d.packBuffer(e.data, b.data, n, k)
 	}
 	return e.data
 }

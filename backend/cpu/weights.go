@@ -16,9 +16,7 @@ import (
 // batch is the same bits as alone, and AVX2 and AVX-512 agree. (Quantised
 // activations, for VPDPBUSD, would round more.)
 //
-// On a device of type BFloat16 a product rounds its left operand as well. Where the
-// processor multiplies pairs of bfloat16, an element of both operands is such a pair,
-// and all else is as with float32.
+// On a device of type BFloat16 see bf16.go.
 type panels[T real] struct {
 	format device.Format
 	n, k   int
@@ -104,25 +102,6 @@ func (d *dev[T]) NewWeights(f device.Format, rows, cols int, read func(first int
 		d.mu.Unlock()
 	}
 	return w, nil
-}
-
-// panels are those in which a matrix (n, k) is kept in a format, without memory yet.
-func (d *dev[T]) panels(f device.Format, n, k int) panels[T] {
-	p := panels[T]{format: f, n: n, k: k}
-	if p.rounds = d.bf16 && f != device.Q8; !p.rounds {
-		return p
-	}
-	p.format = device.BF16
-	if d.k.pairGemm != nil {
-		p.format, p.k, p.pairs = device.F32, (k+1)/2, true
-	}
-	return p
-}
-
-// pairOf is an element that is two numbers in bfloat16. It is moved and multiplied, and
-// never taken for a float.
-func pairOf(first, second uint16) float32 {
-	return math.Float32frombits(uint32(first) | uint32(second)<<16)
 }
 
 // set stores panel t, given as (k, nr) of numbers.
@@ -271,46 +250,4 @@ func (d *dev[T]) weights(op, name string, b device.Buffer, rows, cols int) *weig
 		panic(fmt.Sprintf("cpu: %s: %s is (%d, %d), want (%d, %d)", op, name, w.p.n, w.cols, rows, cols))
 	}
 	return w
-}
-
-// left is what a product with b reads in the place of its left operand a (m, k), with
-// its strides: a itself, or a rounded to bfloat16, which stands until the next call.
-func (d *dev[T]) left(a []T, rs, cs, m, k int, b *panels[T]) (_ []T, rowStride, stride int) {
-	if !b.rounds {
-		return a, rs, cs
-	}
-	j := &d.jobs.round
-	*j = roundJob[T]{d: d, dst: grow(&d.rounded, m*b.k), width: b.k, pairs: b.pairs, a: a, rs: rs, cs: cs, k: k}
-	d.pool.divide(m, k, j)
-	return j.dst, b.k, 1
-}
-
-// roundJob is the job of rounding a left operand; its items are rows.
-type roundJob[T real] struct {
-	d         *dev[T]
-	dst       []T // rows of width
-	width     int
-	pairs     bool
-	a         []T
-	rs, cs, k int
-}
-
-func (j *roundJob[T]) do(worker, lo, hi int) {
-	for i := lo; i < hi; i++ {
-		from, to := j.a[i*j.rs:], row(j.dst, i, j.width)
-		if j.cs != 1 {
-			column := grow(&j.d.scratch[worker].c, j.k)
-			for p := range column {
-				column[p] = from[p*j.cs]
-			}
-			from = column
-		}
-		if from = from[:j.k]; j.pairs {
-			j.d.k.pair(to, from)
-			continue
-		}
-		for p, x := range from {
-			to[p] = T(fromBF16(toBF16(float32(x))))
-		}
-	}
 }

@@ -28,7 +28,12 @@ func TestWeightsAreReadInParts(t *testing.T) {
 
 // TestProductsAllocateNothing: in steady state.
 func TestProductsAllocateNothing(t *testing.T) {
-	d := mustNew(t, Options{Threads: 2})
+	for _, kind := range []Type{Float32, BFloat16} {
+		productsAllocateNothing(t, mustNew(t, Options{Type: kind, Threads: 2}))
+	}
+}
+
+func productsAllocateNothing(t *testing.T, d device.Device) {
 	for _, m := range []int{1, 8, 300} {
 		const n, k = 576, 500
 		a, b, c := filled(d, m*k), filled(d, n*k), d.Alloc(m*n)

@@ -42,5 +42,5 @@ func (c Choice) String() string {
 }
 
 // Types are the names of compute types that a person may choose: auto is f32 on
-// the CPU and bf16 on CUDA. On the CPU bf16 is for models that only answer.
+// the CPU and bf16 on CUDA.
 func Types() []string { return []string{"auto", "f32", "bf16"} }

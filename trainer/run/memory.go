@@ -48,9 +48,10 @@ func (p memoryPlan) total() (n int64) {
 // widths are the bytes of a number by the kind of its buffer (device.Kind).
 type widths struct{ compute, master, wide int64 }
 
-// widths are those of the device that the configuration names.
+// widths are those of the device that the configuration names. The CPU's buffers are
+// float32 whatever it computes in.
 func (t TrainConfig) widths() widths {
-	if t.DType == "bf16" {
+	if t.DType == "bf16" && t.onCard() {
 		return widths{compute: 2, master: 2 + 4, wide: 4}
 	}
 	return widths{4, 4, 4}
@@ -179,12 +180,17 @@ func planMemory(c Config, x extent) memoryPlan {
 	if c.Train.onCard() {
 		return append(plan, memoryPart{"workspace", CardWorkspace, "of products, logits and attention"})
 	}
-	// The CPU keeps the weights once more, as its matrix products read them.
-	packed := params
+	// The CPU keeps the weights once more, as its matrix products read them, and in
+	// bfloat16 two operands of a product.
+	packed, each, operands := params, int64(4), int64(0)
 	if c.LoRA.On() {
 		packed += learned
 	}
-	return append(plan, memoryPart{"workspace", min(w.compute*packed, 1<<30) + 32<<20, "of the matrix products"})
+	if c.Train.DType == "bf16" {
+		m := x.model
+		each, operands = 2, 5*int64(max(rows*max(m.Intermediate, m.Hidden, m.Heads*m.HeadDim), m.Vocab*m.Hidden))
+	}
+	return append(plan, memoryPart{"workspace", min(each*packed, 1<<30) + operands + 32<<20, "of the matrix products"})
 }
 
 // CardWorkspace is how many bytes are set aside on a card for what its operations

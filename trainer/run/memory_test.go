@@ -65,6 +65,13 @@ func TestPlanMemory(t *testing.T) {
 	if m := part(planMemory(again, x), "optimizer"); m < 2*params+8*(params/256) || m > 2*params+8*(params/256+1000) {
 		t.Errorf("moments in 8 bits: %d bytes for %d parameters", m, params)
 	}
+	again = c
+	again.Train.Device, again.Train.DType = "cpu", "bf16"
+	for _, name := range []string{"weights", "gradients", "activations"} { // buffers are what they are in float32
+		if a, b := part(planMemory(again, x), name), part(p, name); a != b {
+			t.Errorf("%s on the CPU in bf16: %s, in f32 %s", name, size(a), size(b))
+		}
+	}
 	x.reference = true
 	c.Rollout.Questions = 2
 	ref := planMemory(c, x)

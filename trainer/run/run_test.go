@@ -2,6 +2,7 @@ package run
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -50,7 +51,12 @@ func tinyRun(t *testing.T, method objective.Method) Config {
 
 func newCPU(t *testing.T) device.Device {
 	t.Helper()
-	dev, err := cpu.New(cpu.Options{})
+	return newCPUIn(t, cpu.Float32)
+}
+
+func newCPUIn(t *testing.T, kind cpu.Type) device.Device {
+	t.Helper()
+	dev, err := cpu.New(cpu.Options{Type: kind})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -133,15 +139,16 @@ func TestEveryMethodRuns(t *testing.T) {
 // TestResumeIsNeverStopped: stopped at any step, by cancelling, and resumed, a
 // run ends with the same metrics, completions and weights, bit for bit.
 func TestResumeIsNeverStopped(t *testing.T) {
-	dev := newCPU(t)
 	for _, test := range []struct {
 		method  objective.Method
 		moments int
 		filter  float64
 		lora    int
-	}{{objective.NRT, 32, 0, 0}, {objective.SFT, 32, 0, 0}, {objective.RLPR, 32, 0, 0}, {objective.RLPR, 32, 1.1, 0}, {objective.NRT, 8, 0, 0},
-		{objective.NRT, 32, 0, 3}, {objective.SFT, 8, 0, 4}} {
-		t.Run(fmt.Sprintf("%s %d %g %d", test.method, test.moments, test.filter, test.lora), func(t *testing.T) {
+		kind    cpu.Type
+	}{{method: objective.NRT}, {method: objective.SFT}, {method: objective.RLPR}, {method: objective.RLPR, filter: 1.1}, {method: objective.NRT, moments: 8},
+		{method: objective.NRT, lora: 3}, {method: objective.SFT, moments: 8, lora: 4}, {method: objective.NRT, kind: cpu.BFloat16}} {
+		t.Run(fmt.Sprintf("%s %d %g %d %d", test.method, test.moments, test.filter, test.lora, test.kind), func(t *testing.T) {
+			dev := newCPUIn(t, test.kind)
 			whole := tinyRun(t, test.method)
 			if whole.LoRA.Rank = test.lora; test.lora > 0 {
 				whole.Model.Path = tinyBase(t, 1)
@@ -149,7 +156,7 @@ func TestResumeIsNeverStopped(t *testing.T) {
 					whole.Objective.KL = 0.1
 				}
 			}
-			whole.Optim.Moments = test.moments
+			whole.Optim.Moments = cmp.Or(test.moments, 32)
 			if test.filter > 0 { // some steps make fewer updates
 				whole.Objective.FilterBeta, whole.Objective.FilterFrom, whole.Optim.MiniBatch = test.filter, 2, 1
 			}

@@ -166,14 +166,14 @@ type bench struct {
 	lengths benchLengths
 	unused  int64 // bytes free before anything was made; 0 where that is not known
 
-	peaks   map[string]spread // kernels → FLOP/s that no product surpasses
-	reading map[int]spread    // bytes → B/s of reading so much memory again and again
+	peakRate spread         // FLOP/s that no product surpasses; zero until measured
+	reading  map[int]spread // bytes → B/s of reading so much memory again and again
 }
 
 // bench measures the parts one by one. A part that memory has no room for is
 // left out, with the numbers, unless it was asked for by name.
 func (e *env) bench(o benchOptions) (report *benchReport, err error) {
-	b := &bench{o: o, e: e, peaks: map[string]spread{}, reading: map[int]spread{}}
+	b := &bench{o: o, e: e, reading: map[int]spread{}}
 	if o.model != "" {
 		if b.files, err = e.files(o.model); err != nil {
 			return nil, err

@@ -6,8 +6,6 @@ import (
 	"math"
 	"math/rand/v2"
 	"runtime"
-	"slices"
-	"strings"
 	"time"
 
 	"nrt/backend/cpu/peak"
@@ -17,7 +15,7 @@ import (
 
 // machine measures what nothing can surpass.
 func (b *bench) machine() error {
-	flops, err := b.peak(b.kernels)
+	flops, err := b.peak()
 	if err != nil {
 		return err
 	}
@@ -63,17 +61,16 @@ func size(bytes int) string {
 }
 
 // peak measures FLOP/s: multiply-adds on registers, or where package peak has
-// none the best product there is, with the kernels of the device as they learn or as
-// they serve.
-func (b *bench) peak(kernels string) (spread, error) {
-	if s := b.peaks[kernels]; s.runs > 0 {
-		return s, nil
+// none the best product there is.
+func (b *bench) peak() (spread, error) {
+	if b.peakRate.runs > 0 {
+		return b.peakRate, nil
 	}
 	b.progress("the peak of multiply-adds")
 	const rounds = 1 << 22
 	b.PeakBy = "multiply-adds on registers"
-	flops := peak.FMA(kernels, b.Threads, 1) * rounds
-	run := clock(func() error { peak.FMA(kernels, b.Threads, rounds); return nil })
+	flops := peak.FMA(b.kernels, b.Threads, 1) * rounds
+	run := clock(func() error { peak.FMA(b.kernels, b.Threads, rounds); return nil })
 	if flops == 0 {
 		n := 512
 		if b.onCard() { // which takes a large product to fill; a small model, to try one, less
@@ -90,13 +87,18 @@ func (b *bench) peak(kernels string) (spread, error) {
 	}
 	times, err := b.repeat(b.o.seconds/2, run)
 	if err == nil {
-		b.peaks[kernels] = rates(flops, times)
+		b.peakRate = rates(flops, times)
 	}
-	return b.peaks[kernels], err
+	return b.peakRate, err
 }
 
-// learning are the kernels that multiply float32: those of serving, unless these round.
-func (b *bench) learning() string { return strings.TrimSuffix(b.kernels, "_bf16") }
+// packedBytes is what so many numbers of a weight matrix take as products read them.
+func (b *bench) packedBytes(n int) int {
+	if b.dev.dtype == "bf16" {
+		return 2 * n
+	}
+	return 4 * n
+}
 
 // largest is how many bytes a card is asked to move.
 func (b *bench) largest() int { return int(min(int64(b.o.large), 64*parameters(b.config))) }
@@ -175,7 +177,7 @@ func (p product) name() string {
 
 // products are those of a training step (forward, gradient of the input, gradient
 // of the weights), of prefill and of decoding with the shape's largest matrices,
-// and square ones. On a CPU in bfloat16, which learns in float32, those of answering.
+// and square ones.
 func (b *bench) products() []product {
 	d, f, l := b.config.Hidden, b.config.Intermediate, b.lengths
 	rows := l.sequences * l.train
@@ -193,20 +195,13 @@ func (b *bench) products() []product {
 	for n := 512; n <= min(2048, max(512, 8*d)); n *= 2 {
 		list = append(list, product{n, n, n, false, true})
 	}
-	if b.rounds() {
-		list = slices.DeleteFunc(list, func(p product) bool { return !p.transB })
-	}
 	return list
 }
-
-// rounds tells whether this is a CPU whose products with read-only weights are in
-// bfloat16.
-func (b *bench) rounds() bool { return !b.onCard() && b.dev.dtype == "bf16" }
 
 // matmul measures products. B, when transposed, is a weight matrix: it does not
 // change between calls, as in decoding.
 func (b *bench) matmul() error {
-	flops, err := b.peak(b.kernels)
+	flops, err := b.peak()
 	if err != nil {
 		return err
 	}
@@ -217,17 +212,9 @@ func (b *bench) matmul() error {
 			return err
 		}
 		b.progress("%s", p.name())
-		x, y, z, bytes := b.dev.Alloc(m*k), device.Buffer(nil), b.dev.Alloc(m*n), b.dev.bytes(llama.Floats{Compute: k * n})
+		x, y, z := b.dev.Alloc(m*k), b.dev.Alloc(k*n), b.dev.Alloc(m*n)
 		b.dev.Write(x, noise(m*k))
-		if data := noise(k * n); b.rounds() {
-			y, err = b.dev.NewWeights(device.BF16, n, k, func(first int, dst []float32) error { copy(dst, data[first*k:]); return nil })
-			if bytes /= 2; err != nil {
-				return err
-			}
-		} else {
-			y = b.dev.Alloc(k * n)
-			b.dev.Write(y, data)
-		}
+		b.dev.Write(y, noise(k*n))
 		times, err := b.repeat(b.o.seconds/4, burst(func() { b.dev.MatMul(z, x, y, m, n, k, p.transA, p.transB, false) }, b.dev.Sync))
 		if err = errors.Join(err, b.dev.Sync()); err == nil {
 			work := 2 * float64(m) * float64(n) * float64(k)
@@ -235,7 +222,7 @@ func (b *bench) matmul() error {
 			row := b.add("matmul", p.name(), "GFLOP/s", s.scaled(1e-9))
 			row.GFLOPs, row.PeakShare = s.median*1e-9, s.median/flops.fastest
 			if m <= 4 { // few rows: the weights come from memory, or wait for it
-				err = b.bandwidth(row, s.median/work, int(bytes))
+				err = b.bandwidth(row, s.median/work, b.packedBytes(k*n))
 			}
 		}
 		for _, buf := range []device.Buffer{x, y, z} {

@@ -31,7 +31,7 @@ func (b *bench) prefill() error {
 		return err
 	}
 	defer eng.Close()
-	flops, err := b.peak(b.kernels)
+	flops, err := b.peak()
 	if err != nil {
 		return err
 	}

@@ -23,7 +23,7 @@ func (b *bench) train() error {
 		return err
 	}
 	defer free()
-	flops, err := b.peak(b.learning())
+	flops, err := b.peak()
 	if err != nil {
 		return err
 	}

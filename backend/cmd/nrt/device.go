@@ -36,13 +36,12 @@ type deviceFlags struct {
 	on      choiceFlag
 	dtype   typeFlag
 	threads int
-	learns  bool // a model is trained
 }
 
 func (d *deviceFlags) bind(f *flags) {
 	*d = deviceFlags{on: choiceFlag{device.Auto}, dtype: "auto"}
 	f.value(&d.on, "device", "D", "what computes: auto, cpu, cuda or cuda:N\nauto takes a CUDA card where there is one; \"nrt devices\" lists what there is")
-	f.value(&d.dtype, "dtype", "T", "what it computes in: auto, f32 or bf16\nauto is f32 on the CPU and bf16 on CUDA; in bf16 the CPU rounds\nweights and what they multiply, which is up to twice as fast on AMD's Zen 4 and\nlater, and trains nothing")
+	f.value(&d.dtype, "dtype", "T", "what it computes in: auto, f32 or bf16\nauto is f32 on the CPU and bf16 on CUDA; in bf16 the CPU rounds\nwhat matrix products multiply, and is up to twice as fast on AMD's Zen 4 and later")
 	f.integer(&d.threads, "threads", "N", "threads to compute with on the CPU; 0 takes all")
 }
 
@@ -107,13 +106,6 @@ func (e *env) onCPU(d deviceFlags, instead string) (*place, error) {
 	o, dtype := cpu.Options{Threads: d.threads}, "f32"
 	if d.dtype == "bf16" {
 		o.Type, dtype = cpu.BFloat16, "bf16"
-	}
-	if d.dtype == "bf16" && d.learns {
-		const why = "--dtype bf16: the CPU trains in f32"
-		if instead != "" {
-			return nil, usagef("%s, and no card does: %s", why, instead)
-		}
-		return nil, usagef("%s", why)
 	}
 	dev, err := cpu.New(o)
 	if err != nil {

@@ -186,7 +186,6 @@ func TestExitStatus(t *testing.T) {
 		{"explain --device gpu", exitUsage, `want auto, cpu, cuda or cuda:N, have "gpu"`},
 		{"explain --device cpu --dtype f16", exitUsage, `want auto, f32, bf16, have "f16"`},
 		{"train --data x --device gpu", exitUsage, `train.device (--device): want auto, cpu, cuda or cuda:N, have "gpu"`},
-		{"train --data x --device cpu --dtype bf16", exitUsage, "--dtype bf16: the CPU trains in f32"},
 		{"train --data x --dtype f16", exitUsage, "train.dtype (--dtype): want one of auto, f32, bf16"},
 		{"train --data x --device cuda", exitUsage, "built without CUDA"},
 		{"bench --model /nowhere", exitFailure, "no such folder"},

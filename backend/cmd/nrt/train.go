@@ -74,7 +74,7 @@ func (e *env) train(c run.Config) (err error) {
 	if err != nil {
 		return err
 	}
-	dev, err := e.compute(deviceFlags{on: choiceFlag{on}, dtype: typeFlag(c.Train.DType), threads: c.Train.Threads, learns: true})
+	dev, err := e.compute(deviceFlags{on: choiceFlag{on}, dtype: typeFlag(c.Train.DType), threads: c.Train.Threads})
 	if err != nil {
 		return err
 	}

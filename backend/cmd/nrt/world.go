@@ -114,7 +114,6 @@ func (e *env) world(a worldArgs) error {
 			return fmt.Errorf("--study: %w", err)
 		}
 	}
-	a.on.learns = true
 	dev, err := e.compute(a.on)
 	if err != nil {
 		return err

@@ -28,8 +28,8 @@ type Tolerance struct {
 	// Batch is how far a row may be from the same row in another batch, where
 	// products are left to a library that orders sums by the shape; 0 is not a bit.
 	Batch float64
-	// Rounds: Weights but those in Q8 are kept in bfloat16, and a product with them
-	// rounds its left operand to it; buffers and sums are float32.
+	// Rounds: Weights but those in Q8 are kept in bfloat16, and products round what
+	// they multiply to it; buffers and sums are float32.
 	Rounds bool
 }
 
@@ -136,7 +136,7 @@ func (s *suite) randomAs(k device.Kind, n int) vector {
 	for i := range x {
 		x[i] = s.r.NormFloat64()
 	}
-	return s.putAs(k, x)
+	return s.putAs(k, s.seen(x))
 }
 
 // wide is n zeros of kind Wide.

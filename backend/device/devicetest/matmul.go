@@ -44,7 +44,18 @@ func testMatMul(s *suite) {
 		s.near(fmt.Sprintf("MatMul(%d, %d, %d, %v, %v, %v) to wide", m, n, k, ta, tb, acc),
 			s.get(w.Buffer), matmul(w.x, a.x, b.x, m, n, k, ta, tb, acc), s.tol.wide())
 	}
+	rounds := func(m, n, k, mode int) {
+		s.Helper()
+		ta, tb := mode&1 != 0, mode&2 != 0
+		a, b, c, d := s.floats(m*k), s.floats(k*n), s.d.Alloc(m*n), s.d.Alloc(m*n)
+		s.d.MatMul(c, s.put(a).Buffer, s.put(b).Buffer, m, n, k, ta, tb, false)
+		s.d.MatMul(d, s.put(s.seen(a)).Buffer, s.put(s.seen(b)).Buffer, m, n, k, ta, tb, false)
+		s.same(fmt.Sprintf("MatMul(%d, %d, %d, %v, %v) of rounded numbers", m, n, k, ta, tb), s.get(c), s.get(d))
+	}
 	for i := range 96 {
+		if s.tol.Rounds {
+			rounds(s.size(), s.size(), s.size(), i%4)
+		}
 		check(s.size(), s.size(), s.size(), i%8)
 	}
 	// Past every blocking there might be.
@@ -73,7 +84,7 @@ func testKeptWeights(s *suite) {
 		s.Helper()
 		for range 3 {
 			s.d.MatMul(y, x.Buffer, w, m, n, k, false, true, false)
-			s.near("after "+what, s.get(y), matmul(nil, x.x, s.get(w), m, n, k, false, true, false), s.tol.Value)
+			s.near("after "+what, s.get(y), matmul(nil, x.x, s.seen(s.get(w)), m, n, k, false, true, false), s.tol.Value)
 		}
 	}
 	check("Alloc")

@@ -35,6 +35,31 @@ func (g *gen) round() {
 	end()
 }
 
+// weave writes what rounds two rows of an operand that is summed over downwards.
+func (g *gen) weave() {
+	g.text("weave", "func(dst, first, second *float32, blocks int)", "sets 16 floats at a time to pairs of bfloat16, one number of each row; blocks > 0.")
+	order := GLOBL("weaveOrder", RODATA|NOPTR)
+	for i := range 32 {
+		DATA(2*i, U16(uint16(i/2+i%2*16)))
+	}
+	dst, first, second, n := Load(Param("dst"), GP64()), Load(Param("first"), GP64()), Load(Param("second"), GP64()), Load(Param("blocks"), GP64())
+	at := ZMM()
+	VMOVDQU16(order, at)
+	Label("loop")
+	lo, hi, v := ZMM(), ZMM(), ZMM()
+	VMOVUPS(Mem{Base: first}, lo)
+	VMOVUPS(Mem{Base: second}, hi)
+	VPACKUSDW(lo, hi, v)
+	VPERMW(v, at, v)
+	VMOVUPS(v, Mem{Base: dst})
+	for _, p := range []Register{dst, first, second} {
+		ADDQ(U8(64), p)
+	}
+	DECQ(n)
+	JNZ(LabelRef("loop"))
+	end()
+}
+
 // cpuid writes what tells who made the processor.
 func cpuid() {
 	TEXT("vendor", NOSPLIT, "func() uint32")

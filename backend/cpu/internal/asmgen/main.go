@@ -46,6 +46,7 @@ func main() {
 		g.gemm()
 		g.few()
 		g.round()
+		g.weave()
 		cpuid()
 		Generate()
 		spell.File(flag.Lookup("out").Value.String())

@@ -1,0 +1,116 @@
+package cpu
+
+import (
+	"math"
+
+	"nrt/backend/device"
+)
+
+// On a device of type BFloat16 both operands of a product are rounded to bfloat16,
+// wherever they come from, and its sums are float32. Only panels in Q8 and the two
+// products of ClassifierBackward, which has its gradient of the logits in pieces, stay
+// as they are.
+//
+// Where the processor multiplies pairs of bfloat16, an operand is made of elements that
+// are such pairs, two numbers that follow each other along k, and half as deep; from
+// there on a product is one of float32 with another micro-kernel. Elsewhere an operand
+// is the float32 of what was rounded.
+
+// pairs tells whether elements are pairs.
+func (d *dev[T]) pairs() bool { return d.bf16 && d.k.pairGemm != nil }
+
+// depth is how many elements k numbers are.
+func (d *dev[T]) depth(k int) int {
+	if d.pairs() {
+		return (k + 1) / 2
+	}
+	return k
+}
+
+// pairOf is an element that is two numbers in bfloat16. It is moved and multiplied, and
+// never taken for a float.
+func pairOf(first, second uint16) float32 {
+	return math.Float32frombits(uint32(first) | uint32(second)<<16)
+}
+
+// panels are those in which Weights (n, k) are kept in a format, without memory yet.
+func (d *dev[T]) panels(f device.Format, n, k int) panels[T] {
+	if !d.bf16 || f == device.Q8 {
+		return panels[T]{format: f, n: n, k: k}
+	}
+	p := panels[T]{format: device.BF16, n: n, k: d.depth(k), rounds: true, pairs: d.pairs()}
+	if p.pairs {
+		p.format = device.F32
+	}
+	return p
+}
+
+// packed are the panels of a buffer (n, k) that packBuffer wrote.
+func (d *dev[T]) packed(full []T, n, k int) panels[T] {
+	return panels[T]{full: full, n: n, k: d.depth(k), rounds: d.bf16, pairs: d.pairs()}
+}
+
+// packBuffer packs b (n, k) transposed, rounded where products are.
+func (d *dev[T]) packBuffer(dst, b []T, n, k int) {
+	b = d.along(&d.rounded[1], b, n, k)
+	d.packTransposed(dst, b, d.depth(k), n, d.depth(k))
+}
+
+// along is x (rows, k) as products sum over k: rounded in the memory to, or x itself.
+func (d *dev[T]) along(to *[]T, x []T, rows, k int) []T {
+	if !d.bf16 {
+		return x
+	}
+	j := &d.jobs.round
+	*j = roundJob[T]{d: d, dst: grow(to, rows*d.depth(k)), x: x, cols: k}
+	d.pool.divide(rows, k, j)
+	return j.dst
+}
+
+// down is x (k, cols) in the same way, as (depth(k), cols).
+func (d *dev[T]) down(to *[]T, x []T, k, cols int) []T {
+	if !d.bf16 {
+		return x
+	}
+	j := &d.jobs.round
+	*j = roundJob[T]{d: d, dst: grow(to, d.depth(k)*cols), x: x[:k*cols], cols: cols, down: true}
+	d.pool.divide(d.depth(k), 2*cols, j)
+	return j.dst
+}
+
+// left is the left operand a of a product, (m, k) or transposed (k, m), with its strides.
+func (d *dev[T]) left(a []T, m, k int, transposed bool) (x []T, rs, cs int) {
+	if transposed {
+		return d.down(&d.rounded[0], a, k, m), 1, m
+	}
+	return d.along(&d.rounded[0], a, m, k), d.depth(k), 1
+}
+
+// roundJob is the job of rounding an operand; its items are rows of what comes out.
+type roundJob[T real] struct {
+	d      *dev[T]
+	dst, x []T
+	cols   int // of x
+	down   bool
+}
+
+func (j *roundJob[T]) do(_, lo, hi int) {
+	switch n := j.cols; {
+	case !j.d.pairs():
+		for i := lo * n; i < hi*n; i++ {
+			j.dst[i] = T(fromBF16(toBF16(float32(j.x[i]))))
+		}
+	case j.down:
+		for i := lo; i < hi; i++ {
+			var second []T
+			if (2*i+1)*n < len(j.x) {
+				second = row(j.x, 2*i+1, n)
+			}
+			j.d.k.pairRows(row(j.dst, i, n), row(j.x, 2*i, n), second)
+		}
+	default:
+		for i := lo; i < hi; i++ {
+			j.d.k.pair(row(j.dst, i, j.d.depth(n)), row(j.x, i, n))
+		}
+	}
+}
