@@ -7,9 +7,8 @@ import (
 )
 
 // On a device of type BFloat16 both operands of a product are rounded to bfloat16,
-// wherever they come from, and its sums are float32. Only panels in Q8 and the two
-// products of ClassifierBackward, which has its gradient of the logits in pieces, stay
-// as they are.
+// wherever they come from, and its sums are float32. Only Weights in Q8, and what they
+// are multiplied with, stay as they are.
 //
 // Where the processor multiplies pairs of bfloat16, an operand is made of elements that
 // are such pairs, two numbers that follow each other along k, and half as deep; from
@@ -95,22 +94,29 @@ type roundJob[T real] struct {
 }
 
 func (j *roundJob[T]) do(_, lo, hi int) {
-	switch n := j.cols; {
-	case !j.d.pairs():
-		for i := lo * n; i < hi*n; i++ {
-			j.dst[i] = T(fromBF16(toBF16(float32(j.x[i]))))
+	n := j.cols
+	if w := j.d.depth(n); !j.down || !j.d.pairs() {
+		j.d.round(j.dst[lo*w:hi*w], j.x[lo*n:hi*n], n)
+		return
+	}
+	for i := lo; i < hi; i++ {
+		var second []T
+		if (2*i+1)*n < len(j.x) {
+			second = row(j.x, 2*i+1, n)
 		}
-	case j.down:
-		for i := lo; i < hi; i++ {
-			var second []T
-			if (2*i+1)*n < len(j.x) {
-				second = row(j.x, 2*i+1, n)
-			}
-			j.d.k.pairRows(row(j.dst, i, n), row(j.x, 2*i, n), second)
+		j.d.k.pairRows(row(j.dst, i, n), row(j.x, 2*i, n), second)
+	}
+}
+
+// round rounds rows of x, which are summed over along them.
+func (d *dev[T]) round(dst, x []T, cols int) {
+	if !d.pairs() {
+		for i, v := range x {
+			dst[i] = T(fromBF16(toBF16(float32(v))))
 		}
-	default:
-		for i := lo; i < hi; i++ {
-			j.d.k.pair(row(j.dst, i, j.d.depth(n)), row(j.x, i, n))
-		}
+		return
+	}
+	for i := range len(x) / cols {
+		d.k.pair(row(dst, i, d.depth(cols)), row(x, i, cols))
 	}
 }

@@ -79,7 +79,7 @@ type class[T real] struct {
 
 	// The backward pass: nil in the forward one.
 	dh, dlogits []T
-	rows        []T // of w
+	rows        []T // of the chunk of w, as products sum over them
 	invTemp     float64
 	wLogp, wEnt []float64
 }
@@ -225,16 +225,19 @@ func (d *dev[T]) ClassifierBackward(dh, dw, h, w device.Buffer, targets []int32,
 	c := &d.class
 	c.set(d, op, h, w, targets, vocab, dim, invTemp, fwd)
 	c.dh, c.wLogp, c.wEnt = d.out(op, "dh", dh, len(c.h)), wLogp, wEnt
-	c.rows = d.in(op, "w", w, vocab*dim)
-	var grad []T
+	whole := d.in(op, "w", w, vocab*dim)
+	var grad, hidden []T
 	if dw != nil {
-		grad = d.out(op, "dw", dw, len(c.rows))
+		grad = d.out(op, "dw", dw, len(whole))
 	}
 	chunk := min(vocabChunk, vocab)
 	rows := min(len(targets), max(256, logitsMax/chunk))
 	c.dlogits = grow(&d.logits, rows*chunk)
 	for r0 := 0; r0 < len(targets); r0 += rows {
 		r1 := min(r0+rows, len(targets))
+		if grad != nil {
+			hidden = d.down(&d.rounded[2], c.h[r0*dim:], r1-r0, dim)
+		}
 		for j := 0; j < vocab; j += chunk {
 			n := min(chunk, vocab-j)
 			if c.kept != nil {
@@ -242,9 +245,11 @@ func (d *dev[T]) ClassifierBackward(dh, dw, h, w device.Buffer, targets []int32,
 			} else {
 				c.take(j, n)
 			}
+			c.rows = d.down(&d.rounded[1], whole[j*dim:], n, dim)
 			c.chunk(r0, r1, n*(2*dim+8))
 			if grad != nil {
-				d.product(grad[j*dim:], dim, c.dlogits, 1, n, right[T]{rows: c.h[r0*dim:], ld: dim}, n, dim, r1-r0, true)
+				x := d.down(&d.rounded[3], c.dlogits, r1-r0, n)
+				d.product(grad[j*dim:], dim, x, 1, n, right[T]{rows: hidden, ld: dim, pairs: d.pairs()}, n, dim, d.depth(r1-r0), true)
 			}
 		}
 	}
@@ -270,6 +275,12 @@ func (c *class[T]) backward(s *scratch[T], lo, hi int) {
 			x[t] -= T(a)
 		}
 	}
-	p := product[T]{d: c.d, c: c.dh[lo*dim:], ldc: dim, a: g, rs: n, cs: 1, b: right[T]{rows: c.rows[c.j*dim:], ld: dim}, k: n, accumulate: c.j > 0}
+	k := c.d.depth(n)
+	if c.d.bf16 {
+		x := grow(&s.c, (hi-lo)*k)
+		c.d.round(x, g, n)
+		g = x
+	}
+	p := product[T]{d: c.d, c: c.dh[lo*dim:], ldc: dim, a: g, rs: k, cs: 1, b: right[T]{rows: c.rows, ld: dim, pairs: c.d.pairs()}, k: k, accumulate: c.j > 0}
 	p.block(s, 0, hi-lo, 0, dim)
 }

@@ -101,7 +101,7 @@ type dev[T real] struct {
 	slab    slab   // memory of Weights
 	shared  []T    // packed right operand of the matrix product in progress
 	tiles   []T    // and its left one
-	rounded [2][]T // both in bfloat16
+	rounded [4][]T // both in bfloat16; those of ClassifierBackward are the last two
 	logits  []T    // gradient of the logits in ClassifierBackward
 	attn    attn[T]
 	back    attnBack[T]
@@ -168,7 +168,7 @@ func (d *dev[T]) Close() error {
 	d.closed = true
 	d.pool.close()
 	d.packs.clear()
-	d.scratch, d.shared, d.tiles, d.rounded, d.logits = make([]scratch[T], d.pool.threads), nil, nil, [2][]T{}, nil
+	d.scratch, d.shared, d.tiles, d.rounded, d.logits = make([]scratch[T], d.pool.threads), nil, nil, [4][]T{}, nil
 	return nil
 }
 

@@ -37,7 +37,7 @@ type Tolerance struct {
 var (
 	Float64  = Tolerance{Value: 1e-12, Gradient: 1e-6}
 	Float32  = Tolerance{Value: 2e-5, Gradient: 1e-4}
-	Rounding = Tolerance{Value: Float32.Value, Gradient: Float32.Gradient, Rounds: true}
+	Rounding = Tolerance{Value: Float32.Value, Gradient: 1e-2, Rounds: true}
 	BFloat16 = Tolerance{Value: 1e-2, Gradient: 3e-2, Storage: 1.0 / 256}
 )
 
