@@ -11,6 +11,10 @@ const (
 	F32  Format = iota // as they are
 	BF16               // the upper half of a float32, rounded to nearest even
 	Q8                 // whole numbers of −127 … 127 and a scale per block of 32 along the row
+
+	// AsStored is no format of Weights but a loader's choice: BF16 where a folder's
+	// weights are in bfloat16, which loses nothing, else F32.
+	AsStored
 )
 
 // Q8Block is how many neighbours in a row share a scale in format Q8. The scale
@@ -18,7 +22,7 @@ const (
 // float32. A block that holds NaN or infinity becomes NaN as a whole.
 const Q8Block = 32
 
-var formatNames = [...]string{F32: "f32", BF16: "bf16", Q8: "q8"}
+var formatNames = [...]string{F32: "f32", BF16: "bf16", Q8: "q8", AsStored: "auto"}
 
 func (f Format) String() string {
 	if int(f) < len(formatNames) {
@@ -34,7 +38,7 @@ func ParseFormat(name string) (Format, error) {
 			return Format(f), nil
 		}
 	}
-	return 0, fmt.Errorf("want f32, bf16 or q8, have %q", name)
+	return 0, fmt.Errorf("want auto, f32, bf16 or q8, have %q", name)
 }
 
 // Bytes is what a (rows, cols) matrix takes, padding aside.

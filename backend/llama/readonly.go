@@ -5,13 +5,36 @@ import (
 	"io/fs"
 
 	"nrt/backend/device"
+	"nrt/backend/safetensors"
 )
 
 // LoadReadOnly reads a Hugging Face folder into a model that answers and does not
 // learn: its matrices are device.Weights in the format f, its norms float32. No
 // more than a few rows are in memory as float32 on the way.
 func LoadReadOnly(dev device.Device, fsys fs.FS, f device.Format, show ...Progress) (*Model, error) {
+	if f == device.AsStored {
+		var err error
+		if f, err = Stored(fsys); err != nil {
+			return nil, err
+		}
+	}
 	return load(fsys, show, func(c Config, src Source) (*Model, error) { return NewReadOnlyFrom(dev, c, f, src) })
+}
+
+// Stored is the format that keeps a folder's weights as they are in the least memory:
+// BF16 where all of them are in bfloat16 and no adapter changes them, else F32.
+func Stored(fsys fs.FS) (device.Format, error) {
+	_, ck, err := openModel(fsys)
+	if err != nil {
+		return device.F32, err
+	}
+	f := device.BF16
+	for _, at := range ck.found {
+		if t, _ := at.file.Tensor(at.name); t.DType != safetensors.BF16 || ck.merge != nil {
+			f = device.F32
+		}
+	}
+	return f, ck.close()
 }
 
 // NewReadOnly is New for a model as LoadReadOnly makes it, of the same weights

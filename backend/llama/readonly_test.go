@@ -71,6 +71,40 @@ func TestReadOnly(t *testing.T) {
 	}
 }
 
+// TestStored: weights that files have in bfloat16 are kept in it, with the answers that
+// float32 gives, and all others in float32.
+func TestStored(t *testing.T) {
+	dev, c := newDevice(t, false), shapes["gqa untied"]
+	source := random(t, dev, c, 5)
+	for dt, want := range map[safetensors.DType]device.Format{safetensors.BF16: device.BF16, safetensors.F16: device.F32, safetensors.F32: device.F32} {
+		dir := t.TempDir()
+		if err := source.Save(dir, dt); err != nil {
+			t.Fatal(err)
+		}
+		if f, err := Stored(os.DirFS(dir)); f != want || err != nil {
+			t.Errorf("%s: %v, %v; want %v", dt, f, err, want)
+		}
+		var all [2][]float64
+		for i, f := range []device.Format{device.AsStored, device.F32} {
+			m, err := LoadReadOnly(dev, os.DirFS(dir), f)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, p := range m.Params() {
+				if w, ok := p.Value.(device.Weights); ok && f == device.AsStored && w.Format() != want {
+					t.Errorf("%s: %s is kept in %v, want %v", dt, p.Name, w.Format(), want)
+				}
+			}
+			all[i] = answers(m)
+			m.Free()
+		}
+		near(t, string(dt), all[0], all[1], 0)
+	}
+	if _, err := Stored(os.DirFS(t.TempDir())); err == nil {
+		t.Error("an empty folder has weights")
+	}
+}
+
 // TestInBFloat16: where products round to bfloat16, cached decode still equals a pass
 // bit for bit, and a model says about what it says in float32, whether its weights came
 // in bfloat16 or not.

@@ -45,12 +45,13 @@ type hub struct {
 // model is a model by name, with its idle replicas.
 type model struct {
 	Source
-	label string
-	run   string
-	step  int
-	reads int // tokens in all
-	vocab *vocab
-	bytes int64 // of one replica's weights
+	label   string
+	run     string
+	step    int
+	reads   int // tokens in all
+	vocab   *vocab
+	bytes   int64 // of one replica's weights
+	weights device.Format
 
 	room chan struct{} // one entry a replica that may exist
 	idle []*replica    // under hub.mu
@@ -131,11 +132,14 @@ func (h *hub) add(s Source, run string, step int) (*model, error) {
 	if err != nil {
 		return fail(err)
 	}
-	m := &model{Source: s, label: s.About, run: run, step: step, reads: c.MaxPositions, vocab: v}
+	m := &model{Source: s, label: s.About, run: run, step: step, reads: c.MaxPositions, vocab: v, weights: h.weights}
+	if m.weights == device.AsStored {
+		m.weights, _ = llama.Stored(s.Files) // what is wrong with the files is said when they are read
+	}
 	params := 0
 	for _, t := range c.Tensors() {
 		params += t.Len()
-		m.bytes += h.weights.Bytes(t.Len()/t.Shape[len(t.Shape)-1], t.Shape[len(t.Shape)-1])
+		m.bytes += m.weights.Bytes(t.Len()/t.Shape[len(t.Shape)-1], t.Shape[len(t.Shape)-1])
 	}
 	replicas := h.slots
 	if params > copied {
@@ -249,7 +253,7 @@ func (h *hub) load(m *model) (*replica, error) {
 	if err != nil {
 		return nil, err
 	}
-	lm, err := llama.LoadReadOnly(h.dev, m.Files, h.weights)
+	lm, err := llama.LoadReadOnly(h.dev, m.Files, m.weights)
 	if err != nil {
 		return nil, err
 	}

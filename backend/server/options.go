@@ -23,7 +23,7 @@ type Options struct {
 	Models  []Source      // the first is asked by default
 	World   *world.World  // questions of examples and training; may be nil
 	Saved   []SavedRun    // training runs to show before any is started
-	Weights device.Format // of the models that readers ask
+	Weights device.Format // of the models that readers ask; AsStored is each one's own
 	Format  string        // layout of questions to models whose chat template is none of the known ones; "" refuses those
 	Version string
 

@@ -182,15 +182,15 @@ func planMemory(c Config, x extent) memoryPlan {
 	}
 	// The CPU keeps the weights once more, as its matrix products read them, and in
 	// bfloat16 two operands of a product.
-	packed, each, operands := params, int64(4), int64(0)
+	packed, operands := params, int64(0)
 	if c.LoRA.On() {
 		packed += learned
 	}
 	if c.Train.DType == "bf16" {
 		m := x.model
-		each, operands = 2, 5*int64(max(rows*max(m.Intermediate, m.Hidden, m.Heads*m.HeadDim), m.Vocab*m.Hidden))
+		operands = 5 * int64(max(rows*max(m.Intermediate, m.Hidden, m.Heads*m.HeadDim), m.Vocab*m.Hidden))
 	}
-	return append(plan, memoryPart{"workspace", min(each*packed, 1<<30) + operands + 32<<20, "of the matrix products"})
+	return append(plan, memoryPart{"workspace", min(w.compute*packed, 1<<30) + operands + 32<<20, "of the matrix products"})
 }
 
 // CardWorkspace is how many bytes are set aside on a card for what its operations

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 
+	"nrt/backend/device"
 	"nrt/backend/llama"
 )
 
@@ -97,6 +98,7 @@ it under one that waits for the marks, as ncu --profile-from-start off.`,
 			f.toggle(&o.profile, "profile", "mark one run of each line for a profiler of NVIDIA's")
 			f.text(&o.text, "text", "FILE", "what the tokenizer reads; made up otherwise")
 			f.number(&o.seconds, "seconds", "S", "time for each line, at least")
+			o.weights = formatFlag{device.AsStored}
 			f.value(&o.weights, "weights", "F", weightsUsage+"; training keeps f32")
 			o.on.bind(f)
 			f.json(&asJSON)
@@ -197,6 +199,14 @@ func (e *env) bench(o benchOptions) (report *benchReport, err error) {
 		}
 		err = errors.Join(err, b.dev.Close())
 	}()
+	if b.o.weights.Format = b.o.weights.on(b.dev); b.o.weights.Format == device.AsStored {
+		b.o.weights.Format = device.F32 // of random weights
+		if b.files != nil {
+			if b.o.weights.Format, err = llama.Stored(b.files); err != nil {
+				return nil, fmt.Errorf("model %q: %w", o.model, err)
+			}
+		}
+	}
 	if b.o.on.threads == 0 {
 		b.o.on.threads = runtime.GOMAXPROCS(0)
 	}

@@ -43,7 +43,7 @@ type modelFlags struct {
 }
 
 func (m *modelFlags) bind(f *flags) {
-	m.name = defaultModel
+	m.name, m.weights = defaultModel, formatFlag{device.AsStored}
 	f.text(&m.name, "model", "M", "a Hugging Face folder, or a name that \"nrt models\" lists")
 	f.value(&m.weights, "weights", "F", weightsUsage)
 	m.deviceFlags.bind(f)
@@ -52,7 +52,15 @@ func (m *modelFlags) bind(f *flags) {
 // formatFlag is --weights.
 type formatFlag struct{ device.Format }
 
-const weightsUsage = "how weights are kept: f32, bf16 or q8\nbf16 is half the memory, and about half the time of a single chain, q8 a\nquarter; both round"
+const weightsUsage = "how weights are kept: auto, f32, bf16 or q8\nbf16 is half the memory, and about half the time of a single chain, q8 a\nquarter; both round. auto is bf16 where the checkpoint is, which loses nothing,\nelse f32"
+
+// on is the format for a device. A card computes in its own type.
+func (v formatFlag) on(p *place) device.Format {
+	if v.Format == device.AsStored && p.kind == "cuda" {
+		return device.F32
+	}
+	return v.Format
+}
 
 func (v *formatFlag) Set(s string) (err error) {
 	v.Format, err = device.ParseFormat(s)
@@ -200,7 +208,7 @@ func (e *env) open(m modelFlags) (*loaded, error) {
 		return nil, err
 	}
 	show, shown := e.loading()
-	l.model, err = llama.LoadReadOnly(l.dev, files, m.weights.Format, show)
+	l.model, err = llama.LoadReadOnly(l.dev, files, m.weights.on(l.dev), show)
 	if shown(); err != nil {
 		return fail(errors.Join(err, l.dev.Close()))
 	}

@@ -97,12 +97,13 @@ func TestWeights(t *testing.T) {
 	if len(want) < 5 {
 		t.Fatalf("have %v", want)
 	}
-	for _, f := range []string{"f32", "bf16", "q8"} {
+	for _, f := range []string{"auto", "f32", "bf16", "q8"} {
 		have, worst := logp("--weights", f), 0.0
 		for i, v := range want {
 			worst = max(worst, math.Abs(have[i]-v))
 		}
-		if f == "f32" && worst != 0 || f != "f32" && (worst == 0 || worst > 0.2) {
+		exact := f == "auto" || f == "f32" // the model's files are in float32
+		if exact && worst != 0 || !exact && (worst == 0 || worst > 0.2) {
 			t.Errorf("%s: log-probabilities differ by %g: %v, %v", f, worst, have, want)
 		}
 	}
@@ -115,7 +116,7 @@ func TestWeights(t *testing.T) {
 	}
 	s.ok(t, "score", "--in", in, "--model", dir, "--weights", "bf16")
 	for args, want := range map[string]string{
-		"generate --prompt who --weights int4": `want f32, bf16 or q8, have "int4"`,
+		"generate --prompt who --weights int4": `want auto, f32, bf16 or q8, have "int4"`,
 		"train --data x --weights bf16":        "training keeps weights in f32",
 	} {
 		if code, _, errs := s.nrt(t, append(strings.Fields(args), "--model", dir)...); code != exitUsage || !strings.Contains(errs, want) {

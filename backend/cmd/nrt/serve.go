@@ -13,6 +13,7 @@ import (
 	"slices"
 	"strings"
 
+	"nrt/backend/device"
 	"nrt/backend/server"
 	"nrt/backend/token"
 	"nrt/trainer/run"
@@ -77,6 +78,7 @@ server is started again.`,
 			f.toggle(&s.noTrain, "no-train", "do not let readers train")
 			f.text(&s.token, "token", "T", "what readers must know; empty makes one up where one is needed")
 			f.texts(&s.hosts, "host", "NAME", "a name that the server goes by; may be given several times")
+			s.weights = formatFlag{device.AsStored}
 			f.value(&s.weights, "weights", "F", weightsUsage)
 			f.text(&s.format, "format", "NAME", "how questions are laid out to a model whose chat template is none of the known ones")
 			s.on.bind(f)
@@ -122,7 +124,7 @@ func (s *serveFlags) run(e *env) (err error) {
 	}
 	o := server.Options{
 		Version: version, World: world.New(worldSeed), Log: slog.New(slog.NewTextHandler(e.err, &slog.HandlerOptions{Level: level})),
-		Weights: s.weights.Format, Format: s.format, Token: s.token, Hosts: s.hosts,
+		Format: s.format, Token: s.token, Hosts: s.hosts,
 		Limits: server.Limits{
 			Slots: s.slots, Queue: s.queue, QueueEach: s.each, Burst: s.burst, Conns: s.readers, ConnsEach: s.near,
 			Chain: s.maxChain, Runs: s.runs, KeepRuns: s.keepRuns,
@@ -297,7 +299,7 @@ func (s *serveFlags) devices(e *env, o *server.Options) (closeAll func() error, 
 	if err != nil {
 		return nil, err
 	}
-	o.Device, o.Free = dev, dev.free
+	o.Device, o.Free, o.Weights = dev, dev.free, s.weights.on(dev)
 	o.IdleBytes = max(512<<20, dev.free()/2) // to read billions of parameters again takes long
 	if s.noTrain {
 		return dev.Close, nil
