@@ -15,6 +15,13 @@ import (
 // there on a product is one of float32 with another micro-kernel. Elsewhere an operand
 // is the float32 of what was rounded.
 
+// FastBF16 tells whether this processor multiplies in bfloat16 faster than in float32,
+// with the kernels that New would take.
+func FastBF16() bool {
+	k, err := kernels32(false)
+	return err == nil && k.pairGemm != nil
+}
+
 // pairs tells whether elements are pairs.
 func (d *dev[T]) pairs() bool { return d.bf16 && d.k.pairGemm != nil }
 

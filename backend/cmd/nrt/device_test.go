@@ -94,7 +94,7 @@ func TestDevices(t *testing.T) {
 	if err := json.Unmarshal([]byte(s.ok(t, "devices", "--json")), &d); err != nil {
 		t.Fatal(err)
 	}
-	if d.Auto != "cuda" || len(d.CUDA.Cards) != 2 || d.CUDA.Cards[0].Capability != "9.0" || d.CUDA.Cards[1].Device != "cuda:1" || d.CPU.Free != 8e9 {
+	if d.Auto != "cuda" || len(d.CUDA.Cards) != 2 || d.CUDA.Cards[0].Capability != "9.0" || d.CUDA.Cards[1].Device != "cuda:1" || d.CPU.Free != 8e9 || d.CPU.BF16 != cpu.FastBF16() {
 		t.Errorf("%+v", d)
 	}
 	s.cards.list = func() ([]cuda.Info, error) { return nil, errors.New("no driver") }

@@ -41,6 +41,7 @@ type deviceList struct {
 	CPU  struct {
 		Name    string `json:"name"` // with its kernels
 		Threads int    `json:"threads"`
+		BF16    bool   `json:"fast_bf16"` // --dtype bf16 is faster than f32
 		Free    int64  `json:"memory_free"` // bytes; 0 where the system does not tell
 	} `json:"cpu"`
 	CUDA struct {
@@ -81,7 +82,7 @@ func (e *env) devices() (d deviceList, err error) {
 	if err := dev.Close(); err != nil {
 		return d, err
 	}
-	d.CPU.Threads = runtime.GOMAXPROCS(0)
+	d.CPU.Threads, d.CPU.BF16 = runtime.GOMAXPROCS(0), cpu.FastBF16()
 	if e.free != nil {
 		d.CPU.Free = e.free()
 	}
@@ -114,7 +115,11 @@ func (d deviceList) String() string {
 	if d.CPU.Free > 0 {
 		free = gigabytes(d.CPU.Free) + " free"
 	}
-	fmt.Fprintf(&b, "cpu     %s, %s\n", strings.TrimPrefix(d.CPU.Name, "cpu "), free)
+	fast := ""
+	if d.CPU.BF16 {
+		fast = ", faster with --dtype bf16"
+	}
+	fmt.Fprintf(&b, "cpu     %s%s, %s\n", strings.TrimPrefix(d.CPU.Name, "cpu "), fast, free)
 	for _, c := range d.CUDA.Cards {
 		fmt.Fprintf(&b, "%-7s %s, compute capability %s, %s of %s free\n", c.Device, c.Name, c.Capability, gigabytes(c.Free), gigabytes(c.Total))
 		fmt.Fprintf(&b, "        driver for CUDA %s: %s\n", c.Driver, c.Library)
