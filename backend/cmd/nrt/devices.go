@@ -41,7 +41,7 @@ type deviceList struct {
 	CPU  struct {
 		Name    string `json:"name"` // with its kernels
 		Threads int    `json:"threads"`
-		BF16    bool   `json:"fast_bf16"` // --dtype bf16 is faster than f32
+		BF16    bool   `json:"fast_bf16"`   // --dtype bf16 is faster than f32
 		Free    int64  `json:"memory_free"` // bytes; 0 where the system does not tell
 	} `json:"cpu"`
 	CUDA struct {
