@@ -169,6 +169,8 @@ func readAll(r *Reader, o Options, all *[]Example, report *Skipped) error {
 // Reader reads examples one at a time.
 type Reader struct {
 	in      *bufio.Reader
+	from    io.Reader // what in reads
+	rows    *rows     // of a Parquet file, or nil
 	file    string
 	line    int
 	maxLine int
@@ -192,7 +194,7 @@ func NewReader(r io.Reader, file string, o Options) *Reader {
 	if most == 0 {
 		most = 64 << 20
 	}
-	return &Reader{in: bufio.NewReaderSize(r, 64<<10), file: file, maxLine: most, form: form, names: names}
+	return &Reader{in: bufio.NewReaderSize(r, 64<<10), from: r, file: file, maxLine: most, form: form, names: names}
 }
 
 // Next returns the next example, io.EOF at the end, or an error. After a
@@ -200,17 +202,17 @@ func NewReader(r io.Reader, file string, o Options) *Reader {
 // sticks. Blank lines are passed over.
 func (r *Reader) Next() (Example, error) {
 	for r.failed == nil {
-		line, problem := r.readLine()
+		var e Example
+		line, bad := r.record()
 		if r.failed != nil {
 			break
 		}
-		if problem != "" {
-			return Example{}, &LineError{File: r.file, Line: r.line, Problem: problem}
+		if bad == nil {
+			if len(bytes.TrimSpace(line)) == 0 {
+				continue
+			}
+			e, bad = r.parse(line)
 		}
-		if len(bytes.TrimSpace(line)) == 0 {
-			continue
-		}
-		e, bad := r.parse(line)
 		if bad != nil {
 			bad.File, bad.Line = r.file, r.line
 			return Example{}, bad
@@ -263,10 +265,59 @@ func (r *Reader) parse(line []byte) (Example, *LineError) {
 	return e, bad
 }
 
+// record returns the next line, or the next row as one.
+func (r *Reader) record() (line []byte, bad *LineError) {
+	if r.line == 0 {
+		r.openTable()
+	}
+	if r.failed != nil {
+		return nil, nil
+	}
+	r.line++
+	if r.rows != nil {
+		var err error
+		if line, bad, err = r.rows.read(); err == io.EOF {
+			r.failed = err
+		} else if err != nil {
+			r.failed = noTable(fmt.Sprintf("%s:%d", r.file, r.line), err)
+		}
+		return line, bad
+	}
+	line, problem := r.readLine()
+	if problem != "" {
+		bad = &LineError{Problem: problem}
+	}
+	return line, bad
+}
+
+// openTable sets rows for a Parquet file, which is known by its first bytes or its name.
+// Its footer says where all else is, so it must be a file that can be read from its end.
+func (r *Reader) openTable() {
+	first, _ := r.in.Peek(32) // an error comes again when the line is read
+	magic := bytes.HasPrefix(first, []byte(parquetMagic))
+	f, ok := r.from.(*os.File)
+	if !ok || !magic && (!strings.HasSuffix(r.file, ".parquet") || notText(first) != "") {
+		return
+	}
+	info, err := f.Stat()
+	switch {
+	case err != nil:
+		r.failed = fmt.Errorf("read data: %w", err)
+	case info.Mode().IsRegular():
+		if r.rows, err = openParquet(f, info.Size(), r.maxLine); err != nil {
+			r.failed = noTable(r.file, err)
+		}
+	}
+}
+
+// noTable is the error of a Parquet file; where is its name, with a row if one was reached.
+func noTable(where string, err error) error {
+	return fmt.Errorf("%s: cannot be read as Parquet: %w; if it is not whole, fetch it again", where, err)
+}
+
 // readLine returns the next line without its end. An over-long line is read
 // past and reported; a stream that is no text at all sets failed.
 func (r *Reader) readLine() (line []byte, problem string) {
-	r.line++
 	long := false
 	for {
 		part, err := r.in.ReadSlice('\n')
@@ -313,7 +364,8 @@ func notText(first []byte) string {
 		{"\x1f\x8b", "is compressed with gzip: unpack it first"},
 		{"\x28\xb5\x2f\xfd", "is compressed with zstd: unpack it first"},
 		{"PK\x03\x04", "is a zip archive: unpack it first"},
-		{"PAR1", "is a Parquet file: convert it to JSON lines first"},
+		{parquetMagic, "is a Parquet file, whose end is read first: name it, or convert it to JSON lines"},
+		{"version https://git-lfs", "is a note of Git LFS where the data is: fetch that with git lfs pull"},
 		{"\xff\xfe", "is UTF-16: save it as UTF-8"},
 		{"\xfe\xff", "is UTF-16: save it as UTF-8"},
 	} {
