@@ -60,7 +60,7 @@ backend/llama:              std backend/device backend/safetensors
 
 level 4  what trains and what is asked need
 backend/engine:             std backend/llama backend/device
-trainer/data:               std github.com/parquet-go/parquet-go
+trainer/data:               std github.com/parquet-go/parquet-go github.com/klauspost/compress
 trainer/world:              std backend/token
 trainer/world/models:       std embed
 trainer/optim:              std backend/device
@@ -90,6 +90,7 @@ third-party
 github.com/a-h/templ          the page's shell
 github.com/andybalholm/brotli the client's WebAssembly, compressed once at build, and static files, once at start
 github.com/gorilla/websocket  the server's side of the page's socket
+github.com/klauspost/compress what a packed page of Parquet unpacks to, before the decoder makes room for it
 github.com/parquet-go/parquet-go  data sets as the Hugging Face hub keeps them
 github.com/prometheus/client_golang  /metrics as operators expect it
 github.com/sugarme/tokenizer  the pipeline whose types Go programs know; backend/token plugs its own parts into it, outside of the browser

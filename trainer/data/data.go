@@ -1,8 +1,9 @@
-// Package data reads training and evaluation examples from JSON lines, holds some
-// out, and deals them in shuffled epochs whose position can be saved and restored.
+// Package data reads training and evaluation examples from JSON lines or Parquet files,
+// holds some out, and deals them in shuffled epochs whose position can be saved and restored.
 //
 // # Invariants
 //
+//   - A row of a Parquet file is a line: one JSON object, one error, one number.
 //   - An error about a line names file, line and field and says what to do. It
 //     is a *LineError; the reader can go on after it.
 //   - Text reaches the trainer exactly as it stands in the file: invalid UTF-8
@@ -11,7 +12,7 @@
 //     position on other data is an error.
 //
 // Read Example first, then Reader (reader.go), form.go (which fields a line
-// may have), Sampler.
+// may have), parquet.go (lines of a table), Sampler.
 package data
 
 import (
@@ -43,7 +44,7 @@ type Example struct {
 	// Extra holds the fields that the form does not use, as they stand in the line.
 	// It is nil when there are none. Texts reads one.
 	Extra map[string]json.RawMessage
-	// File and Line say where the example stands; lines count from 1.
+	// File and Line say where the example stands; lines, and rows of Parquet, count from 1.
 	File string
 	Line int
 }

@@ -1,6 +1,8 @@
 package data
 
 import (
+	"bufio"
+	"compress/gzip"
 	"encoding/binary"
 	"encoding/json"
 	"errors"
@@ -11,6 +13,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/klauspost/compress/zstd"
 	"github.com/parquet-go/parquet-go"
 	"github.com/parquet-go/parquet-go/encoding/thrift"
 	"github.com/parquet-go/parquet-go/format"
@@ -40,6 +43,7 @@ type rows struct {
 	leaves [][]parquet.Value // of one row, the values of each leaf
 	line   []byte
 	bad    *LineError // what is wrong with the row
+	zstd   *zstd.Decoder
 }
 
 const parquetMagic = "PAR1"
@@ -312,10 +316,12 @@ func (p *rows) checkFooter() error {
 	return err
 }
 
-// checkPages looks at the sizes of all pages of a row group.
+// checkPages looks at the sizes of all pages of a row group, in their headers and of what
+// they unpack to.
 func (p *rows) checkPages(group int) error {
-	for i := range p.file.Metadata().RowGroups[group].Columns {
-		c := &p.file.Metadata().RowGroups[group].Columns[i].MetaData
+	groups := p.file.Metadata().RowGroups
+	for i := range groups[group].Columns {
+		c := &groups[group].Columns[i].MetaData
 		start := c.DataPageOffset
 		if c.DictionaryPageOffset != 0 {
 			start = c.DictionaryPageOffset
@@ -324,15 +330,19 @@ func (p *rows) checkPages(group int) error {
 		if start < 0 || c.TotalCompressedSize < 0 || end < start || end > p.size || c.DataPageOffset < start {
 			return errCut
 		}
+		name, codec := strings.Join(c.PathInSchema, "."), groups[0].Columns[i].MetaData.Codec
+		if c.Codec != codec { // for the decoder takes the first group's
+			return fmt.Errorf("column %s: packed with %v and with %v", name, codec, c.Codec)
+		}
 		if start < c.DataPageOffset {
-			if _, err := p.checkPage(start, end); err != nil {
-				return err
+			if _, err := p.checkPage(start, end, codec); err != nil {
+				return fmt.Errorf("column %s: %w", name, err)
 			}
 		}
 		for at := c.DataPageOffset; at < end; {
 			var err error
-			if at, err = p.checkPage(at, end); err != nil {
-				return fmt.Errorf("column %s: %w", strings.Join(c.PathInSchema, "."), err)
+			if at, err = p.checkPage(at, end, codec); err != nil {
+				return fmt.Errorf("column %s: %w", name, err)
 			}
 		}
 	}
@@ -341,7 +351,7 @@ func (p *rows) checkPages(group int) error {
 
 // checkPage looks at the page at an offset of a column that ends at another, and
 // returns the offset of the page that follows.
-func (p *rows) checkPage(at, end int64) (int64, error) {
+func (p *rows) checkPage(at, end int64, codec format.CompressionCodec) (int64, error) {
 	var h format.PageHeader
 	var n int
 	for most, err := int64(16<<10), errCut; err != nil; most *= 16 { // a header may hold the column's least and greatest text
@@ -358,12 +368,60 @@ func (p *rows) checkPage(at, end int64) (int64, error) {
 	if bytes := max(h.UncompressedPageSize, h.CompressedPageSize); int64(bytes) > linesOfPage*int64(p.most) || int64(values) > int64(p.most) {
 		return 0, fmt.Errorf("a page of %d bytes and %d values: at most %d and %d are read", bytes, values, linesOfPage*int64(p.most), p.most)
 	}
-	next := at + int64(n) + int64(h.CompressedPageSize)
+	at += int64(n)
+	next := at + int64(h.CompressedPageSize)
 	if h.CompressedPageSize < 0 || next > end {
 		return 0, errCut
 	}
-	return next, nil
+	packed, size := io.NewSectionReader(p.in, at, int64(h.CompressedPageSize)), int64(h.UncompressedPageSize)
+	if v2 := h.DataPageHeaderV2.V; h.Type == format.DataPageV2 { // its levels stand before what is packed
+		levels := int64(v2.RepetitionLevelsByteLength) + int64(v2.DefinitionLevelsByteLength)
+		if _, err := packed.Seek(levels, io.SeekStart); err != nil || levels > size {
+			return 0, errCut
+		}
+		if size -= levels; v2.IsCompressed.Valid && !v2.IsCompressed.V {
+			codec = format.Uncompressed
+		}
+	}
+	return next, p.checkPacked(packed, size, codec)
 }
+
+// checkPacked unpacks a page into nothing: it must have the size that its header says.
+// (The decoder makes room for as much as comes out, and for LZ4 does so without end.)
+func (p *rows) checkPacked(packed io.Reader, size int64, codec format.CompressionCodec) (err error) {
+	in := bufio.NewReader(packed)
+	var out io.Reader
+	switch codec {
+	case format.Uncompressed:
+		return nil
+	case format.Snappy:
+		if n, err := binary.ReadUvarint(in); err != nil || n != uint64(size) {
+			return errSize
+		}
+		return nil
+	case format.Gzip:
+		out, err = gzip.NewReader(in)
+	case format.Zstd:
+		if p.zstd == nil {
+			p.zstd, err = zstd.NewReader(nil, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxMemory(linesOfPage*uint64(p.most)))
+		}
+		if err == nil {
+			err = p.zstd.Reset(in)
+		}
+		out = p.zstd
+	default:
+		return fmt.Errorf("packed with %v: write it with snappy, gzip or zstd", codec)
+	}
+	if err == nil {
+		var n int64
+		if n, err = io.Copy(io.Discard, io.LimitReader(out, size+1)); err == nil && n != size {
+			err = errSize
+		}
+	}
+	return err
+}
+
+var errSize = errors.New("a page unpacks to another size than it says")
 
 // sized reads Thrift's compact protocol from bytes. It refuses a list that has more
 // items than the bytes could hold, for which the decoder would make room all the same,

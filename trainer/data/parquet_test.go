@@ -12,6 +12,7 @@ import (
 	"testing"
 
 	"github.com/parquet-go/parquet-go"
+	"github.com/parquet-go/parquet-go/compress"
 )
 
 // without is the examples less the file's name, their Extra decoded.
@@ -259,6 +260,16 @@ func TestParquetBounds(t *testing.T) {
 		_, _, err := Read([]string{path}, Options{MaxLine: most})
 		if want == "" && err != nil || want != "" && (err == nil || !strings.Contains(err.Error(), want)) {
 			t.Errorf("%d: have %v, want %s", most, err, want)
+		}
+	}
+}
+
+// TestParquetCodecs: what the decoder could unpack without end is not unpacked.
+func TestParquetCodecs(t *testing.T) {
+	for _, codec := range []compress.Codec{&parquet.Brotli, &parquet.Lz4Raw} {
+		_, _, err := Read([]string{table(t, []pair{{"a", "1"}}, parquet.Compression(codec))}, Options{})
+		if want := "column question: packed with " + codec.String() + ": write it with snappy, gzip or zstd"; err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("have %v, want %s", err, want)
 		}
 	}
 }

@@ -97,7 +97,7 @@ func Read(paths []string, o Options) ([]Example, Skipped, error) {
 			if one.Bad > 0 {
 				return nil, report, fmt.Errorf("none of %d lines could be used; the first: %w", one.Bad, one.First[0])
 			}
-			return nil, report, fmt.Errorf("%s: no examples: want one JSON object a line", name(path))
+			return nil, report, fmt.Errorf("%s: no examples: want one JSON object a line, or rows of a Parquet file", name(path))
 		}
 		report.Examples += one.Examples
 		report.Bad += one.Bad
@@ -141,7 +141,7 @@ func readFile(path string, o Options, all *[]Example, report *Skipped) (err erro
 	if info, err := f.Stat(); err != nil {
 		return fmt.Errorf("read data: %w", err)
 	} else if info.IsDir() {
-		return fmt.Errorf("read data: %s is a folder: name the .jsonl files in it", path)
+		return fmt.Errorf("read data: %s is a folder: name the files in it", path)
 	}
 	return readAll(NewReader(f, path, o), o, all, report)
 }

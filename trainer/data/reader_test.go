@@ -232,7 +232,7 @@ func TestReadFiles(t *testing.T) {
 		{a, "answer: is missing", Options{}},
 		{empty, "no examples: want one JSON object a line", Options{}},
 		{bad, "none of 2 lines could be used; the first: " + bad + ":1: want one JSON object", Options{Skip: true}},
-		{dir, "is a folder: name the .jsonl files in it", Options{}},
+		{dir, "is a folder: name the files in it", Options{}},
 		{filepath.Join(dir, "none"), "read data: open", Options{}},
 	} {
 		if _, _, err := Read([]string{c.path}, c.o); err == nil || !strings.Contains(err.Error(), c.want) {

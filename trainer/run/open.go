@@ -23,7 +23,7 @@ import (
 // a run that goes on takes shape and tokenizer from it.
 func (t *trainer) openStart() error {
 	if len(t.c.Data.Train) == 0 {
-		return &ConfigError{errors.New("data.train (--data): name at least one JSONL file")}
+		return &ConfigError{errors.New("data.train (--data): name at least one JSONL or Parquet file")}
 	}
 	if t.c.Output.Resume == "" {
 		return nil

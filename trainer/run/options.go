@@ -65,8 +65,8 @@ func (l *LoRAConfig) options() []option {
 func (d *DataConfig) options() []option {
 	return []option{
 		{key: "train", flag: "data", value: &d.Train, also: "train-data", free: true, // a resume compares the examples themselves
-			meaning: "JSONL files to train on; - is standard input; as a flag, give it once a file"},
-		{key: "eval", flag: "eval-data", value: &d.Eval, free: true, meaning: "JSONL files to evaluate on"},
+			meaning: "JSONL or Parquet files to train on; - is standard input; as a flag, give it once a file"},
+		{key: "eval", flag: "eval-data", value: &d.Eval, free: true, meaning: "JSONL or Parquet files to evaluate on"},
 		{key: "form", flag: "form", value: &d.Form, choices: data.Forms(),
 			meaning: "fields of a line: question (and answer), prompt (and completion), prompt-answer, messages, text; auto takes what the first line has"},
 		{key: "question_field", flag: "question-field", value: &d.QuestionField, meaning: "form question: field of the question; empty is question"},

@@ -39,7 +39,7 @@ model has too few positions is left out and named.`,
 			var m modelFlags
 			m.bind(f)
 			a := evalArgs{data: "world", worldSeed: worldSeed, k: 1}
-			f.text(&a.data, "data", "F", "JSONL file, or a split of the small world")
+			f.text(&a.data, "data", "F", "JSONL or Parquet file, or a split of the small world")
 			f.integer(&a.n, "n", "N", "questions, the first of a file; 0 takes all of it, of the small world 420")
 			f.text(&a.question, "question-field", "NAME", "the file's field of the question, if it is not one that \"nrt train\" knows")
 			f.text(&a.reference, "answer-field", "NAME", "the file's field of the reference answer")

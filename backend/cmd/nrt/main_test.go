@@ -167,7 +167,7 @@ func TestExitStatus(t *testing.T) {
 		{"logprobs --ids 1 --top -1", exitUsage, "--top: want 0 or more"},
 		{"score", exitUsage, "want --in"},
 		{"score --in nowhere.jsonl", exitFailure, "nowhere.jsonl"},
-		{"train --output x", exitUsage, "name at least one JSONL file"},
+		{"train --output x", exitUsage, "name at least one JSONL or Parquet file"},
 		{"train --lr quick --data x", exitUsage, "flag -lr: want a number"},
 		{"train --data x --kl 0.1 --temperature 0.9", exitUsage, "objective.kl (--kl): want rollout.temperature 1"},
 		{"train --data x --template foo", exitUsage, "model.template (--template): want one of llama3"},
@@ -339,7 +339,7 @@ func TestRefusedAtOnce(t *testing.T) {
 	}{
 		{[]string{"explain", "--threads", "1000000", "--model", wordModel(t), "--question", "who", "--answer", "no"}, exitUsage, "--threads: want 0 to 1024, have 1000000"},
 		{[]string{"train", "--threads", "1000000", "--data", "x"}, exitUsage, "train.threads (--threads): want 0 to 1024, have 1000000"},
-		{[]string{"train", "--output", dir}, exitUsage, "data.train (--data): name at least one JSONL file"},
+		{[]string{"train", "--output", dir}, exitUsage, "data.train (--data): name at least one JSONL or Parquet file"},
 		{[]string{"world", "--study", filepath.Join(dir, "none", "study.json")}, exitFailure, "no such file"},
 		{[]string{"world", "--study", dir}, exitFailure, "is a folder"},
 	} {

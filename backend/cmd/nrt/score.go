@@ -47,7 +47,7 @@ contribution, g (∂R′/∂log c), R, R_base, R_clipped (R′) and A.`,
 		},
 		bind: func(f *flags) func(*env) error {
 			s.model.bind(f)
-			f.text(&s.in, "in", "F", "JSON lines; - reads standard input")
+			f.text(&s.in, "in", "F", "JSON lines, or a Parquet file; - reads standard input")
 			s.reward.bind(f)
 			f.text(&s.format, "format", "NAME", "how question and answer are laid out; empty goes by the tokenizer")
 			f.toggle(&s.keepGoing, "keep-going", "report bad lines and go on")

@@ -16,11 +16,11 @@ func trainCommand() *command {
 		name: "train", group: groupTrain, args: "--data F.jsonl [flags]",
 		short: "train a model on questions and answers, or on text",
 		long: `
-Each line of the data is {"question", "answer"}, {"prompt", "completion"},
-{"prompt", "answer"}, {"messages": [...]} or, with --method lm, {"text"};
---question-field and --answer-field name other fields. No chains of reasoning are
-given: the model samples its own, and they are rewarded by what they do to the
-probability of the answer.
+Each line of the data, or row of a Parquet file, has the fields {"question",
+"answer"}, {"prompt", "completion"}, {"prompt", "answer"}, {"messages": [...]} or,
+with --method lm, {"text"}; --question-field and --answer-field name other fields.
+No chains of reasoning are given: the model samples its own, and they are rewarded
+by what they do to the probability of the answer.
 
 Without --model a new, small model is made, and a tokenizer is trained on the
 data. The output folder gets checkpoint-N/ (Hugging Face folders that hold all a

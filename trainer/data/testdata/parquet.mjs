@@ -21,7 +21,7 @@ for (const [name, codec, columns, options] of [
   ['questions', 'snappy', "question: 'VARCHAR', answer: 'VARCHAR', family: 'VARCHAR', n: 'BIGINT', score: 'DOUBLE', sure: 'BOOLEAN', chains: 'VARCHAR[]', origin: 'STRUCT(page INTEGER, book VARCHAR)'", ''],
   ['messages', 'zstd', `messages: '${turns}', source: 'VARCHAR'`, ', PARQUET_VERSION v2'],
   ['prompts', 'gzip', `prompt: '${turns}', completion: '${turns}'`, ''],
-  ['texts', 'brotli', "text: 'VARCHAR'", ', ROW_GROUP_SIZE 2048'],
+  ['texts', 'snappy', "text: 'VARCHAR'", ', ROW_GROUP_SIZE 2048'],
 ]) {
   await db.run(`COPY (SELECT * FROM read_json('${join(here, name)}.jsonl', format = 'newline_delimited', columns = {${columns}}))
     TO '${join(here, name)}.duckdb.parquet' (FORMAT parquet, CODEC ${codec}${options})`);
@@ -34,7 +34,7 @@ const messages = new List(new Field('item', new Struct([new Field('role', new Ut
 for (const [name, codec, types] of [
   ['questions', 'ZSTD', { question: new Utf8(), answer: new Utf8(), family: new Utf8(), n: new Int64(), score: new Float64(), sure: new Bool(), chains: new List(new Field('item', new Utf8(), true)), origin: new Struct([new Field('page', new Int32(), true), new Field('book', new Utf8(), true)]) }],
   ['messages', 'SNAPPY', { messages, source: new Utf8() }],
-  ['prompts', 'LZ4_RAW', { prompt: messages, completion: messages }],
+  ['prompts', 'GZIP', { prompt: messages, completion: messages }],
   ['texts', 'UNCOMPRESSED', { text: new Utf8() }],
 ]) {
   const rows = lines(name);
