@@ -40,9 +40,14 @@ type Message struct {
 //	chatml        ‹|im_start|›user\n{q}‹|im_end|›\n‹|im_start|›assistant\n<think>
 //	              (with the system turn that the template has where none is given)
 //	zephyr        <|user|>\n{q}‹eos›\n<|assistant|>\n<think>
+//	llama2        ‹bos›[INST] {q} [/INST]<think>    (‹bos› before each question; a
+//	              system message is within the first, <<SYS>>\n{s}\n<</SYS>>\n\n{q})
 //	mistral       ‹bos›[INST] {q} [/INST]<think>    (‹[INST]› {q}‹[/INST]› where
 //	              the vocabulary has these as tokens, ‹[INST]›{q}‹[/INST]› where
 //	              the template has no space there)
+//	mistral-v7    ‹bos›‹[SYSTEM_PROMPT]›{s}‹[/SYSTEM_PROMPT]›‹[INST]›{q}‹[/INST]›<think>
+//	              (a space after the first of each pair if the template has it; the
+//	              system turn that the template has where none is given, or none)
 //	tulu          ‹bos›<|user|>\n{q}\n<|assistant|>\n<think>
 //	tulu-thinker  the same; its template has the <think>, tulu's gets it from us
 //	plain         ‹bos›{q}\n<think>
@@ -71,7 +76,7 @@ type layout func(l *line, msgs []Message) error
 
 // FormatNames are the names that Format knows.
 func FormatNames() []string {
-	return []string{"llama3", "chatml", "zephyr", "mistral", "tulu", "tulu-thinker", "plain", "world"}
+	return []string{"llama3", "chatml", "zephyr", "llama2", "mistral", "mistral-v7", "tulu", "tulu-thinker", "plain", "world"}
 }
 
 // ErrTemplate is in the error of Format("") when the tokenizer has a chat template
@@ -103,8 +108,12 @@ func (t *Tokenizer) Format(name string) (*Format, error) {
 		f.layout, f.bare = layoutChatML, true
 	case "zephyr":
 		f.layout, f.bare = layoutZephyr, true
+	case "llama2":
+		f.layout = layoutLlama2
 	case "mistral":
 		f.layout = layoutMistral
+	case "mistral-v7":
+		f.layout = layoutMistralV7
 	case "tulu", "tulu-thinker":
 		f.layout = layoutTulu
 	case "plain":
@@ -143,7 +152,15 @@ func (t *Tokenizer) guessFormat() string {
 		return "llama3"
 	case has("<|im_start|>") && has("<|im_end|>"):
 		return "chatml"
-	case has("[INST]") && !has("[SYSTEM_PROMPT]"):
+	case has("<<SYS>>"):
+		if isLlama2(t.config.ChatTemplate) {
+			return "llama2"
+		}
+	case has("[SYSTEM_PROMPT]"):
+		if _, ok := systemV7(t.config.ChatTemplate); ok && has("[INST]") {
+			return "mistral-v7"
+		}
+	case has("[INST]"):
 		return "mistral"
 	case has("<|assistant|>") && has("<|user|>"):
 		switch t.userTurn() {
@@ -390,45 +407,6 @@ func layoutZephyr(l *line, msgs []Message) error {
 	}
 	l.added("<|assistant|>")
 	l.write("\n")
-	return nil
-}
-
-// layoutMistral puts a system message before the last question.
-func layoutMistral(l *line, msgs []Message) error {
-	_, tokens := l.t.ID("[INST]")
-	space := " "
-	if t := l.t.config.ChatTemplate; strings.Contains(t, "[INST]") && !strings.Contains(t, "[INST] ") {
-		space = ""
-	}
-	system, last := "", 0
-	for i, m := range msgs {
-		switch {
-		case m.Role == "system" && i > 0:
-			return fmt.Errorf("messages[%d].role: a system message must come first", i)
-		case m.Role == "system":
-			system = m.Content + "\n\n"
-		case m.Role == "user":
-			last = i
-		}
-	}
-	for i, m := range msgs {
-		switch m.Role {
-		case "user":
-			l.added("[INST]")
-			l.write(space)
-			if i == last {
-				l.write(system)
-			}
-			l.write(m.Content)
-			if !tokens {
-				l.write(" ")
-			}
-			l.added("[/INST]")
-		case "assistant":
-			l.write(space + m.Content)
-			l.end()
-		}
-	}
 	return nil
 }
 

@@ -180,6 +180,18 @@ func TestFormats(t *testing.T) {
 			closing:  "", end: "</s>", stop: "</think>",
 		},
 		{
+			family: "llama2", format: "llama2",
+			prompt:   "<s>[INST] Why? [/INST]<think>",
+			messages: "<s>[INST] <<SYS>>\nBe brief.\n<</SYS>>\n\n  What is 2+2? [/INST] 4 </s><s>[INST] And 3+3? [/INST]<think>",
+			end:      "</s>", stop: "</think>",
+		},
+		{
+			family: "mistral", format: "mistral-v7",
+			prompt:   "<s>[INST]Why?[/INST]<think>",
+			messages: "<s>[SYSTEM_PROMPT]Be brief.[/SYSTEM_PROMPT][INST]  What is 2+2?\n[/INST]4</s>[INST]And 3+3?[/INST]<think>",
+			end:      "</s>", stop: "</think>",
+		},
+		{
 			family: "qwen2", format: "plain", config: `{"eos_token":"<|im_end|>"}`,
 			prompt:   "Why?\n<think>",
 			messages: "Be brief.\n  What is 2+2?\n\n4<|im_end|>And 3+3?\n<think>",
@@ -248,8 +260,9 @@ func TestFormats(t *testing.T) {
 // see testdata/templates.mjs.
 type rendered struct {
 	Name, Family, Format string
-	BOS                  string `json:"bos_token"`
-	EOS                  string `json:"eos_token"`
+	BOS                  string   `json:"bos_token"`
+	EOS                  string   `json:"eos_token"`
+	Added                []string // tokens that the family's vocabulary lacks
 	Template             string
 	Prompt, Messages     string
 }
@@ -271,6 +284,16 @@ func (c rendered) load(t testing.TB) *Tokenizer {
 	t.Helper()
 	raw, err := os.ReadFile("testdata/families/" + c.Family + ".json")
 	if err != nil {
+		t.Fatal(err)
+	}
+	var file map[string]any
+	if err := json.Unmarshal(raw, &file); err != nil {
+		t.Fatal(err)
+	}
+	for i, content := range c.Added {
+		file["added_tokens"] = append(file["added_tokens"].([]any), map[string]any{"id": 2000 + i, "content": content, "special": true, "single_word": false, "lstrip": false, "rstrip": false, "normalized": false})
+	}
+	if raw, err = json.Marshal(file); err != nil {
 		t.Fatal(err)
 	}
 	config, err := json.Marshal(map[string]string{"bos_token": c.BOS, "eos_token": c.EOS, "chat_template": c.Template})
@@ -372,7 +395,15 @@ func TestUnknownTemplate(t *testing.T) {
 		"DeepSeek-R1-Distill-Llama": "{{'<｜User｜>' + message['content']}}{{'<｜Assistant｜><think>\\n'}}",
 		"Vicuna":                    "{{ 'USER: ' + message['content'] + ' ASSISTANT:' }}",
 		"Phi-3":                     "{% for message in messages %}{% if message['role'] == 'user' %}{{'<|user|>\n' + message['content'] + '<|end|>\n'}}{% elif message['role'] == 'assistant' %}{{'<|assistant|>\n' + message['content'] + '<|end|>\n'}}{% endif %}{% endfor %}",
-		"Mistral-Small":             "{{ '[SYSTEM_PROMPT]' + system + '[/SYSTEM_PROMPT]' }}{{ '[INST]' + message['content'] + '[/INST]' }}",
+		"own system turn":           "{{ '[SYSTEM_PROMPT]' + rule + '[/SYSTEM_PROMPT]' }}{{ '[INST]' + message['content'] + '[/INST]' }}",
+		"spelt out":                 "{{ '[SYSTEM_PROMPT]Be kind.[/SYSTEM_PROMPT]' }}{{ '[INST]' + message['content'] + '[/INST]' }}",
+		"Magistral":                 "{{ '[SYSTEM_PROMPT]' + system_message + '[/SYSTEM_PROMPT]' }}{{ '[INST]' + message['content'] + '[/INST]' + '[THINK]' }}",
+		"another day":               "{%- set default_system_message = 'It is ' + yesterday %}{{ '[SYSTEM_PROMPT]' + default_system_message + '[/SYSTEM_PROMPT]' }}{{ '[INST]' + message['content'] + '[/INST]' }}",
+		"unfinished":                "{{ '[SYSTEM_PROMPT]' + default_system_message + '[/SYSTEM_PROMPT]' }}[INST]{%- set default_system_message = 'It is \\",
+		"today of another kind":     "{% set today = 'now' %}{%- set default_system_message = today %}{{ '[SYSTEM_PROMPT]' + default_system_message + '[/SYSTEM_PROMPT]' }}[INST]",
+		"Llama 2, one BOS":          "{{ bos_token }}{{ '[INST] <<SYS>>' + system + '<</SYS>>' + content + ' [/INST]' }}{{ ' ' + content + ' ' + eos_token }}",
+		"Llama 2, own system":       "{% set system_message = 'Be kind.' %}{{ bos_token + '[INST] ' + content.strip() + ' [/INST]' }}{{ ' ' + content.strip() + ' ' + eos_token }}<<SYS>>",
+		"Llama 2, no EOS":           "{{ bos_token + '[INST] ' + content.strip() + ' [/INST]' }}{{ ' ' + content.strip() }}<<SYS>>",
 		"Gemma":                     "{{ '<start_of_turn>' + role + '\n' + message['content'] + '<end_of_turn>\n' }}",
 	} {
 		tk.config.ChatTemplate = template
@@ -419,7 +450,7 @@ func TestFormatErrors(t *testing.T) {
 		{"gpt2", "llama3", `chat format "llama3": token "<|start_header_id|>" is not in the vocabulary`},
 		{"gpt2", "world", `chat format "world": token "<think>" is not in the vocabulary`},
 		{"gpt2", "chatml", `chat format "chatml": token "<|im_start|>" is not in the vocabulary`},
-		{"gpt2", "vicuna", `chat format "vicuna": want one of llama3, chatml, zephyr, mistral, tulu, tulu-thinker, plain, world`},
+		{"gpt2", "vicuna", `chat format "vicuna": want one of llama3, chatml, zephyr, llama2, mistral, mistral-v7, tulu, tulu-thinker, plain, world`},
 		{"metaspace-never", "plain", ""},
 		{"wordlevel", "world", ""},
 	} {
@@ -464,6 +495,23 @@ func TestFormatErrors(t *testing.T) {
 	}
 	if _, err := m.Messages([]Message{{"user", "a"}, {"system", "b"}, {"user", "c"}}); err == nil {
 		t.Error("mistral took a system message after the first turn")
+	}
+	two, err := loadFamily(t, "llama2").Format("llama2")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		msgs []Message
+		want string
+	}{
+		{[]Message{{"user", "a"}, {"user", "b"}}, "messages[1].role: want assistant, since questions and answers alternate, have user"},
+		{[]Message{{"system", "s"}, {"assistant", "a"}, {"user", "b"}}, "messages[1].role: want user"},
+		{[]Message{{"user", "a"}, {"system", "b"}, {"user", "c"}}, "messages[1].role: want assistant"},
+		{[]Message{{"system", "a"}}, "no question after the system message"},
+	} {
+		if _, err := two.Messages(c.msgs); err == nil || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("llama2, %v: error %v, want %s", c.msgs, err, c.want)
+		}
 	}
 }
 

@@ -4,7 +4,8 @@
 //	npm install --prefix DIR @huggingface/jinja@0.5.11
 //	node testdata/templates.mjs DIR
 //
-// The templates are those of the families, without their branches for tools.
+// The templates are those of the families, without their branches for tools, or ones of
+// our own that lay out as theirs do. The day is fixed, as format.go has it.
 import { writeFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { dirname, join } from 'node:path';
@@ -17,7 +18,12 @@ const im = { bos_token: '<|im_start|>', eos_token: '<|im_end|>' };
 const qwen = { eos_token: '<|im_end|>' };
 const llama3 = { bos_token: '<|begin_of_text|>', eos_token: '<|eot_id|>' };
 
-// name, family of testdata/families, format, special tokens, template
+const { Date: Clock } = globalThis;
+globalThis.Date = class extends Clock { constructor() { super('2025-01-30T12:00:00'); } };
+
+const v7 = ['[SYSTEM_PROMPT]', '[/SYSTEM_PROMPT]'];
+
+// name, family of testdata/families, format, special tokens, template, tokens to add
 const list = [
   ['ChatML', 'digits', 'chatml', im,
     "{% for message in messages %}{{'<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>' + '\n'}}{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"],
@@ -37,6 +43,16 @@ const list = [
     "{%- if messages[0][\"role\"] == \"system\" %}\n    {%- set system_message = messages[0][\"content\"] %}\n    {%- set loop_messages = messages[1:] %}\n{%- else %}\n    {%- set loop_messages = messages %}\n{%- endif %}\n{{- bos_token }}\n{%- for message in loop_messages %}\n    {%- if message[\"role\"] == \"user\" %}\n        {%- if loop.last and system_message is defined %}\n            {{- \"[INST] \" + system_message + \"\\n\\n\" + message[\"content\"] + \"[/INST]\" }}\n        {%- else %}\n            {{- \"[INST] \" + message[\"content\"] + \"[/INST]\" }}\n        {%- endif %}\n    {%- elif message[\"role\"] == \"assistant\" %}\n        {{- \" \" + message[\"content\"]|trim + eos_token}}\n    {%- endif %}\n{%- endfor %}\n"],
   ['Mistral-Nemo-Instruct', 'tekken', 'mistral', s,
     "{%- if messages[0][\"role\"] == \"system\" %}\n    {%- set system_message = messages[0][\"content\"] %}\n    {%- set loop_messages = messages[1:] %}\n{%- else %}\n    {%- set loop_messages = messages %}\n{%- endif %}\n{{- bos_token }}\n{%- for message in loop_messages %}\n    {%- if message[\"role\"] == \"user\" %}\n        {%- if loop.last and system_message is defined %}\n            {{- \"[INST]\" + system_message + \"\\n\\n\" + message[\"content\"] + \"[/INST]\" }}\n        {%- else %}\n            {{- \"[INST]\" + message[\"content\"] + \"[/INST]\" }}\n        {%- endif %}\n    {%- elif message[\"role\"] == \"assistant\" %}\n        {{- message[\"content\"] + eos_token}}\n    {%- endif %}\n{%- endfor %}\n"],
+  ['Llama-2-chat', 'llama2', 'llama2', s,
+    "{% set system_message = false %}{% set turns = messages %}{% if messages[0]['role'] == 'system' %}{% set system_message = messages[0]['content'] %}{% set turns = messages[1:] %}{% endif %}{% for message in turns %}{% set content = message['content'] %}{% if loop.first and system_message != false %}{% set content = '<<SYS>>\\n' + system_message + '\\n<</SYS>>\\n\\n' + content %}{% endif %}{% if message['role'] == 'user' %}{{ bos_token + '[INST] ' + content.strip() + ' [/INST]' }}{% else %}{{ ' ' + content.strip() + ' ' + eos_token }}{% endif %}{% endfor %}"],
+  ['CodeLlama-Instruct', 'llama2-metaspace', 'llama2', s,
+    "{%- set system_message = false %}\n{%- set turns = messages %}\n{%- if messages[0]['role'] == 'system' %}\n    {%- set system_message = messages[0]['content'] %}\n    {%- set turns = messages[1:] %}\n{%- endif %}\n{%- for message in turns %}\n    {%- set content = message['content'] %}\n    {%- if loop.index0 == 0 and system_message != false %}\n        {%- set content = \"<<SYS>>\\n\" + system_message + \"\\n<</SYS>>\\n\\n\" + content %}\n    {%- endif %}\n    {%- if message['role'] == 'user' %}\n        {{- bos_token + \"[INST] \" + content | trim + \" [/INST]\" }}\n    {%- else %}\n        {{- \" \" + content | trim + \" \" + eos_token }}\n    {%- endif %}\n{%- endfor %}\n"],
+  ['Mistral-Large-2411', 'mistral', 'mistral-v7', s,
+    "{{- bos_token }}\n{%- for message in messages %}\n    {%- if message['role'] == 'user' %}\n        {{- '[INST] ' + message['content'] + '[/INST]' }}\n    {%- elif message['role'] == 'system' %}\n        {{- '[SYSTEM_PROMPT] ' + message['content'] + '[/SYSTEM_PROMPT]' }}\n    {%- else %}\n        {{- ' ' + message['content'] + eos_token }}\n    {%- endif %}\n{%- endfor %}\n", v7],
+  ['Mistral-Small-24B-Instruct', 'tekken', 'mistral-v7', s,
+    "{%- set today = strftime_now(\"%Y-%m-%d\") %}\n{%- set default_system_message = \"You're \\\"Small\\\".\\nToday is \" + today + \".\\n\\nAsk 'which?' if in doubt.\" %}\n\n{{- bos_token }}\n\n{%- if messages[0]['role'] == 'system' %}\n    {%- set system_message = messages[0]['content'] %}\n    {%- set turns = messages[1:] %}\n{%- else %}\n    {%- set system_message = default_system_message %}\n    {%- set turns = messages %}\n{%- endif %}\n{{- '[SYSTEM_PROMPT]' + system_message + '[/SYSTEM_PROMPT]' }}\n\n{%- for message in turns %}\n    {%- if message['role'] == 'user' %}\n        {{- '[INST]' + message['content'] + '[/INST]' }}\n    {%- elif message['role'] == 'system' %}\n        {{- '[SYSTEM_PROMPT]' + message['content'] + '[/SYSTEM_PROMPT]' }}\n    {%- else %}\n        {{- message['content'] + eos_token }}\n    {%- endif %}\n{%- endfor %}\n", v7],
+  ['Ministral-3-Instruct', 'tekken', 'mistral-v7', s,
+    "{%- set default_system_message = '' %}\n{{- bos_token }}\n{%- if messages[0]['role'] == 'system' %}\n    {{- '[SYSTEM_PROMPT]' -}}\n    {{- messages[0]['content'] -}}\n    {{- '[/SYSTEM_PROMPT]' -}}\n    {%- set turns = messages[1:] %}\n{%- else %}\n    {%- set turns = messages %}\n    {%- if default_system_message != '' %}\n        {{- '[SYSTEM_PROMPT]' + default_system_message + '[/SYSTEM_PROMPT]' }}\n    {%- endif %}\n{%- endif %}\n{%- for message in turns %}\n    {%- if message['role'] == 'user' %}\n        {{- '[INST]' + message['content'] + '[/INST]' }}\n    {%- else %}\n        {{- message['content'] + eos_token }}\n    {%- endif %}\n{%- endfor %}\n", v7],
 ];
 
 const conversation = [ // as in format_test.go
@@ -46,9 +62,9 @@ const conversation = [ // as in format_test.go
   { role: 'user', content: 'And 3+3?' },
 ];
 
-const out = list.map(([name, family, format, tokens, template]) => {
+const out = list.map(([name, family, format, tokens, template, added]) => {
   const t = new Template(template);
   const render = messages => t.render({ messages, add_generation_prompt: true, ...tokens });
-  return { name, family, format, ...tokens, template, prompt: render([{ role: 'user', content: 'Why?' }]), messages: render(conversation) };
+  return { name, family, format, ...tokens, added, template, prompt: render([{ role: 'user', content: 'Why?' }]), messages: render(conversation) };
 });
 writeFileSync(join(dirname(fileURLToPath(import.meta.url)), 'templates.json'), JSON.stringify(out, null, '\t') + '\n');
