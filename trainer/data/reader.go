@@ -293,20 +293,21 @@ func (r *Reader) record() (line []byte, bad *LineError) {
 // openTable sets rows for a Parquet file, which is known by its first bytes or its name.
 // Its footer says where all else is, so it must be a file that can be read from its end.
 func (r *Reader) openTable() {
-	first, _ := r.in.Peek(32) // an error comes again when the line is read
-	magic := bytes.HasPrefix(first, []byte(parquetMagic))
 	f, ok := r.from.(*os.File)
-	if !ok || !magic && (!strings.HasSuffix(r.file, ".parquet") || notText(first) != "") {
+	if !ok {
 		return
 	}
 	info, err := f.Stat()
-	switch {
-	case err != nil:
-		r.failed = fmt.Errorf("read data: %w", err)
-	case info.Mode().IsRegular():
-		if r.rows, err = openParquet(f, info.Size(), r.maxLine); err != nil {
-			r.failed = noTable(r.file, err)
-		}
+	if err != nil || !info.Mode().IsRegular() {
+		return
+	}
+	first, _ := r.in.Peek(32) // an error comes again when a line is read
+	magic, named := bytes.HasPrefix(first, []byte(parquetMagic)), strings.HasSuffix(r.file, ".parquet")
+	if !magic && (!named || notText(first) != "") {
+		return
+	}
+	if r.rows, err = openParquet(f, info.Size(), r.maxLine); err != nil {
+		r.failed = noTable(r.file, err)
 	}
 }
 

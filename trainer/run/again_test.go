@@ -63,6 +63,33 @@ func TestResumeElsewhere(t *testing.T) {
 	}
 }
 
+// TestResumeFromParquet: a run that lines of JSON began goes on with the same examples in
+// Parquet files, bit for bit, and not with others.
+func TestResumeFromParquet(t *testing.T) {
+	dev := newCPU(t)
+	c := tinyRun(t, objective.NRT)
+	c.Model.Positions, c.Data.HeldOut = 256, 0
+	c.Data.Train, c.Data.Eval = []string{"../data/testdata/questions.jsonl"}, []string{"../data/testdata/prompts.jsonl"}
+	if err := train(context.Background(), dev, c, io.Discard); err != nil {
+		t.Fatal(err)
+	}
+	metrics, weights, _ := outcome(t, c)
+	c.Output.Resume, c.Output.Dir = filepath.Join(c.Output.Dir, "checkpoint-4"), filepath.Join(t.TempDir(), "out")
+	other := c
+	other.Data.Train = []string{"../data/testdata/messages.arrow.parquet"}
+	if err := train(context.Background(), dev, other, io.Discard); err == nil || !strings.Contains(err.Error(), "resume with the same data files") {
+		t.Errorf("with other examples: %v", err)
+	}
+	c.Data.Train, c.Data.Eval = []string{"../data/testdata/questions.arrow.parquet"}, []string{"../data/testdata/prompts.duckdb.parquet"}
+	if err := train(context.Background(), dev, c, io.Discard); err != nil {
+		t.Fatal(err)
+	}
+	have, now, _ := outcome(t, c)
+	if string(now) != string(weights) || len(have) == 0 || !reflect.DeepEqual(have, metrics[len(metrics)-len(have):]) {
+		t.Errorf("metrics %v\nof all lines %v", have, metrics)
+	}
+}
+
 // Begun again in the folder of a run that left no checkpoint, a run keeps that
 // one's logs; the folder of a finished run it leaves alone.
 func TestBeginAgain(t *testing.T) {
