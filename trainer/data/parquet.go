@@ -109,7 +109,7 @@ func (p *rows) read() (line []byte, bad *LineError, err error) {
 		return true
 	})
 	p.line, p.bad = p.line[:0], nil
-	p.value(p.root, p.leaves, 0, 0)
+	p.bare(p.root, p.leaves, 0, 0)
 	if p.ready = p.ready[1:]; len(p.ready) == 0 && p.left == 0 {
 		err = p.group.Close()
 	}
@@ -179,7 +179,7 @@ func (p *rows) value(c *column, leaves [][]parquet.Value, repetition, definition
 	if c.optional || c.repeated {
 		definition++
 	}
-	there := c.leaves > 0 && leaves[0][0].DefinitionLevel() >= definition
+	there := leaves[0][0].DefinitionLevel() >= definition
 	switch {
 	case c.repeated:
 		p.list(c, leaves, repetition+1, definition, there)
@@ -282,7 +282,7 @@ func (p *rows) text(c *column, b []byte) {
 		p.line = append(p.line, "null"...)
 		return
 	}
-	quoted, err := json.Marshal(string(b))
+	quoted, err := json.Marshal(string(b[:min(len(b), p.most)])) // of one that is cut, the row is too long
 	if err != nil {
 		panic(err) // of a string
 	}
@@ -427,16 +427,16 @@ var errSize = errors.New("a page unpacks to another size than it says")
 // items than the bytes could hold, for which the decoder would make room all the same,
 // and structures nested deeper than the format's ever are.
 type sized struct {
-	reader
+	thriftReader
 	bytes int
 	open  []int32 // structures to come on each level of nesting
 }
 
-type reader = thrift.Reader // which has a method Reader
+type thriftReader = thrift.Reader // which has a method Reader
 
 // decodeSized decodes a structure and returns how many bytes it took.
 func decodeSized(b []byte, v any) (int, error) {
-	r := &sized{reader: new(thrift.CompactProtocol).NewReaderFromBytes(b), bytes: len(b), open: []int32{1}}
+	r := &sized{thriftReader: new(thrift.CompactProtocol).NewReaderFromBytes(b), bytes: len(b), open: []int32{1}}
 	err := thrift.NewDecoder(r).Decode(v)
 	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
 		err = errCut
@@ -445,7 +445,7 @@ func decodeSized(b []byte, v any) (int, error) {
 }
 
 func (r *sized) ReadField() (thrift.Field, error) {
-	f, err := r.reader.ReadField()
+	f, err := r.thriftReader.ReadField()
 	if err != nil {
 		return f, err
 	}
@@ -461,7 +461,7 @@ func (r *sized) ReadField() (thrift.Field, error) {
 }
 
 func (r *sized) ReadList() (thrift.List, error) {
-	l, err := r.reader.ReadList()
+	l, err := r.thriftReader.ReadList()
 	switch {
 	case err != nil:
 	case l.Size < 0 || int(l.Size) > r.bytes || l.Type == thrift.LIST || l.Type == thrift.SET || l.Type == thrift.MAP:
@@ -481,7 +481,7 @@ func (r *sized) nest(structures int32) error {
 
 // Discard is what the decoder asks of its own readers.
 func (r *sized) Discard(n int) (int, error) {
-	return r.reader.(interface{ Discard(int) (int, error) }).Discard(n)
+	return r.thriftReader.(interface{ Discard(int) (int, error) }).Discard(n)
 }
 
 // The format has neither sets nor maps.

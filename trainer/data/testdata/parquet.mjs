@@ -18,7 +18,7 @@ const { DuckDBInstance } = await load('@duckdb/node-api');
 const db = await (await DuckDBInstance.create()).connect();
 const turns = 'STRUCT("role" VARCHAR, content VARCHAR)[]';
 for (const [name, codec, columns, options] of [
-  ['questions', 'snappy', "question: 'VARCHAR', answer: 'VARCHAR', family: 'VARCHAR', n: 'BIGINT', score: 'DOUBLE', sure: 'BOOLEAN', chains: 'VARCHAR[]', origin: 'STRUCT(page INTEGER, book VARCHAR)'", ''],
+  ['questions', 'snappy', "question: 'VARCHAR', answer: 'VARCHAR', family: 'VARCHAR', n: 'BIGINT', score: 'DOUBLE', sure: 'BOOLEAN', chains: 'VARCHAR[]', origin: 'STRUCT(page INTEGER, book VARCHAR)', note: 'VARCHAR'", ''],
   ['messages', 'zstd', `messages: '${turns}', source: 'VARCHAR'`, ', PARQUET_VERSION v2'],
   ['prompts', 'gzip', `prompt: '${turns}', completion: '${turns}'`, ''],
   ['texts', 'snappy', "text: 'VARCHAR'", ', ROW_GROUP_SIZE 2048'],
@@ -31,17 +31,17 @@ const arrow = await load('apache-arrow');
 const wasm = await load('parquet-wasm');
 const { Utf8, Int64, Float64, Bool, List, Struct, Field, Int32 } = arrow;
 const messages = new List(new Field('item', new Struct([new Field('role', new Utf8(), true), new Field('content', new Utf8(), true)]), true));
-for (const [name, codec, types] of [
-  ['questions', 'ZSTD', { question: new Utf8(), answer: new Utf8(), family: new Utf8(), n: new Int64(), score: new Float64(), sure: new Bool(), chains: new List(new Field('item', new Utf8(), true)), origin: new Struct([new Field('page', new Int32(), true), new Field('book', new Utf8(), true)]) }],
-  ['messages', 'SNAPPY', { messages, source: new Utf8() }],
-  ['prompts', 'GZIP', { prompt: messages, completion: messages }],
-  ['texts', 'UNCOMPRESSED', { text: new Utf8() }],
+for (const [name, version, codec, types] of [
+  ['questions', 'V2', 'ZSTD', { question: new Utf8(), answer: new Utf8(), family: new Utf8(), n: new Int64(), score: new Float64(), sure: new Bool(), chains: new List(new Field('item', new Utf8(), true)), origin: new Struct([new Field('page', new Int32(), true), new Field('book', new Utf8(), true)]), note: new Utf8() }],
+  ['messages', 'V2', 'SNAPPY', { messages, source: new Utf8() }],
+  ['prompts', 'V1', 'GZIP', { prompt: messages, completion: messages }],
+  ['texts', 'V1', 'UNCOMPRESSED', { text: new Utf8() }],
 ]) {
   const rows = lines(name);
   const columns = Object.fromEntries(Object.entries(types).map(([field, type]) => [field,
     arrow.vectorFromArray(rows.map(row => field === 'n' && row[field] !== null ? BigInt(row[field]) : row[field]), type)]));
   const table = wasm.Table.fromIPCStream(arrow.tableToIPC(new arrow.Table(columns), 'stream'));
-  const options = new wasm.WriterPropertiesBuilder().setCompression(wasm.Compression[codec]).setDataPageSizeLimit(256).setWriteBatchSize(4).setMaxRowGroupSize(5).build();
+  const options = new wasm.WriterPropertiesBuilder().setCompression(wasm.Compression[codec]).setDataPageSizeLimit(256).setWriteBatchSize(4).setMaxRowGroupSize(5).setWriterVersion(wasm.WriterVersion[version]).build();
   save(name + '.arrow', wasm.writeParquet(table, options));
 }
 
