@@ -364,6 +364,15 @@ func (p *rows) checkPage(at, end int64, codec format.CompressionCodec) (int64, e
 			return 0, fmt.Errorf("header of a page: %w", err)
 		}
 	}
+	encoding := h.DataPageHeader.V.Encoding
+	if h.Type == format.DataPageV2 {
+		encoding = h.DataPageHeaderV2.V.Encoding
+	}
+	switch encoding {
+	case format.DeltaBinaryPacked, format.DeltaLengthByteArray, format.DeltaByteArray:
+		// The decoder makes room for the sum of lengths that it has not looked at.
+		return 0, fmt.Errorf("encoded as %v: write it plain or with a dictionary", encoding)
+	}
 	values := max(h.DataPageHeader.V.NumValues, h.DataPageHeaderV2.V.NumValues, h.DictionaryPageHeader.V.NumValues)
 	if bytes := max(h.UncompressedPageSize, h.CompressedPageSize); int64(bytes) > linesOfPage*int64(p.most) || int64(values) > int64(p.most) {
 		return 0, fmt.Errorf("a page of %d bytes and %d values: at most %d and %d are read", bytes, values, linesOfPage*int64(p.most), p.most)

@@ -99,7 +99,7 @@ func TestParquetOddTypes(t *testing.T) {
 func table[T any](t *testing.T, rows []T, options ...parquet.WriterOption) string {
 	t.Helper()
 	var b bytes.Buffer
-	if err := parquet.Write(&b, rows, options...); err != nil {
+	if err := parquet.Write(&b, rows, append(options, parquet.DefaultEncoding(&parquet.Plain))...); err != nil {
 		t.Fatal(err)
 	}
 	path := filepath.Join(t.TempDir(), "f.parquet")
@@ -182,7 +182,7 @@ func TestParquetLists(t *testing.T) {
 			inner: parquet.Repeated(parquet.Group{"role": parquet.String()}),
 		}}})
 		var b bytes.Buffer
-		w := parquet.NewGenericWriter[any](&b, schema)
+		w := parquet.NewGenericWriter[any](&b, schema, parquet.DefaultEncoding(&parquet.Plain))
 		values := parquet.Row{parquet.ValueOf("a").Level(0, 0, 0), parquet.ValueOf("x").Level(0, 1, 1), parquet.ValueOf("y").Level(1, 1, 1)}
 		if _, err := w.WriteRows([]parquet.Row{values}); err != nil {
 			t.Fatal(err)
@@ -271,6 +271,16 @@ func TestParquetCodecs(t *testing.T) {
 		if want := "column question: packed with " + codec.String() + ": write it with snappy, gzip or zstd"; err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("have %v, want %s", err, want)
 		}
+	}
+}
+
+// TestParquetEncodings: nor what it makes room for without a look.
+func TestParquetEncodings(t *testing.T) {
+	path := table(t, []struct {
+		Text string `parquet:"text,delta"`
+	}{{"a"}, {"b"}})
+	if _, _, err := Read([]string{path}, Options{}); err == nil || !strings.Contains(err.Error(), "column text: encoded as DELTA_BYTE_ARRAY: write it plain or with a dictionary") {
+		t.Errorf("have %v", err)
 	}
 }
 

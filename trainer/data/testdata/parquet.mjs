@@ -19,7 +19,7 @@ const db = await (await DuckDBInstance.create()).connect();
 const turns = 'STRUCT("role" VARCHAR, content VARCHAR)[]';
 for (const [name, codec, columns, options] of [
   ['questions', 'snappy', "question: 'VARCHAR', answer: 'VARCHAR', family: 'VARCHAR', n: 'BIGINT', score: 'DOUBLE', sure: 'BOOLEAN', chains: 'VARCHAR[]', origin: 'STRUCT(page INTEGER, book VARCHAR)', note: 'VARCHAR'", ''],
-  ['messages', 'zstd', `messages: '${turns}', source: 'VARCHAR'`, ', PARQUET_VERSION v2'],
+  ['messages', 'zstd', `messages: '${turns}', source: 'VARCHAR'`, ''],
   ['prompts', 'gzip', `prompt: '${turns}', completion: '${turns}'`, ''],
   ['texts', 'snappy', "text: 'VARCHAR'", ', ROW_GROUP_SIZE 2048'],
 ]) {
@@ -49,7 +49,7 @@ for (const [name, version, codec, types] of [
 const { parquetWriteBuffer } = await load('hyparquet-writer');
 const bytes = text => new TextEncoder().encode(text);
 const column = (name, type, data, rest) => ({ name, type, data, ...rest });
-save('texts.hyparquet', new Uint8Array(parquetWriteBuffer({ columnData: [column('text', 'STRING', lines('texts').map(row => row.text), { encoding: 'DELTA_BYTE_ARRAY' })] })));
+save('texts.hyparquet', new Uint8Array(parquetWriteBuffer({ columnData: [column('text', 'STRING', lines('texts').map(row => row.text))] })));
 const odd = [
   column('question', 'BYTE_ARRAY', [bytes('not said to be text: ä'), bytes('b')]), column('answer', 'STRING', ['1', '2']),
   column('image', 'BYTE_ARRAY', [new Uint8Array([0xff, 0xd8, 0xff]), bytes('png')]), column('nan', 'DOUBLE', [NaN, -0.1]), column('half', 'FLOAT', [0.1, Infinity]),
