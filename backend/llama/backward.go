@@ -9,6 +9,7 @@ type backwardActs struct {
 	dh         device.Buffer // gradient of a norm's output (N, hidden)
 	dq, datt   device.Buffer // (N, heads·dim)
 	dk, dv     device.Buffer // (N, kv·dim)
+	dq0, dk0   device.Buffer // before the norms of heads, else dq and dk themselves
 	dgate, dup device.Buffer // (N, ffn)
 	dffn       device.Buffer // (N, ffn)
 
@@ -22,6 +23,10 @@ func (c Config) planBackward(a *arena, n int) backwardActs {
 		dx:      a.take(n * d), dh: a.take(n * d),
 		dq: a.take(n * dq), datt: a.take(n * dq), dk: a.take(n * dkv), dv: a.take(n * dkv),
 		dgate: a.take(n * f), dup: a.take(n * f), dffn: a.take(n * f),
+	}
+	s.dq0, s.dk0 = s.dq, s.dk
+	if c.headNorms() {
+		s.dq0, s.dk0 = a.take(n*dq), a.take(n*dkv)
 	}
 	s.turn = []device.Rotation{{X: s.dq, Heads: c.Heads}, {X: s.dk, Heads: c.KVHeads}}
 	return s
@@ -87,8 +92,14 @@ func (p *Pass) blockBackward(l int, g *layerTensors) {
 	dev.Zero(s.dv)
 	dev.AttentionBackward(s.dq, s.dk, s.dv, s.datt, a.q, a.k, a.v, a.att, a.lse, p.b.Seqs, m.heads())
 	dev.RoPE(s.turn, m.rope.cos, m.rope.sin, p.b.Pos, c.HeadDim, true)
-	m.back(s.dh, s.dq, a.h1, n, w.q, g.q, false)
-	m.back(s.dh, s.dk, a.h1, n, w.k, g.k, true)
+	if w.qNorm != nil {
+		dev.Zero(s.dq0)
+		dev.Zero(s.dk0)
+		dev.RMSNormBackward(s.dq0, g.qNorm, s.dq, a.q0, w.qNorm, a.rq, n*c.Heads, c.HeadDim)
+		dev.RMSNormBackward(s.dk0, g.kNorm, s.dk, a.k0, w.kNorm, a.rk, n*c.KVHeads, c.HeadDim)
+	}
+	m.back(s.dh, s.dq0, a.h1, n, w.q, g.q, false)
+	m.back(s.dh, s.dk0, a.h1, n, w.k, g.k, true)
 	m.back(s.dh, s.dv, a.h1, n, w.v, g.v, true)
 	dev.RMSNormBackward(s.dx, g.attnNorm, s.dh, p.in[l], w.attnNorm, a.rstd1, n, d)
 }

@@ -7,10 +7,10 @@ import (
 )
 
 // Config is what fixes a model's shape and arithmetic: the fields of a Hugging
-// Face config.json of LlamaForCausalLM or MistralForCausalLM that matter here.
+// Face config.json of one of architectures that matter here.
 // The name in each comment is the field's name there and in errors.
 type Config struct {
-	ModelType     string       // model_type: "llama" or "mistral"
+	ModelType     string       // model_type: a key of architectures
 	Vocab         int          // vocab_size
 	Hidden        int          // hidden_size, width of the residual stream
 	Intermediate  int          // intermediate_size, width inside the MLP
@@ -24,6 +24,7 @@ type Config struct {
 	RopeScaling   *RopeScaling // rope_scaling, nil for none
 	TieEmbeddings bool         // tie_word_embeddings: no lm_head.weight of its own
 	SlidingWindow int          // sliding_window (mistral); 0 sees everything
+	AttentionBias bool         // attention_bias (llama, qwen3): q, k, v and o add biases; qwen2's q, k and v always do
 	BOS, EOS, PAD []int32      // bos_token_id, eos_token_id, pad_token_id; empty for none
 	DType         string       // torch_dtype, such as "bfloat16"; "" when the file does not say
 }
@@ -53,15 +54,26 @@ const embedTokens = "model.embed_tokens.weight"
 // embedding, layers, final norm, and lm_head.weight unless it is tied.
 func (c Config) Tensors() []TensorSpec {
 	h, q, kv := c.Hidden, c.Heads*c.HeadDim, c.KVHeads*c.HeadDim
-	specs := make([]TensorSpec, 0, 3+9*c.Layers)
+	specs := make([]TensorSpec, 0, 3+15*c.Layers)
 	add := func(name string, shape ...int) { specs = append(specs, TensorSpec{name, shape}) }
+	project := func(name string, out, in int, bias bool) {
+		add(name+".weight", out, in)
+		if bias {
+			add(name+".bias", out)
+		}
+	}
+	biases := c.AttentionBias || c.ModelType == "qwen2"
 	add(embedTokens, c.Vocab, h)
 	for l := range c.Layers {
 		p := "model.layers." + strconv.Itoa(l)
-		add(p+".self_attn.q_proj.weight", q, h)
-		add(p+".self_attn.k_proj.weight", kv, h)
-		add(p+".self_attn.v_proj.weight", kv, h)
-		add(p+".self_attn.o_proj.weight", h, q)
+		project(p+".self_attn.q_proj", q, h, biases)
+		project(p+".self_attn.k_proj", kv, h, biases)
+		project(p+".self_attn.v_proj", kv, h, biases)
+		project(p+".self_attn.o_proj", h, q, c.AttentionBias)
+		if c.headNorms() {
+			add(p+".self_attn.q_norm.weight", c.HeadDim)
+			add(p+".self_attn.k_norm.weight", c.HeadDim)
+		}
 		add(p+".mlp.gate_proj.weight", c.Intermediate, h)
 		add(p+".mlp.up_proj.weight", c.Intermediate, h)
 		add(p+".mlp.down_proj.weight", h, c.Intermediate)
@@ -75,6 +87,9 @@ func (c Config) Tensors() []TensorSpec {
 	return specs
 }
 
+// headNorms tells whether each head of q and k is normalised.
+func (c Config) headNorms() bool { return c.ModelType == "qwen3" }
+
 // Upper bounds on what a config may ask for. They are far above any model of
 // this family and keep every product of two of them within an int.
 const (
@@ -87,8 +102,8 @@ const (
 
 // Validate reports the first field that no model of this family can have.
 func (c Config) Validate() error {
-	if c.ModelType != "llama" && c.ModelType != "mistral" {
-		return fmt.Errorf(`model_type: want "llama" or "mistral", have %q`, c.ModelType)
+	if architectures[c.ModelType] == "" {
+		return fmt.Errorf("model_type: want llama, mistral, qwen2 or qwen3, have %q", c.ModelType)
 	}
 	for _, f := range []struct {
 		name      string
@@ -130,6 +145,9 @@ func (c Config) Validate() error {
 	}
 	if c.SlidingWindow > 0 && c.ModelType != "mistral" {
 		return fmt.Errorf("sliding_window: model_type %q has none, have %d", c.ModelType, c.SlidingWindow)
+	}
+	if c.AttentionBias && c.ModelType != "llama" && c.ModelType != "qwen3" {
+		return fmt.Errorf("attention_bias: model_type %q has none, have true", c.ModelType)
 	}
 	if len(c.BOS) > 1 {
 		return fmt.Errorf("bos_token_id: want at most one id, have %d", c.BOS)

@@ -28,15 +28,18 @@ const layoutVersion = "4.46.0"
 const maxConfigBytes = 1 << 20
 
 // architectures maps each model_type to the class that config.json names.
-var architectures = map[string]string{"llama": "LlamaForCausalLM", "mistral": "MistralForCausalLM"}
+var architectures = map[string]string{
+	"llama": "LlamaForCausalLM", "mistral": "MistralForCausalLM",
+	"qwen2": "Qwen2ForCausalLM", "qwen3": "Qwen3ForCausalLM",
+}
 
 // ReadConfig reads config.json and, when there, the end-of-text ids of
 // generation_config.json, which are the ones generation stops at.
 //
 // Optional fields that are absent take the default of transformers' class.
 // Fields this package does not know are ignored, except those that would change
-// the arithmetic (quantization, biases, other activations or rope types): they
-// are refused by name.
+// the arithmetic (quantization, biases of the MLP, other activations or rope types):
+// they are refused by name.
 func ReadConfig(fsys fs.FS) (Config, error) {
 	raw, err := readSmall(fsys, configFile)
 	if err != nil {
@@ -89,13 +92,14 @@ func parseConfig(raw []byte) (Config, error) {
 	}
 	c := Config{ModelType: r.modelType()}
 	r.refuse()
-	mistral := c.ModelType == "mistral"
 	c.Vocab = r.integer("vocab_size", required)
 	c.Hidden = r.integer("hidden_size", required)
 	c.Intermediate = r.integer("intermediate_size", required)
 	c.Layers = r.integer("num_hidden_layers", required)
 	c.Heads = r.integer("num_attention_heads", required)
-	if mistral {
+	bos, eos := defaultID(1, c.Vocab), defaultID(2, c.Vocab)
+	switch c.ModelType {
+	case "mistral":
 		c.KVHeads = r.integer("num_key_value_heads", 8)
 		c.MaxPositions = r.integer("max_position_embeddings", 131072)
 		c.SlidingWindow = 4096
@@ -104,7 +108,11 @@ func parseConfig(raw []byte) (Config, error) {
 		} else if _, null := r.m["sliding_window"]; null {
 			c.SlidingWindow = 0
 		}
-	} else {
+	case "qwen2", "qwen3": // whose sliding_window means nothing, since use_sliding_window is false
+		c.KVHeads = r.integer("num_key_value_heads", 32)
+		c.MaxPositions = r.integer("max_position_embeddings", 32768)
+		bos, eos = nil, nil
+	default:
 		c.KVHeads = r.integer("num_key_value_heads", c.Heads)
 		c.MaxPositions = r.integer("max_position_embeddings", 2048)
 		c.SlidingWindow = r.integer("sliding_window", 0)
@@ -112,6 +120,8 @@ func parseConfig(raw []byte) (Config, error) {
 	c.SlidingWindow = r.layerTypes(c.SlidingWindow)
 	if r.has("head_dim") {
 		c.HeadDim = r.integer("head_dim", required)
+	} else if c.ModelType == "qwen3" {
+		c.HeadDim = 128
 	} else if c.Heads > 0 && c.Hidden > 0 {
 		if c.Hidden%c.Heads != 0 {
 			r.fail("head_dim", "missing, and hidden_size %d is no multiple of num_attention_heads %d", c.Hidden, c.Heads)
@@ -121,8 +131,9 @@ func parseConfig(raw []byte) (Config, error) {
 	c.RMSEps = r.number("rms_norm_eps", 1e-6)
 	c.RopeTheta, c.RopeScaling = r.rope()
 	c.TieEmbeddings = r.boolean("tie_word_embeddings", false)
-	c.BOS = r.ids("bos_token_id", defaultID(1, c.Vocab))
-	c.EOS = r.ids("eos_token_id", defaultID(2, c.Vocab))
+	c.AttentionBias = r.boolean("attention_bias", false)
+	c.BOS = r.ids("bos_token_id", bos)
+	c.EOS = r.ids("eos_token_id", eos)
 	c.PAD = r.ids("pad_token_id", nil)
 	if len(c.PAD) == 1 && c.PAD[0] == -1 { // how the first Llama files spell none
 		c.PAD = nil
@@ -273,7 +284,7 @@ func (r *fields) modelType() string {
 	}
 	want, ok := architectures[t]
 	if !ok {
-		r.fail("model_type", `want "llama" or "mistral", have %q`, t)
+		r.fail("model_type", "want llama, mistral, qwen2 or qwen3, have %q", t)
 		return ""
 	}
 	if len(archs) > 0 && (len(archs) > 1 || archs[0] != want) {
@@ -317,7 +328,7 @@ func (r *fields) refuse() {
 		ok   []string // JSON texts that leave the arithmetic as it is
 	}{
 		{"hidden_act", []string{`"silu"`, `"swish"`}},
-		{"attention_bias", []string{"false"}},
+		{"use_sliding_window", []string{"false"}},
 		{"mlp_bias", []string{"false"}},
 		{"attention_dropout", []string{"0", "0.0"}},
 		{"partial_rotary_factor", []string{"1", "1.0"}},
@@ -429,8 +440,6 @@ func (c Config) MarshalHF() ([]byte, error) {
 	m := map[string]any{
 		"architectures":           []string{architectures[c.ModelType]},
 		"attention_dropout":       pyFloat(0),
-		"bos_token_id":            idOrList(c.BOS),
-		"eos_token_id":            idOrList(c.EOS),
 		"head_dim":                c.HeadDim,
 		"hidden_act":              "silu",
 		"hidden_size":             c.Hidden,
@@ -464,9 +473,14 @@ func (c Config) MarshalHF() ([]byte, error) {
 			"rope_type":                        s.Type,
 		}
 	}
+	for name, ids := range map[string][]int32{"bos_token_id": c.BOS, "eos_token_id": c.EOS} {
+		if len(ids) > 0 || c.ModelType == "llama" || c.ModelType == "mistral" { // whose defaults are not none
+			m[name] = idOrList(ids)
+		}
+	}
 	switch c.ModelType {
 	case "llama":
-		m["attention_bias"] = false
+		m["attention_bias"] = c.AttentionBias
 		m["mlp_bias"] = false
 		m["pretraining_tp"] = 1
 		m["rope_scaling"] = scaling
@@ -477,6 +491,16 @@ func (c Config) MarshalHF() ([]byte, error) {
 		}
 		if scaling != nil {
 			m["rope_scaling"] = scaling
+		}
+	case "qwen2", "qwen3":
+		m["max_window_layers"] = c.Layers // the first with a window, if use_sliding_window were true
+		m["rope_scaling"] = scaling
+		m["sliding_window"] = nil
+		m["use_sliding_window"] = false
+		if c.ModelType == "qwen3" {
+			m["attention_bias"] = c.AttentionBias
+		} else if c.HeadDim*c.Heads == c.Hidden {
+			delete(m, "head_dim") // which the class does not have, and works out
 		}
 	}
 	return marshalPy(m)

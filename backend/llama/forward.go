@@ -20,7 +20,9 @@ func (b Batch) Rows() int { return len(b.IDs) }
 // layer; decode reuses one set for all.
 type acts struct {
 	h1, rstd1 device.Buffer // RMSNorm of the input: (N, hidden), (N)
+	q0, k0    device.Buffer // Qwen3's q and k before their norm, else q and k themselves
 	q, k, v   device.Buffer // after RoPE: (N, heads·dim), (N, kv·dim) twice
+	rq, rk    device.Buffer // of the norm of each head: (N·heads), (N·kv)
 	att, lse  device.Buffer // attention's output (N, heads·dim), (N, heads)
 	h2, rstd2 device.Buffer // RMSNorm after attention: (N, hidden), (N)
 	gate, up  device.Buffer // (N, ffn)
@@ -39,6 +41,11 @@ func (c Config) planActs(a *arena, n int) acts {
 		h2: a.take(n * d), rstd2: a.wide(n),
 		gate: a.take(n * f), up: a.take(n * f), ffn: a.take(n * f),
 	}
+	s.q0, s.k0 = s.q, s.k
+	if c.headNorms() {
+		s.q0, s.k0 = a.take(n*dq), a.take(n*dkv)
+		s.rq, s.rk = a.wide(n*c.Heads), a.wide(n*c.KVHeads)
+	}
 	s.turn = []device.Rotation{{X: s.q, Heads: c.Heads}, {X: s.k, Heads: c.KVHeads}}
 	return s
 }
@@ -48,6 +55,7 @@ func (c Config) planActs(a *arena, n int) acts {
 //	mid = in + Wo·attention(RoPE(Wq·norm(in)), RoPE(Wk·norm(in)), Wv·norm(in))
 //	out = mid + Wdown·(silu(Wgate·norm(mid)) ⊙ Wup·norm(mid))
 //
+// where each W may add a bias, and Qwen3 normalises the heads of q and k before RoPE.
 // in, mid and out are (N, hidden) and may be one buffer when no backward
 // follows; out is nil when only the activations are wanted. cache, if not nil,
 // receives the new keys and values and is what attention reads; Seq.Own then
@@ -56,7 +64,11 @@ func (m *Model) block(l int, in, mid, out device.Buffer, a acts, b Batch, cache 
 	c, w, dev, n, d := m.Config, &m.w.layers[l], m.dev, b.Rows(), m.Config.Hidden
 
 	dev.RMSNorm(a.h1, a.rstd1, in, w.attnNorm, n, d, c.RMSEps)
-	m.project(a.h1, n, output{a.q, w.q}, output{a.k, w.k}, output{a.v, w.v})
+	m.project(a.h1, n, output{a.q0, w.q}, output{a.k0, w.k}, output{a.v, w.v})
+	if w.qNorm != nil {
+		dev.RMSNorm(a.q, a.rq, a.q0, w.qNorm, n*c.Heads, c.HeadDim, c.RMSEps)
+		dev.RMSNorm(a.k, a.rk, a.k0, w.kNorm, n*c.KVHeads, c.HeadDim, c.RMSEps)
+	}
 	dev.RoPE(a.turn, m.rope.cos, m.rope.sin, b.Pos, c.HeadDim, false)
 	k, v := a.k, a.v
 	if cache != nil {

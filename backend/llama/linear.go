@@ -1,17 +1,22 @@
 package llama
 
-import "nrt/backend/device"
+import (
+	"slices"
 
-// linear is one matrix (out, in) of the model, as Hugging Face stores it, and with
-// LoRA the two factors that learn in its place, A (rank, in) and B (out, rank). For
-// x (N, in) and s = Alpha/Rank
+	"nrt/backend/device"
+)
+
+// linear is one matrix (out, in) of the model, as Hugging Face stores it, its bias b
+// (1, out) where it has one, and with LoRA the two factors that learn in their place,
+// A (rank, in) and B (out, rank). For x (N, in), 1 a column (N, 1) of ones and
+// s = Alpha/Rank
 //
-//	y = x·Wᵀ + u·Bᵀ          u = s·x·Aᵀ (N, rank)
+//	y = x·Wᵀ + 1·b + u·Bᵀ    u = s·x·Aᵀ (N, rank)
 //
 // and, from dy = ∂L/∂y (N, out),
 //
 //	dx = dy·W + du·A         du = s·dy·B (N, rank)
-//	dW += dyᵀ·x              unless W is frozen
+//	dW += dyᵀ·x   db += 1ᵀ·dy    unless they are frozen
 //	dB += dyᵀ·u   dA += duᵀ·x
 //
 // since L sees A and B through u·Bᵀ alone, and ∂L/∂(x·Aᵀ) = s·∂L/∂u = s·dy·B. In a
@@ -19,6 +24,7 @@ import "nrt/backend/device"
 type linear struct {
 	out, in int
 	w       device.Buffer // nil in the Grad of a frozen matrix
+	bias    device.Buffer // as w, and nil where there is none
 	a, b    device.Buffer // nil without LoRA
 }
 
@@ -41,6 +47,7 @@ func (m *Model) project(x device.Buffer, n int, outs ...output) {
 	}
 	m.dev.Project(m.list, x, n, outs[0].in)
 	for i, o := range outs {
+		m.shift(o.y, n, o.linear)
 		if o.a != nil {
 			m.widen(o.y, m.lora.u(i, n), n, o.linear)
 		}
@@ -50,11 +57,29 @@ func (m *Model) project(x device.Buffer, n int, outs ...output) {
 // add adds to y what project sets it to.
 func (m *Model) add(y, x device.Buffer, n int, w linear) {
 	m.dev.MatMul(y, x, w.w, n, w.out, w.in, false, true, true)
+	m.shift(y, n, w)
 	if w.a != nil {
 		u := m.lora.u(0, n)
 		m.dev.MatMul(u, x, w.a, n, m.lora.Rank, w.in, false, true, false)
 		m.widen(y, u, n, w)
 	}
+}
+
+// shift adds the bias to each row of y.
+func (m *Model) shift(y device.Buffer, n int, w linear) {
+	if w.bias != nil {
+		m.dev.MatMul(y, m.column(n), w.bias, n, w.out, 1, false, false, true)
+	}
+}
+
+// column is n ones.
+func (m *Model) column(n int) device.Buffer {
+	had := m.ones.held()
+	c := m.ones.take(n)
+	if m.ones.held() > had {
+		m.dev.Write(c, slices.Repeat([]float32{1}, n))
+	}
+	return c
 }
 
 // widen adds s·u·Bᵀ to y; u is x·Aᵀ and then s times that.
@@ -70,6 +95,9 @@ func (m *Model) back(dx, dy, x device.Buffer, n int, w, g linear, accumulate boo
 	dev.MatMul(dx, dy, w.w, n, w.in, w.out, false, false, accumulate)
 	if g.w != nil {
 		dev.MatMul(g.w, dy, x, w.out, w.in, n, true, false, true)
+	}
+	if g.bias != nil {
+		dev.MatMul(g.bias, m.column(n), dy, 1, w.out, n, true, false, true)
 	}
 	if w.a == nil {
 		return

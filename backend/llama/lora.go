@@ -55,7 +55,7 @@ func (l LoRA) scale() float64 { return l.Alpha / float64(l.Rank) }
 func (l LoRA) Tensors(c Config) []TensorSpec {
 	var list []TensorSpec
 	for _, s := range c.Tensors() {
-		if part := strings.Split(s.Name, "."); slices.Contains(l.Modules, part[len(part)-2]) {
+		if part := strings.Split(s.Name, "."); len(s.Shape) > 1 && slices.Contains(l.Modules, part[len(part)-2]) {
 			list = append(list, TensorSpec{Name: factor(s.Name, "A"), Shape: []int{l.Rank, s.Shape[1]}},
 				TensorSpec{Name: factor(s.Name, "B"), Shape: []int{s.Shape[0], l.Rank}})
 		}
@@ -125,7 +125,7 @@ func (a *adapter) free(dev device.Device) {
 // Base is the model without its factors, as it was before they learned. It shares
 // the weights, which stay m's to free; its own Free gives back the rest.
 func (m *Model) Base() *Model {
-	b := &Model{Config: m.Config, dev: m.dev, flat: m.flat, params: m.params, fixed: true, borrowed: true, rope: ropeTable{inv: m.rope.inv}}
+	b := &Model{Config: m.Config, dev: m.dev, flat: m.flat, params: m.params, fixed: true, borrowed: true, rope: ropeTable{inv: m.rope.inv}, ones: scratch{dev: m.dev}}
 	b.w = b.byRole(b.params)
 	return b
 }

@@ -1,6 +1,8 @@
 // Package llama is the Llama family: pre-norm decoder blocks with RMSNorm,
 // rotary positions, grouped-query attention and SwiGLU, written out layer by
 // layer for forward and backward, and the Hugging Face checkpoint around it.
+// Mistral has a sliding window besides, Qwen2 biases on q, k and v, Qwen3 an
+// RMSNorm of each head of q and k.
 //
 // # Reading order
 //
@@ -43,6 +45,7 @@ type Model struct {
 	lora     *adapter // what learns instead of the parameters; nil where these do
 	w        tensors
 	rope     ropeTable
+	ones     scratch             // (N, 1), of a model with biases
 	list     []device.Projection // of a call of project, which must not allocate
 }
 
@@ -52,7 +55,7 @@ type Param struct {
 	Name  string
 	Shape []int
 	Value device.Buffer
-	Decay bool // matrices decay, norms do not
+	Decay bool // matrices decay, norms and biases do not
 }
 
 // tensors are the model's weights by role, or the gradients of them, nil for what
@@ -69,13 +72,14 @@ type layerTensors struct {
 	attnNorm       device.Buffer // (hidden)
 	q, k, v        linear        // (heads·dim, hidden), (kv·dim, hidden) twice
 	o              linear        // (hidden, heads·dim)
+	qNorm, kNorm   device.Buffer // (dim), of each head; nil but for Qwen3
 	mlpNorm        device.Buffer // (hidden)
 	gate, up, down linear        // (ffn, hidden) twice, (hidden, ffn)
 }
 
 // New makes a model with random weights: normal with standard deviation 0.02,
 // the two projections back into the residual stream scaled by 1/√(2·layers)
-// (GPT-2's rule), norms 1.
+// (GPT-2's rule), norms 1, biases 0.
 func New(dev device.Device, c Config, seed uint64) (*Model, error) {
 	if err := c.Validate(); err != nil {
 		return nil, err
@@ -89,14 +93,17 @@ func initial(c Config, seed uint64) Source {
 	residual := 0.02 / math.Sqrt(2*float64(c.Layers))
 	specs := c.Tensors()
 	return func(i, _ int, data []float32) error {
-		std := 0.02
-		if name := specs[i].Name; strings.HasSuffix(name, "o_proj.weight") || strings.HasSuffix(name, "down_proj.weight") {
+		std, name := 0.02, specs[i].Name
+		if strings.HasSuffix(name, "o_proj.weight") || strings.HasSuffix(name, "down_proj.weight") {
 			std = residual
 		}
 		for j := range data {
-			if len(specs[i].Shape) > 1 {
+			switch {
+			case len(specs[i].Shape) > 1:
 				data[j] = float32(rng.NormFloat64() * std)
-			} else {
+			case strings.HasSuffix(name, ".bias"):
+				data[j] = 0
+			default:
 				data[j] = 1
 			}
 		}
@@ -138,6 +145,7 @@ func (m *Model) Clone(k device.Kind) (*Model, error) {
 // Free gives the model's memory back to the device.
 func (m *Model) Free() {
 	m.rope.free(m.dev)
+	m.ones.free()
 	if m.borrowed {
 		return
 	}
@@ -211,7 +219,7 @@ func empty(dev device.Device, c Config, k device.Kind) (*Model, error) {
 		off += n
 	}
 	m.w = m.byRole(m.params)
-	m.rope = ropeTable{inv: InvFreq(c)}
+	m.rope, m.ones = ropeTable{inv: InvFreq(c)}, scratch{dev: dev}
 	return m, nil
 }
 
@@ -233,15 +241,18 @@ func (m *Model) byRole(list []Param) tensors {
 	}
 	t := tensors{embed: vector("model.embed_tokens.weight"), norm: vector("model.norm.weight")}
 	for l := range m.Config.Layers {
-		at := func(part string) string { return fmt.Sprintf("model.layers.%d.%s.weight", l, part) }
+		prefix := fmt.Sprintf("model.layers.%d.", l)
+		at := func(part string) string { return prefix + part + ".weight" }
 		matrix := func(part string) linear {
 			w, shape := vector(at(part)), shapes[at(part)]
-			return linear{out: shape[0], in: shape[1], w: w, a: values[factor(at(part), "A")], b: values[factor(at(part), "B")]}
+			return linear{out: shape[0], in: shape[1], w: w, bias: values[prefix+part+".bias"],
+				a: values[factor(at(part), "A")], b: values[factor(at(part), "B")]}
 		}
 		t.layers = append(t.layers, layerTensors{
 			attnNorm: vector(at("input_layernorm")),
 			q:        matrix("self_attn.q_proj"), k: matrix("self_attn.k_proj"), v: matrix("self_attn.v_proj"),
-			o:       matrix("self_attn.o_proj"),
+			o:     matrix("self_attn.o_proj"),
+			qNorm: values[at("self_attn.q_norm")], kNorm: values[at("self_attn.k_norm")],
 			mlpNorm: vector(at("post_attention_layernorm")),
 			gate:    matrix("mlp.gate_proj"), up: matrix("mlp.up_proj"), down: matrix("mlp.down_proj"),
 		})

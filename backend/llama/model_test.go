@@ -20,6 +20,16 @@ var shapes = map[string]Config{
 	"mha tied":     tiny(2, 2, true, 0),
 	"gqa untied":   tiny(4, 2, false, 0),
 	"mqa window 3": tiny(4, 1, false, 3),
+
+	"biases":                     of("qwen2", tiny(4, 2, true, 0), false),
+	"norms of heads":             of("qwen3", tiny(4, 2, false, 0), false),
+	"norms of heads, all biases": of("qwen3", tiny(4, 1, true, 0), true),
+}
+
+// of is c as a model of that type.
+func of(modelType string, c Config, attentionBias bool) Config {
+	c.ModelType, c.AttentionBias = modelType, attentionBias
+	return c
 }
 
 func tiny(heads, kv int, tied bool, window int) Config {

@@ -9,7 +9,7 @@ import (
 )
 
 // LoadReadOnly reads a Hugging Face folder into a model that answers and does not
-// learn: its matrices are device.Weights in the format f, its norms float32. No
+// learn: its matrices are device.Weights in the format f, its norms and biases float32. No
 // more than a few rows are in memory as float32 on the way.
 func LoadReadOnly(dev device.Device, fsys fs.FS, f device.Format, show ...Progress) (*Model, error) {
 	if f == device.AsStored {
@@ -51,15 +51,15 @@ func NewReadOnlyFrom(dev device.Device, c Config, f device.Format, src Source) (
 	if err := c.Validate(); err != nil {
 		return nil, err
 	}
-	m := &Model{Config: c, dev: dev, fixed: true, rope: ropeTable{inv: InvFreq(c)}}
-	norms := 0
+	m := &Model{Config: c, dev: dev, fixed: true, rope: ropeTable{inv: InvFreq(c)}, ones: scratch{dev: dev}}
+	vectors := 0
 	for _, s := range c.Tensors() {
 		if len(s.Shape) == 1 {
-			norms += s.Len()
+			vectors += s.Len()
 		}
 	}
-	m.flat = dev.Alloc(norms)
-	norms = 0
+	m.flat = dev.Alloc(vectors)
+	vectors = 0
 	for i, s := range c.Tensors() {
 		p := Param{Name: s.Name, Shape: s.Shape, Decay: len(s.Shape) > 1}
 		var err error
@@ -68,8 +68,8 @@ func NewReadOnlyFrom(dev device.Device, c Config, f device.Format, src Source) (
 				return src(i, first*s.Shape[1], dst)
 			})
 		} else {
-			p.Value = m.flat.View(norms, s.Len())
-			norms += s.Len()
+			p.Value = m.flat.View(vectors, s.Len())
+			vectors += s.Len()
 			data := make([]float32, s.Len())
 			if err = src(i, 0, data); err == nil {
 				dev.Write(p.Value, data)
