@@ -9,11 +9,11 @@ import (
 // TestNoAllocations: once the memory of a batch's shape is there, passes take no
 // more of it, except for the results that Classify and Sample return.
 func TestNoAllocations(t *testing.T) {
-	c := tiny(4, 2, true, 0)
 	dev := newDevice(t, false)
-	_, factors := adapted(t, dev, c, allLoRA, true)
-	for _, m := range []*Model{random(t, dev, c, 5), factors} {
-		noAllocations(t, m)
+	for _, c := range []Config{tiny(4, 2, true, 0), shapes["norms of heads, all biases"]} {
+		_, factors := adapted(t, dev, c, allLoRA, true)
+		noAllocations(t, random(t, dev, c, 5))
+		noAllocations(t, factors)
 	}
 }
 

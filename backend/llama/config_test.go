@@ -24,6 +24,16 @@ var goldenConfigs = map[string]Config{
 		HeadDim: 128, MaxPositions: 32768, RMSEps: 1e-5, RopeTheta: 10000, SlidingWindow: 4096,
 		BOS: []int32{1}, EOS: []int32{2}, PAD: []int32{0}, DType: "float32",
 	},
+	"qwen2": {
+		ModelType: "qwen2", Vocab: 151936, Hidden: 896, Intermediate: 4864, Layers: 24, Heads: 14, KVHeads: 2,
+		HeadDim: 64, MaxPositions: 32768, RMSEps: 1e-6, RopeTheta: 1e6,
+		TieEmbeddings: true, BOS: []int32{151643}, EOS: []int32{151645, 151643}, DType: "bfloat16",
+	},
+	"qwen3": {
+		ModelType: "qwen3", Vocab: 151936, Hidden: 1024, Intermediate: 3072, Layers: 28, Heads: 16, KVHeads: 8,
+		HeadDim: 128, MaxPositions: 40960, RMSEps: 1e-6, RopeTheta: 1e6,
+		TieEmbeddings: true, BOS: []int32{151643}, EOS: []int32{151645}, DType: "bfloat16",
+	},
 }
 
 // golden compares have with a file of testdata, or rewrites it with -update.
@@ -85,6 +95,9 @@ func TestPyFloat(t *testing.T) {
 // small is the least a config.json must say.
 const small = `"model_type":"llama","vocab_size":64,"hidden_size":16,"intermediate_size":24,"num_hidden_layers":2,"num_attention_heads":4`
 
+// qwen is small as the type of another family.
+func qwen(modelType string) string { return strings.Replace(small, "llama", modelType, 1) }
+
 func TestParseConfigDefaults(t *testing.T) {
 	for _, c := range []struct {
 		name, text string
@@ -125,6 +138,22 @@ func TestParseConfigDefaults(t *testing.T) {
 		{"mistral with windows", strings.Replace(small, `llama`, `mistral`, 1) + `,"num_key_value_heads":4,"sliding_window":8,"layer_types":["sliding_attention","sliding_attention"]`, func(c *Config) {
 			c.ModelType, c.MaxPositions, c.SlidingWindow = "mistral", 131072, 8
 		}},
+		{"biases", small + `,"attention_bias":true`, func(c *Config) { c.AttentionBias = true }},
+		{"qwen2", qwen("qwen2") + `,"num_key_value_heads":4`, func(c *Config) {
+			c.ModelType, c.MaxPositions, c.BOS, c.EOS = "qwen2", 32768, nil, nil
+		}},
+		{"qwen2 without a window", qwen("qwen2") + `,"num_key_value_heads":2,"use_sliding_window":false,"sliding_window":32768,"max_window_layers":1,"attention_bias":false,"eos_token_id":5`, func(c *Config) {
+			c.ModelType, c.MaxPositions, c.KVHeads, c.BOS, c.EOS = "qwen2", 32768, 2, nil, []int32{5}
+		}},
+		{"qwen2 as transformers 5 writes it", qwen("qwen2") + `,"num_key_value_heads":2,"layer_types":["full_attention","full_attention"],"bos_token_id":null,"rope_parameters":{"rope_type":"default","rope_theta":1e6},"dtype":"bfloat16"`, func(c *Config) {
+			c.ModelType, c.MaxPositions, c.KVHeads, c.BOS, c.EOS, c.RopeTheta, c.DType = "qwen2", 32768, 2, nil, nil, 1e6, "bfloat16"
+		}},
+		{"qwen3", qwen("qwen3") + `,"num_key_value_heads":1`, func(c *Config) {
+			c.ModelType, c.MaxPositions, c.KVHeads, c.HeadDim, c.BOS, c.EOS = "qwen3", 32768, 1, 128, nil, nil
+		}},
+		{"qwen3 with biases", qwen("qwen3") + `,"num_key_value_heads":1,"head_dim":6,"attention_bias":true,"sliding_window":null`, func(c *Config) {
+			c.ModelType, c.MaxPositions, c.KVHeads, c.HeadDim, c.BOS, c.EOS, c.AttentionBias = "qwen3", 32768, 1, 6, nil, nil, true
+		}},
 	} {
 		want := Config{ModelType: "llama", Vocab: 64, Hidden: 16, Intermediate: 24, Layers: 2, Heads: 4, KVHeads: 4,
 			HeadDim: 4, MaxPositions: 2048, RMSEps: 1e-6, RopeTheta: 10000, BOS: []int32{1}, EOS: []int32{2}}
@@ -157,7 +186,14 @@ func TestParseConfigErrors(t *testing.T) {
 		{without("intermediate_size"), "intermediate_size: required"},
 		{without("num_hidden_layers"), "num_hidden_layers: required"},
 		{without("num_attention_heads"), "num_attention_heads: required"},
-		{strings.Replace(small, "llama", "qwen2", 1), `model_type: want "llama" or "mistral", have "qwen2"`},
+		{qwen("qwen3_moe"), `model_type: want llama, mistral, qwen2 or qwen3, have "qwen3_moe"`},
+		{qwen("qwen2"), "num_key_value_heads: want a divisor of num_attention_heads 4, have 32"},
+		{qwen("qwen2") + `,"num_key_value_heads":4,"use_sliding_window":true`, "use_sliding_window: only false is supported, have true"},
+		{qwen("qwen3") + `,"num_key_value_heads":4,"layer_types":["full_attention","sliding_attention"]`, `layer_types: [1] is "sliding_attention" and [0] is "full_attention"`},
+		{qwen("qwen3") + `,"num_key_value_heads":4,"layer_types":["sliding_attention","sliding_attention"]`, `layer_types: [0] is "sliding_attention", but there is no sliding_window`},
+		{qwen("qwen2") + `,"num_key_value_heads":4,"attention_bias":true`, `attention_bias: model_type "qwen2" has none, have true`},
+		{qwen("mistral") + `,"num_key_value_heads":4,"attention_bias":true`, `attention_bias: model_type "mistral" has none, have true`},
+		{qwen("qwen2") + `,"num_key_value_heads":4,"architectures":["Qwen3ForCausalLM"]`, `architectures: want ["Qwen2ForCausalLM"]`},
 		{small + `,"architectures":["LlamaForSequenceClassification"]`, `architectures: want ["LlamaForCausalLM"]`},
 		{small + `,"architectures":["MistralForCausalLM"]`, `architectures: want ["LlamaForCausalLM"]`},
 		{small + `,"architectures":"LlamaForCausalLM"`, "architectures: want a list"},
@@ -187,7 +223,7 @@ func TestParseConfigErrors(t *testing.T) {
 		{small + `,"eos_token_id":[1,-2]`, "eos_token_id: want 0 to 63"},
 		{small + `,"eos_token_id":"</s>"`, `eos_token_id: want an id or a list of ids, have "</s>"`},
 		{small + `,"hidden_act":"gelu"`, `hidden_act: only "silu" is supported, have "gelu"`},
-		{small + `,"attention_bias":true`, "attention_bias: only false is supported, have true"},
+		{small + `,"attention_bias":1`, "attention_bias: want true or false, have 1"},
 		{small + `,"mlp_bias":true`, "mlp_bias: only false is supported, have true"},
 		{small + `,"attention_dropout":0.1`, "attention_dropout: only 0 is supported, have 0.1"},
 		{small + `,"quantization_config":{"bits":4}`, `quantization_config: not supported, have {"bits":4}`},
@@ -246,15 +282,22 @@ func TestReadConfigFiles(t *testing.T) {
 
 // TestTensorNames pins names and shapes as the modules of transformers have them.
 func TestTensorNames(t *testing.T) {
-	c, err := parseConfig([]byte("{" + small + `,"num_key_value_heads":2,"head_dim":6}`))
-	if err != nil {
-		t.Fatal(err)
+	var c Config
+	for _, f := range []struct{ file, text string }{
+		{"tensors_qwen2.txt", qwen("qwen2")},
+		{"tensors_qwen3.txt", qwen("qwen3") + `,"attention_bias":true`},
+		{"tensors.txt", small},
+	} {
+		var err error
+		if c, err = parseConfig([]byte("{" + f.text + `,"num_key_value_heads":2,"head_dim":6}`)); err != nil {
+			t.Fatal(err)
+		}
+		var b strings.Builder
+		for _, s := range c.Tensors() {
+			b.WriteString(s.Name + " " + shapeText(s.Shape) + "\n")
+		}
+		golden(t, f.file, []byte(b.String()))
 	}
-	var b strings.Builder
-	for _, s := range c.Tensors() {
-		b.WriteString(s.Name + " " + shapeText(s.Shape) + "\n")
-	}
-	golden(t, "tensors.txt", []byte(b.String()))
 	c.TieEmbeddings = true
 	if specs := c.Tensors(); len(specs) != 20 || specs[len(specs)-1].Name != "model.norm.weight" {
 		t.Errorf("tied: %d tensors, last %v", len(specs), specs[len(specs)-1])

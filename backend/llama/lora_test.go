@@ -308,8 +308,8 @@ func (w *work) ClassifierBackward(dh, dw, h, head device.Buffer, targets []int32
 // TestLoRASkipsFrozenGradients: what is frozen has no gradient computed and none
 // kept, so that a backward pass does little more than half of the products.
 func TestLoRASkipsFrozenGradients(t *testing.T) {
-	for _, tied := range []bool{false, true} {
-		c := tiny(4, 4, tied, 0)
+	for _, c := range []Config{tiny(4, 4, false, 0), tiny(4, 4, true, 0), of("qwen3", tiny(4, 4, true, 0), true)} {
+		tied := c.TieEmbeddings
 		c.Hidden, c.HeadDim, c.Intermediate = 128, 32, 256
 		full, small := &work{Device: newDevice(t, false)}, &work{Device: newDevice(t, false)}
 		m, err := New(full, c, 1)

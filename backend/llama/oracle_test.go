@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 
@@ -55,6 +56,13 @@ var oracleCases = []oracleCase{
 		&LoRA{Rank: 4, Alpha: 8, Modules: LoRAModules()}},
 	{"lora of odd rank on some matrices, sliding window", 12, oracleConfig(func(c *Config) { c.ModelType, c.SlidingWindow = "mistral", 5 }), safetensors.BF16, 1 << 30, 0, []int{24, 4},
 		&LoRA{Rank: 3, Alpha: 1.5, Modules: []string{"v_proj", "o_proj", "up_proj"}}},
+	{"biases of q, k and v, tied, shared prompt", 13, oracleConfig(func(c *Config) { c.ModelType, c.HeadDim, c.TieEmbeddings = "qwen2", 6, true }), safetensors.F32, 1 << 30, 5, []int{13, 9, 16}, nil},
+	{"biases of q, k and v, bfloat16, lora", 14, oracleConfig(func(c *Config) { c.ModelType, c.KVHeads = "qwen2", 4 }), safetensors.BF16, 4000, 0, []int{14, 6},
+		&LoRA{Rank: 2, Alpha: 4, Modules: []string{"q_proj", "v_proj", "down_proj"}}},
+	{"norms of heads, shared prompt", 15, oracleConfig(func(c *Config) { c.ModelType, c.HeadDim, c.RMSEps = "qwen3", 16, 1e-6 }), safetensors.F32, 1 << 30, 5, []int{13, 9, 16}, nil},
+	{"norms of heads and all biases, tied, lora", 16, oracleConfig(func(c *Config) { c.ModelType, c.KVHeads, c.AttentionBias, c.TieEmbeddings = "qwen3", 1, true, true }), safetensors.F32, 1 << 30, 0, []int{11},
+		&LoRA{Rank: 3, Alpha: 6, Modules: LoRAModules()}},
+	{"all biases", 17, oracleConfig(func(c *Config) { c.AttentionBias = true }), safetensors.F16, 1 << 30, 0, []int{12, 7}, nil},
 }
 
 func oracleConfig(change func(*Config)) Config {
@@ -112,7 +120,7 @@ func (c oracleCase) build(t *testing.T, dir string) oracleRequest {
 	for i, s := range specs {
 		values[i] = make([]float32, s.Len())
 		for j := range values[i] {
-			if len(s.Shape) == 1 {
+			if strings.HasSuffix(s.Name, "norm.weight") {
 				values[i][j] = float32(1 + 0.3*rng.unit())
 			} else {
 				values[i][j] = float32(0.5 * rng.unit())
@@ -312,7 +320,7 @@ func TestOracleLive(t *testing.T) {
 	if oraclePython() == "" {
 		t.Skip("no oracle: python3-torch")
 	}
-	for _, c := range []oracleCase{oracleCases[4], oracleCases[6], oracleCases[8], oracleCases[10], oracleCases[11]} {
+	for _, c := range []oracleCase{oracleCases[4], oracleCases[6], oracleCases[8], oracleCases[10], oracleCases[11], oracleCases[13], oracleCases[14], oracleCases[15]} {
 		t.Run(c.Name, func(t *testing.T) {
 			dir := filepath.Join(t.TempDir(), "model")
 			req := c.build(t, dir)

@@ -165,6 +165,38 @@ func answers(m *Model) []float64 {
 	return all
 }
 
+// TestReadOnlyKeepsVectors: norms and biases keep every digit in any format, and in
+// F32 all answers their bits.
+func TestReadOnlyKeepsVectors(t *testing.T) {
+	for name, c := range shapes {
+		dev := newDevice(t, false)
+		source := random(t, dev, c, 4)
+		dir := t.TempDir()
+		if err := source.Save(dir, safetensors.F32); err != nil {
+			t.Fatal(err)
+		}
+		for _, f := range formats {
+			m, err := LoadReadOnly(dev, os.DirFS(dir), f)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for i, p := range m.Params() {
+				have, want := make([]float32, p.Value.Len()), make([]float32, p.Value.Len())
+				dev.Read(have, p.Value)
+				dev.Read(want, source.Params()[i].Value)
+				if len(p.Shape) == 1 && !slices.Equal(have, want) {
+					t.Errorf("%s, %v: %s is %v, want %v", name, f, p.Name, have, want)
+				}
+			}
+			if f == device.F32 && !slices.Equal(answers(m), answers(source)) {
+				t.Errorf("%s: other answers", name)
+			}
+			m.Free()
+		}
+		source.Free()
+	}
+}
+
 // TestReadOnlyDoesNotLearn: it says so, and a save keeps what it holds.
 func TestReadOnlyDoesNotLearn(t *testing.T) {
 	dev := newDevice(t, false)

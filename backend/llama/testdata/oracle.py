@@ -1,4 +1,4 @@
-"""An independent Llama and Mistral in plain PyTorch, to check this package by.
+"""An independent Llama, Mistral, Qwen2 and Qwen3 in plain PyTorch, to check this package by.
 
 Reads a Hugging Face folder and a request on stdin, and prints what the model
 should compute; nothing here shares code or formulas' spelling with the Go side.
@@ -82,7 +82,7 @@ def read_adapter(folder):
 
 def linear(h, w, name, scale):
     """A layer as PEFT wraps it: the frozen matrix's product, and scale·B(A(h))."""
-    out = torch.nn.functional.linear(h, w[name + ".weight"])
+    out = torch.nn.functional.linear(h, w[name + ".weight"], w.get(name + ".bias"))
     adapter = "base_model.model." + name
     if adapter + ".lora_A.weight" in w:
         low = torch.nn.functional.linear(h, w[adapter + ".lora_A.weight"])
@@ -117,6 +117,26 @@ def rms_norm(x, weight, eps):
     return weight * (x / torch.sqrt((x * x).mean(-1, keepdim=True) + eps))
 
 
+CLASSES = {
+    "llama": "LlamaForCausalLM",
+    "mistral": "MistralForCausalLM",
+    "qwen2": "Qwen2ForCausalLM",
+    "qwen3": "Qwen3ForCausalLM",
+}
+
+
+def expected_vectors(cfg):
+    """The names of a layer's tensors of one dimension, which the class decides."""
+    names = {"input_layernorm.weight", "post_attention_layernorm.weight"}
+    if cfg["model_type"] == "qwen2":
+        names |= {"self_attn.q_proj.bias", "self_attn.k_proj.bias", "self_attn.v_proj.bias"}
+    elif cfg.get("attention_bias"):
+        names |= {"self_attn.%s_proj.bias" % which for which in "qkvo"}
+    if cfg["model_type"] == "qwen3":
+        names |= {"self_attn.q_norm.weight", "self_attn.k_norm.weight"}
+    return names
+
+
 def forward(cfg, w, ids, scale=None):
     """Logits (length, vocab) for one sequence."""
     length = len(ids)
@@ -140,6 +160,9 @@ def forward(cfg, w, ids, scale=None):
         q = linear(h, w, p + "self_attn.q_proj", scale).reshape(length, heads, dim).transpose(0, 1)
         k = linear(h, w, p + "self_attn.k_proj", scale).reshape(length, groups, dim).transpose(0, 1)
         v = linear(h, w, p + "self_attn.v_proj", scale).reshape(length, groups, dim).transpose(0, 1)
+        if cfg["model_type"] == "qwen3":
+            q = rms_norm(q, w[p + "self_attn.q_norm.weight"], eps)
+            k = rms_norm(k, w[p + "self_attn.k_norm.weight"], eps)
         q, k = rotate(q, cos, sin), rotate(k, cos, sin)
         k = k.repeat_interleave(heads // groups, dim=0)
         v = v.repeat_interleave(heads // groups, dim=0)
@@ -160,9 +183,14 @@ def main(folder):
     with open(os.path.join(folder, "config.json")) as f:
         cfg = json.load(f)
     assert cfg["hidden_act"] == "silu"
-    assert cfg["architectures"] == [{"llama": "LlamaForCausalLM", "mistral": "MistralForCausalLM"}[cfg["model_type"]]]
+    assert cfg["architectures"] == [CLASSES[cfg["model_type"]]]
+    assert not cfg.get("use_sliding_window")
     request = json.load(sys.stdin)
     w = read_weights(folder)
+    for layer in range(cfg["num_hidden_layers"]):
+        p = "model.layers.%d." % layer
+        found = {name[len(p) :] for name, tensor in w.items() if name.startswith(p) and tensor.dim() == 1}
+        assert found == expected_vectors(cfg), found
     factors, scale = read_adapter(folder)
     learned = factors or w
     for tensor in learned.values():
