@@ -107,7 +107,8 @@ func tree(vocab int) (Batch, Targets) {
 	return b, t
 }
 
-// TestGradient holds Backward against central differences in float64.
+// TestGradient holds Backward against central differences in float64, and that of
+// two passes against twice that of one.
 func TestGradient(t *testing.T) {
 	for name, c := range shapes {
 		t.Run(name, func(t *testing.T) {
@@ -138,6 +139,14 @@ func TestGradient(t *testing.T) {
 			grad, w := make([]float64, m.NumParams()), make([]float64, m.NumParams())
 			dev.Read64(grad, g.Flat)
 			dev.Read64(w, m.Flat())
+			pass.Forward(batch)
+			pass.Backward(g, Loss{Targets: targets, Fwd: pass.Classify(targets), LogProb: wLogp, Entropy: wEnt})
+			twice, double := make([]float64, len(grad)), make([]float64, len(grad))
+			dev.Read64(twice, g.Flat)
+			for i, x := range grad {
+				double[i] = 2 * x
+			}
+			near(t, "gradient of two passes", twice, double, 1e-12)
 
 			off := 0
 			for _, p := range m.Params() {
