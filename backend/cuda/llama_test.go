@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math"
 	"math/rand/v2"
+	"strings"
 	"testing"
 
 	"nrt/backend/cpu"
@@ -68,23 +69,41 @@ type trained struct {
 	grad    []float64   // of the first step
 }
 
-// models are tiny with all of it learning, and with LoRA beside its matrices, of a
-// rank whose rows are no multiple of 16 bytes.
-var models = map[string]func(device.Device) (*llama.Model, error){"whole": plain, "lora": factored}
+// models are tiny, and the same as Qwen2 and Qwen3, with all of it learning, and with
+// LoRA beside the matrices, of a rank whose rows are no multiple of 16 bytes.
+var models = map[string]func(device.Device) (*llama.Model, error){
+	"llama": of("llama", false), "llama lora": of("llama", true),
+	"qwen2": of("qwen2", false), "qwen2 lora": of("qwen2", true),
+	"qwen3": of("qwen3", false), "qwen3 lora": of("qwen3", true),
+}
 
-func plain(d device.Device) (*llama.Model, error) { return llama.New(d, tiny, 5) }
+func of(modelType string, lora bool) func(device.Device) (*llama.Model, error) {
+	c := tiny
+	c.ModelType = modelType
+	return func(d device.Device) (*llama.Model, error) {
+		if lora {
+			return llama.NewLoRAFrom(d, c, llama.LoRA{Rank: 6, Alpha: 12, Modules: llama.LoRAModules()}, 5, randomWeights(c))
+		}
+		return llama.NewFrom(d, c, randomWeights(c))
+	}
+}
 
-func factored(d device.Device) (*llama.Model, error) {
-	specs, rng := tiny.Tensors(), rand.New(rand.NewPCG(5, 5))
-	return llama.NewLoRAFrom(d, tiny, llama.LoRA{Rank: 6, Alpha: 12, Modules: llama.LoRAModules()}, 5, func(i, _ int, dst []float32) error {
+// randomWeights are around 0, and norms around 1.
+func randomWeights(c llama.Config) llama.Source {
+	specs, rng := c.Tensors(), rand.New(rand.NewPCG(5, 5))
+	return func(i, _ int, dst []float32) error {
+		middle, spread := 0.0, 0.05
+		if len(specs[i].Shape) == 1 {
+			spread = 0.2
+		}
+		if strings.HasSuffix(specs[i].Name, "norm.weight") {
+			middle = 1
+		}
 		for j := range dst {
-			dst[j] = 1
-			if len(specs[i].Shape) > 1 {
-				dst[j] = float32(0.05 * rng.NormFloat64())
-			}
+			dst[j] = float32(middle + spread*rng.NormFloat64())
 		}
 		return nil
-	})
+	}
 }
 
 func train(t *testing.T, d device.Device, create func(device.Device) (*llama.Model, error), set func(*llama.Pass)) trained {
