@@ -27,11 +27,14 @@ BOUNDS = {"f32": (2e-4, 1e-4, 2e-5), "bf16": (0.15, 2e-2, 5e-3)}
 
 def models(full):
     from transformers import LlamaConfig, LlamaForCausalLM, MistralConfig, MistralForCausalLM
+    from transformers import Qwen2Config, Qwen2ForCausalLM, Qwen3Config, Qwen3ForCausalLM
 
     tiny = dict(vocab_size=512, hidden_size=128, intermediate_size=352, num_hidden_layers=3, num_attention_heads=8,
                 num_key_value_heads=2, max_position_embeddings=512)
     yield "llama tiny", LlamaForCausalLM, LlamaConfig(**tiny, rope_theta=500000.0, tie_word_embeddings=True), 96
     yield "mistral tiny", MistralForCausalLM, MistralConfig(**tiny, sliding_window=32, rope_theta=10000.0), 96
+    yield "qwen2 tiny", Qwen2ForCausalLM, Qwen2Config(**tiny, rope_theta=1000000.0, tie_word_embeddings=True), 96
+    yield "qwen3 tiny", Qwen3ForCausalLM, Qwen3Config(**tiny, head_dim=32, rope_theta=1000000.0), 96
     if not full:
         return
     # Two layers of the real width: what a layer computes, in the memory of a small model.
@@ -55,7 +58,7 @@ def reference(torch, cls, config, n, folder, where):
     with torch.no_grad():
         for name, p in model.named_parameters():
             if p.dim() == 1:
-                p.add_(0.1 * torch.randn_like(p))  # norms of 1 would hide mistakes
+                p.add_(0.1 * torch.randn_like(p))  # norms of 1 and biases of 0 would hide mistakes
     model.save_pretrained(folder, safe_serialization=True)
     ids = torch.randint(0, config.vocab_size, (1, n)).to(where)
     logp = model(ids).logits[0, :-1].log_softmax(-1).gather(-1, ids[0, 1:, None])[:, 0]
