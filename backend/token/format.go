@@ -38,7 +38,9 @@ type Message struct {
 //	              ‹|start_header_id|›assistant‹|end_header_id|›\n\n<think>
 //	              (Llama 3.1 and 3.2 begin with a system turn; see knowledge)
 //	chatml        ‹|im_start|›user\n{q}‹|im_end|›\n‹|im_start|›assistant\n<think>
-//	              (with the system turn that the template has where none is given)
+//	              (with the system turn that the template has where none is given;
+//	              Qwen3 begins a chain with \n, an answer with \n\n, and forgets the
+//	              chains of earlier turns)
 //	zephyr        <|user|>\n{q}‹eos›\n<|assistant|>\n<think>
 //	llama2        ‹bos›[INST] {q} [/INST]<think>    (‹bos› before each question; a
 //	              system message is within the first, <<SYS>>\n{s}\n<</SYS>>\n\n{q})
@@ -68,7 +70,9 @@ type Format struct {
 
 	t      *Tokenizer
 	layout layout
-	bare   bool // the layout does not always begin with BOS
+	bare   bool   // the layout does not always begin with BOS
+	open   string // what stands between <think> and a chain
+	lead   string // what stands between </think> and an answer
 }
 
 // layout appends a conversation and the assistant's opening, without <think>.
@@ -106,6 +110,12 @@ func (t *Tokenizer) Format(name string) (*Format, error) {
 		end = "<|im_end|>"
 		need = []string{"<|im_start|>"}
 		f.layout, f.bare = layoutChatML, true
+		if t.templateHas(OpenText + "\n") {
+			f.open = "\n"
+		}
+		if t.templateHas(CloseText + "\n\n") {
+			f.lead = "\n\n"
+		}
 	case "zephyr":
 		f.layout, f.bare = layoutZephyr, true
 	case "llama2":
@@ -140,6 +150,12 @@ func (t *Tokenizer) Format(name string) (*Format, error) {
 		f.Close, f.StopText = t.encode(nil, CloseText, mode{bare: true}), CloseText
 	}
 	return f, nil
+}
+
+// templateHas tells whether s stands in the chat template, in a string or outside.
+func (t *Tokenizer) templateHas(s string) bool {
+	template := t.config.ChatTemplate
+	return strings.Contains(template, s) || strings.Contains(template, strings.ReplaceAll(s, "\n", `\n`))
 }
 
 // guessFormat is the layout of the chat template, "" where none is known.
@@ -201,13 +217,22 @@ func (t *Tokenizer) userTurn() string {
 // Prompt is everything before the chain of a single question, from BOS (where
 // the tokenizer has one) to the opening boundary.
 func (f *Format) Prompt(question string) []int32 {
-	l := line{t: f.t}
-	l.begin(f.bare)
-	if err := f.layout(&l, []Message{{"user", question}}); err != nil {
+	ids, err := f.prompt([]Message{{"user", question}})
+	if err != nil {
 		panic("token: a layout refused a plain question: " + err.Error())
 	}
+	return ids
+}
+
+func (f *Format) prompt(msgs []Message) ([]int32, error) {
+	l := line{t: f.t}
+	l.begin(f.bare)
+	if err := f.layout(&l, msgs); err != nil {
+		return nil, err
+	}
 	l.token(OpenText)
-	return l.done()
+	l.write(f.open)
+	return l.done(), nil
 }
 
 // Messages is Prompt for a conversation, whose last turn is not the
@@ -224,18 +249,17 @@ func (f *Format) Messages(msgs []Message) ([]int32, error) {
 	if msgs[len(msgs)-1].Role == "assistant" {
 		return nil, fmt.Errorf("chat format %q: messages[%d].role: the last turn must not be the assistant's", f.Name, len(msgs)-1)
 	}
-	l := line{t: f.t}
-	l.begin(f.bare)
-	if err := f.layout(&l, msgs); err != nil {
+	ids, err := f.prompt(msgs)
+	if err != nil {
 		return nil, fmt.Errorf("chat format %q: %w", f.Name, err)
 	}
-	l.token(OpenText)
-	return l.done(), nil
+	return ids, nil
 }
 
-// Answer is the ids of an answer on its own, followed by End.
+// Answer is the ids of an answer on its own, followed by End. Where the family's
+// answers begin with line breaks, it does.
 func (f *Format) Answer(answer string) []int32 {
-	return append(f.t.EncodeText(answer), f.End...)
+	return append(f.t.EncodeText(f.lead+answer), f.End...)
 }
 
 // AnswerText is the inverse of Answer: the text up to End (or all of it),
@@ -244,7 +268,7 @@ func (f *Format) AnswerText(ids []int32) string {
 	if i := slices.Index(ids, f.End[0]); i >= 0 {
 		ids = ids[:i]
 	}
-	return f.t.Decode(ids, true)
+	return strings.TrimPrefix(f.t.Decode(ids, true), f.lead)
 }
 
 // Says tells whether an answer is right: whether its text is the reference's but
@@ -366,7 +390,7 @@ func imSystem(template string) (text string, ok bool) {
 			continue
 		}
 		at := 0
-		for at < len(rest) && !strings.HasPrefix(rest[at:], end) && !strings.ContainsRune(`'"{}`, rune(rest[at])) {
+		for at < len(rest) && !strings.HasPrefix(rest[at:], end) && !ends(rest[at:]) {
 			if rest[at] == '\\' {
 				at++
 			}
@@ -376,6 +400,11 @@ func imSystem(template string) (text string, ok bool) {
 			return rest[:at], true
 		}
 	}
+}
+
+// ends tells whether s begins with the end of a string in a template, or with code.
+func ends(s string) bool {
+	return s[0] == '\'' || s[0] == '"' || strings.HasPrefix(s, "{{") || strings.HasPrefix(s, "{%")
 }
 
 var unescapeJinja = strings.NewReplacer(`\n`, "\n", `\t`, "\t", `\'`, "'", `\"`, `"`, `\\`, `\`)
@@ -390,7 +419,13 @@ func layoutChatML(l *line, msgs []Message) error {
 	if text, ok := imSystem(l.t.config.ChatTemplate); ok && msgs[0].Role != "system" {
 		turn("system", unescapeJinja.Replace(text))
 	}
+	forgets := l.t.templateHas("split('" + CloseText + "')")
 	for _, m := range msgs {
+		if m.Role == "assistant" && forgets {
+			if i := strings.LastIndex(m.Content, CloseText); i >= 0 {
+				m.Content = strings.TrimLeft(m.Content[i+len(CloseText):], "\n")
+			}
+		}
 		turn(m.Role, m.Content)
 	}
 	l.token("<|im_start|>")

@@ -265,6 +265,7 @@ type rendered struct {
 	Added                []string // tokens that the family's vocabulary lacks
 	Template             string
 	Prompt, Messages     string
+	Remembered, Sample   string // where it knows chains: conversation with one, and a whole sample
 }
 
 func renderedTemplates(t testing.TB) (list []rendered) {
@@ -326,15 +327,39 @@ func TestTemplates(t *testing.T) {
 				if !strings.Contains(c.Template, "bos_token") {
 					encode = tk.EncodeSpecial
 				}
-				if got, want := f.Prompt("Why?"), encode(c.Prompt+OpenText); !slices.Equal(got, want) {
+				opening := OpenText
+				if c.Remembered != "" {
+					opening += "\n"
+				}
+				opened := func(text string) []int32 { return encode(strings.TrimSuffix(text, opening) + opening) }
+				if got, want := f.Prompt("Why?"), opened(c.Prompt); !slices.Equal(got, want) {
 					t.Errorf("prompt %q\nwant   %q", spell(tk, got), spell(tk, want))
 				}
 				got, err := f.Messages(conversation)
 				if err != nil {
 					t.Fatal(err)
 				}
-				if want := encode(c.Messages + OpenText); !slices.Equal(got, want) {
+				if want := opened(c.Messages); !slices.Equal(got, want) {
 					t.Errorf("messages %q\nwant     %q", spell(tk, got), spell(tk, want))
+				}
+				if c.Remembered != "" {
+					thought := slices.Clone(conversation)
+					thought[2].Content = "<think>\nTwo and two.\n</think>\n\n" + thought[2].Content
+					if got, err = f.Messages(thought); err != nil {
+						t.Fatal(err)
+					}
+					if want := opened(c.Remembered); !slices.Equal(got, want) {
+						t.Errorf("with a chain, messages %q\nwant     %q", spell(tk, got), spell(tk, want))
+					}
+				}
+				if strings.Contains(c.Sample, "Two and two.") {
+					got := slices.Concat(f.Prompt("Why?"), tk.EncodeText("Two and two.\n"), f.Close, f.Answer("So."))
+					if want := encode(strings.TrimSuffix(c.Sample, "\n")); !slices.Equal(got, want) {
+						t.Errorf("sample %q\nwant   %q", spell(tk, got), spell(tk, want))
+					}
+					if got := f.AnswerText(f.Answer("So.")); got != "So." {
+						t.Errorf("answer text %q", got)
+					}
 				}
 				if got := tk.Decode(f.End, false); got != c.EOS {
 					t.Errorf("an answer ends with %q, want %q", got, c.EOS)

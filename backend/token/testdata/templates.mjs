@@ -4,8 +4,8 @@
 //	npm install --prefix DIR @huggingface/jinja@0.5.11
 //	node testdata/templates.mjs DIR
 //
-// The templates are those of the families, without their branches for tools, or ones of
-// our own that lay out as theirs do. The day is fixed, as format.go has it.
+// The templates are those of the families, without their branches for tools, or made
+// by hand to do the same. The day is fixed, as format.go has it.
 import { writeFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { dirname, join } from 'node:path';
@@ -31,6 +31,12 @@ const list = [
     "{% for message in messages %}{% if loop.first and messages[0]['role'] != 'system' %}{{ '<|im_start|>system\nYou are a helpful AI assistant named SmolLM, trained by Hugging Face<|im_end|>\n' }}{% endif %}{{'<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>' + '\n'}}{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"],
   ['Qwen2.5-Instruct', 'qwen2', 'chatml', qwen,
     "{%- if messages[0]['role'] == 'system' %}\n    {{- '<|im_start|>system\\n' + messages[0]['content'] + '<|im_end|>\\n' }}\n{%- else %}\n    {{- '<|im_start|>system\\nYou are Qwen, created by Alibaba Cloud. You are a helpful assistant.<|im_end|>\\n' }}\n{%- endif %}\n{%- for message in messages %}\n    {%- if (message.role == \"user\") or (message.role == \"system\" and not loop.first) or (message.role == \"assistant\") %}\n        {{- '<|im_start|>' + message.role + '\\n' + message.content + '<|im_end|>' + '\\n' }}\n    {%- endif %}\n{%- endfor %}\n{%- if add_generation_prompt %}\n    {{- '<|im_start|>assistant\\n' }}\n{%- endif %}\n"],
+  ['Qwen2.5-Math-Instruct', 'qwen2', 'chatml', qwen,
+    "{%- if tools %}\n    {{- '<|im_start|>system\\n' }}\n    {{- \"# Tools\\n\" }}\n    {{- '<|im_end|>\\n' }}\n{%- elif messages[0]['role'] == 'system' %}\n    {{- '<|im_start|>system\\n' + messages[0]['content'] + '<|im_end|>\\n' }}\n{%- else %}\n    {{- '<|im_start|>system\\nPlease reason step by step, and put your final answer within \\\\boxed{}.<|im_end|>\\n' }}\n{%- endif %}\n{%- for message in messages %}\n    {%- if message.role != \"system\" or not loop.first %}\n        {{- '<|im_start|>' + message.role + '\\n' + message.content + '<|im_end|>' + '\\n' }}\n    {%- endif %}\n{%- endfor %}\n{%- if add_generation_prompt %}\n    {{- '<|im_start|>assistant\\n' }}\n{%- endif %}\n"],
+  ['Qwen3', 'qwen2', 'chatml', qwen,
+    "{%- if tools %}\n    {{- '<|im_start|>system\\n' }}\n    {{- \"# Tools\\n<|im_end|>\\n\" }}\n{%- elif messages[0].role == 'system' %}\n    {{- '<|im_start|>system\\n' + messages[0].content + '<|im_end|>\\n' }}\n{%- endif %}\n{%- set ns = namespace(asked=0) %}\n{%- for message in messages %}\n    {%- if message.role == \"user\" %}\n        {%- set ns.asked = loop.index0 %}\n    {%- endif %}\n{%- endfor %}\n{%- for message in messages %}\n    {%- if message.role == \"user\" or (message.role == \"system\" and not loop.first) %}\n        {{- '<|im_start|>' + message.role + '\\n' + message.content + '<|im_end|>' + '\\n' }}\n    {%- elif message.role == \"assistant\" %}\n        {%- set content = message.content.split('</think>')[-1].lstrip('\\n') %}\n        {%- if loop.index0 > ns.asked %}\n            {{- '<|im_start|>' + message.role + '\\n<think>\\n' + message.content.split('</think>')[0].split('<think>')[-1].strip('\\n') + '\\n</think>\\n\\n' + content }}\n        {%- else %}\n            {{- '<|im_start|>' + message.role + '\\n' + content }}\n        {%- endif %}\n        {{- '<|im_end|>\\n' }}\n    {%- endif %}\n{%- endfor %}\n{%- if add_generation_prompt %}\n    {{- '<|im_start|>assistant\\n' }}\n    {%- if enable_thinking is defined and enable_thinking is false %}\n        {{- '<think>\\n\\n</think>\\n\\n' }}\n    {%- endif %}\n{%- endif %}\n"],
+  ['QwQ', 'qwen2', 'chatml', qwen,
+    "{%- if messages[0]['role'] == 'system' %}\n    {{- '<|im_start|>system\\n' + messages[0]['content'] + '<|im_end|>\\n' }}\n{%- endif %}\n{%- for message in messages %}\n    {%- if message.role == \"user\" or (message.role == \"system\" and not loop.first) %}\n        {{- '<|im_start|>' + message.role + '\\n' + message.content + '<|im_end|>' + '\\n' }}\n    {%- elif message.role == \"assistant\" %}\n        {{- '<|im_start|>' + message.role + '\\n' + message.content.split('</think>')[-1].lstrip('\\n') + '<|im_end|>' + '\\n' }}\n    {%- endif %}\n{%- endfor %}\n{%- if add_generation_prompt %}\n    {{- '<|im_start|>assistant\\n<think>\\n' }}\n{%- endif %}\n"],
   ['Zephyr, TinyLlama-Chat', 'llama2', 'zephyr', s,
     "{% for message in messages %}\n{% if message['role'] == 'user' %}\n{{ '<|user|>\n' + message['content'] + eos_token }}\n{% elif message['role'] == 'system' %}\n{{ '<|system|>\n' + message['content'] + eos_token }}\n{% elif message['role'] == 'assistant' %}\n{{ '<|assistant|>\n'  + message['content'] + eos_token }}\n{% endif %}\n{% if loop.last and add_generation_prompt %}\n{{ '<|assistant|>' }}\n{% endif %}\n{% endfor %}"],
   ['Tulu 2', 'llama2', 'tulu', s,
@@ -62,9 +68,16 @@ const conversation = [ // as in format_test.go
   { role: 'user', content: 'And 3+3?' },
 ];
 
+const thought = '<think>\nTwo and two.\n</think>\n\n'; // before the assistant's content
+
 const out = list.map(([name, family, format, tokens, template, added]) => {
   const t = new Template(template);
-  const render = messages => t.render({ messages, add_generation_prompt: true, ...tokens });
-  return { name, family, format, ...tokens, added, template, prompt: render([{ role: 'user', content: 'Why?' }]), messages: render(conversation) };
+  const render = (messages, add_generation_prompt = true) => t.render({ messages, add_generation_prompt, ...tokens });
+  const question = { role: 'user', content: 'Why?' };
+  const thinking = template.includes('think>') && {
+    remembered: render(conversation.map(m => m.role == 'assistant' ? { ...m, content: thought + m.content } : m)),
+    sample: render([question, { role: 'assistant', content: thought + 'So.' }], false),
+  };
+  return { name, family, format, ...tokens, added, template, prompt: render([question]), messages: render(conversation), ...thinking };
 });
 writeFileSync(join(dirname(fileURLToPath(import.meta.url)), 'templates.json'), JSON.stringify(out, null, '\t') + '\n');
