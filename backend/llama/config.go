@@ -7,7 +7,7 @@ import (
 )
 
 // Config is what fixes a model's shape and arithmetic: the fields of a Hugging
-// Face config.json of one of architectures that matter here.
+// Face config.json, of the classes in architectures, that matter here.
 // The name in each comment is the field's name there and in errors.
 type Config struct {
 	ModelType     string       // model_type: a key of architectures

@@ -22,7 +22,7 @@ type acts struct {
 	h1, rstd1 device.Buffer // RMSNorm of the input: (N, hidden), (N)
 	q0, k0    device.Buffer // Qwen3's q and k before their norm, else q and k themselves
 	q, k, v   device.Buffer // after RoPE: (N, heads·dim), (N, kv·dim) twice
-	rq, rk    device.Buffer // of the norm of each head: (N·heads), (N·kv)
+	rq, rk    device.Buffer // rstd of each head: (N·heads), (N·kv)
 	att, lse  device.Buffer // attention's output (N, heads·dim), (N, heads)
 	h2, rstd2 device.Buffer // RMSNorm after attention: (N, hidden), (N)
 	gate, up  device.Buffer // (N, ffn)

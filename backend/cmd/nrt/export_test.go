@@ -1,11 +1,18 @@
 package main
 
 import (
+	"bytes"
 	"context"
+	"errors"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"nrt/backend/cpu"
+	"nrt/backend/llama"
+	"nrt/backend/safetensors"
 )
 
 func TestExport(t *testing.T) {
@@ -39,6 +46,58 @@ func TestExport(t *testing.T) {
 	}
 	if out := s.ok(t, "export", "--model", bare, "--output", filepath.Join(parent, "bare")); !strings.Contains(out, "without a tokenizer") {
 		t.Errorf("have %q", out)
+	}
+}
+
+// TestExportOfFamilies: a Qwen2 or a Qwen3 is known by its folder, answers, and is
+// written as what it is, down to its biases and norms of heads.
+func TestExportOfFamilies(t *testing.T) {
+	s := explainSetting(t)
+	for _, modelType := range []string{"qwen2", "qwen3"} {
+		dir := wordModel(t)
+		c, err := llama.ReadConfig(os.DirFS(dir))
+		if err != nil {
+			t.Fatal(err)
+		}
+		c.ModelType = modelType
+		rng := rand.New(rand.NewPCG(1, 2))
+		dev, err := cpu.New(cpu.Options{Threads: 1})
+		if err != nil {
+			t.Fatal(err)
+		}
+		m, err := llama.NewFrom(dev, c, func(_, _ int, dst []float32) error {
+			for i := range dst {
+				dst[i] = float32(rng.NormFloat64())
+			}
+			return nil
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := errors.Join(m.Save(dir, safetensors.F32), dev.Close()); err != nil {
+			t.Fatal(err)
+		}
+		if out := s.ok(t, "models", "--model", dir); !strings.Contains(out, modelType+", ") {
+			t.Errorf("models says %q", out)
+		}
+		again := filepath.Join(t.TempDir(), "again")
+		s.ok(t, "export", "--model", dir, "--output", again)
+		ask := func(model string) string {
+			return strings.ReplaceAll(s.ok(t, "explain", "--model", model, "--question", "who is bob ?", "--answer", "ann", "--k", "2", "--json"), model, "M")
+		}
+		if have, want := ask(again), ask(dir); have != want {
+			t.Errorf("%s: the exported model says\n%s\nthe first\n%s", modelType, have, want)
+		}
+		for _, name := range []string{"config.json", "model.safetensors"} {
+			have, err := os.ReadFile(filepath.Join(again, name))
+			if err != nil {
+				t.Fatal(err)
+			}
+			want, err := os.ReadFile(filepath.Join(dir, name))
+			if err != nil || !bytes.Equal(have, want) {
+				t.Errorf("%s: another %s, %v", modelType, name, err)
+			}
+		}
 	}
 }
 
