@@ -70,7 +70,7 @@ func serving(t *testing.T, args ...string) (address string, stop func() int) {
 		select {
 		case c := <-code:
 			return c
-		case <-time.After(10 * time.Second):
+		case <-time.After(2 * time.Minute):
 			t.Fatal("serve does not stop")
 			return -1
 		}
