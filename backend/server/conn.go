@@ -242,7 +242,7 @@ func (c *conn) read() error {
 		case err != nil:
 			return err
 		}
-		if retry, ok := flow.take(time.Now()); !ok {
+		if retry, ok := flow.take(c.server.o.now()); !ok {
 			f := fail(m.Header().ID, wire.CodeRate, "too many messages; slow down")
 			f.Retry = retry
 			c.session.say(f)

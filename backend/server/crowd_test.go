@@ -43,7 +43,7 @@ func TestCloseWithOneComingBack(t *testing.T) {
 		if err != nil {
 			t.Error(err)
 		}
-	case <-time.After(5 * time.Second):
+	case <-time.After(patience):
 		t.Error("Close does not return")
 		late.ws.Close()
 		<-closed
@@ -119,7 +119,7 @@ func TestStrangerLeavesRoom(t *testing.T) {
 	r := start(t, func(o *Options) {
 		o.Proxies = []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}
 		o.Queue, o.ConnsEach = 8, 6
-		o.onToken = func() { time.Sleep(time.Millisecond) }
+		o.onToken = func() { time.Sleep(50 * time.Millisecond) }
 	})
 	taken := 0
 	for range 9 {

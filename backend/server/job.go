@@ -52,7 +52,7 @@ func (j *job) seconds() float64 {
 
 // allowed takes from the reader's allowance, or says when there is some again.
 func (s *Server) allowed(x *session, b *bucket, id string) bool {
-	retry, ok := x.allow(b)
+	retry, ok := x.allow(b, s.o.now())
 	if !ok {
 		f := fail(id, wire.CodeRate, "too many questions; the next one can be asked in %.0f s", math.Ceil(retry))
 		f.Retry = retry

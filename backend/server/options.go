@@ -41,8 +41,9 @@ type Options struct {
 	Limits
 	Log *slog.Logger // nil is silent
 
-	onToken func() // tests slow a model down with it
-	held    int    // questions of the small world asked at every kept step: 140
+	onToken func()           // tests slow a model down with it
+	now     func() time.Time // by which allowances grow: time.Now
+	held    int              // questions of the small world asked at every kept step: 140
 }
 
 // Source is a model that can be asked.
@@ -148,5 +149,8 @@ func (o *Options) defaults() error {
 	}
 	o.Train.Base = cmp.Or(o.Train.Base, o.Models[0].Name)
 	o.held = cmp.Or(o.held, 140)
+	if o.now == nil {
+		o.now = time.Now
+	}
 	return nil
 }

@@ -196,7 +196,7 @@ func TestRefusedResamples(t *testing.T) {
 }
 
 func TestResamplesAreRated(t *testing.T) {
-	r := start(t, nil)
+	r := start(t, still)
 	c := r.reader(nil)
 	m := again(question(), 0, []int32{5, 6}, 1)
 	m.N, m.MaxChain = 1, 2
@@ -205,7 +205,7 @@ func TestResamplesAreRated(t *testing.T) {
 		c.say(m)
 		switch got := c.next().(type) {
 		case *wire.Failed:
-			if got.Code != wire.CodeRate || got.Retry <= 0 || i < askBurst {
+			if got.Code != wire.CodeRate || got.Retry <= 0 || i != askBurst {
 				t.Fatalf("resample %d: %+v", i, got)
 			}
 			return
@@ -219,7 +219,7 @@ func TestResamplesAreRated(t *testing.T) {
 // TestCancelResample: waiting or at work, it ends when it is told to, and what was
 // said of places before stays said.
 func TestCancelResample(t *testing.T) {
-	r := start(t, func(o *Options) { o.Slots = 1; o.onToken = func() { time.Sleep(2 * time.Millisecond) } })
+	r := start(t, func(o *Options) { o.Slots = 1; o.onToken = func() { time.Sleep(5 * time.Millisecond) } })
 	c := r.reader(nil)
 	running := question()
 	running.K = 16

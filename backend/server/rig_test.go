@@ -23,6 +23,10 @@ import (
 
 var smallWorld = world.New(1)
 
+// patience is how long a test waits for what must come. A machine may be slow and busy,
+// and who waits in vain has failed anyway.
+const patience = 2 * time.Minute
+
 // embedded opens a built-in model.
 func embedded(t testing.TB, name string) fs.FS {
 	t.Helper()
@@ -61,7 +65,7 @@ func start(t testing.TB, change func(*Options)) *rig {
 	}
 	o := Options{
 		Models: []Source{{Name: "world:base", About: "base", Files: embedded(t, "world:base"), World: true}},
-		World:  smallWorld, Device: dev, Version: "test", Limits: Limits{Grace: 5 * time.Second},
+		World:  smallWorld, Device: dev, Version: "test", Limits: Limits{Grace: patience},
 	}
 	if change != nil {
 		change(&o)
@@ -86,10 +90,16 @@ func start(t testing.TB, change func(*Options)) *rig {
 	return r
 }
 
+// still is a server for which no time passes, so that no allowance grows.
+func still(o *Options) {
+	began := time.Now()
+	o.now = func() time.Time { return began }
+}
+
 // settled waits for something that must come true by itself.
 func settled(t testing.TB, what string, ok func() bool) {
 	t.Helper()
-	for end := time.Now().Add(5 * time.Second); ; time.Sleep(5 * time.Millisecond) {
+	for end := time.Now().Add(patience); ; time.Sleep(5 * time.Millisecond) {
 		if ok() {
 			return
 		}
@@ -158,7 +168,7 @@ func (c *client) raw(kind int, data []byte) {
 
 // read is the next message, or why there is none.
 func (c *client) read() (wire.Message, error) {
-	if err := c.ws.SetReadDeadline(time.Now().Add(20 * time.Second)); err != nil {
+	if err := c.ws.SetReadDeadline(time.Now().Add(patience)); err != nil {
 		return nil, err
 	}
 	_, data, err := c.ws.ReadMessage()

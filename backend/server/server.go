@@ -311,7 +311,7 @@ func (s *Server) train(x *session, m wire.Message) {
 		return
 	}
 	if _, reads := m.(*wire.Watch); !reads {
-		if retry, ok := x.allow(&x.rate); !ok {
+		if retry, ok := x.allow(&x.rate, s.o.now()); !ok {
 			f := fail(id, wire.CodeRate, "too many requests; wait a moment")
 			f.Retry = retry
 			x.say(f)

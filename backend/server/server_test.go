@@ -42,22 +42,15 @@ func TestStreamEqualsEngine(t *testing.T) {
 }
 
 func TestFirstTokenComesAtOnce(t *testing.T) {
-	r := start(t, func(o *Options) {
-		o.Frame = 300 * time.Millisecond
-		o.onToken = func() { time.Sleep(time.Millisecond) }
-	})
+	r := start(t, func(o *Options) { o.Frame = time.Hour })
 	c := r.reader(nil)
-	began := time.Now()
 	c.say(question())
 	f := expect[*wire.Frame](c)
-	if took := time.Since(began); took > 250*time.Millisecond {
-		t.Errorf("the first frame took %v", took)
-	}
-	if n := len(f.Tokens); n != 1 {
-		t.Errorf("the first frame has %d entries, want 1", n)
+	if n := len(f.Tokens); n != 1 || len(f.Tokens[0].IDs) != 1 {
+		t.Errorf("the first frame has %+v, want one token", f.Tokens)
 	}
 	frames := 1
-	for h := newHeard(); ; {
+	for {
 		m := c.next()
 		if _, ok := m.(*wire.Frame); ok {
 			frames++
@@ -65,10 +58,9 @@ func TestFirstTokenComesAtOnce(t *testing.T) {
 		if _, ok := m.(*wire.End); ok {
 			break
 		}
-		_ = h
 	}
-	if frames > 10 {
-		t.Errorf("%d frames: they are not batched", frames)
+	if frames != 2 {
+		t.Errorf("%d frames, want one at once and one of all that came within the hour", frames)
 	}
 }
 
@@ -154,12 +146,12 @@ func TestSecondConnectionTakesOver(t *testing.T) {
 }
 
 func TestCancel(t *testing.T) {
-	r := start(t, func(o *Options) { o.Slots = 1; o.onToken = func() { time.Sleep(5 * time.Millisecond) } })
+	r := start(t, func(o *Options) { o.Slots = 1; o.onToken = func() { time.Sleep(20 * time.Millisecond) } })
 	c := r.reader(nil)
 	running, waiting := question(), question()
 	running.K, waiting.ID = 16, "q2"
 	c.say(running)
-	expect[*wire.Frame](c)
+	expect[*wire.Frame](c) // the rest takes ten seconds
 	c.say(waiting)
 	if q := expect[*wire.Queued](c); q.ID != "q2" || q.Place != 0 {
 		t.Errorf("have %+v", q)
@@ -168,13 +160,9 @@ func TestCancel(t *testing.T) {
 	if e := expect[*wire.End](c); e.ID != "q2" || !e.Cancelled {
 		t.Errorf("have %+v", e)
 	}
-	began := time.Now()
 	c.say(&wire.Cancel{Head: wire.Head{ID: "q1"}})
 	if e := expect[*wire.End](c); e.ID != "q1" || !e.Cancelled {
 		t.Errorf("have %+v", e)
-	}
-	if took := time.Since(began); took > time.Second {
-		t.Errorf("cancelling took %v", took)
 	}
 	c.say(&wire.Cancel{Head: wire.Head{ID: "never"}}) // no answer, no harm
 	again := question()
@@ -232,9 +220,11 @@ func TestRefusedQuestions(t *testing.T) {
 }
 
 func TestQueueIsBounded(t *testing.T) {
+	over := make(chan struct{})
+	defer close(over)
 	r := start(t, func(o *Options) {
 		o.Slots, o.Queue, o.QueueEach = 1, 3, 2
-		o.onToken = func() { time.Sleep(5 * time.Millisecond) }
+		o.onToken = func() { <-over }
 	})
 	a, b := r.reader(nil), r.reader(nil)
 	for i := range 4 { // one at work, two waiting, one too many
@@ -256,7 +246,7 @@ func TestQueueIsBounded(t *testing.T) {
 }
 
 func TestTwiceTheSameRequest(t *testing.T) {
-	r := start(t, func(o *Options) { o.onToken = func() { time.Sleep(2 * time.Millisecond) } })
+	r := start(t, func(o *Options) { o.onToken = func() { time.Sleep(20 * time.Millisecond) } })
 	c := r.reader(nil)
 	c.say(question())
 	expect[*wire.Start](c)
@@ -267,7 +257,7 @@ func TestTwiceTheSameRequest(t *testing.T) {
 }
 
 func TestQuestionsAreRated(t *testing.T) {
-	r := start(t, nil)
+	r := start(t, still)
 	c := r.reader(nil)
 	for i := range 60 {
 		ask := question()
@@ -276,7 +266,7 @@ func TestQuestionsAreRated(t *testing.T) {
 		for {
 			m := c.next()
 			if f, ok := m.(*wire.Failed); ok {
-				if f.Code != wire.CodeRate || f.Retry <= 0 || i < askBurst {
+				if f.Code != wire.CodeRate || f.Retry <= 0 || i != askBurst {
 					t.Fatalf("question %d: %+v", i, f)
 				}
 				return
@@ -369,7 +359,7 @@ func TestBake(t *testing.T) {
 }
 
 func TestServeStopsInOrder(t *testing.T) {
-	r := start(t, func(o *Options) { o.onToken = func() { time.Sleep(5 * time.Millisecond) } })
+	r := start(t, func(o *Options) { o.onToken = func() { time.Sleep(20 * time.Millisecond) } })
 	c := r.reader(nil)
 	c.say(question())
 	expect[*wire.Frame](c)

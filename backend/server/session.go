@@ -258,10 +258,10 @@ func (s *session) watches(run string) bool {
 }
 
 // allow takes from one of the reader's allowances.
-func (s *session) allow(b *bucket) (retry float64, ok bool) {
+func (s *session) allow(b *bucket, now time.Time) (retry float64, ok bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return b.take(time.Now())
+	return b.take(now)
 }
 
 // fail is a failure as a message.

@@ -122,7 +122,7 @@ func TestRefusedThroughTraining(t *testing.T) {
 // TestOthersBetweenTheSteps: between two models of one request another reader has a
 // turn, and a request that is called off stops at the model it has come to.
 func TestOthersBetweenTheSteps(t *testing.T) {
-	r := course(t, func(o *Options) { o.Slots = 1; o.onToken = func() { time.Sleep(2 * time.Millisecond) } })
+	r := course(t, func(o *Options) { o.Slots = 1; o.onToken = func() { time.Sleep(10 * time.Millisecond) } })
 	c, other := r.reader(nil), r.reader(nil)
 	var many []string
 	for range 4 {
@@ -155,9 +155,10 @@ func TestOthersBetweenTheSteps(t *testing.T) {
 // TestNotTurnedAwayBetweenTheSteps: a reader who has meanwhile asked as much as may wait
 // hears all of the models.
 func TestNotTurnedAwayBetweenTheSteps(t *testing.T) {
+	asked := make(chan struct{})
 	r := course(t, func(o *Options) {
 		o.Slots, o.QueueEach = 1, 1
-		o.onToken = func() { time.Sleep(5 * time.Millisecond) }
+		o.onToken = func() { <-asked }
 	})
 	c, other := r.reader(nil), r.reader(nil)
 	c.say(through(question(), steps, []int32{5, 6, 7}))
@@ -167,6 +168,8 @@ func TestNotTurnedAwayBetweenTheSteps(t *testing.T) {
 	own := whatIfs(question(), nil)
 	own.ID = "w2"
 	c.say(own)
+	settled(t, "what may wait", func() bool { _, waiting := r.sched.load(); return waiting == 2 })
+	close(asked)
 	read, over := 0, false
 	for !over || read < len(steps)+1 {
 		switch m := c.next().(type) {

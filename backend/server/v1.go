@@ -276,7 +276,7 @@ func (s *Server) v1Model(a *api) error {
 // read takes from the reader's allowance, whatever is asked: to take a body apart is
 // work too. Then it does so; a body is an object of at most mostBody bytes.
 func (a *api) read() error {
-	if retry, ok := a.s.rates.take(a.under, time.Now()); !ok {
+	if retry, ok := a.s.rates.take(a.under, a.s.o.now()); !ok {
 		return &problem{status: http.StatusTooManyRequests, kind: kindRate, code: "rate_limit_exceeded", retry: retry,
 			text: fmt.Sprintf("too many requests; the next one can be made in %.0f s", math.Ceil(retry))}
 	}
