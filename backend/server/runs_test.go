@@ -16,6 +16,7 @@ import (
 	"github.com/gorilla/websocket"
 
 	"nrt/backend/cpu"
+	"nrt/backend/device"
 	"nrt/web/wire"
 )
 
@@ -37,6 +38,21 @@ func trainer(t *testing.T, dir string, change ...func(*Options)) *rig {
 			f(o)
 		}
 	})
+}
+
+// paced is a device that waits for every step to be let.
+type paced struct {
+	device.Device
+	step chan struct{} // one may be let beforehand
+	now  int
+}
+
+func (p *paced) AdamW(w, g, m, v device.Buffer, o device.AdamW) {
+	if o.Step != p.now { // the first of its parts
+		<-p.step
+		p.now = o.Step
+	}
+	p.Device.AdamW(w, g, m, v, o)
 }
 
 func short(steps int) *wire.Train {
@@ -148,17 +164,29 @@ func TestRunPausesAndGoesOn(t *testing.T) {
 	want := whole.report("run1")
 
 	dir := t.TempDir()
-	r := trainer(t, dir)
+	step := make(chan struct{}, 1)
+	free := sync.OnceFunc(func() { close(step) })
+	r := trainer(t, dir, func(o *Options) { o.Train.Device = &paced{Device: o.Train.Device, step: step} })
+	t.Cleanup(free)
 	c = r.reader(nil)
 	c.say(short(steps))
+	step <- struct{}{}
 	expect[*wire.Step](c)
 	c.say(&wire.TrainPause{Head: wire.Head{ID: "p"}, Run: "run1"})
+	x := r.runs.list[0]
+	settled(t, "the pause", func() bool { x.mu.Lock(); defer x.mu.Unlock(); return x.want == wire.StatusPaused })
+	step <- struct{}{}
 	if st := until(c, "run1", wire.StatusPaused); st.Step < 1 || st.Step >= steps {
 		t.Fatalf("paused: %+v", st)
 	}
 	c.say(&wire.TrainResume{Head: wire.Head{ID: "r"}, Run: "run1"})
+	step <- struct{}{}
 	expect[*wire.Step](c)
-	if err := r.Close(); err != nil {
+	closed := make(chan error, 1)
+	go func() { closed <- r.Close() }()
+	<-r.runs.ctx.Done()
+	free()
+	if err := <-closed; err != nil {
 		t.Fatal(err)
 	}
 	info, err := os.ReadFile(filepath.Join(dir, "runs", "run1", "run.json"))
