@@ -160,7 +160,7 @@ func TestV1NeedsTheToken(t *testing.T) {
 // slow makes every token take a while, with one slot and a short queue.
 func slow(o *Options) {
 	o.Slots, o.Queue = 1, 1
-	o.onToken = func() { time.Sleep(5 * time.Millisecond) }
+	o.onToken = func() { time.Sleep(20 * time.Millisecond) }
 }
 
 // open posts and gives the answer back while it streams.
@@ -224,7 +224,7 @@ func TestV1Leaving(t *testing.T) {
 // TestV1IsRated: requests that are refused count too, since taking them apart is work.
 func TestV1IsRated(t *testing.T) {
 	for what, request := range map[string]object{"taken": textRequest(object{"max_tokens": 1}), "refused": {"model": "none", "prompt": 7}} {
-		r, rated := start(t, nil), false
+		r, rated := start(t, still), false
 		for i := 0; i < 60 && !rated; i++ {
 			resp, err := r.open(t.Context(), "completions", request)
 			if err != nil {
@@ -236,7 +236,7 @@ func TestV1IsRated(t *testing.T) {
 				continue
 			}
 			rated = true
-			if e := told(t, string(body)); resp.StatusCode != 429 || value(e.Code) != "rate_limit_exceeded" || resp.Header.Get("Retry-After") != "1" || i < askBurst {
+			if e := told(t, string(body)); resp.StatusCode != 429 || value(e.Code) != "rate_limit_exceeded" || resp.Header.Get("Retry-After") != "1" || i != askBurst {
 				t.Errorf("%s request %d: %d %s", what, i, resp.StatusCode, body)
 			}
 		}
@@ -251,7 +251,7 @@ func TestV1IsRated(t *testing.T) {
 func TestTray(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	all := &shelf{most: 1000}
-	x := newTray(20, 50*time.Millisecond, all)
+	x := newTray(20, patience, all)
 	if err := errors.Join(x.put(ctx, "</think>"), x.put(ctx, 1.5)); err != nil {
 		t.Error(err)
 	}
@@ -276,6 +276,7 @@ func TestTray(t *testing.T) {
 	if err := <-waits; err != nil {
 		t.Errorf("no room after all was written: %v", err)
 	}
+	x.left = 50 * time.Millisecond
 	if err := x.put(ctx, strings.Repeat("a", 10)); err != errCut {
 		t.Errorf("have %v, want %v", err, errCut)
 	}
@@ -339,17 +340,17 @@ func TestV1SlowReader(t *testing.T) {
 		r.http = slow
 		resp, err := r.open(t.Context(), "chat/completions", chatRequest(object{"n": 4, "stream": true, "logprobs": true}))
 		r.http = direct
-		if err != nil {
-			t.Fatal(err)
-		}
 		if patient {
 			time.Sleep(100 * time.Millisecond)
 		} else {
 			settled(t, "slots", func() bool { busy, _ := r.sched.load(); return busy == 0 })
 		}
 		close(gate)
-		body, err := io.ReadAll(resp.Body)
-		resp.Body.Close()
+		var body []byte
+		if err == nil { // on a busy machine it breaks before anything came
+			body, err = io.ReadAll(resp.Body)
+			resp.Body.Close()
+		}
 		if done := strings.HasSuffix(string(body), "data: [DONE]\n\n"); done != patient || (err == nil) != patient {
 			t.Errorf("patient %v: %d bytes, to the end %v, %v", patient, len(body), done, err)
 		}
@@ -504,8 +505,10 @@ func TestV1Stopping(t *testing.T) {
 // TestV1OutlivesTimeouts: a request may compute for longer than an ordinary one may
 // read or write.
 func TestV1OutlivesTimeouts(t *testing.T) {
-	r := start(t, slow)
-	h := &http.Server{Handler: r.Handler(), ReadTimeout: 50 * time.Millisecond, WriteTimeout: 50 * time.Millisecond}
+	const timeout = 2 * time.Second // a busy machine takes a while to read a request
+	var until time.Time             // that the first token takes
+	r := start(t, func(o *Options) { o.onToken = func() { time.Sleep(time.Until(until)) } })
+	h := &http.Server{Handler: r.Handler(), ReadTimeout: timeout, WriteTimeout: timeout}
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -515,10 +518,10 @@ func TestV1OutlivesTimeouts(t *testing.T) {
 	own := r.http.URL
 	r.http.URL = "http://" + l.Addr().String()
 	for _, stream := range []bool{false, true} {
-		began := time.Now()
+		until = time.Now().Add(timeout + timeout/4)
 		resp, body := r.post("completions", textRequest(object{"n": 4, "stream": stream}))
-		if resp.StatusCode != 200 || stream && !strings.Contains(body, "[DONE]") || time.Since(began) < 100*time.Millisecond {
-			t.Errorf("%d %s after %v", resp.StatusCode, body, time.Since(began))
+		if resp.StatusCode != 200 || stream && !strings.Contains(body, "[DONE]") || time.Now().Before(until) {
+			t.Errorf("%d %s", resp.StatusCode, body)
 		}
 	}
 	r.http.URL = own
