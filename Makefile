@@ -15,6 +15,9 @@ BUILD = $(GO) build -trimpath -buildvcs=false -ldflags '-s -w -X main.version=$(
 WASM_PACKAGES = ./trainer/reward ./trainer/objective ./backend/token ./backend/device ./web/wire ./web/heat ./web/chart ./web/view ./wasm
 RACE_PACKAGES = ./backend/cpu ./backend/engine ./trainer/run ./backend/server ./backend/cmd/nrt
 
+# A test that waits in vain says so itself, after minutes; this is for one that hangs.
+TIMEOUT = -timeout 40m
+
 # With the tag cuda a C compiler is asked for, and nothing of NVIDIA's: the header
 # is our own, the driver is found when the program runs.
 CUDA = CGO_ENABLED=1 CGO_CFLAGS='-O2 -I$(CURDIR)/backend/cuda/internal/driver/include'
@@ -61,20 +64,20 @@ check-platforms: ## build and vet for Windows, macOS, Linux on arm64 and the bro
 	@echo '== js/wasm'; GOOS=js GOARCH=wasm $(GO) build $(WASM_PACKAGES) && GOOS=js GOARCH=wasm $(GO) vet $(WASM_PACKAGES)
 
 check-tests: ## all tests
-	@echo '== tests'; $(GO) test ./...
+	@echo '== tests'; $(GO) test $(TIMEOUT) ./...
 
 check-race: ## the race detector on packages with goroutines (needs a C compiler)
-	@echo '== race'; if command -v $$($(GO) env CC) >/dev/null; then CGO_ENABLED=1 $(GO) test -race -short $(RACE_PACKAGES); else echo 'skipped: needs a C compiler'; fi
+	@echo '== race'; if command -v $$($(GO) env CC) >/dev/null; then CGO_ENABLED=1 $(GO) test $(TIMEOUT) -race -short $(RACE_PACKAGES); else echo 'skipped: needs a C compiler'; fi
 
 check-wasm: ## the reward's golden numbers, computed in WebAssembly (needs node)
-	@echo '== wasm'; if command -v node >/dev/null; then GOOS=js GOARCH=wasm $(GO) test -exec="$$($(GO) env GOROOT)/lib/wasm/go_js_wasm_exec" ./trainer/reward; else echo 'skipped: needs node'; fi
+	@echo '== wasm'; if command -v node >/dev/null; then GOOS=js GOARCH=wasm $(GO) test $(TIMEOUT) -exec="$$($(GO) env GOROOT)/lib/wasm/go_js_wasm_exec" ./trainer/reward; else echo 'skipped: needs node'; fi
 
 # Of the kernel tables only NEON's: the others are the same Go as everywhere.
 check-arm64: ## kernels and model on an emulated arm64 (needs qemu-user)
-	@echo '== arm64'; if command -v qemu-aarch64 >/dev/null; then export GOOS=linux GOARCH=arm64 CGO_ENABLED=0; $(GO) test -exec=qemu-aarch64 -run=/neon ./backend/cpu && $(GO) test -exec=qemu-aarch64 ./backend/llama; else echo 'skipped: needs qemu-user'; fi
+	@echo '== arm64'; if command -v qemu-aarch64 >/dev/null; then export GOOS=linux GOARCH=arm64 CGO_ENABLED=0; $(GO) test $(TIMEOUT) -exec=qemu-aarch64 -run=/neon ./backend/cpu && $(GO) test $(TIMEOUT) -exec=qemu-aarch64 ./backend/llama; else echo 'skipped: needs qemu-user'; fi
 
 check-cuda: ## build with the tag cuda, kernels on an emulated card (needs gcc and g++)
-	@echo '== cuda'; if command -v gcc >/dev/null && command -v g++ >/dev/null; then $(MAKE) --no-print-directory cuda OUT=.cache/nrt-cuda && .cache/nrt-cuda devices && $(CUDA) $(GO) build -tags cuda ./... && $(CUDA) $(GO) vet -tags cuda ./... && NRT_NEED_EMULATOR=1 $(CUDA) $(GO) test -tags cuda -timeout 20m ./backend/cuda/...; else echo 'skipped: needs a C and a C++ compiler'; fi
+	@echo '== cuda'; if command -v gcc >/dev/null && command -v g++ >/dev/null; then $(MAKE) --no-print-directory cuda OUT=.cache/nrt-cuda && .cache/nrt-cuda devices && $(CUDA) $(GO) build -tags cuda ./... && $(CUDA) $(GO) vet -tags cuda ./... && NRT_NEED_EMULATOR=1 $(CUDA) $(GO) test $(TIMEOUT) -tags cuda ./backend/cuda/...; else echo 'skipped: needs a C and a C++ compiler'; fi
 
 check-generated: generate ## generated code is what its generators write
 	@echo '== generated'; git grep -lE '^// Code generated .* DO NOT EDIT\.$$' | xargs -r git diff --exit-code --
@@ -83,10 +86,10 @@ check-run: build ## the binary that was built explains a sample question
 	@echo '== run'; $(OUT) version && $(OUT) explain --k 2
 
 check-client: build ## ask /v1 with OpenAI's own client (needs its module)
-	@echo '== client'; cd backend/server/clienttest && if $(GO) mod download 2>/dev/null; then $(GO) vet . && NRT=$(abspath $(OUT)) $(GO) test -count=1 -timeout 2m .; else echo 'skipped: the modules of the client cannot be fetched'; fi
+	@echo '== client'; cd backend/server/clienttest && if $(GO) mod download 2>/dev/null; then $(GO) vet . && NRT=$(abspath $(OUT)) $(GO) test $(TIMEOUT) -count=1 .; else echo 'skipped: the modules of the client cannot be fetched'; fi
 
 check-browser: build browser-tools ## drive the page in Chromium (needs chromium)
-	@echo '== browser'; if command -v chromium >/dev/null || command -v chromium-browser >/dev/null || command -v google-chrome >/dev/null; then cd web/browsertest && $(GO) vet . && $(GO) test -count=1 -timeout 10m -v .; else echo 'skipped: needs chromium'; fi
+	@echo '== browser'; if command -v chromium >/dev/null || command -v chromium-browser >/dev/null || command -v google-chrome >/dev/null; then cd web/browsertest && $(GO) vet . && $(GO) test $(TIMEOUT) -count=1 -v .; else echo 'skipped: needs chromium'; fi
 
 # The rules of accessibility are fetched for the tests alone.
 browser-tools: ## fetch axe-core for check-browser (needs npm)
