@@ -166,12 +166,14 @@ func (a *app) tick() {
 }
 
 // schedule draws with the next frame; in a hidden page, which has no frames, a
-// few times a second. A drawing that took long is given time to breathe.
+// few times a second. A drawing that took long is given time to breathe. Until all is
+// drawn the page's root has data-drawing: its parts may then be of different states.
 func (a *app) schedule() {
 	if a.scheduled {
 		return
 	}
 	a.scheduled = true
+	root().Call("setAttribute", "data-drawing", "")
 	switch {
 	case document().Get("hidden").Bool():
 		window().Call("setTimeout", a.frame, 300)
@@ -239,10 +241,14 @@ func (a *app) draw() {
 	a.rememberHash()
 	a.drawn = time.Now()
 	a.slow = a.drawn.Sub(began)
-	switch {
-	case more || a.socket.waiting():
+	if more || a.socket.waiting() {
 		a.schedule()
-	case open && !a.scheduled: // nothing says when a list closes
+	}
+	if a.scheduled {
+		return
+	}
+	root().Call("removeAttribute", "data-drawing")
+	if open { // nothing says when a list closes
 		a.scheduled = true
 		window().Call("setTimeout", a.frame, 200)
 	}
