@@ -15,6 +15,7 @@ import (
 	"github.com/chromedp/cdproto/emulation"
 	"github.com/chromedp/cdproto/log"
 	"github.com/chromedp/cdproto/network"
+	"github.com/chromedp/cdproto/page"
 	"github.com/chromedp/cdproto/runtime"
 	"github.com/chromedp/cdproto/target"
 	"github.com/chromedp/chromedp"
@@ -61,7 +62,7 @@ func startChrome(t testing.TB) context.Context {
 		options := append(chromedp.DefaultExecAllocatorOptions[:],
 			chromedp.ExecPath(exe), chromedp.UserDataDir(dir), chromedp.NoSandbox, chromedp.DisableGPU,
 			chromedp.Flag("disable-quic", true), chromedp.Flag("disable-component-update", true), chromedp.Flag("disable-sync", true),
-			chromedp.Flag("hide-scrollbars", false), chromedp.WSURLReadTimeout(60*time.Second),
+			chromedp.Flag("hide-scrollbars", false), chromedp.WSURLReadTimeout(patience),
 		)
 		alloc, stopAlloc := chromedp.NewExecAllocator(context.Background(), options...)
 		ctx, stop := chromedp.NewContext(alloc, chromedp.WithErrorf(quiet))
@@ -109,6 +110,10 @@ type view struct {
 var desk = view{width: 1440, height: 900}
 var phone = view{width: 390, height: 844, phone: true}
 
+// patience is how long a test waits for what must come. A machine may be slow and busy,
+// and who waits in vain has failed anyway.
+const patience = 2 * time.Minute
+
 // tab is one reader.
 type tab struct {
 	t   testing.TB
@@ -124,7 +129,6 @@ func open(t testing.TB, v view) *tab {
 	t.Helper()
 	parent := startChrome(t)
 	ctx, cancel := chromedp.NewContext(parent, chromedp.WithTargetID(window(t)))
-	ctx, cancelTime := context.WithTimeout(ctx, 60*time.Second)
 	b := &tab{t: t, ctx: ctx}
 	chromedp.ListenTarget(ctx, func(e any) {
 		switch e := e.(type) {
@@ -144,6 +148,9 @@ func open(t testing.TB, v view) *tab {
 			}
 		}
 	})
+	if err := chromedp.Run(ctx); err != nil { // the tab lives as long as this context
+		t.Fatal(err)
+	}
 	scheme := "light"
 	if v.dark {
 		scheme = "dark"
@@ -169,7 +176,6 @@ func open(t testing.TB, v view) *tab {
 	}
 	b.run(actions...)
 	t.Cleanup(func() {
-		cancelTime()
 		cancel()
 		b.mu.Lock()
 		defer b.mu.Unlock()
@@ -216,16 +222,23 @@ func (b *tab) expectAway() {
 
 func (b *tab) run(actions ...chromedp.Action) {
 	b.t.Helper()
-	if err := chromedp.Run(b.ctx, actions...); err != nil {
+	if err := b.try(actions...); err != nil {
 		b.t.Fatal(err)
 	}
+}
+
+// try is run for whoever says more about an error.
+func (b *tab) try(actions ...chromedp.Action) error {
+	ctx, stop := context.WithTimeout(b.ctx, patience)
+	defer stop()
+	return chromedp.Run(ctx, actions...)
 }
 
 // eval is the value of a JavaScript expression.
 func eval[T any](b *tab, js string, args ...any) T {
 	b.t.Helper()
 	var v T
-	if err := chromedp.Run(b.ctx, chromedp.Evaluate(bind(js, args), &v, func(p *runtime.EvaluateParams) *runtime.EvaluateParams { return p.WithAwaitPromise(true) })); err != nil {
+	if err := b.try(chromedp.Evaluate(bind(js, args), &v, func(p *runtime.EvaluateParams) *runtime.EvaluateParams { return p.WithAwaitPromise(true) })); err != nil {
 		b.t.Fatalf("%s: %v", js, err)
 	}
 	return v
@@ -243,17 +256,19 @@ func bind(js string, args []any) string {
 	return js
 }
 
-// until waits for a JavaScript condition, or for the promise of one.
+// until waits for a JavaScript condition, or for the promise of one, and for a page that
+// is drawn whole: a drawing that takes long goes on in the next frames, and until then the
+// page's parts are of different states.
 func (b *tab) until(what, js string, args ...any) {
 	b.t.Helper()
-	js = "Promise.resolve(" + bind(js, args) + ").then(Boolean)"
-	end := time.Now().Add(30 * time.Second)
+	js = "Promise.resolve(" + bind(js, args) + `).then(ok => Boolean(ok) && !("drawing" in document.documentElement.dataset))`
+	end := time.Now().Add(patience)
 	for {
 		if eval[bool](b, js) {
 			return
 		}
 		if time.Now().After(end) {
-			b.t.Fatalf("after 30 s not yet: %s", what)
+			b.t.Fatalf("after %v not yet: %s", patience, what)
 		}
 		time.Sleep(25 * time.Millisecond)
 	}
@@ -275,7 +290,27 @@ func (b *tab) soon(js string) bool {
 func (b *tab) load(url string) {
 	b.t.Helper()
 	b.run(navigate(url))
+	b.ready()
+}
+
+func (b *tab) ready() {
+	b.t.Helper()
 	b.until("the client is ready", `document.documentElement.dataset.client === "ready"`)
+}
+
+// drawn waits until the page shows its state.
+func (b *tab) drawn() {
+	b.t.Helper()
+	b.until("all is drawn", "true")
+}
+
+// script has every page that is opened from now on run a script first.
+func (b *tab) script(js string) {
+	b.t.Helper()
+	b.run(chromedp.ActionFunc(func(ctx context.Context) error {
+		_, err := page.AddScriptToEvaluateOnNewDocument(js).Do(ctx)
+		return err
+	}))
 }
 
 // text is what a reader reads there.

@@ -2,7 +2,6 @@ package browsertest
 
 import (
 	"bytes"
-	"context"
 	"io"
 	"net/http"
 	"net/http/httptest"
@@ -17,7 +16,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/chromedp/cdproto/page"
 	"github.com/chromedp/chromedp"
 )
 
@@ -90,7 +88,7 @@ func gone(http.ResponseWriter, *http.Request) bool { panic(http.ErrAbortHandler)
 func (b *tab) reload() {
 	b.t.Helper()
 	b.run(chromedp.Reload())
-	b.until("the client is ready", `document.documentElement.dataset.client === "ready"`)
+	b.ready()
 }
 
 const (
@@ -248,10 +246,7 @@ func TestNoWorkerWithoutSecurity(t *testing.T) {
 	for _, secure := range []bool{false, true} {
 		b := open(t, desk)
 		if !secure {
-			b.run(chromedp.ActionFunc(func(ctx context.Context) error {
-				_, err := page.AddScriptToEvaluateOnNewDocument(`delete Navigator.prototype.serviceWorker`).Do(ctx)
-				return err
-			}))
+			b.script(`delete Navigator.prototype.serviceWorker`)
 		}
 		b.load(f.URL)
 		b.until("connected", live)

@@ -49,14 +49,7 @@ type server struct {
 // with the test.
 func serve(t testing.TB, args ...string) *server {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	s := &server{t: t, addr: l.Addr().String(), state: t.TempDir(), args: args}
-	if err := l.Close(); err != nil {
-		t.Fatal(err)
-	}
+	s := &server{t: t, addr: "127.0.0.1:0", state: t.TempDir(), args: args}
 	s.start()
 	t.Cleanup(func() {
 		s.stop(syscall.SIGTERM)
@@ -71,7 +64,7 @@ func serve(t testing.TB, args ...string) *server {
 
 func (s *server) url() string { return "http://" + s.addr + "/" }
 
-// start runs the program at the address it had before.
+// start runs the program, at the address it had before if it had one.
 func (s *server) start() {
 	s.t.Helper()
 	args := append([]string{"serve", "--addr", s.addr, "--state", s.state}, s.args...)
@@ -90,7 +83,14 @@ func (s *server) start() {
 		_ = cmd.Wait()
 		close(done)
 	}(s.done, s.cmd)
-	for end := time.Now().Add(20 * time.Second); ; time.Sleep(20 * time.Millisecond) {
+	for end := time.Now().Add(patience); ; time.Sleep(20 * time.Millisecond) {
+		s.mu.Lock()
+		for _, line := range s.log {
+			if at, ok := strings.CutPrefix(line, "http://"); ok {
+				s.addr = strings.TrimSuffix(at, "/")
+			}
+		}
+		s.mu.Unlock()
 		if res, err := http.Get(s.url() + "readyz"); err == nil {
 			res.Body.Close()
 			if res.StatusCode == http.StatusOK {
@@ -103,7 +103,7 @@ func (s *server) start() {
 		default:
 		}
 		if time.Now().After(end) {
-			s.t.Fatal("the server is not ready after 20 s")
+			s.t.Fatalf("the server is not ready after %v", patience)
 		}
 	}
 }
@@ -129,8 +129,8 @@ func (s *server) stop(sig syscall.Signal) {
 	}
 	select {
 	case <-s.done:
-	case <-time.After(20 * time.Second):
-		s.t.Errorf("the server did not end 20 s after %v", sig)
+	case <-time.After(patience):
+		s.t.Errorf("the server did not end %v after %v", patience, sig)
 		_ = s.cmd.Process.Kill()
 		<-s.done
 	}
@@ -141,8 +141,10 @@ func (s *server) stop(sig syscall.Signal) {
 type proxy struct {
 	net.Listener
 	to    string
+	gate  sync.RWMutex // held: nothing comes from the server
 	mu    sync.Mutex
 	conns map[net.Conn]bool
+	count int // connections that there were
 	down  bool
 }
 
@@ -194,14 +196,34 @@ func (p *proxy) forward(in net.Conn) {
 		return
 	}
 	p.conns[in], p.conns[out] = true, true
+	p.count++
 	p.mu.Unlock()
 	defer out.Close()
 	go func() { _, _ = io.Copy(out, in); out.Close() }()
-	_, _ = io.Copy(in, out)
+	_, _ = io.Copy(gated{in, &p.gate}, out)
 	p.mu.Lock()
 	delete(p.conns, in)
 	delete(p.conns, out)
 	p.mu.Unlock()
+}
+
+// gated writes while its gate is not held.
+type gated struct {
+	io.Writer
+	gate *sync.RWMutex
+}
+
+func (g gated) Write(b []byte) (int, error) {
+	g.gate.RLock()
+	defer g.gate.RUnlock()
+	return g.Writer.Write(b)
+}
+
+// made is how many connections there were so far.
+func (p *proxy) made() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.count
 }
 
 // cut ends every open connection.
