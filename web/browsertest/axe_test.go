@@ -34,9 +34,10 @@ func (b *tab) violations() []string {
 func TestAccessibility(t *testing.T) {
 	rules := axe(t)
 	s := serve(t)
+	p := newProxy(t, s.addr)
 	for _, v := range []view{desk, {width: 1440, height: 900, dark: true}, phone, {width: 390, height: 844, phone: true, dark: true}} {
 		b := open(t, v)
-		b.load(s.url())
+		b.load(p.url())
 		b.until("connected", live)
 		b.run(chromedp.Evaluate(rules, nil))
 		check := func(what string) {
@@ -61,9 +62,11 @@ func TestAccessibility(t *testing.T) {
 			b.run(chromedp.KeyEvent(kb.Escape))
 		}
 		b.click("#act-edit")
+		p.gate.Lock()
 		b.typed("b) friend gus")
 		b.until("it is being scored", `document.querySelector("#edit-score .old")`)
 		check(name + ", a sentence being scored")
+		p.gate.Unlock()
 		b.until("it is scored", `document.querySelector("#edit-score .mv") && !document.querySelector("#edit-score .old")`)
 		check(name + ", a sentence scored")
 		b.run(chromedp.KeyEvent(kb.Escape))
