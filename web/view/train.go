@@ -275,6 +275,9 @@ func (s *State) accuracies(p *page, r *Run) {
 		return
 	}
 	other := s.run(s.Against)
+	if other != nil && other.State.Saved && len(other.Evals) == 0 {
+		return // they are on their way: what is said of one alone is longer, and moves the page
+	}
 	if other == nil || other.State.Run == r.State.Run || len(other.Evals) == 0 {
 		p.raw(`<span class="cap">Held-out questions right: <b>`).text(r.accuracy()).raw(`</b></span>`)
 		return
