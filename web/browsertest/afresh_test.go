@@ -119,7 +119,7 @@ func TestWrittenAfreshByASlowModel(t *testing.T) {
 	b.until("its sentences can be written afresh", `document.querySelector("#act-fresh")`)
 	n := eval[int](b, `document.querySelectorAll("#why button.sb").length`)
 	b.run(chromedp.Focus("#act-fresh", chromedp.ByQuery), chromedp.KeyEvent(kb.Enter))
-	b.until("it says how far it is", `document.querySelector("#why [role=progressbar]")?.getAttribute("aria-valuemax") === String($) && `+focused+` === "act-fresh-stop"`, n)
+	b.during("it says how far it is", `document.querySelector("#why [role=progressbar]")?.getAttribute("aria-valuemax") === String($) && `+focused+` === "act-fresh-stop"`, n)
 	b.until("the address says so", `location.hash.includes("fresh=")`)
 	b.run(chromedp.KeyEvent(kb.Enter))
 	b.until("it stops", `!document.querySelector("#why [role=progressbar]") && `+focused+` === "act-fresh"`)

@@ -261,7 +261,19 @@ func bind(js string, args []any) string {
 // page's parts are of different states.
 func (b *tab) until(what, js string, args ...any) {
 	b.t.Helper()
-	js = "Promise.resolve(" + bind(js, args) + `).then(ok => Boolean(ok) && !("drawing" in document.documentElement.dataset))`
+	b.wait(what, bind(js, args), `!("drawing" in document.documentElement.dataset)`)
+}
+
+// during waits for what passes by itself: a page that is busy with it may never be drawn
+// whole before it is over.
+func (b *tab) during(what, js string, args ...any) {
+	b.t.Helper()
+	b.wait(what, bind(js, args), "true")
+}
+
+func (b *tab) wait(what, js, and string) {
+	b.t.Helper()
+	js = "Promise.resolve(" + js + ").then(ok => Boolean(ok) && " + and + ")"
 	end := time.Now().Add(patience)
 	for {
 		if eval[bool](b, js) {

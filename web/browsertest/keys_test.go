@@ -134,7 +134,7 @@ func TestFocusStays(t *testing.T) {
 	b.until("the form is open", `document.querySelector("#traindlg").open`)
 	b.choose("#trainform [name=steps]", "2000")
 	b.run(chromedp.Focus("#traindlg [type=submit]", chromedp.ByQuery), chromedp.KeyEvent(kb.Enter))
-	b.until("it trains", following, "run1", "training, now at")
+	b.during("it trains", following, "run1", "training, now at")
 	b.until("Pause has the focus", at+` === "act-train-pause"`)
 	b.run(chromedp.KeyEvent(kb.Enter))
 	b.until("it pauses", following, "run1", "paused at")

@@ -16,14 +16,14 @@ const (
 )
 
 // ranked is that the chains are complete.
-const ranked = `[...document.querySelectorAll("#chains .chain .rk")].every(e => Number(e.textContent) > 0)`
+const ranked = `(list => list.length > 0 && list.every(e => Number(e.textContent) > 0))([...document.querySelectorAll("#chains .chain .rk")])`
 
 // slow asks the slow model, which the server lists first, for chains of so many tokens.
 func (b *tab) slow(tokens int) {
 	b.t.Helper()
 	b.until("connected", live)
 	b.run(chromedp.Evaluate(bind(`location.hash = "len=" + $ + "&model=" + encodeURIComponent(document.querySelector("#model").options[0].value)`, []any{tokens}), nil))
-	b.until("chains are being written", writing)
+	b.during("chains are being written", writing)
 }
 
 // A reader's question is stopped; the next one is answered.
@@ -33,7 +33,7 @@ func TestCancel(t *testing.T) {
 	b.load(s.url())
 	b.slow(480)
 	for range 2 {
-		b.until("chains are being written", writing)
+		b.during("chains are being written", writing)
 		b.click("#act-cancel")
 		b.until("it has stopped", `!document.querySelector("#chains [data-act=cancel]")`)
 		if eval[bool](b, ranked) {
@@ -54,7 +54,7 @@ func TestSocketCutWhileStreaming(t *testing.T) {
 		b.load(url)
 		b.slow(160)
 		for i := range cuts {
-			b.until("chains are being written", writing+` || `+ranked)
+			b.during("chains are being written", writing+` || `+ranked)
 			if i > 0 && eval[bool](b, ranked) {
 				break // on a slow page the model is done before
 			}
@@ -65,7 +65,7 @@ func TestSocketCutWhileStreaming(t *testing.T) {
 			for end := time.Now().Add(patience); p.made() == made && time.Now().Before(end); time.Sleep(25 * time.Millisecond) {
 				eval[bool](b, `(document.querySelector("#note-reconnect")?.click(), true)`)
 			}
-			b.until("connected again", live)
+			b.during("connected again", live)
 		}
 		b.complete(8)
 		return b.texts(), b.rows()

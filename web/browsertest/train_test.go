@@ -145,7 +145,7 @@ func TestAnotherReadersRun(t *testing.T) {
 	b.load(s.url())
 	b.until("connected", live)
 	b.train("run1", long(), "")
-	b.until("the badge tells of it", `document.querySelector("#badge").innerText.includes("Training, step")`)
+	b.during("the badge tells of it", `document.querySelector("#badge").innerText.includes("Training, step")`)
 	other.load(s.url())
 	other.until("connected", live)
 	other.until("the saved pair is drawn", `document.querySelector("#run").value === "world:nrt" && document.querySelector("#against").value === "world:rlpr"`)
@@ -153,12 +153,12 @@ func TestAnotherReadersRun(t *testing.T) {
 		t.Errorf("the status region says %q", have)
 	}
 	other.choose("#run", "run1")
-	other.until("it is watched", following, "run1", "training, now at")
+	other.during("it is watched", following, "run1", "training, now at")
 	if have := other.text("#train"); strings.Contains(have, "Stop") || strings.Contains(have, "Pause") || !strings.Contains(other.text("#badge"), "Live") {
 		t.Errorf("another reader is offered %q under %q", have, other.text("#badge"))
 	}
 	b.load(s.url())
-	b.until("it is still one's own", following, "run1", "training, now at")
+	b.during("it is still one's own", following, "run1", "training, now at")
 	b.click("#act-train-stop")
 	b.until("it stops", following, "run1", "stopped at")
 }
@@ -170,7 +170,7 @@ func TestTrainingPausesAndStops(t *testing.T) {
 	b.load(s.url())
 	b.until("connected", live)
 	b.train("run1", long(), "")
-	b.until("it trains", following, "run1", "training, now at")
+	b.during("it trains", following, "run1", "training, now at")
 	b.click("#act-train-pause")
 	b.until("it pauses", following, "run1", "paused at")
 	paused := b.text("#train .at")
@@ -180,7 +180,7 @@ func TestTrainingPausesAndStops(t *testing.T) {
 		t.Errorf("after a reload: %q, before: %q", have, paused)
 	}
 	b.click("#act-train-resume")
-	b.until("it goes on", following, "run1", "training, now at")
+	b.during("it goes on", following, "run1", "training, now at")
 	b.click("#act-train-stop")
 	b.until("it stops", following, "run1", "stopped at")
 	if have := b.text("#act-train-resume"); have != "Train further" {
@@ -196,7 +196,7 @@ func TestTrainingSurvivesTheServer(t *testing.T) {
 	b.load(s.url())
 	b.until("connected", live)
 	b.train("run1", small("steps", "200"), "")
-	b.until("it trains", following, "run1", "training, now at")
+	b.during("it trains", following, "run1", "training, now at")
 	s.stop(syscall.SIGKILL)
 	b.until("the page says so", `document.querySelector("#badge").innerText.includes("Reconnecting")`)
 	s.start()
