@@ -155,3 +155,81 @@ func TestSheetRefuses(t *testing.T) {
 		}
 	}
 }
+
+// While a sentence is written its version is scored alone; the model's own answer after
+// it is asked for once, of the version that is kept, and shown.
+func TestOnlyTheKeptVersionIsAnswered(t *testing.T) {
+	asks := func(out []wire.Message) (own, plain []*wire.Score) {
+		for _, m := range out {
+			switch x, ok := m.(*wire.Score); {
+			case ok && x.Own:
+				own = append(own, x)
+			case ok:
+				plain = append(plain, x)
+			}
+		}
+		return own, plain
+	}
+	typed := func() (State, []*wire.Score) {
+		s := listening(t)
+		s, _ = s.Do("pick", "1")
+		s, _ = s.Do("sheet", "")
+		var last []*wire.Score
+		for _, text := range []string{"Leo is a stranger.", "Leo is far.", "Leo is near."} {
+			next, out := s.Do("edit-try", text)
+			own, plain := asks(out)
+			if len(own) != 0 || len(plain) != 1 {
+				t.Fatalf("%s: %d with an answer, %d without", text, len(own), len(plain))
+			}
+			s, last = next, plain
+		}
+		return s, last
+	}
+	answer := func(s State, ask *wire.Score) (State, []wire.Message) {
+		v := wire.ScoredVariant{LogProbs: s.Reading.Base}
+		if ask.Own {
+			v.Answer = "Nobody."
+		}
+		return s.Receive(&wire.Scored{Head: wire.Head{ID: ask.ID}, Variants: []wire.ScoredVariant{v}})
+	}
+	kept := func(what string, s State, out []wire.Message) {
+		t.Helper()
+		own, plain := asks(out)
+		if len(own) != 1 || len(plain) != 0 {
+			t.Fatalf("%s: %d with an answer, %d without", what, len(own), len(plain))
+		}
+		s, out = answer(s, own[0])
+		wants(t, ChainText(&s), "It then answers “<bdi>Nobody.</bdi>”")
+		if own, plain = asks(out); len(own)+len(plain) > 0 {
+			t.Errorf("%s: asked again: %v", what, out)
+		}
+	}
+
+	s, ask := typed()
+	s, out := answer(s, ask[0])
+	if own, plain := asks(out); len(own)+len(plain) > 0 {
+		t.Errorf("in the sheet, scored: asked %v", out)
+	}
+	s, out = s.Do("edit", "Leo is near.")
+	kept("Done, scored before", s, out)
+
+	s, ask = typed()
+	s, out = s.Do("edit", "Leo is near.")
+	if own, plain := asks(out); len(own)+len(plain) > 0 {
+		t.Errorf("Done while it is scored: asked %v", out)
+	}
+	s, out = answer(s, ask[0])
+	kept("Done, scored after", s, out)
+
+	s, _ = typed()
+	s, out = s.Do("edit", "Leo is here.") // faster than any pause
+	kept("Done at once", s, out)
+
+	s, _ = typed()
+	if _, out = s.Do("edit-leave", ""); len(out) > 0 {
+		own, plain := asks(out)
+		if len(own)+len(plain) > 0 {
+			t.Errorf("Cancel: asked %v", out)
+		}
+	}
+}

@@ -15,6 +15,7 @@ import (
 type waitingTries struct {
 	keys []tryKey
 	mine bool // the reader made it; else it is sentences left out
+	own  bool // with the model's own answer after it
 }
 
 // wants adds to out what the page lacks to show: the reader's variant, and the
@@ -60,10 +61,13 @@ func (s State) wants(out []wire.Message) (State, []wire.Message) {
 		}
 		return false
 	}
+	// The model's own answer is sampled, and shown once the sheet is closed: what is being
+	// typed there is scored without it.
+	own := s.sheetOpen() == nil
 	ask := func(mine bool, keys []tryKey, list []wire.Variant) {
 		m := &wire.Score{Head: s.request("w"), Model: r.reader(), Question: r.Ask.Question, Answer: r.Ask.Answer,
-			Variants: list, Own: mine}
-		w := waitingTries{keys, mine}
+			Variants: list, Own: mine && own}
+		w := waitingTries{keys, mine, m.Own}
 		if err := m.Validate(); err != nil {
 			s = s.refuse(w)
 			if mine {
@@ -83,7 +87,7 @@ func (s State) wants(out []wire.Message) (State, []wire.Message) {
 		out = append(out, m)
 	}
 	if e := s.Edit; s.edited() == i && !s.refused[e.key(i)] && !asked(true) {
-		if t := s.try(i, e); t == nil || !t.Own {
+		if t := s.try(i, e); t == nil || own && !t.Own {
 			ask(true, []tryKey{e.key(i)}, []wire.Variant{r.variant(i, e)})
 		}
 	}
@@ -109,9 +113,9 @@ func (s State) scored(m *wire.Scored) State {
 		return s
 	}
 	s = s.answered(m.ID)
-	s.Reading = s.Reading.withTries(w.keys, m.Variants, w.mine)
+	s.Reading = s.Reading.withTries(w.keys, m.Variants, w.own)
 	for _, k := range w.keys {
-		if t, ok := s.Reading.tried[k]; !ok || w.mine && !t.Own { // asking again would bring no more
+		if t, ok := s.Reading.tried[k]; !ok || w.own && !t.Own { // asking again would bring no more
 			s = s.refuse(w)
 			break
 		}
