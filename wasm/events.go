@@ -222,7 +222,9 @@ func (a *app) settings() bool {
 // answer is also said in words.
 func (a *app) invalid(event js.Value) {
 	if _, ok := closest(event, "[data-input]"); ok {
+		event.Call("preventDefault") // the browser's bubble would cover the words
 		a.ask()
+		document().Call("querySelector", "#askform [data-input]:invalid").Call("focus")
 	}
 }
 
@@ -386,9 +388,7 @@ func (a *app) key(event js.Value) {
 func (a *app) pressKey(event js.Value, key string) bool {
 	if el, ok := closest(event, `[id^="sent-"]`); ok && key == "Enter" {
 		a.do("pick", attr(el, "data-value"))
-		if a.s.Link == view.Live {
-			a.openDialog("edit")
-		}
+		a.openDialog("edit")
 		return true
 	}
 	if el, ok := closest(event, `[role="button"][data-act]`); ok {

@@ -16,6 +16,9 @@ func (a *app) fillEdit() bool {
 	a.do("dismiss", "")
 	a.do("pick", strconv.Itoa(k))
 	a.do("sheet", "") // for this one
+	if !a.s.Rewriting() {
+		return false // it says why
+	}
 	byID("edit-note").Set("textContent", attr(byID("edit-note"), "data-note"))
 	byID("edit-title").Set("textContent", "Edit sentence "+strconv.Itoa(k+1))
 	byID("edit-text").Set("value", text)

@@ -246,9 +246,7 @@ func (s State) doAsk(name, value string) (State, []wire.Message) {
 		s.Seed = (s.Seed + 1) & wire.MaxSafe
 		return s.ask(s.again())
 	case "cancel":
-		if r := s.Reading; r != nil && r.under() && !r.Saved {
-			return s, []wire.Message{&wire.Cancel{Head: wire.Head{ID: r.Ask.ID}}}
-		}
+		return s.stop()
 	case "train":
 		return s.train(value)
 	case "train-pause":

@@ -65,9 +65,12 @@ func chainsEmpty(s *State) string {
 		p.raw(`<span class="cap">not begun</span><button type="button" class="btn sp" id="act-cancel" data-act="cancel">`).icon(iconStop).raw(`Stop</button>`)
 	}
 	p.raw(`</div><p class="cap foot-note">`)
-	if s.Reading != nil && s.Reading.Status == Failed {
+	switch r := s.Reading; {
+	case r != nil && r.Status == Cancelled:
+		p.raw(`No chain was written. <button type="button" class="btn" id="act-retry" data-act="retry">Ask again</button>`)
+	case r != nil && r.Status == Failed:
 		p.raw(`No chain was written.`)
-	} else {
+	default:
 		p.raw(`Chains appear here as they are written.`)
 	}
 	return p.raw(`</p>`).String()

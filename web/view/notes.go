@@ -148,6 +148,9 @@ func (s *State) unknownNote(p *page) {
 	}
 }
 
+// away reports whether there was a server, or none was found, and there is none now.
+func (s *State) away() bool { return s.Link == Waiting || s.Link == Offline }
+
 // stillWorks is what the page does without a server.
 const stillWorks = "Formulas, ranks and what-ifs that were scored still work. New chains, edits and training need the server."
 
@@ -210,6 +213,9 @@ func seconds(x float64) string {
 func (s *State) endText() string {
 	r := s.Reading
 	if r.Status == Cancelled {
+		if len(r.Chains) == 0 {
+			return "Stopped. No chain was written."
+		}
 		return "Stopped. " + count(r.done(), "chain") + " complete."
 	}
 	sc := s.scores()

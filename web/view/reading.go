@@ -189,6 +189,9 @@ func (s *State) sentenceNote(p *page, i int, list []sentence) {
 		if k < maxSentences && s.Reading.scored(i) && s.canTry(i, s.Edit.toggle(k)) {
 			s.editButtons(p, k)
 		} else if s.Sentence == k {
+			if s.away() {
+				p.raw(`<span class="cap">Switching it off needs the server.</span>`)
+			}
 			p.raw(`<button type="button" class="btn" id="act-release" data-act="release">Let go</button>`)
 		}
 		p.raw(`</div></div>`)
@@ -275,6 +278,8 @@ func (s *State) undoButton(p *page, i int) {
 func (s *State) editButtons(p *page, k int) {
 	if s.Reading.ready() && (s.Link == Live || s.Link == Saved || s.Link == Loading) { // no jump when the client takes over
 		p.raw(`<button type="button" class="btn" id="act-edit" data-act="open" data-dialog="edit" aria-haspopup="dialog">`).icon(iconEdit).raw(`Edit</button>`)
+	} else if s.away() {
+		p.raw(`<span class="cap">Editing needs the server.</span>`)
 	}
 	p.raw(`<button type="button" class="btn primary" id="act-switch" data-act="switch" aria-keyshortcuts="Delete">`)
 	if s.edited() >= 0 && s.Edit.off(k) {

@@ -187,8 +187,14 @@ func (s *State) recall(a *wire.Ask) *Reading {
 		}
 	}
 	for i := range s.Examples {
-		if same(&s.Examples[i].Ask, a) {
-			return s.Examples[i].Reading()
+		e := &s.Examples[i]
+		if same(&e.Ask, a) {
+			return e.Reading()
+		}
+		for k := range e.Anew {
+			if same(&e.Anew[k].Ask, a) {
+				return e.Anew[k].Reading()
+			}
 		}
 	}
 	return nil
@@ -228,7 +234,11 @@ func (s State) welcome(w *wire.Welcome) (State, []wire.Message) {
 	out := s.watches()
 	if resumed {
 		out = append(out, s.cancelAll()...)
+		if s.stopped != "" {
+			out = append(out, &wire.Cancel{Head: wire.Head{ID: s.stopped}})
+		}
 	}
+	s.stopped = ""
 	s.waiting, s.rewriting, s.through = nil, rewriting{}, rereading{}
 	r := s.Reading
 	if r == nil || r.Saved || !r.under() {
@@ -281,6 +291,37 @@ func (r *Reading) under() bool {
 	return r.Status == Asked || r.Status == Queued || r.Status == Writing
 }
 
+// goBack shows what was shown before the question.
+func (s State) goBack() State {
+	s.Choice, s.AtStep, s.Reading, s.drafts, s.sc = s.back.Choice, s.back.AtStep, s.back.Reading, s.back.drafts, nil
+	s.back = nil
+	return s
+}
+
+// stop ends the question that is under way. Where no server hears of it now, the page
+// stays with the chains that it has, or, without one, with what it showed before; the
+// server is told when it is back.
+func (s State) stop() (State, []wire.Message) {
+	r := s.Reading
+	if r == nil || r.Saved || !r.under() {
+		return s, nil
+	}
+	if s.Link == Live {
+		return s, []wire.Message{&wire.Cancel{Head: wire.Head{ID: r.Ask.ID}}}
+	}
+	s.stopped = r.Ask.ID
+	if s.back != nil && r.done() == 0 {
+		s = s.goBack()
+		s.Say = "Stopped. The page shows what it showed before."
+		return s, nil
+	}
+	next := *r
+	next.Status, next.Ask.ID = Cancelled, "" // whatever still comes is not for it
+	s.Reading, s.sc = &next, nil
+	s.Say = s.endText()
+	return s, nil
+}
+
 func (s State) failed(m *wire.Failed) State {
 	if _, ok := s.waiting[m.ID]; ok {
 		return s.tryFailed(m)
@@ -302,8 +343,7 @@ func (s State) failed(m *wire.Failed) State {
 	case m.ID == "":
 	case mine && s.back != nil && r.under() && len(r.Chains) == 0 && (m.Code == wire.CodeTooLong || m.Code == wire.CodeBadMessage || m.Code == wire.CodeNoModel):
 		// It will not be answered: what was shown comes back, beside the reason.
-		s.Choice, s.AtStep, s.Reading, s.drafts, s.sc = s.back.Choice, s.back.AtStep, s.back.Reading, s.back.drafts, nil
-		s.back = nil
+		s = s.goBack()
 	case mine:
 		next := *r
 		next.Status = Failed

@@ -32,6 +32,9 @@ func (s *State) sheetOpen() *sheet {
 	return s.sheet
 }
 
+// Rewriting reports whether a sentence of the shown chain is being rewritten.
+func (s *State) Rewriting() bool { return s.sheetOpen() != nil }
+
 // openSheet begins to rewrite sentence k of the shown chain.
 func (s State) openSheet(k int) State {
 	i := s.chain()
@@ -48,6 +51,10 @@ func (s State) doSheet(name, value string) State {
 	}
 	switch name {
 	case "sheet":
+		if s.away() {
+			s.Notice = &Notice{Code: codeOffline, Text: "Rewriting a sentence needs the server. What was scored before can be switched off and on.", Field: fieldEdit}
+			return s
+		}
 		return s.openSheet(s.sentence())
 	case "edit-typed":
 		if s.sheet != nil {

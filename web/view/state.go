@@ -248,6 +248,7 @@ type State struct {
 	course    bool                    // the reader wants them read at all kept steps, whatever it costs
 	Typing    Typing
 	back      *State // before the question that is asked: where a refusal leads
+	stopped   string // a request that was stopped and that the server does not know of
 	sc        *scores
 }
 

@@ -1,0 +1,111 @@
+package view
+
+import (
+	"strings"
+	"testing"
+
+	"nrt/web/wire"
+)
+
+// Without a server no sheet opens, and the page says why; it takes that back when the
+// server is there.
+func TestSheetNeedsTheServer(t *testing.T) {
+	for _, link := range []Link{Waiting, Offline} {
+		s := testState()
+		s.Link = link
+		s, _ = s.Do("pick", "1")
+		wants(t, ChainText(&s), "Editing needs the server.", "Switch off")
+		s, out := s.Do("sheet", "")
+		if s.Rewriting() || len(out) != 0 || s.Notice == nil || s.Sentence != 1 {
+			t.Fatalf("link %d: the sheet is open: %t, %+v", link, s.Rewriting(), s.Notice)
+		}
+		wants(t, s.Say, "Rewriting a sentence needs the server.")
+		wants(t, Notes(&s), "Rewriting a sentence needs the server.")
+		if s = s.receives(&wire.Welcome{Session: "s1", Models: []wire.Model{{Name: "test"}}}); s.Notice != nil {
+			t.Errorf("connected, the page says %q", s.Notice.Text)
+		}
+		if s, _ = s.Do("sheet", ""); !s.Rewriting() {
+			t.Error("connected, no sheet opens")
+		}
+	}
+	// What was not scored before cannot be switched off: that is said where it was tried.
+	s := testState()
+	s.Link = Offline
+	s, _ = s.Do("sentence", "1")
+	s, _ = s.Do("sentence", "2")
+	if s.Edit.off(2) {
+		t.Fatal("the test needs a variant that is not known")
+	}
+	wants(t, ChainText(&s), "Without sentence 2 the reward")
+	e := testExample()
+	e.Without = nil
+	s = New([]Example{e})
+	s.Link = Offline
+	s, _ = s.Do("sentence", "1")
+	wants(t, ChainText(&s), "Switching it off needs the server.", "Let go")
+}
+
+// A question that no server answers can be stopped: the page goes back to what it
+// showed, or keeps the chains that are complete, and the server, when it is back, is
+// told and not asked again.
+func TestStopWithoutTheServer(t *testing.T) {
+	told := func(what string, s State, id string, resumed bool) {
+		t.Helper()
+		s, out := s.Receive(&wire.Welcome{Session: s.Session, Head: wire.Head{Seq: s.Seq}, Resumed: resumed, Models: []wire.Model{{Name: "test"}, {Name: "other"}}})
+		stops := 0
+		for _, m := range out {
+			switch {
+			case m.Type() == wire.TypeAsk:
+				t.Errorf("%s: asked again", what)
+			case m.Type() == wire.TypeCancel && m.Header().ID == id:
+				stops++
+			}
+		}
+		if want := map[bool]int{true: 1}[resumed]; stops != want {
+			t.Errorf("%s: the server is told %d times, want %d", what, stops, want)
+		}
+		before := s.Reading
+		s.Seq = 0 // all of it
+		for _, m := range pieces(id) {
+			s = s.receives(m)
+		}
+		if s.Reading.Status != before.Status || s.Reading.done() != before.done() {
+			t.Errorf("%s: what the server still sends is shown", what)
+		}
+	}
+	for _, link := range []Link{Loading, Waiting, Offline} {
+		s, id := live(t) // asked of another model, after an example
+		s.Link = link
+		back := s.back.Choice
+		s, out := s.Do("cancel", "")
+		if len(out) != 0 || !s.Reading.ready() || s.Model != back.Model || !strings.HasPrefix(s.Say, "Stopped.") {
+			t.Errorf("link %d: %v, model %q, says %q", link, out, s.Model, s.Say)
+		}
+		told("before the first chain", s, id, link != Loading)
+	}
+	s, id := live(t)
+	list := pieces(id)
+	for _, m := range list[:len(list)-2] {
+		s = s.receives(m)
+	}
+	s = s.receives(&wire.Frame{Head: wire.Head{ID: id, Seq: s.Seq + 1}, Done: testExample().Frame.Done[:3]})
+	s.Link = Waiting
+	s, _ = s.Do("cancel", "")
+	if s.Reading.Status != Cancelled || s.Reading.done() != 3 || s.Model != "other" {
+		t.Errorf("status %d, %d chains of %q", s.Reading.Status, s.Reading.done(), s.Model)
+	}
+	wants(t, Chains(&s), "stopped, 3 chains complete")
+	told("with three chains", s, id, true)
+
+	// A page that opened on the question has nothing to go back to.
+	c := DefaultChoice()
+	c.Question, c.Answer = "Who?", "Me."
+	first := New(nil)
+	first.Link = Loading
+	s, _ = first.Open(c)
+	s.Link = Waiting
+	if s, _ = s.Do("cancel", ""); s.Say != "Stopped. No chain was written." {
+		t.Errorf("says %q", s.Say)
+	}
+	wants(t, Chains(&s), "No chain was written.", `data-act="retry"`)
+}
