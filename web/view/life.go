@@ -12,6 +12,7 @@ import (
 type life struct {
 	steps   []int
 	r, base []float64 // NaN where the step's model has not read the chain
+	sure    []float64 // mean probability of the answer's words there without any reasoning
 	at      int       // index of the step that reads the page's chains, −1: none of these
 	wrote   int       // and of the one that wrote them
 }
@@ -24,13 +25,16 @@ func (s *State) life() *life {
 	}
 	x := &life{at: -1, wrote: -1}
 	for k, c := range run.Checkpoints {
-		now, base := math.NaN(), math.NaN()
+		now, base, sure := math.NaN(), math.NaN(), 0.0
 		if sight, known := r.sightOf(c.Model); known {
 			if sc, err := reward.Score(sight.refs[i], sight.base, s.Options()); err == nil {
 				now, base = sc.R, sc.Base
 			}
+			for _, b := range sight.base {
+				sure += math.Exp(min(b, 0)) / float64(len(sight.base))
+			}
 		}
-		x.steps, x.r, x.base = append(x.steps, c.Step), append(x.r, now), append(x.base, base)
+		x.steps, x.r, x.base, x.sure = append(x.steps, c.Step), append(x.r, now), append(x.base, base), append(x.sure, sure)
 		if c.Model == r.reader() {
 			x.at = k
 		}
@@ -117,7 +121,11 @@ func (s *State) lifeChart(p *page) {
 		}
 		p.raw(`</g>`)
 	}
-	p.raw(`</svg><div class="vh"><table><caption>`).text(s.lifeName()).raw(` through the training</caption><tr><th scope="col">step</th><th scope="col">reward</th><th scope="col">no reasoning</th></tr>`)
+	p.raw(`</svg><div class="vh"><table><caption>`).text(s.lifeName()).raw(` through the training`)
+	if s.ownWeights() {
+		p.raw(`. `, modeLabel(s.Mode), ` weighs each word by what that step’s model knew without reasoning: rewards of two steps are not on one scale.`)
+	}
+	p.raw(`</caption><tr><th scope="col">step</th><th scope="col">reward</th><th scope="col">no reasoning</th></tr>`)
 	for i, step := range x.steps {
 		p.raw(`<tr><th scope="row">`).int(step)
 		if i == x.wrote {
@@ -170,14 +178,28 @@ func (s *State) lifeTold(p *page) {
 	p.raw(`</p>`)
 }
 
+// ownWeights reports whether the formula weighs the words by what its reader knew
+// without reasoning, so that the rewards of two readers are not on one scale.
+func (s *State) ownWeights() bool { return s.Mode == reward.WSInvP || s.Mode == reward.WSLogP }
+
 // alikeGains is the share of a gain within which another one is about the same.
 const alikeGains = 0.1
 
 // lifeVerdict compares what the shown chain adds for the models of two steps.
 func (s *State) lifeVerdict(x *life, first, last int) string {
 	before, after := x.r[first]-x.base[first], x.r[last]-x.base[last]
-	text := "From step " + intText(x.steps[first]) + " to " + intText(x.steps[last]) + " its gain over no reasoning " +
-		goesAs(before, after, gain(x.r[first], x.base[first]), gain(x.r[last], x.base[last]))
+	text := "From step " + intText(x.steps[first]) + " to " + intText(x.steps[last]) + " its gain "
+	if !s.ownWeights() {
+		text += "over no reasoning "
+	}
+	text += goesAs(before, after, gain(x.r[first], x.base[first]), gain(x.r[last], x.base[last]))
+	if s.ownWeights() {
+		text += ", each by its own weights"
+	}
+	surer := x.base
+	if s.ownWeights() { // whose R of no reasoning says nothing of that: −b log b is largest at 1/e
+		surer = x.sure
+	}
 	alike := math.Abs(after-before) <= alikeGains*max(math.Abs(after), math.Abs(before))
 	switch {
 	case alike && after <= 0:
@@ -188,7 +210,7 @@ func (s *State) lifeVerdict(x *life, first, last int) string {
 		return text + ": the same words came to hurt less."
 	case after > before:
 		return text + ": the same words came to help more."
-	case x.base[last] > x.base[first]:
+	case surer[last] > surer[first]:
 		return text + ": the model came to be surer without them."
 	}
 	return text + ": the same words came to help less."

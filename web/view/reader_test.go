@@ -122,7 +122,7 @@ func TestCourseIsSaid(t *testing.T) {
 		s = s.receives(readOf(m.ID, k))
 	}
 	s = s.receives(&wire.End{Head: wire.Head{ID: m.ID}})
-	if !strings.HasPrefix(s.Say, "All is read. From step 0 to 20 its gain over no reasoning ") {
+	if !strings.HasPrefix(s.Say, "All is read. From step 0 to 20 its gain falls from ") {
 		t.Errorf("says %q", s.Say)
 	}
 	s, out = first.Do("through", "")
@@ -149,10 +149,19 @@ func TestVerdictBelowNothing(t *testing.T) {
 		{-0.2, -0.2, "the same words still do not help."}, {-0.2, -0.1, "the same words came to hurt less."},
 		{-0.2, 0.1, "the same words came to help more."}, {0.2, -0.1, "the same words came to help less."},
 	} {
-		l := &life{steps: []int{0, 20}, r: []float64{0.5 + x.before, 0.5 + x.after}, base: []float64{0.5, 0.5}}
+		l := &life{steps: []int{0, 20}, r: []float64{0.5 + x.before, 0.5 + x.after}, base: []float64{0.5, 0.5}, sure: []float64{0.5, 0.5}}
 		if have := s.lifeVerdict(l, 0, 1); !strings.HasSuffix(have, x.ends) {
 			t.Errorf("%v to %v: %q", x.before, x.after, have)
 		}
+	}
+	// Under weights of its own no reasoning may earn less the surer the model is.
+	l := &life{steps: []int{0, 20}, r: []float64{0.5, 0.3}, base: []float64{0.3, 0.2}, sure: []float64{0.5, 0.7}}
+	if have := s.lifeVerdict(l, 0, 1); !strings.HasSuffix(have, "the model came to be surer without them.") {
+		t.Errorf("surer: %q", have)
+	}
+	l.base, l.sure = []float64{0.2, 0.25}, []float64{0.7, 0.5}
+	if have := s.lifeVerdict(l, 0, 1); !strings.HasSuffix(have, "the same words came to help less.") {
+		t.Errorf("less sure: %q", have)
 	}
 }
 

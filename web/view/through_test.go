@@ -495,6 +495,17 @@ func TestTheLifeOfAChain(t *testing.T) {
 		t.Fatal("the test needs a gain that rises")
 	}
 	wants(t, Train(&s), "From step 0 to 20 its gain over no reasoning rises from "+gain(x.r[0], x.base[0])+" to "+gain(x.r[2], x.base[2])+": the same words came to help more.")
+	// Where each step's model has weights of its own that is said, in the picture's table
+	// too, and only there.
+	for _, mode := range reward.Modes() {
+		s, _ = s.Do("mode", mode.String())
+		own := mode == reward.WSInvP || mode == reward.WSLogP
+		for _, words := range []string{", each by its own weights: ", "rewards of two steps are not on one scale"} {
+			if have := strings.Contains(Train(&s), words); have != own {
+				t.Errorf("%s: %q is said: %t, want %t", mode, words, have, own)
+			}
+		}
+	}
 	// The other half: surer with and without it.
 	e := courseExample()
 	e.Reads = e.Reads[:1]
