@@ -19,12 +19,9 @@ func (w *World) Plain(question string) (string, bool) {
 	start := p.states[p.start]
 	switch p.name {
 	case "kin":
-		var b strings.Builder
-		b.WriteString("Who is ")
-		for i := len(ops) - 1; i >= 0; i-- {
-			b.WriteString("the " + ops[i] + " of ")
-		}
-		return b.String() + capital(start) + "?", true
+		// In the order of the question, which is that of the steps. Who is whom is said
+		// nowhere but in the text that a model reads.
+		return "Of the people that the model has read about: who is " + capital(start) + "’s " + strings.Join(ops, "’s ") + "?", true
 	case "cups":
 		return "A ball lies under the " + start + " cup. " + capital(list(ops, plainSwap)) + ". Where is the ball?", true
 	case "calc":

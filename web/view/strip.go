@@ -11,20 +11,26 @@ import (
 func intText(n int) string     { return strconv.Itoa(n) }
 func uintText(n uint64) string { return strconv.FormatUint(n, 10) }
 
-// Question is the question as it was asked; its last sentence stands out. One in
-// a language of its own is said in plain words below.
+// Question is the question as it was asked; its last sentence stands out. One in a
+// language of its own is said in plain words first.
 func Question(s *State) string {
 	p := &page{}
 	if s.Reading == nil {
 		return ""
 	}
 	q := s.Reading.Ask.Question
-	at := lastSentence(q)
-	p.raw(`<span class="asked">`).text(q[:at]).raw(`<b>`).text(q[at:]).raw(`</b></span>`)
 	if plain := s.Reading.Plain; plain != "" {
-		p.raw(`<span class="cap plain">`).text(plain).raw(`</span>`)
+		p.emphasis("plain", plain)
+		return p.raw(`<span class="cap">The model is asked: <span class="asked">`).text(q).raw(`</span></span>`).String()
 	}
+	p.emphasis("asked", q)
 	return p.String()
+}
+
+// emphasis is a text whose last sentence stands out.
+func (p *page) emphasis(class, text string) {
+	at := lastSentence(text)
+	p.raw(`<span class="`, class, `">`).text(text[:at]).raw(`<b>`).text(text[at:]).raw(`</b></span>`)
 }
 
 // lastSentence is where the last sentence of a text begins.
