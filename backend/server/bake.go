@@ -27,7 +27,8 @@ type Wanted struct {
 
 // Bake asks the first model the questions and returns what a reader would have been
 // sent; w knows those of the small world. The models that runs have kept, which are
-// among the models, read what the first has written.
+// among the models, read what the first has written, and the last of the last run is
+// asked the questions, too.
 func Bake(ctx context.Context, dev device.Device, w *world.World, sources []Source, runs []SavedRun, list []Wanted) ([]view.Example, error) {
 	o := Options{Models: sources, Device: dev}
 	if err := o.defaults(); err != nil {
@@ -61,6 +62,11 @@ func Bake(ctx context.Context, dev device.Device, w *world.World, sources []Sour
 			}
 		}
 	}
+	if n := len(runs); n > 0 { // the one that the page follows at first
+		if err := bakeAnew(ctx, h, w, runs[n-1].State.Checkpoints, out); err != nil {
+			return nil, fmt.Errorf("%s: %w", runs[n-1].State.Run, err)
+		}
+	}
 	return out, nil
 }
 
@@ -91,6 +97,32 @@ func bakeRead(ctx context.Context, h *hub, name string, list []view.Example) err
 			round(v.LogProbs, 1e4)
 		}
 		e.Reads = append(e.Reads, *answer)
+	}
+	return nil
+}
+
+// bakeAnew puts the examples' questions to the model of a run's last step.
+func bakeAnew(ctx context.Context, h *hub, w *world.World, kept []wire.Checkpoint, list []view.Example) error {
+	if len(kept) < 2 {
+		return nil
+	}
+	r, err := h.take(ctx, h.find(kept[len(kept)-1].Model))
+	if err != nil {
+		return err
+	}
+	defer h.give(r)
+	for i := range list {
+		ask := list[i].Ask
+		ask.Model = r.of.Name
+		e, _, err := bakeSeed(ctx, r, w, ask)
+		if err != nil {
+			return fmt.Errorf("%s: %w", list[i].Name, err)
+		}
+		for _, t := range e.Frame.Tokens {
+			round(t.LogProbs, 1e4)
+			round(t.Entropies, 1e4)
+		}
+		list[i].Anew = append(list[i].Anew, e)
 	}
 	return nil
 }
@@ -202,6 +234,9 @@ func bakeSeed(ctx context.Context, r *replica, w *world.World, ask wire.Ask) (vi
 	gather(&e.Frame)
 	var s [][]float64
 	for _, c := range results[0].Chains {
+		if w.Kind(world.Item{Question: ask.Question}, tok.Decode(engine.IDsOf(c.Tokens), true)) == world.Right {
+			e.Right++
+		}
 		s = append(s, engine.LogProbsOf(c.Reference))
 	}
 	g, err := reward.ScoreGroup(s, engine.LogProbsOf(results[0].Baseline), view.DefaultChoice().Options())

@@ -328,6 +328,22 @@ func TestBake(t *testing.T) {
 			}
 		}
 	}
+	// The trained model's own chains are those that it writes when it is asked so.
+	if len(got.Anew) != 1 || got.Anew[0].Ask.Model != "world:nrt" {
+		t.Fatalf("asked anew: %+v", got.Anew)
+	}
+	anew := got.Anew[0].Reading()
+	if own, _, _ := direct(t, &got.Anew[0].Ask); len(own.Chains) != len(anew.Chains) {
+		t.Errorf("the trained model wrote %d chains, want %d", len(anew.Chains), len(own.Chains))
+	} else {
+		for k, c := range own.Chains {
+			for j, x := range c.Tokens {
+				if have := anew.Chains[k].Tokens[j]; have.ID != x.ID || math.Abs(have.LogProb-x.LogProb) > 1e-4 {
+					t.Errorf("anew, chain %d, token %d: have %d at %g, want %d at %g", k+1, j, have.ID, have.LogProb, x.ID, x.LogProb)
+				}
+			}
+		}
+	}
 	if len(got.Runs) != 1 || !got.Runs[0].Saved || len(got.Reads) != 2 {
 		t.Fatalf("%d models of %+v have read the chains", len(got.Reads), got.Runs)
 	}

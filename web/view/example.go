@@ -29,6 +29,10 @@ type Example struct {
 	// each of these said of them (see Reading.Reread).
 	Runs  []wire.State  `json:"runs,omitempty"`
 	Reads []wire.Scored `json:"reads,omitempty"`
+	// Right is how many of the chains work the question out rightly, as the small world
+	// tells; Anew is the same request to trained models.
+	Right int       `json:"right"`
+	Anew  []Example `json:"anew,omitempty"`
 }
 
 // EachExample reads a file of examples, one at a time, until one is wrong or
@@ -53,9 +57,11 @@ func EachExample(data []byte, take func(Example) error) error {
 			return fmt.Errorf("examples: entry %d: name: want one of its own, have %q", i, e.Name)
 		}
 		seen[e.Name] = true
-		for _, m := range []wire.Message{&e.Ask, &e.Start, &e.Frame, &e.End} {
-			if err := m.Validate(); err != nil {
-				return fmt.Errorf("examples: %s: %s: %w", e.Name, m.Type(), err)
+		for _, x := range append([]Example{e}, e.Anew...) {
+			for _, m := range []wire.Message{&x.Ask, &x.Start, &x.Frame, &x.End} {
+				if err := m.Validate(); err != nil {
+					return fmt.Errorf("examples: %s: %s: %s: %w", e.Name, x.Ask.Model, m.Type(), err)
+				}
 			}
 		}
 		if err := take(e); err != nil {
@@ -95,6 +101,12 @@ func ReadExamples(data []byte) ([]Example, error) {
 		for i := range e.Runs {
 			if err := e.Runs[i].Validate(); err != nil {
 				return fmt.Errorf("runs: %w", err)
+			}
+		}
+		for i := range e.Anew {
+			x := e.Anew[i].Reading()
+			if err := score(x, DefaultChoice()).err; err != nil || x.done() != len(x.Chains) {
+				return fmt.Errorf("anew: %s: %d of %d chains are complete (%v)", x.Ask.Model, x.done(), len(x.Chains), err)
 			}
 		}
 		list = append(list, e)

@@ -31,6 +31,7 @@ func Lessons(examples []Example) []Lesson {
 	t.formula(s, examples)
 	t.sentence(s, examples)
 	t.through(s)
+	t.anew(s)
 	t.add("Now let it learn", "train", s,
 		"Press Train and watch a small model learn to reason, in seconds, from questions and answers alone.")
 	return t.lessons
@@ -51,7 +52,7 @@ func (t *tour) reward(s State, best int, sc *reward.Scored) {
 		"The same answer can be worded in many ways, so no program can tell whether one is right. "+
 			"All there is: a question, one reference answer, and a model that can say how probable it finds each of its words.")
 	t.add("The model thinks first", "chains", step(1),
-		"Asked the question again and again, the model wrote %s of reasoning. Nobody showed it how: "+
+		"Asked the question again and again, the model wrote %s of reasoning. It has met all kinds in its text: "+
 			"some work the question out, some only chat, some go wrong.", count(len(r.Chains), "chain"))
 	t.add("Does thinking make the answer less surprising?", "strip", step(2),
 		"Grey is how sure the model was of a word without any reasoning, purple is what this chain added, orange what it took away. "+
@@ -143,12 +144,43 @@ func (t *tour) through(s State) {
 	if len(out) > 0 || x.Reading.By == "" {
 		return
 	}
-	life := x.life()
-	first, last := life.ends()
+	x.Word = s.word()
+	before, after := s.chainScore(s.Chain), x.chainScore(s.Chain)
+	b0, c0, b1, c1 := s.scores().b[x.Word], before.C[x.Word], x.scores().b[x.Word], after.C[x.Word]
+	verdict := "It is read otherwise now."
+	if d := points(b1, c1) - points(b0, c0); max(d, -d) <= 10 {
+		verdict = "It helps as much as it did: what training changes is which chains are written."
+	}
 	t.add("The same words, read by the trained model", "train", x,
-		"Drag the step: these very chains, read by the model at that moment of its training. Look at chain %d. %s "+
-			"Where that changes little, training has not taught the model to use a chain, but which chains to write; “New chains” shows those.",
-		s.Chain+1, x.lifeVerdict(life, first, last))
+		"Drag the step: these very chains, read by the model at that moment of its training. Before training, chain %d took “%s” "+
+			"from %s to %s %%; now it takes it from %s to %s %%. %s",
+		s.Chain+1, x.answerWord(x.Word), percent(b0), percent(c0), percent(b1), percent(c1), verdict)
+}
+
+// anew counts the right chains of the untrained and of the trained model, over all
+// examples that the trained one was asked too, and shows its own chains of the first.
+func (t *tour) anew(s State) {
+	run := s.run(s.Run)
+	if run == nil || len(run.Checkpoints) < 2 {
+		return
+	}
+	x, out := s.setSlide("new")
+	x, more := x.Do("step", intText(len(run.Checkpoints)-1))
+	if len(out)+len(more) > 0 || !x.Reading.ready() || x.Reading.By != "" || x.Model == s.Model {
+		return
+	}
+	asked, before, after, chains := 0, 0, 0, 0
+	for _, e := range s.Examples {
+		for _, a := range e.Anew {
+			if a.Ask.Model == x.Model {
+				asked, before, after, chains = asked+1, before+e.Right, after+a.Right, chains+a.Ask.K
+			}
+		}
+	}
+	t.add("Which chains it writes", "chains", x,
+		"Asked the same with the same seed, the trained model wrote these. Over the %s saved questions %d of the untrained "+
+			"model's %d chains are right, and %d of the trained one's. No chain was given to copy: questions, answers and the reward did it.",
+		numeral(asked), before, chains, after)
 }
 
 // says is what chain i says.

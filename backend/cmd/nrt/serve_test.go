@@ -17,8 +17,10 @@ import (
 	"time"
 
 	"nrt/backend/server"
+	"nrt/trainer/world"
 	"nrt/web"
 	"nrt/web/view"
+	"nrt/web/wire"
 )
 
 func TestServeHelp(t *testing.T) {
@@ -175,8 +177,35 @@ func TestBakedIsWhatTheModelSays(t *testing.T) {
 		chain int
 		part  string
 	}
+	small := world.New(worldSeed)
+	right := func(e view.Example) (n int) {
+		chains := make([]string, e.Ask.K)
+		for _, x := range e.Frame.Tokens {
+			if x.Part == wire.PartChain {
+				chains[x.Chain] += strings.Join(x.Texts, "")
+			}
+		}
+		for _, c := range chains {
+			if small.Kind(world.Item{Question: e.Ask.Question}, c) == world.Right {
+				n++
+			}
+		}
+		return n
+	}
 	for i, w := range want {
 		h := have[i]
+		if len(w.Anew) != 1 || len(h.Anew) != 1 {
+			t.Errorf("%s: asked of %d trained models, want one: nrt bake writes it again", w.Name, len(w.Anew))
+			continue
+		}
+		if a, b := w.Anew[0], h.Anew[0]; a.Ask.Model != b.Ask.Model || a.Right != b.Right || a.Ask.Question != w.Ask.Question || a.Ask.Seed != w.Ask.Seed {
+			t.Errorf("%s: %+v, %d right; want %+v, %d right: nrt bake writes it again", w.Name, a.Ask, a.Right, b.Ask, b.Right)
+		}
+		for _, e := range []view.Example{w, w.Anew[0]} {
+			if n := right(e); n != e.Right {
+				t.Errorf("%s by %s: %d chains are right, it says %d", w.Name, e.Ask.Model, n, e.Right)
+			}
+		}
 		if h.Name != w.Name || h.Ask != w.Ask || len(h.Frame.Tokens) != len(w.Frame.Tokens) {
 			t.Errorf("%s differs: nrt bake writes it again", w.Name)
 			continue
