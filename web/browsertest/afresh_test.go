@@ -131,3 +131,21 @@ func TestWrittenAfreshByASlowModel(t *testing.T) {
 		t.Errorf("it says %q", have)
 	}
 }
+
+// While sentences are written afresh the panel is no higher than before and after: it
+// does not scroll on a desk.
+func TestPanelKeepsItsHeightWhileSentencesAreWritten(t *testing.T) {
+	s := serve(t)
+	b := open(t, desk)
+	b.load(s.url())
+	b.until("connected", live)
+	eval[bool](b, `(window.seen = 0, window.over = 0, new MutationObserver(() => {
+		const why = document.getElementById("why");
+		if (why.querySelector(".fresh .prog")) { seen++; over = Math.max(over, why.scrollHeight - why.clientHeight); }
+	}).observe(document.getElementById("why"), {subtree: true, childList: true, attributes: true, characterData: true}), true)`)
+	b.choose("#step", eval[string](b, `document.querySelector("#step").max`))
+	b.until("the trained model wrote them", `seen > 0 && `+written+` && !document.querySelector("#why .fresh .prog")`)
+	if over := eval[int](b, `over`); over > 0 {
+		t.Errorf("the panel is %d px too high", over)
+	}
+}

@@ -89,7 +89,7 @@ func (s *State) worthTable(p *page) {
 		}
 		p.raw(`</button>`)
 	}
-	if !known || s.freshAt(i, at) == nil { // else the texts are named below
+	if !known || s.freshAt(i, at) == nil && !s.writingAfresh(i) { // else the texts are, or will be, named below
 		s.worthNote(p, i, known, two)
 	}
 	if known || two {
@@ -127,7 +127,7 @@ func (s *State) freshRow(p *page, i int) {
 		if w.queued && w.chain == i {
 			p.text(queueText(w.before, w.wait))
 		} else {
-			p.int(done).raw(` of `).text(count(all, "sentence"))
+			p.raw(`Rewriting: `).int(done).raw(` of `).text(count(all, "sentence"))
 		}
 		p.raw(`</span><button type="button" class="btn" id="act-fresh-stop" data-act="fresh-stop">Cancel</button></div>`)
 	case len(missing) == 0 || s.Link != Live || !r.ready():
