@@ -19,7 +19,7 @@ func (a *app) listen() {
 	on(document(), "change", a.change, true)
 	on(document(), "input", a.input, true)
 	on(document(), "submit", a.submit, false)
-	on(document(), "invalid", a.invalid, true)
+	on(document(), "invalid", a.invalid, false)
 	on(document(), "close", func(event js.Value) {
 		if _, ok := closest(event, "#edit"); ok {
 			a.stopEdit()
@@ -224,7 +224,9 @@ func (a *app) invalid(event js.Value) {
 	if _, ok := closest(event, "[data-input]"); ok {
 		event.Call("preventDefault") // the browser's bubble would cover the words
 		a.ask()
-		document().Call("querySelector", "#askform [data-input]:invalid").Call("focus")
+		if el := document().Call("querySelector", "#askform [data-input]:invalid"); el.Truthy() {
+			el.Call("focus")
+		}
 	}
 }
 

@@ -21,7 +21,7 @@ func (w *World) Plain(question string) (string, bool) {
 	case "kin":
 		// In the order of the question, which is that of the steps. Who is whom is said
 		// nowhere but in the text that a model reads.
-		return "Of the people that the model has read about: who is " + capital(start) + "’s " + strings.Join(ops, "’s ") + "?", true
+		return "From memory: who is " + capital(start) + "’s " + strings.Join(ops, "’s ") + "?", true
 	case "cups":
 		return "A ball lies under the " + start + " cup. " + capital(list(ops, plainSwap)) + ". Where is the ball?", true
 	case "calc":

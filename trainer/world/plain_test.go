@@ -8,7 +8,7 @@ import (
 func TestPlain(t *testing.T) {
 	w := New(1)
 	for _, x := range []struct{ question, want string }{
-		{"kin : ben a) mother b) friend c) father who ?", "Of the people that the model has read about: who is Ben’s mother’s friend’s father?"},
+		{"kin : ben a) mother b) friend c) father who ?", "From memory: who is Ben’s mother’s friend’s father?"},
 		{"cups : blue a) blue-green b) red-blue c) red-blue where ?", "A ball lies under the blue cup. Swap blue and green, swap red and blue and then swap red and blue. Where is the ball?"},
 		{"calc : 8 a) +4 b) *9 ?", "Start with 8 and always keep the last digit only: plus 4 and then times 9. What comes out?"},
 		{"bool : false a) or-true b) xor-true ?", "Start with false: or true and then either-or true. What comes out?"},

@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/chromedp/chromedp"
+	"github.com/chromedp/chromedp/kb"
 )
 
 // front stands where the browser finds the program, and may answer for it.
@@ -137,9 +138,16 @@ func TestPageOpensWithoutItsServer(t *testing.T) {
 		b.until("the formula changes the reward", pager+` !== $ && location.hash.includes("mode=logp")`, before)
 		b.click(`#chain .sent.is-on`)
 		b.until("a saved what-if is scored", `document.querySelector("#chain .whatif b")?.innerText.includes("the reward")`)
+		b.run(chromedp.Focus(`#chain .sent.is-on`, chromedp.ByQuery), chromedp.KeyEvent(kb.Enter))
+		b.until("Enter says why no sheet opens", `document.querySelector("#notes").innerText.includes("Rewriting a sentence needs the server") && document.querySelector("#status").textContent.startsWith("Rewriting a sentence") && !document.querySelector("#edit").open`)
 		if have := eval[[]string](b, stored); !slices.Equal(have, want) {
 			t.Errorf("%s: kept are now %v", away, have)
 		}
+		// A question that the address has waits for the server, until it is stopped.
+		b.load(f.URL + "/?theme=light#q=who&a=me")
+		b.until("the question waits", `document.querySelector("#badge").innerText.includes("Offline") && document.querySelector("#act-cancel")`)
+		b.click("#act-cancel")
+		b.until("Stop stops", `!document.querySelector("#act-cancel") && document.querySelector("#chains").innerText.includes("No chain was written")`)
 	}
 }
 

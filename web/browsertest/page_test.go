@@ -432,6 +432,12 @@ func TestAnEmptyOwnQuestionIsNotSent(t *testing.T) {
 		if eval[bool](b, `document.querySelector("#ask-question").hasAttribute("aria-invalid")`) {
 			t.Error("the question, which is written, is marked")
 		}
+		if text == "" { // the browser's own check
+			b.until("the empty field has the focus", `document.activeElement.id === "ask-answer"`)
+			if !eval[bool](b, `document.querySelector("#ask-answer").dispatchEvent(new Event("invalid", {cancelable: true})) === false`) {
+				t.Error("the browser's bubble lies over the words")
+			}
+		}
 		b.choose("#ask-answer", "ruth")
 		b.until("the mark is gone", `!document.querySelector("#ask-note [role=alert]") && !document.querySelector("#ask-answer").hasAttribute("aria-invalid")`)
 	}

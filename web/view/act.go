@@ -381,6 +381,9 @@ func (s *State) modeSaid(was int) string {
 
 func (s *State) phaseSaid() string {
 	x := s.phases()[s.Phase]
+	if x.big == unknownNumber {
+		return x.label + ": " + x.detail + "."
+	}
 	return x.label + ": " + strings.TrimSpace(x.big+" "+x.unit) + ". " + x.detail + "."
 }
 

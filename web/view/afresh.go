@@ -246,8 +246,8 @@ func (s State) freshFailed(m *wire.Failed) State {
 	w := s.rewriting
 	s = s.freshOver()
 	if w.mine {
-		s.Notice = &Notice{Code: m.Code, Text: m.Message, Field: m.Field, Retry: m.Retry}
-		s.Say = m.Message
+		s.Notice = &Notice{Code: m.Code, Text: sentenceOf(m.Message), Field: m.Field, Retry: m.Retry}
+		s.Say = s.Notice.Text
 	}
 	return s
 }

@@ -101,7 +101,7 @@ func Notes(s *State) string {
 			text = strings.TrimSpace(text + " Try again in about " + seconds(n.Retry) + ".")
 		}
 		p.note(" warn", iconWarning, head, text, func() {
-			if r != nil && r.Status == Failed {
+			if r != nil && r.Status == Failed && n.Code != wire.CodeNoModel {
 				p.act("retry", "Try again")
 			}
 			p.act("dismiss", "Close")
@@ -146,6 +146,18 @@ func (s *State) unknownNote(p *page) {
 	if n > 0 {
 		p.note("", iconWarning, "This model lacks "+count(n, "word")+" of the answer.", "It reads each as the same unknown word, so their numbers say little.", nil)
 	}
+}
+
+// sentenceOf is an error's words as a sentence.
+func sentenceOf(text string) string {
+	if text == "" {
+		return text
+	}
+	text = strings.ToUpper(text[:1]) + text[1:] // ASCII, or it stays
+	if strings.ContainsAny(text[len(text)-1:], ".!?") {
+		return text
+	}
+	return text + "."
 }
 
 // away reports whether there was a server, or none was found, and there is none now.

@@ -47,9 +47,16 @@ func Pipeline(s *State) string {
 		p.raw(`</span><span class="only-phone">`).text(x.short).raw(`</span></span>`, x.figure, `<span class="d">`).text(x.detail).raw(`</span></button></li>`)
 	}
 	x := list[s.Phase]
-	p.raw(`</ol><p class="pipe-say"><b>`, x.v, ` · `, x.label, ` `).text(strings.TrimSpace(x.big + " " + x.unit)).raw(`.</b> `).text(x.say).raw(`</p>`)
+	p.raw(`</ol><p class="pipe-say"><b>`, x.v, ` · `, x.label)
+	if x.big != unknownNumber {
+		p.raw(` `).text(strings.TrimSpace(x.big + " " + x.unit))
+	}
+	p.raw(`.</b> `).text(x.say).raw(`</p>`)
 	return p.String()
 }
+
+// unknownNumber stands where a phase's number is not known yet.
+const unknownNumber = "·"
 
 func (s *State) phases() [Phases]phase {
 	list := [Phases]phase{
@@ -62,7 +69,7 @@ func (s *State) phases() [Phases]phase {
 		{v: "∇", label: "Gradient", say: "Every answer word pulls on the model; hard words pull most."},
 	}
 	for i := range list {
-		list[i].big, list[i].short, list[i].detail = "·", "·", "not known yet"
+		list[i].big, list[i].short, list[i].detail = unknownNumber, unknownNumber, "not known yet"
 	}
 	r := s.Reading
 	i := s.chain()

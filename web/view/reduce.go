@@ -337,8 +337,12 @@ func (s State) failed(m *wire.Failed) State {
 	if m.ID != "" && !mine && m.ID != s.TrainID {
 		return s // of a request that the page gave up
 	}
-	s.Notice = &Notice{Code: m.Code, Text: m.Message, Field: m.Field, Retry: m.Retry}
-	s.Say = m.Message
+	text := sentenceOf(m.Message)
+	if mine && m.Code == wire.CodeNoModel {
+		text += " Choose another one in the list of models."
+	}
+	s.Notice = &Notice{Code: m.Code, Text: text, Field: m.Field, Retry: m.Retry}
+	s.Say = text
 	switch {
 	case m.ID == "":
 	case mine && s.back != nil && r.under() && len(r.Chains) == 0 && (m.Code == wire.CodeTooLong || m.Code == wire.CodeBadMessage || m.Code == wire.CodeNoModel):

@@ -180,8 +180,8 @@ func (s State) tryFailed(m *wire.Failed) State {
 	w := s.waiting[m.ID]
 	s = s.answered(m.ID).refuse(w)
 	if _, known := s.Reading.tried[w.keys[0]]; w.mine && !known {
-		s.Notice = &Notice{Code: m.Code, Text: m.Message, Field: m.Field, Retry: m.Retry}
-		s.Say = m.Message
+		s.Notice = &Notice{Code: m.Code, Text: sentenceOf(m.Message), Field: m.Field, Retry: m.Retry}
+		s.Say = s.Notice.Text
 	}
 	return s
 }

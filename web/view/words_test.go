@@ -267,7 +267,7 @@ func TestFullQueue(t *testing.T) {
 	full := s.receives(&wire.Failed{Head: wire.Head{ID: id}, Code: wire.CodeBusy, Message: "32 questions are waiting already; try again in a moment", Retry: 60})
 	wants(t, Notes(&full), "<b>The queue is full.</b> What you asked is kept in this page’s address. Try again in about 60 s.", `data-act="retry"`)
 	crowd := s.receives(&wire.Failed{Code: wire.CodeBusy, Message: "as many readers are here as the server takes"})
-	wants(t, Notes(&crowd), "as many readers are here")
+	wants(t, Notes(&crowd), "As many readers are here")
 }
 
 // A page without any server says so, and what it still does; one that lost its server
