@@ -251,3 +251,35 @@ func TestUpload(t *testing.T) {
 		t.Errorf("the panel says %q", have)
 	}
 }
+
+// Two runs of another reader have long names: on a desk they stand in one line and
+// nothing scrolls; on a phone nothing is wider than it.
+func TestAnothersRunsSideBySide(t *testing.T) {
+	s := serve(t)
+	a := open(t, desk)
+	a.load(s.url())
+	a.until("connected", live)
+	for _, name := range []string{"run1", "run2"} {
+		a.train(name, small(), "")
+		a.until(name+" ends", following, name, "done")
+	}
+	for _, v := range []view{desk, phone} {
+		b := open(t, v)
+		b.load(s.url())
+		b.until("connected", live)
+		b.until("both runs can be chosen", `document.querySelector("#run option[value=run1]") && document.querySelector("#against option[value=run2]")`)
+		b.choose("#run", "run1")
+		b.choose("#against", "run2")
+		b.until("both are drawn", `document.querySelector("#train").innerText.includes("run2") && document.querySelectorAll("#trainchart table")[0].rows.length > 4 && document.querySelector("#step")`)
+		frame(b)
+		if out := eval[[]string](b, `[...document.querySelectorAll("#train *")].filter(e => e.checkVisibility() && e.getBoundingClientRect().right > innerWidth).map(e => e.id || e.className || e.tagName)`); len(out) > 0 {
+			t.Errorf("at %d px stand outside: %v", v.width, out)
+		}
+		if v.phone {
+			continue
+		}
+		if over := eval[[]int](b, `(e => [e.scrollHeight - e.clientHeight, document.documentElement.scrollHeight - innerHeight])(document.getElementById("why"))`); over[0] > 0 || over[1] > 0 {
+			t.Errorf("the panel Why is %d px too high, the page %d", over[0], over[1])
+		}
+	}
+}

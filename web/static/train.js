@@ -98,7 +98,7 @@
 
   // margin is the room to the right of the lines, for their names if they have any.
   function margin(font) {
-    if (!named()) return 8;
+    if (!named()) return 14; // half of the last step's number
     const c = document.createElement("canvas").getContext("2d");
     c.font = font;
     return 6 + Math.ceil(Math.max(...data.runs.slice(0, 2).map((r) => c.measureText(r.short).width)));

@@ -109,3 +109,26 @@ func TestStopWithoutTheServer(t *testing.T) {
 	}
 	wants(t, Chains(&s), "No chain was written.", `data-act="retry"`)
 }
+
+// What the server refuses is said as a sentence; a model that is not there is not asked
+// again, but another one chosen.
+func TestRefusalsAreSentences(t *testing.T) {
+	c := DefaultChoice()
+	c.Question, c.Answer, c.Model = "Who?", "Me.", "nobody"
+	first := New(nil)
+	first.Link = Live
+	s, out := first.Open(c)
+	s = s.receives(&wire.Failed{Head: wire.Head{ID: out[0].Header().ID}, Code: wire.CodeNoModel, Message: "there is no model “nobody” here"})
+	const want = "There is no model “nobody” here. Choose another one in the list of models."
+	if s.Say != want || s.Notice == nil || s.Notice.Text != want || strings.Contains(Notes(&s), `data-act="retry"`) {
+		t.Errorf("says %q, notes %s", s.Say, Notes(&s))
+	}
+	if have := Pipeline(&s); strings.Contains(have, "Reward ·") || !strings.Contains(have, "· Reward.</b>") {
+		t.Errorf("a number that is not known is said: %s", have)
+	}
+	for text, want := range map[string]string{"": "", "it is full": "It is full.", "Try again.": "Try again.", "ärger": "ärger."} {
+		if have := sentenceOf(text); have != want {
+			t.Errorf("%q: %q, want %q", text, have, want)
+		}
+	}
+}

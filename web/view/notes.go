@@ -153,7 +153,9 @@ func sentenceOf(text string) string {
 	if text == "" {
 		return text
 	}
-	text = strings.ToUpper(text[:1]) + text[1:] // ASCII, or it stays
+	if c := text[0]; c >= 'a' && c <= 'z' {
+		text = string(c-'a'+'A') + text[1:]
+	}
 	if strings.ContainsAny(text[len(text)-1:], ".!?") {
 		return text
 	}
