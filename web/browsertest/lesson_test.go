@@ -45,6 +45,9 @@ func TestLesson(t *testing.T) {
 			if w := eval[int](b, `document.documentElement.scrollWidth - document.documentElement.clientWidth`); w > 0 {
 				t.Errorf("%s: the page is %d px too wide", name, w)
 			}
+			if over := eval[int](b, `(e => e.scrollHeight - e.clientHeight)(document.getElementById("why"))`); v.width == desk.width && over > 0 {
+				t.Errorf("%s: the panel Why is %d px too high", name, over)
+			}
 			b.run(chromedp.KeyEvent(kb.Enter)) // on Next, which keeps the focus
 		}
 		b.until("after the last step the lesson is closed", step+` === "" && document.activeElement.id === "lesson-open"`)
