@@ -33,7 +33,7 @@ Asks a built-in model held-out questions of the small world, eight chains each,
 with several seeds, and keeps the group that shows most: rewards far apart, chains
 that differ. What a reader would have been sent goes into the file, which the
 next build embeds, with what each kept step of the built-in models' training
-makes of the same chains.`,
+makes of the same chains, and what the model that was trained writes itself.`,
 		examples: []string{"nrt bake", "nrt bake --model world:base --out examples.json"},
 		bind: func(f *flags) func(*env) error {
 			f.text(&out, "out", "F", "file to write; - is standard output")
