@@ -126,7 +126,7 @@ func TestRefusalsAreSentences(t *testing.T) {
 	if have := Pipeline(&s); strings.Contains(have, "Reward ·") || !strings.Contains(have, "· Reward.</b>") {
 		t.Errorf("a number that is not known is said: %s", have)
 	}
-	for text, want := range map[string]string{"": "", "it is full": "It is full.", "Try again.": "Try again.", "ärger": "ärger."} {
+	for text, want := range map[string]string{"": "", "it is full": "It is full.", "Try again.": "Try again.", "ärger": "ärger.", "upload:4: no answer": "upload:4: no answer."} {
 		if have := sentenceOf(text); have != want {
 			t.Errorf("%q: %q, want %q", text, have, want)
 		}

@@ -148,12 +148,14 @@ func (s *State) unknownNote(p *page) {
 	}
 }
 
-// sentenceOf is an error's words as a sentence.
+// sentenceOf is an error's words as a sentence. One that begins with the name of a place
+// in a file keeps it as it is.
 func sentenceOf(text string) string {
 	if text == "" {
 		return text
 	}
-	if c := text[0]; c >= 'a' && c <= 'z' {
+	first, _, _ := strings.Cut(text, " ")
+	if c := text[0]; c >= 'a' && c <= 'z' && !strings.ContainsAny(first, ":.") {
 		text = string(c-'a'+'A') + text[1:]
 	}
 	if strings.ContainsAny(text[len(text)-1:], ".!?") {
