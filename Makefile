@@ -74,7 +74,7 @@ check-wasm: ## the reward's golden numbers, computed in WebAssembly (needs node)
 
 # Of the kernel tables only NEON's: the others are the same Go as everywhere.
 check-arm64: ## kernels and model on an emulated arm64 (needs qemu-user)
-	@echo '== arm64'; if command -v qemu-aarch64 >/dev/null; then export GOOS=linux GOARCH=arm64 CGO_ENABLED=0; $(GO) test $(TIMEOUT) -exec=qemu-aarch64 -run=/neon ./backend/cpu && $(GO) test $(TIMEOUT) -exec=qemu-aarch64 ./backend/llama; else echo 'skipped: needs qemu-user'; fi
+	@echo '== arm64'; if command -v qemu-aarch64 >/dev/null; then export GOOS=linux GOARCH=arm64 CGO_ENABLED=0; $(GO) test $(TIMEOUT) -exec=qemu-aarch64 -run='/neon$$' ./backend/cpu && $(GO) test $(TIMEOUT) -exec=qemu-aarch64 ./backend/llama; else echo 'skipped: needs qemu-user'; fi
 
 check-cuda: ## build with the tag cuda, kernels on an emulated card (needs gcc and g++)
 	@echo '== cuda'; if command -v gcc >/dev/null && command -v g++ >/dev/null; then $(MAKE) --no-print-directory cuda OUT=.cache/nrt-cuda && .cache/nrt-cuda devices && $(CUDA) $(GO) build -tags cuda ./... && $(CUDA) $(GO) vet -tags cuda ./... && NRT_NEED_EMULATOR=1 $(CUDA) $(GO) test $(TIMEOUT) -tags cuda ./backend/cuda/...; else echo 'skipped: needs a C and a C++ compiler'; fi
