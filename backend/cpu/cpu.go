@@ -7,7 +7,7 @@
 // (kernels.go): one matrix micro-kernel and a few vector functions. The table
 // in plain Go is the oracle and runs everywhere; generated kernels take its place
 // for float32: AVX2 and AVX-512 on amd64, NEON on arm64. Read kernels.go, then
-// matmul.go and weights.go, then attention.go.
+// matmul.go and weights.go, bf16.go (products that round), then attention.go.
 //
 // # Reproducibility
 //
@@ -15,7 +15,9 @@
 // of k, starting from what C held, and no operation divides a sum by the number
 // of threads. Results therefore do not depend on the number of threads, on
 // blocking, or on which rows share a call: a row decoded alone from a cache
-// equals, bit for bit, the same row of a training batch.
+// equals, bit for bit, the same row of a training batch. AVX2 and AVX-512 agree, too; a
+// processor that multiplies pairs of bfloat16 adds two products at a time, so devices of
+// type BFloat16 agree with each other to float32's last bits.
 //
 // # NaN and infinity
 //
