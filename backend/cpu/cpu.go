@@ -1,5 +1,5 @@
 // Package cpu is the device.Device that runs on the host's processor, in
-// float32 or float64, with no cgo.
+// float32, if asked for with products in bfloat16, or float64, with no cgo.
 //
 // # How it is built
 //

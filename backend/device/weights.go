@@ -57,7 +57,8 @@ func (f Format) Bytes(rows, cols int) int64 {
 // answers and does not learn. They stand for the Buffer of their Rows·Cols
 // numbers, as the format rounds them, in MatMul's transposed b, Embed's table,
 // Classifier's w, Read, Read64 and Free, and the results there are the same
-// bits as with that Buffer. Everything else panics, View included.
+// bits as with that Buffer, but for Q8 on a CPU that rounds what it multiplies
+// (cpu.BFloat16), which leaves Q8 as it is. Everything else panics, View included.
 type Weights interface {
 	Buffer
 	Rows() int
