@@ -23,9 +23,9 @@ func kernels32(generic bool) (*kernels[float32], error) {
 	case generic || want == "generic":
 		return genericKernels[float32]("generic"), nil
 	case want == "avx512" && avx512, want == "" && avx512:
-		return avx512Kernels(cpu.X86.HasAVX512BF16 && vendor() == authenticAMD), nil
+		return avx512Kernels(vendor() == authenticAMD), nil
 	case want == "avx2" && avx2, want == "" && avx2:
-		return avx2Kernels(), nil
+		return avx2Kernels(vendor() == authenticAMD), nil
 	case want == "":
 		return genericKernels[float32]("generic"), nil
 	case want == "avx2", want == "avx512":
@@ -35,7 +35,10 @@ func kernels32(generic bool) (*kernels[float32], error) {
 }
 
 // authenticAMD is the vendor whose processors multiply pairs of bfloat16 at twice the
-// rate of float32 (from Zen 4 on). Intel's do it at half of it, and have tiles instead.
+// rate of float32 (from Zen 4 on), where Intel's do it at half of it and have tiles
+// instead; and that follow streams of weights so well by themselves that to be asked
+// for them costs a fifth of what memory gives (Zen 4), as long as loads are all that
+// is waited for.
 const authenticAMD = 'A' | 'u'<<8 | 't'<<16 | 'h'<<24
 
 // asm is the set of assembly kernels of one instruction set. The methods wrap
@@ -50,6 +53,7 @@ type asm struct {
 	mixRows8      func(out, p, v *float32, at *int, ldv int, soon *float32, keys, accumulate int)
 	fewTile       [3]int // rows that fewF32 and its like take at once, by format
 	fewMax        [3]int // and at all
+	unasked       int    // rows up to which they do not ask for float32 and bfloat16 ahead
 	fewF32        func(c *float32, ldc int, a *float32, rs int, b *float32, stride, m, panels, k, accumulate, ahead, turn int)
 	fewBF16       func(c *float32, ldc int, a *float32, rs int, b *uint16, stride, m, panels, k, accumulate, ahead, turn int)
 	fewPairs      func(c *float32, ldc int, a *float32, rs int, b *float32, stride, m, panels, k, accumulate, ahead, turn int)
@@ -77,8 +81,8 @@ type asm struct {
 	above         func(x, p *float32, n int, limit float32) (count int, mass float64)
 }
 
-// avx512Kernels takes products of pairs too, if the processor is good at them.
-func avx512Kernels(pairs bool) *kernels[float32] {
+// avx512Kernels takes products of pairs too, where the processor is good at them.
+func avx512Kernels(amd bool) *kernels[float32] {
 	a := &asm{lanes: 16, fewTile: [3]int{12, 12, 12}, fewMax: [3]int{48, 48, 48},
 		gemm: gemmAVX512, dotRows: dotRowsAVX512, mixRows1: mixRows1AVX512, mixRows8: mixRows8AVX512, fewF32: fewF32AVX512, fewBF16: fewBF16AVX512, fewQ8: fewQ8AVX512,
 		widenBF16: widenBF16AVX512, widenQ8: widenQ8AVX512, strip: stripAVX512, add: addAVX512, scale: scaleAVX512, mulAdd: mulAddAVX512, dot: dotAVX512,
@@ -87,13 +91,16 @@ func avx512Kernels(pairs bool) *kernels[float32] {
 		rmsBack: rmsBackAVX512, rope: ropeAVX512, swiglu: swigluAVX512, swigluBack: swigluBackAVX512,
 		adamw: adamwAVX512, sumSquaresAsm: sumSquaresAVX512, above: aboveAVX512}
 	k := a.kernels("avx512", 12, 32)
-	if pairs {
+	if amd {
+		a.unasked = 4
+	}
+	if amd && cpu.X86.HasAVX512BF16 {
 		a.fewPairs, k.pairGemm, k.pair, k.pairRows = fewBF16, a.tiles(gemmBF16), pairBF16, pairRowsBF16
 	}
 	return k
 }
 
-func avx2Kernels() *kernels[float32] {
+func avx2Kernels(amd bool) *kernels[float32] {
 	a := &asm{lanes: 8, split: true, fewTile: [3]int{6, 6, 4}, fewMax: [3]int{48, 48, 4},
 		gemm: gemmAVX2, dotRows: dotRowsAVX2, mixRows1: mixRows1AVX2, mixRows8: mixRows8AVX2, fewF32: fewF32AVX2, fewBF16: fewBF16AVX2, fewQ8: fewQ8AVX2,
 		widenBF16: widenBF16AVX2, widenQ8: widenQ8AVX2, strip: stripAVX2, add: addAVX2, scale: scaleAVX2, mulAdd: mulAddAVX2, dot: dotAVX2,
@@ -101,6 +108,9 @@ func avx2Kernels() *kernels[float32] {
 		softmaxBack: softmaxBackAVX2, classBack: classBackAVX2, rmsScale: rmsScaleAVX2,
 		rmsBack: rmsBackAVX2, rope: ropeAVX2, swiglu: swigluAVX2, swigluBack: swigluBackAVX2,
 		adamw: adamwAVX2, sumSquaresAsm: sumSquaresAVX2, above: aboveAVX2}
+	if amd {
+		a.unasked = 1
+	}
 	return a.kernels("avx2", 6, 16)
 }
 
@@ -350,7 +360,10 @@ func (a *asm) fewRows(c []float32, ldc int, x []float32, rs int, b *panels[float
 	// ahead: four panels would fill half of a first-level cache of 32 KiB, or more
 	// requests be under way than a processor has.
 	ahead := 32
-	if b.format == device.F32 {
+	switch {
+	case b.format != device.Q8 && m <= a.unasked:
+		ahead = 0
+	case b.format == device.F32:
 		ahead = 16
 	}
 	tile := a.fewTile[b.format]
