@@ -113,7 +113,7 @@ func objectiveOptions(o *objective.Config) []option {
 		{key: "normalize_weights", flag: "normalize-weights", value: &o.Reward.NormalizeWeights, meaning: "ws-*: let the weights of a reference's tokens sum to 1"},
 		{key: "reward_clip", flag: "reward-clip", value: &o.Reward.Clip, meaning: "no reward below that of the empty chain: R' = max(0, R - R_base)"},
 		{key: "base_floor", flag: "base-floor", value: &o.Reward.BaseFloor, meaning: "ws-1/p: least baseline probability in the weights; 0 is 0.0001"},
-		{key: "no_std", flag: "no-std", value: &o.Reward.NoStd, meaning: "centre rewards within a group without dividing by their deviation"},
+		{key: "no_std", flag: "no-std", value: &o.Reward.NoStd, meaning: "take a reward less the mean of the others' in its group, and do not divide by their deviation"},
 		{key: "sigma_floor", flag: "sigma-floor", value: &o.SigmaFloor, meaning: "divide by at least the moving average of the deviation, so that groups of almost equal rewards do not explode"},
 		{key: "ema_decay", flag: "ema-decay", value: &o.EMADecay, rule: belowOne, meaning: "decay a step of that average, and of rlpr's"},
 		{key: "token_loss", flag: "token-loss", value: &o.TokenLoss, choices: []string{objective.Derived, objective.NLL, objective.Off},

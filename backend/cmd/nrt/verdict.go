@@ -21,7 +21,7 @@ func (r *rewardFlags) bind(f *flags) {
 	f.text(&r.mode, "mode", "MODE", "the reward: logp, p, gm, am, ws-1/p or ws-logp")
 	f.toggle(&r.NormalizeWeights, "normalize-weights", "make the weights of ws-1/p and ws-logp sum to 1")
 	f.toggle(&r.Clip, "clip", "a chain that scores no higher than no chain gets 0")
-	f.toggle(&r.NoStd, "no-std", "advantages: subtract the mean, do not divide by the spread")
+	f.toggle(&r.NoStd, "no-std", "advantages: a chain's reward less the mean of the others', not divided by the spread")
 }
 
 func (r *rewardFlags) parse() error {
