@@ -1,11 +1,7 @@
 package data
 
 import (
-	"bufio"
-	"compress/gzip"
-	"encoding/binary"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"math"
@@ -15,7 +11,6 @@ import (
 
 	"github.com/klauspost/compress/zstd"
 	"github.com/parquet-go/parquet-go"
-	"github.com/parquet-go/parquet-go/encoding/thrift"
 	"github.com/parquet-go/parquet-go/format"
 )
 
@@ -30,32 +25,31 @@ import (
 // The decoder trusts what a file says of itself, so the sizes in it are looked at first
 // (see sized, checkFooter and checkPages), and a panic is an error of the file.
 type rows struct {
-	in     io.ReaderAt
-	size   int64 // of the file, in bytes
-	most   int   // bytes of a row's line
-	file   *parquet.File
-	root   *column
-	next   int               // the row group that follows
-	group  parquet.Rows      // the one that is read, or nil
-	left   int64             // rows of it that are not read
-	buffer [16]parquet.Row   // rows read at once
-	ready  []parquet.Row     // of buffer, those to come
-	leaves [][]parquet.Value // of one row, the values of each leaf
-	line   []byte
-	bad    *LineError // what is wrong with the row
-	zstd   *zstd.Decoder
+	in       io.ReaderAt
+	size     int64 // of the file, in bytes
+	room     int64 // bytes that pages may take, see roomOf
+	most     int   // bytes of a row's line
+	file     *parquet.File
+	root     *column
+	next     int               // the row group that follows
+	group    parquet.Rows      // the one that is read, or nil
+	left     int64             // rows of it that are not read
+	buffer   [16]parquet.Row   // rows read at once
+	atOnce   int               // how many of buffer are used in this row group
+	ready    []parquet.Row     // of buffer, those to come
+	leaves   [][]parquet.Value // of one row, the values of each leaf
+	line     []byte
+	bad      *LineError // what is wrong with the row
+	zstd     *zstd.Decoder
+	unpacked []byte // a page, while it is looked at
 }
 
 const parquetMagic = "PAR1"
 
-// A page may hold so many of the longest lines, packed and unpacked: writers close a
-// page once it is full, and look after every thousand rows or so.
-const linesOfPage = 16
-
 // openParquet reads the footer: names and types of the columns, where their pages are.
 func openParquet(in io.ReaderAt, size int64, most int) (p *rows, err error) {
 	defer contain(&err)
-	p = &rows{in: in, size: size, most: most}
+	p = &rows{in: in, size: size, room: roomOf(size), most: int(min(int64(most), roomOf(size)))}
 	if err := p.checkFooter(); err != nil {
 		return nil, err
 	}
@@ -94,7 +88,7 @@ func (p *rows) read() (line []byte, bad *LineError, err error) {
 			runtime.SetFinalizer(p.group, nil) // it closes the group, and a panic there could not be contained
 			continue
 		}
-		n, err := p.group.ReadRows(p.buffer[:min(p.left, int64(len(p.buffer)))])
+		n, err := p.group.ReadRows(p.buffer[:min(p.left, int64(p.atOnce))])
 		if n == 0 {
 			if err == nil || err == io.EOF {
 				err = fmt.Errorf("%d rows of its row group %d are missing", p.left, p.next)
@@ -287,216 +281,4 @@ func (p *rows) text(c *column, b []byte) {
 		panic(err) // of a string
 	}
 	p.line = append(p.line, quoted...)
-}
-
-// errCut is a file that ends too early, or whose numbers point past its end.
-var errCut = errors.New("a part of it lies behind its end")
-
-// checkFooter looks at the sizes in the footer, before the decoder makes room for them.
-func (p *rows) checkFooter() error {
-	var end [8]byte // the footer's length and the magic
-	if p.size < int64(len(parquetMagic)+len(end)) {
-		return errCut
-	}
-	if _, err := p.in.ReadAt(end[:], p.size-int64(len(end))); err != nil {
-		return err
-	}
-	if string(end[4:]) != parquetMagic {
-		return errors.New("it does not end with " + parquetMagic)
-	}
-	length := int64(binary.LittleEndian.Uint32(end[:]))
-	if length > p.size-int64(len(parquetMagic)+len(end)) {
-		return errCut
-	}
-	footer := make([]byte, length)
-	if _, err := p.in.ReadAt(footer, p.size-int64(len(end))-length); err != nil {
-		return err
-	}
-	_, err := decodeSized(footer, new(format.FileMetaData))
-	return err
-}
-
-// checkPages looks at the sizes of all pages of a row group, in their headers and of what
-// they unpack to.
-func (p *rows) checkPages(group int) error {
-	groups := p.file.Metadata().RowGroups
-	for i := range groups[group].Columns {
-		c := &groups[group].Columns[i].MetaData
-		start := c.DataPageOffset
-		if c.DictionaryPageOffset != 0 {
-			start = c.DictionaryPageOffset
-		}
-		end := start + c.TotalCompressedSize
-		if start < 0 || c.TotalCompressedSize < 0 || end < start || end > p.size || c.DataPageOffset < start {
-			return errCut
-		}
-		name, codec := strings.Join(c.PathInSchema, "."), groups[0].Columns[i].MetaData.Codec
-		if c.Codec != codec { // for the decoder takes the first group's
-			return fmt.Errorf("column %s: packed with %v and with %v", name, codec, c.Codec)
-		}
-		if start < c.DataPageOffset {
-			if _, err := p.checkPage(start, end, codec); err != nil {
-				return fmt.Errorf("column %s: %w", name, err)
-			}
-		}
-		for at := c.DataPageOffset; at < end; {
-			var err error
-			if at, err = p.checkPage(at, end, codec); err != nil {
-				return fmt.Errorf("column %s: %w", name, err)
-			}
-		}
-	}
-	return nil
-}
-
-// checkPage looks at the page at an offset of a column that ends at another, and
-// returns the offset of the page that follows.
-func (p *rows) checkPage(at, end int64, codec format.CompressionCodec) (int64, error) {
-	var h format.PageHeader
-	var n int
-	for most, err := int64(16<<10), errCut; err != nil; most *= 16 { // a header may hold the column's least and greatest text
-		head := make([]byte, min(most, end-at))
-		if _, err := p.in.ReadAt(head, at); err != nil {
-			return 0, err
-		}
-		h = format.PageHeader{}
-		if n, err = decodeSized(head, &h); err != nil && (err != errCut || most >= end-at) {
-			return 0, fmt.Errorf("header of a page: %w", err)
-		}
-	}
-	encoding := h.DataPageHeader.V.Encoding
-	if h.Type == format.DataPageV2 {
-		encoding = h.DataPageHeaderV2.V.Encoding
-	}
-	switch encoding {
-	case format.DeltaBinaryPacked, format.DeltaLengthByteArray, format.DeltaByteArray:
-		// The decoder makes room for the sum of lengths that it has not looked at.
-		return 0, fmt.Errorf("encoded as %v: write it plain or with a dictionary", encoding)
-	}
-	values := max(h.DataPageHeader.V.NumValues, h.DataPageHeaderV2.V.NumValues, h.DictionaryPageHeader.V.NumValues)
-	if bytes := max(h.UncompressedPageSize, h.CompressedPageSize); int64(bytes) > linesOfPage*int64(p.most) || int64(values) > int64(p.most) {
-		return 0, fmt.Errorf("a page of %d bytes and %d values: at most %d and %d are read", bytes, values, linesOfPage*int64(p.most), p.most)
-	}
-	at += int64(n)
-	next := at + int64(h.CompressedPageSize)
-	if h.CompressedPageSize < 0 || next > end {
-		return 0, errCut
-	}
-	packed, size := io.NewSectionReader(p.in, at, int64(h.CompressedPageSize)), int64(h.UncompressedPageSize)
-	if v2 := h.DataPageHeaderV2.V; h.Type == format.DataPageV2 { // its levels stand before what is packed
-		levels := int64(v2.RepetitionLevelsByteLength) + int64(v2.DefinitionLevelsByteLength)
-		if _, err := packed.Seek(levels, io.SeekStart); err != nil || levels > size {
-			return 0, errCut
-		}
-		if size -= levels; v2.IsCompressed.Valid && !v2.IsCompressed.V {
-			codec = format.Uncompressed
-		}
-	}
-	return next, p.checkPacked(packed, size, codec)
-}
-
-// checkPacked unpacks a page into nothing: it must have the size that its header says.
-// (The decoder makes room for as much as comes out, and for LZ4 does so without end.)
-func (p *rows) checkPacked(packed io.Reader, size int64, codec format.CompressionCodec) (err error) {
-	in := bufio.NewReader(packed)
-	var out io.Reader
-	switch codec {
-	case format.Uncompressed:
-		return nil
-	case format.Snappy:
-		if n, err := binary.ReadUvarint(in); err != nil || n != uint64(size) {
-			return errSize
-		}
-		return nil
-	case format.Gzip:
-		out, err = gzip.NewReader(in)
-	case format.Zstd:
-		if p.zstd == nil {
-			p.zstd, err = zstd.NewReader(nil, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxMemory(linesOfPage*uint64(p.most)))
-		}
-		if err == nil {
-			err = p.zstd.Reset(in)
-		}
-		out = p.zstd
-	default:
-		return fmt.Errorf("packed with %v: write it with snappy, gzip or zstd", codec)
-	}
-	if err == nil {
-		var n int64
-		if n, err = io.Copy(io.Discard, io.LimitReader(out, size+1)); err == nil && n != size {
-			err = errSize
-		}
-	}
-	return err
-}
-
-var errSize = errors.New("a page unpacks to another size than it says")
-
-// sized reads Thrift's compact protocol from bytes. It refuses a list that has more
-// items than the bytes could hold, for which the decoder would make room all the same,
-// and structures nested deeper than the format's ever are.
-type sized struct {
-	thriftReader
-	bytes int
-	open  []int32 // structures to come on each level of nesting
-}
-
-type thriftReader = thrift.Reader // which has a method Reader
-
-// decodeSized decodes a structure and returns how many bytes it took.
-func decodeSized(b []byte, v any) (int, error) {
-	r := &sized{thriftReader: new(thrift.CompactProtocol).NewReaderFromBytes(b), bytes: len(b), open: []int32{1}}
-	err := thrift.NewDecoder(r).Decode(v)
-	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
-		err = errCut
-	}
-	return r.BytesRead(), err
-}
-
-func (r *sized) ReadField() (thrift.Field, error) {
-	f, err := r.thriftReader.ReadField()
-	if err != nil {
-		return f, err
-	}
-	switch top := len(r.open) - 1; {
-	case f.Type == thrift.STRUCT:
-		return f, r.nest(1)
-	case f.Type == thrift.STOP && top >= 0:
-		if r.open[top]--; r.open[top] == 0 {
-			r.open = r.open[:top]
-		}
-	}
-	return f, nil
-}
-
-func (r *sized) ReadList() (thrift.List, error) {
-	l, err := r.thriftReader.ReadList()
-	switch {
-	case err != nil:
-	case l.Size < 0 || int(l.Size) > r.bytes || l.Type == thrift.LIST || l.Type == thrift.SET || l.Type == thrift.MAP:
-		err = fmt.Errorf("a list of %d items where there are %d bytes", l.Size, r.bytes)
-	case l.Type == thrift.STRUCT && l.Size > 0:
-		err = r.nest(l.Size)
-	}
-	return l, err
-}
-
-func (r *sized) nest(structures int32) error {
-	if r.open = append(r.open, structures); len(r.open) > 32 {
-		return errors.New("structures are nested too deep")
-	}
-	return nil
-}
-
-// Discard is what the decoder asks of its own readers.
-func (r *sized) Discard(n int) (int, error) {
-	return r.thriftReader.(interface{ Discard(int) (int, error) }).Discard(n)
-}
-
-// The format has neither sets nor maps.
-func (r *sized) ReadSet() (thrift.Set, error) {
-	return thrift.Set{}, errors.New("a set, of which the format has none")
-}
-func (r *sized) ReadMap() (thrift.Map, error) {
-	return thrift.Map{}, errors.New("a map, of which the format has none")
 }
