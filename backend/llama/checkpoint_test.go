@@ -318,7 +318,7 @@ func TestConvert(t *testing.T) {
 		from, to := t.TempDir(), filepath.Join(t.TempDir(), "new")
 		write(t, from, c, values, x.from, 700)
 		var done, all int64
-		if err := Convert(t.Context(), to, os.DirFS(from), x.to, func(d, a int64) { done, all = d, a }); err != nil {
+		if err := Convert(t.Context(), to, os.DirFS(from), x.to, func(d, a int64) error { done, all = d, a; return nil }); err != nil {
 			t.Fatal(err)
 		}
 		got, err := read(os.DirFS(to), c)

@@ -13,8 +13,8 @@ import (
 type Source func(i, from int, dst []float32) error
 
 // Progress is told how many bytes of a folder's weights have been read, of how
-// many.
-type Progress func(done, all int64)
+// many. Its error ends the reading.
+type Progress func(done, all int64) error
 
 // piece is how many numbers of a model are in the host's memory at a time.
 const piece = 1 << 22
@@ -101,7 +101,9 @@ func (ck *checkpoint) source(show []Progress) Source {
 		t, _ := at.file.Tensor(at.name)
 		done += int64(len(dst)) * int64(t.DType.Size())
 		for _, p := range show {
-			p(done, all)
+			if err := p(done, all); err != nil {
+				return err
+			}
 		}
 		return nil
 	}

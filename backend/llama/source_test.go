@@ -58,11 +58,12 @@ func TestLoadStreams(t *testing.T) {
 	zeros = nil
 	var s sink
 	var calls, last, all int64
-	m, err := Load(&s, os.DirFS(dir), func(done, of int64) {
+	m, err := Load(&s, os.DirFS(dir), func(done, of int64) error {
 		if done <= last {
 			t.Errorf("%d bytes after %d", done, last)
 		}
 		calls, last, all = calls+1, done, of
+		return nil
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -77,6 +78,15 @@ func TestLoadStreams(t *testing.T) {
 		t.Errorf("told of %d of %d bytes in %d calls, want %d", last, all, calls, want)
 	}
 	stop := errors.New("stop")
+	calls = 0
+	if _, err := Load(&s, os.DirFS(dir), func(int64, int64) error {
+		if calls++; calls == 2 {
+			return stop
+		}
+		return nil
+	}); !errors.Is(err, stop) || calls != 2 {
+		t.Errorf("told to stop: %v, told %d times", err, calls)
+	}
 	s.freed = 0
 	if _, err := NewFrom(&s, c, func(i, from int, dst []float32) error {
 		if i == 2 {

@@ -110,7 +110,7 @@ func (j *judge) next() (step int, files fs.FS, found bool) {
 
 // measure asks the held-out questions, greedily.
 func (j *judge) measure(ctx context.Context, step int, files fs.FS) (wire.Point, error) {
-	m, err := llama.Load(j.of.runs.server.o.Train.Device, files)
+	m, err := llama.Load(j.of.runs.server.o.Train.Device, files, func(int64, int64) error { return ctx.Err() })
 	if err != nil {
 		return wire.Point{}, err
 	}

@@ -32,7 +32,8 @@ type hub struct {
 	cache   int64  // bytes of one engine's cache
 	idle    int64  // bytes of weights that may lie idle
 	slots   int
-	freed   func() // hears that there is room for a replica; may be nil
+	freed   func()          // hears that there is room for a replica; may be nil
+	stop    context.Context // ends what is being loaded; one who asked and left does not
 
 	mu     sync.Mutex
 	turn   int      // counts replicas that were given back
@@ -104,9 +105,10 @@ func (v *vocab) open() (*token.Tokenizer, *token.Format, error) {
 	return v.tok, v.form, v.err
 }
 
-func newHub(o Options) (*hub, error) {
+func newHub(stop context.Context, o Options) (*hub, error) {
 	h := &hub{
-		dev: o.Device, weights: o.Weights, cache: o.CacheBytes, idle: o.IdleBytes, slots: o.Slots, other: o.Format,
+		stop: stop,
+		dev:  o.Device, weights: o.Weights, cache: o.CacheBytes, idle: o.IdleBytes, slots: o.Slots, other: o.Format,
 		models: map[string]*model{}, vocabs: map[string]*vocab{},
 	}
 	for _, s := range o.Models {
@@ -253,7 +255,7 @@ func (h *hub) load(m *model) (*replica, error) {
 	if err != nil {
 		return nil, err
 	}
-	lm, err := llama.LoadReadOnly(h.dev, m.Files, m.weights)
+	lm, err := llama.LoadReadOnly(h.dev, m.Files, m.weights, func(int64, int64) error { return h.stop.Err() })
 	if err != nil {
 		return nil, err
 	}

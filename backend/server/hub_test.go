@@ -1,6 +1,8 @@
 package server
 
 import (
+	"context"
+	"io"
 	"io/fs"
 	"net/http"
 	"strings"
@@ -73,6 +75,85 @@ func TestIdleCaches(t *testing.T) {
 	}
 	if have := good[textWhole](r, "completions", textRequest(nil)); have.Choices[0].Text == "" {
 		t.Error("a replica without a cache does not answer")
+	}
+}
+
+// held waits, when weights are read for a time, until it is let go.
+type held struct {
+	fs.FS
+	at    int64
+	begun chan struct{}
+	let   <-chan struct{}
+	reads *atomic.Int64
+}
+
+type heldFile struct {
+	fs.File
+	of held
+}
+
+func (h held) Open(name string) (fs.File, error) {
+	f, err := h.FS.Open(name)
+	if err == nil && name == "model.safetensors" {
+		f = heldFile{f, h}
+	}
+	return f, err
+}
+
+func (f heldFile) ReadAt(p []byte, at int64) (int, error) {
+	if f.of.reads.Add(1) == f.of.at {
+		close(f.of.begun)
+		<-f.of.let
+	}
+	return f.File.(io.ReaderAt).ReadAt(p, at)
+}
+
+// TestLeaveWhileLoading: a server that is to stop does not read a model to its end. A
+// reader who goes away leaves it to those who come after.
+func TestLeaveWhileLoading(t *testing.T) {
+	files := embedded(t, "world:base")
+	var reads atomic.Int64
+	r := start(t, func(o *Options) { o.Models[0].Files = held{files, -1, nil, nil, &reads} })
+	r.post("completions", textRequest(object{"max_tokens": 1}))
+	all := reads.Load()
+
+	// asked is a server that a reader asks, half-way through the model.
+	asked := func(let chan struct{}) (r *rig, leave func()) {
+		reads.Store(0)
+		begun := make(chan struct{})
+		r = start(t, func(o *Options) { o.Models[0].Files = held{files, all / 2, begun, let, &reads} })
+		ctx, cancel := context.WithCancel(t.Context())
+		ended := make(chan struct{})
+		go func() {
+			defer close(ended)
+			if resp, err := r.open(ctx, "completions", textRequest(object{"max_tokens": 1})); err == nil {
+				resp.Body.Close()
+			}
+		}()
+		<-begun
+		return r, func() { cancel(); <-ended }
+	}
+	let := make(chan struct{})
+	r, leave := asked(let)
+	leave()
+	close(let)
+	settled(t, "replicas", func() bool { return r.idleOf("world:base") == 1 })
+	if reads.Load() != all {
+		t.Errorf("read %d times after its reader left, want %d", reads.Load(), all)
+	}
+
+	let = make(chan struct{})
+	r, leave = asked(let)
+	closed := make(chan error)
+	go func() { closed <- r.Close() }()
+	<-r.ctx.Done()
+	close(let)
+	if err := <-closed; err != nil {
+		t.Error(err)
+	}
+	leave()
+	if reads.Load() != all/2 {
+		t.Errorf("read %d times after the server was to stop, want %d", reads.Load(), all/2)
 	}
 }
 

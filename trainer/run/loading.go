@@ -21,7 +21,7 @@ func NewLoading(out io.Writer, now func() time.Time) *Loading {
 	return &Loading{out: out, now: now, begun: now()}
 }
 
-// Show takes llama.Progress.
+// Show is told what llama.Progress is.
 func (l *Loading) Show(done, all int64) {
 	const patience, every = time.Second, 200 * time.Millisecond
 	now := l.now()

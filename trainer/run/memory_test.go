@@ -370,7 +370,7 @@ func TestPlanIsTrue(t *testing.T) {
 				tr.free = 1 << 40
 			}
 			tr.c.Train.DType = "f32"
-			for _, open := range []func() error{tr.openChain, tr.openData, tr.openModel, tr.openQuestions, tr.planRun} {
+			for _, open := range []func() error{tr.openChain, tr.openData, func() error { return tr.openModel(t.Context()) }, tr.openQuestions, tr.planRun} {
 				if err := open(); err != nil {
 					t.Fatal(err)
 				}

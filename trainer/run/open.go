@@ -1,9 +1,11 @@
 package run
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -170,8 +172,8 @@ func (t *trainer) openData() (err error) {
 	return nil
 }
 
-func (t *trainer) openModel() error {
-	source, err := t.start()
+func (t *trainer) openModel(ctx context.Context) error {
+	source, err := t.start(ctx)
 	if err != nil {
 		return err
 	}
@@ -186,9 +188,9 @@ func (t *trainer) openModel() error {
 		return err
 	}
 	if t.c.LoRA.On() {
-		err = t.openFactors(source)
+		err = t.openFactors(ctx, source)
 	} else {
-		err = t.openWhole(source)
+		err = t.openWhole(ctx, source)
 	}
 	if err != nil {
 		return err
@@ -206,9 +208,9 @@ func (t *trainer) openModel() error {
 
 // openWhole loads or makes a model all of which learns, and the reference as a copy
 // of it.
-func (t *trainer) openWhole(source fs.FS) (err error) {
+func (t *trainer) openWhole(ctx context.Context, source fs.FS) (err error) {
 	if t.from == nil || t.needsRef() {
-		if t.model, err = t.fresh(source); err != nil {
+		if t.model, err = t.fresh(ctx, source); err != nil {
 			return err
 		}
 	}
@@ -224,7 +226,7 @@ func (t *trainer) openWhole(source fs.FS) (err error) {
 			t.model.Free()
 			t.model = nil
 		}
-		if t.model, err = t.load(os.DirFS(t.from.Path), llama.Load); err != nil {
+		if t.model, err = t.load(ctx, os.DirFS(t.from.Path), llama.Load); err != nil {
 			return fmt.Errorf("resume %s: %w", t.from.Path, err)
 		}
 	}
@@ -233,8 +235,8 @@ func (t *trainer) openWhole(source fs.FS) (err error) {
 
 // openFactors loads the model that LoRA's factors stand beside, which without them
 // is the reference too, and the checkpoint's factors.
-func (t *trainer) openFactors(source fs.FS) (err error) {
-	t.model, err = t.load(source, func(dev device.Device, source fs.FS, show ...llama.Progress) (*llama.Model, error) {
+func (t *trainer) openFactors(ctx context.Context, source fs.FS) (err error) {
+	t.model, err = t.load(ctx, source, func(dev device.Device, source fs.FS, show ...llama.Progress) (*llama.Model, error) {
 		return llama.LoadLoRA(dev, source, t.c.LoRA.factors(), Seed(t.c.Train.Seed, "lora"), show...)
 	})
 	if err != nil {
@@ -287,7 +289,7 @@ func (t *trainer) lockOutput() (err error) {
 // start opens the tokenizer, trains one, or takes the checkpoint's, as ids would
 // otherwise not be what they were. It returns the folder of the model to start
 // from: nil for a new model, and where a run goes on that needs it no more.
-func (t *trainer) start() (source fs.FS, err error) {
+func (t *trainer) start(ctx context.Context) (source fs.FS, err error) {
 	m := t.c.Model
 	if !m.New() && (t.from == nil || t.needsBase()) {
 		if source, err = t.openBase(); err != nil {
@@ -320,27 +322,30 @@ func (t *trainer) start() (source fs.FS, err error) {
 	case err != nil:
 		return nil, fmt.Errorf("model.tokenizer (--tokenizer): %w", err)
 	case t.from == nil:
-		err = t.record(source, files)
+		err = t.record(ctx, source, files)
 	case source != nil:
-		err = t.compare(source, files)
+		err = t.compare(ctx, source, files)
 	}
 	return source, err
 }
 
-// load reads a model, and shows how far it is.
-func (t *trainer) load(source fs.FS, read func(device.Device, fs.FS, ...llama.Progress) (*llama.Model, error)) (*llama.Model, error) {
-	if !t.env.Terminal {
-		return read(t.dev, source)
+// load reads a model until ctx ends, and shows how far it is.
+func (t *trainer) load(ctx context.Context, source fs.FS, read func(device.Device, fs.FS, ...llama.Progress) (*llama.Model, error)) (*llama.Model, error) {
+	l := NewLoading(io.Discard, t.env.Now)
+	if t.env.Terminal {
+		l = NewLoading(t.env.Log, t.env.Now)
 	}
-	l := NewLoading(t.env.Log, t.env.Now)
 	defer l.Done()
-	return read(t.dev, source, l.Show)
+	return read(t.dev, source, func(done, all int64) error {
+		l.Show(done, all)
+		return ctx.Err()
+	})
 }
 
 // fresh loads or makes the model that the run starts from.
-func (t *trainer) fresh(source fs.FS) (*llama.Model, error) {
+func (t *trainer) fresh(ctx context.Context, source fs.FS) (*llama.Model, error) {
 	if source != nil {
-		m, err := t.load(source, llama.Load)
+		m, err := t.load(ctx, source, llama.Load)
 		if err != nil {
 			return nil, fmt.Errorf("model.path (--model) %s: %w", t.c.Model.Path, err)
 		}

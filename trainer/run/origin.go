@@ -1,6 +1,7 @@
 package run
 
 import (
+	"context"
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
@@ -24,7 +25,7 @@ type Origin struct {
 
 // modelSums are the sums of what decides what a model computes: its configuration
 // and its weights, in one file or in those of an index, with an adapter or none.
-func modelSums(files fs.FS) (map[string]fileSum, error) {
+func modelSums(ctx context.Context, files fs.FS) (map[string]fileSum, error) {
 	names := []string{"config.json", "model.safetensors"}
 	if _, err := fs.Stat(files, "model.safetensors"); errors.Is(err, fs.ErrNotExist) {
 		if names, err = fs.Glob(files, "*.safetensors"); err != nil {
@@ -32,19 +33,19 @@ func modelSums(files fs.FS) (map[string]fileSum, error) {
 		}
 		names = append(names, "config.json", "model.safetensors.index.json")
 	}
-	return sumsOf(files, append(names, llama.AdapterConfig, llama.AdapterWeights))
+	return sumsOf(ctx, files, append(names, llama.AdapterConfig, llama.AdapterWeights))
 }
 
 // tokenizerSums are the sums of the files that a tokenizer is read from.
-func tokenizerSums(files fs.FS) (map[string]fileSum, error) {
-	return sumsOf(files, []string{"tokenizer.json", "tokenizer_config.json", "chat_template.jinja"})
+func tokenizerSums(ctx context.Context, files fs.FS) (map[string]fileSum, error) {
+	return sumsOf(ctx, files, []string{"tokenizer.json", "tokenizer_config.json", "chat_template.jinja"})
 }
 
-// sumsOf reads those of the files that are there.
-func sumsOf(files fs.FS, names []string) (map[string]fileSum, error) {
+// sumsOf reads those of the files that are there, until ctx ends.
+func sumsOf(ctx context.Context, files fs.FS, names []string) (map[string]fileSum, error) {
 	sums := map[string]fileSum{}
 	for _, name := range names {
-		sum, err := sumIn(files, name)
+		sum, err := sumIn(ctx, files, name)
 		if errors.Is(err, fs.ErrNotExist) {
 			continue
 		}
@@ -56,15 +57,28 @@ func sumsOf(files fs.FS, names []string) (map[string]fileSum, error) {
 	return sums, nil
 }
 
-func sumIn(files fs.FS, name string) (s fileSum, err error) {
+func sumIn(ctx context.Context, files fs.FS, name string) (s fileSum, err error) {
 	f, err := files.Open(name)
 	if err != nil {
 		return s, err
 	}
 	defer func() { err = errors.Join(err, f.Close()) }()
 	h := sha256.New()
-	n, err := io.Copy(h, f)
+	n, err := io.Copy(h, untilDone{ctx, f})
 	return fileSum{n, hex.EncodeToString(h.Sum(nil))}, err
+}
+
+// untilDone is a reader that fails once its context has ended.
+type untilDone struct {
+	ctx context.Context
+	io.Reader
+}
+
+func (u untilDone) Read(p []byte) (int, error) {
+	if err := u.ctx.Err(); err != nil {
+		return 0, err
+	}
+	return u.Reader.Read(p)
 }
 
 // another says which file is not what it was, and both sums; "" when all are.
@@ -95,15 +109,15 @@ func another(was, now map[string]fileSum) string {
 }
 
 // record notes what a fresh run starts from.
-func (t *trainer) record(model, tokenizer fs.FS) (err error) {
+func (t *trainer) record(ctx context.Context, model, tokenizer fs.FS) (err error) {
 	o := &Origin{}
 	if model != nil && t.needsBase() {
-		if o.Model, err = modelSums(model); err != nil {
+		if o.Model, err = modelSums(ctx, model); err != nil {
 			return fmt.Errorf("model.path (--model) %s: %w", t.c.Model.Path, err)
 		}
 	}
 	if tokenizer != nil {
-		if o.Tokenizer, err = tokenizerSums(tokenizer); err != nil {
+		if o.Tokenizer, err = tokenizerSums(ctx, tokenizer); err != nil {
 			return fmt.Errorf("model.tokenizer (--tokenizer): %w", err)
 		}
 	}
@@ -113,21 +127,21 @@ func (t *trainer) record(model, tokenizer fs.FS) (err error) {
 
 // compare refuses a start that is not the run's own: with another reference the
 // run would go on as another run.
-func (t *trainer) compare(model, tokenizer fs.FS) error {
+func (t *trainer) compare(ctx context.Context, model, tokenizer fs.FS) error {
 	was := t.from.State.Origin
 	if was == nil || was.Model == nil {
 		t.note("%s does not say what the run started from, which older versions did not record: that %s still holds it cannot be checked", t.from.Path, t.c.Model.Path)
 		return nil
 	}
 	const hint = "put back what was there, or start a new run with another --output"
-	now, err := modelSums(model)
+	now, err := modelSums(ctx, model)
 	if err != nil {
 		return fmt.Errorf("model.path (--model) %s: %w", t.c.Model.Path, err)
 	}
 	if what := another(was.Model, now); what != "" {
 		return fmt.Errorf("resume %s: model.path (--model) %s is not the model that the run started from, which it needs as %s: %s: %s", t.from.Path, t.c.Model.Path, t.baseIs(), what, hint)
 	}
-	if now, err = tokenizerSums(tokenizer); err != nil {
+	if now, err = tokenizerSums(ctx, tokenizer); err != nil {
 		return fmt.Errorf("model.tokenizer (--tokenizer): %w", err)
 	}
 	// One that is gone is not missed: the checkpoint has it.

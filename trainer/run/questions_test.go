@@ -86,7 +86,7 @@ func TestExamIsDrawn(t *testing.T) {
 		}
 		// What the run asks, from the same steps.
 		tr := &trainer{c: c, env: Env{Device: newCPU(t), Log: io.Discard}, dev: newCPU(t)}
-		for _, open := range []func() error{tr.openStart, tr.openChain, tr.openData, tr.openModel, tr.openQuestions} {
+		for _, open := range []func() error{tr.openStart, tr.openChain, tr.openData, func() error { return tr.openModel(t.Context()) }, tr.openQuestions} {
 			if err := open(); err != nil {
 				t.Fatal(err)
 			}

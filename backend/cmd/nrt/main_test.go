@@ -7,10 +7,13 @@ import (
 	"encoding/json"
 	"errors"
 	"flag"
+	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"regexp"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"nrt/backend/cpu"
@@ -275,6 +278,55 @@ func TestInterrupted(t *testing.T) {
 	code, _, errs := setting{ctx: ctx}.nrt(t, "generate", "--model", wordModel(t), "--prompt", "who")
 	if code != exitFailure || !strings.Contains(errs, "interrupted") {
 		t.Errorf("exit %d, %q", code, errs)
+	}
+}
+
+// stopping ends a context once a file has been read from so many times.
+type stopping struct {
+	fs.FS
+	file  string
+	after int64
+	reads *atomic.Int64
+	stop  func()
+}
+
+type stoppingFile struct {
+	fs.File
+	of stopping
+}
+
+func (s stopping) Open(name string) (fs.File, error) {
+	f, err := s.FS.Open(name)
+	if err == nil && name == s.file {
+		f = stoppingFile{f, s}
+	}
+	return f, err
+}
+
+func (f stoppingFile) ReadAt(p []byte, at int64) (int, error) {
+	if f.of.reads.Add(1) == f.of.after {
+		f.of.stop()
+	}
+	return f.File.(io.ReaderAt).ReadAt(p, at)
+}
+
+// A model is not read to its end once the command is interrupted.
+func TestInterruptedWhileLoading(t *testing.T) {
+	dir := wordModel(t)
+	read := func(after int64) (int64, int, string) {
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		var reads atomic.Int64
+		files := stopping{os.DirFS(dir), "model.safetensors", after, &reads, cancel}
+		code, _, errs := setting{ctx: ctx, builtins: []builtin{{Name: "slow", Files: files}}}.nrt(t, "generate", "--model", "slow", "--prompt", "who", "--max-tokens", "1")
+		return reads.Load(), code, errs
+	}
+	all, code, errs := read(-1)
+	if code != exitOK || all < 10 {
+		t.Fatalf("exit %d after %d reads\n%s", code, all, errs)
+	}
+	if reads, code, errs := read(all / 2); code != exitFailure || !strings.HasSuffix(errs, "nrt generate: interrupted\n") || reads != all/2 {
+		t.Errorf("interrupted at read %d of %d: exit %d after %d reads\n%s", all/2, all, code, reads, errs)
 	}
 }
 

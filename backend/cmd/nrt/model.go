@@ -225,13 +225,16 @@ func (e *env) open(m modelFlags) (*loaded, error) {
 }
 
 // loading shows on a terminal how far a model has been read, until shown is
-// called.
+// called, and ends the reading where the command is interrupted.
 func (e *env) loading() (show llama.Progress, shown func()) {
 	if !e.watched {
-		return func(int64, int64) {}, func() {}
+		return func(int64, int64) error { return e.ctx.Err() }, func() {}
 	}
 	l := run.NewLoading(e.err, time.Now)
-	return l.Show, l.Done
+	return func(done, all int64) error {
+		l.Show(done, all)
+		return e.ctx.Err()
+	}, l.Done
 }
 
 // openText is open for commands that cannot do without a tokenizer.
