@@ -15,6 +15,7 @@ RUN make cuda VERSION=$VERSION OUT=/out/nrt-cuda
 # cuBLAS is in NVIDIA's image; the driver comes from the host, by its runtime.
 FROM nvidia/cuda:13.0.2-runtime-ubuntu24.04 AS cuda
 ENV NVIDIA_VISIBLE_DEVICES=all NVIDIA_DRIVER_CAPABILITIES=compute,utility
+ENV XDG_STATE_HOME=/data
 COPY --from=build-cuda /out/nrt-cuda /usr/local/bin/nrt
 COPY LICENSE /LICENSE
 USER 65532:65532
@@ -23,8 +24,9 @@ ENTRYPOINT ["nrt"]
 CMD ["--help"]
 
 # The last stage is what `docker build .` makes: one static file; no shell, no
-# package manager, no root.
+# package manager, no root. The user has no home: what readers train lies in /data.
 FROM scratch
+ENV XDG_STATE_HOME=/data
 COPY --from=build /out/nrt /nrt
 COPY LICENSE /LICENSE
 USER 65532:65532
