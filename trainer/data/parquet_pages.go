@@ -21,9 +21,9 @@ import (
 const linesOfPage = 16
 
 // roomOf is how many bytes the pages that are open at once may take when decoded. A few
-// bytes can stand for gigabytes, by a run's length alone; data of questions and texts
-// shrinks to a tenth, seldom to a fiftieth.
-func roomOf(size int64) int64 { return 8<<20 + 64*size }
+// bytes can stand for gigabytes, by a run's length alone; texts shrink to a tenth, and
+// columns that repeat themselves seldom to less than a hundredth.
+func roomOf(size int64) int64 { return 8<<20 + 256*size }
 
 // valueSize is what the decoder holds a value of a row in, in bytes.
 const valueSize = 24
@@ -108,8 +108,8 @@ func (c *pages) checkPage(at, end int64) (int64, error) {
 	}
 	v1, v2, dictionary := &h.DataPageHeader.V, &h.DataPageHeaderV2.V, &h.DictionaryPageHeader.V
 	values := max(v1.NumValues, v2.NumValues, dictionary.NumValues)
-	if bytes := max(h.UncompressedPageSize, h.CompressedPageSize); int64(bytes) > linesOfPage*int64(c.most) || int64(values) > int64(c.most) {
-		return 0, fmt.Errorf("a page of %d bytes and %d values: at most %d and %d are read", bytes, values, linesOfPage*int64(c.most), c.most)
+	if size := max(h.UncompressedPageSize, h.CompressedPageSize); int64(size) > linesOfPage*int64(c.most) || int64(values) > int64(c.most) {
+		return 0, fmt.Errorf("a page of %d bytes and %d values: at most %d and %d are read", size, values, linesOfPage*int64(c.most), c.most)
 	}
 	at += int64(n)
 	next := at + int64(h.CompressedPageSize)
@@ -152,8 +152,8 @@ func (c *pages) checkV1(h *format.DataPageHeader, packed []byte, size int32) err
 		return err
 	}
 	n := int(h.NumValues)
-	level := func(encoding format.Encoding, max int, each func(level, n int)) error {
-		if max == 0 {
+	level := func(encoding format.Encoding, most int, each func(level, n int)) error {
+		if most == 0 {
 			return nil
 		}
 		if encoding != format.RLE {
@@ -161,7 +161,7 @@ func (c *pages) checkV1(h *format.DataPageHeader, packed []byte, size int32) err
 		}
 		levels, rest, err := prefixed(b)
 		if err == nil {
-			err = runs(levels, bits.Len(uint(max)), n, each)
+			err = runs(levels, bits.Len(uint(most)), n, each)
 		}
 		b = rest
 		return err
