@@ -17,6 +17,7 @@ type bpe struct {
 	fallback  []int32        // symbol of <0xNN>, or −1; nil without byte fallback
 	unk       int32          // or −1: what has no symbol disappears
 	fuse      bool           // neighbouring unknown characters are one token
+	complete  bool           // every byte has a token: nothing is unknown
 	whole     map[string]int32
 }
 
@@ -60,6 +61,7 @@ func newBPE(t *Tokenizer, n node) (*bpe, error) {
 			}
 		}
 	}
+	p.complete = complete || p.fallback != nil && !slices.Contains(p.fallback, -1)
 	if m.IgnoreMerges {
 		p.whole = t.model
 		if p.byteLevel {
@@ -129,6 +131,13 @@ func (p *bpe) knows(word string) bool {
 		i += k
 	}
 	return false
+}
+
+func (p *bpe) unknown() int32 {
+	if p.complete {
+		return -1
+	}
+	return p.unk
 }
 
 // symbol is the symbol of the first character (byteLevel: byte) of s, or −1,

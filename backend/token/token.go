@@ -57,8 +57,8 @@ type Tokenizer struct {
 	post    []postItem
 	decoder []decodeStage
 
-	byteLevel          bool // the model sees bytes spelt in GPT-2's alphabet
-	bos, eos, unk, pad int32
+	byteLevel          bool  // the model sees bytes spelt in GPT-2's alphabet
+	bos, eos, unk, pad int32 // as the files name them, or -1
 
 	pool sync.Pool // of *encoder
 }
@@ -70,6 +70,8 @@ type wordModel interface {
 	encode(s *scratch, word string, ids []int32, lens *[]int32) []int32
 	// knows says whether encode gives any id.
 	knows(word string) bool
+	// unknown is the id that encode gives for what the vocabulary lacks, or -1.
+	unknown() int32
 }
 
 // build puts a tokenizer together from the parts of its file.
@@ -219,8 +221,10 @@ func (t *Tokenizer) BOS() int32 { return t.bos }
 // EOS is the id that ends a text, or -1.
 func (t *Tokenizer) EOS() int32 { return t.eos }
 
-// UNK is the id that stands for what the vocabulary lacks, or -1.
-func (t *Tokenizer) UNK() int32 { return t.unk }
+// UNK is the id that Encode gives for what the vocabulary lacks, or -1 where it
+// gives none. The files may name an unknown token all the same, and often the one
+// that ends a text: GPT-2's do.
+func (t *Tokenizer) UNK() int32 { return t.words.unknown() }
 
 // Special says whether id is a special token: one that Decode can leave out.
 func (t *Tokenizer) Special(id int32) bool { return t.special(id) }

@@ -30,6 +30,8 @@ func (w *wordLevel) encode(_ *scratch, word string, ids []int32, lens *[]int32) 
 
 func (w *wordLevel) knows(string) bool { return true }
 
+func (w *wordLevel) unknown() int32 { return w.unk }
+
 // NewWordLevel makes a tokenizer whose tokens are words between white space:
 // special first, then words, numbered from 0. unk stands for all other words and
 // is added to the specials if it is in neither list. The specials named <bos>,
