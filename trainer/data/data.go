@@ -101,13 +101,38 @@ func Split(examples []Example, share float64, seed uint64) (train, held []Exampl
 	return train, held
 }
 
+// Shared counts the held examples whose prompt (text, for the form text) a training
+// example has too.
+func Shared(train, held []Example) (n int) {
+	if len(held) == 0 {
+		return 0
+	}
+	asked := make(map[[sha256.Size]byte]bool, len(train))
+	for i := range train {
+		asked[train[i].prompt(0)] = true
+	}
+	for i := range held {
+		if asked[held[i].prompt(0)] {
+			n++
+		}
+	}
+	return n
+}
+
 // uniform is a number in [0,1) drawn by hashing the prompt.
 func (e *Example) uniform(seed uint64) float64 {
+	sum := e.prompt(seed)
+	return float64(binary.LittleEndian.Uint64(sum[:])>>11) / (1 << 53)
+}
+
+// prompt is a hash of what the policy is asked, or of the text, and of seed.
+func (e *Example) prompt(seed uint64) (sum [sha256.Size]byte) {
 	h := sha256.New()
 	var s [8]byte
 	binary.LittleEndian.PutUint64(s[:], seed)
 	h.Write(s[:])
 	e.hashPrompt(h)
 	hashStrings(h, e.Text)
-	return float64(binary.LittleEndian.Uint64(h.Sum(nil))>>11) / (1 << 53)
+	h.Sum(sum[:0])
+	return sum
 }

@@ -191,6 +191,32 @@ func TestFingerprint(t *testing.T) {
 	}
 }
 
+// Shared counts held examples, not questions, and goes by what the policy is asked:
+// another answer is no other question, another turn before it is.
+func TestShared(t *testing.T) {
+	asked := func(q, a string, before ...Message) Example {
+		return Example{Question: q, Answer: a, Messages: before}
+	}
+	system := Message{Role: "system", Content: "briefly"}
+	train := []Example{asked("q", "a"), asked("q", "b"), asked("r", "a", system), {Text: "t"}}
+	for _, c := range []struct {
+		held []Example
+		want int
+	}{
+		{nil, 0},
+		{[]Example{asked("q", "c"), asked("q", "a"), asked("s", "a")}, 2},
+		{[]Example{asked("r", "a"), asked("r", "z", system), asked("q", "a", system)}, 1},
+		{[]Example{{Text: "t"}, {Text: "u"}, asked("t", "")}, 1},
+	} {
+		if n := Shared(train, c.held); n != c.want {
+			t.Errorf("%v: have %d, want %d", c.held, n, c.want)
+		}
+	}
+	if n := Shared(nil, train); n != 0 {
+		t.Errorf("with nothing: %d", n)
+	}
+}
+
 func TestSplit(t *testing.T) {
 	list := examples(4000)
 	list = append(list, list[:500]...) // repeated questions
@@ -206,6 +232,9 @@ func TestSplit(t *testing.T) {
 		if side[e.Question] {
 			t.Fatalf("%s is on both sides", e.Question)
 		}
+	}
+	if n := Shared(train, held); n != 0 {
+		t.Errorf("%d shared by the two sides", n)
 	}
 	// One more line moves no other.
 	_, more := Split(append(examples(1), list...), 0.1, 5)

@@ -166,8 +166,12 @@ func (t *trainer) openData() (err error) {
 			return err
 		}
 		t.note("%d evaluation examples%s", len(t.held), after(skipped.String()))
+		if n := data.Shared(t.train, t.held); n > 0 {
+			t.note("warning: %d of the %d evaluation examples have a question that is trained on too: what an evaluation says of them is no measure of unseen ones", n, len(t.held))
+		}
 	} else if t.c.Data.HeldOut > 0 {
 		t.train, t.held = data.Split(t.train, t.c.Data.HeldOut, t.c.Train.Seed)
+		t.note("%d of them are held out for evaluations", len(t.held))
 	}
 	return nil
 }

@@ -154,3 +154,34 @@ func TestWindows(t *testing.T) {
 		}
 	}
 }
+
+// A run says how many examples it holds out, and when those of a file are trained on.
+func TestHeldOutNotes(t *testing.T) {
+	dev := newCPU(t)
+	lines := make([]string, 40)
+	for i := range lines {
+		lines[i] = fmt.Sprintf(`{"question":"what is %d plus 1 ?","answer":"it is %d"}`, i, i+1)
+	}
+	c := tinyRun(t, objective.SFT)
+	c.Train.Steps, c.Data.Train = 1, []string{jsonl(t, lines...)}
+	for _, x := range []struct {
+		eval []string
+		want string
+	}{
+		{nil, " of them are held out for evaluations\n"},
+		{append([]string{`{"question":"what is 7 plus 1 ?","answer":"8"}`}, lines[:2]...), "warning: 3 of the 3 evaluation examples have a question that is trained on too"},
+		{[]string{`{"question":"what is 7 plus 2 ?","answer":"it is 9"}`}, ""},
+	} {
+		c.Output.Dir, c.Data.HeldOut, c.Data.Eval = t.TempDir(), 0.2, nil
+		if x.eval != nil {
+			c.Data.HeldOut, c.Data.Eval = 0, []string{jsonl(t, x.eval...)}
+		}
+		var log strings.Builder
+		if err := train(context.Background(), dev, c, &log); err != nil {
+			t.Fatal(err)
+		}
+		if !strings.Contains(log.String(), x.want) || x.want == "" && strings.Contains(log.String(), "trained on too") {
+			t.Errorf("want %q in\n%s", x.want, log.String())
+		}
+	}
+}
