@@ -176,7 +176,11 @@ type Parts struct {
 func (c *Checkpoints) Save(p Parts) (string, error) {
 	path := c.Path(p.State.Step)
 	if err := c.save(path, p); err != nil {
-		return "", fmt.Errorf("save %s: %w", path, err)
+		err = fmt.Errorf("save %s: %w", path, err)
+		if last, lastErr := LastCheckpoint(c.dir); lastErr == nil && last != "" {
+			err = fmt.Errorf("%w; once that is mended, --resume goes on from %s", err, last)
+		}
+		return "", err
 	}
 	if err := c.prune(p.State); err != nil {
 		return path, fmt.Errorf("remove old checkpoints: %w", err)
