@@ -1,9 +1,11 @@
 package run
 
 import (
+	"encoding/json"
 	"flag"
 	"fmt"
 	"os"
+	"path/filepath"
 	"strings"
 
 	"go.yaml.in/yaml/v3"
@@ -37,7 +39,8 @@ func AddFlags(fs *flag.FlagSet) *Flags {
 }
 
 // Config is defaults, file and flags together, after fs.Parse. It has been
-// validated.
+// validated. Of a run that goes on without a file, its own configuration stands
+// for the defaults.
 func (f *Flags) Config() (Config, error) {
 	c := Default(objective.NRT)
 	if rest := f.set.Args(); len(rest) > 0 {
@@ -68,6 +71,9 @@ func (f *Flags) Config() (Config, error) {
 	if method != "" {
 		c = Default(method)
 	}
+	if former := f.former(); former != nil && (method == "" || method == former.Objective.Method) {
+		c = *former
+	}
 	options := c.options()
 	if root != nil {
 		if err := parseSections(root, options); err != nil {
@@ -85,6 +91,33 @@ func (f *Flags) Config() (Config, error) {
 		given = append(given, s.flag)
 	}
 	return c, c.Idle(given...)
+}
+
+// former is the configuration of the run that --resume goes on with, and nil where
+// there is none or a file says what the run is to be. A checkpoint that cannot be
+// read is told of when it is opened.
+func (f *Flags) former() *Config {
+	c := Default(objective.NRT)
+	if err := f.apply(c.options()); err != nil || f.file != "" || c.Output.Resume == "" {
+		return nil
+	}
+	path := filepath.Clean(c.Output.Resume)
+	if path == "latest" || path == "auto" {
+		var err error
+		if path, err = LastCheckpoint(c.Output.Dir); err != nil || path == "" {
+			return nil
+		}
+	}
+	raw, err := os.ReadFile(filepath.Join(path, stateFile))
+	if err != nil {
+		return nil
+	}
+	var s State
+	if err := json.Unmarshal(raw, &s); err != nil || s.check() != nil {
+		return nil
+	}
+	s.Config.Output.Dir = filepath.Dir(path) // wherever the folder has been moved to
+	return &s.Config
 }
 
 // method is what the flags say about it, "" for nothing.

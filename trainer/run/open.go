@@ -24,9 +24,16 @@ import (
 // openStart finds the checkpoint to go on from, if there is one. It comes first:
 // a run that goes on takes shape and tokenizer from it.
 func (t *trainer) openStart() error {
+	if err := t.openFrom(); err != nil {
+		return err
+	}
 	if len(t.c.Data.Train) == 0 {
 		return &ConfigError{errors.New("data.train (--data): name at least one JSONL or Parquet file")}
 	}
+	return nil
+}
+
+func (t *trainer) openFrom() error {
 	if t.c.Output.Resume == "" {
 		return nil
 	}

@@ -26,7 +26,8 @@ Without --model a new, small model is made, and a tokenizer is trained on the
 data. The output folder gets checkpoint-N/ (Hugging Face folders that hold all a
 resume needs), metrics.jsonl (TRL's names), completions.jsonl (chains to read)
 and final/ (the trained model). A run stopped at any moment goes on with
---resume as if it had never stopped.
+--output DIR --resume as if it had never stopped: it knows its own flags, refuses
+those that would change the result, and with --print-config writes all down.
 
 With --lora-rank the model stays as it is and thin factors beside its matrices
 learn, in a fraction of the memory; checkpoints are then adapters as PEFT has
@@ -37,6 +38,7 @@ them, which --model takes too, and final/ is the two merged.`,
 			"nrt train --method rlvr --model DIR --data train.jsonl --held-out 0.02 --answer-regex '#### (.*)' --output out/rlvr",
 			"nrt train --model DIR --lora-rank 16 --lr 2e-5 --data train.jsonl --output out/lora",
 			"nrt train --config run.yaml --resume=auto",
+			"nrt train --output out/nrt --resume",
 			"nrt train --method rlpr --print-config > run.yaml",
 		},
 		prepare: run.Args,

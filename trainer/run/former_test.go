@@ -1,0 +1,77 @@
+package run
+
+import (
+	"os"
+	"path/filepath"
+	"reflect"
+	"strings"
+	"testing"
+
+	"nrt/trainer/objective"
+)
+
+// formerRun is a folder with two checkpoints of runs that differ from the default.
+func formerRun(t *testing.T) (dir string, older, latest Config) {
+	t.Helper()
+	dir = filepath.Join(t.TempDir(), "out")
+	older, latest = Default(objective.RLPR), Default(objective.RLPR)
+	for step, c := range map[int]*Config{9: &older, 10: &latest} {
+		c.Data.Train = []string{"a.jsonl", "b.jsonl"}
+		c.Optim.LR, c.Output.LogEvery = 0.5, step
+		c.Output.Dir = "moved since" // what the folder was called then
+		at := filepath.Join(dir, (&Checkpoints{}).Path(step))
+		if err := os.MkdirAll(at, 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := writeJSON(osDisk{}, filepath.Join(at, stateFile), State{Format: stateFormat, Step: step, Config: *c}); err != nil {
+			t.Fatal(err)
+		}
+		c.Output.Dir = dir
+	}
+	return dir, older, latest
+}
+
+// A run goes on with its own configuration: what is not said again holds as it was,
+// and what is said again is compared by the run.
+func TestResumeTakesTheRunsConfiguration(t *testing.T) {
+	dir, older, latest := formerRun(t)
+	other := t.TempDir()
+	file := filepath.Join(t.TempDir(), "run.yaml")
+	if err := os.WriteFile(file, []byte("optim: {lr: 0.25}"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	as := func(c Config, change func(*Config)) Config {
+		change(&c)
+		return c
+	}
+	nine := filepath.Join(dir, "checkpoint-9")
+	for name, c := range map[string]struct {
+		args []string
+		want Config
+	}{
+		"latest":            {[]string{"--resume", "--output", dir}, as(latest, func(c *Config) { c.Output.Resume = "latest" })},
+		"auto":              {[]string{"--output", dir, "--resume=auto"}, as(latest, func(c *Config) { c.Output.Resume = "auto" })},
+		"a folder":          {[]string{"--resume", nine + "/"}, as(older, func(c *Config) { c.Output.Resume = nine + "/" })},
+		"into another":      {[]string{"--resume", nine, "--output", other}, as(older, func(c *Config) { c.Output.Resume, c.Output.Dir = nine, other })},
+		"the same again":    {[]string{"--resume", "--output", dir, "--method", "rlpr", "--data", "a.jsonl"}, as(latest, func(c *Config) { c.Output.Resume, c.Data.Train = "latest", []string{"a.jsonl"} })},
+		"a change":          {[]string{"--resume", "--output", dir, "--lr", "0.1"}, as(latest, func(c *Config) { c.Output.Resume, c.Optim.LR = "latest", 0.1 })},
+		"auto, none yet":    {[]string{"--output", other, "--resume=auto"}, as(Default(objective.NRT), func(c *Config) { c.Output.Resume, c.Output.Dir = "auto", other })},
+		"no resume":         {[]string{"--output", dir}, as(Default(objective.NRT), func(c *Config) { c.Output.Dir = dir })},
+		"a file":            {[]string{"--resume", "--output", dir, "--config", file}, as(Default(objective.NRT), func(c *Config) { c.Output.Resume, c.Output.Dir, c.Optim.LR = "latest", dir, 0.25 })},
+		"of another method": {[]string{"--resume", "--output", dir, "--method", "star"}, as(Default(objective.STaR), func(c *Config) { c.Output.Resume, c.Output.Dir = "latest", dir })},
+	} {
+		if have, err := parse(t, c.args...); err != nil || !reflect.DeepEqual(have, c.want) {
+			t.Errorf("%s: %v, changed %v\nhave %+v\nwant %+v", name, err, have.Changed(c.want), have.Output, c.want.Output)
+		}
+	}
+}
+
+// Where there is nothing to go on from, that is what is said, and not that the
+// data are missing.
+func TestResumeOfNothing(t *testing.T) {
+	c := Default(objective.NRT)
+	c.Output.Dir, c.Output.Resume = t.TempDir(), "latest"
+	if err := (&trainer{c: c}).openStart(); err == nil || !strings.Contains(err.Error(), "holds no checkpoint to resume from") {
+		t.Error(err)
+	}
+}
