@@ -135,7 +135,7 @@ func (t *Tokenizer) Format(name string) (*Format, error) {
 		return nil, fmt.Errorf("chat format %q: want one of %s", name, strings.Join(FormatNames(), ", "))
 	}
 	if end == "" {
-		return nil, fmt.Errorf("chat format %q: the tokenizer has no end-of-text token", name)
+		return nil, fmt.Errorf("chat format %q: the tokenizer has no end-of-text token: name one of its tokens as eos_token in its tokenizer_config.json", name)
 	}
 	for _, tok := range append(need, end) {
 		if _, ok := t.ID(tok); !ok {

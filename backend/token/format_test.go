@@ -494,7 +494,7 @@ func TestFormatErrors(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := tk.Format("plain"); err == nil || !strings.Contains(err.Error(), "no end-of-text token") {
+	if _, err := tk.Format("plain"); err == nil || !strings.Contains(err.Error(), "no end-of-text token: name one of its tokens as eos_token in its tokenizer_config.json") {
 		t.Errorf("plain without EOS: error %v", err)
 	}
 
