@@ -104,17 +104,14 @@ func Split(examples []Example, share float64, seed uint64) (train, held []Exampl
 // Shared counts the held examples whose prompt (text, for the form text) a training
 // example has too.
 func Shared(train, held []Example) (n int) {
-	if len(held) == 0 {
-		return 0
-	}
-	asked := make(map[[sha256.Size]byte]bool, len(train))
-	for i := range train {
-		asked[train[i].prompt(0)] = true
-	}
+	asked := make(map[[sha256.Size]byte]int, len(held)) // held examples with this prompt
 	for i := range held {
-		if asked[held[i].prompt(0)] {
-			n++
-		}
+		asked[held[i].prompt(0)]++
+	}
+	for i := range train {
+		prompt := train[i].prompt(0)
+		n += asked[prompt]
+		delete(asked, prompt)
 	}
 	return n
 }

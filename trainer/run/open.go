@@ -33,6 +33,7 @@ func (t *trainer) openStart() error {
 	return nil
 }
 
+// openFrom opens the checkpoint that --resume names, or finds.
 func (t *trainer) openFrom() error {
 	if t.c.Output.Resume == "" {
 		return nil
