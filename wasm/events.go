@@ -499,7 +499,7 @@ func (a *app) share() {
 	address := location().Get("href").String()
 	say := func(text string) {
 		a.s.Say = text
-		a.s.Notice = &view.Notice{Code: "shared", Text: text}
+		a.s.Notice = &view.Notice{Code: view.CodeShared, Text: text}
 		a.schedule()
 	}
 	board := window().Get("navigator").Get("clipboard")
@@ -508,7 +508,12 @@ func (a *app) share() {
 		return
 	}
 	then(board.Call("writeText", address), func(js.Value) {
-		say("Link copied. It opens exactly this view.")
+		switch host := location().Get("hostname").String(); {
+		case host == "localhost" || host == "[::1]" || strings.HasPrefix(host, "127."):
+			say("Link copied. It opens exactly this view, on this computer alone: for others, start nrt serve with --addr 0.0.0.0:8080 and open the page by this computer’s name or address.")
+		default:
+			say("Link copied. It opens exactly this view.")
+		}
 	}, func(string) {
 		say("The address of this page is the link. Copy it from the address bar.")
 	})

@@ -133,6 +133,23 @@ func (k *socket) lost() {
 	}
 	k.app.become(s, nil)
 	k.timer = window().Call("setTimeout", k.count, 1000)
+	k.askToken()
+}
+
+// askToken finds out whether the server refuses this browser for want of its token: a
+// websocket's failure does not say why.
+func (k *socket) askToken() {
+	turn := k.turn
+	then(fetch("/api/status", "json"), func(v js.Value) {
+		if turn != k.turn || k.app.s.Link != view.Waiting || v.Get("token").String() != "needed" {
+			return
+		}
+		window().Call("clearTimeout", k.timer)
+		s := k.app.s
+		s.Link, s.Retry = view.Locked, 0
+		s.Say = "This server asks for its token."
+		k.app.become(s, nil)
+	}, func(string) {}) // no server answers: the next try will tell
 }
 
 func (k *socket) countDown() {

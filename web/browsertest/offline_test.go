@@ -271,3 +271,19 @@ func TestNoWorkerWithoutSecurity(t *testing.T) {
 		t.Error("the page asks for the worker before its client")
 	}
 }
+
+// A browser that lacks the server's token is told so, and not that no server answers;
+// once it has it, the page goes on.
+func TestPageWithoutTheToken(t *testing.T) {
+	s := serve(t, "--token", "secret")
+	b := open(t, desk)
+	b.expect("/ws")
+	b.expect("401")
+	b.load(s.url())
+	b.until("the page says what is missing", `document.querySelector("#notes").innerText.includes("asks for its token") && document.querySelector("#badge").innerText === "No token"`)
+	if text := b.text("#notes"); strings.Contains(text, "no server answers") {
+		t.Errorf("the page says %q", text)
+	}
+	b.load(s.url() + "?token=secret")
+	b.until("connected", live)
+}

@@ -87,7 +87,7 @@ func (s *server) start() {
 		s.mu.Lock()
 		for _, line := range s.log {
 			if at, ok := strings.CutPrefix(line, "http://"); ok {
-				s.addr = strings.TrimSuffix(at, "/")
+				s.addr, _, _ = strings.Cut(at, "/") // without the token
 			}
 		}
 		s.mu.Unlock()

@@ -450,6 +450,9 @@ func (s State) ask(a wire.Ask) (State, []wire.Message) {
 	return s.show(r), append(out, m)
 }
 
+// CodeShared marks the notice that the address was copied: it warns of nothing.
+const CodeShared = "shared"
+
 // codeOffline marks the notice that a connection takes back.
 const codeOffline = "offline"
 

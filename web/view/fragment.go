@@ -161,6 +161,7 @@ const (
 	iconClock   = `<circle cx="8" cy="8" r="5.5"/><path d="M8 5v3l2 1.5"/>`
 	iconWarning = `<path d="M8 2.5 14 13H2zM8 6.5v3M8 11.2v.01"/>`
 	iconChip    = `<rect x="4" y="4" width="8" height="8" rx="1"/><path d="M6.5 2v2M9.5 2v2M6.5 12v2M9.5 12v2M2 6.5h2M2 9.5h2M12 6.5h2M12 9.5h2"/>`
+	iconLink    = `<path d="M6.5 9.5 9.5 6.5M7 4.5l1.3-1.3a3 3 0 0 1 4.4 4.4L11.5 9M9 11.5l-1.3 1.3a3 3 0 0 1-4.4-4.4L4.5 7"/>`
 	iconClose   = `<path d="m4 4 8 8M12 4l-8 8"/>`
 )
 

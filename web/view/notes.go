@@ -40,6 +40,8 @@ func Badge(s *State) string {
 		}
 	case Offline:
 		text = "Offline"
+	case Locked:
+		text = "No token"
 	}
 	return `<i></i>` + text
 }
@@ -100,7 +102,11 @@ func Notes(s *State) string {
 		if n.Retry > 0 {
 			text = strings.TrimSpace(text + " Try again in about " + seconds(n.Retry) + ".")
 		}
-		p.note(" warn", iconWarning, head, text, func() {
+		class, icon := " warn", iconWarning
+		if n.Code == CodeShared {
+			class, icon = "", iconLink
+		}
+		p.note(class, icon, head, text, func() {
 			if r != nil && r.Status == Failed && n.Code != wire.CodeNoModel {
 				p.act("retry", "Try again")
 			}
@@ -165,7 +171,7 @@ func sentenceOf(text string) string {
 }
 
 // away reports whether there was a server, or none was found, and there is none now.
-func (s *State) away() bool { return s.Link == Waiting || s.Link == Offline }
+func (s *State) away() bool { return s.Link == Waiting || s.Link == Offline || s.Link == Locked }
 
 // stillWorks is what the page does without a server.
 const stillWorks = "Formulas, ranks and what-ifs that were scored still work. New chains, edits and training need the server."
@@ -179,6 +185,8 @@ func (s *State) linkNote(p *page) {
 		p.note(" warn", iconPlug, "Connection lost. "+again, s.kindOfLoss(), func() { p.act("reconnect", "Now") })
 	case s.Link == Offline:
 		p.note("", iconPlug, "Offline.", stillWorks, func() { p.act("reconnect", "Try again") })
+	case s.Link == Locked:
+		p.note(" warn", iconPlug, "This server asks for its token.", "Open the address with ?token= that it printed when it was started, once in this browser; whoever started it has it. "+stillWorks, func() { p.act("reconnect", "Try again") })
 	}
 }
 

@@ -185,6 +185,7 @@ const (
 	Live                  // connected
 	Waiting               // lost, trying again
 	Offline               // given up until the reader or the browser says so
+	Locked                // the server asks for a token that this browser has not
 	NoControl             // the client cannot run here
 )
 

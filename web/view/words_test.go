@@ -286,6 +286,11 @@ func TestOfflineIsSaid(t *testing.T) {
 	}
 	s.Link = Offline
 	wants(t, Notes(&s), "Offline.", stillWorks)
+	s.Link = Locked
+	wants(t, Notes(&s), "This server asks for its token.", "?token=", stillWorks, `data-act="reconnect"`)
+	if Badge(&s) != "<i></i>No token" || BadgeKind(&s) != "off" {
+		t.Errorf("badge %s, %s", Badge(&s), BadgeKind(&s))
+	}
 }
 
 // The plot of a group that teaches nothing says where gains would be.
