@@ -19,12 +19,17 @@ type Option struct {
 type Mode struct {
 	Value, Label string // as trainer/reward spells it; as the page shows it
 	Same         bool   // orders chains like logP
+	Means        string // in words
 }
 
 // Modes are the six formulas in the page's order.
 var Modes = []Mode{
-	{"logp", "logP", true}, {"p", "P", true}, {"gm", "GM", true},
-	{"am", "AM", false}, {"ws-1/p", "WS 1/p", false}, {"ws-logp", "WS −log p", false},
+	{"logp", "logP", true, "logarithm of the answer’s probability"},
+	{"p", "P", true, "probability of the whole answer"},
+	{"gm", "GM", true, "geometric mean of the words"},
+	{"am", "AM", false, "arithmetic mean of the words"},
+	{"ws-1/p", "WS 1/p", false, "weighted sum, rare words count more"},
+	{"ws-logp", "WS −log p", false, "weighted sum, rare words count more"},
 }
 
 // Page is all that the shell needs.
@@ -37,6 +42,7 @@ type Page struct {
 	Models    []Option
 	Model     string
 	Mode      string // reward formula, a value of Modes
+	Base      string // the model that training starts from
 	WASMSize  int64  // bytes of app.wasm uncompressed; 0: not built
 	Settings  Settings
 	Lessons   []Lesson

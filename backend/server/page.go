@@ -82,8 +82,8 @@ func (p *page) shell(s *Server, models []string) templates.Page {
 	for _, e := range p.baked {
 		t.Examples = append(t.Examples, templates.Option{Value: e.Name, Label: e.Title})
 	}
-	if len(models) > 0 {
-		t.Model = models[0]
+	if len(models) > 0 { // names are for those who have the token
+		t.Model, t.Base = models[0], s.o.Train.Base
 	}
 	if len(p.baked) > 0 {
 		t.Example, t.Model = p.baked[0].Name, p.baked[0].Ask.Model

@@ -50,6 +50,22 @@ func (b *tab) fillTraining(settings map[string]string, upload string) {
 	b.until("the form is closed", `!document.querySelector("#traindlg").open`)
 }
 
+// The form asks for a formula only where the method has one to choose, and says from
+// which model a run starts.
+func TestTrainingFormulaIsOfNRT(t *testing.T) {
+	s := serve(t)
+	b := open(t, desk)
+	b.load(s.url())
+	b.until("connected", live)
+	b.click("#act-open")
+	const shown = `document.querySelector("[name=train-mode]").checkVisibility()`
+	b.until("nrt has formulas", shown+` && document.querySelector("#trainform").innerText.includes("starts from world:base")`)
+	b.choose("#trainform [name=method]", "rlpr")
+	b.until("rlpr has its own", "!"+shown)
+	b.choose("#trainform [name=method]", "nrt")
+	b.until("nrt again", shown)
+}
+
 // small is a run of seconds.
 func small(more ...string) map[string]string {
 	m := map[string]string{"steps": "12", "questions": "4", "train-k": "4"}
