@@ -35,6 +35,9 @@ func TestLesson(t *testing.T) {
 			b.until(name, step+`.startsWith($)`, fmt.Sprintf("%d of %d ", i+1, n))
 			b.until(name+": the page is the step's", `location.hash.slice(1) === document.querySelector("#lesson li.on").dataset.hash || new URLSearchParams(location.hash.slice(1)).get("z") !== null`)
 			b.until(name+": something is framed, and seen", `(e => { if (!e) return false; const all = [e, ...e.querySelectorAll("*")].map(x => x.getBoundingClientRect()).filter(r => r.width > 0), box = document.getElementById("lesson").getBoundingClientRect(); const low = innerWidth < 700 ? box.top : innerHeight; return all.some(r => r.top >= 0 && r.top < low); })(document.querySelector(".shown"))`)
+			if v.phone {
+				b.until(name+": what it asks to drag or press is in the window", `(low => document.querySelector("#lesson li.on").dataset.show !== "train" || ["#train [type=range]", "#act-open"].map(s => document.querySelector(s).getBoundingClientRect()).every(r => r.top > 0 && r.bottom <= low))(document.getElementById("lesson").getBoundingClientRect().top)`)
+			}
 			for _, figure := range eval[[]string](b, `[...document.querySelector("#lesson li.on p").innerText.matchAll(/[+−]?\d+\.\d+/g)].map(m => m[0])`) {
 				b.until(name+": the page shows "+figure, `document.getElementById("page").innerText.replace(document.getElementById("lesson").innerText, "").includes($)`, figure)
 			}

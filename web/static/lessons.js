@@ -26,13 +26,14 @@
     if (!inner) return;
     const panel = inner.closest(".panel, .pipe") ?? inner;
     panel.classList.add("shown");
-    const seen = [panel, inner, ...inner.querySelectorAll("*")].find((e) => e.getClientRects().length > 0);
+    // On a phone a panel is higher than the window: what the step speaks of is to be in it.
+    const phone = matchMedia("(max-width: 699px)").matches;
+    const seen = [...(phone ? [] : [panel]), inner, ...inner.querySelectorAll("*")].find((e) => e.getClientRects().length > 0);
     // On a desk the lesson stays at the top, on a phone the answer's words do, where
     // there is room for them.
-    const phone = matchMedia("(max-width: 699px)").matches;
     const pinned = phone ? document.querySelector("#strip .toks") : box;
     const height = pinned && getComputedStyle(pinned).position === "sticky" ? pinned.offsetHeight : 0;
-    document.documentElement.style.setProperty("--pinned", height + 12 + "px");
+    document.documentElement.style.setProperty("--pinned", height + (phone ? 24 : 12) + "px");
     seen?.scrollIntoView({ block: phone ? "start" : "nearest" });
   };
 

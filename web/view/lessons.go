@@ -72,7 +72,7 @@ func (t *tour) reward(s State, best int, sc *reward.Scored) {
 		}
 	}
 	t.add("Only the comparison trains", "pipeline", step(5),
-		"The chains of one question are compared: chain %d is %s standard deviations from the group's mean. Training makes chains with a "+
+		"The chains of one question are compared: chain %d is %s standard deviations from the group’s mean. Training makes chains with a "+
 			"positive advantage A more probable, and those with a negative one less.", best+1, signed(sc.Advantage))
 }
 
@@ -128,7 +128,7 @@ func (t *tour) sentence(s State, examples []Example) {
 	part := most.Reading.sentences(i)[k]
 	t.add("Take a sentence away", "chain", most,
 		"With its sentence %d, “%s”, chain %d has R = %s; without it, and all the rest as it was, %s. "+
-			"Click a sentence to switch it off or on, press Enter to write another in its place.",
+			"Click or tap a sentence to switch it off or on; Edit writes another in its place.",
 		k+1, spoken(most.Reading.Chains[i].shown()[part.from:part.to]), i+1,
 		number(most.chainScore(i).R), number(most.chainScore(i).R+loss))
 }
@@ -179,7 +179,7 @@ func (t *tour) anew(s State) {
 	}
 	t.add("Which chains it writes", "chains", x,
 		"Asked the same with the same seed, the trained model wrote these. Over the %s saved questions %d of the untrained "+
-			"model's %d chains are right, and %d of the trained one's. No chain was given to copy: questions, answers and the reward did it.",
+			"model’s %d chains are right, and %d of the trained one’s. No chain was given to copy: questions, answers and the reward did it.",
 		numeral(asked), before, chains, after)
 }
 
