@@ -53,9 +53,9 @@ func ChainText(s *State) string {
 	losses, known := s.losses(i)
 	switch {
 	case known && r.By != "":
-		p.raw(`<span class="only-desk"> · thick underline: the reward needs it</span>`)
+		p.raw(`<span class="only-desk"> · orange underline: the reward needs it, purple: it hurts</span>`)
 	case known:
-		p.raw(`<span class="only-desk"> · thick underline: the reward needs this sentence · click to switch off</span>`)
+		p.raw(`<span class="only-desk"> · orange underline: the reward needs it, purple: it hurts · click to switch off</span>`)
 	}
 	p.raw(`</span><span class="sp"></span><span class="cap only-desk"><button type="button" class="kb-act" id="act-p" data-act="prev" aria-label="Previous chain"><kbd>p</kbd></button> <button type="button" class="kb-act" id="act-n" data-act="next" aria-label="Next chain"><kbd>n</kbd></button></span></div>`)
 	p.raw(`<div class="text" dir="auto" role="group" aria-label="Chain `).int(i + 1).raw(`. Left and right arrow keys move between sentences.">`)
@@ -230,7 +230,7 @@ func (s *State) answerNote(p *page, c *Chain) {
 	if c.Match {
 		p.raw(`The same as the reference. The reward does not need that: it asks how probable the reference became.`)
 	} else {
-		p.raw(`Not the reference. The reward does not grade this: it asks how probable the reference became.`)
+		p.raw(`Not the reference’s words. That is not graded: the reward asks how probable the reference became.`)
 	}
 }
 
