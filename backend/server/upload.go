@@ -29,7 +29,8 @@ func readUpload(text string, tok *token.Tokenizer, form *token.Format, room int)
 	var line *data.LineError
 	switch {
 	case errors.As(err, &line):
-		return nil, failed(wire.CodeUpload, "%v", line)
+		text, _, _ := strings.Cut(line.Error(), "; --") // flags are the command line's
+		return nil, failed(wire.CodeUpload, "%s", text)
 	case err != nil:
 		return nil, failed(wire.CodeUpload, "upload: %v", err)
 	case len(list) == 0:
