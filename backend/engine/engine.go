@@ -22,6 +22,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"slices"
 
 	"nrt/backend/device"
 	"nrt/backend/llama"
@@ -130,7 +131,7 @@ type StopTexter interface {
 	Special(id int32) bool // not text, and nothing that a text begins after
 }
 
-// Options bound the engine's memory; zero values choose defaults.
+// Options bound the engine's memory; values that are not positive choose defaults.
 type Options struct {
 	CacheBytes int64 // keys and values, default 1 GiB
 	BatchRows  int   // tokens read in one step, default 4096
@@ -154,10 +155,10 @@ type Engine struct {
 
 // New makes an engine. text may be nil if no request uses StopText.
 func New(m *llama.Model, text StopTexter, o Options) *Engine {
-	if o.CacheBytes == 0 {
+	if o.CacheBytes <= 0 {
 		o.CacheBytes = defaultCacheBytes
 	}
-	if o.BatchRows == 0 {
+	if o.BatchRows <= 0 {
 		o.BatchRows = DefaultBatchRows
 	}
 	return &Engine{model: m, text: text, opts: o}
@@ -179,6 +180,7 @@ func (e *Engine) Close() {
 // consecutive by Index. When ctx ends, Generate returns its error at the next
 // token, or after at most BatchRows tokens of a prompt.
 func (e *Engine) Generate(ctx context.Context, reqs []Request, emit func(Event)) ([]Result, error) {
+	reqs = slices.Clone(reqs) // check settles what Forced implies
 	need, largest := 0, 0
 	for i := range reqs {
 		if err := e.check(&reqs[i]); err != nil {
@@ -218,6 +220,9 @@ func (e *Engine) LogProbs(ctx context.Context, ids []int32, top int) ([]Token, e
 	}
 	if limit := e.model.Config.MaxPositions; len(ids) > limit {
 		return nil, fmt.Errorf("%d tokens; the model reads at most %d (max_position_embeddings)", len(ids), limit)
+	}
+	if top < 0 {
+		return nil, fmt.Errorf("top: want at least 0, have %d", top)
 	}
 	e.reserve(len(ids), len(ids))
 	defer e.relax()
@@ -277,9 +282,12 @@ func (e *Engine) check(r *Request) error {
 	if len(r.Prompt) == 0 {
 		return errors.New("prompt: no tokens")
 	}
-	for name, v := range map[string]float64{"temperature": r.Temperature, "top_p": r.TopP, "min_p": r.MinP} {
-		if math.IsNaN(v) || math.IsInf(v, 0) {
-			return fmt.Errorf("%s: want a number, have %g", name, v)
+	for _, x := range []struct {
+		name string
+		v    float64
+	}{{"temperature", r.Temperature}, {"top_p", r.TopP}, {"min_p", r.MinP}} {
+		if math.IsNaN(x.v) || math.IsInf(x.v, 0) {
+			return fmt.Errorf("%s: want a number, have %g", x.name, x.v)
 		}
 	}
 	switch {
@@ -293,6 +301,8 @@ func (e *Engine) check(r *Request) error {
 		return fmt.Errorf("min_p: want 0 to 1, have %g", r.MinP)
 	case r.TopK < 0:
 		return fmt.Errorf("top_k: want at least 0, have %d", r.TopK)
+	case r.Top < 0:
+		return fmt.Errorf("top: want at least 0, have %d", r.Top)
 	case r.StopText != "" && e.text == nil:
 		return fmt.Errorf("stop text %q needs a tokenizer", r.StopText)
 	case r.Baseline && len(r.Reference) == 0:
@@ -306,10 +316,12 @@ func (e *Engine) check(r *Request) error {
 			return err
 		}
 	}
-	longest := len(r.Prompt) + r.MaxChain + len(r.Close) + max(len(r.Reference), r.MaxAnswer)
-	if limit := e.model.Config.MaxPositions; longest > limit {
-		return fmt.Errorf("prompt %d + chain %d + boundary %d + answer %d tokens exceed the model's %d positions (max_position_embeddings)",
-			len(r.Prompt), r.MaxChain, len(r.Close), max(len(r.Reference), r.MaxAnswer), limit)
+	left := e.model.Config.MaxPositions // each part by itself: the sum of two may be no int
+	for _, n := range []int{len(r.Prompt), r.MaxChain, len(r.Close), max(len(r.Reference), r.MaxAnswer)} {
+		if left -= n; left < 0 {
+			return fmt.Errorf("prompt %d + chain %d + boundary %d + answer %d tokens exceed the model's %d positions (max_position_embeddings)",
+				len(r.Prompt), r.MaxChain, len(r.Close), max(len(r.Reference), r.MaxAnswer), e.model.Config.MaxPositions)
+		}
 	}
 	return nil
 }
@@ -350,7 +362,7 @@ func (r *Request) branchRows() int {
 // CacheRows is how many rows a cache gets when all requests need so many and the
 // largest one so many.
 func CacheRows(c llama.Config, o Options, need, largest int) int {
-	if o.CacheBytes == 0 {
+	if o.CacheBytes <= 0 {
 		o.CacheBytes = defaultCacheBytes
 	}
 	perRow := int64(2*c.Layers*c.KVHeads*c.HeadDim) * 4
@@ -360,7 +372,7 @@ func CacheRows(c llama.Config, o Options, need, largest int) int {
 // Memory is what an engine takes, besides the weights, to run the requests in one
 // Generate: its cache, and what a step reads and draws from.
 func Memory(c llama.Config, o Options, reqs ...Request) llama.Floats {
-	if o.BatchRows == 0 {
+	if o.BatchRows <= 0 {
 		o.BatchRows = DefaultBatchRows
 	}
 	need, largest, drawn, grow := 0, 0, 0, 0

@@ -3,6 +3,7 @@ package engine
 import (
 	"context"
 	"errors"
+	"fmt"
 	"math"
 	"reflect"
 	"slices"
@@ -444,24 +445,27 @@ func TestMemory(t *testing.T) {
 func TestBadRequests(t *testing.T) {
 	e := New(newModel(t, false), nil, Options{})
 	for want, change := range map[string]func(*Request){
-		"prompt: no tokens":               func(r *Request) { r.Prompt = nil },
-		"prompt: token 0 is id 13":        func(r *Request) { r.Prompt[0] = 13 },
-		"reference: token 1 is id -1":     func(r *Request) { r.Reference[1] = -1 },
-		"max_chain: want at least 1":      func(r *Request) { r.MaxChain = 0 },
-		"temperature: want at least 0":    func(r *Request) { r.Temperature = -1 },
-		"temperature: want a number":      func(r *Request) { r.Temperature = math.NaN() },
-		"top_p: want 0 to 1":              func(r *Request) { r.TopP = 1.5 },
-		"min_p: want 0 to 1":              func(r *Request) { r.MinP = -0.1 },
-		"top_k: want at least 0":          func(r *Request) { r.TopK = -2 },
-		"exceed the model's 64 positions": func(r *Request) { r.MaxChain = 60 },
-		"baseline: needs a reference":     func(r *Request) { r.Reference = nil },
-		`stop text "x" needs a tokenizer`: func(r *Request) { r.StopText = "x" },
-		"chain 1: token 0 is id 99":       func(r *Request) { r.Forced = [][]int32{{1}, {99}} },
-		"n: want at least 0":              func(r *Request) { r.N = -1 },
-		"max_answer: want at least 0":     func(r *Request) { r.MaxAnswer = -1 },
-		"answer stop: token 0 is id 70":   func(r *Request) { r.AnswerStop = []int32{70} },
-		"stop: token 0 is id 80":          func(r *Request) { r.Stop = []int32{80} },
-		"close: token 0 is id 2000":       func(r *Request) { r.Close = []int32{2000} },
+		"prompt: no tokens":                func(r *Request) { r.Prompt = nil },
+		"prompt: token 0 is id 13":         func(r *Request) { r.Prompt[0] = 13 },
+		"reference: token 1 is id -1":      func(r *Request) { r.Reference[1] = -1 },
+		"max_chain: want at least 1":       func(r *Request) { r.MaxChain = 0 },
+		"temperature: want at least 0":     func(r *Request) { r.Temperature = -1 },
+		"temperature: want a number":       func(r *Request) { r.Temperature = math.NaN() },
+		"top_p: want 0 to 1":               func(r *Request) { r.TopP = 1.5 },
+		"min_p: want 0 to 1":               func(r *Request) { r.MinP = -0.1 },
+		"top_k: want at least 0":           func(r *Request) { r.TopK = -2 },
+		"top: want at least 0":             func(r *Request) { r.Top = -1 },
+		"exceed the model's 64 positions":  func(r *Request) { r.MaxChain = 60 },
+		fmt.Sprint("chain ", math.MaxInt):  func(r *Request) { r.MaxChain = math.MaxInt },
+		fmt.Sprint("answer ", math.MaxInt): func(r *Request) { r.MaxAnswer = math.MaxInt },
+		"baseline: needs a reference":      func(r *Request) { r.Reference = nil },
+		`stop text "x" needs a tokenizer`:  func(r *Request) { r.StopText = "x" },
+		"chain 1: token 0 is id 99":        func(r *Request) { r.Forced = [][]int32{{1}, {99}} },
+		"n: want at least 0":               func(r *Request) { r.N = -1 },
+		"max_answer: want at least 0":      func(r *Request) { r.MaxAnswer = -1 },
+		"answer stop: token 0 is id 70":    func(r *Request) { r.AnswerStop = []int32{70} },
+		"stop: token 0 is id 80":           func(r *Request) { r.Stop = []int32{80} },
+		"close: token 0 is id 2000":        func(r *Request) { r.Close = []int32{2000} },
 	} {
 		r := request(1, 2)
 		change(&r)
@@ -475,6 +479,26 @@ func TestBadRequests(t *testing.T) {
 		if err != nil && (more == nil || more.Error() != "request 1: "+err.Error()) {
 			t.Errorf("alone %v, after another %v", err, more)
 		}
+	}
+}
+
+func TestNegativeTop(t *testing.T) {
+	e := New(newModel(t, false), nil, Options{})
+	defer e.Close()
+	if _, err := e.LogProbs(context.Background(), []int32{1, 2}, -1); err == nil || err.Error() != "top: want at least 0, have -1" {
+		t.Error(err)
+	}
+}
+
+// The same requests may be asked of several engines at once.
+func TestRequestsStayAsTheyWere(t *testing.T) {
+	r := Request{Prompt: []int32{1, 2}, Forced: [][]int32{{3}, {4, 5}}, MaxChain: 7}
+	reqs := []Request{r}
+	e := New(newModel(t, false), nil, Options{CacheBytes: -1, BatchRows: -1})
+	defer e.Close()
+	generate(t, e, reqs, nil)
+	if !reflect.DeepEqual(reqs, []Request{r}) {
+		t.Errorf("asked %+v, now it is %+v", r, reqs[0])
 	}
 }
 
