@@ -2,7 +2,7 @@
 // from wrong, and shows why a chain of reasoning earned its reward.
 //
 // It holds no code: the tests beside this file are of the whole module.
-// example_test.go is a program that uses it; deps_test.go states which package may
+// example_test.go and example_objective_test.go are programs that use it; deps_test.go states which package may
 // import which, as text, and checks it; project_test.go checks that Makefile,
 // Dockerfile and .ci/run agree.
 //

@@ -264,25 +264,25 @@ func (m *Model) byRole(list []Param) tensors {
 	return t
 }
 
-// Grad is the gradient of a loss by everything that learns, laid out as Model.Flat.
+// Grad is the gradient of a loss by everything that learns.
 type Grad struct {
-	Flat device.Buffer
-	dev  device.Device
-	w    tensors
+	Flat   device.Buffer // laid out as Model.Flat
+	Params []Param       // as Model.Learned, each Value its view into Flat
+	dev    device.Device
+	w      tensors
 }
 
 // NewGrad allocates a zero gradient for the model, which must be Trainable.
 func (m *Model) NewGrad() *Grad {
 	g := &Grad{Flat: m.dev.AllocAs(device.Wide, m.Flat().Len()), dev: m.dev}
-	var list []Param
 	off := 0
 	for _, p := range m.Learned() {
 		n := p.Value.Len()
 		p.Value = g.Flat.View(off, n)
-		list = append(list, p)
+		g.Params = append(g.Params, p)
 		off += n
 	}
-	g.w = m.byRole(list)
+	g.w = m.byRole(g.Params)
 	return g
 }
 

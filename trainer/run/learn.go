@@ -2,6 +2,7 @@ package run
 
 import (
 	"context"
+	"fmt"
 	"math"
 	"slices"
 
@@ -43,23 +44,27 @@ type Learner struct {
 }
 
 // NewLearner prepares gradient and optimizer for a model, which must not be
-// read-only.
+// read-only. The fields that a Learner has beside them are the caller's to set:
+// Close and InvTemp as the rollouts have them, the others where zero does not do.
 func NewLearner(m *llama.Model, obj *objective.Objective, o optim.Options, s optim.Schedule) (*Learner, error) {
 	if err := m.Trainable(); err != nil {
 		return nil, err
 	}
-	l := &Learner{Model: m, Objective: obj, Schedule: s, InvTemp: 1, pass: m.NewPass(), grad: m.NewGrad()}
-	o.FlatGrad = l.grad.Flat
-	var params []optim.Param
-	off := 0
-	for _, p := range m.Learned() {
-		n := p.Value.Len()
-		params = append(params, optim.Param{Name: p.Name, Value: p.Value, Grad: l.grad.Flat.View(off, n), Decay: p.Decay})
-		off += n
+	if err := s.Validate(); err != nil {
+		return nil, err
 	}
-	var err error
-	l.Optim, err = optim.New(m.Device(), params, o)
-	return l, err
+	grad := m.NewGrad()
+	o.FlatGrad = grad.Flat
+	var params []optim.Param
+	for i, p := range m.Learned() {
+		params = append(params, optim.Param{Name: p.Name, Value: p.Value, Grad: grad.Params[i].Value, Decay: p.Decay})
+	}
+	adam, err := optim.New(m.Device(), params, o)
+	if err != nil {
+		grad.Free()
+		return nil, err
+	}
+	return &Learner{Model: m, Optim: adam, Objective: obj, Schedule: s, InvTemp: 1, pass: m.NewPass(), grad: grad}, nil
 }
 
 // Free gives gradient, activations and moments back.
@@ -77,6 +82,9 @@ func (l *Learner) Free() {
 func (l *Learner) Learn(ctx context.Context, rolls []Rollout) (map[string]float64, *objective.Plan, error) {
 	groups := make([]objective.Group, len(rolls))
 	for i, r := range rolls {
+		if err := r.check(); err != nil {
+			return nil, nil, fmt.Errorf("rollout %d: %w", i, err)
+		}
 		groups[i] = l.observe(r)
 	}
 	plan, err := l.Objective.Plan(groups)

@@ -3,7 +3,6 @@ package run
 import (
 	"crypto/sha256"
 	"encoding/binary"
-	"math/rand/v2"
 )
 
 // Seed derives an independent seed from the run's seed and what it is for: a
@@ -11,19 +10,8 @@ import (
 // a random number generator is ever kept: what a resumed run draws follows from
 // its counters, so it draws what the unbroken run would have.
 func Seed(seed uint64, purpose string, index ...int) uint64 {
-	key := derive(seed, purpose, index)
-	return binary.LittleEndian.Uint64(key[:8])
-}
-
-// Rand is a generator (ChaCha8, which math/rand/v2 specifies) for one purpose,
-// independent of every other (seed, purpose, index).
-func Rand(seed uint64, purpose string, index ...int) *rand.Rand {
-	return rand.New(rand.NewChaCha8(derive(seed, purpose, index)))
-}
-
-// derive hashes the name of a stream, each part with its length, so that no two
-// different names are equal as bytes.
-func derive(seed uint64, purpose string, index []int) [32]byte {
+	// Hashed with the length of each part, so that no two different names are equal as
+	// bytes.
 	b := make([]byte, 0, 64)
 	b = append(b, "nrt stream 1\n"...)
 	b = binary.LittleEndian.AppendUint64(b, seed)
@@ -32,5 +20,6 @@ func derive(seed uint64, purpose string, index []int) [32]byte {
 	for _, i := range index {
 		b = binary.LittleEndian.AppendUint64(b, uint64(i))
 	}
-	return sha256.Sum256(b)
+	key := sha256.Sum256(b)
+	return binary.LittleEndian.Uint64(key[:8])
 }

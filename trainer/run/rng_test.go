@@ -42,22 +42,3 @@ func TestSeedsDiffer(t *testing.T) {
 		}
 	}
 }
-
-func TestRand(t *testing.T) {
-	a, b := Rand(1, "x", 2), Rand(1, "x", 2)
-	same, sum := 0, 0.0
-	other := Rand(1, "x", 3)
-	for range 1000 {
-		x := a.Uint64()
-		if x != b.Uint64() {
-			t.Fatal("the same stream twice is not the same")
-		}
-		if x == other.Uint64() {
-			same++
-		}
-		sum += float64(x) / (1 << 64)
-	}
-	if same > 0 || sum < 450 || sum > 550 {
-		t.Errorf("%d equal draws of two streams; mean %v of one", same, sum/1000)
-	}
-}

@@ -3,6 +3,8 @@ package run
 import (
 	"cmp"
 	"context"
+	"errors"
+	"fmt"
 	"slices"
 
 	"nrt/backend/device"
@@ -30,6 +32,19 @@ type Rollout struct {
 	// for it (Config.FixedBaseline, Config.KL).
 	RefBaseline []float64
 	Ref         []objective.RefLogProbs
+}
+
+// check refuses what cannot be trained on: rollouts may come from elsewhere.
+func (r *Rollout) check() error {
+	if len(r.Prompt) == 0 {
+		return errors.New("prompt: no tokens")
+	}
+	for k, c := range r.Chains {
+		if len(c.Reference) != len(r.Answer) {
+			return fmt.Errorf("chain %d: reference: want the answer's %d tokens, have %d", k, len(r.Answer), len(c.Reference))
+		}
+	}
+	return nil
 }
 
 // Rollouts makes scored chains. The trainer depends on nothing else, so they may

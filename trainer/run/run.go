@@ -8,6 +8,7 @@ import (
 	"io"
 	"io/fs"
 	"math"
+	"os"
 	"path/filepath"
 	"time"
 
@@ -24,11 +25,28 @@ import (
 // Env is what a run needs from its surroundings.
 type Env struct {
 	Device   device.Device
-	Open     func(model string) (fs.FS, error) // a folder or an embedded model
-	Log      io.Writer                         // progress and notes
+	Open     func(model string) (fs.FS, error) // the folder that model.path names; nil is os.DirFS
+	Log      io.Writer                         // progress and notes; nil is silent
 	Terminal bool                              // Log can rewrite a line
 	Free     int64                             // bytes of memory that the run may take; 0 if not known
-	Now      func() time.Time
+	Now      func() time.Time                  // nil is time.Now
+}
+
+// defaults are for what may be nil.
+func (e *Env) defaults() error {
+	if e.Device == nil {
+		return errors.New("no device to compute with")
+	}
+	if e.Open == nil {
+		e.Open = func(model string) (fs.FS, error) { return os.DirFS(model), nil }
+	}
+	if e.Log == nil {
+		e.Log = io.Discard
+	}
+	if e.Now == nil {
+		e.Now = time.Now
+	}
+	return nil
 }
 
 // ConfigError is a configuration that the model it names cannot be trained with.
@@ -43,6 +61,9 @@ func (c *ConfigError) Unwrap() error { return c.error }
 // of the last finished step is saved and ctx's error returned.
 func Train(ctx context.Context, c Config, env Env) (err error) {
 	if err := c.Validate(); err != nil {
+		return err
+	}
+	if err := env.defaults(); err != nil {
 		return err
 	}
 	c.settle()

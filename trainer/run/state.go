@@ -19,7 +19,7 @@ type State struct {
 	// Updates counts optimizer steps; several may follow one rollout.
 	Updates int `json:"updates"`
 	// Data is the position in the training data. Together with Step it stands
-	// for all random numbers: see Rand.
+	// for all random numbers: see Seed.
 	Data data.Position `json:"data"`
 	// Objective is the objective's own state (moving averages).
 	Objective json.RawMessage `json:"objective,omitempty"`
@@ -31,8 +31,6 @@ type State struct {
 	LogHistory []Values `json:"log_history,omitempty"`
 	// Origin is what the run started from; nil in files of older versions.
 	Origin *Origin `json:"origin,omitempty"`
-	// Extra is for what only one method needs, by name.
-	Extra map[string]json.RawMessage `json:"extra,omitempty"`
 	// Config is the whole configuration of the run; ConfigHash covers the part
 	// of it that decides the result.
 	ConfigHash string `json:"config_hash"`

@@ -131,11 +131,8 @@ func (b *bench) step(passes []*benchBatch, what string) (step func() error, how 
 		pass.KeepLogits = most
 	}
 	var params []optim.Param
-	off := 0
-	for _, p := range m.Params() {
-		n := p.Value.Len()
-		params = append(params, optim.Param{Name: p.Name, Value: p.Value, Grad: grad.Flat.View(off, n), Decay: p.Decay})
-		off += n
+	for i, p := range m.Learned() {
+		params = append(params, optim.Param{Name: p.Name, Value: p.Value, Grad: grad.Params[i].Value, Decay: p.Decay})
 	}
 	adam, err := optim.New(b.dev, params, optim.Options{Beta1: 0.9, Beta2: 0.95, Eps: 1e-8, WeightDecay: 0.1, MaxGradNorm: 1, FlatGrad: grad.Flat, Moments8: how.moments8})
 	if err != nil {

@@ -1,0 +1,69 @@
+package run
+
+import (
+	"context"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"nrt/trainer/objective"
+	"nrt/trainer/optim"
+)
+
+// What a program that trains may leave out, and what it is told where it is wrong.
+
+func TestSurroundingsMayBeLeftOut(t *testing.T) {
+	dev := newCPU(t)
+	c := tinyRun(t, objective.SFT)
+	c.Train.Steps = 1
+	if err := Train(context.Background(), c, Env{Device: dev}); err != nil {
+		t.Fatal(err)
+	}
+	again := c // from a folder
+	again.Model = Default(objective.SFT).Model
+	again.Model.Path = filepath.Join(c.Output.Dir, finalName)
+	again.Output.Dir = filepath.Join(t.TempDir(), "out")
+	if err := Train(context.Background(), again, Env{Device: dev}); err != nil {
+		t.Fatal(err)
+	}
+	if err := Train(context.Background(), c, Env{}); err == nil || err.Error() != "no device to compute with" {
+		t.Error(err)
+	}
+}
+
+func TestNoLearner(t *testing.T) {
+	l := tinyLearner(t, objective.DefaultConfig(objective.NRT), 0)
+	good := optim.Options{Beta1: .9, Beta2: .95, Eps: 1e-8}
+	for want, c := range map[string]struct {
+		o optim.Options
+		s optim.Schedule
+	}{
+		"optimizer: eps: want > 0":    {optim.Options{}, optim.Schedule{Kind: "constant"}},
+		"schedule: unknown kind \"\"": {good, optim.Schedule{LR: 1e-3}},
+	} {
+		l, err := NewLearner(l.Model, l.Objective, c.o, c.s)
+		if l != nil || err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("want an error with %q and no learner, have %v, %v", want, err, l)
+		}
+	}
+}
+
+// Rollouts may come from elsewhere, and be cut.
+func TestRolloutsThatDoNotFit(t *testing.T) {
+	l := tinyLearner(t, objective.DefaultConfig(objective.NRT), 1e-3)
+	for want, change := range map[string]func(r *Rollout){
+		"rollout 1: prompt: no tokens": func(r *Rollout) { r.Prompt = nil },
+		"rollout 1: chain 2: reference: want the answer's 3 tokens, have 2": func(r *Rollout) {
+			r.Chains[2].Reference = r.Chains[2].Reference[:2]
+		},
+	} {
+		rolls := tinyRollouts(t, l, tinyQuestions(2), 3)
+		change(&rolls[1])
+		if _, _, err := l.Learn(context.Background(), rolls); err == nil || err.Error() != want {
+			t.Errorf("want %q, have %v", want, err)
+		}
+	}
+	if n := l.Objective.State().Step + l.Optim.Updates(); n != 0 {
+		t.Errorf("what was refused has counted: %d", n)
+	}
+}
