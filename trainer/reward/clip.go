@@ -36,10 +36,10 @@ func relative(sc *Scored, o Options, ubase, unit float64) float64 {
 		return sc.Clipped
 	}
 	if !o.Clip {
-		return math.Exp(min(sc.u-unit, maxUnits))
+		return math.Exp(sc.u - unit)
 	}
 	if sc.Harmful {
 		return 0
 	}
-	return math.Exp(min(sc.u-unit, maxUnits)) * -math.Expm1(ubase-sc.u)
+	return math.Exp(sc.u-unit) * -math.Expm1(ubase-sc.u)
 }

@@ -65,9 +65,6 @@ type Group struct {
 // float32 log-probabilities carry.
 const equal = 1e-9
 
-// maxUnits bounds the logarithm of a ghost in units of the group's best chain.
-const maxUnits = 600
-
 // limits of a log-probability: above by rounding only, below anything a model
 // gives, but small enough that sums and squares stay finite.
 const (
@@ -122,19 +119,6 @@ func (g *Group) Score(s [][]float64, logb []float64, o Options) error {
 	for j := range g.Chains {
 		sc := &g.Chains[j]
 		sc.l = exponentials(sc.C, sc.s, s[j])
-	}
-	g.apply(o)
-	return nil
-}
-
-// Rescore scores the same chains under other options. It is the cheap way to
-// compare modes: exponentials are not taken again. Before Score it panics.
-func (g *Group) Rescore(o Options) error {
-	if len(g.Chains) == 0 {
-		panic("reward: Rescore before Score")
-	}
-	if err := o.Validate(); err != nil {
-		return fmt.Errorf("reward options: %w", err)
 	}
 	g.apply(o)
 	return nil
@@ -253,33 +237,11 @@ func (g *Group) normalize(sc *Scored) {
 	}
 	x := 0.0
 	if !g.o.Clip || !sc.Harmful {
-		x = math.Exp(min(sc.u-g.unit, maxUnits)) / sigma
+		x = math.Exp(sc.u-g.unit) / sigma
 	}
 	for i, w := range sc.W {
 		sc.TokenWeight[i] = x * w
 	}
-}
-
-// Ghost scores a chain that is not of the group, such as one a person edited,
-// against the group's baseline, μ and σ, which it does not change. A group that
-// ties has no σ to measure it by: its Advantage is 0. In p and gm a ghost counts
-// as at most e^600 times the group's best chain, so that A stays finite.
-func (g *Group) Ghost(s []float64) (Scored, error) {
-	t := len(g.w)
-	if t == 0 {
-		panic("reward: Ghost before Score")
-	}
-	if err := checkChain(s, t); err != nil {
-		return Scored{}, fmt.Errorf("reward: ghost: %w", err)
-	}
-	slab := make([]float64, 5*t)
-	sc := Scored{W: g.w, s: slab[:t:t], C: slab[t : 2*t : 2*t], Contribution: slab[2*t : 3*t : 3*t], G: slab[3*t : 4*t : 4*t], TokenWeight: slab[4*t:]}
-	sc.l = exponentials(sc.C, sc.s, s)
-	evaluate(&sc, g.o.Mode)
-	clip(&sc, g.o, g.Base, g.ubase)
-	sc.rel = relative(&sc, g.o, g.ubase, g.unit)
-	g.normalize(&sc)
-	return sc, nil
 }
 
 // Token weights that are all finite keep training alive; so every input is

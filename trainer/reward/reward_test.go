@@ -406,38 +406,6 @@ func TestAllHarmful(t *testing.T) {
 	}
 }
 
-// TestGhost: an edited chain is measured by the group and does not move it.
-func TestGhost(t *testing.T) {
-	const seed = 77
-	r := rand.New(rand.NewPCG(seed, 0))
-	s, logb := random(r, 4, 5)
-	for _, o := range allOptions() {
-		g := mustScore(t, s, logb, o)
-		before := fmt.Sprintf("%+v", g)
-		ghost, err := g.Ghost(s[2])
-		if err != nil {
-			t.Fatal(err)
-		}
-		if g.ZeroVariance == false && ghost.Advantage != g.Chains[2].Advantage {
-			t.Errorf("%+v: ghost of chain 2 has A %v, the chain %v", o, ghost.Advantage, g.Chains[2].Advantage)
-		}
-		if fmt.Sprintf("%+v", g) != before {
-			t.Errorf("%+v: the group moved", o)
-		}
-	}
-	g := mustScore(t, [][]float64{{-1e5}, {-1e5 - 1}}, []float64{-2e5}, Options{Mode: P, Clip: true})
-	ghost, err := g.Ghost([]float64{0})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if math.IsInf(ghost.Advantage, 0) || ghost.Advantage < 1e100 {
-		t.Errorf("ghost far above its group: A = %v", ghost.Advantage)
-	}
-	if _, err := g.Ghost([]float64{-1, -2}); err == nil || !strings.Contains(err.Error(), "ghost") {
-		t.Errorf("ghost of another length: %v", err)
-	}
-}
-
 func TestSingleChain(t *testing.T) {
 	for _, o := range allOptions() {
 		g := mustScore(t, [][]float64{{-.1, -.2}}, []float64{-1, -1}, o)
@@ -536,21 +504,6 @@ func TestReuse(t *testing.T) {
 		}
 	}
 	s, logb := random(r, 6, 9)
-	for _, o := range allOptions() {
-		if err := g.Score(s, logb, Options{Mode: P, Clip: true}); err != nil {
-			t.Fatal(err)
-		}
-		if err := g.Rescore(o); err != nil {
-			t.Fatal(err)
-		}
-		fresh := mustScore(t, s, logb, o)
-		if a, b := fmt.Sprint(g.Chains, g.Mean, g.Sigma), fmt.Sprint(fresh.Chains, fresh.Mean, fresh.Sigma); a != b {
-			t.Fatalf("seed %d %+v: rescored\n%s\nfresh\n%s", seed, o, a, b)
-		}
-	}
-	if err := g.Rescore(Options{Mode: 9}); err == nil {
-		t.Error("mode 9 was accepted")
-	}
 	if n := testing.AllocsPerRun(10, func() {
 		if err := g.Score(s, logb, Options{Mode: WSLogP, Clip: true}); err != nil {
 			t.Fatal(err)
