@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"strings"
 	"unicode/utf8"
 )
@@ -147,7 +148,7 @@ func readFile(path string, o Options, all *[]Example, report *Skipped) (err erro
 }
 
 func readAll(r *Reader, o Options, all *[]Example, report *Skipped) error {
-	for o.Limit == 0 || len(*all) < o.Limit {
+	for o.Limit <= 0 || len(*all) < o.Limit {
 		e, err := r.Next()
 		if err == io.EOF {
 			return nil
@@ -194,7 +195,11 @@ func NewReader(r io.Reader, file string, o Options) *Reader {
 	if most == 0 {
 		most = 64 << 20
 	}
-	return &Reader{in: bufio.NewReaderSize(r, 64<<10), from: r, file: file, maxLine: most, form: form, names: names}
+	out := &Reader{in: bufio.NewReaderSize(r, 64<<10), from: r, file: file, maxLine: most, form: form, names: names}
+	if !slices.Contains(Forms(), string(form)) {
+		out.failed = fmt.Errorf("form: want one of %s, have %q", strings.Join(Forms(), ", "), form)
+	}
+	return out
 }
 
 // Next returns the next example, io.EOF at the end, or an error. After a

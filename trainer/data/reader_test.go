@@ -320,3 +320,13 @@ func FuzzReader(f *testing.F) {
 		}
 	})
 }
+
+func TestOptionsOfAProgram(t *testing.T) {
+	line := `{"question": "q", "answer": "a"}`
+	if _, _, err := ReadFrom(strings.NewReader(line), "x", Options{Form: "questions"}); err == nil || !strings.HasPrefix(err.Error(), "form: want one of auto, question, ") {
+		t.Error(err)
+	}
+	if list, _, err := ReadFrom(strings.NewReader(line), "x", Options{Limit: -1}); err != nil || len(list) != 1 {
+		t.Error(list, err)
+	}
+}
