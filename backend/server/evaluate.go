@@ -160,17 +160,19 @@ func (j *judge) longest(form *token.Format) int {
 	return n
 }
 
-// addEval stores a measurement and sends it to those who watch.
+// addEval sends a measurement to those who watch and stores it. Only the run's judge
+// calls it.
 func (t *training) addEval(p wire.Point) error {
 	t.mu.Lock()
-	defer t.mu.Unlock()
 	t.evals = append(t.evals, p)
 	slices.SortFunc(t.evals, func(a, b wire.Point) int { return a.Step - b.Step })
+	evals := slices.Clone(t.evals)
 	t.runs.toWatchers(t.name(), func() wire.Message {
 		return &wire.Eval{Run: t.name(), Points: []wire.Point{p}}
 	})
+	t.mu.Unlock() // a reader who comes in does not wait for the disk
 	var b strings.Builder
-	for _, p := range t.evals {
+	for _, p := range evals {
 		raw, err := json.Marshal(p)
 		if err != nil {
 			return err

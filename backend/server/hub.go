@@ -126,6 +126,9 @@ func newHub(stop context.Context, o Options) (*hub, error) {
 // add makes a model known by its name; its weights are loaded when asked for.
 func (h *hub) add(s Source, run string, step int) (*model, error) {
 	fail := func(err error) (*model, error) { return nil, fmt.Errorf("model %q: %w", s.Name, err) }
+	if s.Files == nil {
+		return fail(errors.New("no files"))
+	}
 	c, err := llama.ReadConfig(s.Files)
 	if err != nil {
 		return fail(err)
