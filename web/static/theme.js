@@ -47,8 +47,10 @@
   document.addEventListener("keydown", (e) => {
     const typing = e.target.closest?.("input, textarea, select, [contenteditable]");
     if (e.key === "?" && !typing && !document.querySelector("dialog[open]")) dialog("keys")?.showModal();
-    if (e.key === "Enter" && (e.ctrlKey || e.metaKey)) {
-      e.target.closest?.("dialog form")?.querySelector("[type=submit]")?.click();
+    const form = e.key === "Enter" && (e.ctrlKey || e.metaKey) && e.target.closest?.("dialog form");
+    if (form) {
+      e.preventDefault(); // or the same key presses the button that gets the focus back
+      form.querySelector("[type=submit]").click();
     }
   });
 })();
