@@ -100,7 +100,7 @@ func askDialog(p Page) templ.Component {
 			templ_7745c5c3_Var4 = templ.NopComponent
 		}
 		ctx = templ.ClearChildren(ctx)
-		templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 5, "<dialog class=\"dlg\" id=\"ask\" aria-labelledby=\"ask-title\"><form method=\"dialog\" id=\"askform\" data-submit=\"ask\">")
+		templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 5, "<dialog class=\"dlg\" id=\"ask\" aria-labelledby=\"ask-title\"><form method=\"dialog\" autocomplete=\"off\" id=\"askform\" data-submit=\"ask\">")
 		if templ_7745c5c3_Err != nil {
 			return templ_7745c5c3_Err
 		}
@@ -165,7 +165,7 @@ func editDialog() templ.Component {
 			templ_7745c5c3_Var5 = templ.NopComponent
 		}
 		ctx = templ.ClearChildren(ctx)
-		templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 8, "<dialog class=\"dlg\" id=\"edit\" aria-labelledby=\"edit-title\"><form method=\"dialog\" id=\"editform\" data-submit=\"edit\">")
+		templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 8, "<dialog class=\"dlg\" id=\"edit\" aria-labelledby=\"edit-title\"><form method=\"dialog\" autocomplete=\"off\" id=\"editform\" data-submit=\"edit\">")
 		if templ_7745c5c3_Err != nil {
 			return templ_7745c5c3_Err
 		}
@@ -349,7 +349,7 @@ func trainDialog(p Page) templ.Component {
 			templ_7745c5c3_Var16 = templ.NopComponent
 		}
 		ctx = templ.ClearChildren(ctx)
-		templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 20, "<dialog class=\"dlg\" id=\"traindlg\" aria-labelledby=\"traindlg-title\"><form method=\"dialog\" id=\"trainform\" data-submit=\"train\">")
+		templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 20, "<dialog class=\"dlg\" id=\"traindlg\" aria-labelledby=\"traindlg-title\"><form method=\"dialog\" autocomplete=\"off\" id=\"trainform\" data-submit=\"train\">")
 		if templ_7745c5c3_Err != nil {
 			return templ_7745c5c3_Err
 		}

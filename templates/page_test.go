@@ -70,3 +70,17 @@ func TestShellChoosesAndEscapes(t *testing.T) {
 		t.Error("asks for a client that was not built")
 	}
 }
+
+// Firefox fills fields in again when a page is loaded again, files too, of which its
+// client would know nothing.
+func TestFormsAreNotFilledInAgain(t *testing.T) {
+	forms := regexp.MustCompile(`<form[^>]*>`).FindAllString(shell(t, Page{Boot: 0}), -1)
+	if len(forms) < 3 {
+		t.Fatalf("there are %d forms", len(forms))
+	}
+	for _, form := range forms {
+		if !strings.Contains(form, `autocomplete="off"`) {
+			t.Errorf("may be filled in again: %s", form)
+		}
+	}
+}
