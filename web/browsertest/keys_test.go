@@ -6,6 +6,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/chromedp/cdproto/input"
 	"github.com/chromedp/chromedp"
 	"github.com/chromedp/chromedp/kb"
 )
@@ -167,5 +168,24 @@ func TestListsActAtOnce(t *testing.T) {
 	b.until("what is elsewhere is drawn", paint+` !== $`, before)
 	if !eval[bool](b, `document.querySelector("#against").matches(":open")`) {
 		t.Error("the open list was closed")
+	}
+}
+
+// Ctrl+Enter sends a form, and does not press the button that opened it once more when
+// that has the focus again.
+func TestCtrlEnterSendsOnce(t *testing.T) {
+	s := serve(t)
+	b := open(t, desk)
+	b.load(s.url())
+	b.until("connected", live)
+	for _, form := range []struct{ button, dialog string }{{"#act-edit", "#edit"}, {".own", "#ask"}} {
+		opened := `document.querySelector("` + form.dialog + `").open`
+		b.click(form.button)
+		b.until(form.dialog+" is open", opened+` && document.activeElement.value`)
+		b.run(chromedp.KeyEvent(kb.Enter, chromedp.KeyModifiers(input.ModifierCtrl)))
+		b.until(form.dialog+" is sent", `!`+opened)
+		if b.soon(opened) {
+			t.Errorf("%s opens again", form.dialog)
+		}
 	}
 }
