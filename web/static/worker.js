@@ -37,7 +37,9 @@
 
   const clean = async () => {
     for (const key of await ours()) if (key !== name) await caches.delete(key);
-    await registration.navigationPreload?.enable(); // the page need not wait for the worker to start
+    // Firefox shows its own error page when a preloaded page finds no server, whatever the
+    // worker answers. Earlier builds had switched it on, which lasts.
+    await registration.navigationPreload?.disable();
   };
 
   const retire = async () => {
@@ -52,7 +54,7 @@
   const page = async (event) => {
     let answer;
     try {
-      answer = (await event.preloadResponse) ?? (await fetch(event.request));
+      answer = await fetch(event.request);
     } catch {
       // no server
     }
