@@ -116,6 +116,9 @@ func TestPageOpensWithoutItsServer(t *testing.T) {
 		b.load(f.URL + "/?theme=dark")
 		b.until("connected", live)
 		b.kept()
+		if eval[bool](b, `navigator.serviceWorker.ready.then(r => r.navigationPreload.getState()).then(s => s.enabled)`) {
+			t.Error("navigation preload is on, with which Firefox opens no page without its server")
+		}
 		want := append([]string{"/"}, eval[[]string](b, fetched)...)
 		slices.Sort(want)
 		if have := eval[[]string](b, stored); len(want) < 9 || !slices.Equal(have, want) {
