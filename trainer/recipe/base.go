@@ -58,7 +58,7 @@ func (b Base) Pretrain(ctx context.Context, dev device.Device, w *world.World, r
 	updates := b.Docs / b.Batch
 	l, err := run.NewLearner(m, obj,
 		optim.Options{Beta1: .9, Beta2: .95, Eps: 1e-8, WeightDecay: .01, MaxGradNorm: 1},
-		optim.Schedule{Kind: "wsd", LR: b.LR, Warmup: 100, Total: updates})
+		optim.Schedule{Kind: "constant", LR: b.LR, Warmup: 100, Total: updates})
 	if err != nil {
 		return nil, err
 	}
