@@ -167,7 +167,7 @@ func (a *api) problem(err error) *problem {
 		return &problem{status: http.StatusTooManyRequests, kind: kindRate, code: "queue_full", retry: a.s.sched.retry(),
 			text: fmt.Sprintf("%d of your questions are waiting already", a.s.o.Burst)}
 	case errors.As(err, &f) && f.code == wire.CodeNoModel:
-		return &problem{status: http.StatusNotFound, kind: kindRequest, param: "model", code: "model_not_found", text: f.text}
+		return &problem{status: http.StatusNotFound, kind: kindRequest, param: "model", code: "model_not_found", text: f.text + ": GET /v1/models lists those that are"}
 	}
 	if a.ctx.Err() == nil {
 		a.s.log.Error("request", "path", a.r.URL.Path, "error", err)

@@ -332,6 +332,10 @@ func LastCheckpoint(dir string) (string, error) {
 	return c.Path(steps[len(steps)-1]), nil
 }
 
+func nothingIn(dir string) error {
+	return fmt.Errorf("%s holds no checkpoint to resume from, start without --resume: %w", dir, fs.ErrNotExist)
+}
+
 // Latest opens the latest checkpoint. When it is damaged, the error says so and
 // names the latest sound one before it; when there is none at all the error is
 // fs.ErrNotExist.
@@ -341,7 +345,7 @@ func (c *Checkpoints) Latest() (*Checkpoint, error) {
 		return nil, err
 	}
 	if len(steps) == 0 {
-		return nil, fmt.Errorf("%s holds no checkpoint to resume from, start without --resume: %w", c.dir, fs.ErrNotExist)
+		return nil, nothingIn(c.dir)
 	}
 	last := len(steps) - 1
 	k, err := OpenCheckpoint(c.Path(steps[last]))

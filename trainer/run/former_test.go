@@ -70,8 +70,14 @@ func TestResumeTakesTheRunsConfiguration(t *testing.T) {
 // data are missing.
 func TestResumeOfNothing(t *testing.T) {
 	c := Default(objective.NRT)
-	c.Output.Dir, c.Output.Resume = t.TempDir(), "latest"
-	if err := (&trainer{c: c}).openStart(); err == nil || !strings.Contains(err.Error(), "holds no checkpoint to resume from") {
-		t.Error(err)
+	empty := t.TempDir()
+	for _, dir := range []string{empty, filepath.Join(empty, "mistyped")} {
+		c.Output.Dir, c.Output.Resume = dir, "latest"
+		if err := (&trainer{c: c}).openStart(); err == nil || !strings.Contains(err.Error(), "holds no checkpoint to resume from") {
+			t.Error(err)
+		}
+	}
+	if _, err := os.Stat(c.Output.Dir); err == nil {
+		t.Error("a folder was made for nothing")
 	}
 }

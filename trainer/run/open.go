@@ -38,6 +38,9 @@ func (t *trainer) openFrom() error {
 	if t.c.Output.Resume == "" {
 		return nil
 	}
+	if _, err := os.Stat(t.c.Output.Dir); t.c.Output.Resume == "latest" && errors.Is(err, fs.ErrNotExist) {
+		return nothingIn(t.c.Output.Dir) // and a name mistyped makes no folder
+	}
 	if err := t.lockOutput(); err != nil {
 		return err
 	}

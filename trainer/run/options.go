@@ -107,7 +107,7 @@ func objectiveOptions(o *objective.Config) []option {
 	}
 	return []option{
 		{key: "method", flag: "method", value: &o.Method, also: "objective", choices: methods,
-			meaning: "what is trained: nrt, or one it is compared with: sft, lm (plain text), rlpr, verifree, jepo, star, rlvr (exact match); it sets the defaults of this section and of lr"},
+			meaning: "what is trained: nrt, or one it is compared with: sft, lm (plain text), rlpr, verifree, jepo, star, rlvr (GRPO, an exact match is right); it sets the defaults of this section and of lr"},
 		{key: "reward_mode", flag: "reward-mode", value: &o.Reward.Mode, also: "mode",
 			meaning: "how the reference's token probabilities become the reward: logp, p, gm, am, ws-1/p, ws-logp"},
 		{key: "normalize_weights", flag: "normalize-weights", value: &o.Reward.NormalizeWeights, meaning: "ws-*: let the weights of a reference's tokens sum to 1"},
