@@ -145,7 +145,7 @@ func (r *runs) start(x *session, m *wire.Train) error {
 		return failed(wire.CodeNoModel, "there is no model %q here", clip(base, 200))
 	}
 	if m.Upload == "" && (!source.World || r.server.o.World == nil) {
-		return failed(wire.CodeUpload, "upload: missing: %s does not know the small world, so it needs questions and answers of its own", base)
+		return failed(wire.CodeUpload, "a file is missing: %s does not know the small world, so it needs questions and answers of its own", base)
 	}
 	r.mu.Lock()
 	_, err := r.room(base, x.owner) // before any work is done for it

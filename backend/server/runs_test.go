@@ -268,11 +268,11 @@ func TestRefusedRuns(t *testing.T) {
 		{wire.CodeBadMessage, "k: want 2", func(m *wire.Train) { m.K = 1 }},
 		{wire.CodeBadMessage, "steps: want 1 to 2000", func(m *wire.Train) { m.Steps = 2001 }},
 		{wire.CodeNoModel, "no model", func(m *wire.Train) { m.Model = "/etc" }},
-		{wire.CodeUpload, "upload:2: ", func(m *wire.Train) { m.Upload = good + "{\n" }},
+		{wire.CodeUpload, "line 2 of the file: ", func(m *wire.Train) { m.Upload = good + "{\n" }},
 		{wire.CodeUpload, "messages, or text", func(m *wire.Train) { m.Upload = `{"prompts":"a"}` }},
-		{wire.CodeUpload, "upload:2: answer", func(m *wire.Train) { m.Upload = good + `{"question":"ben"}` }},
-		{wire.CodeUpload, `upload:1: question: the model does not know the word "zebra"`, func(m *wire.Train) { m.Upload = `{"question":"ben zebra","answer":"anna"}` }},
-		{wire.CodeUpload, "upload:1: question: ", func(m *wire.Train) {
+		{wire.CodeUpload, "line 2 of the file: answer", func(m *wire.Train) { m.Upload = good + `{"question":"ben"}` }},
+		{wire.CodeUpload, `line 1 of the file: question: the model does not know the word "zebra"`, func(m *wire.Train) { m.Upload = `{"question":"ben zebra","answer":"anna"}` }},
+		{wire.CodeUpload, "line 1 of the file: question: ", func(m *wire.Train) {
 			m.Upload = `{"question":"` + strings.Repeat("ben ", 200) + `","answer":"anna"}`
 		}},
 		{wire.CodeUpload, "lines", func(m *wire.Train) { m.Upload = strings.Repeat(good, maxUploadLines+1) }},

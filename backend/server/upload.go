@@ -23,18 +23,18 @@ const (
 // read: questions and answers, all of their words known, short enough.
 func readUpload(text string, tok *token.Tokenizer, form *token.Format, room int) ([]data.Example, error) {
 	if lines := strings.Count(strings.TrimSuffix(text, "\n"), "\n") + 1; lines > maxUploadLines {
-		return nil, failed(wire.CodeUpload, "upload: %d lines; at most %d are taken", lines, maxUploadLines)
+		return nil, failed(wire.CodeUpload, "the file has %d lines; at most %d are taken", lines, maxUploadLines)
 	}
 	list, _, err := data.ReadFrom(strings.NewReader(text), "upload", data.Options{MaxLine: maxUploadLine})
 	var line *data.LineError
 	switch {
 	case errors.As(err, &line):
-		text, _, _ := strings.Cut(line.Error(), "; --") // flags are the command line's
-		return nil, failed(wire.CodeUpload, "%s", text)
+		problem, _, _ := strings.Cut(line.Problem, "; --") // flags are the command line's
+		return nil, badLine(line.Line, line.Field, problem)
 	case err != nil:
-		return nil, failed(wire.CodeUpload, "upload: %v", err)
+		return nil, failed(wire.CodeUpload, "the file: %v", err)
 	case len(list) == 0:
-		return nil, failed(wire.CodeUpload, `upload: no examples: want {"question": …, "answer": …} on each line`)
+		return nil, failed(wire.CodeUpload, `the file has no examples: want {"question": …, "answer": …} on each line`)
 	}
 	for i := range list {
 		if err := checkExample(&list[i], tok, form, room); err != nil {
@@ -44,9 +44,17 @@ func readUpload(text string, tok *token.Tokenizer, form *token.Format, room int)
 	return list, nil
 }
 
+// badLine says what is wrong with a line, and with which of its fields if it is one.
+func badLine(line int, field, problem string) error {
+	if field != "" {
+		problem = field + ": " + problem
+	}
+	return failed(wire.CodeUpload, "line %d of the file: %s", line, problem)
+}
+
 func checkExample(e *data.Example, tok *token.Tokenizer, form *token.Format, room int) error {
 	bad := func(field, format string, args ...any) error {
-		return failed(wire.CodeUpload, "upload:%d: %s: %s", e.Line, field, fmt.Sprintf(format, args...))
+		return badLine(e.Line, field, fmt.Sprintf(format, args...))
 	}
 	switch {
 	case e.Text != "" || e.Messages != nil:

@@ -259,7 +259,7 @@ func TestUpload(t *testing.T) {
 		lines = append(lines, fmt.Sprintf(`{"question": "calc : %d a) +%d ?", "answer": "the result is %d ."}`, i%10, 1+i%5, (i%10+1+i%5)%10))
 	}
 	b.fillTraining(small(), write("bad.jsonl", append(lines[:3:3], `{"question": "calc : 1 ?"}`)...))
-	b.until("the line is named", `document.querySelector("#notes").innerText.includes("upload:4")`)
+	b.until("the line is named", `document.querySelector("#notes").innerText.includes("Line 4 of the file")`)
 	b.train("run1", small(), write("good.jsonl", lines...))
 	b.until("the run ends", following, "run1", "done")
 	b.choose("#against", "")
