@@ -5,8 +5,6 @@ import (
 	"encoding/binary"
 	"fmt"
 	"io"
-	"os"
-	"path/filepath"
 	"runtime"
 	"strings"
 	"testing"
@@ -206,15 +204,7 @@ func TestParquetHostile(t *testing.T) {
 
 // FuzzParquetCost: no other few KB cost more.
 func FuzzParquetCost(f *testing.F) {
-	files, err := filepath.Glob("testdata/*.parquet")
-	if err != nil {
-		f.Fatal(err)
-	}
-	for _, path := range files {
-		b, err := os.ReadFile(path)
-		if err != nil {
-			f.Fatal(err)
-		}
+	for _, b := range parquetFiles(f) {
 		f.Add(b)
 	}
 	f.Add(forge(f, 3, forged{leaf(format.Boolean, format.Optional), []forgedPage{dataPage(3, format.RLE, prefix(varint(3, 0)+"\x01")+prefix(varint(3, 0)+"\x01"))}, 0},

@@ -303,17 +303,25 @@ func TestParquetDamage(t *testing.T) {
 	}
 }
 
-// FuzzParquet: no bytes make it panic, or give more than they could hold.
-func FuzzParquet(f *testing.F) {
+// parquetFiles are those that other programs wrote.
+func parquetFiles(t testing.TB) (all [][]byte) {
 	files, err := filepath.Glob("testdata/*.parquet")
-	if err != nil {
-		f.Fatal(err)
+	if err != nil || len(files) == 0 {
+		t.Fatal(files, err)
 	}
 	for _, path := range files {
 		b, err := os.ReadFile(path)
 		if err != nil {
-			f.Fatal(err)
+			t.Fatal(err)
 		}
+		all = append(all, b)
+	}
+	return all
+}
+
+// FuzzParquet: no bytes make it panic, or give more than they could hold.
+func FuzzParquet(f *testing.F) {
+	for _, b := range parquetFiles(f) {
 		f.Add(b)
 		for i := 1; i < 8; i++ {
 			f.Add(b[:len(b)*i/8])
