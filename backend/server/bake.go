@@ -34,7 +34,7 @@ func Bake(ctx context.Context, dev device.Device, w *world.World, sources []Sour
 	if err := o.defaults(); err != nil {
 		return nil, err
 	}
-	h, err := newHub(ctx, o)
+	h, err := newHub(o)
 	if err != nil {
 		return nil, err
 	}

@@ -32,8 +32,7 @@ type hub struct {
 	cache   int64  // bytes of one engine's cache
 	idle    int64  // bytes of weights that may lie idle
 	slots   int
-	freed   func()          // hears that there is room for a replica; may be nil
-	stop    context.Context // ends what is being loaded; one who asked and left does not
+	freed   func() // hears that there is room for a replica; may be nil
 
 	mu     sync.Mutex
 	turn   int      // counts replicas that were given back
@@ -105,10 +104,9 @@ func (v *vocab) open() (*token.Tokenizer, *token.Format, error) {
 	return v.tok, v.form, v.err
 }
 
-func newHub(stop context.Context, o Options) (*hub, error) {
+func newHub(o Options) (*hub, error) {
 	h := &hub{
-		stop: stop,
-		dev:  o.Device, weights: o.Weights, cache: o.CacheBytes, idle: o.IdleBytes, slots: o.Slots, other: o.Format,
+		dev: o.Device, weights: o.Weights, cache: o.CacheBytes, idle: o.IdleBytes, slots: o.Slots, other: o.Format,
 		models: map[string]*model{}, vocabs: map[string]*vocab{},
 	}
 	for _, s := range o.Models {
@@ -224,41 +222,46 @@ func (m *model) wire() wire.Model {
 func (h *hub) take(ctx context.Context, m *model) (*replica, error) {
 	select {
 	case <-m.room:
-		return h.get(m)
+		return h.get(m, ctx.Err)
 	case <-ctx.Done():
 		return nil, ctx.Err()
 	}
 }
 
-// get gets a replica for an entry of m.room: an idle one or a new one. give or lose
-// puts the entry back, get itself where it fails.
-func (h *hub) get(m *model) (*replica, error) {
+// get gets a replica for an entry of m.room: an idle one, or a new one, whose reading
+// ends with the first error of unwanted. give or lose puts the entry back, get itself
+// where it fails.
+func (h *hub) get(m *model, unwanted func() error) (r *replica, err error) {
 	h.mu.Lock()
 	m.used = time.Now()
 	if n := len(m.idle); n > 0 {
-		r := m.idle[n-1]
+		r = m.idle[n-1]
 		m.idle = m.idle[:n-1]
 		h.mu.Unlock()
 		return r, nil
 	}
 	h.mu.Unlock()
-	r, err := h.load(m)
-	if err != nil {
-		h.leave(m)
-		if errors.Is(err, os.ErrNotExist) {
-			return nil, failed(wire.CodeNoModel, "model %q is no longer there", m.Name)
+	defer func() {
+		if r == nil { // after a panic too
+			h.leave(m)
 		}
+	}()
+	r, err = h.load(m, unwanted)
+	switch {
+	case errors.Is(err, os.ErrNotExist):
+		return nil, failed(wire.CodeNoModel, "model %q is no longer there", m.Name)
+	case err != nil:
 		return nil, fmt.Errorf("model %q: %w", m.Name, err)
 	}
 	return r, nil
 }
 
-func (h *hub) load(m *model) (*replica, error) {
+func (h *hub) load(m *model, unwanted func() error) (*replica, error) {
 	tok, form, err := m.vocab.open()
 	if err != nil {
 		return nil, err
 	}
-	lm, err := llama.LoadReadOnly(h.dev, m.Files, m.weights, func(int64, int64) error { return h.stop.Err() })
+	lm, err := llama.LoadReadOnly(h.dev, m.Files, m.weights, func(int64, int64) error { return unwanted() })
 	if err != nil {
 		return nil, err
 	}
@@ -299,13 +302,10 @@ func (h *hub) give(r *replica) {
 	h.leave(m)
 }
 
-// lose gives an entry of m.room back with nothing for it: r, nil where it was not yet
-// got, must not be used again.
-func (h *hub) lose(m *model, r *replica) {
-	if r != nil {
-		r.free()
-	}
-	h.leave(m)
+// lose is give for a replica that must not be used again.
+func (h *hub) lose(r *replica) {
+	r.free()
+	h.leave(r.of)
 }
 
 func (h *hub) leave(m *model) {

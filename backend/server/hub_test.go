@@ -9,6 +9,8 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"nrt/web/wire"
 )
 
 // counting counts how often weights are opened.
@@ -136,6 +138,9 @@ func TestLeaveWhileLoading(t *testing.T) {
 	let := make(chan struct{})
 	r, leave := asked(let)
 	leave()
+	if busy, _ := r.sched.load(); busy != 1 {
+		t.Error("what nobody waits for is read outside of a slot: any number at once")
+	}
 	close(let)
 	settled(t, "replicas", func() bool { return r.idleOf("world:base") == 1 })
 	if reads.Load() != all {
@@ -154,6 +159,46 @@ func TestLeaveWhileLoading(t *testing.T) {
 	leave()
 	if reads.Load() != all/2 {
 		t.Errorf("read %d times after the server was to stop, want %d", reads.Load(), all/2)
+	}
+}
+
+// TestStopWhileLoading: who calls a question off hears so at once, though its model is
+// still being read. That ends, unless somebody else waits for the model.
+func TestStopWhileLoading(t *testing.T) {
+	whole := int64(0) // times that a model is read from
+	for _, alone := range []bool{true, false} {
+		files := embedded(t, "world:base")
+		var reads atomic.Int64
+		begun, let := make(chan struct{}), make(chan struct{})
+		r := start(t, func(o *Options) {
+			o.Models[0].Files, o.Slots = held{files, 3, begun, let, &reads}, 1
+		})
+		c, other := r.reader(nil), r.reader(nil)
+		c.say(question())
+		<-begun
+		if !alone {
+			other.say(question())
+			expect[*wire.Queued](other)
+		}
+		c.say(&wire.Cancel{Head: wire.Head{ID: "q1"}})
+		if e := expect[*wire.End](c); !e.Cancelled {
+			t.Errorf("have %+v", e)
+		}
+		close(let)
+		if alone {
+			room := r.hub.find("world:base").room
+			settled(t, "room", func() bool { return len(room) == cap(room) })
+			if n := reads.Load(); n != 3 {
+				t.Errorf("read %d times, want no more than the 3 before it was called off", n)
+			}
+			other.say(question())
+		}
+		expect[*wire.End](other)
+		if n := reads.Load(); alone {
+			whole = n - 3
+		} else if n != whole {
+			t.Errorf("read %d times, though another reader waited; want %d, once through", n, whole)
+		}
 	}
 }
 

@@ -141,38 +141,65 @@ func (s *Server) compute(ctx context.Context, j *job, known *model, place *ticke
 	if err != nil {
 		return nil, err
 	}
-	defer release()
 	s.metrics.queued.Observe(time.Since(j.asked).Seconds())
 	j.began = time.Now()
 	defer func() { j.spent, j.began = j.spent+time.Since(j.began), time.Time{} }()
 	var last wire.Message
-	err = s.use(known, func(r *replica) (err error) {
+	err = s.use(ctx, known, release, func(r *replica) (err error) {
 		last, err = j.work(ctx, j, r)
 		return err
 	})
 	return last, err
 }
 
-// use lets work have a replica of a model that there is room for; it goes back
-// afterwards. After a panic, while the model is loaded too, the replica is freed: nobody
-// knows its state.
-func (s *Server) use(m *model, work func(r *replica) error) error {
-	var r *replica
-	whole := false
-	err := s.caught(m.Name, func() (err error) {
-		if r, err = s.hub.get(m); err == nil {
-			err = work(r)
+// use lets work have a replica of a model that there is room for, in a slot; both go back
+// afterwards. After a panic the replica is freed: nobody knows its state.
+//
+// Reading a large model takes minutes. Who is gone meanwhile is not kept waiting; the
+// reading goes on, in its slot, for those who come after. It ends where the reader called
+// the question off and nobody else waits for the model, and where the server stops.
+func (s *Server) use(ctx context.Context, m *model, release func(), work func(r *replica) error) error {
+	unwanted := func() error {
+		if context.Cause(ctx) == errCancelled && !s.sched.awaited(m.room) {
+			return errCancelled
 		}
-		whole = true
+		return s.ctx.Err()
+	}
+	var r *replica
+	got := make(chan error)
+	s.work.Add(1)
+	go func() {
+		defer s.work.Done()
+		err := s.caught(m.Name, func() (err error) {
+			r, err = s.hub.get(m, unwanted)
+			return err
+		})
+		select {
+		case got <- err:
+			return
+		case <-ctx.Done():
+		}
+		if err == nil {
+			s.hub.give(r)
+		}
+		release()
+	}()
+	select {
+	case err := <-got:
+		defer release()
+		if err != nil {
+			return err
+		}
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	back := s.hub.lose
+	defer func() { back(r) }()
+	return s.caught(m.Name, func() error {
+		err := work(r)
+		back = s.hub.give
 		return err
 	})
-	switch {
-	case !whole:
-		s.hub.lose(m, r)
-	case r != nil:
-		s.hub.give(r)
-	}
-	return err
 }
 
 // caught does work of a model or a run. A panic is a mistake of the program: it is

@@ -200,6 +200,13 @@ func (s *sched) kick() {
 	s.settle()
 }
 
+// awaited reports whether a ticket waits for that room.
+func (s *sched) awaited(room chan struct{}) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.ContainsFunc(s.waiting, func(t *ticket) bool { return t.room == room })
+}
+
 // retry is about how many seconds the queue takes, 1 to 60: when it is worth another
 // try.
 func (s *sched) retry() float64 {

@@ -55,7 +55,7 @@ func New(o Options) (*Server, error) {
 	s.rates.burst, s.streams.most = float64(o.Burst), o.StreamBytes
 	s.sched = newSched(o.Slots, o.Queue)
 	var err error
-	if s.hub, err = newHub(s.ctx, o); err != nil {
+	if s.hub, err = newHub(o); err != nil {
 		return nil, err
 	}
 	s.hub.freed = s.sched.kick

@@ -337,9 +337,8 @@ func (a *api) compute(work func(ctx context.Context, r *replica) error) error {
 	if err != nil {
 		return err
 	}
-	defer release()
 	s.metrics.queued.Observe(time.Since(asked).Seconds())
-	return s.use(a.model, func(r *replica) error { return work(a.ctx, r) })
+	return s.use(a.ctx, a.model, release, func(r *replica) error { return work(a.ctx, r) })
 }
 
 // name is the answer's id: the same for the same request and seed.
