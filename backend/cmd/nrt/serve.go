@@ -171,7 +171,7 @@ func (s *serveFlags) run(e *env) (err error) {
 	if err != nil {
 		return errors.Join(err, listener.Close())
 	}
-	fmt.Fprintf(e.out, "%s\n", s.address(listener.Addr(), o.Token))
+	fmt.Fprintln(e.out, s.address(e, listener.Addr(), o.Token))
 	if err := e.out.Flush(); err != nil {
 		return errors.Join(err, listener.Close(), srv.Close())
 	}
@@ -194,16 +194,18 @@ func networks(list []string) (out []netip.Prefix, err error) {
 	return out, nil
 }
 
-// address is what a reader opens.
-func (s *serveFlags) address(listens net.Addr, token string) string {
+// address is what a reader opens. Where that is only right on this computer, and others
+// could connect, it says what they open.
+func (s *serveFlags) address(e *env, listens net.Addr, token string) string {
 	host, port, err := net.SplitHostPort(listens.String())
 	if err != nil {
 		return listens.String()
 	}
 	if ip := net.ParseIP(host); ip != nil && ip.IsUnspecified() {
-		host = "localhost"
-		if len(s.hosts) > 0 {
+		if host = "localhost"; len(s.hosts) > 0 {
 			host = s.hosts[0]
+		} else {
+			fmt.Fprintln(e.err, "nrt: others open this computer's name or address in your network in place of localhost: --host NAME prints that to hand out")
 		}
 	}
 	at := "http://" + net.JoinHostPort(host, port) + "/"

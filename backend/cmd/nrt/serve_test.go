@@ -6,8 +6,10 @@ import (
 	"io"
 	"io/fs"
 	"math"
+	"net"
 	"net/http"
 	"net/http/cookiejar"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -128,6 +130,29 @@ func TestServeElsewhereAsksForAToken(t *testing.T) {
 	}
 	if code := stop(); code != exitOK {
 		t.Errorf("exit %d", code)
+	}
+}
+
+// TestServeAddress: what is printed for others to open, or how to have it printed.
+func TestServeAddress(t *testing.T) {
+	for _, c := range []struct {
+		listens string
+		hosts   []string
+		want    string
+		told    bool
+	}{
+		{"0.0.0.0:80", nil, "http://localhost:80/?token=a%26b", true},
+		{"[::]:80", nil, "http://localhost:80/?token=a%26b", true},
+		{"[::]:80", []string{"teach.example.org", "other"}, "http://teach.example.org:80/?token=a%26b", false},
+		{"192.0.2.7:80", nil, "http://192.0.2.7:80/?token=a%26b", false},
+		{"[2001:db8::7]:80", []string{"teach.example.org"}, "http://[2001:db8::7]:80/?token=a%26b", false},
+	} {
+		var errs strings.Builder
+		at := net.TCPAddrFromAddrPort(netip.MustParseAddrPort(c.listens))
+		have := (&serveFlags{hosts: c.hosts}).address(&env{err: &errs}, at, "a&b")
+		if told := strings.Contains(errs.String(), "--host NAME"); have != c.want || told != c.told {
+			t.Errorf("%s, %q: have %s, want %s; told %q", c.listens, c.hosts, have, c.want, errs.String())
+		}
 	}
 }
 
