@@ -50,6 +50,34 @@ func TestCloseWithOneComingBack(t *testing.T) {
 	}
 }
 
+// TestCloseTwice: whoever closes a server that is being closed waits for its end too.
+func TestCloseTwice(t *testing.T) {
+	over := make(chan struct{})
+	r := start(t, func(o *Options) { o.onToken = func() { <-over } })
+	c := r.reader(nil)
+	c.say(question())
+	expect[*wire.Start](c)
+	ended := make(chan bool, 2)
+	for range 2 {
+		go func() {
+			if err := r.Close(); err != nil {
+				t.Error(err)
+			}
+			r.hub.mu.Lock()
+			defer r.hub.mu.Unlock()
+			ended <- r.hub.closed
+		}()
+	}
+	settled(t, "closed", func() bool { return r.running() != nil })
+	time.Sleep(20 * time.Millisecond) // for the one that would not wait
+	close(over)
+	for range 2 {
+		if !<-ended {
+			t.Error("Close returned before the end")
+		}
+	}
+}
+
 // TestV1ClassBehindOneAddress: thirty programs behind one address ask once each, at
 // the same time, and are all answered.
 func TestV1ClassBehindOneAddress(t *testing.T) {

@@ -30,6 +30,7 @@ type Server struct {
 	page    *page
 	buffers sync.Pool // of websocket writers
 
+	shut func() error    // Close, once
 	ctx  context.Context // ends at Close
 	stop context.CancelFunc
 	work sync.WaitGroup // questions at work
@@ -50,6 +51,7 @@ func New(o Options) (*Server, error) {
 	}
 	s := &Server{o: o, log: o.Log, sessions: map[string]*session{}, near: map[string]int{}, saved: newSaved(o.Saved)}
 	s.empty = sync.NewCond(&s.mu)
+	s.shut = sync.OnceValue(s.shutDown)
 	s.ctx, s.stop = context.WithCancel(context.Background())
 	s.metrics = newMetrics(s)
 	s.rates.burst, s.streams.most = float64(o.Burst), o.StreamBytes
@@ -75,13 +77,11 @@ func New(o Options) (*Server, error) {
 }
 
 // Close tells the readers, stops what computes, saves the training runs, and
-// returns when all of it has ended.
-func (s *Server) Close() error {
+// returns when all of it has ended, however often it is called.
+func (s *Server) Close() error { return s.shut() }
+
+func (s *Server) shutDown() error {
 	s.mu.Lock()
-	if s.closed {
-		s.mu.Unlock()
-		return nil
-	}
 	s.closed = true
 	var conns []*conn
 	for _, x := range s.sessions {
@@ -104,12 +104,8 @@ func (s *Server) Close() error {
 	for s.conns > 0 {
 		s.empty.Wait()
 	}
-	rest := make([]*session, 0, len(s.sessions))
-	for _, x := range s.sessions {
-		rest = append(rest, x)
-	}
 	s.mu.Unlock()
-	for _, x := range rest {
+	for _, x := range s.everyone() {
 		x.close()
 	}
 	s.stop()
