@@ -6,6 +6,7 @@ import (
 	"io"
 	"net/http"
 	"net/netip"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -193,6 +194,43 @@ func TestAwayMakeRoom(t *testing.T) {
 	}
 	if r.session(gone[2].welcome.Session) != nil || r.session(gone[6].welcome.Session) == nil {
 		t.Error("want the latest to be kept")
+	}
+}
+
+// TestLogsAreBoundedTogether: readers who take nothing, each within its own bound, hold no
+// more than all may; who keeps to its share loses nothing by them.
+func TestLogsAreBoundedTogether(t *testing.T) {
+	const all, share = 40_000, 10_000 // of the four sessions
+	r := start(t, func(o *Options) { o.Conns, o.AllLogBytes = 2, all })
+	var list []*session
+	for range 4 {
+		x, err := r.newSession("", false)
+		if err != nil {
+			t.Fatal(err)
+		}
+		list = append(list, x)
+	}
+	modest, greedy := list[0], list[1:]
+	fill := strings.Repeat("x", 900)
+	for i := range 100 {
+		for _, x := range greedy {
+			x.say(fail("", wire.CodeInternal, "%s", fill))
+		}
+		if i < 9 {
+			modest.say(fail("", wire.CodeInternal, "%s", fill))
+		}
+		if n := r.logs.Load(); n > all+4*share {
+			t.Fatalf("all logs hold %d bytes, want at most %d", n, all+4*share)
+		}
+	}
+	if have, lost := modest.since(0); lost || len(have) != 9 {
+		t.Errorf("of 9 messages %d are kept", len(have))
+	}
+	for _, x := range list {
+		x.close()
+	}
+	if n := r.logs.Load(); n != 0 {
+		t.Errorf("%d bytes are held of no session", n)
 	}
 }
 

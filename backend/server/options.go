@@ -79,6 +79,7 @@ type Limits struct {
 	KeepRuns int // kept on disk; an ended one goes, if need be: 20
 
 	LogBytes    int   // of messages kept for one reader, or of events for one stream of /v1: 2 MiB
+	AllLogBytes int64 // of messages kept for all readers; beyond it each keeps no more than its share: 256 MiB
 	StreamBytes int64 // of events and answers of /v1 that readers have not taken, beside one a stream: 64 MiB
 	SocketBytes int   // of the kernel's buffer for one reader: 256 KiB
 	CacheBytes  int64 // of keys and values of one slot: 256 MiB
@@ -96,7 +97,7 @@ type Limits struct {
 var usual = Limits{
 	Slots: 4, Queue: 64, QueueEach: 4, Burst: askBurst, Conns: 512, ConnsEach: 128,
 	Chain: 512, Steps: 2000, Runs: 2, KeepRuns: 20,
-	LogBytes: 2 << 20, StreamBytes: 64 << 20, SocketBytes: 256 << 10, CacheBytes: 256 << 20, IdleBytes: 512 << 20,
+	LogBytes: 2 << 20, AllLogBytes: 256 << 20, StreamBytes: 64 << 20, SocketBytes: 256 << 10, CacheBytes: 256 << 20, IdleBytes: 512 << 20,
 	Frame: 25 * time.Millisecond, Grace: 20 * time.Second, HelloWithin: 10 * time.Second,
 	Silence: time.Minute, PingEvery: 20 * time.Second, WriteWithin: 10 * time.Second,
 }

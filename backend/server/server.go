@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"nrt/web/wire"
@@ -28,7 +29,8 @@ type Server struct {
 	saved   []runReport
 	static  *static
 	page    *page
-	buffers sync.Pool // of websocket writers
+	buffers sync.Pool    // of websocket writers
+	logs    atomic.Int64 // bytes of all sessions' logs
 
 	shut func() error    // Close, once
 	ctx  context.Context // ends at Close

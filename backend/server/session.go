@@ -72,8 +72,8 @@ func (s *session) sayBorn(m wire.Message, born time.Time) {
 	}
 	s.last++
 	s.log = append(s.log, entry{s.last, data, born})
-	s.bytes += len(data)
-	for s.bytes > s.server.o.LogBytes && len(s.log) > 1 {
+	s.hold(len(data))
+	for s.bytes > s.server.mostLog() && len(s.log) > 1 {
 		s.forget(1)
 	}
 	if s.conn != nil {
@@ -81,10 +81,25 @@ func (s *session) sayBorn(m wire.Message, born time.Time) {
 	}
 }
 
+// hold counts bytes that came to the log or left it.
+func (s *session) hold(n int) {
+	s.bytes += n
+	s.server.logs.Add(int64(n))
+}
+
+// mostLog is how many bytes a log may have: LogBytes, but its share of AllLogBytes while
+// all logs, of 2·Conns sessions at most, have more than these.
+func (s *Server) mostLog() int {
+	if s.logs.Load() <= s.o.AllLogBytes {
+		return s.o.LogBytes
+	}
+	return min(s.o.LogBytes, int(s.o.AllLogBytes)/(2*s.o.Conns))
+}
+
 // forget drops the n oldest messages.
 func (s *session) forget(n int) {
 	for i := range n {
-		s.bytes -= len(s.log[i].data)
+		s.hold(-len(s.log[i].data))
 		s.log[i] = entry{}
 	}
 	s.log = s.log[n:]
@@ -190,7 +205,8 @@ func (s *session) close() {
 		return
 	}
 	s.closed = true
-	s.log, s.bytes = nil, 0
+	s.hold(-s.bytes)
+	s.log = nil
 	if s.away != nil {
 		s.away.Stop()
 	}
