@@ -227,18 +227,12 @@ func (s *Server) serveVocab(w http.ResponseWriter, r *http.Request) {
 		s.refuse(w, http.StatusNotFound, "no such vocabulary")
 		return
 	}
-	v.compactOnce.Do(func() {
-		tok, _, err := v.open()
-		if err == nil {
-			v.compact, err = newAsset("application/octet-stream", tok.Compact())
-		}
-		v.compactErr = err
-	})
-	if v.compactErr != nil {
-		s.refuse(w, http.StatusInternalServerError, v.compactErr.Error())
+	compact, err := v.compact()
+	if err != nil {
+		s.refuse(w, http.StatusInternalServerError, err.Error())
 		return
 	}
-	v.compact.serve(w, r, s.o.Token == "")
+	compact.serve(w, r, s.o.Token == "")
 }
 
 func (s *Server) serveRuns(w http.ResponseWriter, _ *http.Request) {

@@ -26,13 +26,8 @@ const copied = 50_000_000
 // hub holds the models: their tokenizers, which many share, and the replicas
 // that slots compute with.
 type hub struct {
-	dev     device.Device
-	weights device.Format
-	other   string // Options.Format
-	cache   int64  // bytes of one engine's cache
-	idle    int64  // bytes of weights that may lie idle
-	slots   int
-	freed   func() // hears that there is room for a replica; may be nil
+	o     Options
+	freed func() // hears that there is room for a replica; may be nil
 
 	mu     sync.Mutex
 	turn   int      // counts replicas that were given back
@@ -45,7 +40,6 @@ type hub struct {
 // model is a model by name, with its idle replicas.
 type model struct {
 	Source
-	label   string
 	run     string
 	step    int
 	reads   int // tokens in all
@@ -83,9 +77,7 @@ type vocab struct {
 	form  *token.Format
 	err   error
 
-	compactOnce sync.Once
-	compact     *asset
-	compactErr  error
+	compact func() (*asset, error) // for the browser
 }
 
 // open parses the tokenizer.
@@ -105,10 +97,7 @@ func (v *vocab) open() (*token.Tokenizer, *token.Format, error) {
 }
 
 func newHub(o Options) (*hub, error) {
-	h := &hub{
-		dev: o.Device, weights: o.Weights, cache: o.CacheBytes, idle: o.IdleBytes, slots: o.Slots, other: o.Format,
-		models: map[string]*model{}, vocabs: map[string]*vocab{},
-	}
+	h := &hub{o: o, models: map[string]*model{}, vocabs: map[string]*vocab{}}
 	for _, s := range o.Models {
 		if h.models[s.Name] != nil {
 			return nil, fmt.Errorf("model %q is served twice", s.Name)
@@ -135,7 +124,7 @@ func (h *hub) add(s Source, run string, step int) (*model, error) {
 	if err != nil {
 		return fail(err)
 	}
-	m := &model{Source: s, label: s.About, run: run, step: step, reads: c.MaxPositions, vocab: v, weights: h.weights}
+	m := &model{Source: s, run: run, step: step, reads: c.MaxPositions, vocab: v, weights: h.o.Weights}
 	if m.weights == device.AsStored {
 		m.weights, _ = llama.Stored(s.Files) // what is wrong with the files is said when they are read
 	}
@@ -144,7 +133,7 @@ func (h *hub) add(s Source, run string, step int) (*model, error) {
 		params += t.Len()
 		m.bytes += m.weights.Bytes(t.Len()/t.Shape[len(t.Shape)-1], t.Shape[len(t.Shape)-1])
 	}
-	replicas := h.slots
+	replicas := h.o.Slots
 	if params > copied {
 		replicas = 1
 	}
@@ -185,7 +174,15 @@ func (h *hub) vocabOf(files fs.FS) (*vocab, error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.vocabs[name] == nil {
-		h.vocabs[name] = &vocab{name: name, files: files, other: h.other}
+		v := &vocab{name: name, files: files, other: h.o.Format}
+		v.compact = sync.OnceValues(func() (*asset, error) {
+			tok, _, err := v.open()
+			if err != nil {
+				return nil, err
+			}
+			return newAsset("application/octet-stream", tok.Compact())
+		})
+		h.vocabs[name] = v
 	}
 	return h.vocabs[name], nil
 }
@@ -215,7 +212,7 @@ func (h *hub) list() []wire.Model {
 }
 
 func (m *model) wire() wire.Model {
-	return wire.Model{Name: m.Name, Label: clip(m.label, 200), Vocab: m.vocab.name, Run: m.run, Step: m.step, Reads: m.reads}
+	return wire.Model{Name: m.Name, Label: clip(m.About, 200), Vocab: m.vocab.name, Run: m.run, Step: m.step, Reads: m.reads}
 }
 
 // take waits for room and gets a replica.
@@ -261,7 +258,7 @@ func (h *hub) load(m *model, unwanted func() error) (*replica, error) {
 	if err != nil {
 		return nil, err
 	}
-	lm, err := llama.LoadReadOnly(h.dev, m.Files, m.weights, func(int64, int64) error { return unwanted() })
+	lm, err := llama.LoadReadOnly(h.o.Device, m.Files, m.weights, func(int64, int64) error { return unwanted() })
 	if err != nil {
 		return nil, err
 	}
@@ -269,7 +266,7 @@ func (h *hub) load(m *model, unwanted func() error) (*replica, error) {
 		lm.Free()
 		return nil, fmt.Errorf("tokenizer.json has %d tokens, the model %d", tok.Size(), lm.Config.Vocab)
 	}
-	e := engine.New(lm, tok, engine.Options{CacheBytes: h.cache})
+	e := engine.New(lm, tok, engine.Options{CacheBytes: h.o.CacheBytes})
 	stop := slices.Clone(form.End)
 	for _, id := range lm.Config.EOS {
 		if !slices.Contains(stop, id) {
@@ -337,7 +334,7 @@ func (h *hub) spare() []*replica {
 				oldest = m
 			}
 		}
-		if oldest == nil || total <= h.idle {
+		if oldest == nil || total <= h.o.IdleBytes {
 			return out
 		}
 		n := len(oldest.idle) - 1
@@ -358,7 +355,7 @@ func (h *hub) rest() {
 		}
 	}
 	slices.SortFunc(with, func(a, b *replica) int { return b.turn - a.turn })
-	for _, r := range with[min(h.slots, len(with)):] {
+	for _, r := range with[min(h.o.Slots, len(with)):] {
 		r.engine.Close() // the next question makes another
 		r.cache = false
 	}
