@@ -3,6 +3,7 @@ package server
 import (
 	"context"
 	"math"
+	"slices"
 	"sync"
 	"time"
 
@@ -227,7 +228,7 @@ func (w *stream) event(ev engine.Event) {
 
 // closes reports whether a chain's token ends it and has no text of the chain.
 func (w *stream) closes(id int32) bool {
-	return containsID(w.req.Stop, id) || len(w.req.Close) == 1 && id == w.req.Close[0]
+	return slices.Contains(w.req.Stop, id) || len(w.req.Close) == 1 && id == w.req.Close[0]
 }
 
 // token puts an event's token into the frame, with the text that it has there.
@@ -257,9 +258,9 @@ func (w *stream) token(ev engine.Event, text string) {
 func (w *stream) ends(c *spell, ev engine.Event) bool {
 	switch ev.Part {
 	case engine.PartChain:
-		return c.n >= w.req.MaxChain || containsID(w.req.Stop, ev.Token.ID)
+		return c.n >= w.req.MaxChain || slices.Contains(w.req.Stop, ev.Token.ID)
 	case engine.PartAnswer:
-		return ev.Index+1 >= w.req.MaxAnswer || containsID(w.req.AnswerStop, ev.Token.ID)
+		return ev.Index+1 >= w.req.MaxAnswer || slices.Contains(w.req.AnswerStop, ev.Token.ID)
 	case engine.PartReference, engine.PartBaseline:
 		return ev.Index+1 >= len(w.req.Reference)
 	}
@@ -274,15 +275,10 @@ func appendToken(e *wire.Tokens, t engine.Token, text string) {
 
 // finite bounds a number that JSON could not hold.
 func finite(x float64) float64 {
-	switch {
-	case math.IsNaN(x):
+	if math.IsNaN(x) {
 		return floor
-	case x < floor:
-		return floor
-	case x > -floor:
-		return -floor
 	}
-	return x
+	return max(floor, min(x, -floor))
 }
 
 func (w *stream) chain(i int) *spell {
@@ -298,7 +294,7 @@ func (w *stream) done(i int, c *spell) wire.Done {
 	switch {
 	case c.closed:
 		d.Finish = "close"
-	case c.n >= w.req.MaxChain && !containsID(w.req.Stop, c.last):
+	case c.n >= w.req.MaxChain && !slices.Contains(w.req.Stop, c.last):
 		d.Finish = "length"
 	}
 	d.Answer, d.Match = own(w.form, c.answer, w.req)
@@ -307,20 +303,11 @@ func (w *stream) done(i int, c *spell) wire.Done {
 
 // own is what the model answered itself, and whether that is the reference.
 func own(form *token.Format, answer []int32, req *engine.Request) (text string, match bool) {
-	if n := len(answer); n > 0 && containsID(req.AnswerStop, answer[n-1]) {
+	if n := len(answer); n > 0 && slices.Contains(req.AnswerStop, answer[n-1]) {
 		answer = answer[:n-1]
 	}
 	text = form.AnswerText(answer)
 	return clip(text, wire.MaxAnswer), form.Says(answer, form.AnswerText(req.Reference))
-}
-
-func containsID(list []int32, id int32) bool {
-	for _, x := range list {
-		if x == id {
-			return true
-		}
-	}
-	return false
 }
 
 // add puts something into the frame and sees to it that the frame goes out.

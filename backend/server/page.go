@@ -102,7 +102,7 @@ func (s *Server) servePage(w http.ResponseWriter, r *http.Request) {
 	if s.admit(w, r) {
 		return
 	}
-	n, err := nonce()
+	nonce, err := NewToken() // for this page alone
 	if err != nil {
 		s.refuse(w, http.StatusInternalServerError, err.Error())
 		return
@@ -114,11 +114,11 @@ func (s *Server) servePage(w http.ResponseWriter, r *http.Request) {
 		}
 	}
 	p := s.page.shell(s, models)
-	p.Nonce = n
+	p.Nonce = nonce
 	h := w.Header()
 	h.Set("Content-Type", "text/html; charset=utf-8")
-	h.Set("Cache-Control", "no-store") // the nonce is of this answer alone
-	h.Set("Content-Security-Policy", policy(n, r.Host))
+	h.Set("Cache-Control", "no-store")
+	h.Set("Content-Security-Policy", policy(nonce, r.Host))
 	h.Set("Vary", "Accept-Encoding")
 	var out io.Writer = w
 	var z *gzip.Writer

@@ -95,7 +95,7 @@ func resampling(m *wire.Resample, r *replica) ([]engine.Request, error) {
 // goes on after them.
 func ends(req *engine.Request, r *replica, ids []int32) int {
 	for i := range ids {
-		if containsID(req.Stop, ids[i]) || len(req.Close) > 0 && len(ids)-i >= len(req.Close) && slices.Equal(ids[i:i+len(req.Close)], req.Close) {
+		if slices.Contains(req.Stop, ids[i]) || len(req.Close) > 0 && len(ids)-i >= len(req.Close) && slices.Equal(ids[i:i+len(req.Close)], req.Close) {
 			return i
 		}
 	}
@@ -120,7 +120,7 @@ func seedAt(seed uint64, chain, cut int) uint64 {
 // ending is the text of ids where they follow others, without what closes a chain.
 func (r *replica) ending(after, ids []int32) string {
 	n := len(ids)
-	if n > 0 && (containsID(r.stop, ids[n-1]) || len(r.form.Close) == 1 && ids[n-1] == r.form.Close[0]) {
+	if n > 0 && (slices.Contains(r.stop, ids[n-1]) || len(r.form.Close) == 1 && ids[n-1] == r.form.Close[0]) {
 		n--
 	}
 	d := r.tok.NewDecoder(false)

@@ -174,6 +174,3 @@ func policy(nonce, host string) string {
 		"frame-ancestors 'none'",
 	}, "; ")
 }
-
-// nonce is fresh for every page.
-func nonce() (string, error) { return NewToken() }
