@@ -1,16 +1,17 @@
 package server
 
 import (
-	"bufio"
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
 	"strconv"
-	"strings"
 
 	"nrt/backend/engine"
 	"nrt/backend/llama"
@@ -171,52 +172,52 @@ func (t *training) addEval(p wire.Point) error {
 		return &wire.Eval{Run: t.name(), Points: []wire.Point{p}}
 	})
 	t.mu.Unlock() // a reader who comes in does not wait for the disk
-	var b strings.Builder
-	for _, p := range evals {
-		raw, err := json.Marshal(p)
-		if err != nil {
-			return err
-		}
-		b.Write(raw)
-		b.WriteByte('\n')
-	}
-	return run.WriteFile(t.file("evals.jsonl"), []byte(b.String()))
+	return writeLines(t.file("evals.jsonl"), evals)
 }
 
 // readPoints reads evals.jsonl; there may be none yet.
 func readPoints(path string) (list []wire.Point, err error) {
-	f, err := os.Open(path)
+	raw, err := os.ReadFile(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	}
 	if err != nil {
 		return nil, err
 	}
-	defer func() { err = errors.Join(err, f.Close()) }()
-	in := bufio.NewScanner(f)
-	for in.Scan() {
+	for in := json.NewDecoder(bytes.NewReader(raw)); ; {
 		var p wire.Point
-		if err := json.Unmarshal(in.Bytes(), &p); err != nil {
-			return nil, err
+		switch err := in.Decode(&p); {
+		case err == io.EOF:
+			return list, nil
+		case err != nil:
+			return nil, fmt.Errorf("%s: %w", filepath.Base(path), err)
 		}
 		list = append(list, p)
 	}
-	return list, in.Err()
 }
 
 // writeExamples writes uploaded questions as JSON lines.
 func writeExamples(path string, list []data.Example) error {
-	var b strings.Builder
-	e := json.NewEncoder(&b)
-	e.SetEscapeHTML(false)
+	type line struct {
+		Question string `json:"question"`
+		Answer   string `json:"answer"`
+	}
+	lines := make([]line, len(list))
+	for i, x := range list {
+		lines[i] = line{x.Question, x.Answer}
+	}
+	return writeLines(path, lines)
+}
+
+// writeLines writes a file of JSON lines so that it is whole or absent.
+func writeLines[T any](path string, list []T) error {
+	var b bytes.Buffer
+	out := json.NewEncoder(&b)
+	out.SetEscapeHTML(false)
 	for _, x := range list {
-		err := e.Encode(struct {
-			Question string `json:"question"`
-			Answer   string `json:"answer"`
-		}{x.Question, x.Answer})
-		if err != nil {
+		if err := out.Encode(x); err != nil {
 			return err
 		}
 	}
-	return run.WriteFile(path, []byte(b.String()))
+	return run.WriteFile(path, b.Bytes())
 }

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -109,9 +110,7 @@ func (r *runs) close() error {
 
 // find is the run of that name, or an error for the reader.
 func (r *runs) find(name string) (*training, error) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	for _, t := range r.list {
+	for _, t := range r.all() {
 		if t.name() == name {
 			return t, nil
 		}
@@ -178,9 +177,7 @@ func (r *runs) start(x *session, m *wire.Train) error {
 		return err
 	}
 	x.watch(t.name())
-	st := t.stateFor(x)
-	st.ID = m.ID
-	x.say(&st)
+	t.answer(x, m.ID)
 	r.tell(t, x)
 	r.dispatch()
 	return nil
@@ -277,9 +274,7 @@ func (r *runs) halt(x *session, name, id, status string) error {
 	if t.turn(status) {
 		r.tell(t, nil)
 	}
-	st := t.stateFor(x)
-	st.ID = id
-	x.say(&st)
+	t.answer(x, id)
 	return nil
 }
 
@@ -294,9 +289,7 @@ func (r *runs) resume(x *session, name, id string) error {
 		return err // it went for another run meanwhile
 	}
 	x.watch(name)
-	st := t.stateFor(x)
-	st.ID = id
-	x.say(&st)
+	t.answer(x, id)
 	r.tell(t, x)
 	r.dispatch()
 	return nil
@@ -312,13 +305,17 @@ func (r *runs) watch(x *session, name, id string, after int) error {
 	return nil
 }
 
+// all is the runs, oldest first.
+func (r *runs) all() []*training {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return slices.Clone(r.list)
+}
+
 // states is all runs as x sees them, oldest first.
 func (r *runs) states(x *session) []wire.State {
-	r.mu.Lock()
-	list := slices.Clone(r.list)
-	r.mu.Unlock()
 	var out []wire.State
-	for _, t := range list {
+	for _, t := range r.all() {
 		out = append(out, t.stateFor(x))
 	}
 	return out
@@ -326,11 +323,8 @@ func (r *runs) states(x *session) []wire.State {
 
 // models is what the runs have kept.
 func (r *runs) models() []wire.Model {
-	r.mu.Lock()
-	list := slices.Clone(r.list)
-	r.mu.Unlock()
 	var out []wire.Model
-	for _, t := range list {
+	for _, t := range r.all() {
 		for _, name := range t.kept() {
 			if m := r.server.hub.find(name); m != nil {
 				out = append(out, m.wire())
@@ -386,9 +380,5 @@ func writeJSON(path string, v any) error {
 
 // writeItems writes the small world's questions as JSON lines.
 func writeItems(path string, items []world.Item) error {
-	var b strings.Builder
-	if err := world.WriteItems(&b, items); err != nil {
-		return err
-	}
-	return run.WriteFile(path, []byte(b.String()))
+	return run.WriteTo(path, func(w io.Writer) error { return world.WriteItems(w, items) })
 }

@@ -490,6 +490,17 @@ func TestDamagedRunIsLeftOut(t *testing.T) {
 	until(c, "run4", wire.StatusDone) // numbers are not used twice
 }
 
+// TestDamagedMeasurements: the log can name the file.
+func TestDamagedMeasurements(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "evals.jsonl")
+	if err := os.WriteFile(path, []byte("{\"step\":0}\n{\"step\":"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := readPoints(path); err == nil || !strings.Contains(err.Error(), "evals.jsonl: ") {
+		t.Errorf("have %v", err)
+	}
+}
+
 func TestKeepEvery(t *testing.T) {
 	for steps, want := range map[int]int{1: 1, 10: 1, 11: 2, 20: 2, 21: 5, 80: 10, 100: 10, 101: 20, 2000: 200, 9999: 1000} {
 		if have := keepEvery(steps); have != want {

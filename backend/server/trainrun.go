@@ -256,6 +256,13 @@ func (t *training) stateFor(x *session) wire.State {
 	return st
 }
 
+// answer tells x the run's state, which it has asked for as id.
+func (t *training) answer(x *session, id string) {
+	st := t.stateFor(x)
+	st.ID = id
+	x.say(&st)
+}
+
 func (t *training) stateLocked() wire.State {
 	st := wire.State{
 		Run: t.name(), Method: t.info.Method, Mode: t.info.Mode, Status: t.info.Status, Of: t.info.Steps,
