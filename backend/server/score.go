@@ -69,9 +69,7 @@ func scored(ctx context.Context, m *wire.Score, r *replica, chain int, emit func
 }
 
 // scoring lays variants out for the engine as an ask lays out its chains, so that
-// a chain left as it was has the ask's numbers. The variants are dealt out, in
-// order, to requests that are read in one step each: many long ones take no more
-// memory than few, and a cancelled score ends after a step.
+// a chain left as it was has the ask's numbers.
 func scoring(m *wire.Score, r *replica, chain int) ([]engine.Request, error) {
 	positions := r.model.Config.MaxPositions
 	req, err := layout(m.Question, m.Answer, r.form, positions)
@@ -83,7 +81,7 @@ func scoring(m *wire.Score, r *replica, chain int) ([]engine.Request, error) {
 		req.MaxAnswer = 0
 	}
 	room := positions - around(&req)
-	chains, longest := make([][]int32, len(m.Variants)), 0
+	chains := make([][]int32, len(m.Variants))
 	for i, v := range m.Variants {
 		if chains[i], err = variant(v, r, fmt.Sprintf("variants[%d]", i)); err != nil {
 			return nil, err
@@ -97,15 +95,25 @@ func scoring(m *wire.Score, r *replica, chain int) ([]engine.Request, error) {
 			return nil, failedAt(fmt.Sprintf("variants[%d]", i), wire.CodeTooLong,
 				"variant %d of the chain has %d tokens; question and answer leave room for %d: the model reads %d tokens in all", i+1, n, room, positions)
 		}
-		longest = max(longest, n)
+	}
+	return dealt(req, chains), nil
+}
+
+// dealt is a request with given chains as several that are read in one step each, in
+// order: many long chains take no more memory than few, and a cancelled request ends after
+// a step. The first has the baseline, if it is asked for.
+func dealt(req engine.Request, chains [][]int32) (list []engine.Request) {
+	longest := 0
+	for _, c := range chains {
+		longest = max(longest, len(c))
 	}
 	each := max(1, engine.DefaultBatchRows/(longest+around(&req)-len(req.Prompt)))
-	var reqs []engine.Request
 	for part := range slices.Chunk(chains, each) {
 		req.Forced = part
-		reqs = append(reqs, req)
+		list = append(list, req)
+		req.Baseline = false
 	}
-	return reqs, nil
+	return list
 }
 
 // variant is a chain as ids: the tokens left alone as they are, text cut as text

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"net/http"
-	"slices"
 
 	"nrt/backend/engine"
 	"nrt/trainer/reward"
@@ -96,30 +95,19 @@ func (s *Server) v1Score(a *api) error {
 	return nil
 }
 
-// given asks about chains that are text, of at most longest tokens each. They are
-// dealt out, in order, to requests of one step each, so that many long ones take no
-// more memory than few; the first has the baseline.
+// given asks about chains that are text, of at most longest tokens each.
 func (r *replica) given(q verdict.Question, chains []string, longest int) ([]engine.Request, error) {
 	req := verdict.Given(r.tok, r.form, r.form.Prompt(q.Question), q.Answer, chains)
 	positions := r.model.Config.MaxPositions
 	if around(&req) > positions {
 		return nil, tooLong("question", "question (%d tokens) and answer (%d) have no room: the model reads %d tokens in all", len(req.Prompt), len(req.Reference), positions)
 	}
-	most := 0
 	for i, c := range req.Forced {
 		if n, limit := len(c), min(longest, positions-around(&req)); n > limit {
 			return nil, tooLong(fmt.Sprintf("chains[%d]", i), "want at most %d tokens beside question and answer, have %d", limit, n)
 		}
-		most = max(most, len(c))
 	}
-	each := max(1, engine.DefaultBatchRows/(most+around(&req)-len(req.Prompt)))
-	var reqs []engine.Request
-	for part := range slices.Chunk(req.Forced, each) {
-		req.Forced = part
-		req.Baseline = len(reqs) == 0
-		reqs = append(reqs, req)
-	}
-	return reqs, nil
+	return dealt(req, req.Forced), nil
 }
 
 // sampled asks for chains of the model's own, of at most longest tokens.
