@@ -134,7 +134,7 @@ func (c *conn) greet() (*wire.Welcome, uint64, error) {
 	if err != nil {
 		var bad *wire.Error
 		if errors.As(err, &bad) {
-			c.refuse(bad)
+			c.refuse(c.bad(bad), websocket.ClosePolicyViolation)
 		}
 		return nil, 0, err
 	}
@@ -154,7 +154,7 @@ func (c *conn) greet() (*wire.Welcome, uint64, error) {
 	s, err := c.server.newSession(hello.Owner, c.manager)
 	switch {
 	case errors.Is(err, errQueueFull):
-		c.refuseWith(fail("", wire.CodeBusy, "as many readers are here as the server takes; try again in a moment"), websocket.CloseTryAgainLater)
+		c.refuse(fail("", wire.CodeBusy, "as many readers are here as the server takes; try again in a moment"), websocket.CloseTryAgainLater)
 		return nil, 0, err
 	case err != nil:
 		return nil, 0, c.stopping(err)
@@ -180,7 +180,7 @@ func (c *conn) stopping(err error) error {
 	if c.session != nil {
 		c.session.detach(c, false)
 	}
-	c.refuseWith(fail("", wire.CodeStopping, "the server is stopping; it may be back in a moment"), websocket.CloseServiceRestart)
+	c.refuse(fail("", wire.CodeStopping, "the server is stopping; it may be back in a moment"), websocket.CloseServiceRestart)
 	return err
 }
 
@@ -229,10 +229,7 @@ func (c *conn) read() error {
 			c.drain()
 			return err
 		case errors.As(err, &wrong):
-			c.server.metrics.bad.Inc()
-			f := fail("", wire.CodeBadMessage, "%s", wrong.Error())
-			f.Field = clip(wrong.Field, 200)
-			c.session.say(f)
+			c.session.say(c.bad(wrong))
 			if bad++; bad >= maxBad {
 				c.leave(websocket.ClosePolicyViolation, "too many messages that cannot be read")
 				c.drain()
@@ -327,19 +324,17 @@ func (c *conn) send(data []byte) bool {
 // slow says goodbye to a reader who does not keep up.
 func (c *conn) slow() {
 	c.server.metrics.dropped.WithLabelValues("slow").Inc()
-	c.refuseWith(fail("", wire.CodeSlow, "this connection did not keep up with what was sent; connect again"), websocket.ClosePolicyViolation)
+	c.refuse(fail("", wire.CodeSlow, "this connection did not keep up with what was sent; connect again"), websocket.ClosePolicyViolation)
 }
 
-// refuse answers a bad first message.
-func (c *conn) refuse(e *wire.Error) {
+// bad counts a message that cannot be read, and says why.
+func (c *conn) bad(e *wire.Error) *wire.Failed {
 	c.server.metrics.bad.Inc()
-	f := fail("", wire.CodeBadMessage, "%s", e.Error())
-	f.Field = clip(e.Field, 200)
-	c.refuseWith(f, websocket.ClosePolicyViolation)
+	return failedAt(clip(e.Field, 200), wire.CodeBadMessage, "%s", e.Error()).message("")
 }
 
-// refuseWith writes an uncounted failure and closes.
-func (c *conn) refuseWith(f *wire.Failed, code int) {
+// refuse writes an uncounted failure and closes.
+func (c *conn) refuse(f *wire.Failed, code int) {
 	if data, err := wire.Encode(f); err != nil || !c.send(data) {
 		return
 	}

@@ -52,9 +52,11 @@ func (j *job) seconds() float64 {
 
 // allowed takes from the reader's allowance, or says when there is some again.
 func (s *Server) allowed(x *session, b *bucket, id string) bool {
-	retry, ok := x.allow(b, s.o.now())
+	x.mu.Lock()
+	retry, ok := b.take(s.o.now())
+	x.mu.Unlock()
 	if !ok {
-		f := fail(id, wire.CodeRate, "too many questions; the next one can be asked in %.0f s", math.Ceil(retry))
+		f := fail(id, wire.CodeRate, "too many requests; the next one can be made in %.0f s", math.Ceil(retry))
 		f.Retry = retry
 		x.say(f)
 	}
@@ -67,9 +69,7 @@ func (s *Server) fits(x *session, m wire.Message, tokens int) bool {
 	if tokens <= s.o.Chain {
 		return true
 	}
-	f := fail(m.Header().ID, wire.CodeBadMessage, "%s: max_chain: want 1 to %d, have %d", m.Type(), s.o.Chain, tokens)
-	f.Field = "max_chain"
-	x.say(f)
+	x.say(failedAt("max_chain", wire.CodeBadMessage, "%s: max_chain: want 1 to %d, have %d", m.Type(), s.o.Chain, tokens).message(m.Header().ID))
 	return false
 }
 
@@ -88,9 +88,7 @@ func (s *Server) enqueue(j *job) {
 			wrong = fmt.Sprintf("%q and %q read by different vocabularies", clip(name, 200), clip(j.models[0], 200))
 		}
 		if wrong != "" {
-			f := fail(j.id(), wire.CodeNoModel, "%s", wrong)
-			f.Field = field
-			j.x.say(f)
+			j.x.say(failedAt(field, wire.CodeNoModel, "%s", wrong).message(j.id()))
 			return
 		}
 	}
@@ -241,9 +239,7 @@ func (s *Server) finish(ctx context.Context, j *job, last wire.Message, err erro
 		b.Retry = s.sched.retry()
 		last = b
 	case errors.As(err, &f):
-		b := fail(id, f.code, "%s", f.text)
-		b.Field = f.field
-		last = b
+		last = f.message(id)
 	default:
 		s.log.Error("question", j.of.Type(), j.of.String(), "error", err)
 		last = fail(id, wire.CodeInternal, "%v", err)

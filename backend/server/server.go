@@ -308,13 +308,8 @@ func (s *Server) train(x *session, m wire.Message) {
 		x.say(fail(id, wire.CodeForbidden, "this server does not train"))
 		return
 	}
-	if _, reads := m.(*wire.Watch); !reads {
-		if retry, ok := x.allow(&x.rate, s.o.now()); !ok {
-			f := fail(id, wire.CodeRate, "too many requests; wait a moment")
-			f.Retry = retry
-			x.say(f)
-			return
-		}
+	if _, reads := m.(*wire.Watch); !reads && !s.allowed(x, &x.rate, id) {
+		return
 	}
 	var err error
 	switch m := m.(type) {
@@ -332,7 +327,7 @@ func (s *Server) train(x *session, m wire.Message) {
 	var f *failure
 	switch {
 	case errors.As(err, &f):
-		x.say(fail(id, f.code, "%s", f.text))
+		x.say(f.message(id))
 	case err != nil:
 		s.log.Error("training command", "type", m.Type(), "error", err)
 		// Where the server keeps its runs is nobody's business.
@@ -346,10 +341,17 @@ type failure struct{ code, text, field string }
 
 func (f *failure) Error() string { return f.text }
 
-func failed(code, format string, args ...any) error {
-	return &failure{code: code, text: fmt.Sprintf(format, args...)}
+// message tells who asked as id.
+func (f *failure) message(id string) *wire.Failed {
+	m := fail(id, f.code, "%s", f.text)
+	m.Field = f.field
+	return m
 }
 
-func failedAt(field, code, format string, args ...any) error {
+func failed(code, format string, args ...any) *failure {
+	return failedAt("", code, format, args...)
+}
+
+func failedAt(field, code, format string, args ...any) *failure {
 	return &failure{code: code, text: fmt.Sprintf(format, args...), field: field}
 }

@@ -273,13 +273,6 @@ func (s *session) watches(run string) bool {
 	return s.watching[run]
 }
 
-// allow takes from one of the reader's allowances.
-func (s *session) allow(b *bucket, now time.Time) (retry float64, ok bool) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return b.take(now)
-}
-
 // fail is a failure as a message.
 func fail(id, code, format string, args ...any) *wire.Failed {
 	return &wire.Failed{Head: wire.Head{ID: id}, Code: code, Message: clip(fmt.Sprintf(format, args...), 1<<10)}

@@ -266,11 +266,11 @@ func (s *Server) v1Models(a *api) error {
 // v1Model is one entry of the list.
 func (s *Server) v1Model(a *api) error {
 	name := a.r.PathValue("model")
-	if s.hub.find(name) == nil {
-		return failed(wire.CodeNoModel, "there is no model %q here", clip(name, 200))
+	err := a.find(name)
+	if err == nil {
+		a.answer(http.StatusOK, v1Entry{ID: name, Object: "model", OwnedBy: "nrt"})
 	}
-	a.answer(http.StatusOK, v1Entry{ID: name, Object: "model", OwnedBy: "nrt"})
-	return nil
+	return err
 }
 
 // read takes from the reader's allowance, whatever is asked: to take a body apart is

@@ -29,7 +29,8 @@ const mostTop = 20
 //
 // With logprobs each choice has its answer's tokens under logprobs.content and its
 // chain's under logprobs.reasoning, without the tokens that end them. An
-// alternative is spelt as it stands alone, the token itself as it stands there. logprob is at the request's temperature.
+// alternative is spelt as it stands alone, the token itself as it stands there. logprob
+// is at the request's temperature.
 func (s *Server) v1Chat(a *api) error {
 	if err := a.read(); err != nil {
 		return err
