@@ -81,7 +81,7 @@ level 8  the server
 backend/server:             std backend/device backend/engine backend/llama backend/token trainer/reward trainer/data trainer/world trainer/eval trainer/verdict trainer/objective trainer/run trainer/recipe templates web/wire web/view web github.com/andybalholm/brotli github.com/gorilla/websocket github.com/prometheus/client_golang
 
 level 9  the programs, and the whole
-backend/cmd/nrt:            std backend/engine backend/llama backend/device backend/cpu backend/cpu/peak backend/cuda backend/safetensors backend/token trainer/reward trainer/objective trainer/data trainer/optim trainer/world trainer/world/models trainer/eval trainer/verdict trainer/run trainer/recipe backend/server web/view web/wire
+backend/cmd/nrt:            std backend/engine backend/llama backend/device backend/cpu backend/cpu/peak backend/cuda backend/safetensors backend/token trainer/reward trainer/objective trainer/data trainer/optim trainer/world trainer/world/models trainer/eval trainer/verdict trainer/run trainer/recipe backend/server web/heat web/view web/wire
 trainer/recipe/plot:        std trainer/recipe trainer/world gonum.org/v1/plot
 wasm wasm:                  std backend/token trainer/reward web/heat web/chart web/wire web/view
 .:

@@ -7,6 +7,8 @@ import (
 	"strconv"
 	"strings"
 	"unicode"
+
+	"nrt/web/heat"
 )
 
 // isTerminal tells whether a file is a terminal and not a pipe or a file.
@@ -86,26 +88,13 @@ func shade(d float64) rgb {
 	return c
 }
 
-// luminance is WCAG's relative luminance.
-func (c rgb) luminance() float64 {
-	var l [3]float64
-	for i, v := range c {
-		v /= 255
-		if v <= 0.04045 {
-			l[i] = v / 12.92
-		} else {
-			l[i] = math.Pow((v+0.055)/1.055, 2.4)
-		}
-	}
-	return 0.2126*l[0] + 0.7152*l[1] + 0.0722*l[2]
-}
+// bytes is the colour as package heat has it.
+func (c rgb) bytes() heat.RGB { return heat.RGB{R: uint8(c[0]), G: uint8(c[1]), B: uint8(c[2])} }
 
 // onto is black or white, whichever contrasts more with the background c.
 func (c rgb) onto() rgb {
-	if l := c.luminance(); (l+0.05)*(l+0.05) > 1.05*0.05 {
-		return rgb{0, 0, 0}
-	}
-	return rgb{255, 255, 255}
+	on := heat.On(c.bytes())
+	return rgb{float64(on.R), float64(on.G), float64(on.B)}
 }
 
 // xterm is the nearest of xterm's 6×6×6 cube and 24 greys.

@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"nrt/backend/engine"
+	"nrt/web/heat"
 )
 
 func TestDetectColor(t *testing.T) {
@@ -42,12 +43,6 @@ func TestDetectColor(t *testing.T) {
 	}
 }
 
-// contrast is WCAG's ratio.
-func contrast(a, b rgb) float64 {
-	x, y := a.luminance()+0.05, b.luminance()+0.05
-	return max(x, y) / min(x, y)
-}
-
 func TestShades(t *testing.T) {
 	if c := shade(0); c[0] != c[1] || c[1] != c[2] {
 		t.Errorf("no change is %v, want grey", c)
@@ -60,7 +55,7 @@ func TestShades(t *testing.T) {
 	}
 	for i := -100; i <= 100; i++ {
 		c := shade(float64(i) / 100)
-		if r := contrast(c, c.onto()); r < 4.5 {
+		if r := heat.Contrast(c.bytes(), c.onto().bytes()); r < 4.5 {
 			t.Errorf("shade(%.2f) = %v: contrast %.2f with its text", float64(i)/100, c, r)
 		}
 		if c.xterm() < 16 || c.xterm() > 255 {
