@@ -71,10 +71,10 @@ func (e *env) bake(model, out string, on deviceFlags) (err error) {
 	if err != nil {
 		return err
 	}
-	sources := []server.Source{{Name: b.Name, About: b.About, Files: b.Files, World: true}}
+	sources := []server.Source{b.source()}
 	for _, x := range e.builtins {
 		if x.Name != b.Name {
-			sources = append(sources, server.Source{Name: x.Name, About: x.About, Files: x.Files, World: true})
+			sources = append(sources, x.source())
 		}
 	}
 	baked, err := server.Bake(e.ctx, dev, w, sources, runs, list)

@@ -131,8 +131,9 @@ func distance(a, b string) int {
 // flags declares a command's flags in the order in which help shows them. The
 // variable's value at declaration is the default.
 type flags struct {
-	set  *flag.FlagSet
-	list []flagInfo
+	set     *flag.FlagSet
+	list    []flagInfo
+	amounts []string
 }
 
 type flagInfo struct{ name, arg, usage, def string }
@@ -183,6 +184,12 @@ func (f *flags) texts(p *[]string, name, arg, usage string) {
 func (f *flags) integer(p *int, name, arg, usage string) {
 	f.note(name, arg, usage, strconv.Itoa(*p))
 	f.set.IntVar(p, name, *p, "")
+}
+
+// amount is integer for one that is 0 or more: call refuses less.
+func (f *flags) amount(p *int, name, arg, usage string) {
+	f.integer(p, name, arg, usage)
+	f.amounts = append(f.amounts, name)
 }
 
 // seed declares a flag that takes a whole number from 0 on.

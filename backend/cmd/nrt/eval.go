@@ -40,14 +40,14 @@ model has too few positions is left out and named.`,
 			m.bind(f)
 			a := evalArgs{data: "world", worldSeed: worldSeed, k: 1}
 			f.text(&a.data, "data", "F", "JSONL or Parquet file, or a split of the small world")
-			f.integer(&a.n, "n", "N", "questions, the first of a file; 0 takes all of it, of the small world 420")
+			f.amount(&a.n, "n", "N", "questions, the first of a file; 0 takes all of it, of the small world 420")
 			f.text(&a.question, "question-field", "NAME", "the file's field of the question, if it is not one that \"nrt train\" knows")
 			f.text(&a.reference, "answer-field", "NAME", "the file's field of the reference answer")
 			f.text(&a.regex, "answer-regex", "RE", "regular expression with one group: what its last match holds in answer and\nreference is compared")
 			f.seed(&a.worldSeed, "world-seed", "S", "which small world (the embedded models know number 1)")
 			f.text(&a.format, "format", "NAME", "layout of question, chain and answer; empty takes the tokenizer's")
-			f.integer(&a.chain, "max-chain", "N", "longest chain, in tokens; 0 takes what the model was trained with, 20 in the\nsmall world, else 256 or what fits")
-			f.integer(&a.answer, "max-answer", "N", "longest answer, in tokens; 0 takes the longest reference and half as much again")
+			f.amount(&a.chain, "max-chain", "N", "longest chain, in tokens; 0 takes what the model was trained with, 20 in the\nsmall world, else 256 or what fits")
+			f.amount(&a.answer, "max-answer", "N", "longest answer, in tokens; 0 takes the longest reference and half as much again")
 			f.integer(&a.k, "k", "K", "chains per question, over which all is averaged")
 			f.toggle(&a.noChain, "no-chain", "answer at once, after the empty chain")
 			f.toggle(&a.exact, "exact", "in the small world too, only the reference itself is right")
@@ -98,14 +98,6 @@ func (e *env) eval(m modelFlags, a evalArgs) (err error) {
 	drawn := samplingFlags{Sampling: engine.Sampling{Temperature: a.temperature}}
 	if err := drawn.check(); err != nil {
 		return err
-	}
-	switch {
-	case a.n < 0:
-		return usagef("--n: want 0 or more, have %d", a.n)
-	case a.chain < 0:
-		return usagef("--max-chain: want 0 or more, have %d", a.chain)
-	case a.answer < 0:
-		return usagef("--max-answer: want 0 or more, have %d", a.answer)
 	}
 	extract, err := eval.ParseExtract(a.regex)
 	if err != nil {

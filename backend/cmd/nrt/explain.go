@@ -54,7 +54,7 @@ Without a question, a built-in model is asked one of its sample questions.`,
 			f.text(&x.answer, "answer", "A", "the reference answer")
 			f.integer(&x.sample, "sample", "N", "which sample question of a built-in model, from 1")
 			f.integer(&x.k, "k", "K", "how many chains")
-			f.integer(&x.maxChain, "max-chain", "N", "longest chain in tokens; 0 is what fits, up to 512")
+			f.amount(&x.maxChain, "max-chain", "N", "longest chain in tokens; 0 is what fits, up to 512")
 			x.reward.bind(f)
 			x.sampling.bind(f)
 			f.text(&x.format, "format", "NAME", "how question and answer are laid out; empty goes by the tokenizer")
@@ -80,9 +80,6 @@ func (x *explainFlags) check(e *env, f *flags) error {
 	}
 	if err := x.sampling.check(); err != nil {
 		return err
-	}
-	if x.maxChain < 0 {
-		return usagef("--max-chain: want 0 or more, have %d", x.maxChain)
 	}
 	switch q, a := f.given("question"), f.given("answer"); {
 	case q && a:

@@ -108,10 +108,6 @@ func (e *env) export(name, dir string, dt safetensors.DType) (err error) {
 	if err := run.Rename(stage, dir); err != nil {
 		return fmt.Errorf("--output: %w", err)
 	}
-	n := 0
-	for _, t := range c.Tensors() {
-		n += t.Len()
-	}
-	fmt.Fprintf(e.out, "%s: %s parameters in %s, %s\n", dir, count(n), c.DType, about)
+	fmt.Fprintf(e.out, "%s: %s parameters in %s, %s\n", dir, count(int(parameters(c))), c.DType, about)
 	return nil
 }

@@ -41,8 +41,8 @@ log-probability (at the sampling temperature) and entropy.`,
 			f.text(&g.prompt, "prompt", "T", "text to go on with; - reads standard input")
 			f.text(&g.question, "question", "Q", "question to answer; - reads standard input")
 			f.integer(&g.n, "n", "K", "how many continuations")
-			f.integer(&g.maxTokens, "max-tokens", "N", "longest continuation, or answer, in tokens; 0 is what fits, up to 256")
-			f.integer(&g.maxChain, "max-chain", "N", "longest chain in tokens, with --question; 0 is what fits, up to 512")
+			f.amount(&g.maxTokens, "max-tokens", "N", "longest continuation, or answer, in tokens; 0 is what fits, up to 256")
+			f.amount(&g.maxChain, "max-chain", "N", "longest chain in tokens, with --question; 0 is what fits, up to 512")
 			g.sampling.bind(f)
 			f.text(&g.format, "format", "NAME", "how a question is laid out; empty goes by the tokenizer")
 			f.json(&g.json)
@@ -56,12 +56,6 @@ log-probability (at the sampling temperature) and entropy.`,
 				}
 				if err := g.sampling.check(); err != nil {
 					return err
-				}
-				switch {
-				case g.maxTokens < 0:
-					return usagef("--max-tokens: want 0 or more, have %d", g.maxTokens)
-				case g.maxChain < 0:
-					return usagef("--max-chain: want 0 or more, have %d", g.maxChain)
 				}
 				return g.run(e)
 			}

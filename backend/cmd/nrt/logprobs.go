@@ -31,14 +31,11 @@ the likeliest alternatives. --text puts the tokenizer's beginning token in front
 			model.bind(f)
 			f.text(&text, "text", "T", "what to score; - reads standard input")
 			f.text(&ids, "ids", "LIST", "token ids to score")
-			f.integer(&top, "top", "N", "alternatives to show per position")
+			f.amount(&top, "top", "N", "alternatives to show per position")
 			f.json(&asJSON)
 			return func(e *env) error {
 				if f.given("text") == f.given("ids") {
 					return usagef("want either --text or --ids")
-				}
-				if top < 0 {
-					return usagef("--top: want 0 or more, have %d", top)
 				}
 				var list []int32
 				if f.given("ids") {

@@ -144,5 +144,10 @@ func (c *command) call(e *env, args []string) error {
 	case f.set.NArg() > 0:
 		return usagef("unexpected argument %q", f.set.Arg(0))
 	}
+	for _, name := range f.amounts {
+		if v := f.set.Lookup(name).Value.String(); v[0] == '-' {
+			return usagef("--%s: want 0 or more, have %s", name, v)
+		}
+	}
 	return do(e)
 }

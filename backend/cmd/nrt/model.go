@@ -280,7 +280,7 @@ func (s *samplingFlags) bind(f *flags) {
 	s.Temperature = 1
 	f.number(&s.Temperature, "temperature", "X", "0 always takes the likeliest token")
 	f.number(&s.TopP, "top-p", "P", "draw from the likeliest tokens that hold this share of the probability; 0 from all")
-	f.integer(&s.TopK, "top-k", "N", "draw from this many of the likeliest tokens; 0 from all")
+	f.amount(&s.TopK, "top-k", "N", "draw from this many of the likeliest tokens; 0 from all")
 	f.number(&s.MinP, "min-p", "P", "leave out tokens less likely than this share of the likeliest one's probability")
 	f.seed(&s.seed, "seed", "S", "the same seed draws the same tokens")
 }
@@ -293,8 +293,6 @@ func (s *samplingFlags) check() error {
 		return usagef("--temperature: want 0 or more, have %g", s.Temperature)
 	case !(s.TopP >= 0 && s.TopP <= 1):
 		return usagef("--top-p: want 0 to 1, have %g", s.TopP)
-	case s.TopK < 0:
-		return usagef("--top-k: want 0 or more, have %d", s.TopK)
 	case !(s.MinP >= 0 && s.MinP <= 1):
 		return usagef("--min-p: want 0 to 1, have %g", s.MinP)
 	}

@@ -74,10 +74,7 @@ func describe(name string, files fs.FS) (description, error) {
 	}
 	d := description{
 		Name: name, Type: c.ModelType, Layers: c.Layers, Hidden: c.Hidden, Heads: c.Heads, KVHeads: c.KVHeads,
-		FFN: c.Intermediate, Vocab: c.Vocab, Context: c.MaxPositions, Tied: c.TieEmbeddings,
-	}
-	for _, t := range c.Tensors() {
-		d.Parameters += t.Len()
+		FFN: c.Intermediate, Vocab: c.Vocab, Context: c.MaxPositions, Tied: c.TieEmbeddings, Parameters: int(parameters(c)),
 	}
 	if base, err := llama.AdapterBase(files); err == nil {
 		d.About = "a LoRA adapter beside " + base + ", and read as one with it"

@@ -24,26 +24,18 @@ import (
 
 // serveFlags are what serve was asked.
 type serveFlags struct {
-	addr     string
-	models   []string
-	state    string
-	token    string
-	hosts    []string
-	on       deviceFlags
-	weights  formatFlag
-	slots    int
-	queue    int
-	each     int
-	burst    int
-	readers  int
-	near     int
-	proxies  []string
-	maxChain int
-	runs     int
-	keepRuns int
-	format   string
-	noTrain  bool
-	verbose  bool
+	addr    string
+	models  []string
+	state   string
+	token   string
+	hosts   []string
+	on      deviceFlags
+	weights formatFlag
+	limits  server.Limits
+	proxies []string
+	format  string
+	noTrain bool
+	verbose bool
 }
 
 func serveCommand() *command {
@@ -82,28 +74,20 @@ server is started again.`,
 			f.value(&s.weights, "weights", "F", weightsUsage)
 			f.text(&s.format, "format", "NAME", "how questions are laid out to a model whose chat template is none of the known ones")
 			s.on.bind(f)
-			f.integer(&s.slots, "slots", "N", "questions that compute at once; 0 is 4")
-			f.integer(&s.queue, "queue", "N", "questions that may wait; 0 is 64")
-			f.integer(&s.each, "queue-each", "N", "of one reader of the page; 0 is 4")
-			f.integer(&s.burst, "burst", "N", "requests of one address to /v1 at once, which may all wait; 0 is 30")
-			f.integer(&s.readers, "readers", "N", "readers connected at once; 0 is 512")
-			f.integer(&s.near, "readers-each", "N", "from one address; 0 is 128")
+			f.amount(&s.limits.Slots, "slots", "N", "questions that compute at once; 0 is 4")
+			f.amount(&s.limits.Queue, "queue", "N", "questions that may wait; 0 is 64")
+			f.amount(&s.limits.QueueEach, "queue-each", "N", "of one reader of the page; 0 is 4")
+			f.amount(&s.limits.Burst, "burst", "N", "requests of one address to /v1 at once, which may all wait; 0 is 30")
+			f.amount(&s.limits.Conns, "readers", "N", "readers connected at once; 0 is 512")
+			f.amount(&s.limits.ConnsEach, "readers-each", "N", "from one address; 0 is 128")
 			f.texts(&s.proxies, "trusted-proxy", "A", "an address or network whose X-Forwarded-For names readers' addresses; may be given several times")
-			f.integer(&s.maxChain, "max-chain", "N", "longest chain in tokens; 0 is 512")
-			f.integer(&s.runs, "runs", "N", "runs that train at once; 0 is 2")
-			f.integer(&s.keepRuns, "keep-runs", "N", "runs kept; the oldest that has ended is removed beyond; 0 is 20")
+			f.amount(&s.limits.Chain, "max-chain", "N", "longest chain in tokens; 0 is 512")
+			f.amount(&s.limits.Runs, "runs", "N", "runs that train at once; 0 is 2")
+			f.amount(&s.limits.KeepRuns, "keep-runs", "N", "runs kept; the oldest that has ended is removed beyond; 0 is 20")
 			f.toggle(&s.verbose, "verbose", "log more")
 			return func(e *env) error {
-				for _, n := range []struct {
-					name  string
-					value int
-				}{{"threads", s.on.threads}, {"slots", s.slots}, {"queue", s.queue}, {"queue-each", s.each}, {"burst", s.burst}, {"readers", s.readers}, {"readers-each", s.near}, {"max-chain", s.maxChain}, {"runs", s.runs}, {"keep-runs", s.keepRuns}} {
-					if n.value < 0 {
-						return usagef("--%s: want 0 or more, have %d", n.name, n.value)
-					}
-				}
-				if s.maxChain > wire.MaxChain {
-					return usagef("--max-chain: want 0 to %d, have %d", wire.MaxChain, s.maxChain)
+				if n := s.limits.Chain; n > wire.MaxChain {
+					return usagef("--max-chain: want 0 to %d, have %d", wire.MaxChain, n)
 				}
 				if s.format != "" && !slices.Contains(token.FormatNames(), s.format) {
 					return usagef("--format: want one of %s, have %q", strings.Join(token.FormatNames(), ", "), s.format)
@@ -124,17 +108,13 @@ func (s *serveFlags) run(e *env) (err error) {
 	}
 	o := server.Options{
 		Version: version, World: world.New(worldSeed), Log: slog.New(slog.NewTextHandler(e.err, &slog.HandlerOptions{Level: level})),
-		Format: s.format, Token: s.token, Hosts: s.hosts,
-		Limits: server.Limits{
-			Slots: s.slots, Queue: s.queue, QueueEach: s.each, Burst: s.burst, Conns: s.readers, ConnsEach: s.near,
-			Chain: s.maxChain, Runs: s.runs, KeepRuns: s.keepRuns,
-		},
+		Format: s.format, Token: s.token, Hosts: s.hosts, Limits: s.limits,
 	}
 	if o.Models, o.Train.Base, err = s.sources(e); err != nil {
 		return err
 	}
-	if most := server.MostRuns(len(o.Models)); s.keepRuns > most {
-		return usagef("--keep-runs: want 0 to %d beside %d models, have %d", most, len(o.Models), s.keepRuns)
+	if most := server.MostRuns(len(o.Models)); o.KeepRuns > most {
+		return usagef("--keep-runs: want 0 to %d beside %d models, have %d", most, len(o.Models), o.KeepRuns)
 	}
 	if o.Proxies, err = networks(s.proxies); err != nil {
 		return err
@@ -226,23 +206,24 @@ func (s *serveFlags) sources(e *env) (list []server.Source, base string, err err
 		}
 	}
 	for _, name := range s.models {
+		if b := e.builtin(name); b != nil {
+			add(b.source())
+			continue
+		}
 		files, err := e.files(name)
 		if err != nil {
 			return nil, "", err
 		}
-		src := server.Source{Name: name, Files: files}
-		if b := e.builtin(name); b != nil {
-			src.About, src.World = b.About, true
-		} else if short := shortName(name); !seen[short] && e.builtin(short) == nil {
-			src.Name = short
+		if short := shortName(name); !seen[short] && e.builtin(short) == nil {
+			name = short
 		}
-		add(src)
+		add(server.Source{Name: name, Files: files})
 	}
 	if b := e.builtin(defaultModel); b != nil {
-		add(server.Source{Name: b.Name, About: b.About, Files: b.Files, World: true})
+		add(b.source())
 	}
 	for _, b := range e.builtins {
-		add(server.Source{Name: b.Name, About: b.About, Files: b.Files, World: true})
+		add(b.source())
 	}
 	if len(list) == 0 {
 		return nil, "", usagef("--model: there are no built-in models, so name one")
@@ -252,6 +233,11 @@ func (s *serveFlags) sources(e *env) (list []server.Source, base string, err err
 		base = b.Name
 	}
 	return list, base, nil
+}
+
+// source is a built-in model for a server.
+func (b *builtin) source() server.Source {
+	return server.Source{Name: b.Name, About: b.About, Files: b.Files, World: true}
 }
 
 // shortName is what readers call a folder's model: they need not know where it
