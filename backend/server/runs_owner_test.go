@@ -9,7 +9,6 @@ import (
 
 	"github.com/gorilla/websocket"
 
-	"nrt/backend/cpu"
 	"nrt/web/wire"
 )
 
@@ -79,16 +78,7 @@ func TestRunsBelongToWhoStartedThem(t *testing.T) {
 // TestTokenHolderStopsAnyRun: a program that brings the token itself may; a page,
 // whose token is a cookie, may not.
 func TestTokenHolderStopsAnyRun(t *testing.T) {
-	dev, err := cpu.New(cpu.Options{Threads: 1})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := dev.Close(); err != nil {
-			t.Error(err)
-		}
-	})
-	r := start(t, func(o *Options) { o.Train.Device, o.Train.Dir, o.held, o.Token = dev, t.TempDir(), 14, "letmein" })
+	r := trainer(t, t.TempDir(), func(o *Options) { o.Token = "letmein" })
 	dial := func(head http.Header) *client {
 		ws, resp, err := websocket.DefaultDialer.Dial(r.url(), head)
 		if err != nil {

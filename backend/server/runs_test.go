@@ -420,7 +420,7 @@ func TestRunIsSavedWhole(t *testing.T) {
 	var all sync.WaitGroup
 	for range 8 {
 		all.Go(func() {
-			for range 20 {
+			for range 5 {
 				if err := x.save(); err != nil {
 					t.Error(err)
 					return

@@ -61,10 +61,6 @@ func (s *sched) wait(ctx context.Context, t *ticket, told func(place int, second
 		case <-t.ready:
 			began := time.Now()
 			return sync.OnceFunc(func() { s.leave(t.reader, time.Since(began).Seconds()) }), nil
-		default:
-		}
-		select {
-		case <-t.ready:
 		case <-t.moved:
 			if told != nil {
 				place, wait := s.where(t)

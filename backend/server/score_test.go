@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -228,7 +229,16 @@ func TestScoresAreRated(t *testing.T) {
 }
 
 func TestCancelScore(t *testing.T) {
-	r := start(t, func(o *Options) { o.Slots = 1; o.onToken = func() { time.Sleep(50 * time.Millisecond) } })
+	var slow atomic.Bool
+	slow.Store(true)
+	r := start(t, func(o *Options) {
+		o.Slots = 1
+		o.onToken = func() {
+			if slow.Load() {
+				time.Sleep(50 * time.Millisecond)
+			}
+		}
+	})
 	c := r.reader(nil)
 	running := question()
 	running.K = 16
@@ -257,6 +267,7 @@ func TestCancelScore(t *testing.T) {
 	if e := expect[*wire.End](c); e.ID != "s1" || !e.Cancelled || e.Seconds == 0 {
 		t.Errorf("have %+v", e)
 	}
+	slow.Store(false)
 	c.say(m)
 	expect[*wire.Scored](c)
 }

@@ -449,10 +449,10 @@ func TestV1Mistake(t *testing.T) {
 func TestAllowances(t *testing.T) {
 	a := allowances{burst: askBurst}
 	at := time.Unix(0, 0)
-	for i := range 3 * mostAddresses {
+	for i := range mostAddresses + 10 {
 		a.take(fmt.Sprint(i), at.Add(time.Duration(i)))
 	}
-	if len(a.of) != mostAddresses || a.of["0"] != nil || a.of[fmt.Sprint(3*mostAddresses-1)] == nil {
+	if len(a.of) != mostAddresses || a.of["9"] != nil || a.of["10"] == nil || a.of[fmt.Sprint(mostAddresses+9)] == nil {
 		t.Errorf("%d addresses are kept", len(a.of))
 	}
 	for remote, want := range map[string]string{

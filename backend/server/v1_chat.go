@@ -40,12 +40,9 @@ func (s *Server) v1Chat(a *api) error {
 	turns := f.messages()
 	req := f.sampling(drawn())
 	most := f.whole("max_tokens", 0, 1, 1<<31-1)
-	if both := most > 0 && f.has("max_completion_tokens"); both || most == 0 {
-		n := f.whole("max_completion_tokens", 0, 1, 1<<31-1)
-		if both && n != most {
-			f.bad("max_completion_tokens", "want the same as max_tokens, %d, or one of the two", most)
-		}
-		most = n
+	newer := f.whole("max_completion_tokens", most, 1, 1<<31-1) // the same under its later name
+	if most > 0 && newer != most {
+		f.bad("max_completion_tokens", "want the same as max_tokens, %d, or one of the two", most)
 	}
 	stops := f.stops()
 	tokens := f.flag("logprobs", false)
@@ -65,7 +62,7 @@ func (s *Server) v1Chat(a *api) error {
 			head:  textHead{ID: a.name("chatcmpl-", req.Seed), Object: "chat.completion", Model: model, Seed: int64(req.Seed)},
 			asked: "messages", req: req, chain: s.o.Chain, tokens: tokens, stops: stops, stream: stream, usage: withUsage,
 		},
-		turns: turns, most: int(most),
+		turns: turns, most: int(newer),
 	})
 }
 
