@@ -82,27 +82,27 @@ func (e *env) compute(d deviceFlags) (*place, error) {
 		return nil, usagef("--threads: want 0 to %d, have %d", run.MaxThreads, d.threads)
 	}
 	if d.on.Name == "cpu" {
-		return e.onCPU(d, "")
+		return e.onCPU(d)
 	}
 	if !e.cards.built {
 		if d.on.Name == "cuda" {
 			return nil, usagef("--device %s: %s", d.on, withoutCUDA)
 		}
-		return e.onCPU(d, withoutCUDA)
+		return e.onCPU(d)
 	}
 	p, err := e.onCard(d)
 	if err == nil || d.on.Name == "cuda" {
 		return p, err
 	}
-	p, cpuErr := e.onCPU(d, err.Error())
+	p, cpuErr := e.onCPU(d)
 	if cpuErr == nil {
 		fmt.Fprintf(e.err, "nrt: computing on the CPU: %v\n", err)
 	}
 	return p, cpuErr
 }
 
-// onCPU opens the CPU. instead says why no card computes, "" if none was wanted.
-func (e *env) onCPU(d deviceFlags, instead string) (*place, error) {
+// onCPU opens the CPU.
+func (e *env) onCPU(d deviceFlags) (*place, error) {
 	o, dtype := cpu.Options{Threads: d.threads}, "f32"
 	if d.dtype == "bf16" {
 		o.Type, dtype = cpu.BFloat16, "bf16"

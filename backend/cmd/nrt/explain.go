@@ -193,7 +193,7 @@ func (p *explainer) chains() func(engine.Event) {
 			w = newWrapper(p.out, fmt.Sprintf("chain %d", chain+1), indent)
 			n, closed = 0, true
 		},
-		token: func(_ int, ev engine.Event) {
+		token: func(ev engine.Event) {
 			switch ev.Part {
 			case engine.PartChain:
 				n++
@@ -206,7 +206,7 @@ func (p *explainer) chains() func(engine.Event) {
 				p.out.Flush()
 			}
 		},
-		end: func(int) {
+		end: func() {
 			w.write(s.rest(), nil)
 			if !closed {
 				why := fmt.Sprintf(" (cut off after %s)", plural(n, "token"))
@@ -261,10 +261,7 @@ func (p *explainer) table(v verdict.Verdict, g reward.Group) {
 	}
 }
 
-// most is how many tokens why lists.
-const most = 10
-
-// why lists the tokens that move the best chain's reward most: weight times
+// why lists the ten tokens that move the best chain's reward most: weight times
 // change, which sums to R − R_base (for p and gm, to its logarithm).
 func (p *explainer) why(v verdict.Verdict, g reward.Group) {
 	best := ranking(g)[0]
@@ -279,7 +276,7 @@ func (p *explainer) why(v verdict.Verdict, g reward.Group) {
 		gain[i], order[i] = c.W[i]*(to-from), i
 	}
 	slices.SortStableFunc(order, func(a, b int) int { return cmp.Compare(math.Abs(gain[b]), math.Abs(gain[a])) })
-	order = order[:min(most, len(order))]
+	order = order[:min(10, len(order))]
 	slices.Sort(order)
 	width := 5
 	for _, i := range order {

@@ -181,7 +181,7 @@ func (g *generateFlags) show(e *env, l *loaded, req *engine.Request) func(engine
 				fmt.Fprintf(e.out, "— %d of %d —\n", chain+1, g.n)
 			}
 		},
-		token: func(_ int, ev engine.Event) {
+		token: func(ev engine.Event) {
 			text := ""
 			if ev.Part == engine.PartAnswer && ev.Index == 0 {
 				text = s.rest() + "\n"
@@ -191,7 +191,7 @@ func (g *generateFlags) show(e *env, l *loaded, req *engine.Request) func(engine
 			}
 			print(text)
 		},
-		end: func(int) { print(s.rest() + "\n") },
+		end: func() { print(s.rest() + "\n") },
 	}
 	return stream.event
 }

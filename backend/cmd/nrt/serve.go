@@ -296,7 +296,7 @@ func (s *serveFlags) devices(e *env, o *server.Options) (closeAll func() error, 
 		o.Train.Device, o.Train.Free, o.Train.On, o.Train.Type = dev, dev.free, dev.kind, dev.dtype
 		return dev.Close, nil
 	}
-	train, err := e.onCPU(deviceFlags{dtype: s.on.dtype, threads: max(1, s.on.threads/2)}, "")
+	train, err := e.onCPU(deviceFlags{dtype: s.on.dtype, threads: max(1, s.on.threads/2)})
 	if err != nil {
 		return nil, errors.Join(err, dev.Close())
 	}

@@ -12,8 +12,8 @@ import (
 // first unfinished one live, what the others have so far when their turn comes.
 type inOrder struct {
 	begin func(chain int)
-	token func(chain int, ev engine.Event)
-	end   func(chain int)
+	token func(ev engine.Event)
+	end   func()
 
 	current int
 	begun   bool
@@ -37,10 +37,10 @@ func (s *inOrder) event(ev engine.Event) {
 		s.begun = true
 	}
 	if ev.Part != engine.PartEnd {
-		s.token(s.current, ev)
+		s.token(ev)
 		return
 	}
-	s.end(s.current)
+	s.end()
 	s.current++
 	s.begun = false
 	late := s.waiting[s.current]

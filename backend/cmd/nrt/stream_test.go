@@ -3,6 +3,8 @@ package main
 import (
 	"bufio"
 	"bytes"
+	"math/rand/v2"
+	"slices"
 	"testing"
 
 	"nrt/backend/engine"
@@ -73,5 +75,59 @@ func TestStreamsEndWhole(t *testing.T) {
 	e.out.Flush()
 	if have, want := out.String(), "chain 1    a日 (cut off after 4 tokens)\n"; have != want {
 		t.Errorf("explain: have %q, want %q", have, want)
+	}
+}
+
+// However the chains' tokens interleave, they are shown chain by chain.
+func TestChainsAreShownInOrder(t *testing.T) {
+	for seed := range uint64(50) {
+		rng := rand.New(rand.NewPCG(seed, 1))
+		var want, have []int32
+		left := make([][]engine.Event, 4)
+		for c := range left {
+			for i := range rng.IntN(5) {
+				id := int32(c*10 + i)
+				left[c] = append(left[c], engine.Event{Chain: c, Index: i, Token: engine.Token{ID: id}})
+				want = append(want, id)
+			}
+			left[c] = append(left[c], engine.Event{Chain: c, Part: engine.PartEnd})
+			want = append(want, -1)
+		}
+		s := &inOrder{
+			begin: func(int) {},
+			token: func(ev engine.Event) { have = append(have, ev.Token.ID) },
+			end:   func() { have = append(have, -1) },
+		}
+		s.event(engine.Event{Chain: -1, Part: engine.PartBaseline})
+		for n := 1; n > 0; {
+			n = 0
+			for _, l := range left {
+				n += len(l)
+			}
+			if c := rng.IntN(len(left)); len(left[c]) > 0 {
+				s.event(left[c][0])
+				left[c] = left[c][1:]
+			}
+		}
+		if !slices.Equal(have, want) {
+			t.Fatalf("seed %d: have %v, want %v", seed, have, want)
+		}
+	}
+}
+
+func TestWrapper(t *testing.T) {
+	var b bytes.Buffer
+	out := bufio.NewWriter(&b)
+	w := newWrapper(out, "label", 8)
+	w.width = 20
+	for _, s := range []string{"one", " two", " three", " four\nfive", " sixsixsixsixsix", "seven"} {
+		w.write(s, nil)
+	}
+	if err := out.Flush(); err != nil {
+		t.Fatal(err)
+	}
+	want := "label   one two\n        three four\n        five\n        sixsixsixsixsixseven"
+	if b.String() != want {
+		t.Errorf("have\n%s\nwant\n%s", b.String(), want)
 	}
 }

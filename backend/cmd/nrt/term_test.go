@@ -1,14 +1,9 @@
 package main
 
 import (
-	"bufio"
-	"bytes"
-	"math/rand/v2"
-	"slices"
 	"strings"
 	"testing"
 
-	"nrt/backend/engine"
 	"nrt/web/heat"
 )
 
@@ -115,59 +110,5 @@ func TestNumbersForPeople(t *testing.T) {
 		if have := percent(p); have != want {
 			t.Errorf("percent(%v) = %q, want %q", p, have, want)
 		}
-	}
-}
-
-// However the chains' tokens interleave, they are shown chain by chain.
-func TestChainsAreShownInOrder(t *testing.T) {
-	for seed := range uint64(50) {
-		rng := rand.New(rand.NewPCG(seed, 1))
-		var want, have []int32
-		left := make([][]engine.Event, 4)
-		for c := range left {
-			for i := range rng.IntN(5) {
-				id := int32(c*10 + i)
-				left[c] = append(left[c], engine.Event{Chain: c, Index: i, Token: engine.Token{ID: id}})
-				want = append(want, id)
-			}
-			left[c] = append(left[c], engine.Event{Chain: c, Part: engine.PartEnd})
-			want = append(want, -1)
-		}
-		s := &inOrder{
-			begin: func(int) {},
-			token: func(_ int, ev engine.Event) { have = append(have, ev.Token.ID) },
-			end:   func(int) { have = append(have, -1) },
-		}
-		s.event(engine.Event{Chain: -1, Part: engine.PartBaseline})
-		for n := 1; n > 0; {
-			n = 0
-			for _, l := range left {
-				n += len(l)
-			}
-			if c := rng.IntN(len(left)); len(left[c]) > 0 {
-				s.event(left[c][0])
-				left[c] = left[c][1:]
-			}
-		}
-		if !slices.Equal(have, want) {
-			t.Fatalf("seed %d: have %v, want %v", seed, have, want)
-		}
-	}
-}
-
-func TestWrapper(t *testing.T) {
-	var b bytes.Buffer
-	out := bufio.NewWriter(&b)
-	w := newWrapper(out, "label", 8)
-	w.width = 20
-	for _, s := range []string{"one", " two", " three", " four\nfive", " sixsixsixsixsix", "seven"} {
-		w.write(s, nil)
-	}
-	if err := out.Flush(); err != nil {
-		t.Fatal(err)
-	}
-	want := "label   one two\n        three four\n        five\n        sixsixsixsixsixseven"
-	if b.String() != want {
-		t.Errorf("have\n%s\nwant\n%s", b.String(), want)
 	}
 }
