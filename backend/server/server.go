@@ -35,7 +35,7 @@ type Server struct {
 	shut func() error    // Close, once
 	ctx  context.Context // ends at Close
 	stop context.CancelFunc
-	work sync.WaitGroup // questions at work
+	work sync.WaitGroup // questions at work, models being read
 
 	mu       sync.Mutex
 	sessions map[string]*session
@@ -197,8 +197,8 @@ func (s *Server) newSession(owner string, manager bool) (*session, error) {
 	}
 	x := &session{
 		id: hex.EncodeToString(raw[:]), server: s,
-		asks: map[string]context.CancelCauseFunc{}, watching: map[string]bool{}, rate: newBucket(askBurst, askRate), scores: newBucket(askBurst, askRate),
-		fresh: newBucket(askBurst, askRate),
+		asks: map[string]context.CancelCauseFunc{},
+		rate: newBucket(askBurst, askRate), scores: newBucket(askBurst, askRate), fresh: newBucket(askBurst, askRate),
 	}
 	if owner == "" {
 		owner = x.id

@@ -3,6 +3,7 @@ package server
 import (
 	"context"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -19,21 +20,20 @@ type session struct {
 	ctx     context.Context // ends with the session
 	end     context.CancelFunc
 
-	mu       sync.Mutex
-	log      []entry // of consecutive numbers, oldest first
-	bytes    int     // held by log
-	last     uint64  // number of the latest message
-	conn     *conn   // nil while the reader is away
-	away     *time.Timer
-	left     time.Time // when the reader went away
-	from     string    // the address of its latest connection
-	asks     map[string]context.CancelCauseFunc
-	watching map[string]bool
-	watched  []string // the same, oldest first
-	rate     bucket   // of asks and training commands
-	scores   bucket   // of what-ifs: the page asks for some by itself
-	fresh    bucket   // of chains written afresh: likewise
-	closed   bool
+	mu      sync.Mutex
+	log     []entry // of consecutive numbers, oldest first
+	bytes   int     // held by log
+	last    uint64  // number of the latest message
+	conn    *conn   // nil while the reader is away
+	away    *time.Timer
+	left    time.Time // when the reader went away
+	from    string    // the address of its latest connection
+	asks    map[string]context.CancelCauseFunc
+	watched []string // runs whose values it is told, oldest first
+	rate    bucket   // of asks and training commands
+	scores  bucket   // of what-ifs: the page asks for some by itself
+	fresh   bucket   // of chains written afresh: likewise
+	closed  bool
 }
 
 // entry is one message as it goes over the wire. born is when the oldest event
@@ -256,21 +256,19 @@ func (s *session) cancel(id string) {
 func (s *session) watch(run string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.watching[run] {
+	if slices.Contains(s.watched, run) {
 		return
 	}
 	const most = 16
 	if s.watched = append(s.watched, run); len(s.watched) > most {
-		delete(s.watching, s.watched[0])
 		s.watched = s.watched[1:]
 	}
-	s.watching[run] = true
 }
 
 func (s *session) watches(run string) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.watching[run]
+	return slices.Contains(s.watched, run)
 }
 
 // fail is a failure as a message.

@@ -69,7 +69,7 @@ server is started again.`,
 			f.text(&s.state, "state", "DIR", "folder of the training runs; empty is the user's own")
 			f.toggle(&s.noTrain, "no-train", "do not let readers train")
 			f.text(&s.token, "token", "T", "what readers must know; empty makes one up where one is needed")
-			f.texts(&s.hosts, "host", "NAME", "a name that the server goes by; may be given several times")
+			f.texts(&s.hosts, "host", "NAME", "a name that the server goes by; may be given several times\nthe first is printed in place of localhost")
 			s.weights = formatFlag{device.AsStored}
 			f.value(&s.weights, "weights", "F", weightsUsage)
 			f.text(&s.format, "format", "NAME", "how questions are laid out to a model whose chat template is none of the known ones")
