@@ -63,6 +63,10 @@ func TestTokenize(t *testing.T) {
 	if !reflect.DeepEqual(r, again) {
 		t.Errorf("from standard input: have %+v, want %+v", again, r)
 	}
+	decode(t, setting{}.ok(t, "tokenize", "--model", dir, "--text", text, "--special", "--json"), &again)
+	if n := len(again.Tokens) - len(r.Tokens); n != 1 || !reflect.DeepEqual(again.Tokens[n:], r.Tokens) || again.Tokens[0].Piece != "<bos>" || again.Tokens[0].End != 0 {
+		t.Errorf("--special: have %+v, want one more before %+v", again, r)
+	}
 	var back struct {
 		Model string
 		IDs   []int32

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"io"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -61,37 +62,34 @@ func (e *env) tokenize(model, text string, special, asJSON bool) error {
 	if text, err = e.textOrStdin(text); err != nil {
 		return err
 	}
-	pieces := make([]piece, 0, len(text)/3)
+	plain := tok.Pieces(text)
+	ids, before := make([]int32, len(plain)), 0
+	for i, p := range plain {
+		ids[i] = p.ID
+	}
 	if special {
 		// The post-processor only adds tokens: those of the text stand unchanged
 		// in the middle.
-		all, plain := tok.EncodeSpecial(text), tok.Pieces(text)
-		at := indexOf(all, len(plain), func(i, j int) bool { return all[i] == plain[j].ID })
-		for i, id := range all {
-			switch j := i - at; {
-			case j < 0:
-				pieces = append(pieces, piece{ID: id, Piece: tok.Token(id)})
-			case j < len(plain):
-				p := plain[j]
-				pieces = append(pieces, piece{p.ID, tok.Token(p.ID), p.Text, p.Start, p.End})
-			default:
-				pieces = append(pieces, piece{ID: id, Piece: tok.Token(id), Start: len(text), End: len(text)})
-			}
+		all := tok.EncodeSpecial(text)
+		before = indexOf(all, ids)
+		ids = append([]int32{}, all...)
+	}
+	pieces := make([]piece, len(ids))
+	for i, id := range ids {
+		p := piece{ID: id, Piece: tok.Token(id)}
+		switch j := i - before; {
+		case j >= len(plain):
+			p.Start, p.End = len(text), len(text)
+		case j >= 0:
+			p.Text, p.Start, p.End = plain[j].Text, plain[j].Start, plain[j].End
 		}
-	} else {
-		for _, p := range tok.Pieces(text) {
-			pieces = append(pieces, piece{p.ID, tok.Token(p.ID), p.Text, p.Start, p.End})
-		}
+		pieces[i] = p
 	}
 	if !asJSON {
 		for _, p := range pieces {
 			fmt.Fprintf(e.out, "%6d  %5d–%-5d  %s\n", p.ID, p.Start, p.End, visible(cmp.Or(p.Text, p.Piece)))
 		}
 		return nil
-	}
-	ids := make([]int32, len(pieces))
-	for i, p := range pieces {
-		ids[i] = p.ID
 	}
 	return e.printJSON(struct {
 		Model  string  `json:"model"`
@@ -100,16 +98,12 @@ func (e *env) tokenize(model, text string, special, asJSON bool) error {
 	}{model, ids, pieces}, true)
 }
 
-// indexOf is the first place in all at which n items match, or 0.
-func indexOf(all []int32, n int, equal func(i, j int) bool) int {
-next:
-	for at := 0; at+n <= len(all); at++ {
-		for j := range n {
-			if !equal(at+j, j) {
-				continue next
-			}
+// indexOf is the first place in all where part stands, or 0.
+func indexOf(all, part []int32) int {
+	for at := range len(all) - len(part) + 1 {
+		if slices.Equal(all[at:at+len(part)], part) {
+			return at
 		}
-		return at
 	}
 	return 0
 }
