@@ -43,9 +43,7 @@ func (s *Server) answer(ctx context.Context, j *job, m *wire.Ask, r *replica) (w
 	heard := false
 	out := &stream{id: m.ID, tok: r.tok, form: r.form, req: &req, every: s.o.Frame, say: j.x.sayBorn}
 	_, err = r.engine.Generate(ctx, []engine.Request{req}, func(ev engine.Event) {
-		if s.o.onToken != nil {
-			s.o.onToken()
-		}
+		s.o.onToken()
 		if !heard {
 			heard = true
 			s.metrics.first.Observe(time.Since(j.asked).Seconds())

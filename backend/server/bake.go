@@ -190,7 +190,7 @@ func bakeFresh(ctx context.Context, r *replica, e *view.Example) (list [][][]wir
 					m.Fresh[j].IDs = nil
 				}
 				fresh[slices.Index(places, m.Cut)] = m.Fresh
-			}, nil)
+			}, func() {})
 			if err != nil {
 				return nil, fmt.Errorf("chain %d: %w", i+1, err)
 			}
@@ -208,10 +208,7 @@ func bakeSeed(ctx context.Context, r *replica, w *world.World, ask wire.Ask) (vi
 	if _, err := wire.Encode(&ask); err != nil {
 		return e, 0, err
 	}
-	tok, form, err := r.of.vocab.open()
-	if err != nil {
-		return e, 0, err
-	}
+	tok, form := r.tok, r.form
 	req, err := request(&ask, form, r.model.Config.MaxPositions)
 	if err != nil {
 		return e, 0, err

@@ -41,7 +41,7 @@ type Options struct {
 	Limits
 	Log *slog.Logger // nil is silent
 
-	onToken func()           // tests slow a model down with it
+	onToken func()           // tests slow a model down with it: nothing
 	now     func() time.Time // by which allowances grow: time.Now
 	held    int              // questions of the small world asked at every kept step: 140
 }
@@ -150,6 +150,9 @@ func (o *Options) defaults() error {
 	}
 	o.Train.Base = cmp.Or(o.Train.Base, o.Models[0].Name)
 	o.held = cmp.Or(o.held, 140)
+	if o.onToken == nil {
+		o.onToken = func() {}
+	}
 	if o.now == nil {
 		o.now = time.Now
 	}

@@ -23,7 +23,7 @@ func (s *Server) resample(x *session, m *wire.Resample) {
 }
 
 // resampled lets r write what m asks for and says each place as soon as all of its
-// chains are complete. onToken may be nil.
+// chains are complete.
 func resampled(ctx context.Context, m *wire.Resample, r *replica, say func(*wire.Resampled), onToken func()) error {
 	reqs, err := resampling(m, r)
 	if err != nil {
@@ -38,9 +38,7 @@ func resampled(ctx context.Context, m *wire.Resample, r *replica, say func(*wire
 		places[i] = place{make([]wire.Fresh, m.N), m.N}
 	}
 	_, err = r.engine.Generate(ctx, reqs, func(ev engine.Event) {
-		if onToken != nil {
-			onToken()
-		}
+		onToken()
 		p := &places[ev.Request]
 		f := &p.fresh[ev.Chain]
 		switch ev.Part {

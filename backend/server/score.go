@@ -27,11 +27,7 @@ func (s *Server) score(x *session, m *wire.Score) {
 // whatIf reads the reference off after every variant and, if that was asked,
 // lets the model answer.
 func (s *Server) whatIf(ctx context.Context, j *job, m *wire.Score, r *replica) (wire.Message, error) {
-	out, err := scored(ctx, m, r, s.o.Chain, func(engine.Event) {
-		if s.o.onToken != nil {
-			s.o.onToken()
-		}
-	})
+	out, err := scored(ctx, m, r, s.o.Chain, func(engine.Event) { s.o.onToken() })
 	if err != nil {
 		return nil, err
 	}

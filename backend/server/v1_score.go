@@ -70,11 +70,7 @@ func (s *Server) v1Score(a *api) error {
 		if err != nil {
 			return err
 		}
-		results, err := r.engine.Generate(ctx, reqs, func(engine.Event) {
-			if s.o.onToken != nil {
-				s.o.onToken()
-			}
-		})
+		results, err := r.engine.Generate(ctx, reqs, func(engine.Event) { s.o.onToken() })
 		if err != nil {
 			return err
 		}

@@ -122,9 +122,7 @@ func (a *api) run(ctx context.Context, r *replica, e endpoint, say func(piece)) 
 	within, enough := context.WithCancel(ctx)
 	defer enough()
 	_, err = r.engine.Generate(within, reqs, func(ev engine.Event) {
-		if a.s.o.onToken != nil {
-			a.s.o.onToken()
-		}
+		a.s.o.onToken()
 		a.s.metrics.count(ev.Part)
 		if speaker.event(ev); speaker.ended == len(speaker.voices) {
 			enough() // what the engine would still say, nobody hears
