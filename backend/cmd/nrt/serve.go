@@ -102,6 +102,11 @@ func (s *serveFlags) run(e *env) (err error) {
 	if _, _, err := net.SplitHostPort(s.addr); err != nil {
 		return usagef("--addr: want HOST:PORT, have %q", s.addr)
 	}
+	for _, name := range s.hosts {
+		if strings.ContainsAny(name, ":/") && net.ParseIP(name) == nil {
+			return usagef("--host: want a name or address alone, such as teach.example.org, have %q", name)
+		}
+	}
 	level := slog.LevelInfo
 	if s.verbose {
 		level = slog.LevelDebug

@@ -38,6 +38,7 @@ func TestServeBounds(t *testing.T) {
 	}
 	for _, args := range [][]string{
 		{"--max-chain", "4096"}, {"--keep-runs", "99999"}, {"--burst", "-1"}, {"--trusted-proxy", "proxy.example.org"}, {"--trusted-proxy", "10.0.0.0/99"},
+		{"--host", "teach.example.org:8080"}, {"--host", "http://teach.example.org"},
 	} {
 		code, _, stderr := setting{builtins: known}.nrt(t, append([]string{"serve"}, args...)...)
 		if code != exitUsage || !strings.Contains(stderr, args[0]) {
