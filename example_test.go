@@ -17,8 +17,8 @@ import (
 // What this module does, in one program: a model writes chains of reasoning for a
 // question, reads the reference answer after each and after none, and trainer/reward
 // says what each chain earned by it. The model is an embedded one; any folder of
-// Hugging Face's with a Llama or Mistral in it is opened by os.DirFS(folder) in its
-// place.
+// Hugging Face's with a Llama, Mistral or Qwen in it is opened by os.DirFS(folder) in
+// its place.
 func Example() {
 	if err := explain(); err != nil {
 		log.Fatal(err)

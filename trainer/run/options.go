@@ -169,7 +169,7 @@ func (t *TrainConfig) options() []option {
 		{key: "seed", flag: "seed", value: &t.Seed, meaning: "decides everything random: same seed, same run"},
 		{key: "device", flag: "device", value: &t.Device, meaning: "what computes: auto, cpu, cuda or cuda:N; auto takes a CUDA card where there is one"},
 		{key: "dtype", flag: "dtype", value: &t.DType, choices: device.Types(),
-			meaning: "what it computes in: f32, or bf16 with the parameters kept in float32 beside; auto is f32 on the CPU and bf16 on CUDA. On the CPU bf16 rounds what matrix products multiply, and is half as fast again or more on AMD's Zen 4 and later, and no faster elsewhere"},
+			meaning: "what it computes in: f32, or bf16 with the parameters kept in float32 beside; auto is f32 on the CPU and bf16 on CUDA. On the CPU bf16 rounds what matrix products multiply, and is 1.4 to 1.8 times as fast on AMD's Zen 4 and later, and no faster elsewhere"},
 		{key: "threads", flag: "threads", value: &t.Threads, rule: threads, free: true, meaning: "threads; 0 is one a core; the result does not depend on it"},
 	}
 }
@@ -188,13 +188,13 @@ func (e *EvalConfig) options() []option {
 func (o *OutputConfig) options() []option {
 	return []option{
 		{key: "dir", flag: "output", value: &o.Dir, also: "output-dir", free: true,
-			meaning: "folder for checkpoints, metrics.jsonl and completions.jsonl; a run of its own a folder"},
+			meaning: "folder for checkpoints, metrics.jsonl and completions.jsonl; one run a folder"},
 		{key: "save_every", flag: "save-every", value: &o.SaveEvery, rule: notNegative, also: "save-steps", free: true,
 			meaning: "save a checkpoint every so many steps, after an evaluation that is the best so far, and at the end; 0 only at the end"},
 		{key: "keep", flag: "keep", value: &o.Keep, rule: notNegative, also: "save-total-limit", free: true,
 			meaning: "keep so many latest checkpoints, and that of the best evaluation (most log-probability of the reference); 0 keeps all"},
 		{key: "resume", flag: "resume", value: &o.Resume, also: "resume-from-checkpoint", free: true,
-			meaning: "go on from a checkpoint: latest, its folder, or auto, which begins where there is none yet; --resume alone is latest. Without --config the run's own configuration holds, and need not be repeated. One of another folder than output begins a run of its own there"},
+			meaning: "go on from a checkpoint: latest, its folder, or auto, which begins where there is none yet; --resume alone is latest. Without --config the run's own configuration holds, and need not be repeated. A checkpoint of another folder begins a new run in output"},
 		{key: "log_every", flag: "log-every", value: &o.LogEvery, rule: positive, also: "logging-steps", free: true,
 			meaning: "write metrics every so many steps: their means since the last line"},
 		{key: "completions", flag: "completions", value: &o.Completions, rule: notNegative, free: true,

@@ -3,7 +3,7 @@
 //
 // # Purpose
 //
-// A small Llama (about half a million parameters) pretrained on Pretrain's text
+// A small Llama (a third of a million parameters) pretrained on Pretrain's text
 // knows how to solve every task step by step, but rarely does so of its own
 // accord: its favourite chain of thought is idle chatter. Training on the
 // question–answer pairs of Train alone — no chains given — then shows which
@@ -45,9 +45,9 @@
 //     parses the question, so items survive a round trip through JSONL.
 //   - A World is read-only after New, and safe for concurrent use.
 //
-// # Departures from the two trial designs
+// # Choices that matter
 //
-//  1. Held out are triples, not whole sequences: else an unseen sequence of four
+//  1. Held out are triples, not whole sequences: otherwise an unseen sequence of four
 //     could be a sequence of three read often, plus one step. step and why share
 //     their held-out triples, as they share their operations.
 //  2. Longer is held out from pretraining too, not only from QA.

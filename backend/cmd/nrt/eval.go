@@ -25,7 +25,7 @@ are the share of right answers, the mean log-probability of the reference per
 token (after the chain, and after an empty one), and the chains' entropy and
 length. An answer is right if it equals the reference; in the small world, if
 its key words are right, however it is phrased (--exact asks for equality).
---answer-regex compares a part: '#### (.*)' what follows the last ####.
+--answer-regex compares only a part: '#### (.*)' is what follows the last ####.
 
 --data names a file as for "nrt train", or a split of the small world:
 world (as world:heldout), world:longer, world:train. A question for which the

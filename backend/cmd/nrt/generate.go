@@ -27,7 +27,7 @@ func generateCommand() *command {
 		name: "generate", group: groupAsk, short: "let a model go on writing, or answer a question",
 		args: "[--model M] (--prompt T | --question Q) [--n K] [--max-tokens N] [--json]",
 		long: `
---prompt goes on with a text as it stands. --question lays the question out as
+--prompt continues a text as it stands. --question lays the question out as
 the model was trained, samples a chain of reasoning, closes it, and samples an
 answer. Tokens are printed as they come; with --json all at once, each with its
 log-probability (at the sampling temperature) and entropy.`,

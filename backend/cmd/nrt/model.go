@@ -52,7 +52,7 @@ func (m *modelFlags) bind(f *flags) {
 // formatFlag is --weights.
 type formatFlag struct{ device.Format }
 
-const weightsUsage = "how weights are kept: auto, f32, bf16 or q8\nbf16 is half the memory, and about half the time of a single chain, q8 a\nquarter; both round. auto is bf16 where the checkpoint is, which loses nothing,\nelse f32"
+const weightsUsage = "how weights are kept: auto, f32, bf16 or q8\nbf16 takes half the memory and about half the time of a single chain, q8 a quarter\nof the memory; both round. auto is bf16 where the checkpoint is, which loses\nnothing, else f32"
 
 // on is the format for a device. A card computes in its own type.
 func (v formatFlag) on(p *place) device.Format {

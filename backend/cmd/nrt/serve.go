@@ -48,8 +48,8 @@ Serves the page on this machine alone and prints its address. Without --model it
 offers the built-in models; with it, these first, the built-in ones after them.
 
 Listening on any other address asks readers for a token: it is part of the
-address that is printed. A name that readers use in their address is to be given
-with --host; addresses in numbers need not be.
+address that is printed. If readers reach it by a host name, give that name with
+--host; numeric addresses need none.
 
 A browser that has shown the page opens it again when the server is away, with
 what it had at first; a new version shows as soon as its server answers.
