@@ -151,7 +151,7 @@ func TestCIRunsMakeTest(t *testing.T) {
 	}
 }
 
-// The table of rooms in docs/architecture.md and the lattice name the same
+// The table of packages in docs/architecture.md and the lattice name the same
 // packages on the same levels.
 func TestArchitectureShowsTheLattice(t *testing.T) {
 	raw, err := os.ReadFile("docs/architecture.md")
