@@ -34,7 +34,7 @@ type extendActs struct {
 
 // NewCache makes a cache of so many rows (tokens).
 func (m *Model) NewCache(rows int) *Cache {
-	c := &Cache{m: m, rows: rows, arena: arena{dev: m.dev}, picked: scratch{dev: m.dev}, logits: scratch{dev: m.dev, kind: device.Wide}}
+	c := &Cache{m: m, rows: rows, arena: newArena(m.dev), picked: scratch{dev: m.dev}, logits: scratch{dev: m.dev, kind: device.Wide}}
 	n := rows * m.Config.KVHeads * m.Config.HeadDim
 	c.all = m.dev.Alloc(2 * m.Config.Layers * n)
 	for l := range m.Config.Layers {
@@ -65,33 +65,28 @@ func (c *Cache) Extend(b Batch) {
 			panic(fmt.Sprintf("llama: cache rows %d…%d of %d", s.Own, s.Own+s.Q.Len, c.rows))
 		}
 	}
-	c.plan(n)
+	if n != c.read {
+		c.arena.layout(func(a *arena) { c.extendActs = m.Config.layExtend(a, n) })
+		c.read = n
+	}
 	m.rope.cover(m.dev, int(slices.Max(b.Pos))+1)
 	m.dev.Embed(c.x, m.w.embed, b.IDs, m.Config.Hidden)
 	for l := range m.Config.Layers {
-		m.block(l, c.x, c.x, c.x, c.acts, b, c)
+		m.block(l, c.x, c.x, c.x, &c.acts, b, c)
 	}
 	m.dev.RMSNorm(c.hidden, c.rstd, c.x, m.w.norm, n, m.Config.Hidden, m.Config.RMSEps)
 }
 
-// plan lays out the memory of reading n rows, if it is not laid out so already.
-func (c *Cache) plan(n int) {
-	if n != c.read {
-		c.arena.layout(func(a *arena) { c.extendActs.lay(c.m.Config, a, n) })
-		c.read = n
-	}
-}
-
-func (e *extendActs) lay(c Config, a *arena, n int) {
-	e.x, e.hidden, e.rstd = a.take(n*c.Hidden), a.take(n*c.Hidden), a.wide(n)
-	e.acts = c.planActs(a, n)
+// layExtend takes the memory of reading n rows out of an arena.
+func (c Config) layExtend(a *arena, n int) extendActs {
+	return extendActs{x: a.take(n * c.Hidden), hidden: a.take(n * c.Hidden), rstd: a.wide(n), acts: c.layActs(a, n)}
 }
 
 // CacheFloats is the memory of a cache of so many rows, of which at most `read`
 // are read and classified and `drawn` sampled at a time.
 func (c Config) CacheFloats(rows, read, drawn int) Floats {
 	a := arena{dry: true}
-	new(extendActs).lay(c, &a, read)
+	c.layExtend(&a, read)
 	return Floats{
 		Compute: 2*c.Layers*rows*c.KVHeads*c.HeadDim + a.narrow.used + max(read, drawn)*c.Hidden,
 		Wide:    a.broad.used + drawn*c.Vocab,
@@ -101,8 +96,8 @@ func (c Config) CacheFloats(rows, read, drawn int) Floats {
 // Floats is the memory that the cache holds.
 func (c *Cache) Floats() Floats {
 	return Floats{
-		Compute: c.all.Len() + c.arena.narrow.held() + c.picked.held(),
-		Wide:    c.arena.broad.held() + c.logits.held(),
+		Compute: c.all.Len() + c.arena.narrow.memory.held() + c.picked.held(),
+		Wide:    c.arena.broad.memory.held() + c.logits.held(),
 	}
 }
 

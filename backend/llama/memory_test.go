@@ -131,7 +131,7 @@ func TestKeepLogits(t *testing.T) {
 
 // floats is the memory that the pass holds.
 func (p *Pass) floats() Floats {
-	return Floats{Compute: p.arena.narrow.buf.Len() + p.picked.buf.Len() + p.dpicked.buf.Len(), Wide: p.arena.broad.buf.Len()}
+	return Floats{Compute: p.arena.narrow.memory.buf.Len() + p.picked.buf.Len() + p.dpicked.buf.Len(), Wide: p.arena.broad.memory.buf.Len()}
 }
 
 // TestCacheFloats holds the plan of a cache against what one takes.
@@ -145,8 +145,8 @@ func TestCacheFloats(t *testing.T) {
 		cache.Classify(Targets{Rows: rows, IDs: rows})
 		cache.Sample([]int32{2, 5, 7}, make([]device.SampleRow, 3))
 		have := Floats{
-			Compute: cache.all.Len() + cache.arena.narrow.buf.Len() + cache.picked.buf.Len(),
-			Wide:    cache.arena.broad.buf.Len() + cache.logits.buf.Len(),
+			Compute: cache.all.Len() + cache.arena.narrow.memory.buf.Len() + cache.picked.buf.Len(),
+			Wide:    cache.arena.broad.memory.buf.Len() + cache.logits.buf.Len(),
 		}
 		if cache.Floats() != have {
 			t.Errorf("%s: the cache holds %v floats, Floats says %v", name, have, cache.Floats())

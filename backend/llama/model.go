@@ -7,11 +7,11 @@
 // # Reading order
 //
 // model.go (what the parts are) · linear.go (a matrix, forward and backward, and
-// LoRA's factors beside it) · forward.go (one block, both for training and for
-// cached decode) · backward.go (the same block backwards, bottom to top) · cache.go
-// (prefill and decode) · lora.go and adapter.go (what learns instead of the
-// matrices) · readonly.go (weights in fewer bits) · config.go and checkpoint.go
-// (files).
+// LoRA's factors beside it) · block.go (a layer, forward and backward) · pass.go (the
+// whole model, forward and backward, for training) · cache.go (forward alone, for
+// prefill and decode) · rope.go (the angles) · memory.go (what passes compute in) ·
+// lora.go and adapter.go (what learns instead of the matrices) · readonly.go (weights in
+// fewer bits) · config.go, source.go and checkpoint.go (files).
 //
 // # Invariants
 //
@@ -291,41 +291,3 @@ func (g *Grad) Zero() { g.dev.Zero(g.Flat) }
 
 // Free gives the gradient's memory back.
 func (g *Grad) Free() { g.dev.Free(g.Flat) }
-
-// ropeTable holds cosine and sine of position times inverse frequency for as
-// many positions as were asked for yet.
-type ropeTable struct {
-	inv       []float64 // (dim/2)
-	positions int
-	cos, sin  device.Buffer // (positions, dim/2)
-}
-
-// cover makes the table reach n positions.
-func (r *ropeTable) cover(dev device.Device, n int) {
-	if n <= r.positions {
-		return
-	}
-	size := max(64, r.positions)
-	for size < n {
-		size *= 2
-	}
-	half := len(r.inv)
-	cos, sin := make([]float64, size*half), make([]float64, size*half)
-	for p := range size {
-		for i, f := range r.inv {
-			sin[p*half+i], cos[p*half+i] = math.Sincos(float64(p) * f)
-		}
-	}
-	r.free(dev)
-	r.positions, r.cos, r.sin = size, dev.AllocAs(device.Wide, size*half), dev.AllocAs(device.Wide, size*half)
-	dev.Write64(r.cos, cos)
-	dev.Write64(r.sin, sin)
-}
-
-func (r *ropeTable) free(dev device.Device) {
-	if r.positions > 0 {
-		dev.Free(r.cos)
-		dev.Free(r.sin)
-		r.positions = 0
-	}
-}

@@ -1,6 +1,10 @@
 package llama
 
-import "math"
+import (
+	"math"
+
+	"nrt/backend/device"
+)
 
 // RopeScaling stretches the rotary frequencies so that a model trained on
 // OriginalMax positions reads Factor times as many (Llama 3.1).
@@ -46,4 +50,42 @@ func (s *RopeScaling) scale(f float64) float64 {
 	}
 	smooth := (turns - s.LowFreq) / (s.HighFreq - s.LowFreq)
 	return (1-smooth)*f/s.Factor + smooth*f
+}
+
+// ropeTable holds cosine and sine of position times inverse frequency for as
+// many positions as were asked for yet.
+type ropeTable struct {
+	inv       []float64 // (dim/2)
+	positions int
+	cos, sin  device.Buffer // (positions, dim/2)
+}
+
+// cover makes the table reach n positions.
+func (r *ropeTable) cover(dev device.Device, n int) {
+	if n <= r.positions {
+		return
+	}
+	size := max(64, r.positions)
+	for size < n {
+		size *= 2
+	}
+	half := len(r.inv)
+	cos, sin := make([]float64, size*half), make([]float64, size*half)
+	for p := range size {
+		for i, f := range r.inv {
+			sin[p*half+i], cos[p*half+i] = math.Sincos(float64(p) * f)
+		}
+	}
+	r.free(dev)
+	r.positions, r.cos, r.sin = size, dev.AllocAs(device.Wide, size*half), dev.AllocAs(device.Wide, size*half)
+	dev.Write64(r.cos, cos)
+	dev.Write64(r.sin, sin)
+}
+
+func (r *ropeTable) free(dev device.Device) {
+	if r.positions > 0 {
+		dev.Free(r.cos)
+		dev.Free(r.sin)
+		r.positions = 0
+	}
 }
