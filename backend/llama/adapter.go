@@ -1,13 +1,12 @@
 package llama
 
 import (
-	"bufio"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
+	"math"
 	"os"
-	"path/filepath"
 	"runtime"
 	"slices"
 	"strings"
@@ -22,9 +21,6 @@ const (
 	AdapterConfig  = "adapter_config.json"
 	AdapterWeights = "adapter_model.safetensors"
 )
-
-// maxAdapterConfig bounds adapter_config.json.
-const maxAdapterConfig = 1 << 20
 
 // peftConfig is adapter_config.json: first what is written, then what is refused
 // where it is set, since it would mean other products. PEFT before 0.14 refuses a
@@ -85,10 +81,7 @@ func (m *Model) SaveAdapter(dir, base string) error {
 	if err := os.MkdirAll(dir, 0o777); err != nil {
 		return fmt.Errorf("write adapter: %w", err)
 	}
-	all := make([]int, len(specs))
-	for i := range all {
-		all[i] = i
-	}
+	all := split(specs, 4, math.MaxInt64)[0]
 	var data []float32
 	err = writeShard(dir, AdapterWeights, safetensors.F32, specs, all, func(i int) ([]float32, error) {
 		data = resized(data, specs[i].Len())
@@ -96,10 +89,7 @@ func (m *Model) SaveAdapter(dir, base string) error {
 		return data, nil
 	})
 	if err == nil {
-		err = create(filepath.Join(dir, AdapterConfig), func(w *bufio.Writer) error {
-			_, err := w.Write(append(config, '\n'))
-			return err
-		})
+		err = writeFile(dir, AdapterConfig, append(config, '\n'))
 	}
 	if err != nil {
 		return fmt.Errorf("write adapter %s: %w", dir, err)
@@ -154,9 +144,9 @@ func AdapterBase(fsys fs.FS) (string, error) {
 }
 
 func readPEFT(fsys fs.FS) (c peftConfig, err error) {
-	raw, err := safetensors.ReadSmall(fsys, AdapterConfig, maxAdapterConfig)
+	raw, err := readSmall(fsys, AdapterConfig, maxConfigBytes)
 	if err != nil {
-		return c, fmt.Errorf("read %s: %w", AdapterConfig, err)
+		return c, err
 	}
 	if err := json.Unmarshal(raw, &c); err != nil {
 		return c, fmt.Errorf("parse %s: %w", AdapterConfig, err)

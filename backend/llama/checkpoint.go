@@ -37,13 +37,13 @@ type checkpoint struct {
 // place is where one tensor lies.
 type place struct {
 	file *safetensors.File
-	name string
+	safetensors.Tensor
 }
 
 // read fills dst with the elements of tensor i from one on, which must be finite.
 func (ck *checkpoint) read(i, from int, dst []float32) error {
 	at := ck.found[i]
-	if err := safetensors.ReadFrom(at.file, at.name, from, dst); err != nil {
+	if err := safetensors.ReadFrom(at.file, at.Name, from, dst); err != nil {
 		return err
 	}
 	if ck.merge != nil {
@@ -52,7 +52,7 @@ func (ck *checkpoint) read(i, from int, dst []float32) error {
 		}
 	}
 	if err := finite(dst, from, math.MaxFloat32); err != nil {
-		return fmt.Errorf("%s: tensor %q: %w", at.file.Name(), at.name, err)
+		return fmt.Errorf("%s: tensor %q: %w", at.file.Name(), at.Name, err)
 	}
 	return nil
 }
@@ -159,12 +159,12 @@ func (ck *checkpoint) openShards(fsys fs.FS) error {
 
 // readIndex reads the weight_map of model.safetensors.index.json.
 func readIndex(fsys fs.FS) (map[string]string, error) {
-	raw, err := safetensors.ReadSmall(fsys, indexFile, maxIndexBytes)
+	raw, err := readSmall(fsys, indexFile, maxIndexBytes)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("read weights: want %s or %s, have neither: %w", weightsFile, indexFile, fs.ErrNotExist)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("read %s: %w", indexFile, err)
+		return nil, err
 	}
 	var index struct {
 		WeightMap map[string]string `json:"weight_map"`
@@ -186,40 +186,38 @@ func readIndex(fsys fs.FS) (map[string]string, error) {
 // find locates every tensor of specs and checks shape and type. source is the
 // file to blame when one is nowhere.
 func (ck *checkpoint) find(source string, specs []TensorSpec) error {
-	where := map[string]*safetensors.File{}
+	where := map[string]place{}
 	for _, f := range ck.files {
 		for _, t := range f.Tensors() {
-			where[t.Name] = f
+			where[t.Name] = place{f, t}
 		}
 	}
 	wanted := map[string]bool{}
-	tied := true
 	for _, s := range specs {
 		wanted[s.Name] = true
-		tied = tied && s.Name != LMHead
 	}
+	tied := !wanted[lmHead]
 	var missing []string
 	ck.found = make([]place, len(specs))
 	for i, s := range specs {
-		name := s.Name
-		// Tied weights may have been stored under either of their names.
-		if tied && name == embedTokens && where[name] == nil && where[LMHead] != nil {
-			name = LMHead
+		at, ok := where[s.Name]
+		if head, stored := where[lmHead]; stored && tied && s.Name == embedTokens {
+			// Tied weights may have been stored under either of their names, or both.
+			if err := head.check(s.Shape); err != nil {
+				return err
+			}
+			if !ok {
+				at, ok = head, true
+			}
 		}
-		f := where[name]
-		if f == nil {
+		if !ok {
 			missing = append(missing, fmt.Sprintf("%q %s", s.Name, shapeText(s.Shape)))
 			continue
 		}
-		if err := checkTensor(f, name, s.Shape); err != nil {
+		if err := at.check(s.Shape); err != nil {
 			return err
 		}
-		if tied && s.Name == embedTokens && name != LMHead && where[LMHead] != nil {
-			if err := checkTensor(where[LMHead], LMHead, s.Shape); err != nil {
-				return err
-			}
-		}
-		ck.found[i] = place{f, name}
+		ck.found[i] = at
 	}
 	if len(missing) > 0 {
 		return fmt.Errorf("%s: missing %s", source, listed(missing))
@@ -241,16 +239,16 @@ func (ck *checkpoint) find(source string, specs []TensorSpec) error {
 // harmless tells of tensors that older exports carry but the config determines:
 // rotary tables, and the second name of tied embeddings.
 func harmless(name string, tied bool) bool {
-	return strings.HasSuffix(name, "rotary_emb.inv_freq") || tied && name == LMHead
+	return strings.HasSuffix(name, "rotary_emb.inv_freq") || tied && name == lmHead
 }
 
-func checkTensor(f *safetensors.File, name string, shape []int) error {
-	t, _ := f.Tensor(name)
-	if !slices.Equal(t.Shape, shape) {
-		return fmt.Errorf("%s: tensor %q: want shape %s, have %s", f.Name(), name, shapeText(shape), shapeText(t.Shape))
+// check refuses another shape, and what are no numbers.
+func (p place) check(shape []int) error {
+	if !slices.Equal(p.Shape, shape) {
+		return fmt.Errorf("%s: tensor %q: want shape %s, have %s", p.file.Name(), p.Name, shapeText(shape), shapeText(p.Shape))
 	}
-	if !t.DType.Float() {
-		return fmt.Errorf("%s: tensor %q: want dtype F32, F16 or BF16, have %s", f.Name(), name, t.DType)
+	if !p.DType.Float() {
+		return fmt.Errorf("%s: tensor %q: want dtype F32, F16 or BF16, have %s", p.file.Name(), p.Name, p.DType)
 	}
 	return nil
 }

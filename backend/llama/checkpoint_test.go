@@ -41,7 +41,7 @@ func sample(change func(*Config)) (Config, [][]float32) {
 
 func write(t *testing.T, dir string, c Config, values [][]float32, dt safetensors.DType, maxShard int64) {
 	t.Helper()
-	if err := writeCheckpoint(dir, c, dt, c.Tensors(), func(i int) ([]float32, error) { return values[i], nil }, maxShard); err != nil {
+	if err := writeCheckpoint(dir, c, dt, func(i int) ([]float32, error) { return values[i], nil }, maxShard); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -192,7 +192,7 @@ func TestFailedWriteLeavesTheOld(t *testing.T) {
 			}
 			fresh := filepath.Join(t.TempDir(), "m")
 			for _, d := range []string{dir, fresh} {
-				err := writeCheckpoint(d, c, safetensors.F32, c.Tensors(), get, maxShard)
+				err := writeCheckpoint(d, c, safetensors.F32, get, maxShard)
 				if name := c.Tensors()[broken].Name; err == nil || !strings.Contains(err.Error(), name) || !strings.Contains(err.Error(), "NaN") {
 					t.Fatalf("broken %s: error %v", name, err)
 				}
@@ -228,7 +228,7 @@ func TestKilledWrite(t *testing.T) {
 				if err := os.Mkdir(stage, 0o777); err != nil {
 					t.Fatal(err)
 				}
-				if err := fill(stage, c, safetensors.F32, c.Tensors(), func(i int) ([]float32, error) { return next[i], nil }, second); err != nil {
+				if err := fill(stage, c, safetensors.F32, func(i int) ([]float32, error) { return next[i], nil }, second); err != nil {
 					t.Fatal(err)
 				}
 				done := replaceSteps(t, dir, stage, steps)
@@ -294,7 +294,7 @@ func TestWriteRefuses(t *testing.T) {
 			x.c(&bad)
 		}
 		specs := c.Tensors()
-		err := writeCheckpoint(x.dir, bad, x.dt, specs, func(i int) ([]float32, error) {
+		err := writeCheckpoint(x.dir, bad, x.dt, func(i int) ([]float32, error) {
 			v := slices.Clone(values[i])
 			if specs[i].Name == "model.norm.weight" {
 				v[0] = x.value
@@ -412,11 +412,11 @@ func TestForeignCheckpoints(t *testing.T) {
 		}},
 		{"tied head stored too", tied, tiedValues, func(l []stored) []stored {
 			head := l[0]
-			head.Name = LMHead
+			head.Name = lmHead
 			return append(l, head)
 		}},
 		{"tied, only the head stored", tied, tiedValues, func(l []stored) []stored {
-			l[0].Name = LMHead
+			l[0].Name = lmHead
 			return l
 		}},
 		{"mixed types", c, values, func(l []stored) []stored {
@@ -462,7 +462,7 @@ func TestMismatchErrors(t *testing.T) {
 		},
 			`model.safetensors: missing tensor "model.layers.1.mlp.gate_proj.weight" [6, 8]`},
 		{"head lost", func(l []stored) []stored {
-			return slices.DeleteFunc(l, func(s stored) bool { return s.Name == LMHead })
+			return slices.DeleteFunc(l, func(s stored) bool { return s.Name == lmHead })
 		},
 			`missing tensor "lm_head.weight" [11, 8]`},
 		{"layer lost", func(l []stored) []stored {
@@ -486,7 +486,7 @@ func TestMismatchErrors(t *testing.T) {
 		}
 	}
 	tied, tiedValues := sample(func(c *Config) { c.TieEmbeddings = true })
-	_, err := read(folder(t, tied, tiedValues, func(l []stored) []stored { return append(l, extra(LMHead, 12, 8)) }), tied)
+	_, err := read(folder(t, tied, tiedValues, func(l []stored) []stored { return append(l, extra(lmHead, 12, 8)) }), tied)
 	if want := `tensor "lm_head.weight": want shape [11, 8], have [12, 8]`; err == nil || !strings.Contains(err.Error(), want) {
 		t.Errorf("tied head of another shape: error %v lacks %q", err, want)
 	}
@@ -511,11 +511,11 @@ func TestIndexErrors(t *testing.T) {
 		{"no index", func(m fstest.MapFS, w map[string]string) { delete(m, indexFile) }, "want model.safetensors or model.safetensors.index.json, have neither"},
 		{"index not JSON", func(m fstest.MapFS, w map[string]string) { m[indexFile] = &fstest.MapFile{Data: []byte("{")} }, "parse model.safetensors.index.json:"},
 		{"index empty", func(m fstest.MapFS, w map[string]string) { m[indexFile] = &fstest.MapFile{Data: []byte("{}")} }, "weight_map: missing or empty"},
-		{"wrong shard", func(m fstest.MapFS, w map[string]string) { w[LMHead] = one }, one + `: tensor "lm_head.weight": missing, although model.safetensors.index.json places it here`},
-		{"not in the index", func(m fstest.MapFS, w map[string]string) { delete(w, LMHead) }, two + `: tensor "lm_head.weight": here, but model.safetensors.index.json places it in ""`},
+		{"wrong shard", func(m fstest.MapFS, w map[string]string) { w[lmHead] = one }, one + `: tensor "lm_head.weight": missing, although model.safetensors.index.json places it here`},
+		{"not in the index", func(m fstest.MapFS, w map[string]string) { delete(w, lmHead) }, two + `: tensor "lm_head.weight": here, but model.safetensors.index.json places it in ""`},
 		{"not in the shard", func(m fstest.MapFS, w map[string]string) { w["ghost"] = one }, `tensor "ghost": missing`},
-		{"path out of the folder", func(m fstest.MapFS, w map[string]string) { w[LMHead] = "../" + two }, `weight_map: tensor "lm_head.weight": want the name of a .safetensors file`},
-		{"not a weight file", func(m fstest.MapFS, w map[string]string) { w[LMHead] = "pytorch_model.bin" }, `have "pytorch_model.bin"`},
+		{"path out of the folder", func(m fstest.MapFS, w map[string]string) { w[lmHead] = "../" + two }, `weight_map: tensor "lm_head.weight": want the name of a .safetensors file`},
+		{"not a weight file", func(m fstest.MapFS, w map[string]string) { w[lmHead] = "pytorch_model.bin" }, `have "pytorch_model.bin"`},
 		{"truncated shard", func(m fstest.MapFS, w map[string]string) { m[two].Data = m[two].Data[:len(m[two].Data)-9] }, two + ": tensor"},
 		{"same shard twice", func(m fstest.MapFS, w map[string]string) { m[two] = m[one] }, two + ": tensor"},
 	} {

@@ -40,7 +40,7 @@ func Convert(ctx context.Context, dir string, fsys fs.FS, dt safetensors.DType, 
 		dt = ck.dtype()
 	}
 	src := ck.source(show) // of files, which do not mind the order
-	err = writeCheckpoint(dir, c, dt, specs, func(i int) ([]float32, error) {
+	err = writeCheckpoint(dir, c, dt, func(i int) ([]float32, error) {
 		if err := ctx.Err(); err != nil {
 			return nil, err
 		}
@@ -55,8 +55,7 @@ func Convert(ctx context.Context, dir string, fsys fs.FS, dt safetensors.DType, 
 func (ck *checkpoint) dtype() safetensors.DType {
 	bytes := map[safetensors.DType]int64{}
 	for _, at := range ck.found {
-		t, _ := at.file.Tensor(at.name)
-		bytes[t.DType] += t.End - t.Begin
+		bytes[at.DType] += at.End - at.Begin
 	}
 	most := safetensors.F32
 	for _, dt := range []safetensors.DType{safetensors.BF16, safetensors.F16} {
@@ -68,8 +67,8 @@ func (ck *checkpoint) dtype() safetensors.DType {
 }
 
 // writeCheckpoint writes config.json, generation_config.json and the weights as
-// a Hugging Face folder. get(i) returns the elements of specs[i] and is called
-// once for each. Weights of more than maxShard bytes are split into shards.
+// a Hugging Face folder. get(i) returns the elements of tensor i of
+// Config.Tensors and is called once for each. Weights of more than maxShard bytes are split into shards.
 //
 // All is staged and synced first. A dir that does not exist yet then appears by
 // one rename: whole or not at all. In a dir that exists each file is replaced by
@@ -77,7 +76,7 @@ func (ck *checkpoint) dtype() safetensors.DType {
 // old weights or the new; only shards that overwrite as many old shards first
 // withdraw the old index, so that a crash leaves a folder that says it is
 // incomplete rather than a mixture. Other files in dir stay.
-func writeCheckpoint(dir string, c Config, dt safetensors.DType, specs []TensorSpec, get func(i int) ([]float32, error), maxShard int64) error {
+func writeCheckpoint(dir string, c Config, dt safetensors.DType, get func(i int) ([]float32, error), maxShard int64) error {
 	if !dt.Float() {
 		return fmt.Errorf("write %s: dtype: want F64, F32, F16 or BF16, have %q", dir, string(dt))
 	}
@@ -100,7 +99,7 @@ func writeCheckpoint(dir string, c Config, dt safetensors.DType, specs []TensorS
 	if err := os.MkdirAll(stage, 0o777); err != nil {
 		return fmt.Errorf("write %s: %w", dir, err)
 	}
-	err = fill(stage, c, dt, specs, get, maxShard)
+	err = fill(stage, c, dt, get, maxShard)
 	if err == nil && fresh {
 		err = os.Rename(stage, dir)
 	} else if err == nil {
@@ -116,7 +115,7 @@ func writeCheckpoint(dir string, c Config, dt safetensors.DType, specs []TensorS
 }
 
 // fill writes and syncs every file of the checkpoint into an empty directory.
-func fill(stage string, c Config, dt safetensors.DType, specs []TensorSpec, get func(i int) ([]float32, error), maxShard int64) error {
+func fill(stage string, c Config, dt safetensors.DType, get func(i int) ([]float32, error), maxShard int64) error {
 	c.DType = dt.Torch()
 	config, err := c.MarshalHF()
 	if err != nil {
@@ -132,17 +131,15 @@ func fill(stage string, c Config, dt safetensors.DType, specs []TensorSpec, get 
 	if err := writeFile(stage, generationFile, generation); err != nil {
 		return err
 	}
+	specs := c.Tensors()
 	shards := split(specs, int64(dt.Size()), maxShard)
-	if len(shards) == 1 {
-		if err := writeShard(stage, weightsFile, dt, specs, shards[0], get); err != nil {
-			return err
-		}
-		return syncDir(stage)
-	}
 	weightMap := map[string]string{}
 	var total int64
 	for n, shard := range shards {
-		name := fmt.Sprintf("model-%05d-of-%05d.safetensors", n+1, len(shards))
+		name := weightsFile
+		if len(shards) > 1 {
+			name = fmt.Sprintf("model-%05d-of-%05d.safetensors", n+1, len(shards))
+		}
 		if err := writeShard(stage, name, dt, specs, shard, get); err != nil {
 			return err
 		}
@@ -150,6 +147,9 @@ func fill(stage string, c Config, dt safetensors.DType, specs []TensorSpec, get 
 			weightMap[specs[i].Name] = name
 			total += int64(specs[i].Len()) * int64(dt.Size())
 		}
+	}
+	if len(shards) == 1 {
+		return syncDir(stage)
 	}
 	index, err := json.MarshalIndent(map[string]any{
 		"metadata":   map[string]any{"total_size": total},

@@ -44,8 +44,8 @@ func (s TensorSpec) Len() int {
 	return n
 }
 
-// LMHead is the name of the output projection, absent when embeddings are tied.
-const LMHead = "lm_head.weight"
+// lmHead is the name of the output projection, absent when embeddings are tied.
+const lmHead = "lm_head.weight"
 
 // embedTokens is the name of the embedding table.
 const embedTokens = "model.embed_tokens.weight"
@@ -82,7 +82,7 @@ func (c Config) Tensors() []TensorSpec {
 	}
 	add("model.norm.weight", h)
 	if !c.TieEmbeddings {
-		add(LMHead, c.Vocab, h)
+		add(lmHead, c.Vocab, h)
 	}
 	return specs
 }

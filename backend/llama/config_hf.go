@@ -24,7 +24,7 @@ const (
 // generation_config.json layout the written files follow.
 const layoutVersion = "4.46.0"
 
-// maxConfigBytes bounds config.json and generation_config.json.
+// maxConfigBytes bounds config.json, generation_config.json and adapter_config.json.
 const maxConfigBytes = 1 << 20
 
 // architectures maps each model_type to the class that config.json names.
@@ -41,7 +41,7 @@ var architectures = map[string]string{
 // the arithmetic (quantization, biases of the MLP, other activations or rope types):
 // they are refused by name.
 func ReadConfig(fsys fs.FS) (Config, error) {
-	raw, err := readSmall(fsys, configFile)
+	raw, err := readSmall(fsys, configFile, maxConfigBytes)
 	if err != nil {
 		return Config{}, err
 	}
@@ -49,7 +49,7 @@ func ReadConfig(fsys fs.FS) (Config, error) {
 	if err != nil {
 		return Config{}, fmt.Errorf("parse %s: %w", configFile, err)
 	}
-	raw, err = readSmall(fsys, generationFile)
+	raw, err = readSmall(fsys, generationFile, maxConfigBytes)
 	if errors.Is(err, fs.ErrNotExist) {
 		return c, nil
 	}
@@ -62,9 +62,9 @@ func ReadConfig(fsys fs.FS) (Config, error) {
 	return c, nil
 }
 
-// readSmall reads a JSON file that has no reason to be large.
-func readSmall(fsys fs.FS, name string) ([]byte, error) {
-	raw, err := safetensors.ReadSmall(fsys, name, maxConfigBytes)
+// readSmall reads a JSON file that has no reason to be larger than limit.
+func readSmall(fsys fs.FS, name string, limit int64) ([]byte, error) {
+	raw, err := safetensors.ReadSmall(fsys, name, limit)
 	if err != nil {
 		return nil, fmt.Errorf("read %s: %w", name, err)
 	}

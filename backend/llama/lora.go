@@ -86,28 +86,19 @@ func (a *adapter) u(i, n int) device.Buffer { return a.us[i].take(n * a.Rank) }
 // adapt gives factors to a model that has none: A uniform within ±1/√in, which is
 // PEFT's choice, and B zero, so that the model computes what it did.
 func (m *Model) adapt(l LoRA, seed uint64) error {
-	specs := l.Tensors(m.Config)
-	total := 0
-	for _, s := range specs {
-		total += s.Len()
-	}
-	a := &adapter{LoRA: l, flat: m.dev.AllocAs(device.Master, total), du: scratch{dev: m.dev}}
+	a := &adapter{LoRA: l, du: scratch{dev: m.dev}}
 	for i := range a.us {
 		a.us[i].dev = m.dev
 	}
+	a.flat, a.params = layOut(m.dev, device.Master, l.Tensors(m.Config))
 	rng := rand.New(rand.NewPCG(seed, 0x6c6f7261))
-	off := 0
-	for i, s := range specs {
-		p := Param{Name: s.Name, Shape: s.Shape, Value: a.flat.View(off, s.Len()), Decay: true}
-		off += s.Len()
-		if i%2 == 0 {
-			data, bound := make([]float32, s.Len()), 1/math.Sqrt(float64(s.Shape[1]))
-			for j := range data {
-				data[j] = float32((2*rng.Float64() - 1) * bound)
-			}
-			m.dev.Write(p.Value, data)
+	for i := 0; i < len(a.params); i += 2 { // each A
+		p := a.params[i]
+		data, bound := make([]float32, p.Value.Len()), 1/math.Sqrt(float64(p.Shape[1]))
+		for j := range data {
+			data[j] = float32((2*rng.Float64() - 1) * bound)
 		}
-		a.params = append(a.params, p)
+		m.dev.Write(p.Value, data)
 	}
 	m.lora = a
 	m.w = m.byRole(append(slices.Clone(m.params), a.params...))
@@ -125,7 +116,8 @@ func (a *adapter) free(dev device.Device) {
 // Base is the model without its factors, as it was before they learned. It shares
 // the weights, which stay m's to free; its own Free gives back the rest.
 func (m *Model) Base() *Model {
-	b := &Model{Config: m.Config, dev: m.dev, flat: m.flat, params: m.params, fixed: true, borrowed: true, rope: ropeTable{inv: m.rope.inv}, ones: scratch{dev: m.dev}}
+	b := bare(m.dev, m.Config)
+	b.flat, b.params, b.fixed, b.borrowed = m.flat, m.params, true, true
 	b.w = b.byRole(b.params)
 	return b
 }

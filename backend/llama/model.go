@@ -117,7 +117,7 @@ func initial(c Config, seed uint64) Source {
 func (m *Model) Save(dir string, dt safetensors.DType) error {
 	merge := m.merger()
 	var data []float32 // of one tensor after the other: a run has no room for all of them
-	return writeCheckpoint(dir, m.Config, dt, m.Config.Tensors(), func(i int) ([]float32, error) {
+	return writeCheckpoint(dir, m.Config, dt, func(i int) ([]float32, error) {
 		data = resized(data, m.params[i].Value.Len())
 		m.dev.Read(data, m.params[i].Value)
 		return data, merge(i, 0, data)
@@ -200,27 +200,34 @@ func (m *Model) heads() device.Heads {
 	return device.Heads{Query: c.Heads, KV: c.KVHeads, Dim: c.HeadDim, Window: c.SlidingWindow}
 }
 
-// empty lays the tensors of c out in one zeroed buffer of a kind.
+// bare is a model without its weights.
+func bare(dev device.Device, c Config) *Model {
+	return &Model{Config: c, dev: dev, rope: ropeTable{inv: invFreq(c)}, ones: scratch{dev: dev}}
+}
+
+// empty is a model whose weights are 0, in one buffer of a kind.
 func empty(dev device.Device, c Config, k device.Kind) (*Model, error) {
 	if err := c.Validate(); err != nil {
 		return nil, err
 	}
-	m := &Model{Config: c, dev: dev}
-	specs := c.Tensors()
-	total := 0
-	for _, s := range specs {
-		total += s.Len()
-	}
-	m.flat = dev.AllocAs(k, total)
-	off := 0
-	for _, s := range specs {
-		n := s.Len()
-		m.params = append(m.params, Param{Name: s.Name, Shape: s.Shape, Value: m.flat.View(off, n), Decay: len(s.Shape) > 1})
-		off += n
-	}
+	m := bare(dev, c)
+	m.flat, m.params = layOut(dev, k, c.Tensors())
 	m.w = m.byRole(m.params)
-	m.rope, m.ones = ropeTable{inv: InvFreq(c)}, scratch{dev: dev}
 	return m, nil
+}
+
+// layOut gives tensors their places in one zeroed buffer of a kind, end to end.
+func layOut(dev device.Device, k device.Kind, specs []TensorSpec) (flat device.Buffer, list []Param) {
+	n := 0
+	for _, s := range specs {
+		n += s.Len()
+	}
+	flat, n = dev.AllocAs(k, n), 0
+	for _, s := range specs {
+		list = append(list, Param{Name: s.Name, Shape: s.Shape, Value: flat.View(n, s.Len()), Decay: len(s.Shape) > 1})
+		n += s.Len()
+	}
+	return flat, list
 }
 
 // byRole gives tensors, the model's or gradients of some of them, their places in
@@ -239,7 +246,7 @@ func (m *Model) byRole(list []Param) tensors {
 		}
 		return values[name]
 	}
-	t := tensors{embed: vector("model.embed_tokens.weight"), norm: vector("model.norm.weight")}
+	t := tensors{embed: vector(embedTokens), norm: vector("model.norm.weight")}
 	for l := range m.Config.Layers {
 		prefix := fmt.Sprintf("model.layers.%d.", l)
 		at := func(part string) string { return prefix + part + ".weight" }
@@ -259,7 +266,7 @@ func (m *Model) byRole(list []Param) tensors {
 	}
 	t.head = t.embed
 	if !m.Config.TieEmbeddings {
-		t.head = vector("lm_head.weight")
+		t.head = vector(lmHead)
 	}
 	return t
 }
@@ -274,14 +281,15 @@ type Grad struct {
 
 // NewGrad allocates a zero gradient for the model, which must be Trainable.
 func (m *Model) NewGrad() *Grad {
-	g := &Grad{Flat: m.dev.AllocAs(device.Wide, m.Flat().Len()), dev: m.dev}
-	off := 0
-	for _, p := range m.Learned() {
-		n := p.Value.Len()
-		p.Value = g.Flat.View(off, n)
-		g.Params = append(g.Params, p)
-		off += n
+	if err := m.Trainable(); err != nil {
+		panic("llama: NewGrad: " + err.Error())
 	}
+	specs := m.Config.Tensors()
+	if m.lora != nil {
+		specs = m.lora.Tensors(m.Config)
+	}
+	g := &Grad{dev: m.dev}
+	g.Flat, g.Params = layOut(m.dev, device.Wide, specs)
 	g.w = m.byRole(g.Params)
 	return g
 }

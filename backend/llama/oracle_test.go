@@ -127,7 +127,7 @@ func (c oracleCase) build(t *testing.T, dir string) oracleRequest {
 			}
 		}
 	}
-	err := writeCheckpoint(dir, c.Config, c.DType, specs, func(i int) ([]float32, error) { return values[i], nil }, c.MaxShard)
+	err := writeCheckpoint(dir, c.Config, c.DType, func(i int) ([]float32, error) { return values[i], nil }, c.MaxShard)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -3,6 +3,7 @@ package llama
 import (
 	"errors"
 	"io/fs"
+	"slices"
 
 	"nrt/backend/device"
 	"nrt/backend/safetensors"
@@ -30,20 +31,11 @@ func Stored(fsys fs.FS) (device.Format, error) {
 	}
 	f := device.BF16
 	for _, at := range ck.found {
-		if t, _ := at.file.Tensor(at.name); t.DType != safetensors.BF16 || ck.merge != nil {
+		if at.DType != safetensors.BF16 || ck.merge != nil {
 			f = device.F32
 		}
 	}
 	return f, ck.close()
-}
-
-// NewReadOnly is New for a model as LoadReadOnly makes it, of the same weights
-// but for the format's rounding.
-func NewReadOnly(dev device.Device, c Config, seed uint64, f device.Format) (*Model, error) {
-	if err := c.Validate(); err != nil {
-		return nil, err
-	}
-	return NewReadOnlyFrom(dev, c, f, initial(c, seed))
 }
 
 // NewReadOnlyFrom is NewFrom for a model as LoadReadOnly makes it.
@@ -51,25 +43,19 @@ func NewReadOnlyFrom(dev device.Device, c Config, f device.Format, src Source) (
 	if err := c.Validate(); err != nil {
 		return nil, err
 	}
-	m := &Model{Config: c, dev: dev, fixed: true, rope: ropeTable{inv: InvFreq(c)}, ones: scratch{dev: dev}}
-	vectors := 0
-	for _, s := range c.Tensors() {
-		if len(s.Shape) == 1 {
-			vectors += s.Len()
-		}
-	}
-	m.flat = dev.Alloc(vectors)
-	vectors = 0
+	m := bare(dev, c)
+	m.fixed = true
+	var vectors []Param
+	m.flat, vectors = layOut(dev, device.Compute, slices.DeleteFunc(c.Tensors(), func(s TensorSpec) bool { return len(s.Shape) > 1 }))
 	for i, s := range c.Tensors() {
-		p := Param{Name: s.Name, Shape: s.Shape, Decay: len(s.Shape) > 1}
+		p := Param{Name: s.Name, Shape: s.Shape, Decay: true}
 		var err error
-		if p.Decay {
+		if len(s.Shape) > 1 {
 			p.Value, err = dev.NewWeights(f, s.Shape[0], s.Shape[1], func(first int, dst []float32) error {
 				return src(i, first*s.Shape[1], dst)
 			})
 		} else {
-			p.Value = m.flat.View(vectors, s.Len())
-			vectors += s.Len()
+			p, vectors = vectors[0], vectors[1:]
 			data := make([]float32, s.Len())
 			if err = src(i, 0, data); err == nil {
 				dev.Write(p.Value, data)

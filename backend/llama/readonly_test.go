@@ -35,7 +35,7 @@ func TestReadOnly(t *testing.T) {
 					if err != nil {
 						t.Fatal(err)
 					}
-					made, err := NewReadOnly(dev, c, 3, f)
+					made, err := NewReadOnlyFrom(dev, c, f, initial(c, 3))
 					if err != nil {
 						t.Fatal(err)
 					}
@@ -116,14 +116,14 @@ func TestInBFloat16(t *testing.T) {
 	defer rounding.Close()
 	for name, c := range shapes {
 		t.Run(name, func(t *testing.T) {
-			exact, err := NewReadOnly(newDevice(t, false), c, 3, device.BF16)
+			exact, err := NewReadOnlyFrom(newDevice(t, false), c, device.BF16, initial(c, 3))
 			if err != nil {
 				t.Fatal(err)
 			}
 			want := answers(exact)
 			var before []float64
 			for _, f := range []device.Format{device.F32, device.BF16} {
-				m, err := NewReadOnly(rounding, c, 3, f)
+				m, err := NewReadOnlyFrom(rounding, c, f, initial(c, 3))
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -202,7 +202,7 @@ func TestReadOnlyDoesNotLearn(t *testing.T) {
 	dev := newDevice(t, false)
 	c := shapes["gqa untied"]
 	for _, f := range formats {
-		m, err := NewReadOnly(dev, c, 1, f)
+		m, err := NewReadOnlyFrom(dev, c, f, initial(c, 1))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -234,7 +234,7 @@ func TestReadOnlyDoesNotLearn(t *testing.T) {
 	}
 	bad := c
 	bad.KVHeads = 3
-	if _, err := NewReadOnly(dev, bad, 1, device.BF16); err == nil {
+	if _, err := NewReadOnlyFrom(dev, bad, device.BF16, initial(c, 1)); err == nil {
 		t.Error("a configuration that cannot be was taken")
 	}
 	if _, err := LoadReadOnly(dev, os.DirFS(t.TempDir()), device.BF16); err == nil {
@@ -254,7 +254,7 @@ func BenchmarkDecode(b *testing.B) {
 		{"135M", shape(49152, 576, 1536, 30, 9, 3, 64)},
 	} {
 		for _, f := range formats {
-			m, err := NewReadOnly(dev, s.config, 1, f)
+			m, err := NewReadOnlyFrom(dev, s.config, f, initial(s.config, 1))
 			if err != nil {
 				b.Fatal(err)
 			}

@@ -16,8 +16,8 @@ type RopeScaling struct {
 	OriginalMax int     // positions of the original training
 }
 
-// InvFreq returns the HeadDim/2 inverse frequencies of the rotary embedding in
-// radians per position: pair i of a head at position p turns by p·InvFreq[i].
+// invFreq returns the HeadDim/2 inverse frequencies of the rotary embedding in
+// radians per position: pair i of a head at position p turns by p·invFreq[i].
 //
 // Unscaled it is θ^(−2i/HeadDim) (Su et al. 2021). With Llama-3 scaling a
 // frequency f of wavelength λ = 2π/f becomes
@@ -27,7 +27,7 @@ type RopeScaling struct {
 //	(1−s)·f/Factor + s·f     between, s = (OriginalMax/λ − LowFreq)/(HighFreq − LowFreq)
 //
 // which is continuous at both ends.
-func InvFreq(c Config) []float64 {
+func invFreq(c Config) []float64 {
 	inv := make([]float64, c.HeadDim/2)
 	for i := range inv {
 		f := math.Pow(c.RopeTheta, -2*float64(i)/float64(c.HeadDim))

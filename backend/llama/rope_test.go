@@ -8,7 +8,7 @@ import (
 func TestInvFreqUnscaled(t *testing.T) {
 	c := Config{HeadDim: 8, RopeTheta: 10000}
 	for i, want := range []float64{1, 0.1, 0.01, 0.001} {
-		if got := InvFreq(c)[i]; math.Abs(got-want) > 1e-15 {
+		if got := invFreq(c)[i]; math.Abs(got-want) > 1e-15 {
 			t.Errorf("pair %d: have %v, want %v", i, got, want)
 		}
 	}
@@ -39,9 +39,9 @@ func TestInvFreqProperties(t *testing.T) {
 	for _, dim := range []int{2, 6, 64, 128} {
 		for _, theta := range []float64{100, 10000, 500000} {
 			c := Config{HeadDim: dim, RopeTheta: theta}
-			plain := InvFreq(c)
+			plain := invFreq(c)
 			c.RopeScaling = &RopeScaling{Type: "llama3", Factor: 32, LowFreq: 1, HighFreq: 4, OriginalMax: 8192}
-			scaled := InvFreq(c)
+			scaled := invFreq(c)
 			if len(plain) != dim/2 || len(scaled) != dim/2 {
 				t.Fatalf("dim %d: %d and %d pairs", dim, len(plain), len(scaled))
 			}

@@ -90,16 +90,13 @@ func load(fsys fs.FS, show []Progress, make func(Config, Source) (*Model, error)
 func (ck *checkpoint) source(show []Progress) Source {
 	var done, all int64
 	for _, at := range ck.found {
-		t, _ := at.file.Tensor(at.name)
-		all += t.End - t.Begin
+		all += at.End - at.Begin
 	}
 	return func(i, from int, dst []float32) error {
 		if err := ck.read(i, from, dst); err != nil {
 			return err
 		}
-		at := ck.found[i]
-		t, _ := at.file.Tensor(at.name)
-		done += int64(len(dst)) * int64(t.DType.Size())
+		done += int64(len(dst)) * int64(ck.found[i].DType.Size())
 		for _, p := range show {
 			if err := p(done, all); err != nil {
 				return err

@@ -52,7 +52,7 @@ func TestLoadStreams(t *testing.T) {
 		t.Fatalf("the largest tensor has %d numbers, which is no more than two pieces", largest)
 	}
 	zeros := make([]float32, largest)
-	if err := writeCheckpoint(dir, c, safetensors.BF16, specs, func(i int) ([]float32, error) { return zeros[:specs[i].Len()], nil }, 1<<40); err != nil {
+	if err := writeCheckpoint(dir, c, safetensors.BF16, func(i int) ([]float32, error) { return zeros[:specs[i].Len()], nil }, 1<<40); err != nil {
 		t.Fatal(err)
 	}
 	zeros = nil
