@@ -280,7 +280,7 @@ func TestWriteRefuses(t *testing.T) {
 		want  string
 	}{
 		{file, nil, safetensors.F32, 1, "want a directory, have a file"},
-		{"", nil, safetensors.I8, 1, `dtype: want F64, F32, F16 or BF16, have "I8"`},
+		{"", nil, "I8", 1, `dtype: want F64, F32, F16 or BF16, have "I8"`},
 		{"", func(c *Config) { c.RMSEps = 0 }, safetensors.F32, 1, "rms_norm_eps"},
 		{"", nil, safetensors.F16, 70000, `tensor "model.norm.weight": element 0: want a finite number within ±65504, have 70000`},
 		{"", nil, safetensors.BF16, math.MaxFloat32, `tensor "model.norm.weight": element 0: want a finite number`},
@@ -380,7 +380,7 @@ func pack(t *testing.T, list []stored) []byte {
 		specs = append(specs, s.Spec)
 	}
 	var b bytes.Buffer
-	err := safetensors.Write(&b, map[string]string{"format": "pt"}, specs, func(i int) ([]float32, error) { return list[i].data, nil })
+	err := safetensors.Write(&b, specs, func(i int) ([]float32, error) { return list[i].data, nil })
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -188,14 +188,14 @@ func writeShard(stage, name string, dt safetensors.DType, specs []TensorSpec, sh
 	case safetensors.F16:
 		limit = 65504
 	case safetensors.BF16:
-		limit = float64(safetensors.BF16ToF32(0x7f7f)) // 3.39e38
+		limit = 0x1.fep127 // 3.39e38
 	}
 	list := make([]safetensors.Spec, len(shard))
 	for j, i := range shard {
 		list[j] = safetensors.Spec{Name: specs[i].Name, DType: dt, Shape: specs[i].Shape}
 	}
 	return create(filepath.Join(stage, name), func(w *bufio.Writer) error {
-		err := safetensors.Write(w, map[string]string{"format": "pt"}, list, func(j int) ([]float32, error) {
+		err := safetensors.Write(w, list, func(j int) ([]float32, error) {
 			data, err := get(shard[j])
 			if err != nil {
 				return nil, err

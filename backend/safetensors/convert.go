@@ -5,11 +5,11 @@ import (
 	"math"
 )
 
-// BF16ToF32 widens a bfloat16, which is the upper half of a float32.
-func BF16ToF32(b uint16) float32 { return math.Float32frombits(uint32(b) << 16) }
+// bf16ToF32 widens a bfloat16, which is the upper half of a float32.
+func bf16ToF32(b uint16) float32 { return math.Float32frombits(uint32(b) << 16) }
 
-// F32ToBF16 rounds to the nearest bfloat16, ties to even. NaN stays NaN.
-func F32ToBF16(f float32) uint16 {
+// f32ToBF16 rounds to the nearest bfloat16, ties to even. NaN stays NaN.
+func f32ToBF16(f float32) uint16 {
 	u := math.Float32bits(f)
 	if f != f {
 		return uint16(u>>16) | 0x40 // quiet, so that dropping low bits cannot make it ∞
@@ -17,8 +17,8 @@ func F32ToBF16(f float32) uint16 {
 	return uint16((u + 0x7fff + u>>16&1) >> 16)
 }
 
-// F16ToF32 widens an IEEE 754 half.
-func F16ToF32(h uint16) float32 {
+// f16ToF32 widens an IEEE 754 half.
+func f16ToF32(h uint16) float32 {
 	sign := uint32(h&0x8000) << 16
 	exp := uint32(h >> 10 & 0x1f)
 	man := uint32(h & 0x3ff)
@@ -32,9 +32,9 @@ func F16ToF32(h uint16) float32 {
 	return math.Float32frombits(sign | (exp+127-15)<<23 | man<<13)
 }
 
-// F32ToF16 rounds to the nearest half, ties to even; what lies beyond ±65504 by
+// f32ToF16 rounds to the nearest half, ties to even; what lies beyond ±65504 by
 // half a step or more becomes ±∞. NaN stays NaN.
-func F32ToF16(f float32) uint16 {
+func f32ToF16(f float32) uint16 {
 	u := math.Float32bits(f)
 	sign := uint16(u >> 16 & 0x8000)
 	u &= 0x7fffffff
@@ -53,37 +53,33 @@ func F32ToF16(f float32) uint16 {
 	return sign | uint16(math.Float32bits(sum)-math.Float32bits(0.5))
 }
 
-// Number is what tensors are read into and written from.
-type Number interface{ float32 | float64 }
-
 // decode converts len(dst) stored elements of type dt to numbers.
-func decode[T Number](dst []T, src []byte, dt DType) {
+func decode(dst []float32, src []byte, dt DType) {
 	le := binary.LittleEndian
 	switch dt {
 	case F64:
 		for i := range dst {
-			dst[i] = T(math.Float64frombits(le.Uint64(src[8*i:])))
+			dst[i] = float32(math.Float64frombits(le.Uint64(src[8*i:])))
 		}
 	case F32:
 		for i := range dst {
-			dst[i] = T(math.Float32frombits(le.Uint32(src[4*i:])))
+			dst[i] = math.Float32frombits(le.Uint32(src[4*i:]))
 		}
 	case F16:
 		for i := range dst {
-			dst[i] = T(F16ToF32(le.Uint16(src[2*i:])))
+			dst[i] = f16ToF32(le.Uint16(src[2*i:]))
 		}
 	case BF16:
 		for i := range dst {
-			dst[i] = T(BF16ToF32(le.Uint16(src[2*i:])))
+			dst[i] = bf16ToF32(le.Uint16(src[2*i:]))
 		}
 	default:
 		panic("safetensors: decode " + string(dt))
 	}
 }
 
-// encode is the inverse of decode. A float64 reaches F16 and BF16 by way of
-// float32.
-func encode[T Number](dst []byte, src []T, dt DType) {
+// encode is the inverse of decode.
+func encode(dst []byte, src []float32, dt DType) {
 	le := binary.LittleEndian
 	switch dt {
 	case F64:
@@ -92,15 +88,15 @@ func encode[T Number](dst []byte, src []T, dt DType) {
 		}
 	case F32:
 		for i, x := range src {
-			le.PutUint32(dst[4*i:], math.Float32bits(float32(x)))
+			le.PutUint32(dst[4*i:], math.Float32bits(x))
 		}
 	case F16:
 		for i, x := range src {
-			le.PutUint16(dst[2*i:], F32ToF16(float32(x)))
+			le.PutUint16(dst[2*i:], f32ToF16(x))
 		}
 	case BF16:
 		for i, x := range src {
-			le.PutUint16(dst[2*i:], F32ToBF16(float32(x)))
+			le.PutUint16(dst[2*i:], f32ToBF16(x))
 		}
 	default:
 		panic("safetensors: encode " + string(dt))

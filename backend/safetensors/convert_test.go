@@ -27,12 +27,12 @@ func halfValue(h uint16) float64 {
 func TestF16ToF32IsExactForEveryHalf(t *testing.T) {
 	for i := range 1 << 16 {
 		h := uint16(i)
-		got, want := float64(F16ToF32(h)), halfValue(h)
+		got, want := float64(f16ToF32(h)), halfValue(h)
 		if got != want && !(math.IsNaN(got) && math.IsNaN(want)) || math.Signbit(got) != (h&0x8000 != 0) {
-			t.Fatalf("F16ToF32(%#04x) = %v, want %v", h, got, want)
+			t.Fatalf("f16ToF32(%#04x) = %v, want %v", h, got, want)
 		}
-		if back := F32ToF16(F16ToF32(h)); back != h && !math.IsNaN(want) {
-			t.Fatalf("F32ToF16(F16ToF32(%#04x)) = %#04x", h, back)
+		if back := f32ToF16(f16ToF32(h)); back != h && !math.IsNaN(want) {
+			t.Fatalf("f32ToF16(f16ToF32(%#04x)) = %#04x", h, back)
 		}
 	}
 }
@@ -40,10 +40,10 @@ func TestF16ToF32IsExactForEveryHalf(t *testing.T) {
 func TestBF16RoundTripsEveryValue(t *testing.T) {
 	for i := range 1 << 16 {
 		b := uint16(i)
-		f := BF16ToF32(b)
-		back := F32ToBF16(f)
+		f := bf16ToF32(b)
+		back := f32ToBF16(f)
 		if f != f {
-			if g := BF16ToF32(back); g == g {
+			if g := bf16ToF32(back); g == g {
 				t.Fatalf("NaN %#04x became %v", b, g)
 			}
 		} else if back != b {
@@ -63,8 +63,8 @@ func TestRoundingIsNearestEven(t *testing.T) {
 		value  func(uint16) float64
 		maxAbs float64
 	}{
-		{"F16", F32ToF16, halfValue, 65504},
-		{"BF16", F32ToBF16, func(b uint16) float64 { return float64(BF16ToF32(b)) }, float64(BF16ToF32(0x7f7f))},
+		{"F16", f32ToF16, halfValue, 65504},
+		{"BF16", f32ToBF16, func(b uint16) float64 { return float64(bf16ToF32(b)) }, float64(bf16ToF32(0x7f7f))},
 	} {
 		for n := range 400_000 {
 			f := math.Float32frombits(rng.Uint32())
@@ -118,19 +118,19 @@ func TestRoundingAtTheEdges(t *testing.T) {
 		{0x1.ffep-15, 0x400, 0x3880}, // rounds up to the smallest normal
 		{math.SmallestNonzeroFloat32, 0, 0},
 	} {
-		if got := F32ToF16(c.in); got != c.f16 {
-			t.Errorf("F32ToF16(%v) = %#04x, want %#04x", c.in, got, c.f16)
+		if got := f32ToF16(c.in); got != c.f16 {
+			t.Errorf("f32ToF16(%v) = %#04x, want %#04x", c.in, got, c.f16)
 		}
-		if got := F32ToBF16(c.in); got != c.bf16 {
-			t.Errorf("F32ToBF16(%v) = %#04x, want %#04x", c.in, got, c.bf16)
+		if got := f32ToBF16(c.in); got != c.bf16 {
+			t.Errorf("f32ToBF16(%v) = %#04x, want %#04x", c.in, got, c.bf16)
 		}
 	}
 	for _, bits := range []uint32{0x7f800001, 0x7fc00000, 0xff800001, 0xffffffff} {
 		nan := math.Float32frombits(bits)
-		if f := F16ToF32(F32ToF16(nan)); f == f {
+		if f := f16ToF32(f32ToF16(nan)); f == f {
 			t.Errorf("F16: NaN %#08x became %v", bits, f)
 		}
-		if f := BF16ToF32(F32ToBF16(nan)); f == f {
+		if f := bf16ToF32(f32ToBF16(nan)); f == f {
 			t.Errorf("BF16: NaN %#08x became %v", bits, f)
 		}
 	}

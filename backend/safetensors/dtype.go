@@ -5,40 +5,29 @@ import "fmt"
 // DType is the element type of a stored tensor, spelled as in the file header.
 type DType string
 
-// The element types of the format. Only F64, F32, F16 and BF16 can be read and
-// written as numbers; the others are known so that a header which holds them
-// can still be checked to the byte.
+// The element types that can be read and written as numbers.
 const (
 	F64  DType = "F64"
 	F32  DType = "F32"
 	F16  DType = "F16"
 	BF16 DType = "BF16"
-
-	Bool       DType = "BOOL"
-	U8         DType = "U8"
-	I8         DType = "I8"
-	F8E5M2     DType = "F8_E5M2"
-	F8E4M3     DType = "F8_E4M3"
-	F8E8M0     DType = "F8_E8M0"
-	F8E4M3FNUZ DType = "F8_E4M3FNUZ"
-	F8E5M2FNUZ DType = "F8_E5M2FNUZ"
-	I16        DType = "I16"
-	U16        DType = "U16"
-	I32        DType = "I32"
-	U32        DType = "U32"
-	C64        DType = "C64"
-	I64        DType = "I64"
-	U64        DType = "U64"
 )
 
-// order lists the types as the reference serializer ranks them, lowest first;
-// it writes tensors of higher rank first.
-var order = []DType{Bool, U8, I8, F8E5M2, F8E4M3, F8E8M0, F8E4M3FNUZ, F8E5M2FNUZ, I16, U16, F16, BF16, I32, U32, F32, C64, F64, I64, U64}
+// types are all of the format, so that a header which holds others than numbers can
+// still be checked to the byte. They stand as the reference serializer ranks them,
+// lowest first; it writes tensors of higher rank first.
+var types = []struct {
+	name DType
+	size int // bytes of one element
+}{
+	{"BOOL", 1}, {"U8", 1}, {"I8", 1}, {"F8_E5M2", 1}, {"F8_E4M3", 1}, {"F8_E8M0", 1}, {"F8_E4M3FNUZ", 1}, {"F8_E5M2FNUZ", 1},
+	{"I16", 2}, {"U16", 2}, {F16, 2}, {BF16, 2}, {"I32", 4}, {"U32", 4}, {F32, 4}, {"C64", 8}, {F64, 8}, {"I64", 8}, {"U64", 8},
+}
 
-// rank is the type's place in order, or -1 for a type that the format lacks.
+// rank is the type's place in types, or -1 for one that the format lacks.
 func (d DType) rank() int {
-	for i, o := range order {
-		if o == d {
+	for i, t := range types {
+		if t.name == d {
 			return i
 		}
 	}
@@ -47,15 +36,8 @@ func (d DType) rank() int {
 
 // Size is the number of bytes of one element, or 0 for an unknown type.
 func (d DType) Size() int {
-	switch d {
-	case Bool, U8, I8, F8E5M2, F8E4M3, F8E8M0, F8E4M3FNUZ, F8E5M2FNUZ:
-		return 1
-	case I16, U16, F16, BF16:
-		return 2
-	case I32, U32, F32:
-		return 4
-	case C64, F64, I64, U64:
-		return 8
+	if i := d.rank(); i >= 0 {
+		return types[i].size
 	}
 	return 0
 }

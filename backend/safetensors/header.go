@@ -49,21 +49,21 @@ func (t Tensor) Len() int {
 // bytes that follow it: every tensor exactly as long as its type and shape say,
 // together covering the data without hole or overlap. Tensors are returned in
 // the order of the data.
-func parseHeader(raw []byte, dataLen int64) ([]Tensor, map[string]string, error) {
+func parseHeader(raw []byte, dataLen int64) ([]Tensor, error) {
 	if !utf8.Valid(raw) {
-		return nil, nil, errors.New("header: not UTF-8")
+		return nil, errors.New("header: not UTF-8")
 	}
 	if len(raw) == 0 || raw[0] != '{' {
-		return nil, nil, fmt.Errorf("header: want '{' first, have %q", raw[:min(len(raw), 1)])
+		return nil, fmt.Errorf("header: want '{' first, have %q", raw[:min(len(raw), 1)])
 	}
 	d := json.NewDecoder(bytes.NewReader(raw))
 	d.UseNumber()
 	p := headerParser{d: d}
 	if err := p.object(p.entry); err != nil {
-		return nil, nil, fmt.Errorf("header: %w", noEOF(err))
+		return nil, fmt.Errorf("header: %w", noEOF(err))
 	}
 	if rest := bytes.TrimLeft(raw[d.InputOffset():], " "); len(rest) > 0 {
-		return nil, nil, fmt.Errorf("header: want only spaces after the object, have %q", rest[:1])
+		return nil, fmt.Errorf("header: want only spaces after the object, have %q", rest[:1])
 	}
 	sort.SliceStable(p.tensors, func(i, j int) bool {
 		a, b := p.tensors[i], p.tensors[j]
@@ -73,18 +73,18 @@ func parseHeader(raw []byte, dataLen int64) ([]Tensor, map[string]string, error)
 	for _, t := range p.tensors {
 		switch {
 		case t.Begin > at:
-			return nil, nil, fmt.Errorf("tensor %q: data_offsets [%d, %d] leave a hole of %d bytes after %d", t.Name, t.Begin, t.End, t.Begin-at, at)
+			return nil, fmt.Errorf("tensor %q: data_offsets [%d, %d] leave a hole of %d bytes after %d", t.Name, t.Begin, t.End, t.Begin-at, at)
 		case t.Begin < at:
-			return nil, nil, fmt.Errorf("tensor %q: data_offsets [%d, %d] overlap the tensor before, which ends at %d", t.Name, t.Begin, t.End, at)
+			return nil, fmt.Errorf("tensor %q: data_offsets [%d, %d] overlap the tensor before, which ends at %d", t.Name, t.Begin, t.End, at)
 		case t.End > dataLen:
-			return nil, nil, fmt.Errorf("tensor %q: data_offsets [%d, %d] reach past the file's %d data bytes (truncated?)", t.Name, t.Begin, t.End, dataLen)
+			return nil, fmt.Errorf("tensor %q: data_offsets [%d, %d] reach past the file's %d data bytes (truncated?)", t.Name, t.Begin, t.End, dataLen)
 		}
 		at = t.End
 	}
 	if at != dataLen {
-		return nil, nil, fmt.Errorf("data: want %d bytes as in the header, have %d", at, dataLen)
+		return nil, fmt.Errorf("data: want %d bytes as in the header, have %d", at, dataLen)
 	}
-	return p.tensors, p.metadata, nil
+	return p.tensors, nil
 }
 
 // noEOF says plainly what an early end of the JSON text means here.
@@ -97,9 +97,8 @@ func noEOF(err error) error {
 
 // headerParser walks the JSON by tokens, since only so duplicate keys show.
 type headerParser struct {
-	d        *json.Decoder
-	tensors  []Tensor
-	metadata map[string]string
+	d       *json.Decoder
+	tensors []Tensor
 }
 
 // object reads one JSON object, calling member with the value still to be read.
@@ -139,10 +138,8 @@ func (p *headerParser) object(member func(key string) error) error {
 // entry reads one member of the header.
 func (p *headerParser) entry(name string) error {
 	if name == metadataKey {
-		p.metadata = map[string]string{}
-		err := p.object(func(key string) error {
-			s, err := p.text()
-			p.metadata[key] = s
+		err := p.object(func(key string) error { // free text, which nobody asks for
+			_, err := p.text()
 			return wrap(key, err)
 		})
 		return wrap(metadataKey, err)
@@ -282,26 +279,19 @@ func (p *headerParser) numbers(limit int) ([]int64, error) {
 }
 
 // marshalHeader writes the header of tensors, which are in file order, padded
-// with spaces to a multiple of 8 bytes as the reference implementation does.
-func marshalHeader(tensors []Tensor, metadata map[string]string) ([]byte, error) {
+// with spaces to a multiple of 8 bytes as the reference implementation does. Its
+// metadata are what transformers wants to see.
+func marshalHeader(tensors []Tensor) ([]byte, error) {
 	var b bytes.Buffer
-	b.WriteByte('{')
-	if len(metadata) > 0 {
-		if err := writeJSON(&b, metadataKey); err != nil {
+	b.WriteString(`{"` + metadataKey + `":{"format":"pt"}`)
+	names := json.NewEncoder(&b)
+	names.SetEscapeHTML(false)
+	for _, t := range tensors {
+		b.WriteByte(',')
+		if err := names.Encode(t.Name); err != nil {
 			return nil, err
 		}
-		b.WriteByte(':')
-		if err := writeJSON(&b, metadata); err != nil { // keys sorted
-			return nil, err
-		}
-	}
-	for i, t := range tensors {
-		if i > 0 || len(metadata) > 0 {
-			b.WriteByte(',')
-		}
-		if err := writeJSON(&b, t.Name); err != nil {
-			return nil, err
-		}
+		b.Truncate(b.Len() - 1) // the encoder's newline
 		dims := make([]string, len(t.Shape))
 		for j, d := range t.Shape {
 			dims[j] = strconv.Itoa(d)
@@ -316,15 +306,4 @@ func marshalHeader(tensors []Tensor, metadata map[string]string) ([]byte, error)
 		return nil, fmt.Errorf("header: want at most %d bytes, have %d", maxHeader, b.Len())
 	}
 	return b.Bytes(), nil
-}
-
-// writeJSON appends v without HTML escapes or a newline.
-func writeJSON(b *bytes.Buffer, v any) error {
-	e := json.NewEncoder(b)
-	e.SetEscapeHTML(false)
-	if err := e.Encode(v); err != nil {
-		return err
-	}
-	b.Truncate(b.Len() - 1)
-	return nil
 }

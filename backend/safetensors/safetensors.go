@@ -23,6 +23,7 @@ package safetensors
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -34,13 +35,12 @@ import (
 
 // File is an open safetensors file. Its methods may be called concurrently.
 type File struct {
-	name     string
-	r        io.ReaderAt
-	close    func() error
-	data     int64 // where tensor bytes start in the file
-	tensors  []Tensor
-	byName   map[string]int
-	metadata map[string]string
+	name    string
+	r       io.ReaderAt
+	close   func() error
+	data    int64 // where tensor bytes start in the file
+	tensors []Tensor
+	byName  map[string]int
 }
 
 // Open opens a file of fsys and reads its header. Files that can be read at any
@@ -60,7 +60,7 @@ func Open(fsys fs.FS, name string) (*File, error) {
 		}
 		r, size = bytes.NewReader(b), int64(len(b))
 	}
-	file, err := NewFile(name, r, size)
+	file, err := newFile(name, r, size)
 	if err != nil {
 		return nil, errors.Join(err, f.Close())
 	}
@@ -68,8 +68,8 @@ func Open(fsys fs.FS, name string) (*File, error) {
 	return file, nil
 }
 
-// NewFile reads the header of size bytes at r. name is for errors.
-func NewFile(name string, r io.ReaderAt, size int64) (*File, error) {
+// newFile reads the header of size bytes at r. name is for errors.
+func newFile(name string, r io.ReaderAt, size int64) (*File, error) {
 	var length [8]byte
 	if size < 8 {
 		return nil, fmt.Errorf("%s: want at least 8 bytes, have %d (truncated?)", name, size)
@@ -90,7 +90,7 @@ func NewFile(name string, r io.ReaderAt, size int64) (*File, error) {
 	}
 	f := &File{name: name, r: r, data: 8 + int64(n), byName: map[string]int{}}
 	var err error
-	f.tensors, f.metadata, err = parseHeader(raw, size-f.data)
+	f.tensors, err = parseHeader(raw, size-f.data)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", name, err)
 	}
@@ -112,13 +112,8 @@ func readFull(r io.ReaderAt, b []byte, at int64) error {
 	return fmt.Errorf("want %d bytes at %d, have %d: %w", len(b), at, n, err)
 }
 
-// Close closes what Open opened.
-func (f *File) Close() error {
-	if f.close == nil {
-		return nil
-	}
-	return f.close()
-}
+// Close closes the file.
+func (f *File) Close() error { return f.close() }
 
 // Name is the file's name as given to Open.
 func (f *File) Name() string { return f.name }
@@ -135,15 +130,12 @@ func (f *File) Tensor(name string) (Tensor, bool) {
 	return f.tensors[i], true
 }
 
-// Metadata is the header's __metadata__, nil when there is none.
-func (f *File) Metadata() map[string]string { return f.metadata }
-
 // chunk is how many elements are converted at a time.
 const chunk = 1 << 16
 
 // Read fills dst with the named tensor's elements in row-major order, converted
 // from F64, F32, F16 or BF16. len(dst) must be the tensor's Len.
-func Read[T Number](f *File, name string, dst []T) error {
+func Read(f *File, name string, dst []float32) error {
 	t, ok := f.Tensor(name)
 	if !ok {
 		return fmt.Errorf("%s: tensor %q: missing", f.name, name)
@@ -156,7 +148,7 @@ func Read[T Number](f *File, name string, dst []T) error {
 
 // ReadFrom is Read of the elements [from, from+len(dst)) alone, for tensors that
 // are not wanted in memory as a whole.
-func ReadFrom[T Number](f *File, name string, from int, dst []T) error {
+func ReadFrom(f *File, name string, from int, dst []float32) error {
 	t, ok := f.Tensor(name)
 	if !ok {
 		return fmt.Errorf("%s: tensor %q: missing", f.name, name)
@@ -188,29 +180,25 @@ type Spec struct {
 	Shape []int
 }
 
-// Order returns the indices of specs in the order the reference implementation
+// inFileOrder returns the indices of specs in the order the reference implementation
 // writes them: wider types first, then by name.
-func Order(specs []Spec) []int {
+func inFileOrder(specs []Spec) []int {
 	order := make([]int, len(specs))
 	for i := range order {
 		order[i] = i
 	}
 	slices.SortStableFunc(order, func(i, j int) int {
 		a, b := specs[i], specs[j]
-		if a.DType != b.DType {
-			return b.DType.rank() - a.DType.rank()
-		}
-		return strings.Compare(a.Name, b.Name)
+		return cmp.Or(b.DType.rank()-a.DType.rank(), strings.Compare(a.Name, b.Name))
 	})
 	return order
 }
 
 // Write writes one file: the header, then every tensor, converted to its type.
 // get(i) returns the elements of specs[i]; it is called once per tensor, in the
-// order of the file, and its result is not kept. The metadata
-// {"format": "pt"} is what transformers wants to see.
-func Write[T Number](w io.Writer, metadata map[string]string, specs []Spec, get func(i int) ([]T, error)) error {
-	order := Order(specs)
+// order of the file, and its result is not kept.
+func Write(w io.Writer, specs []Spec, get func(i int) ([]float32, error)) error {
+	order := inFileOrder(specs)
 	tensors := make([]Tensor, len(specs))
 	seen := map[string]bool{}
 	var at int64
@@ -230,7 +218,7 @@ func Write[T Number](w io.Writer, metadata map[string]string, specs []Spec, get 
 		tensors[j] = Tensor{s.Name, s.DType, s.Shape, at, at + n}
 		at += n
 	}
-	header, err := marshalHeader(tensors, metadata)
+	header, err := marshalHeader(tensors)
 	if err != nil {
 		return err
 	}
