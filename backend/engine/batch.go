@@ -399,6 +399,7 @@ func (b *batch) classify() {
 		r.br.score.known += len(list)
 		b.goOn(r)
 	}
+	b.readings = b.readings[:0]
 }
 
 // goOn sends a branch that has read and scored its tail to its answer, whose first
@@ -441,7 +442,6 @@ func (b *batch) classified(t llama.Targets) device.Classified {
 
 // draw samples a token for every pick.
 func (b *batch) draw() {
-	b.readings = b.readings[:0]
 	if len(b.picks) == 0 {
 		return
 	}

@@ -155,13 +155,17 @@ type Engine struct {
 
 // New makes an engine. text may be nil if no request uses StopText.
 func New(m *llama.Model, text StopTexter, o Options) *Engine {
+	return &Engine{model: m, text: text, opts: o.orDefaults()}
+}
+
+func (o Options) orDefaults() Options {
 	if o.CacheBytes <= 0 {
 		o.CacheBytes = defaultCacheBytes
 	}
 	if o.BatchRows <= 0 {
 		o.BatchRows = DefaultBatchRows
 	}
-	return &Engine{model: m, text: text, opts: o}
+	return o
 }
 
 // Model is the model that the engine samples from.
@@ -180,7 +184,7 @@ func (e *Engine) Close() {
 // consecutive by Index. When ctx ends, Generate returns its error at the next
 // token, or after at most BatchRows tokens of a prompt.
 func (e *Engine) Generate(ctx context.Context, reqs []Request, emit func(Event)) ([]Result, error) {
-	reqs = slices.Clone(reqs) // check settles what Forced implies
+	reqs = slices.Clone(reqs) // check settles them
 	need, largest := 0, 0
 	for i := range reqs {
 		if err := e.check(&reqs[i]); err != nil {
@@ -246,15 +250,18 @@ func (e *Engine) LogProbs(ctx context.Context, ids []int32, top int) ([]Token, e
 		e.cache.Extend(llama.Batch{IDs: ids[at : at+n], Pos: pos, Seqs: []device.Seq{seq}})
 		targets := ids[at+1 : min(at+n+1, len(ids))]
 		got := e.cache.Classify(llama.Targets{Rows: rows[:len(targets)], IDs: targets})
+		for i, id := range targets {
+			out[at+1+i] = Token{ID: id, LogProb: got.LogProb[i], Entropy: got.Entropy[i]}
+		}
 		const chunk = 256 // rows of logits held at once
-		for i := 0; i < len(targets); i += chunk {
+		for i := 0; top > 0 && i < len(targets); i += chunk {
 			part := rows[i:min(i+chunk, len(targets))]
 			how := make([]device.SampleRow, len(part))
 			for j := range how {
 				how[j].Top = top
 			}
 			for j, s := range e.cache.Sample(part, how) {
-				out[at+1+i+j] = Token{ID: targets[i+j], LogProb: got.LogProb[i+j], Entropy: got.Entropy[i+j], Top: s.Top}
+				out[at+1+i+j].Top = s.Top
 			}
 		}
 		at += n
@@ -262,18 +269,15 @@ func (e *Engine) LogProbs(ctx context.Context, ids []int32, top int) ([]Token, e
 	return out, e.model.Device().Sync()
 }
 
-// check refuses what the model cannot do, with the field's name.
+// check settles a request and refuses what the model cannot do, with the field's name.
 func (e *Engine) check(r *Request) error {
-	if r.Forced != nil {
-		r.N = len(r.Forced)
-		r.MaxChain = 0
-		for i, f := range r.Forced {
-			if err := e.checkIDs(fmt.Sprintf("chain %d", i), f); err != nil {
-				return err
-			}
-			r.MaxChain = max(r.MaxChain, len(f))
+	r.settle()
+	for i, f := range r.Forced {
+		if err := e.checkIDs(fmt.Sprintf("chain %d", i), f); err != nil {
+			return err
 		}
-	} else if r.N > 0 && r.MaxChain < 1 {
+	}
+	if r.Forced == nil && r.N > 0 && r.MaxChain < 1 {
 		return fmt.Errorf("max_chain: want at least 1, have %d", r.MaxChain)
 	}
 	if r.N < 0 {
@@ -335,13 +339,20 @@ func (e *Engine) checkIDs(what string, ids []int32) error {
 	return nil
 }
 
-// rows is how much of the cache the request needs at most.
-func (r *Request) rows() int {
-	chains := r.N
-	if r.Forced != nil {
-		chains = len(r.Forced)
+// settle takes N and MaxChain from the chains that are given.
+func (r *Request) settle() {
+	if r.Forced == nil {
+		return
 	}
-	n := len(r.Prompt) + chains*r.branchRows()
+	r.N, r.MaxChain = len(r.Forced), 0
+	for _, ids := range r.Forced {
+		r.MaxChain = max(r.MaxChain, len(ids))
+	}
+}
+
+// rows is how much of the cache the request, settled, needs at most.
+func (r *Request) rows() int {
+	n := len(r.Prompt) + r.N*r.branchRows()
 	if r.Baseline {
 		n += len(r.Close) + len(r.Reference)
 	}
@@ -349,47 +360,31 @@ func (r *Request) rows() int {
 }
 
 func (r *Request) branchRows() int {
-	chain := r.MaxChain
-	if r.Forced != nil {
-		chain = 0
-		for _, ids := range r.Forced {
-			chain = max(chain, len(ids))
-		}
-	}
-	return chain + len(r.Close) + max(len(r.Reference), r.MaxAnswer)
+	return r.MaxChain + len(r.Close) + max(len(r.Reference), r.MaxAnswer)
 }
 
 // CacheRows is how many rows a cache gets when all requests need so many and the
 // largest one so many.
 func CacheRows(c llama.Config, o Options, need, largest int) int {
-	if o.CacheBytes <= 0 {
-		o.CacheBytes = defaultCacheBytes
-	}
 	perRow := int64(2*c.Layers*c.KVHeads*c.HeadDim) * 4
-	return int(min(int64(need), max(o.CacheBytes/perRow, int64(largest))))
+	return int(min(int64(need), max(o.orDefaults().CacheBytes/perRow, int64(largest))))
 }
 
 // Memory is what an engine takes, besides the weights, to run the requests in one
 // Generate: its cache, and what a step reads and draws from.
 func Memory(c llama.Config, o Options, reqs ...Request) llama.Floats {
-	if o.BatchRows <= 0 {
-		o.BatchRows = DefaultBatchRows
-	}
 	need, largest, drawn, grow := 0, 0, 0, 0
-	for i := range reqs {
-		rows := reqs[i].rows()
-		need += rows
-		largest = max(largest, rows)
-		if reqs[i].Forced == nil {
-			drawn += reqs[i].N
-			grow = max(grow, reqs[i].N)
-		} else if reqs[i].MaxAnswer > 0 {
-			drawn += len(reqs[i].Forced)
-			grow = max(grow, len(reqs[i].Forced))
+	for _, r := range reqs {
+		r.settle()
+		need += r.rows()
+		largest = max(largest, r.rows())
+		if r.Forced == nil || r.MaxAnswer > 0 {
+			drawn += r.N
+			grow = max(grow, r.N)
 		}
 	}
 	rows := CacheRows(c, o, need, largest)
-	step := max(o.BatchRows, grow) // see DefaultBatchRows
+	step := max(o.orDefaults().BatchRows, grow) // see DefaultBatchRows
 	return c.CacheFloats(rows, min(rows, step), min(drawn, step))
 }
 
