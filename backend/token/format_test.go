@@ -114,6 +114,7 @@ func TestNewWordLevelErrors(t *testing.T) {
 		{[]string{"a"}, []string{"a"}, "<unk>", "repetition"},
 		{[]string{""}, nil, "<unk>", "empty"},
 		{[]string{"a b"}, nil, "<unk>", "white space"},
+		{[]string{"a "}, nil, "<unk>", "white space"}, // which no text would ever give
 		{[]string{"a"}, nil, "", "no unknown token"},
 	} {
 		if _, err := NewWordLevel(c.words, c.unk, c.special); err == nil || !strings.Contains(err.Error(), c.want) {

@@ -4,6 +4,8 @@ import (
 	"encoding/json"
 	"fmt"
 	"slices"
+	"strings"
+	"unicode"
 )
 
 // wordLevel is the model whose words are tokens.
@@ -53,7 +55,7 @@ func NewWordLevel(words []string, unk string, special []string) (*Tokenizer, err
 		if w == "" || seen[w] {
 			return nil, fmt.Errorf("word-level vocabulary: word %d, %q, is empty or a repetition", i, w)
 		}
-		if stripLeft(w) > 0 || len(fieldsOf(w)) != 1 {
+		if strings.ContainsFunc(w, unicode.IsSpace) {
 			return nil, fmt.Errorf("word-level vocabulary: word %d, %q, contains white space", i, w)
 		}
 		seen[w] = true
