@@ -1,8 +1,9 @@
 package token
 
 import (
+	"fmt"
+	"strconv"
 	"strings"
-	"unicode/utf8"
 )
 
 // GPT-2's alphabet spells each byte as one printable character, so that a
@@ -58,36 +59,9 @@ func byteToken(s string) (byte, bool) {
 	if len(s) != 6 || s[:3] != "<0x" || s[5] != '>' {
 		return 0, false
 	}
-	hi, lo := hexDigit(s[3]), hexDigit(s[4])
-	if hi < 0 || lo < 0 {
-		return 0, false
-	}
-	return byte(hi<<4 | lo), true
+	b, err := strconv.ParseUint(s[3:5], 16, 8)
+	return byte(b), err == nil
 }
-
-func hexDigit(c byte) int {
-	switch {
-	case c >= '0' && c <= '9':
-		return int(c - '0')
-	case c >= 'A' && c <= 'F':
-		return int(c-'A') + 10
-	case c >= 'a' && c <= 'f':
-		return int(c-'a') + 10
-	}
-	return -1
-}
-
-const upperHex = "0123456789ABCDEF"
 
 // byteName is the inverse of byteToken.
-func byteName(b byte) string {
-	return string([]byte{'<', '0', 'x', upperHex[b>>4], upperHex[b&15], '>'})
-}
-
-// firstRune is the first character of s and its length in bytes.
-func firstRune(s string) (rune, int) {
-	if s[0] < utf8.RuneSelf {
-		return rune(s[0]), 1
-	}
-	return utf8.DecodeRuneInString(s)
-}
+func byteName(b byte) string { return fmt.Sprintf("<0x%02X>", b) }

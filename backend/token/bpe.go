@@ -3,6 +3,7 @@ package token
 import (
 	"math/bits"
 	"slices"
+	"unicode/utf8"
 )
 
 // bpe is byte pair encoding: a word begins as its characters (byteLevel: its
@@ -41,7 +42,7 @@ func newBPE(t *Tokenizer, n node) (*bpe, error) {
 			p.ascii[i] = -1
 		}
 		for tok, id := range t.model {
-			if r, k := firstRune(tok); k == len(tok) {
+			if r, k := utf8.DecodeRuneInString(tok); k == len(tok) {
 				p.chars[r] = id
 				if r < 128 {
 					p.ascii[r] = id
@@ -150,7 +151,7 @@ func (p *bpe) symbol(s string) (id int32, n int) {
 	if c < 128 {
 		return p.ascii[c], 1
 	}
-	r, n := firstRune(s)
+	r, n := utf8.DecodeRuneInString(s)
 	if id, ok := p.chars[r]; ok {
 		return id, n
 	}

@@ -8,7 +8,7 @@ import (
 // A decoder is a chain of stages. Each gets the tokens one by one and passes on
 // what is settled, so that a stream and a whole text go the same way.
 
-// decodeStage makes the state of one stage for one text.
+// decodeStage is one stage as the file has it; start copies it for one text.
 type decodeStage interface {
 	start() stage
 }
@@ -44,19 +44,7 @@ func parseDecoderStages(n node, fused *bool) ([]decodeStage, error) {
 	}
 	switch typ {
 	case "Sequence":
-		var all []decodeStage
-		list, err := n.field(fields, "decoders").array()
-		if err != nil {
-			return nil, err
-		}
-		for _, item := range list {
-			more, err := parseDecoderStages(item, fused)
-			if err != nil {
-				return nil, err
-			}
-			all = append(all, more...)
-		}
-		return all, nil
+		return sequence(n.field(fields, "decoders"), func(item node) ([]decodeStage, error) { return parseDecoderStages(item, fused) })
 	case "ByteLevel":
 		st := whole(byteLevelDecoder{})
 		*fused = true
@@ -67,8 +55,8 @@ func parseDecoderStages(n node, fused *bool) ([]decodeStage, error) {
 		*fused = true
 		return nil, nil // what the stages hand on is joined at the end anyway
 	case "Metaspace":
-		m, err := parseMetaspaceFields(n, fields)
-		return whole(metaspaceDecoder{m}), err
+		m, err := parseMetaspace(n, fields)
+		return whole(metaspaceDecoder{m: m}), err
 	case "Replace":
 		r, err := parseReplace(n, fields)
 		return whole(replaceDecoder(r)), err
@@ -139,39 +127,30 @@ func (r replaceDecoder) push(tok string, out func(string)) {
 func (r replaceDecoder) flush(func(string)) {}
 
 // joinDecoder puts one space between tokens.
-type joinDecoder struct{}
+type joinDecoder struct{ any bool }
 
-func (joinDecoder) start() stage { return new(joinState) }
-
-type joinState struct{ any bool }
-
-func (j *joinState) push(tok string, out func(string)) {
+func (j joinDecoder) start() stage { return &j }
+func (j *joinDecoder) push(tok string, out func(string)) {
 	if j.any {
 		out(" ")
 	}
 	j.any = true
 	out(tok)
 }
-func (j *joinState) flush(func(string)) {}
+func (j *joinDecoder) flush(func(string)) {}
 
 // collectDecoder waits for the end and hands all on as one token.
-type collectDecoder struct{}
+type collectDecoder struct{ b strings.Builder }
 
-func (collectDecoder) start() stage { return new(collectState) }
-
-type collectState struct{ b strings.Builder }
-
-func (c *collectState) push(tok string, _ func(string)) { c.b.WriteString(tok) }
-func (c *collectState) flush(out func(string))          { out(c.b.String()) }
+func (collectDecoder) start() stage                       { return new(collectDecoder) }
+func (c *collectDecoder) push(tok string, _ func(string)) { c.b.WriteString(tok) }
+func (c *collectDecoder) flush(out func(string))          { out(c.b.String()) }
 
 // stripStartDecoder is strip for a text that comes in pieces.
 type stripStartDecoder struct{ st strip }
 
-func (d stripStartDecoder) start() stage { return &stripStartState{d.st} }
-
-type stripStartState struct{ st strip }
-
-func (d *stripStartState) push(tok string, out func(string)) {
+func (d stripStartDecoder) start() stage { return &d }
+func (d *stripStartDecoder) push(tok string, out func(string)) {
 	for d.st.from > 0 && tok != "" {
 		rest, ok := strings.CutPrefix(tok, d.st.char)
 		if !ok {
@@ -183,19 +162,16 @@ func (d *stripStartState) push(tok string, out func(string)) {
 	}
 	out(tok)
 }
-func (d *stripStartState) flush(func(string)) {}
+func (d *stripStartDecoder) flush(func(string)) {}
 
 // metaspaceDecoder writes ▁ as a space, but drops those of the first token.
-type metaspaceDecoder struct{ m metaspace }
-
-func (d metaspaceDecoder) start() stage { return &metaspaceState{m: d.m} }
-
-type metaspaceState struct {
+type metaspaceDecoder struct {
 	m    metaspace
-	some bool
+	some bool // a token has been seen
 }
 
-func (d *metaspaceState) push(tok string, out func(string)) {
+func (d metaspaceDecoder) start() stage { return &d }
+func (d *metaspaceDecoder) push(tok string, out func(string)) {
 	to := " "
 	if !d.some && d.m.scheme != "never" {
 		to = ""
@@ -203,17 +179,14 @@ func (d *metaspaceState) push(tok string, out func(string)) {
 	d.some = true
 	out(strings.ReplaceAll(tok, d.m.mark, to))
 }
-func (d *metaspaceState) flush(func(string)) {}
+func (d *metaspaceDecoder) flush(func(string)) {}
 
 // byteLevelDecoder turns the alphabet back into bytes and the bytes into text.
 // A token with a character outside the alphabet stands for itself.
-type byteLevelDecoder struct{}
+type byteLevelDecoder struct{ held []byte }
 
-func (byteLevelDecoder) start() stage { return new(byteLevelState) }
-
-type byteLevelState struct{ held []byte }
-
-func (d *byteLevelState) push(tok string, out func(string)) {
+func (d byteLevelDecoder) start() stage { return &d }
+func (d *byteLevelDecoder) push(tok string, out func(string)) {
 	var ok bool
 	if d.held, ok = fromAlphabet(d.held, tok); !ok {
 		d.held = append(d.held, tok...)
@@ -225,7 +198,7 @@ func (d *byteLevelState) push(tok string, out func(string)) {
 	}
 }
 
-func (d *byteLevelState) flush(out func(string)) {
+func (d *byteLevelDecoder) flush(out func(string)) {
 	if len(d.held) > 0 {
 		out(Valid(string(d.held)))
 		d.held = nil
@@ -252,13 +225,10 @@ func unfinished(b []byte) int {
 
 // byteFallbackDecoder joins runs of <0xNN> to characters. A run that is not
 // UTF-8 as a whole becomes one U+FFFD per byte, so a run waits for its end.
-type byteFallbackDecoder struct{}
+type byteFallbackDecoder struct{ held []byte }
 
-func (byteFallbackDecoder) start() stage { return new(byteFallbackState) }
-
-type byteFallbackState struct{ held []byte }
-
-func (d *byteFallbackState) push(tok string, out func(string)) {
+func (d byteFallbackDecoder) start() stage { return &d }
+func (d *byteFallbackDecoder) push(tok string, out func(string)) {
 	if b, ok := byteToken(tok); ok {
 		d.held = append(d.held, b)
 		return
@@ -267,7 +237,7 @@ func (d *byteFallbackState) push(tok string, out func(string)) {
 	out(tok)
 }
 
-func (d *byteFallbackState) flush(out func(string)) {
+func (d *byteFallbackDecoder) flush(out func(string)) {
 	if len(d.held) == 0 {
 		return
 	}
@@ -313,7 +283,7 @@ func (d *Decoder) Push(id int32) string {
 }
 
 func (d *Decoder) push(id int32) {
-	if tok := d.t.spelling(id); tok != "" && !(d.skip && d.t.special(id)) {
+	if tok := d.t.spelling(id); tok != "" && !(d.skip && d.t.Special(id)) {
 		d.outs[0](tok)
 	}
 }

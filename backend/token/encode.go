@@ -51,7 +51,7 @@ func (t *Tokenizer) Pieces(text string) []Piece {
 	e.run(text)
 	out := make([]Piece, len(e.ids))
 	for i, id := range e.ids {
-		out[i] = Piece{id, t.Text(id), int(e.spans[i].lo), int(e.spans[i].hi), t.special(id)}
+		out[i] = Piece{id, t.Text(id), int(e.spans[i].lo), int(e.spans[i].hi), t.Special(id)}
 	}
 	return out
 }

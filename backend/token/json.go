@@ -91,6 +91,19 @@ func (n node) array() ([]node, error) {
 	return out, nil
 }
 
+// sequence reads a list of parts, each of which may be several.
+func sequence[T any](list node, parse func(node) ([]T, error)) (all []T, err error) {
+	items, err := list.array()
+	for _, item := range items {
+		more, err := parse(item)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, more...)
+	}
+	return all, err
+}
+
 // str reads a string; absent and null give def.
 func (n node) str(def string) (string, error) {
 	if n.null() {

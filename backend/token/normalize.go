@@ -19,19 +19,7 @@ func parseNormalizer(n node) ([]normalizer, error) {
 	}
 	switch typ {
 	case "Sequence":
-		var all []normalizer
-		list, err := n.field(fields, "normalizers").array()
-		if err != nil {
-			return nil, err
-		}
-		for _, item := range list {
-			more, err := parseNormalizer(item)
-			if err != nil {
-				return nil, err
-			}
-			all = append(all, more...)
-		}
-		return all, nil
+		return sequence(n.field(fields, "normalizers"), parseNormalizer)
 	case "NFC":
 		return []normalizer{nfc{}}, nil
 	case "Prepend":

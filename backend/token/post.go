@@ -1,14 +1,11 @@
 package token
 
+import "slices"
+
 // postItem puts ids around those of a text.
 type postItem struct{ before, after []int32 }
 
-func (p postItem) apply(ids []int32) []int32 {
-	out := make([]int32, 0, len(p.before)+len(ids)+len(p.after))
-	out = append(out, p.before...)
-	out = append(out, ids...)
-	return append(out, p.after...)
-}
+func (p postItem) apply(ids []int32) []int32 { return slices.Concat(p.before, ids, p.after) }
 
 // parsePostProcessor reads the "post_processor" field. Only what changes the
 // ids of a single text matters here: templates, and the fixed ones of BERT and
@@ -23,19 +20,7 @@ func parsePostProcessor(n node, size int) ([]postItem, error) {
 	}
 	switch typ {
 	case "Sequence":
-		var all []postItem
-		list, err := n.field(fields, "processors").array()
-		if err != nil {
-			return nil, err
-		}
-		for _, item := range list {
-			more, err := parsePostProcessor(item, size)
-			if err != nil {
-				return nil, err
-			}
-			all = append(all, more...)
-		}
-		return all, nil
+		return sequence(n.field(fields, "processors"), func(item node) ([]postItem, error) { return parsePostProcessor(item, size) })
 	case "ByteLevel":
 		return nil, nil // trims offsets only
 	case "TemplateProcessing":

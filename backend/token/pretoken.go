@@ -1,6 +1,7 @@
 package token
 
 import (
+	"math"
 	"strings"
 	"unicode"
 	"unicode/utf8"
@@ -24,24 +25,18 @@ func parsePreTokenizer(n node) ([]step, error) {
 	}
 	switch typ {
 	case "Sequence":
-		var all []step
-		list, err := n.field(fields, "pretokenizers").array()
-		if err != nil {
-			return nil, err
-		}
-		for _, item := range list {
+		last := false // the steps so far end with ByteLevel's
+		return sequence(n.field(fields, "pretokenizers"), func(item node) ([]step, error) {
 			more, err := parsePreTokenizer(item)
-			if err != nil {
+			if err != nil || len(more) == 0 {
 				return nil, err
 			}
-			if len(all) > 0 && len(more) > 0 {
-				if _, ok := all[len(all)-1].(byteLevelStep); ok {
-					return nil, item.errf("unsupported: a step after ByteLevel")
-				}
+			if last {
+				return nil, item.errf("unsupported: a step after ByteLevel")
 			}
-			all = append(all, more...)
-		}
-		return all, nil
+			_, last = more[len(more)-1].(byteLevelStep)
+			return more, nil
+		})
 	case "ByteLevel":
 		var all []step
 		space, err := n.field(fields, "add_prefix_space").flag(true)
@@ -63,16 +58,18 @@ func parsePreTokenizer(n node) ([]step, error) {
 		return parseSplit(n, fields)
 	case "Digits":
 		each, err := n.field(fields, "individual_digits").flag(false)
+		most := math.MaxInt
 		if each {
-			return []step{isolate{complement(scanNumeric1)}}, err
+			most = 1
 		}
-		return []step{isolate{complement(scanNumerics)}}, err
+		return []step{isolate{complement(some(most, isNumeric))}}, err
 	case "WhitespaceSplit":
-		return []step{splitStep{find: scanSpace1, how: removed}}, nil
+		return []step{splitStep{find: some(1, unicode.IsSpace), how: removed}}, nil
 	case "Whitespace":
 		return []step{splitStep{find: scanWhitespace, how: removed, invert: true}}, nil
 	case "Metaspace":
-		return parseMetaspace(n, fields)
+		m, err := parseMetaspace(n, fields)
+		return []step{m}, err
 	}
 	return nil, n.unsupported("type", typ)
 }
@@ -131,17 +128,9 @@ func parseSplit(n node, fields map[string]node) ([]step, error) {
 // themselves.
 var lineEscapes = strings.NewReplacer("\r", `\r`, "\n", `\n`)
 
-func parseMetaspace(n node, fields map[string]node) ([]step, error) {
-	m, err := parseMetaspaceFields(n, fields)
-	if err != nil {
-		return nil, err
-	}
-	return []step{m}, nil
-}
-
-// parseMetaspaceFields reads what the pre-tokenizer and the decoder share,
+// parseMetaspace reads what the pre-tokenizer and the decoder share,
 // including the older add_prefix_space.
-func parseMetaspaceFields(n node, fields map[string]node) (metaspace, error) {
+func parseMetaspace(n node, fields map[string]node) (metaspace, error) {
 	m := metaspace{mark: "▁", cut: true}
 	var err error
 	if m.mark, err = n.field(fields, "replacement").str("▁"); err != nil {
@@ -178,9 +167,7 @@ func parseMetaspaceFields(n node, fields map[string]node) (metaspace, error) {
 type isolate struct{ scan scanner }
 
 func (p isolate) split(e *encoder, next int, b *buffer, from, to int) {
-	s := b.s[:to]
-	// A match may not look past the end, nor before from: cut the text first.
-	s = s[from:]
+	s := b.s[from:to] // a match may not look past the end, nor before from
 	for i := 0; i < len(s); {
 		j := p.scan(s, i)
 		e.step(next, b, from+i, from+j)
@@ -358,14 +345,3 @@ func complement(find scanner) scanner {
 		return i
 	}
 }
-
-func scanSpace1(s string, i int) int {
-	r, n := utf8.DecodeRuneInString(s[i:])
-	if unicode.IsSpace(r) {
-		return i + n
-	}
-	return i
-}
-
-// fieldsOf is what WhitespaceSplit leaves of s.
-func fieldsOf(s string) []string { return strings.FieldsFunc(s, unicode.IsSpace) }

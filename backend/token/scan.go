@@ -1,6 +1,7 @@
 package token
 
 import (
+	"math"
 	"unicode"
 	"unicode/utf8"
 )
@@ -25,14 +26,14 @@ var patterns = map[string]struct {
 	patternTekken:   {scanTekken, true},
 	patternDeepSeek: {scanDeepSeek, false},
 
-	`\p{N}`:        {scanDigits1, false},
-	`\d`:           {scanDecimal1, false},
-	`[0-9]`:        {scanASCIIDigit1, false},
-	`\p{N}+`:       {scanDigits, false},
-	`\p{N}{1,3}`:   {scanDigits3, false},
-	`\s+`:          {scanSpaces, false},
-	`[\r\n]`:       {scanNewline1, false},
-	`[一-龥぀-ゟ゠-ヿ]+`: {scanCJK, false},
+	`\p{N}`:        {some(1, isNumber), false},
+	`\d`:           {some(1, isDigit), false},
+	`[0-9]`:        {some(1, func(r rune) bool { return '0' <= r && r <= '9' }), false},
+	`\p{N}+`:       {some(math.MaxInt, isNumber), false},
+	`\p{N}{1,3}`:   {some(3, isNumber), false},
+	`\s+`:          {some(math.MaxInt, unicode.IsSpace), false},
+	`[\r\n]`:       {some(1, func(r rune) bool { return r == '\r' || r == '\n' }), false},
+	`[一-龥぀-ゟ゠-ヿ]+`: {some(math.MaxInt, func(r rune) bool { return '一' <= r && r <= '龥' || 0x3040 <= r && r <= 'ヿ' }), false},
 }
 
 const (
@@ -325,19 +326,7 @@ func upTo(s string, i, n int, is func(rune) bool) int {
 	return i
 }
 
-func scanDigits1(s string, i int) int { return upTo(s, i, 1, isNumber) }
-func scanDigits3(s string, i int) int { return upTo(s, i, 3, isNumber) }
-func scanDigits(s string, i int) int  { return upTo(s, i, len(s), isNumber) }
-func scanCJK(s string, i int) int {
-	return upTo(s, i, len(s), func(r rune) bool { return '一' <= r && r <= '龥' || 0x3040 <= r && r <= 'ヿ' })
-}
-func scanNumeric1(s string, i int) int { return upTo(s, i, 1, isNumeric) }
-func scanNumerics(s string, i int) int { return upTo(s, i, len(s), isNumeric) }
-func scanDecimal1(s string, i int) int { return upTo(s, i, 1, isDigit) }
-func scanSpaces(s string, i int) int   { return upTo(s, i, len(s), unicode.IsSpace) }
-func scanASCIIDigit1(s string, i int) int {
-	return upTo(s, i, 1, func(r rune) bool { return '0' <= r && r <= '9' })
-}
-func scanNewline1(s string, i int) int {
-	return upTo(s, i, 1, func(r rune) bool { return r == '\r' || r == '\n' })
+// some is up to n characters for which is holds.
+func some(n int, is func(rune) bool) scanner {
+	return func(s string, i int) int { return upTo(s, i, n, is) }
 }

@@ -173,7 +173,7 @@ func (t *Tokenizer) nameSpecials() {
 			return -1
 		}
 		for _, s := range usual {
-			if id, ok := t.ID(s); ok && t.special(id) {
+			if id, ok := t.ID(s); ok && t.Special(id) {
 				return id
 			}
 		}
@@ -185,12 +185,6 @@ func (t *Tokenizer) nameSpecials() {
 	if t.unk < 0 {
 		t.unk = find(t.config.UNK, "<unk>")
 	}
-}
-
-// special says whether id is an added token marked as special.
-func (t *Tokenizer) special(id int32) bool {
-	at := t.added[id]
-	return at != nil && at.Special
 }
 
 // Token is the token with this id as the vocabulary spells it ("Ġhello"), or ""
@@ -227,4 +221,7 @@ func (t *Tokenizer) EOS() int32 { return t.eos }
 func (t *Tokenizer) UNK() int32 { return t.words.unknown() }
 
 // Special says whether id is a special token: one that Decode can leave out.
-func (t *Tokenizer) Special(id int32) bool { return t.special(id) }
+func (t *Tokenizer) Special(id int32) bool {
+	at := t.added[id]
+	return at != nil && at.Special
+}

@@ -48,19 +48,7 @@ func Valid(s string) string {
 	if utf8.ValidString(s) {
 		return s
 	}
-	var b strings.Builder
-	b.Grow(len(s) + 8)
-	for i := 0; i < len(s); {
-		if n := badLen(s[i:]); n > 0 {
-			b.WriteString(replacement)
-			i += n
-			continue
-		}
-		_, n := utf8.DecodeRuneInString(s[i:])
-		b.WriteString(s[i : i+n])
-		i += n
-	}
-	return b.String()
+	return repair(&buffer{s: s}, false).s
 }
 
 // repair is Valid for a buffer.
