@@ -23,33 +23,16 @@ import (
 const compactMagic = "NRTVOC1\n"
 
 type compactMeta struct {
-	Version       string          `json:"version,omitempty"`
-	Truncation    json.RawMessage `json:"truncation,omitempty"`
-	Padding       json.RawMessage `json:"padding,omitempty"`
-	Normalizer    json.RawMessage `json:"normalizer,omitempty"`
-	PreTokenizer  json.RawMessage `json:"pre_tokenizer,omitempty"`
-	PostProcessor json.RawMessage `json:"post_processor,omitempty"`
-	Decoder       json.RawMessage `json:"decoder,omitempty"`
-	Added         []AddedToken    `json:"added_tokens,omitempty"`
-	Type          string          `json:"type"`
-	Unk           string          `json:"unk_token,omitempty"`
-	FuseUnk       bool            `json:"fuse_unk,omitempty"`
-	ByteFallback  bool            `json:"byte_fallback,omitempty"`
-	IgnoreMerges  bool            `json:"ignore_merges,omitempty"`
-	Config        json.RawMessage `json:"config,omitempty"`
-	Template      string          `json:"chat_template_file,omitempty"`
+	document
+	modelDoc
+	Config   json.RawMessage `json:"config,omitempty"`
+	Template string          `json:"chat_template_file,omitempty"`
 }
 
 // Compact is the tokenizer in a small binary form that ParseCompact reads.
 func (t *Tokenizer) Compact() []byte {
 	d := t.doc
-	meta := compactMeta{
-		Version: d.Version, Truncation: d.Truncation, Padding: d.Padding,
-		Normalizer: d.Normalizer, PreTokenizer: d.PreTokenizer, PostProcessor: d.PostProcessor, Decoder: d.Decoder,
-		Added: d.Added, Type: d.Model.Type, Unk: d.Model.Unk,
-		FuseUnk: d.Model.FuseUnk, ByteFallback: d.Model.ByteFallback, IgnoreMerges: d.Model.IgnoreMerges,
-		Config: t.config.raw,
-	}
+	meta := compactMeta{document: *d, modelDoc: d.Model, Config: t.config.raw}
 	if t.config.templateFile {
 		meta.Template = t.config.ChatTemplate
 	}
@@ -134,14 +117,10 @@ func ParseCompact(data []byte) (*Tokenizer, error) {
 	if err := json.Unmarshal([]byte(r.bytes("header", r.count("header length", 1))), &meta); r.err == nil && err != nil {
 		return nil, fmt.Errorf("%s: header: %w", name, err)
 	}
-	model := modelDoc{
-		Type: meta.Type, Unk: meta.Unk,
-		FuseUnk: meta.FuseUnk, ByteFallback: meta.ByteFallback, IgnoreMerges: meta.IgnoreMerges,
+	if r.err == nil && meta.Type != "BPE" && meta.Type != "WordLevel" {
+		return nil, fmt.Errorf("%s: header: type: unsupported %q", name, meta.Type)
 	}
-	if r.err == nil && model.Type != "BPE" && model.Type != "WordLevel" {
-		return nil, fmt.Errorf("%s: header: type: unsupported %q", name, model.Type)
-	}
-	r.vocab(&model)
+	r.vocab(&meta.modelDoc)
 	if r.err != nil {
 		return nil, r.err
 	}
@@ -160,11 +139,8 @@ func ParseCompact(data []byte) (*Tokenizer, error) {
 	if meta.Template != "" {
 		cfg.ChatTemplate, cfg.templateFile = meta.Template, true
 	}
-	doc := &document{
-		Version: meta.Version, Truncation: meta.Truncation, Padding: meta.Padding,
-		Normalizer: meta.Normalizer, PreTokenizer: meta.PreTokenizer, PostProcessor: meta.PostProcessor, Decoder: meta.Decoder,
-		Added: meta.Added, Model: model,
-	}
+	doc := &meta.document
+	doc.Model = meta.modelDoc
 	return build(name, doc, cfg)
 }
 

@@ -15,28 +15,29 @@ import (
 
 // document is a tokenizer.json taken apart. The parts that are small stay as
 // they were read, so that Save writes them back unchanged; the vocabulary and
-// the merges, which are not small, are kept in the form the model uses.
+// the merges, which are not small, are kept in the form the model uses. The tags are
+// for reading, and for the header of a compact vocabulary.
 type document struct {
-	Version       string
-	Truncation    json.RawMessage
-	Padding       json.RawMessage
-	Normalizer    json.RawMessage
-	PreTokenizer  json.RawMessage
-	PostProcessor json.RawMessage
-	Decoder       json.RawMessage
-	Added         []AddedToken
-	Model         modelDoc
+	Version       string          `json:"version,omitempty"`
+	Truncation    json.RawMessage `json:"truncation,omitempty"`
+	Padding       json.RawMessage `json:"padding,omitempty"`
+	Normalizer    json.RawMessage `json:"normalizer,omitempty"`
+	PreTokenizer  json.RawMessage `json:"pre_tokenizer,omitempty"`
+	PostProcessor json.RawMessage `json:"post_processor,omitempty"`
+	Decoder       json.RawMessage `json:"decoder,omitempty"`
+	Added         []AddedToken    `json:"added_tokens,omitempty"`
+	Model         modelDoc        `json:"-"`
 }
 
 // modelDoc is the "model" field of a tokenizer.json.
 type modelDoc struct {
-	Type         string // "BPE" or "WordLevel"
-	Unk          string // "" if there is none
-	FuseUnk      bool
-	ByteFallback bool
-	IgnoreMerges bool
-	Vocab        []string // id → token; "" where an id is not used
-	Merges       []merge  // by rank
+	Type         string   `json:"type"` // "BPE" or "WordLevel"
+	Unk          string   `json:"unk_token,omitempty"`
+	FuseUnk      bool     `json:"fuse_unk,omitempty"`
+	ByteFallback bool     `json:"byte_fallback,omitempty"`
+	IgnoreMerges bool     `json:"ignore_merges,omitempty"`
+	Vocab        []string `json:"-"` // id → token; "" where an id is not used
+	Merges       []merge  `json:"-"` // by rank
 }
 
 // merge joins two neighbouring symbols into a third.
@@ -135,29 +136,15 @@ func Parse(name string, tokenizerJSON, configJSON []byte) (*Tokenizer, error) {
 
 func parseDocument(root node) (*document, error) {
 	var shape struct {
-		Version       string            `json:"version"`
-		Truncation    json.RawMessage   `json:"truncation"`
-		Padding       json.RawMessage   `json:"padding"`
-		AddedTokens   []json.RawMessage `json:"added_tokens"`
-		Normalizer    json.RawMessage   `json:"normalizer"`
-		PreTokenizer  json.RawMessage   `json:"pre_tokenizer"`
-		PostProcessor json.RawMessage   `json:"post_processor"`
-		Decoder       json.RawMessage   `json:"decoder"`
-		Model         json.RawMessage   `json:"model"`
+		document
+		Added []json.RawMessage `json:"added_tokens"` // one by one, for errors to name it
+		Model json.RawMessage   `json:"model"`
 	}
 	if err := root.into(&shape); err != nil {
 		return nil, err
 	}
-	doc := &document{
-		Version:       shape.Version,
-		Truncation:    shape.Truncation,
-		Padding:       shape.Padding,
-		Normalizer:    shape.Normalizer,
-		PreTokenizer:  shape.PreTokenizer,
-		PostProcessor: shape.PostProcessor,
-		Decoder:       shape.Decoder,
-	}
-	for i, raw := range shape.AddedTokens {
+	doc := shape.document // a copy, which does not keep the text of the model
+	for i, raw := range shape.Added {
 		n := root.child(fmt.Sprintf("added_tokens[%d]", i), raw)
 		at := AddedToken{ID: -1}
 		if err := n.into(&at); err != nil {
@@ -170,7 +157,7 @@ func parseDocument(root node) (*document, error) {
 	}
 	var err error
 	doc.Model, err = parseModel(root.child("model", shape.Model))
-	return doc, err
+	return &doc, err
 }
 
 func parseModel(n node) (modelDoc, error) {
