@@ -433,23 +433,18 @@ func layoutChatML(l *line, msgs []Message) error {
 	return nil
 }
 
-func layoutZephyr(l *line, msgs []Message) error {
-	for _, m := range msgs {
-		l.added("<|" + m.Role + "|>")
-		l.write("\n" + m.Content)
-		l.end()
-		l.write("\n")
-	}
-	l.added("<|assistant|>")
-	l.write("\n")
-	return nil
-}
+func layoutZephyr(l *line, msgs []Message) error { return l.tagged(msgs, true) }
 
-func layoutTulu(l *line, msgs []Message) error {
+// layoutTulu ends the assistant's turns alone.
+func layoutTulu(l *line, msgs []Message) error { return l.tagged(msgs, false) }
+
+// tagged writes turns that begin with <|role|>, and end with EOS if they are the
+// assistant's or all do.
+func (l *line) tagged(msgs []Message, all bool) error {
 	for _, m := range msgs {
 		l.added("<|" + m.Role + "|>")
 		l.write("\n" + m.Content)
-		if m.Role == "assistant" {
+		if all || m.Role == "assistant" {
 			l.end()
 		}
 		l.write("\n")

@@ -3,6 +3,7 @@ package token
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -31,19 +32,17 @@ func (t *Tokenizer) Save(dir string) error {
 	if err != nil {
 		return err
 	}
-	files := []struct {
+	type file struct {
 		name  string
 		write func(io.Writer) error
-	}{
+	}
+	files := []file{
 		{"tokenizer.json", t.WriteJSON},
 		{"tokenizer_config.json", writeBytes(cfg)},
 		{"special_tokens_map.json", writeBytes(special)},
 	}
 	if t.config.templateFile {
-		files = append(files, struct {
-			name  string
-			write func(io.Writer) error
-		}{"chat_template.jinja", writeBytes([]byte(t.config.ChatTemplate))})
+		files = append(files, file{"chat_template.jinja", writeBytes([]byte(t.config.ChatTemplate))})
 	}
 	for _, f := range files {
 		if err := writeFile(filepath.Join(dir, f.name), f.write); err != nil {
@@ -61,34 +60,20 @@ func writeBytes(p []byte) func(io.Writer) error {
 }
 
 // writeFile replaces path by what write gives, whole or not at all.
-func writeFile(path string, write func(io.Writer) error) (err error) {
+func writeFile(path string, write func(io.Writer) error) error {
 	f, err := os.CreateTemp(filepath.Dir(path), filepath.Base(path)+".tmp*")
 	if err != nil {
 		return err
 	}
-	defer func() {
-		if err != nil {
-			f.Close()
-			os.Remove(f.Name())
-		}
-	}()
 	b := bufio.NewWriter(f)
-	if err = write(b); err != nil {
-		return err
+	err = cmp.Or(write(b), b.Flush(), f.Chmod(0o644), f.Sync(), f.Close()) // all of them, and the first error
+	if err == nil {
+		err = os.Rename(f.Name(), path)
 	}
-	if err = b.Flush(); err != nil {
-		return err
+	if err != nil {
+		os.Remove(f.Name())
 	}
-	if err = f.Chmod(0o644); err != nil {
-		return err
-	}
-	if err = f.Sync(); err != nil {
-		return err
-	}
-	if err = f.Close(); err != nil {
-		return err
-	}
-	return os.Rename(f.Name(), path)
+	return err
 }
 
 // roles is the config's tokens as this tokenizer uses them.
