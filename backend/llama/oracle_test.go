@@ -230,14 +230,24 @@ var oraclePython = sync.OnceValue(func() string {
 	return ""
 })
 
-// ask runs oracle.py on a folder.
-func ask(t *testing.T, dir string, req oracleRequest) (a oracleAnswer) {
+// buildOracle writes the folders of all cases, and returns the requests.
+func buildOracle(t *testing.T) (dirs []string, reqs []oracleRequest) {
 	t.Helper()
-	in, err := json.Marshal(req)
+	for i, c := range oracleCases {
+		dirs = append(dirs, filepath.Join(t.TempDir(), "model"))
+		reqs = append(reqs, c.build(t, dirs[i]))
+	}
+	return dirs, reqs
+}
+
+// ask runs oracle.py on folders.
+func ask(t *testing.T, dirs []string, reqs []oracleRequest) (list []oracleAnswer) {
+	t.Helper()
+	in, err := json.Marshal(reqs)
 	if err != nil {
 		t.Fatal(err)
 	}
-	cmd := exec.Command(oraclePython(), filepath.FromSlash("testdata/oracle.py"), dir)
+	cmd := exec.Command(oraclePython(), append([]string{filepath.FromSlash("testdata/oracle.py")}, dirs...)...)
 	cmd.Stdin = bytes.NewReader(in)
 	var stderr bytes.Buffer
 	cmd.Stderr = &stderr
@@ -245,10 +255,10 @@ func ask(t *testing.T, dir string, req oracleRequest) (a oracleAnswer) {
 	if err != nil {
 		t.Fatalf("oracle.py: %v\n%s", err, stderr.String())
 	}
-	if err := json.Unmarshal(out, &a); err != nil {
+	if err := json.Unmarshal(out, &list); err != nil {
 		t.Fatal(err)
 	}
-	return a
+	return list
 }
 
 // TestOracle compares log-probabilities, entropies and gradients with the
@@ -256,9 +266,13 @@ func ask(t *testing.T, dir string, req oracleRequest) (a oracleAnswer) {
 // With -update it asks that implementation again and records the answers.
 func TestOracle(t *testing.T) {
 	golden := map[string]oracleAnswer{}
+	dirs, reqs := buildOracle(t)
 	if *update {
 		if oraclePython() == "" {
 			t.Skip("no oracle: python3-torch")
+		}
+		for i, a := range ask(t, dirs, reqs) {
+			golden[oracleCases[i].Name] = a
 		}
 	} else {
 		raw, err := os.ReadFile(oracleFile)
@@ -269,18 +283,13 @@ func TestOracle(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	for _, c := range oracleCases {
+	for i, c := range oracleCases {
 		t.Run(c.Name, func(t *testing.T) {
-			dir := filepath.Join(t.TempDir(), "model")
-			req := c.build(t, dir)
-			if *update {
-				golden[c.Name] = ask(t, dir, req)
-			}
 			want, ok := golden[c.Name]
 			if !ok {
 				t.Fatalf("%s lacks the case; run with -update", oracleFile)
 			}
-			c.compare(t, dir, req, want)
+			c.compare(t, dirs[i], reqs[i], want)
 		})
 	}
 	if *update && !t.Failed() {
@@ -320,12 +329,9 @@ func TestOracleLive(t *testing.T) {
 	if oraclePython() == "" {
 		t.Skip("no oracle: python3-torch")
 	}
-	for _, c := range []oracleCase{oracleCases[4], oracleCases[6], oracleCases[8], oracleCases[10], oracleCases[11], oracleCases[13], oracleCases[14], oracleCases[15]} {
-		t.Run(c.Name, func(t *testing.T) {
-			dir := filepath.Join(t.TempDir(), "model")
-			req := c.build(t, dir)
-			c.compare(t, dir, req, ask(t, dir, req))
-		})
+	dirs, reqs := buildOracle(t)
+	for i, want := range ask(t, dirs, reqs) {
+		t.Run(oracleCases[i].Name, func(t *testing.T) { oracleCases[i].compare(t, dirs[i], reqs[i], want) })
 	}
 }
 

@@ -442,7 +442,7 @@ func FuzzFile(f *testing.F) {
 
 // TestManyTensors: a header of empty tensors is refused before it is read through.
 func TestManyTensors(t *testing.T) {
-	for keys, want := range map[int]string{maxKeys: "", maxKeys + 1: "header: want at most 65536 keys", 2 * maxKeys: "header: want at most 65536 keys"} {
+	for keys, want := range map[int]string{maxKeys: "", maxKeys + 1: "header: want at most 65536 keys"} {
 		var b strings.Builder
 		for i := range keys {
 			fmt.Fprintf(&b, `,"%x":{"dtype":"F32","shape":[0],"data_offsets":[0,0]}`, i)

@@ -1,9 +1,10 @@
 """An independent Llama, Mistral, Qwen2 and Qwen3 in plain PyTorch, to check this package by.
 
-Reads a Hugging Face folder and a request on stdin, and prints what the model
-should compute; nothing here shares code or formulas' spelling with the Go side.
+Reads Hugging Face folders and a list of as many requests on stdin, and prints what
+the models should compute; nothing here shares code or formulas' spelling with the Go
+side.
 
-    python3 oracle.py MODEL_DIR < request.json > answer.json
+    python3 oracle.py MODEL_DIR... < requests.json > answers.json
 
 A folder that also holds an adapter as PEFT writes it is a frozen model with LoRA
 beside its matrices: the gradients are then those of the adapter's tensors.
@@ -179,13 +180,12 @@ def forward(cfg, w, ids, scale=None):
     return x @ w[head].T
 
 
-def main(folder):
+def answer(folder, request):
     with open(os.path.join(folder, "config.json")) as f:
         cfg = json.load(f)
     assert cfg["hidden_act"] == "silu"
     assert cfg["architectures"] == [CLASSES[cfg["model_type"]]]
     assert not cfg.get("use_sliding_window")
-    request = json.load(sys.stdin)
     w = read_weights(folder)
     for layer in range(cfg["num_hidden_layers"]):
         p = "model.layers.%d." % layer
@@ -213,8 +213,10 @@ def main(folder):
         count = min(request["probe"], len(g))
         spots = [i * (len(g) - 1) // max(count - 1, 1) for i in range(count)]
         gradients[name] = {"norm": g.norm().item(), "at": [[i, g[i].item()] for i in spots]}
-    json.dump({"logprobs": logprobs, "entropies": entropies, "loss": loss.item(), "gradients": gradients}, sys.stdout)
+    return {"logprobs": logprobs, "entropies": entropies, "loss": loss.item(), "gradients": gradients}
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    folders, requests = sys.argv[1:], json.load(sys.stdin)
+    assert len(folders) == len(requests)
+    json.dump([answer(*asked) for asked in zip(folders, requests)], sys.stdout)
