@@ -431,9 +431,9 @@ func shorten(raw []byte) string {
 	return string(raw)
 }
 
-// MarshalHF returns config.json as transformers writes it for this class: the
+// marshalHF returns config.json as transformers writes it for this class: the
 // same fields, sorted, two spaces, floats with a point.
-func (c Config) MarshalHF() ([]byte, error) {
+func (c Config) marshalHF() ([]byte, error) {
 	if err := c.Validate(); err != nil {
 		return nil, fmt.Errorf("write %s: %w", configFile, err)
 	}

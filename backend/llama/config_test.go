@@ -56,7 +56,7 @@ func golden(t *testing.T, name string, have []byte) {
 
 func TestMarshalHF(t *testing.T) {
 	for name, c := range goldenConfigs {
-		raw, err := c.MarshalHF()
+		raw, err := c.marshalHF()
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -76,7 +76,7 @@ func TestMarshalHF(t *testing.T) {
 	}
 	bad := goldenConfigs["llama"]
 	bad.Heads = 0
-	if _, err := bad.MarshalHF(); err == nil || !strings.Contains(err.Error(), "num_attention_heads") {
+	if _, err := bad.marshalHF(); err == nil || !strings.Contains(err.Error(), "num_attention_heads") {
 		t.Errorf("invalid config: %v", err)
 	}
 }
@@ -308,7 +308,7 @@ func TestTensorNames(t *testing.T) {
 func FuzzConfig(f *testing.F) {
 	f.Add([]byte("{" + small + "}"))
 	for _, c := range goldenConfigs {
-		raw, err := c.MarshalHF()
+		raw, err := c.marshalHF()
 		if err != nil {
 			f.Fatal(err)
 		}
@@ -319,7 +319,7 @@ func FuzzConfig(f *testing.F) {
 		if err != nil {
 			return
 		}
-		text, err := c.MarshalHF()
+		text, err := c.marshalHF()
 		if err != nil {
 			t.Fatalf("%q was accepted as %+v, but: %v", raw, c, err)
 		}

@@ -47,10 +47,10 @@ type Pass struct {
 	// input; Backward computes the rest again, for a third more time and a
 	// fraction of the memory. The gradient has the same bits.
 	Recompute bool
-	// KeepLogits, set before the first Forward, is of how many targets after a Forward
-	// Classify keeps the logits, so that Backward need not compute them again: one of
-	// four products with the output table, for the memory of LogitsFloats. A Classify
-	// that would take them beyond does without. The gradient has the same bits, unless
+	// KeepLogits, set before the first Forward, is how many targets' logits are kept
+	// after a Forward, so that Backward need not compute them again: one of four
+	// products with the output table, for the memory of LogitsFloats. A Classify that
+	// has more targets than are left keeps none. The gradient has the same bits, unless
 	// a library's products depend on their shape.
 	KeepLogits int
 

@@ -9,16 +9,16 @@ import (
 // matcher finds added tokens in a text: of those that begin first the longest,
 // as Hugging Face's splitter does.
 type matcher struct {
-	tokens map[string]*AddedToken
+	tokens map[string]*addedToken
 	lens   [256][]int // by first byte: the lengths of its tokens, longest first
 }
 
-func (m *matcher) add(text string, at *AddedToken) {
+func (m *matcher) add(text string, at *addedToken) {
 	if text == "" || m.tokens[text] != nil {
 		return
 	}
 	if m.tokens == nil {
-		m.tokens = make(map[string]*AddedToken)
+		m.tokens = make(map[string]*addedToken)
 	}
 	m.tokens[text] = at
 	list := m.lens[text[0]]
@@ -87,7 +87,7 @@ func (m *matcher) find(s string, special bool, yield func(id int32, from, to int
 }
 
 // match is the longest token that s begins with and its length in s.
-func (m *matcher) match(s string) (*AddedToken, int) {
+func (m *matcher) match(s string) (*addedToken, int) {
 	for _, n := range m.lens[s[0]] {
 		if n <= len(s) {
 			if at := m.tokens[s[:n]]; at != nil {

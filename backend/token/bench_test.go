@@ -113,7 +113,7 @@ func BenchmarkTrain(b *testing.B) {
 func BenchmarkLoad(b *testing.B) {
 	tk, _ := benchTokenizer(b, "llama3")
 	var j bytes.Buffer
-	if err := tk.WriteJSON(&j); err != nil {
+	if err := tk.writeJSON(&j); err != nil {
 		b.Fatal(err)
 	}
 	small := tk.Compact()

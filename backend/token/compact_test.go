@@ -29,10 +29,10 @@ func TestCompact(t *testing.T) {
 			t.Errorf("%s: written again it differs", name)
 		}
 		var a, b bytes.Buffer
-		if err := tk.WriteJSON(&a); err != nil {
+		if err := tk.writeJSON(&a); err != nil {
 			t.Fatal(err)
 		}
-		if err := small.WriteJSON(&b); err != nil {
+		if err := small.writeJSON(&b); err != nil {
 			t.Fatal(err)
 		}
 		if !bytes.Equal(a.Bytes(), b.Bytes()) {

@@ -38,7 +38,7 @@ func families(t *testing.T) map[string]object {
 	type maker struct {
 		pattern string
 		vocab   int
-		added   []AddedToken
+		added   []addedToken
 		norm    any
 		pre     any
 		post    any
@@ -53,10 +53,10 @@ func families(t *testing.T) map[string]object {
 		return object{"type": "Split", "pattern": object{"Regex": pattern}, "behavior": how, "invert": false}
 	}
 	seq := func(parts ...any) object { return object{"type": "Sequence", "pretokenizers": parts} }
-	special := func(names ...string) []AddedToken {
-		var out []AddedToken
+	special := func(names ...string) []addedToken {
+		var out []addedToken
 		for _, n := range names {
-			out = append(out, AddedToken{Content: n, Special: true})
+			out = append(out, addedToken{Content: n, Special: true})
 		}
 		return out
 	}
@@ -70,7 +70,7 @@ func families(t *testing.T) map[string]object {
 		"gpt2": {pattern: "gpt2", vocab: 640, added: special("<|endoftext|>"), pre: level(false, true),
 			post: level(true, true), model: object{"type": nil, "continuing_subword_prefix": "", "end_of_word_suffix": ""}},
 		"gpt2-prefix": {pattern: "gpt2", vocab: 500, pre: level(true, true), added: append(special("<s>", "</s>", "<pad>", "<unk>"),
-			AddedToken{Content: "<mask>", LStrip: true, Special: true}),
+			addedToken{Content: "<mask>", LStrip: true, Special: true}),
 			post: object{"type": "RobertaProcessing", "sep": list{"</s>", 501}, "cls": list{"<s>", 500}, "trim_offsets": true, "add_prefix_space": true}},
 		"llama3": {pattern: "llama3", vocab: 640, pre: seq(split(patternLlama3, "Isolated"), level(false, false)),
 			added:  special("<|begin_of_text|>", "<|end_of_text|>", "<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>", "<|eom_id|>", "<think>", "</think>"),
@@ -80,7 +80,7 @@ func families(t *testing.T) map[string]object {
 			arrays: true},
 		"qwen2": {pattern: "qwen2", vocab: 600, norm: object{"type": "NFC"}, pre: seq(split(patternQwen2, "Isolated"), level(false, false)),
 			added: append(special("<|endoftext|>", "<|im_start|>", "<|im_end|>"),
-				AddedToken{Content: "<tool_call>"}, AddedToken{Content: "<think>"}, AddedToken{Content: "</think>"}, AddedToken{Content: "café", Normalized: true}),
+				addedToken{Content: "<tool_call>"}, addedToken{Content: "<think>"}, addedToken{Content: "</think>"}, addedToken{Content: "café", Normalized: true}),
 			post: level(false, false)},
 		"digits": {pattern: "digits", vocab: 560, added: special("<|endoftext|>", "<|im_start|>", "<|im_end|>"),
 			pre: seq(object{"type": "Digits", "individual_digits": true}, level(false, true))},
@@ -88,7 +88,7 @@ func families(t *testing.T) map[string]object {
 			pre: seq(object{"type": "Digits", "individual_digits": false}, level(false, true))},
 		"digits-split": {pattern: "gpt2", vocab: 560, added: special("<|endoftext|>"),
 			pre: seq(split(`\p{N}`, "Isolated"), split(`\s+`, "MergedWithNext"), split(`[\r\n]`, "Contiguous"), level(false, false))},
-		"deepseek": {pattern: "gpt2", vocab: 560, added: append(special("<｜begin▁of▁sentence｜>", "<｜end▁of▁sentence｜>"), AddedToken{Content: "<｜User｜>"}),
+		"deepseek": {pattern: "gpt2", vocab: 560, added: append(special("<｜begin▁of▁sentence｜>", "<｜end▁of▁sentence｜>"), addedToken{Content: "<｜User｜>"}),
 			pre:  seq(split(`\p{N}{1,3}`, "Isolated"), split(`[一-龥぀-ゟ゠-ヿ]+`, "Isolated"), split(strings.NewReplacer(`\r`, "\r", `\n`, "\n").Replace(patternDeepSeek), "Isolated"), level(false, false)),
 			post: template("<｜begin▁of▁sentence｜>", 560)},
 		"tekken": {pattern: "qwen2", vocab: 600, added: special("<unk>", "<s>", "</s>", "[INST]", "[/INST]"),
@@ -141,12 +141,12 @@ func families(t *testing.T) map[string]object {
 	meta := func(scheme string, cut bool) object {
 		return object{"type": "Metaspace", "replacement": "▁", "prepend_scheme": scheme, "split": cut}
 	}
-	base := []AddedToken{{ID: 0, Content: "<unk>", Special: true}, {ID: 1, Content: "<s>", Special: true}, {ID: 2, Content: "</s>", Special: true}}
+	base := []addedToken{{ID: 0, Content: "<unk>", Special: true}, {ID: 1, Content: "<s>", Special: true}, {ID: 2, Content: "</s>", Special: true}}
 	type sp struct {
 		fallback, fuse bool
 		unk            any
 		added          []string
-		flags          []AddedToken
+		flags          []addedToken
 		norm, pre, dec any
 	}
 	all := map[string]sp{
@@ -158,7 +158,7 @@ func families(t *testing.T) map[string]object {
 		"metaspace-drop":   {fallback: false, fuse: false, unk: nil, pre: meta("first", true), dec: meta("first", true)},
 		"gemma": {fallback: true, fuse: true, unk: "<unk>", norm: replaceSpace, dec: gemmaDecoder,
 			pre: object{"type": "Split", "pattern": object{"String": " "}, "behavior": "MergedWithPrevious", "invert": false}},
-		"added": {fallback: true, fuse: true, unk: "<unk>", norm: legacy, dec: decoder, flags: []AddedToken{
+		"added": {fallback: true, fuse: true, unk: "<unk>", norm: legacy, dec: decoder, flags: []addedToken{
 			{Content: "<l>", LStrip: true}, {Content: "<r>", RStrip: true}, {Content: "<lr>", LStrip: true, RStrip: true},
 			{Content: "word", SingleWord: true}, {Content: "norm al", Normalized: true}, {Content: "<ln>", LStrip: true, Normalized: true},
 			{Content: "<rn> ", RStrip: true, Normalized: true}, {Content: "<sp>", Normalized: true}, {Content: "<l", LStrip: true}}},
@@ -167,7 +167,7 @@ func families(t *testing.T) map[string]object {
 		vocab, merges := sentencePieces(learned, s.fallback)
 		added := slices.Clone(base)
 		for _, c := range s.added {
-			added = append(added, AddedToken{Content: c, Special: true})
+			added = append(added, addedToken{Content: c, Special: true})
 		}
 		added = append(added, s.flags...)
 		for i := 3; i < len(added); i++ {
@@ -195,7 +195,7 @@ func families(t *testing.T) map[string]object {
 	for name, pre := range map[string]string{"wordlevel": "WhitespaceSplit", "wordlevel-punct": "Whitespace"} {
 		out[name] = object{"version": "1.0", "truncation": nil, "padding": nil, "normalizer": nil, "pre_tokenizer": object{"type": pre},
 			"post_processor": nil, "decoder": nil, "model": object{"type": "WordLevel", "vocab": words, "unk_token": "<unk>"},
-			"added_tokens": []AddedToken{{ID: 0, Content: "<unk>", Special: true}, {ID: 1, Content: "<bos>", Special: true},
+			"added_tokens": []addedToken{{ID: 0, Content: "<unk>", Special: true}, {ID: 1, Content: "<bos>", Special: true},
 				{ID: 2, Content: "<eos>", Special: true}, {ID: 3, Content: "<think>", Special: true}, {ID: 4, Content: "</think>", Special: true}}}
 	}
 	return out

@@ -25,7 +25,7 @@ type document struct {
 	PreTokenizer  json.RawMessage `json:"pre_tokenizer,omitempty"`
 	PostProcessor json.RawMessage `json:"post_processor,omitempty"`
 	Decoder       json.RawMessage `json:"decoder,omitempty"`
-	Added         []AddedToken    `json:"added_tokens,omitempty"`
+	Added         []addedToken    `json:"added_tokens,omitempty"`
 	Model         modelDoc        `json:"-"`
 }
 
@@ -43,9 +43,9 @@ type modelDoc struct {
 // merge joins two neighbouring symbols into a third.
 type merge struct{ left, right, result int32 }
 
-// AddedToken is a token found in the text before the model sees it, as
+// addedToken is a token found in the text before the model sees it, as
 // Hugging Face's added_tokens list has them.
-type AddedToken struct {
+type addedToken struct {
 	ID         int32  `json:"id"`
 	Content    string `json:"content"`
 	SingleWord bool   `json:"single_word"` // matches only between non-word characters
@@ -146,7 +146,7 @@ func parseDocument(root node) (*document, error) {
 	doc := shape.document // a copy, which does not keep the text of the model
 	for i, raw := range shape.Added {
 		n := root.child(fmt.Sprintf("added_tokens[%d]", i), raw)
-		at := AddedToken{ID: -1}
+		at := addedToken{ID: -1}
 		if err := n.into(&at); err != nil {
 			return nil, err
 		}

@@ -22,7 +22,7 @@ func checkTokenizer(t *testing.T, tk *Tokenizer, text string) {
 	checkPieces(t, tk, text)
 	checkStream(t, tk, ids)
 	var b bytes.Buffer
-	if err := tk.WriteJSON(&b); err != nil {
+	if err := tk.writeJSON(&b); err != nil {
 		t.Fatal(err)
 	}
 	again, err := Parse("written", b.Bytes(), nil)

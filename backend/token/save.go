@@ -37,7 +37,7 @@ func (t *Tokenizer) Save(dir string) error {
 		write func(io.Writer) error
 	}
 	files := []file{
-		{"tokenizer.json", t.WriteJSON},
+		{"tokenizer.json", t.writeJSON},
 		{"tokenizer_config.json", writeBytes(cfg)},
 		{"special_tokens_map.json", writeBytes(special)},
 	}
@@ -118,14 +118,14 @@ func indent(v any) ([]byte, error) {
 	return append(b.Bytes(), '\n'), nil
 }
 
-// WriteJSON writes the tokenizer.json. Vocabulary and merges stand one to a
+// writeJSON writes the tokenizer.json. Vocabulary and merges stand one to a
 // line; the other parts are as they were read.
-func (t *Tokenizer) WriteJSON(w io.Writer) error {
+func (t *Tokenizer) writeJSON(w io.Writer) error {
 	d := t.doc
 	p := &printer{w: w}
 	added := d.Added
 	if added == nil {
-		added = []AddedToken{}
+		added = []addedToken{}
 	}
 	version := d.Version
 	if version == "" {

@@ -47,7 +47,7 @@ type Tokenizer struct {
 	tokens  []string         // id → token as the file spells it; "" for a hole
 	model   map[string]int32 // the model's own vocabulary
 	extra   map[string]int32 // added tokens that the model does not have
-	added   map[int32]*AddedToken
+	added   map[int32]*addedToken
 	shown   map[int32]string // what an added token that is looked for in normalised text decodes as
 	raw     *matcher         // added tokens looked for in the text as it stands
 	norm    *matcher         // added tokens looked for in the normalised text
@@ -115,7 +115,7 @@ func (t *Tokenizer) buildVocab(root node) error {
 			t.model[tok] = int32(id)
 		}
 	}
-	t.added = make(map[int32]*AddedToken, len(t.doc.Added))
+	t.added = make(map[int32]*addedToken, len(t.doc.Added))
 	t.extra = make(map[string]int32)
 	limit := int64(len(m.Vocab)+len(t.doc.Added))*4 + 1<<16
 	for i := range t.doc.Added {

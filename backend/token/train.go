@@ -81,7 +81,7 @@ func TrainBPE(texts iter.Seq[string], o TrainOptions) (*Tokenizer, error) {
 		}
 		seen[s] = true
 		doc.Model.Vocab = append(doc.Model.Vocab, s)
-		doc.Added = append(doc.Added, AddedToken{ID: int32(i), Content: s, Special: true})
+		doc.Added = append(doc.Added, addedToken{ID: int32(i), Content: s, Special: true})
 	}
 	letters := slices.Clone(alphabet[:])
 	slices.Sort(letters)
@@ -103,7 +103,7 @@ func TrainBPE(texts iter.Seq[string], o TrainOptions) (*Tokenizer, error) {
 func finish(name string, doc *document, unk string) (*Tokenizer, error) {
 	role := func(names ...string) string {
 		for _, n := range names {
-			if slices.ContainsFunc(doc.Added, func(a AddedToken) bool { return a.Content == n }) {
+			if slices.ContainsFunc(doc.Added, func(a addedToken) bool { return a.Content == n }) {
 				return n
 			}
 		}
@@ -119,7 +119,7 @@ func finish(name string, doc *document, unk string) (*Tokenizer, error) {
 	if cfg.raw, err = cfg.generate(); err != nil {
 		return nil, err
 	}
-	if i := slices.IndexFunc(doc.Added, func(a AddedToken) bool { return a.Content == cfg.BOS }); i >= 0 {
+	if i := slices.IndexFunc(doc.Added, func(a addedToken) bool { return a.Content == cfg.BOS }); i >= 0 {
 		if doc.PostProcessor, err = templateField(cfg.BOS, doc.Added[i].ID); err != nil {
 			return nil, err
 		}

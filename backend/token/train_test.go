@@ -45,7 +45,7 @@ func TestTrainDeterministic(t *testing.T) {
 			t.Fatal(err)
 		}
 		var b bytes.Buffer
-		if err := tk.WriteJSON(&b); err != nil {
+		if err := tk.writeJSON(&b); err != nil {
 			t.Fatal(err)
 		}
 		if first != nil && !bytes.Equal(first, b.Bytes()) {

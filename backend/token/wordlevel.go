@@ -62,7 +62,7 @@ func NewWordLevel(words []string, unk string, special []string) (*Tokenizer, err
 		doc.Model.Vocab = append(doc.Model.Vocab, w)
 	}
 	for i, w := range special {
-		doc.Added = append(doc.Added, AddedToken{ID: int32(i), Content: w, Special: true})
+		doc.Added = append(doc.Added, addedToken{ID: int32(i), Content: w, Special: true})
 	}
 	return finish("word-level vocabulary", doc, unk)
 }
