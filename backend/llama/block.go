@@ -95,7 +95,7 @@ func (m *Model) block(l int, in, mid, out device.Buffer, a *acts, b Batch, cache
 // and adds to g, for each product y = x·Wᵀ of block, dW = dyᵀ·x (out, in); see linear.
 // With y = x·r·w and r = 1/√(mean x² + ε), RMSNorm′(dy) = r·(w⊙dy − x·r²·mean(x⊙w⊙dy))
 // and dw = Σ dy⊙x·r over the rows.
-func (m *Model) blockBackward(l int, in, mid device.Buffer, a *acts, s *gradActs, b Batch, g *layerTensors) {
+func (m *Model) blockBackward(l int, in, mid device.Buffer, a *acts, s *gradActs, b Batch, g *layer) {
 	c, w, dev, n, d := m.Config, &m.w.layers[l], m.dev, b.Rows(), m.Config.Hidden
 
 	m.back(s.dffn, s.dx, a.ffn, n, w.down, g.down, false)

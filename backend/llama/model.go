@@ -33,6 +33,29 @@ import (
 	"nrt/backend/safetensors"
 )
 
+// tensors are a model by role: its weights, or the gradients of them, nil for what
+// does not learn. Matrices are stored (out, in), as Hugging Face stores them, so
+// y = x·Wᵀ.
+type tensors struct {
+	embed  device.Buffer // (vocab, hidden)
+	layers []layer
+	norm   device.Buffer // (hidden)
+	head   device.Buffer // (vocab, hidden); embed itself when tied
+}
+
+// layer is attention and an MLP, each behind a norm of its own; what they compute is
+// added to the residual stream.
+type layer struct {
+	attnNorm     device.Buffer // (hidden)
+	q, k, v      linear        // (heads·dim, hidden), (kv·dim, hidden) twice
+	qNorm, kNorm device.Buffer // (dim), of each head; nil but for Qwen3
+	o            linear        // (hidden, heads·dim)
+
+	mlpNorm  device.Buffer // (hidden)
+	gate, up linear        // (ffn, hidden)
+	down     linear        // (hidden, ffn)
+}
+
 // Model is a Llama on a device. Its methods are not safe for concurrent use.
 type Model struct {
 	Config Config
@@ -56,25 +79,6 @@ type Param struct {
 	Shape []int
 	Value device.Buffer
 	Decay bool // matrices decay, norms and biases do not
-}
-
-// tensors are the model's weights by role, or the gradients of them, nil for what
-// does not learn. Matrices are stored (out, in), as Hugging Face stores them, so
-// y = x·Wᵀ.
-type tensors struct {
-	embed  device.Buffer // (vocab, hidden)
-	layers []layerTensors
-	norm   device.Buffer // (hidden)
-	head   device.Buffer // (vocab, hidden); embed itself when tied
-}
-
-type layerTensors struct {
-	attnNorm       device.Buffer // (hidden)
-	q, k, v        linear        // (heads·dim, hidden), (kv·dim, hidden) twice
-	o              linear        // (hidden, heads·dim)
-	qNorm, kNorm   device.Buffer // (dim), of each head; nil but for Qwen3
-	mlpNorm        device.Buffer // (hidden)
-	gate, up, down linear        // (ffn, hidden) twice, (hidden, ffn)
 }
 
 // New makes a model with random weights: normal with standard deviation 0.02,
@@ -255,13 +259,18 @@ func (m *Model) byRole(list []Param) tensors {
 			return linear{out: shape[0], in: shape[1], w: w, bias: values[prefix+part+".bias"],
 				a: values[factor(at(part), "A")], b: values[factor(at(part), "B")]}
 		}
-		t.layers = append(t.layers, layerTensors{
+		t.layers = append(t.layers, layer{
 			attnNorm: vector(at("input_layernorm")),
-			q:        matrix("self_attn.q_proj"), k: matrix("self_attn.k_proj"), v: matrix("self_attn.v_proj"),
-			o:     matrix("self_attn.o_proj"),
-			qNorm: values[at("self_attn.q_norm")], kNorm: values[at("self_attn.k_norm")],
-			mlpNorm: vector(at("post_attention_layernorm")),
-			gate:    matrix("mlp.gate_proj"), up: matrix("mlp.up_proj"), down: matrix("mlp.down_proj"),
+			q:        matrix("self_attn.q_proj"),
+			k:        matrix("self_attn.k_proj"),
+			v:        matrix("self_attn.v_proj"),
+			qNorm:    values[at("self_attn.q_norm")],
+			kNorm:    values[at("self_attn.k_norm")],
+			o:        matrix("self_attn.o_proj"),
+			mlpNorm:  vector(at("post_attention_layernorm")),
+			gate:     matrix("mlp.gate_proj"),
+			up:       matrix("mlp.up_proj"),
+			down:     matrix("mlp.down_proj"),
 		})
 	}
 	t.head = t.embed
