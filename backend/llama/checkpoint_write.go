@@ -40,11 +40,12 @@ func Convert(ctx context.Context, dir string, fsys fs.FS, dt safetensors.DType, 
 		dt = ck.dtype()
 	}
 	src := ck.source(show) // of files, which do not mind the order
+	var data []float32
 	err = writeCheckpoint(dir, c, dt, func(i int) ([]float32, error) {
 		if err := ctx.Err(); err != nil {
 			return nil, err
 		}
-		data := make([]float32, specs[i].Len())
+		data = resized(data, specs[i].Len())
 		return data, src(i, 0, data)
 	}, maxShard)
 	return errors.Join(err, ck.close())

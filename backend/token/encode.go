@@ -1,5 +1,7 @@
 package token
 
+import "strings"
+
 // Piece is one token of a text and the bytes of the text it stands for.
 type Piece struct {
 	ID int32
@@ -218,7 +220,7 @@ func (e *encoder) step(i int, b *buffer, from, to int) {
 		clear(e.cache)
 		e.arena = e.arena[:0]
 	}
-	e.cache[string([]byte(word))] = cached{int32(len(e.arena)), int32(len(e.ids) - n)}
+	e.cache[strings.Clone(word)] = cached{int32(len(e.arena)), int32(len(e.ids) - n)}
 	e.arena = append(e.arena, e.ids[n:]...)
 }
 
