@@ -43,7 +43,7 @@ type place struct {
 // read fills dst with the elements of tensor i from one on, which must be finite.
 func (ck *checkpoint) read(i, from int, dst []float32) error {
 	at := ck.found[i]
-	if err := safetensors.ReadFrom(at.file, at.Name, from, dst); err != nil {
+	if err := at.file.Read(at.Name, from, dst); err != nil {
 		return err
 	}
 	if ck.merge != nil {

@@ -31,7 +31,7 @@ func BenchmarkWriteRead(b *testing.B) {
 			dst := make([]float32, len(src))
 			b.SetBytes(int64(len(src) * dt.Size()))
 			for b.Loop() {
-				if err := Read(f, "x", dst); err != nil {
+				if err := f.Read("x", 0, dst); err != nil {
 					b.Fatal(err)
 				}
 			}

@@ -133,22 +133,9 @@ func (f *File) Tensor(name string) (Tensor, bool) {
 // chunk is how many elements are converted at a time.
 const chunk = 1 << 16
 
-// Read fills dst with the named tensor's elements in row-major order, converted
-// from F64, F32, F16 or BF16. len(dst) must be the tensor's Len.
-func Read(f *File, name string, dst []float32) error {
-	t, ok := f.Tensor(name)
-	if !ok {
-		return fmt.Errorf("%s: tensor %q: missing", f.name, name)
-	}
-	if t.Len() != len(dst) {
-		return fmt.Errorf("%s: tensor %q: want %d elements, have %d (shape %v)", f.name, name, len(dst), t.Len(), t.Shape)
-	}
-	return ReadFrom(f, name, 0, dst)
-}
-
-// ReadFrom is Read of the elements [from, from+len(dst)) alone, for tensors that
-// are not wanted in memory as a whole.
-func ReadFrom(f *File, name string, from int, dst []float32) error {
+// Read fills dst with the elements [from, from+len(dst)) of the named tensor in
+// row-major order, converted from F64, F32, F16 or BF16.
+func (f *File) Read(name string, from int, dst []float32) error {
 	t, ok := f.Tensor(name)
 	if !ok {
 		return fmt.Errorf("%s: tensor %q: missing", f.name, name)

@@ -81,7 +81,7 @@ func TestReadReturnsWhatWasWritten(t *testing.T) {
 				t.Fatal(err)
 			}
 			got, y := make([]float32, n), make([]float32, 2)
-			if err := errors.Join(Read(f, "x", got), Read(f, "y", y)); err != nil {
+			if err := errors.Join(f.Read("x", 0, got), f.Read("y", 0, y)); err != nil {
 				t.Fatal(err)
 			}
 			if !slices.Equal(got, src) || y[0] != 4 || y[1] != 5 {
@@ -89,7 +89,7 @@ func TestReadReturnsWhatWasWritten(t *testing.T) {
 			}
 			part := got[n/3 : n/3+n/2]
 			clear(part)
-			if err := ReadFrom(f, "x", n/3, part); err != nil || !slices.Equal(got, src) {
+			if err := f.Read("x", n/3, part); err != nil || !slices.Equal(got, src) {
 				t.Fatalf("%s of %d elements: a part came back different: %v", dt, n, err)
 			}
 		}
@@ -117,7 +117,7 @@ func TestFloat64(t *testing.T) {
 		t.Fatal(err)
 	}
 	got := make([]float32, 4)
-	if err := Read(f, "x", got); err != nil || got[0] != math.Pi {
+	if err := f.Read("x", 0, got); err != nil || got[0] != math.Pi {
 		t.Errorf("π is read as %v: %v", got[0], err)
 	}
 }
@@ -214,30 +214,21 @@ func TestReadErrors(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, c := range []struct {
-		name string
-		n    int
-		want string
-	}{
-		{"a", 2, `m: tensor "a": want 8 bytes at`},
-		{"a", 3, `m: tensor "a": want 3 elements, have 2 (shape [2])`},
-		{"b", 2, `m: tensor "b": missing`},
-		{"n", 4, `m: tensor "n": dtype: want F64, F32, F16 or BF16, have I8`},
-	} {
-		if err := Read(f, c.name, make([]float32, c.n)); err == nil || !strings.HasPrefix(err.Error(), c.want) {
-			t.Errorf("read %s: error %v, want %q", c.name, err, c.want)
-		}
-	}
-	for _, c := range []struct {
+		name    string
 		from, n int
 		want    string
 	}{
-		{-1, 1, `m: tensor "a": want elements -1 to 0, have 2`},
-		{1, 2, `m: tensor "a": want elements 1 to 3, have 2`},
-		{3, 0, `m: tensor "a": want elements 3 to 3, have 2`},
-		{1, 1, `m: tensor "a": want 4 bytes at`},
+		{"a", 0, 2, `m: tensor "a": want 8 bytes at`},
+		{"a", 0, 3, `m: tensor "a": want elements 0 to 3, have 2 (shape [2])`},
+		{"b", 0, 2, `m: tensor "b": missing`},
+		{"n", 0, 4, `m: tensor "n": dtype: want F64, F32, F16 or BF16, have I8`},
+		{"a", -1, 1, `m: tensor "a": want elements -1 to 0, have 2`},
+		{"a", 1, 2, `m: tensor "a": want elements 1 to 3, have 2`},
+		{"a", 3, 0, `m: tensor "a": want elements 3 to 3, have 2`},
+		{"a", 1, 1, `m: tensor "a": want 4 bytes at`},
 	} {
-		if err := ReadFrom(f, "a", c.from, make([]float32, c.n)); err == nil || !strings.HasPrefix(err.Error(), c.want) {
-			t.Errorf("read from %d: error %v, want %q", c.from, err, c.want)
+		if err := f.Read(c.name, c.from, make([]float32, c.n)); err == nil || !strings.HasPrefix(err.Error(), c.want) {
+			t.Errorf("read %s from %d: error %v, want %q", c.name, c.from, err, c.want)
 		}
 	}
 }
@@ -295,7 +286,7 @@ func TestOpenFromEveryKindOfFS(t *testing.T) {
 			t.Fatalf("%T: %v", fsys, err)
 		}
 		got := make([]float32, 8)
-		if err := Read(f, "a", got); err != nil || !slices.Equal(got, ramp(8)) {
+		if err := f.Read("a", 0, got); err != nil || !slices.Equal(got, ramp(8)) {
 			t.Errorf("%T: %v, %v", fsys, got, err)
 		}
 		if f.Name() != "m" || len(f.Tensors()) != 1 {
@@ -369,7 +360,7 @@ func readAll(b []byte) error {
 		if !tensor.DType.Float() {
 			continue
 		}
-		if err := Read(f, tensor.Name, make([]float32, tensor.Len())); err != nil {
+		if err := f.Read(tensor.Name, 0, make([]float32, tensor.Len())); err != nil {
 			return fmt.Errorf("a sound header, but %w", err)
 		}
 	}

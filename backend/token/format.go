@@ -1,6 +1,7 @@
 package token
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"slices"
@@ -78,9 +79,33 @@ type Format struct {
 // layout appends a conversation and the assistant's opening, without <think>.
 type layout func(l *line, msgs []Message) error
 
+// formats are the layouts. end is what ends a turn, the tokenizer's EOS if empty; the
+// vocabulary must have it and what the layout needs besides.
+var formats = []struct {
+	name   string
+	layout layout
+	bare   bool
+	end    string
+	need   []string
+}{
+	{name: "llama3", layout: layoutLlama3, end: "<|eot_id|>", need: []string{"<|start_header_id|>", "<|end_header_id|>"}},
+	{name: "chatml", layout: layoutChatML, bare: true, end: "<|im_end|>", need: []string{"<|im_start|>"}},
+	{name: "zephyr", layout: layoutZephyr, bare: true},
+	{name: "llama2", layout: layoutLlama2},
+	{name: "mistral", layout: layoutMistral},
+	{name: "mistral-v7", layout: layoutMistralV7},
+	{name: "tulu", layout: layoutTulu},
+	{name: "tulu-thinker", layout: layoutTulu},
+	{name: "plain", layout: layoutPlain},
+	{name: "world", layout: layoutWorld, need: []string{OpenText, CloseText}},
+}
+
 // FormatNames are the names that Format knows.
-func FormatNames() []string {
-	return []string{"llama3", "chatml", "zephyr", "llama2", "mistral", "mistral-v7", "tulu", "tulu-thinker", "plain", "world"}
+func FormatNames() (names []string) {
+	for _, f := range formats {
+		names = append(names, f.name)
+	}
+	return names
 }
 
 // ErrTemplate is in the error of Format("") when the tokenizer has a chat template
@@ -99,45 +124,23 @@ func (t *Tokenizer) Format(name string) (*Format, error) {
 			return nil, fmt.Errorf("%w: name one yourself (--template in training, --format elsewhere), one of %s", ErrTemplate, strings.Join(FormatNames(), ", "))
 		}
 	}
-	f := &Format{Name: name, t: t}
-	end, need := t.Token(t.eos), []string(nil)
-	switch name {
-	case "llama3":
-		end = "<|eot_id|>"
-		need = []string{"<|start_header_id|>", "<|end_header_id|>"}
-		f.layout = layoutLlama3
-	case "chatml":
-		end = "<|im_end|>"
-		need = []string{"<|im_start|>"}
-		f.layout, f.bare = layoutChatML, true
-		if t.templateHas(OpenText + "\n") {
-			f.open = "\n"
-		}
-		if t.templateHas(CloseText + "\n\n") {
-			f.lead = "\n\n"
-		}
-	case "zephyr":
-		f.layout, f.bare = layoutZephyr, true
-	case "llama2":
-		f.layout = layoutLlama2
-	case "mistral":
-		f.layout = layoutMistral
-	case "mistral-v7":
-		f.layout = layoutMistralV7
-	case "tulu", "tulu-thinker":
-		f.layout = layoutTulu
-	case "plain":
-		f.layout = layoutPlain
-	case "world":
-		need = []string{OpenText, CloseText}
-		f.layout = layoutWorld
-	default:
+	i := slices.Index(FormatNames(), name)
+	if i < 0 {
 		return nil, fmt.Errorf("chat format %q: want one of %s", name, strings.Join(FormatNames(), ", "))
 	}
+	known := formats[i]
+	f := &Format{Name: name, t: t, layout: known.layout, bare: known.bare}
+	if name == "chatml" && t.templateHas(OpenText+"\n") {
+		f.open = "\n"
+	}
+	if name == "chatml" && t.templateHas(CloseText+"\n\n") {
+		f.lead = "\n\n"
+	}
+	end := cmp.Or(known.end, t.Token(t.eos))
 	if end == "" {
 		return nil, fmt.Errorf("chat format %q: the tokenizer has no end-of-text token: name one of its tokens as eos_token in its tokenizer_config.json", name)
 	}
-	for _, tok := range append(need, end) {
+	for _, tok := range append(slices.Clone(known.need), end) {
 		if _, ok := t.ID(tok); !ok {
 			return nil, fmt.Errorf("chat format %q: token %q is not in the vocabulary", name, tok)
 		}

@@ -45,7 +45,7 @@ func tensorsOf(t *testing.T, folder, file string) map[string][]float32 {
 			n *= d
 		}
 		all[x.Name] = make([]float32, n)
-		if err := safetensors.ReadFrom(f, x.Name, 0, all[x.Name]); err != nil {
+		if err := f.Read(x.Name, 0, all[x.Name]); err != nil {
 			t.Fatal(err)
 		}
 	}
