@@ -14,7 +14,7 @@ type acts struct {
 	gate, up  device.Buffer // (N, ffn)
 	ffn       device.Buffer // SwiGLU's output (N, ffn)
 
-	turn []device.Rotation // what RoPE turns, q and k: a call must not allocate
+	turn []device.Rotation // q and k for RoPE: kept, since a step must not allocate
 }
 
 // gradActs are the gradients of one block's activations, of their shapes, and of the
@@ -28,19 +28,20 @@ type gradActs struct {
 	dgate, dup device.Buffer // (N, ffn)
 	dffn       device.Buffer // (N, ffn)
 
-	turn []device.Rotation // what RoPE turns back, dq and dk
+	turn []device.Rotation // dq and dk, for RoPE to turn back
 }
 
-// block is one decoder layer, on rows x = in (N, hidden):
+// block is one decoder layer, from in to out:
 //
-//	h1      = RMSNorm(in)                             (N, hidden)
-//	q, k, v = h1·Wqᵀ, h1·Wkᵀ, h1·Wvᵀ                  (N, heads·dim), (N, kv·dim) twice
-//	q, k    = RoPE(q), RoPE(k)                        Qwen3 normalises each head before
-//	att     = softmax(q·kᵀ/√dim)·v                    (N, heads·dim)
-//	mid     = in + att·Woᵀ                            (N, hidden)
-//	h2      = RMSNorm(mid)                            (N, hidden)
-//	ffn     = silu(gate) ⊙ up                         (N, ffn), of gate, up = h2·Wgateᵀ, h2·Wupᵀ
-//	out     = mid + ffn·Wdownᵀ                        (N, hidden)
+//	h1       = RMSNorm(in)                   (N, hidden)
+//	q, k, v  = h1·Wqᵀ, h1·Wkᵀ, h1·Wvᵀ        (N, heads·dim), (N, kv·dim) twice
+//	q, k     = RoPE(q), RoPE(k)              for Qwen3 of RMSNorm of each head
+//	att      = softmax(q·kᵀ/√dim)·v          (N, heads·dim)
+//	mid      = in + att·Woᵀ                  (N, hidden)
+//	h2       = RMSNorm(mid)                  (N, hidden)
+//	gate, up = h2·Wgateᵀ, h2·Wupᵀ            (N, ffn) twice
+//	ffn      = silu(gate) ⊙ up               (N, ffn)
+//	out      = mid + ffn·Wdownᵀ              (N, hidden)
 //
 // where each product may add a bias. in, mid and out may be one buffer when no backward
 // follows; out is nil when only the activations are wanted. cache, if not nil,
@@ -64,7 +65,7 @@ func (m *Model) block(l int, in, mid, out device.Buffer, a *acts, b Batch, cache
 	if mid != in {
 		dev.Copy(mid, in)
 	}
-	m.add(mid, a.att, n, w.o)
+	m.projectAdd(mid, a.att, n, w.o)
 
 	dev.RMSNorm(a.h2, a.rstd2, mid, w.mlpNorm, n, d, c.RMSEps)
 	m.project(a.h2, n, output{a.gate, w.gate}, output{a.up, w.up})
@@ -75,36 +76,36 @@ func (m *Model) block(l int, in, mid, out device.Buffer, a *acts, b Batch, cache
 	if out != mid {
 		dev.Copy(out, mid)
 	}
-	m.add(out, a.ffn, n, w.down)
+	m.projectAdd(out, a.ffn, n, w.down)
 }
 
-// blockBackward is block by the chain rule, last line first. Of each activation x it
-// computes dx = ∂L/∂x, of the same shape; s.dx is dout before and din after:
+// blockBackward is block by the chain rule, last line first. It computes ∂L/∂x, of x's
+// shape, for each activation x, and calls it dx; s.dx is dout before and din after.
 //
-//	dffn       = dout·Wdown                           (N, ffn)
-//	dgate      = dffn ⊙ up ⊙ silu′(gate)              silu′(z) = σ(z)·(1 + z·(1 − σ(z)))
+//	dffn       = dout·Wdown
+//	dgate      = dffn ⊙ up ⊙ silu′(gate)      silu′(z) = σ(z)·(1 + z·(1 − σ(z)))
 //	dup        = dffn ⊙ silu(gate)
-//	dh2        = dgate·Wgate + dup·Wup                (N, hidden), since both read h2
-//	dmid       = dout + RMSNorm′(dh2)                 out = mid + f(mid): the residual stream
-//	datt       = dmid·Wo                              passes its gradient on, the branch adds
-//	dq, dk, dv = softmax attention backwards          summed over all rows that see k and v
-//	dq, dk     = RoPE⁻¹(dq), RoPE⁻¹(dk)               a rotation's transpose is its inverse
-//	dh1        = dq·Wq + dk·Wk + dv·Wv                (N, hidden)
+//	dh2        = dgate·Wgate + dup·Wup        since gate and up both read h2
+//	dmid       = dout + RMSNorm′(dh2)         since mid goes on to out and into h2
+//	datt       = dmid·Wo
+//	dq, dk, dv = attention backwards          dk and dv summed over the rows that see them
+//	dq, dk     = RoPE⁻¹(dq), RoPE⁻¹(dk)       since a rotation's transpose is its inverse
+//	dh1        = dq·Wq + dk·Wk + dv·Wv
 //	din        = dmid + RMSNorm′(dh1)
 //
-// and adds to g, for each product y = x·Wᵀ of block, dW = dyᵀ·x (out, in); see linear.
-// With y = x·r·w and r = 1/√(mean x² + ε), RMSNorm′(dy) = r·(w⊙dy − x·r²·mean(x⊙w⊙dy))
-// and dw = Σ dy⊙x·r over the rows.
+// Each product y = x·Wᵀ adds dyᵀ·x (out, in) to the gradient of W; see linear. For
+// y = x·r·w with r = 1/√(mean x² + ε), RMSNorm′(dy) = r·(w⊙dy − x·r²·mean(x⊙w⊙dy)),
+// and the gradient of w is Σ dy⊙x·r over the rows.
 func (m *Model) blockBackward(l int, in, mid device.Buffer, a *acts, s *gradActs, b Batch, g *layer) {
 	c, w, dev, n, d := m.Config, &m.w.layers[l], m.dev, b.Rows(), m.Config.Hidden
 
-	m.back(s.dffn, s.dx, a.ffn, n, w.down, g.down, false)
+	m.projectBackward(s.dffn, s.dx, a.ffn, n, w.down, g.down, false)
 	dev.SwiGLUBackward(s.dgate, s.dup, s.dffn, a.gate, a.up)
-	m.back(s.dh, s.dgate, a.h2, n, w.gate, g.gate, false)
-	m.back(s.dh, s.dup, a.h2, n, w.up, g.up, true)
+	m.projectBackward(s.dh, s.dgate, a.h2, n, w.gate, g.gate, false)
+	m.projectBackward(s.dh, s.dup, a.h2, n, w.up, g.up, true)
 	dev.RMSNormBackward(s.dx, g.mlpNorm, s.dh, mid, w.mlpNorm, a.rstd2, n, d)
 
-	m.back(s.datt, s.dx, a.att, n, w.o, g.o, false)
+	m.projectBackward(s.datt, s.dx, a.att, n, w.o, g.o, false)
 	dev.Zero(s.dk)
 	dev.Zero(s.dv)
 	dev.AttentionBackward(s.dq, s.dk, s.dv, s.datt, a.q, a.k, a.v, a.att, a.lse, b.Seqs, m.heads())
@@ -115,9 +116,9 @@ func (m *Model) blockBackward(l int, in, mid device.Buffer, a *acts, s *gradActs
 		dev.RMSNormBackward(s.dq0, g.qNorm, s.dq, a.q0, w.qNorm, a.rq, n*c.Heads, c.HeadDim)
 		dev.RMSNormBackward(s.dk0, g.kNorm, s.dk, a.k0, w.kNorm, a.rk, n*c.KVHeads, c.HeadDim)
 	}
-	m.back(s.dh, s.dq0, a.h1, n, w.q, g.q, false)
-	m.back(s.dh, s.dk0, a.h1, n, w.k, g.k, true)
-	m.back(s.dh, s.dv, a.h1, n, w.v, g.v, true)
+	m.projectBackward(s.dh, s.dq0, a.h1, n, w.q, g.q, false)
+	m.projectBackward(s.dh, s.dk0, a.h1, n, w.k, g.k, true)
+	m.projectBackward(s.dh, s.dv, a.h1, n, w.v, g.v, true)
 	dev.RMSNormBackward(s.dx, g.attnNorm, s.dh, in, w.attnNorm, a.rstd1, n, d)
 }
 

@@ -47,26 +47,26 @@ func (m *Model) project(x device.Buffer, n int, outs ...output) {
 	}
 	m.dev.Project(m.list, x, n, outs[0].in)
 	for i, o := range outs {
-		m.shift(o.y, n, o.linear)
+		m.addBias(o.y, n, o.linear)
 		if o.a != nil {
-			m.widen(o.y, m.lora.u(i, n), n, o.linear)
+			m.addLoRA(o.y, m.lora.u(i, n), n, o.linear)
 		}
 	}
 }
 
-// add adds to y what project sets it to.
-func (m *Model) add(y, x device.Buffer, n int, w linear) {
+// projectAdd adds to y what project sets it to.
+func (m *Model) projectAdd(y, x device.Buffer, n int, w linear) {
 	m.dev.MatMul(y, x, w.w, n, w.out, w.in, false, true, true)
-	m.shift(y, n, w)
+	m.addBias(y, n, w)
 	if w.a != nil {
 		u := m.lora.u(0, n)
 		m.dev.MatMul(u, x, w.a, n, m.lora.Rank, w.in, false, true, false)
-		m.widen(y, u, n, w)
+		m.addLoRA(y, u, n, w)
 	}
 }
 
-// shift adds the bias to each row of y.
-func (m *Model) shift(y device.Buffer, n int, w linear) {
+// addBias adds the bias to each row of y.
+func (m *Model) addBias(y device.Buffer, n int, w linear) {
 	if w.bias != nil {
 		m.dev.MatMul(y, m.column(n), w.bias, n, w.out, 1, false, false, true)
 	}
@@ -82,15 +82,16 @@ func (m *Model) column(n int) device.Buffer {
 	return c
 }
 
-// widen adds s·u·Bᵀ to y; u is x·Aᵀ and then s times that.
-func (m *Model) widen(y, u device.Buffer, n int, w linear) {
+// addLoRA adds s·u·Bᵀ to y; u is x·Aᵀ and then s times that.
+func (m *Model) addLoRA(y, u device.Buffer, n int, w linear) {
 	m.dev.Scale(u, m.lora.scale())
 	m.dev.MatMul(y, u, w.b, n, w.out, m.lora.Rank, false, true, true)
 }
 
-// back sets dx, or with accumulate adds to it, and adds to g. It computes u again
-// instead of keeping it: a product by rank numbers is little beside one by out.
-func (m *Model) back(dx, dy, x device.Buffer, n int, w, g linear, accumulate bool) {
+// projectBackward sets dx (n, in), or with accumulate adds to it, from dy (n, out), and
+// adds to the gradients g of w. It computes u again instead of keeping it: a product by
+// rank numbers is little beside one by out.
+func (m *Model) projectBackward(dx, dy, x device.Buffer, n int, w, g linear, accumulate bool) {
 	dev := m.dev
 	dev.MatMul(dx, dy, w.w, n, w.in, w.out, false, false, accumulate)
 	if g.w != nil {

@@ -69,7 +69,7 @@ type Model struct {
 	w        tensors
 	rope     ropeTable
 	ones     scratch             // (N, 1), of a model with biases
-	list     []device.Projection // of a call of project, which must not allocate
+	list     []device.Projection // project's: kept, since a step must not allocate
 }
 
 // Param is one named tensor of the model; Value is a view into Model.Flat, or
