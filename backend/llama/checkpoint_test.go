@@ -361,7 +361,7 @@ func folder(t *testing.T, c Config, values [][]float32, store func(list []stored
 	if store != nil {
 		list = store(list)
 	}
-	raw, err := c.marshalHF()
+	raw, err := c.marshalConfig()
 	if err != nil {
 		t.Fatal(err)
 	}

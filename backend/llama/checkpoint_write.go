@@ -118,7 +118,7 @@ func writeCheckpoint(dir string, c Config, dt safetensors.DType, get func(i int)
 // fill writes and syncs every file of the checkpoint into an empty directory.
 func fill(stage string, c Config, dt safetensors.DType, get func(i int) ([]float32, error), maxShard int64) error {
 	c.DType = dt.Torch()
-	config, err := c.marshalHF()
+	config, err := c.marshalConfig()
 	if err != nil {
 		return err
 	}

@@ -54,9 +54,9 @@ func golden(t *testing.T, name string, have []byte) {
 	}
 }
 
-func TestMarshalHF(t *testing.T) {
+func TestMarshalConfig(t *testing.T) {
 	for name, c := range goldenConfigs {
-		raw, err := c.marshalHF()
+		raw, err := c.marshalConfig()
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -76,7 +76,7 @@ func TestMarshalHF(t *testing.T) {
 	}
 	bad := goldenConfigs["llama"]
 	bad.Heads = 0
-	if _, err := bad.marshalHF(); err == nil || !strings.Contains(err.Error(), "num_attention_heads") {
+	if _, err := bad.marshalConfig(); err == nil || !strings.Contains(err.Error(), "num_attention_heads") {
 		t.Errorf("invalid config: %v", err)
 	}
 }
@@ -308,7 +308,7 @@ func TestTensorNames(t *testing.T) {
 func FuzzConfig(f *testing.F) {
 	f.Add([]byte("{" + small + "}"))
 	for _, c := range goldenConfigs {
-		raw, err := c.marshalHF()
+		raw, err := c.marshalConfig()
 		if err != nil {
 			f.Fatal(err)
 		}
@@ -319,7 +319,7 @@ func FuzzConfig(f *testing.F) {
 		if err != nil {
 			return
 		}
-		text, err := c.marshalHF()
+		text, err := c.marshalConfig()
 		if err != nil {
 			t.Fatalf("%q was accepted as %+v, but: %v", raw, c, err)
 		}
