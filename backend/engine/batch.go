@@ -154,60 +154,51 @@ func (b *batch) admit() {
 	}
 }
 
-// place reserves the group's rows, all or none.
+// place reserves the group's rows, all or none, and makes its branches.
 func (b *batch) place(g *group) bool {
-	r, s := g.req, &b.e.spans
-	var taken []device.Span
-	take := func(n int) (device.Span, bool) {
-		start := s.take(n)
-		if start < 0 {
-			for _, t := range taken {
-				s.give(t)
-			}
-			return device.Span{}, false
-		}
-		taken = append(taken, device.Span{Start: start, Len: n})
-		return taken[len(taken)-1], true
+	r := g.req
+	sizes := append([]int{len(r.Prompt)}, slices.Repeat([]int{r.branchRows()}, r.N)...)
+	if r.Baseline {
+		sizes = append(sizes, len(r.Close)+len(r.Reference))
 	}
-	var ok bool
-	if g.prompt, ok = take(len(r.Prompt)); !ok {
+	rows := b.e.spans.takeAll(sizes)
+	if rows == nil {
 		return false
 	}
-	g.branches, g.live = nil, 0
+	g.prompt, rows = rows[0], rows[1:]
 	for i := range r.N {
-		br := &branch{g: g, chain: i, rng: rand.New(rand.NewPCG(r.Seed, uint64(i)*0x9e3779b97f4a7c15+1))}
-		if br.span, ok = take(r.branchRows()); !ok {
-			return false
-		}
-		g.branches = append(g.branches, br)
+		rng := rand.New(rand.NewPCG(r.Seed, uint64(i)*0x9e3779b97f4a7c15+1))
+		g.branches = append(g.branches, &branch{g: g, chain: i, span: rows[i], rng: rng})
 	}
 	if r.Baseline {
-		br := &branch{g: g, chain: -1, phase: tail}
-		if br.span, ok = take(len(r.Close) + len(r.Reference)); !ok {
-			return false
-		}
+		br := &branch{g: g, chain: -1, phase: tail, span: rows[r.N]}
 		br.force(r.Close, PartEnd)
 		br.force(r.Reference, PartBaseline)
 		g.branches = append(g.branches, br)
 	}
 	g.live = len(g.branches)
 	for i, ids := range r.Forced {
-		br, c := g.branches[i], &b.results[g.index].Chains[i]
-		c.Closed = len(r.Close) > 0 && len(ids) >= len(r.Close) && slices.Equal(ids[len(ids)-len(r.Close):], r.Close) ||
-			r.StopText != "" && b.closes(r, ids)
-		c.Finish = "stop"
-		if c.Closed {
-			c.Finish = "close"
-		}
-		if n := len(ids) - 1; n >= 0 && !c.Closed && slices.Contains(r.Stop, ids[n]) {
-			br.force(ids[:n], PartChain)
-			br.score.want = append(br.score.want, want{ids[n], n, PartChain, n})
-		} else {
-			br.force(ids, PartChain)
-		}
-		b.endChain(br)
+		b.forceChain(g.branches[i], ids)
 	}
 	return true
+}
+
+// forceChain gives a branch a chain instead of drawing one.
+func (b *batch) forceChain(br *branch, ids []int32) {
+	r, c := br.g.req, &b.results[br.g.index].Chains[br.chain]
+	c.Closed = len(r.Close) > 0 && len(ids) >= len(r.Close) && slices.Equal(ids[len(ids)-len(r.Close):], r.Close) ||
+		r.StopText != "" && b.closes(r, ids)
+	c.Finish = "stop"
+	if c.Closed {
+		c.Finish = "close"
+	}
+	if n := len(ids) - 1; n >= 0 && !c.Closed && slices.Contains(r.Stop, ids[n]) {
+		br.force(ids[:n], PartChain)
+		br.score.want = append(br.score.want, want{ids[n], n, PartChain, n})
+	} else {
+		br.force(ids, PartChain)
+	}
+	b.endChain(br)
 }
 
 // force queues ids to be read, and scored as kind (PartEnd: read only).

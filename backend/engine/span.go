@@ -35,6 +35,21 @@ func (s *spans) take(n int) int {
 	return -1
 }
 
+// takeAll reserves a run of each size, or none at all and returns nil.
+func (s *spans) takeAll(sizes []int) (list []device.Span) {
+	for _, n := range sizes {
+		start := s.take(n)
+		if start < 0 {
+			for _, r := range list {
+				s.give(r)
+			}
+			return nil
+		}
+		list = append(list, device.Span{Start: start, Len: n})
+	}
+	return list
+}
+
 // give takes a run back and joins it with its neighbours.
 func (s *spans) give(r device.Span) {
 	if r.Len == 0 {
