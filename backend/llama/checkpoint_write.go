@@ -68,8 +68,8 @@ func (ck *checkpoint) dtype() safetensors.DType {
 }
 
 // writeCheckpoint writes config.json, generation_config.json and the weights as
-// a Hugging Face folder. get(i) returns the elements of tensor i of
-// Config.Tensors and is called once for each. Weights of more than maxShard bytes are split into shards.
+// a Hugging Face folder. get(i) returns the elements of tensor i of Config.Tensors and
+// is called once for each. Weights of more than maxShard bytes are split into shards.
 //
 // All is staged and synced first. A dir that does not exist yet then appears by
 // one rename: whole or not at all. In a dir that exists each file is replaced by
