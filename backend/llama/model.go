@@ -61,7 +61,7 @@ type Model struct {
 	Config Config
 
 	dev      device.Device
-	flat     device.Buffer // all parameters; of a read-only model, the norms alone
+	flat     device.Buffer // all parameters; of a read-only model, norms and biases alone
 	params   []Param
 	fixed    bool     // read-only: matrices are device.Weights, or another model's
 	borrowed bool     // the weights are another model's; see Base

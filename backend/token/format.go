@@ -150,7 +150,7 @@ func (t *Tokenizer) Format(name string) (*Format, error) {
 	if id, ok := t.ID(CloseText); ok {
 		f.Close = []int32{id}
 	} else {
-		f.Close, f.StopText = t.encode(nil, CloseText, mode{bare: true}), CloseText
+		f.Close, f.StopText = t.EncodeMore(CloseText), CloseText
 	}
 	return f, nil
 }
