@@ -360,36 +360,3 @@ func TestFamilies(t *testing.T) {
 		}
 	}
 }
-
-// TestLead holds lead against sorting.
-func TestLead(t *testing.T) {
-	const seed = 42
-	r := rand.New(rand.NewPCG(seed, 0))
-	for range 500 {
-		c := make([]candidate[float32], 1+r.IntN(200))
-		for i := range c {
-			x := float32(r.IntN(20)) // with ties
-			c[i] = candidate[float32]{id: int32(i), x: x, p: float64(x) / 16}
-		}
-		sorted := slices.Clone(c)
-		slices.SortFunc(sorted, before[float32])
-		limit := r.Float64() * mass(c) * 0.999
-		at := lead(c, func(_ int, m float64) bool { return m > limit })
-		var m float64
-		want := 0
-		for i, s := range sorted {
-			m += s.p
-			if m > limit {
-				want = i
-				break
-			}
-		}
-		if at != want || c[at] != sorted[want] {
-			t.Fatalf("seed %d: at %d, want %d", seed, at, want)
-		}
-		slices.SortFunc(c[:at], before[float32])
-		if !slices.Equal(c[:at+1], sorted[:at+1]) {
-			t.Fatalf("seed %d: the tokens before %d are others than by sorting", seed, at)
-		}
-	}
-}

@@ -54,8 +54,7 @@ type candidate[T real] struct {
 // sampler is the memory of one worker's draws.
 type sampler[T real] struct {
 	candidates []candidate[T]
-	p          []T
-	banned     []bool // by id; all false between draws
+	free, p    []T
 }
 
 // before is the order of drawing: descending probability, ties by lower id.
@@ -75,23 +74,28 @@ func (d *dev[T]) draw(s *sampler[T], x []T, r device.SampleRow) device.Sampled {
 	lse := sp.lse()
 	logp := func(id int32) float64 { return float64(scale*x[id]) - lse }
 
-	res := device.Sampled{ID: -1, LogProb: math.Inf(-1), Entropy: sp.entropy()}
-	if r.Greedy() {
-		res.ID = s.first(x, r.Ban)
-	} else {
-		p := grow(&s.p, len(x))
-		d.k.exp(p, x, scale, T(sp.top))
-		o := order[T]{k: d.k, s: s, x: x, p: p, top: T(sp.top) / scale, unit: 1 / scale}
-		ok := false
-		if len(r.Ban) == 0 {
-			res.ID, ok = o.draw(r)
+	free, top := x, sp.top // what may be drawn: x, but −Inf where it may not
+	if len(r.Ban) > 0 {
+		free = grow(&s.free, len(x))
+		copy(free, x)
+		for _, id := range r.Ban {
+			free[id] = T(math.Inf(-1))
 		}
-		if !ok {
-			res.ID = s.slow(d.k, x, p, scale, r)
-		}
+		top = d.spread(free, scale).top
 	}
-	if res.ID >= 0 {
-		res.LogProb = logp(res.ID)
+	id, ok := int32(0), false
+	if !r.Greedy() {
+		p := grow(&s.p, len(x))
+		d.k.exp(p, free, scale, T(top))
+		o := order[T]{k: d.k, s: s, x: free, p: p, top: T(top) / scale, unit: 1 / scale}
+		id, ok = o.draw(r)
+	}
+	if !ok {
+		id = likeliest(free)
+	}
+	res := device.Sampled{ID: -1, LogProb: math.Inf(-1), Entropy: sp.entropy()}
+	if !slices.Contains(r.Ban, id) { // or all are banned
+		res.ID, res.LogProb = id, logp(id)
 	}
 	if n := min(r.Top, len(x)); n > 0 {
 		res.Top = make([]device.Alternative, n)
@@ -102,52 +106,15 @@ func (d *dev[T]) draw(s *sampler[T], x []T, r device.SampleRow) device.Sampled {
 	return res
 }
 
-// ban marks the tokens that must not be drawn, until it is called again with
-// banned false.
-func (s *sampler[T]) ban(ids []int32, vocab int, banned bool) {
-	if len(s.banned) < vocab {
-		s.banned = make([]bool, vocab)
-	}
-	for _, id := range ids {
-		s.banned[id] = banned
-	}
-}
-
-// slow draws where tokens are banned or not numbers: it lists all others.
-func (s *sampler[T]) slow(k *kernels[T], x, p []T, scale T, r device.SampleRow) int32 {
-	likeliest := s.first(x, r.Ban)
-	if likeliest >= 0 {
-		k.exp(p, x, scale, scale*x[likeliest])
-		return choose(truncate(s.fill(x, p, r.Ban), r), r.U)
-	}
-	return likeliest
-}
-
-// first is the likeliest token that is not banned, −1 if all are.
-func (s *sampler[T]) first(x []T, banned []int32) int32 {
-	s.ban(banned, len(x), true)
-	id := -1
+// likeliest is the id of the largest number, the first of several.
+func likeliest[T real](x []T) int32 {
+	id := 0
 	for i, v := range x {
-		if !s.banned[i] && (id < 0 || v > x[id]) {
+		if v > x[id] {
 			id = i
 		}
 	}
-	s.ban(banned, len(x), false)
 	return int32(id)
-}
-
-// fill lists the tokens that are not banned.
-func (s *sampler[T]) fill(x, p []T, banned []int32) []candidate[T] {
-	s.ban(banned, len(x), true)
-	c := s.candidates[:0]
-	for i, v := range x {
-		if !s.banned[i] {
-			c = append(c, candidate[T]{int32(i), v, float64(p[i])})
-		}
-	}
-	s.candidates = c
-	s.ban(banned, len(x), false)
-	return c
 }
 
 // order is all tokens of a row in the order of drawing, which is never made:
@@ -237,106 +204,17 @@ func (o *order[T]) reach(n int, mass float64, enough func(n int, mass float64) b
 		}
 	}
 	o.s.candidates = c
-	at := lead(c, func(n int, m float64) bool { return enough(nHi+n, mHi+m) })
-	for _, t := range c[:at+1] {
-		mHi += t.p
+	slices.SortFunc(c, before)
+	at, m := 0, c[0].p
+	for at < len(c)-1 && !enough(nHi+at+1, mHi+m) {
+		at++
+		m += c[at].p
 	}
-	return c[at].id, min(mHi, mass)
-}
-
-// truncate keeps the likeliest tokens by TopK, then by TopP of what is left,
-// then by MinP of the likeliest. The result is not sorted.
-func truncate[T real](c []candidate[T], r device.SampleRow) []candidate[T] {
-	if r.TopK > 0 && r.TopK < len(c) {
-		lead(c, func(n int, _ float64) bool { return n >= r.TopK })
-		c = c[:r.TopK]
+	// Where rounding left the whole mass a little short, the last one that has any.
+	for at > 0 && c[at].p == 0 && !enough(nHi+at+1, mHi+m) {
+		at--
 	}
-	if r.TopP > 0 && r.TopP < 1 {
-		limit := r.TopP * mass(c)
-		c = c[:lead(c, func(_ int, m float64) bool { return m >= limit })+1]
-	}
-	if r.MinP > 0 {
-		limit := 0.0
-		for _, t := range c {
-			limit = max(limit, t.p)
-		}
-		limit *= r.MinP
-		c = slices.DeleteFunc(c, func(t candidate[T]) bool { return t.p < limit })
-	}
-	return c
-}
-
-// choose picks by inverse CDF.
-func choose[T real](c []candidate[T], u float64) int32 {
-	limit := u * mass(c)
-	return c[lead(c, func(_ int, m float64) bool { return m > limit })].id
-}
-
-func mass[T real](c []candidate[T]) float64 {
-	var m float64
-	for _, t := range c {
-		m += t.p
-	}
-	return m
-}
-
-// lead finds the first index, in the order of before, at which enough(tokens,
-// mass) of the tokens up to and including it holds, and rearranges c so that
-// those tokens come first. It is a quickselect by weight: the expected cost is
-// linear, where sorting a vocabulary for each token would not be.
-func lead[T real](c []candidate[T], enough func(n int, mass float64) bool) int {
-	lo, hi, before0 := 0, len(c), 0.0
-	for hi-lo > 8 {
-		mid := partition(c[lo:hi]) + lo // c[lo:mid] come before c[mid], the rest after
-		m := before0 + mass(c[lo:mid])
-		switch {
-		case mid > lo && enough(mid, m):
-			hi = mid
-		case enough(mid+1, m+c[mid].p):
-			return mid
-		default:
-			lo, before0 = mid+1, m+c[mid].p
-		}
-	}
-	slices.SortFunc(c[lo:hi], before)
-	for i := lo; i < hi; i++ {
-		before0 += c[i].p
-		if enough(i+1, before0) {
-			return i
-		}
-	}
-	// Rounding left the whole mass a little short: the last token, or the last
-	// one that has any mass.
-	i := len(c) - 1
-	for i > 0 && c[i].p == 0 {
-		i--
-	}
-	return i
-}
-
-// partition puts a median of three at its place and returns the place.
-func partition[T real](c []candidate[T]) int {
-	n := len(c)
-	a, b, e := 0, n/2, n-1
-	if before(c[b], c[a]) < 0 {
-		a, b = b, a
-	}
-	if before(c[e], c[b]) < 0 {
-		b = e
-		if before(c[b], c[a]) < 0 {
-			b = a
-		}
-	}
-	c[b], c[n-1] = c[n-1], c[b]
-	pivot, at := c[n-1], 0
-	for i := range n - 1 {
-		if before(c[i], pivot) < 0 {
-			c[i], c[at] = c[at], c[i]
-			at++
-		}
-	}
-	c[at], c[n-1] = c[n-1], c[at]
-	return at
+	return c[at].id, min(mHi+m, mass)
 }
 
 // best is the n likeliest tokens in order.
