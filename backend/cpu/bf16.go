@@ -18,7 +18,7 @@ import (
 // FastBF16 tells whether this processor multiplies in bfloat16 faster than in float32,
 // with the kernels that New would take.
 func FastBF16() bool {
-	k, err := kernels32(false)
+	k, err := kernels32()
 	return err == nil && k.pairGemm != nil
 }
 

@@ -56,8 +56,6 @@ const (
 // fastest kernels of this machine, and GOMAXPROCS threads.
 type Options struct {
 	Type Type
-	// Generic forces the kernels in plain Go.
-	Generic bool
 	// Threads is how many threads compute, the caller's included; 0 means
 	// GOMAXPROCS.
 	Threads int
@@ -76,7 +74,7 @@ func New(o Options) (device.Device, error) {
 	}
 	switch o.Type {
 	case Float32, BFloat16:
-		k, err := kernels32(o.Generic)
+		k, err := kernels32()
 		if err != nil {
 			return nil, err
 		}

@@ -15,12 +15,12 @@ import (
 
 // kernels32 picks the float32 kernels: the best this processor and operating
 // system can run, or what NRT_CPU asks for.
-func kernels32(generic bool) (*kernels[float32], error) {
+func kernels32() (*kernels[float32], error) {
 	avx2 := cpu.X86.HasAVX2 && cpu.X86.HasFMA && cpu.X86.HasBMI2
 	avx512 := avx2 && cpu.X86.HasAVX512F
 	want := os.Getenv("NRT_CPU")
 	switch {
-	case generic || want == "generic":
+	case want == "generic":
 		return genericKernels[float32]("generic"), nil
 	case want == "avx512" && avx512, want == "" && avx512:
 		return avx512Kernels(vendor() == authenticAMD), nil
@@ -46,7 +46,7 @@ const authenticAMD = 'A' | 'u'<<8 | 't'<<16 | 'h'<<24
 // not, and skip empty slices.
 type asm struct {
 	gemm          func(c *float32, ldc int, a *float32, rs, cs int, b *float32, ldb int, m, n, k, accumulate int)
-	split         bool // gemm wants whole vectors of columns, or less than one
+	split         int // see tiles
 	lanes         int
 	dotRows       func(s *float32, lds int, q *float32, ldq int, k *float32, ldk, ldh int, soon *float32, heads, blocks, dim int)
 	mixRows1      func(out, p, v *float32, at *int, ldv int, soon *float32, keys, accumulate int)
@@ -95,13 +95,13 @@ func avx512Kernels(amd bool) *kernels[float32] {
 		a.unasked = 4
 	}
 	if amd && cpu.X86.HasAVX512BF16 {
-		a.fewPairs, k.pairGemm, k.pair, k.pairRows = fewBF16, a.tiles(gemmBF16), pairBF16, pairRowsBF16
+		a.fewPairs, k.pairGemm, k.pair, k.pairRows = fewBF16, tiles(gemmBF16, 0), pairBF16, pairRowsBF16
 	}
 	return k
 }
 
 func avx2Kernels(amd bool) *kernels[float32] {
-	a := &asm{lanes: 8, split: true, fewTile: [3]int{6, 6, 4}, fewMax: [3]int{48, 48, 4},
+	a := &asm{lanes: 8, split: 8, fewTile: [3]int{6, 6, 4}, fewMax: [3]int{48, 48, 4},
 		gemm: gemmAVX2, dotRows: dotRowsAVX2, mixRows1: mixRows1AVX2, mixRows8: mixRows8AVX2, fewF32: fewF32AVX2, fewBF16: fewBF16AVX2, fewQ8: fewQ8AVX2,
 		widenBF16: widenBF16AVX2, widenQ8: widenQ8AVX2, strip: stripAVX2, add: addAVX2, scale: scaleAVX2, mulAdd: mulAddAVX2, dot: dotAVX2,
 		dot3: dot3AVX2, softmax: softmaxAVX2, stats: statsAVX2, exp: expAVX2,
@@ -115,8 +115,9 @@ func avx2Kernels(amd bool) *kernels[float32] {
 }
 
 func (a *asm) kernels(name string, mr, nr int) *kernels[float32] {
-	return &kernels[float32]{name: name, mr: mr, nr: nr, transpose: transposeAVX2,
-		gemm: a.tiles(a.gemm), lanes: a.lanes, few: a.fewRows, fewMax: a.fewMax,
+	return &kernels[float32]{name: name, mr: mr, nr: nr,
+		transpose: transposeBy(transposer{8, transpose8AVX2}, transposer{4, transpose4AVX2}),
+		gemm:      tiles(a.gemm, a.split), lanes: a.lanes, few: a.fewRows, fewMax: a.fewMax,
 		dotRows: func(s []float32, lds int, q []float32, ldq int, k []float32, ldk, ldh int, soon []float32, heads, blocks, dim int) {
 			n := blocks * a.lanes
 			_, _, _ = s[(heads-1)*lds+n-1], q[(heads-1)*ldq+dim-1], k[(n-1)*ldk+(heads-1)*ldh+dim-1]
@@ -238,11 +239,7 @@ func (a *asm) kernels(name string, mr, nr int) *kernels[float32] {
 }
 
 func (a *asm) mixRows(out, p, v []float32, at []int, ldv int, soon []float32, keys int, accumulate bool) {
-	acc := 0
-	if accumulate {
-		acc = 1
-	}
-	vectors := len(at) / 2
+	acc, vectors := number(accumulate), len(at)/2
 	_ = v[(keys-1)*ldv+vectors*a.lanes-1]
 	for i := 0; i < vectors; i++ {
 		_, _ = p[at[2*i]+keys-1], out[at[2*i+1]+a.lanes-1]
@@ -257,34 +254,6 @@ func (a *asm) mixRows(out, p, v []float32, at []int, ldv int, soon []float32, ke
 		}
 		a.mixRows1(&out[0], &p[0], from, &at[2*i], ldv, next, keys, acc)
 		i++
-	}
-}
-
-// tiles wraps a micro-kernel.
-func (a *asm) tiles(gemm func(c *float32, ldc int, a *float32, rs, cs int, b *float32, ldb int, m, n, k, accumulate int)) func(c []float32, ldc int, a []float32, rs, cs int, b []float32, ldb int, m, n, k int, accumulate bool) {
-	return func(c []float32, ldc int, x []float32, rs, cs int, b []float32, ldb int, m, n, k int, accumulate bool) {
-		if m == 0 || n == 0 {
-			return
-		}
-		// The last element each operand must have.
-		_ = c[(m-1)*ldc+n-1]
-		if k == 0 {
-			for i := 0; i < m && !accumulate; i++ {
-				clear(c[i*ldc : i*ldc+n])
-			}
-			return
-		}
-		_, _ = x[(m-1)*rs+(k-1)*cs], b[(k-1)*ldb+n-1]
-		acc := 0
-		if accumulate {
-			acc = 1
-		}
-		if a.split && n > a.lanes && n < 2*a.lanes {
-			gemm(&c[0], ldc, &x[0], rs, cs, &b[0], ldb, m, a.lanes, k, acc)
-			gemm(&c[a.lanes], ldc, &x[0], rs, cs, &b[a.lanes], ldb, m, n-a.lanes, k, acc)
-			return
-		}
-		gemm(&c[0], ldc, &x[0], rs, cs, &b[0], ldb, m, n, k, acc)
 	}
 }
 
@@ -337,10 +306,7 @@ func (a *asm) fewGroup(f device.Format, m int) int {
 }
 
 func (a *asm) fewRows(c []float32, ldc int, x []float32, rs int, b *panels[float32], t0, t1, m int, accumulate bool, edge []float32) {
-	nr, acc := 2*a.lanes, 0
-	if accumulate {
-		acc = 1
-	}
+	nr, acc := 2*a.lanes, number(accumulate)
 	size := panelSize(b.format, b.k, nr)
 	// The last elements that assembly reads and writes.
 	_, _ = x[(m-1)*rs+b.k-1], c[(m-1)*ldc+min(t1*nr, b.n)-t0*nr-1]
@@ -409,32 +375,5 @@ func (a *asm) fewRows(c []float32, ldc int, x []float32, rs int, b *panels[float
 		}
 		run(c[at:], ldc, t, n)
 		t += n
-	}
-}
-
-// transposeAVX2 moves blocks of 8 by 8, then of 4 by 4, then single floats.
-func transposeAVX2(dst []float32, ldd int, src []float32, lds int, rows, cols int) {
-	if rows == 0 || cols == 0 {
-		return
-	}
-	_, _ = dst[(cols-1)*ldd+rows-1], src[(rows-1)*lds+cols-1]
-	j := 0
-	for ; j+8 <= rows && cols >= 8; j += 8 {
-		transpose8AVX2(&dst[j], ldd, &src[j*lds], lds, cols/8)
-		edge(dst, ldd, src, lds, j, j+8, cols&^7, cols)
-	}
-	for ; j+4 <= rows && cols >= 4; j += 4 {
-		transpose4AVX2(&dst[j], ldd, &src[j*lds], lds, cols/4)
-		edge(dst, ldd, src, lds, j, j+4, cols&^3, cols)
-	}
-	edge(dst, ldd, src, lds, j, rows, 0, cols)
-}
-
-// edge transposes rows [j0, j1), columns [p0, p1) one by one.
-func edge(dst []float32, ldd int, src []float32, lds, j0, j1, p0, p1 int) {
-	for j := j0; j < j1; j++ {
-		for p := p0; p < p1; p++ {
-			dst[p*ldd+j] = src[j*lds+p]
-		}
 	}
 }

@@ -10,15 +10,15 @@ import (
 // each from the first k.
 func TestAnyWidth(t *testing.T) {
 	const seed, k = 15, 11
-	r := rand.New(rand.NewPCG(seed, 0))
+	r, gemm := rand.New(rand.NewPCG(seed, 0)), neonKernels().gemm
 	for m := 1; m <= 8; m++ {
 		for n := 13; n < 50; n++ {
 			for _, s := range []struct{ rs, cs int }{{k, 1}, {1, m}, {2, 3 * m}} {
 				a, b := normal(r, (m-1)*s.rs+(k-1)*s.cs+1), normal(r, k*n)
 				have, want := make([]float32, m*n), make([]float32, m*n)
-				gemmNEON(have, n, a, s.rs, s.cs, b, n, m, n, k, false)
+				gemm(have, n, a, s.rs, s.cs, b, n, m, n, k, false)
 				for j := range n {
-					gemmNEON(want[j:], n, a, s.rs, s.cs, b[j:], n, m, 1, k, false)
+					gemm(want[j:], n, a, s.rs, s.cs, b[j:], n, m, 1, k, false)
 				}
 				if i := sameBits(have, want); i >= 0 {
 					t.Fatalf("seed %d: (%d, %d) strides %v: [%d][%d] is %g, alone %g", seed, m, n, s, i/n, i%n, have[i], want[i])

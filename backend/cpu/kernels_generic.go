@@ -35,9 +35,9 @@ func genericKernels[T real](name string) *kernels[T] {
 
 func exp[T real](x T) T { return T(math.Exp(float64(x))) }
 
-// genericGemm runs rows one by one over four columns at a time. Every column,
-// at the edge or not, goes through the same expression, so that a compiler
-// that fuses multiply and add does so for all of them or for none.
+// genericGemm runs rows one by one over four columns at a time. The conversion of
+// a product, here and below, keeps a compiler from fusing it with a sum, which it
+// might do in one of the two loops alone.
 func genericGemm[T real](c []T, ldc int, a []T, rs, cs int, b []T, ldb int, m, n, k int, accumulate bool) {
 	for i := range m {
 		ci := c[i*ldc : i*ldc+n]

@@ -21,7 +21,7 @@ func tables(t testing.TB) []*kernels[float32] {
 	var all []*kernels[float32]
 	for _, name := range []string{"generic", "avx2", "avx512", "neon"} {
 		os.Setenv("NRT_CPU", name)
-		if k, err := kernels32(false); err == nil {
+		if k, err := kernels32(); err == nil {
 			all = append(all, k)
 		} else {
 			t.Logf("without %s: %v", name, err)
@@ -178,67 +178,6 @@ func TestExp(t *testing.T) {
 			t.Errorf("%s: exp is off by %g, relative", k.name, worst)
 		}
 		t.Logf("%s: exp is within %.3g", k.name, worst)
-	}
-}
-
-// TestGemmTile runs every tile shape, with unequal strides, against a plain
-// sum, and asks that all vector tables agree bit for bit.
-func TestGemmTile(t *testing.T) {
-	const seed = 11
-	r := rand.New(rand.NewPCG(seed, 0))
-	all := tables(t)
-	for m := 1; m <= 12; m++ {
-		for n := 1; n <= 32; n++ {
-			kk := 1 + r.IntN(40)
-			rs, cs, ldb, ldc := kk+3, 1, n+5, n+2
-			if r.IntN(2) == 0 {
-				rs, cs = 1, m+1
-			}
-			fill := func(n int) []float32 {
-				x := make([]float32, n)
-				for i := range x {
-					x[i] = float32(r.NormFloat64())
-				}
-				return x
-			}
-			a, b, c0 := fill(m*rs+kk*cs), fill(kk*ldb), fill(m*ldc)
-			for _, acc := range []bool{false, true} {
-				var first []float32
-				for _, k := range all {
-					c := append([]float32(nil), c0...)
-					for i := 0; i < m; i += k.mr {
-						for j := 0; j < n; j += k.nr {
-							k.gemm(c[i*ldc+j:], ldc, a[i*rs:], rs, cs, b[j:], ldb, min(k.mr, m-i), min(k.nr, n-j), kk, acc)
-						}
-					}
-					for i := range c {
-						row, col := i/ldc, i%ldc
-						want := float64(c0[i])
-						if col < n {
-							if !acc {
-								want = 0
-							}
-							for p := range kk {
-								want += float64(a[row*rs+p*cs]) * float64(b[p*ldb+col])
-							}
-						}
-						if math.Abs(float64(c[i])-want) > 2e-5 || col >= n && c[i] != c0[i] {
-							t.Fatalf("%s: (%d, %d, %d): [%d] is %g, want %g", k.name, m, n, kk, i, c[i], want)
-						}
-					}
-					if k.name == "avx2" {
-						first = c
-					}
-					if k.name == "avx512" && first != nil {
-						for i := range c {
-							if c[i] != first[i] {
-								t.Fatalf("avx512 and avx2 differ at (%d, %d, %d)[%d]", m, n, kk, i)
-							}
-						}
-					}
-				}
-			}
-		}
 	}
 }
 

@@ -17,7 +17,7 @@ import (
 
 func newDevice(t testing.TB, typ cpu.Type) device.Device {
 	t.Helper()
-	d, err := cpu.New(cpu.Options{Type: typ, Generic: true, Threads: 2})
+	d, err := cpu.New(cpu.Options{Type: typ, Threads: 2})
 	if err != nil {
 		t.Fatal(err)
 	}
