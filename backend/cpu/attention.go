@@ -159,7 +159,7 @@ func (d *dev[T]) Attention(out, lse, q, k, v device.Buffer, seqs []device.Seq, h
 	const op = "Attention"
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	a := &d.attn
+	a := &d.jobs.attn
 	a.set(d, op, d.in(op, "q", q, q.Len()), d.in(op, "k", k, k.Len()), d.in(op, "v", v, v.Len()), seqs, h)
 	a.out, a.lse = d.out(op, "out", out, q.Len()), d.out(op, "lse", lse, q.Len()/h.Dim)
 	clusters, work := 0, 0

@@ -21,7 +21,7 @@ func (d *dev[T]) AttentionBackward(dq, dk, dv, dout, q, k, v, out, lse device.Bu
 	const op = "AttentionBackward"
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	b := &d.back
+	b := &d.jobs.attnBack
 	b.set(d, op, d.in(op, "q", q, q.Len()), d.in(op, "k", k, k.Len()), d.in(op, "v", v, v.Len()), seqs, h)
 	b.out, b.lse = d.in(op, "out", out, q.Len()), d.in(op, "lse", lse, q.Len()/h.Dim)
 	b.dout = d.in(op, "dout", dout, q.Len())

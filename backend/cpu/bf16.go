@@ -22,6 +22,10 @@ func FastBF16() bool {
 	return err == nil && k.pairGemm != nil
 }
 
+// rounded is memory of rounded operands: those of the product in progress, and the
+// rows that ClassifierBackward multiplies by for each chunk of the vocabulary.
+type rounded[T real] struct{ left, right, hidden []T }
+
 // pairs tells whether elements are pairs.
 func (d *dev[T]) pairs() bool { return d.bf16 && d.k.pairGemm != nil }
 
@@ -58,7 +62,7 @@ func (d *dev[T]) packed(full []T, n, k int) panels[T] {
 
 // packBuffer packs b (n, k) transposed, rounded where products are.
 func (d *dev[T]) packBuffer(dst, b []T, n, k int) {
-	b = d.along(&d.rounded[1], b, n, k)
+	b = d.along(&d.rounded.right, b, n, k)
 	d.packTransposed(dst, b, d.depth(k), n, d.depth(k))
 }
 
@@ -87,9 +91,9 @@ func (d *dev[T]) down(to *[]T, x []T, k, cols int) []T {
 // left is the left operand a of a product, (m, k) or transposed (k, m), with its strides.
 func (d *dev[T]) left(a []T, m, k int, transposed bool) (x []T, rs, cs int) {
 	if transposed {
-		return d.down(&d.rounded[0], a, k, m), 1, m
+		return d.down(&d.rounded.left, a, k, m), 1, m
 	}
-	return d.along(&d.rounded[0], a, m, k), d.depth(k), 1
+	return d.along(&d.rounded.left, a, m, k), d.depth(k), 1
 }
 
 // roundJob is the job of rounding an operand; its items are rows of what comes out.

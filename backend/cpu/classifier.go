@@ -159,7 +159,7 @@ func (d *dev[T]) Classifier(out device.Classified, h, w device.Buffer, targets [
 	const op = "Classifier"
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	c := &d.class
+	c := &d.jobs.class
 	c.set(d, op, h, w, targets, vocab, dim, invTemp, out)
 	state := grow(&c.state, len(targets))
 	clear(state)
@@ -182,11 +182,15 @@ func (d *dev[T]) Classifier(out device.Classified, h, w device.Buffer, targets [
 }
 
 func (c *class[T]) forward(s *scratch[T], lo, hi int) {
-	n := c.n
-	logits := grow(&s.c, (hi-lo)*n)
-	p := product[T]{d: c.d, c: logits, ldc: n, a: c.left[lo*c.rs:], rs: c.rs, cs: 1, b: right[T]{packed: c.panels, pairs: c.panels.pairs}, k: c.panels.k}
-	p.block(s, 0, hi-lo, 0, n)
+	logits := grow(&s.c, (hi-lo)*c.n)
+	c.multiply(s, logits, lo, hi)
 	c.look(logits, lo, hi)
+}
+
+// multiply sets logits to the chunk's of rows [lo, hi).
+func (c *class[T]) multiply(s *scratch[T], logits []T, lo, hi int) {
+	p := product[T]{d: c.d, c: logits, ldc: c.n, a: c.left[lo*c.rs:], rs: c.rs, cs: 1, b: right[T]{packed: c.panels}, k: c.panels.k}
+	p.block(s, 0, hi-lo, 0, c.n)
 }
 
 // look takes the chunk's logits of rows [lo, hi) in.
@@ -222,7 +226,7 @@ func (d *dev[T]) ClassifierBackward(dh, dw, h, w device.Buffer, targets []int32,
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	c := &d.class
+	c := &d.jobs.class
 	c.set(d, op, h, w, targets, vocab, dim, invTemp, fwd)
 	c.dh, c.wLogp, c.wEnt = d.out(op, "dh", dh, len(c.h)), wLogp, wEnt
 	whole := d.in(op, "w", w, vocab*dim)
@@ -236,7 +240,7 @@ func (d *dev[T]) ClassifierBackward(dh, dw, h, w device.Buffer, targets []int32,
 	for r0 := 0; r0 < len(targets); r0 += rows {
 		r1 := min(r0+rows, len(targets))
 		if grad != nil {
-			hidden = d.down(&d.rounded[2], c.h[r0*dim:], r1-r0, dim)
+			hidden = d.down(&d.rounded.hidden, c.h[r0*dim:], r1-r0, dim)
 		}
 		for j := 0; j < vocab; j += chunk {
 			n := min(chunk, vocab-j)
@@ -245,11 +249,11 @@ func (d *dev[T]) ClassifierBackward(dh, dw, h, w device.Buffer, targets []int32,
 			} else {
 				c.take(j, n)
 			}
-			c.rows = d.down(&d.rounded[1], whole[j*dim:], n, dim)
+			c.rows = d.down(&d.rounded.right, whole[j*dim:], n, dim)
 			c.chunk(r0, r1, n*(2*dim+8))
 			if grad != nil {
-				x := d.down(&d.rounded[3], c.dlogits, r1-r0, n)
-				d.product(grad[j*dim:], dim, x, 1, n, right[T]{rows: hidden, ld: dim, pairs: d.pairs()}, n, dim, d.depth(r1-r0), true)
+				x := d.down(&d.rounded.right, c.dlogits, r1-r0, n)
+				d.product(grad[j*dim:], dim, x, 1, n, right[T]{rows: hidden, ld: dim}, n, dim, d.depth(r1-r0), true)
 			}
 		}
 	}
@@ -259,8 +263,7 @@ func (c *class[T]) backward(s *scratch[T], lo, hi int) {
 	n, dim := c.n, c.dim
 	g := c.dlogits[(lo-c.r0)*n : (hi-c.r0)*n]
 	if c.kept == nil {
-		p := product[T]{d: c.d, c: g, ldc: n, a: c.left[lo*c.rs:], rs: c.rs, cs: 1, b: right[T]{packed: c.panels, pairs: c.panels.pairs}, k: c.panels.k}
-		p.block(s, 0, hi-lo, 0, n)
+		c.multiply(s, g, lo, hi)
 	}
 	for i := lo; i < hi; i++ {
 		x, a, e := row(g, i-lo, n), c.wLogp[i]*c.invTemp, 0.0
@@ -281,6 +284,6 @@ func (c *class[T]) backward(s *scratch[T], lo, hi int) {
 		c.d.round(x, g, n)
 		g = x
 	}
-	p := product[T]{d: c.d, c: c.dh[lo*dim:], ldc: dim, a: g, rs: k, cs: 1, b: right[T]{rows: c.rows, ld: dim, pairs: c.d.pairs()}, k: k, accumulate: c.j > 0}
+	p := product[T]{d: c.d, c: c.dh[lo*dim:], ldc: dim, a: g, rs: k, cs: 1, b: right[T]{rows: c.rows, ld: dim}, k: k, accumulate: c.j > 0}
 	p.block(s, 0, hi-lo, 0, dim)
 }

@@ -94,20 +94,13 @@ type dev[T real] struct {
 	bf16    bool // see BFloat16
 	pool    *pool
 	packs   packCache[T]
+	slab    slab         // memory of Weights
 	scratch []scratch[T] // one per worker
-	prod    product[T]
-	few     few[T]
-	embed   embed[T]
-	slab    slab   // memory of Weights
-	shared  []T    // packed right operand of the matrix product in progress
-	tiles   []T    // and its left one
-	rounded [4][]T // both in bfloat16; those of ClassifierBackward are the last two
-	logits  []T    // gradient of the logits in ClassifierBackward
-	attn    attn[T]
-	back    attnBack[T]
-	class   class[T]
+	shared  []T          // packed right operand of the matrix product in progress
+	tiles   []T          // and its left one
+	rounded rounded[T]   // operands in bfloat16
+	logits  []T          // gradient of the logits in ClassifierBackward
 	jobs    jobs[T]
-	closed  bool
 }
 
 func newDev[T real](k *kernels[T], threads int) *dev[T] {
@@ -115,12 +108,20 @@ func newDev[T real](k *kernels[T], threads int) *dev[T] {
 }
 
 // jobs are those of the operations, one of each, since operations exclude each
-// other. What they point to is free to go once a buffer is freed; see Free.
+// other. They keep what they point to until another operation of their kind, or
+// until anything is freed; see Free.
 type jobs[T real] struct {
-	flat       flatJob[T]
+	product    product[T]
+	few        few[T]
+	packing    packing[T]
 	round      roundJob[T]
+	flat       flatJob[T]
 	move       moveJob[T]
 	sum        sumJob[T]
+	embed      embedJob[T]
+	attn       attn[T]
+	attnBack   attnBack[T]
+	class      class[T]
 	norm       normJob[T]
 	normBack   normBackJob[T]
 	rope       ropeJob[T]
@@ -165,10 +166,10 @@ func (d *dev[T]) Sync() error { return nil }
 func (d *dev[T]) Close() error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.closed = true
 	d.pool.close()
 	d.packs.clear()
-	d.scratch, d.shared, d.tiles, d.rounded, d.logits = make([]scratch[T], d.pool.threads), nil, nil, [4][]T{}, nil
+	d.scratch, d.shared, d.tiles, d.rounded, d.logits = make([]scratch[T], d.pool.threads), nil, nil, rounded[T]{}, nil
+	d.jobs = jobs[T]{}
 	return nil
 }
 
@@ -210,26 +211,22 @@ func (d *dev[T]) AllocAs(k device.Kind, n int) device.Buffer {
 }
 
 func (d *dev[T]) Free(b device.Buffer) {
-	if w, ok := b.(*weights[T]); ok {
-		w.p = panels[T]{}
-		return
-	}
-	if m, ok := b.(*moments); ok {
-		d.mu.Lock()
-		defer d.mu.Unlock()
-		d.jobs = jobs[T]{}
-		m.codes, m.scales = nil, nil
-		return
-	}
-	buf := d.own("Free", "b", b)
-	if len(buf.data) != len(buf.mem.data) {
-		panic("cpu: Free of a view")
-	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.packs.drop(buf.mem)
-	d.jobs, d.attn, d.back, d.class = jobs[T]{}, attn[T]{}, attnBack[T]{}, class[T]{}
-	buf.mem.data, buf.data = nil, nil
+	d.jobs = jobs[T]{}
+	switch b := b.(type) {
+	case *weights[T]:
+		b.p = panels[T]{}
+	case *moments:
+		b.codes, b.scales = nil, nil
+	default:
+		buf := d.own("Free", "b", b)
+		if len(buf.data) != len(buf.mem.data) {
+			panic("cpu: Free of a view")
+		}
+		d.packs.drop(buf.mem)
+		buf.mem.data, buf.data = nil, nil
+	}
 }
 
 // own converts a Buffer that must be of this kind of device.

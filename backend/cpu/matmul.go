@@ -71,10 +71,10 @@ func (d *dev[T]) MatMul(c, a, b device.Buffer, m, n, k int, transA, transB, accu
 			d.project(C, n, A, rs, cs, d.packed(packed, n, k), m, accumulate)
 			return
 		}
-		B, k = d.along(&d.rounded[1], B, n, k), d.depth(k)
+		B, k = d.along(&d.rounded.right, B, n, k), d.depth(k)
 	default:
-		if B, k = d.down(&d.rounded[1], B, k, n), d.depth(k); m <= ownRows || n*k < 1<<13 {
-			d.product(C, n, A, rs, cs, right[T]{rows: B, ld: n, pairs: d.pairs()}, m, n, k, accumulate)
+		if B, k = d.down(&d.rounded.right, B, k, n), d.depth(k); m <= ownRows || n*k < 1<<13 {
+			d.product(C, n, A, rs, cs, right[T]{rows: B, ld: n}, m, n, k, accumulate)
 			return
 		}
 	}
@@ -90,8 +90,8 @@ func (d *dev[T]) MatMul(c, a, b device.Buffer, m, n, k int, transA, transB, accu
 			} else {
 				d.packRows(packed, B[p*n+j:], n, w, h)
 			}
-			b := right[T]{packed: panels[T]{full: packed, n: w, k: h}, pairs: d.pairs()}
-			d.product(C[j:], n, A[p*cs:], rs, cs, b, m, w, h, accumulate || p > 0)
+			b := panels[T]{full: packed, n: w, k: h, pairs: d.pairs()}
+			d.product(C[j:], n, A[p*cs:], rs, cs, right[T]{packed: b}, m, w, h, accumulate || p > 0)
 		}
 	}
 }
@@ -101,16 +101,16 @@ type right[T real] struct {
 	rows   []T
 	ld     int
 	packed panels[T]
-	pairs  bool // see bf16.go
 }
 
 // project multiplies by packed weights; a is what left has made of it.
 func (d *dev[T]) project(c []T, ldc int, a []T, rs, cs int, b panels[T], m int, accumulate bool) {
 	if m > d.k.fewMax[b.format] || cs != 1 {
-		d.product(c, ldc, a, rs, cs, right[T]{packed: b, pairs: b.pairs}, m, b.n, b.k, accumulate)
+		d.product(c, ldc, a, rs, cs, right[T]{packed: b}, m, b.n, b.k, accumulate)
 		return
 	}
-	d.few.add(c, a, rs, b)
+	f := &d.jobs.few
+	f.parts = append(f.parts[:0], fewPart[T]{c, a, rs, b})
 	d.startFew(m, accumulate)
 }
 
@@ -127,7 +127,8 @@ func (d *dev[T]) Project(out []device.Projection, a device.Buffer, m, k int) {
 func (d *dev[T]) projectFew(out []device.Projection, a device.Buffer, m, k int) bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	defer d.few.clear()
+	f := &d.jobs.few
+	f.parts = f.parts[:0]
 	if m <= 0 || k <= 0 {
 		return false
 	}
@@ -150,7 +151,7 @@ func (d *dev[T]) projectFew(out []device.Projection, a device.Buffer, m, k int) 
 			}
 			left, rs = rounded, b.k
 		}
-		d.few.add(d.out("Project", "c", p.C, m*p.N), left, rs, b)
+		f.parts = append(f.parts, fewPart[T]{d.out("Project", "c", p.C, m*p.N), left, rs, b})
 	}
 	d.startFew(m, false)
 	return true
@@ -172,23 +173,13 @@ type fewPart[T real] struct {
 	b  panels[T]
 }
 
-func (f *few[T]) add(c, a []T, rs int, b panels[T]) {
-	f.parts = append(f.parts, fewPart[T]{c, a, rs, b})
-}
-
-// clear holds on to nothing that may be freed.
-func (f *few[T]) clear() {
-	clear(f.parts)
-	*f = few[T]{parts: f.parts[:0]}
-}
-
-// startFew computes the parts that were added.
+// startFew computes the parts of jobs.few.
 func (d *dev[T]) startFew(m int, accumulate bool) {
 	// Time is that of reading the weights, and from some rows on that of
 	// multiplying. Threads share out the panels, in more pieces than there are
 	// threads, since one may be slowed down by what else its core does.
 	const piece, rows = 1 << 15, 8
-	f := &d.few
+	f := &d.jobs.few
 	f.d, f.m, f.accumulate = d, m, accumulate
 	count, size := 0, 0
 	for _, p := range f.parts {
@@ -200,7 +191,6 @@ func (d *dev[T]) startFew(m int, accumulate bool) {
 		tasks -= tasks % d.pool.threads
 	}
 	d.pool.start(count, min(count, 4*d.pool.threads, tasks), f)
-	f.clear()
 }
 
 func (f *few[T]) do(worker, lo, hi int) {
@@ -227,16 +217,16 @@ func depthOf(k, most int) int {
 // packTransposed packs b (n, k), with rows ldb apart, as panels of nr columns of
 // bᵀ: panel j/nr holds (k, nr), the last one filled up with zeros.
 func (d *dev[T]) packTransposed(dst, b []T, ldb, n, k int) {
-	d.packs.job = packing[T]{k: d.k, dst: dst, b: b, ldb: ldb, n: n, depth: k, transposed: true}
-	d.pool.divide((n+d.k.nr-1)/d.k.nr, 2*d.k.nr*k, &d.packs.job)
-	d.packs.job = packing[T]{}
+	j := &d.jobs.packing
+	*j = packing[T]{k: d.k, dst: dst, b: b, ldb: ldb, n: n, depth: k, transposed: true}
+	d.pool.divide((n+d.k.nr-1)/d.k.nr, 2*d.k.nr*k, j)
 }
 
 // packRows packs b (k, n), with rows ldb apart, into the same panels.
 func (d *dev[T]) packRows(dst, b []T, ldb, n, k int) {
-	d.packs.job = packing[T]{k: d.k, dst: dst, b: b, ldb: ldb, n: n, depth: k}
-	d.pool.divide((n+d.k.nr-1)/d.k.nr, d.k.nr*k, &d.packs.job)
-	d.packs.job = packing[T]{}
+	j := &d.jobs.packing
+	*j = packing[T]{k: d.k, dst: dst, b: b, ldb: ldb, n: n, depth: k}
+	d.pool.divide((n+d.k.nr-1)/d.k.nr, d.k.nr*k, j)
 }
 
 // packing is the job of packing b; its items are panels.
@@ -273,7 +263,7 @@ const stripRows = 32
 
 // product computes C. Threads share out tiles of C, never k.
 func (d *dev[T]) product(c []T, ldc int, a []T, rs, cs int, b right[T], m, n, k int, accumulate bool) {
-	p := &d.prod
+	p := &d.jobs.product
 	*p = product[T]{d: d, c: c, ldc: ldc, a: a, rs: rs, cs: cs, b: b, m: m, n: n, k: k, accumulate: accumulate}
 	p.rowTiles, p.colTiles = (m+d.k.mr-1)/d.k.mr, (n+d.k.nr-1)/d.k.nr
 	p.rowBlocks, p.colBlocks = d.cut(p.rowTiles, p.colTiles, m*n*k, n > m || b.ld > 0, cs > 1 || rs >= farRows)
@@ -287,7 +277,6 @@ func (d *dev[T]) product(c []T, ldc int, a []T, rs, cs int, b right[T], m, n, k 
 		}
 		d.pool.start(tasks, tasks, p)
 	}
-	*p = product[T]{}
 }
 
 // tiling is the job of packing the a of a product for all workers; its items are
@@ -367,7 +356,7 @@ func (d *dev[T]) packsA(rows, panels, rs, cs int) bool {
 // block computes rows [i0, i1) and columns [j0, j1) of C.
 func (p *product[T]) block(s *scratch[T], i0, i1, j0, j1 int) {
 	d, b, k, gemm := p.d, p.b, p.k, p.d.k.gemm
-	if b.pairs {
+	if b.packed.pairs || b.ld > 0 && d.pairs() {
 		gemm = d.k.pairGemm
 	}
 	mr, nr := d.k.mr, d.k.nr

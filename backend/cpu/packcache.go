@@ -10,7 +10,6 @@ package cpu
 type packCache[T real] struct {
 	entries map[packKey[T]]*packEntry[T]
 	floats  int
-	job     packing[T]
 }
 
 type packKey[T real] struct {

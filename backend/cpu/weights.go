@@ -191,23 +191,25 @@ func (d *dev[T]) widen(dst []T, b *panels[T], t, p, h int) {
 	}
 }
 
-// at is element p of row j of the weights.
-func (b *panels[T]) at(nr, j, p int) T {
-	t, c := j/nr, j%nr
-	size := panelSize(b.format, b.k, nr)
-	if b.pairs {
-		pair := math.Float32bits(any(b.full).([]float32)[t*size+p/2*nr+c])
-		return T(fromBF16(uint16(pair >> (p % 2 * 16))))
+// row sets dst to row i.
+func (w *weights[T]) row(dst []T, i int) {
+	b, nr, c := &w.p, w.nr, i%w.nr
+	panel := i / nr * panelSize(b.format, b.k, nr)
+	for p := range dst {
+		switch {
+		case b.pairs:
+			pair := math.Float32bits(any(b.full).([]float32)[panel+p/2*nr+c])
+			dst[p] = T(fromBF16(uint16(pair >> (p % 2 * 16))))
+		case b.format == device.F32:
+			dst[p] = b.full[panel+p*nr+c]
+		case b.format == device.BF16:
+			dst[p] = T(fromBF16(b.half[panel+p*nr+c]))
+		default:
+			block := b.bytes[panel+p/q8Block*(2+q8Block)*nr:]
+			scale := fromBF16(uint16(block[2*c]) | uint16(block[2*c+1])<<8)
+			dst[p] = T(scale) * T(int8(block[(2+p%q8Block)*nr+c]))
+		}
 	}
-	switch b.format {
-	case device.F32:
-		return b.full[t*size+p*nr+c]
-	case device.BF16:
-		return T(fromBF16(b.half[t*size+p*nr+c]))
-	}
-	block := b.bytes[t*size+p/q8Block*(2+q8Block)*nr:]
-	scale := fromBF16(uint16(block[2*c]) | uint16(block[2*c+1])<<8)
-	return T(scale) * T(int8(block[(2+p%q8Block)*nr+c]))
 }
 
 // part is the panels of columns [j, j+n); j is a multiple of nr.
@@ -224,22 +226,6 @@ func (p *panels[T]) part(j, n, nr int) panels[T] {
 		q.bytes = p.bytes[at:]
 	}
 	return q
-}
-
-// embed is the job of looking rows up; its items are ids.
-type embed[T real] struct {
-	w   *weights[T]
-	out []T
-	ids []int32
-}
-
-func (e *embed[T]) do(_, lo, hi int) {
-	for i := lo; i < hi; i++ {
-		to := row(e.out, i, e.w.cols)
-		for p := range to {
-			to[p] = e.w.p.at(e.w.nr, int(e.ids[i]), p)
-		}
-	}
 }
 
 // weights tells whether b is Weights of this device with the given shape; another
