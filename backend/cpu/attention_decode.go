@@ -63,104 +63,123 @@ func (a *attn[T]) addDecode(s, n, clusters int) {
 	}
 }
 
-// decode computes the queries of a task's Seqs. Row (g·n+i)·group+j of its
-// scores is query head j of the task's key head g, for its i-th Seq.
+// cluster is a decoding task at work, on copies of its queries. Row (g·n+i)·group+j
+// of q, p and out is query head j of the task's key head g, for its i-th Seq.
+type cluster[T real] struct {
+	a           *attn[T]
+	t           attnTask
+	heads, rows int // key heads; of q, p and out
+	shared      int // keys with which all Seqs begin
+	blocks      []block
+	q, out      []T // (rows, Dim)
+	p           []T // scores, then probabilities, ld apart: most keys of a Seq, and a vector
+	ld          int
+	spare       []T // a vector
+}
+
+// decode computes the queries of a task's Seqs.
 func (a *attn[T]) decode(s *scratch[T], t attnTask) {
 	k, dim, group, heads := a.d.k, a.h.Dim, a.group, t.kvEnd-t.kv
-	rows, most, shared := heads*t.n*group, 0, 0
-	for i := t.seq; i < t.seq+t.n; i++ {
-		most = max(most, a.most[i])
-	}
+	c := cluster[T]{a: a, t: t, heads: heads, rows: heads * t.n * group, blocks: s.blocks[:0]}
 	if t.n > 1 {
-		shared = a.seqs[t.seq].Past[0].Len
+		c.shared = a.seqs[t.seq].Past[0].Len
 	}
-	ld := most + k.lanes // dotRows writes whole vectors
-	p, q, out := grow(&s.b, rows*ld+k.lanes), grow(&s.c, rows*dim), grow(&s.d, rows*dim)
-	spare := p[rows*ld:]
-	// at is where q and out have the query heads of row r's key head.
-	at := func(r int) int {
-		i := r / group
-		return (a.seqs[t.seq+i%t.n].Q.Start*a.h.Query + (t.kv+i/t.n)*group) * dim
-	}
-	for r := 0; r < rows; r += group {
-		copy(q[r*dim:(r+group)*dim], a.q[at(r):])
-	}
-
-	s.blocks = s.blocks[:0]
+	most := 0
 	for i := range t.n {
-		a.runs(t.seq+i, shared, most, func(x run) {
+		most = max(most, a.most[t.seq+i])
+		a.runs(t.seq+i, c.shared, a.most[t.seq+i], func(x run) {
 			for ; x.n > 0; x.at, x.row, x.n = x.at+keyBlock, x.row+keyBlock, x.n-keyBlock {
-				s.blocks = append(s.blocks, block{run{x.at, x.row, min(x.n, keyBlock)}, i})
+				c.blocks = append(c.blocks, block{run{x.at, x.row, min(x.n, keyBlock)}, i})
 			}
 		})
 	}
-	if shared > 0 {
-		kt := grow(&s.a, (shared+k.nr-1)/k.nr*k.nr*dim)
-		for g := range heads {
-			a.transposed(kt, a.k, t.seq, t.kv+g, 0, shared)
-			for r := g * t.n * group; r < (g+1)*t.n*group; r += k.mr {
-				m := min(k.mr, (g+1)*t.n*group-r)
-				for j := 0; j < shared; j += k.nr {
-					k.gemm(p[r*ld+j:], ld, q[r*dim:], dim, 1, kt[j*dim:], k.nr, m, min(k.nr, shared-j), dim, false)
-				}
+	s.blocks, c.ld = c.blocks, most+k.lanes // dotRows writes whole vectors
+	c.p, c.q, c.out = grow(&s.b, c.rows*c.ld+k.lanes), grow(&s.c, c.rows*dim), grow(&s.d, c.rows*dim)
+	c.spare = c.p[c.rows*c.ld:]
+	for r := 0; r < c.rows; r += group {
+		copy(c.q[r*dim:(r+group)*dim], a.q[c.head(r)*dim:])
+	}
+	c.scores(s)
+	for r := range c.rows {
+		top, sum := k.softmax(c.p[r*c.ld:][:a.most[t.seq+r/group%t.n]], a.scale)
+		a.lse[c.head(r)] = a.scale*top + T(math.Log(float64(sum)))
+		c.p[r*c.ld+most] = 1 / sum // kept behind the row
+	}
+	c.mix(s)
+	for r := range c.rows {
+		k.scale(row(c.out, r, dim), c.p[r*c.ld+most])
+	}
+	for r := 0; r < c.rows; r += group {
+		copy(a.out[c.head(r)*dim:], c.out[r*dim:(r+group)*dim])
+	}
+}
+
+// head is where row r stands among all heads of all queries.
+func (c *cluster[T]) head(r int) int {
+	i, group := r/c.a.group, c.a.group
+	return c.a.seqs[c.t.seq+i%c.t.n].Q.Start*c.a.h.Query + (c.t.kv+i/c.t.n)*group + r%group
+}
+
+// after is where x has the block after the i-th, from key head g on. Behind the
+// last keys come the first values.
+func (c *cluster[T]) after(x []T, i, g int) []T {
+	if i++; i == len(c.blocks) {
+		i, x = 0, c.a.v
+	}
+	return x[c.blocks[i].row*c.a.kw+g*c.a.h.Dim:]
+}
+
+// scores sets p to the products of queries and keys: those of the shared keys, which
+// are packed for all rows of a key head, then those of each Seq's own.
+func (c *cluster[T]) scores(s *scratch[T]) {
+	a, k, t, dim, group, ld := c.a, c.a.d.k, c.t, c.a.h.Dim, c.a.group, c.ld
+	kt := grow(&s.a, (c.shared+k.nr-1)/k.nr*k.nr*dim)
+	for g := 0; g < c.heads && c.shared > 0; g++ {
+		a.transposed(kt, a.k, t.seq, t.kv+g, 0, c.shared)
+		for r, end := g*t.n*group, (g+1)*t.n*group; r < end; r += k.mr {
+			for j := 0; j < c.shared; j += k.nr {
+				k.gemm(c.p[r*ld+j:], ld, c.q[r*dim:], dim, 1, kt[j*dim:], k.nr, min(k.mr, end-r), min(k.nr, c.shared-j), dim, false)
 			}
 		}
 	}
-	// after is where x has the block after the i-th, from key head g on. Behind the
-	// last keys come the first values.
-	after := func(x []T, i, g int) []T {
-		if i++; i == len(s.blocks) {
-			i, x = 0, a.v
-		}
-		return x[s.blocks[i].row*a.kw+g*dim:]
-	}
-	for i, b := range s.blocks {
+	for i, b := range c.blocks {
 		if group == 1 {
-			a.dots(p[b.seq*ld+b.at:], t.n*ld, q[b.seq*dim:], t.n*dim, spare, b.run, t.kv*dim, dim, heads, after(a.k, i, t.kv))
+			a.dots(c.p[b.seq*ld+b.at:], t.n*ld, c.q[b.seq*dim:], t.n*dim, c.spare, b.run, t.kv*dim, dim, c.heads, c.after(a.k, i, t.kv))
 			continue
 		}
-		for g := range heads {
+		for g := range c.heads {
 			r := (g*t.n + b.seq) * group
-			a.dots(p[r*ld+b.at:], ld, q[r*dim:], dim, spare, b.run, (t.kv+g)*dim, 0, group, after(a.k, i, t.kv+g))
+			a.dots(c.p[r*ld+b.at:], ld, c.q[r*dim:], dim, c.spare, b.run, (t.kv+g)*dim, 0, group, c.after(a.k, i, t.kv+g))
 		}
 	}
-	for r := range rows {
-		i := t.seq + r/group%t.n
-		top, sum := k.softmax(p[r*ld:r*ld+a.most[i]], a.scale)
-		head := at(r)/dim + r%group
-		a.lse[head] = a.scale*top + T(math.Log(float64(sum)))
-		p[r*ld+most] = 1 / sum // kept behind the row
-	}
-	if shared > 0 {
-		first := a.seqs[t.seq].Past[0].Start * a.kw
-		for g := range heads {
-			for r := g * t.n * group; r < (g+1)*t.n*group; r += k.mr {
-				a.tiles(out[r*dim:], dim, p[r*ld:], ld, 1, a.v[first+(t.kv+g)*dim:], a.kw, min(k.mr, (g+1)*t.n*group-r), dim, shared, false)
-			}
+}
+
+// mix sets out to the sums of values, weighted by p, in the order of scores.
+func (c *cluster[T]) mix(s *scratch[T]) {
+	a, k, t, dim, group, ld := c.a, c.a.d.k, c.t, c.a.h.Dim, c.a.group, c.ld
+	for g := 0; g < c.heads && c.shared > 0; g++ {
+		v := a.v[a.seqs[t.seq].Past[0].Start*a.kw+(t.kv+g)*dim:]
+		for r, end := g*t.n*group, (g+1)*t.n*group; r < end; r += k.mr {
+			a.tiles(c.out[r*dim:], dim, c.p[r*ld:], ld, 1, v, a.kw, min(k.mr, end-r), dim, c.shared, false)
 		}
 	}
-	whole := group == 1 && dim%k.lanes == 0
-	s.at = s.at[:0]
-	for c := 0; c < heads*dim && whole; c += k.lanes {
-		s.at = append(s.at, c/dim*t.n*ld, c/dim*t.n*dim+c%dim)
-	}
-	for i, b := range s.blocks {
-		if whole {
-			k.mixRows(out[b.seq*dim:], p[b.seq*ld+b.at:], a.v[b.row*a.kw+t.kv*dim:], s.at, a.kw, after(a.v, i, t.kv), b.n, b.at > 0)
-			continue
+	if group == 1 && dim%k.lanes == 0 {
+		s.at = s.at[:0]
+		for v := 0; v < c.heads*dim; v += k.lanes {
+			s.at = append(s.at, v/dim*t.n*ld, v/dim*t.n*dim+v%dim)
 		}
-		for g := range heads {
+		for i, b := range c.blocks {
+			k.mixRows(c.out[b.seq*dim:], c.p[b.seq*ld+b.at:], a.v[b.row*a.kw+t.kv*dim:], s.at, a.kw, c.after(a.v, i, t.kv), b.n, b.at > 0)
+		}
+		return
+	}
+	for _, b := range c.blocks {
+		for g := range c.heads {
 			r := (g*t.n + b.seq) * group
 			for i := 0; i < group; i += k.mr {
-				a.tiles(out[(r+i)*dim:], dim, p[(r+i)*ld+b.at:], ld, 1, a.v[b.row*a.kw+(t.kv+g)*dim:], a.kw, min(k.mr, group-i), dim, b.n, b.at > 0)
+				a.tiles(c.out[(r+i)*dim:], dim, c.p[(r+i)*ld+b.at:], ld, 1, a.v[b.row*a.kw+(t.kv+g)*dim:], a.kw, min(k.mr, group-i), dim, b.n, b.at > 0)
 			}
 		}
-	}
-	for r := range rows {
-		k.scale(row(out, r, dim), p[r*ld+most])
-	}
-	for r := 0; r < rows; r += group {
-		copy(a.out[at(r):at(r)+group*dim], out[r*dim:])
 	}
 }
 
