@@ -94,23 +94,13 @@ func (g *gen) dotHeads(name string, heads int, shared bool, x [4]VecVirtual, q, 
 	}
 	Load(Param("dim"), left)
 	Label(name + "Columns")
-	row := func(base Register, r, disp int) Mem {
-		return [4]Mem{{Base: base, Disp: disp}, {Base: base, Index: ld, Scale: 1, Disp: disp}, {Base: base, Index: ld, Scale: 2, Disp: disp}, {Base: base, Index: ld3, Scale: 1, Disp: disp}}[r]
-	}
+	row := func(base Register, r, disp int) Mem { return strided(Mem{Base: base, Disp: disp}, r, ld, ld3) }
 	var ldq3 Register
 	if heads > 3 {
 		ldq3 = GP64()
 		LEAQ(Mem{Base: ldq, Index: ldq, Scale: 2}, ldq3)
 	}
-	query := func(h, disp int) Mem {
-		switch h {
-		case 0:
-			return Mem{Base: q, Disp: disp}
-		case 3:
-			return Mem{Base: q, Index: ldq3, Scale: 1, Disp: disp}
-		}
-		return Mem{Base: q, Index: ldq, Scale: uint8(h), Disp: disp}
-	}
+	query := func(h, disp int) Mem { return strided(Mem{Base: q, Disp: disp}, h, ldq, ldq3) }
 	keys := make([][]int, heads) // the heads of each set of keys
 	for h := range keys {
 		keys[h] = []int{h}

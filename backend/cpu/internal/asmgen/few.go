@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"slices"
 
 	. "github.com/mmcloughlin/avo/build"
 	. "github.com/mmcloughlin/avo/operand"
@@ -64,201 +65,173 @@ type weightTile struct {
 	c, ldc, a, rs, b, stride, k, acc, ahead Register
 }
 
+// fewAt is a tile of rows × panels of C that is being written.
+type fewAt struct {
+	weightTile
+	rows, panels int
+	sums         [][]VecVirtual
+	bases        []Register // of every fourth row of A
+	soon         Register   // what is asked for
+	three, rs3   Register   // strides, where so many panels or rows need them
+}
+
 // fewTile computes rows × panels of C in registers.
 func (g *gen) fewTile(name string, w weightTile, rows, panels int) {
-	vecs := 2 * panels
-	acc := make([][]VecVirtual, rows)
-	for i := range acc {
-		for range vecs {
-			acc[i] = append(acc[i], g.vec())
-		}
-	}
-	each := func(f func(v VecVirtual, m Mem)) {
-		p := GP64()
-		MOVQ(w.c, p)
-		for i := range acc {
-			for v := range vecs {
-				f(acc[i][v], Mem{Base: p, Disp: 4 * g.lanes * v})
-			}
-			if i < rows-1 {
-				ADDQ(w.ldc, p)
-			}
-		}
-	}
+	t := fewAt{weightTile: w, rows: rows, panels: panels, sums: g.accumulators(rows, 2*panels)}
 	TESTQ(w.acc, w.acc)
 	JZ(LabelRef(name + "_clear"))
-	each(func(v VecVirtual, m Mem) { VMOVUPS(m, v) })
+	g.eachOfC(t.sums, w.c, w.ldc, false, func(v VecVirtual, m Mem) { VMOVUPS(m, v) })
 	JMP(LabelRef(name + "_start"))
 	Label(name + "_clear")
-	for i := range acc {
-		for _, v := range acc[i] {
-			if g.wide() {
-				VPXORD(v, v, v)
-			} else {
-				VXORPS(v, v, v)
-			}
-		}
+	for _, v := range slices.Concat(t.sums...) {
+		g.clear(v)
 	}
 	Label(name + "_start")
-	var three, rs3 Register
 	if panels > 3 {
-		three = GP64()
-		LEAQ(Mem{Base: w.stride, Index: w.stride, Scale: 2}, three)
+		t.three = GP64()
+		LEAQ(Mem{Base: w.stride, Index: w.stride, Scale: 2}, t.three)
 	}
 	if rows >= 4 {
-		rs3 = GP64()
-		LEAQ(Mem{Base: w.rs, Index: w.rs, Scale: 2}, rs3)
+		t.rs3 = GP64()
+		LEAQ(Mem{Base: w.rs, Index: w.rs, Scale: 2}, t.rs3)
 	}
-	bases := []Register{w.a} // of every fourth row of A
-	for i := 4; i < rows; i += 4 {
-		p := GP64()
-		LEAQ(Mem{Base: bases[len(bases)-1], Index: w.rs, Scale: 4}, p)
-		bases = append(bases, p)
-	}
-	strided := func(base, step, triple Register, i int) Mem {
-		switch i {
-		case 0:
-			return Mem{Base: base}
-		case 3:
-			return Mem{Base: base, Index: triple, Scale: 1}
-		}
-		return Mem{Base: base, Index: step, Scale: uint8(i)}
-	}
-	// place of vector v of row p of the weights, elements of so many bytes
-	place := func(p, v, size int) Mem {
-		m := strided(w.b, w.stride, three, v/2)
-		m.Disp = (2*p + v%2) * g.lanes * size
-		return m
-	}
-	soon := GP64()
-	LEAQ(Mem{Base: w.b, Index: w.ahead, Scale: 1}, soon)
-	// turn leads soon from the panels after these, which stand beside them and
-	// have been read, to those that are next.
-	turn := func() {
-		for range panels - 1 {
-			ADDQ(w.stride, soon)
-		}
-	}
-	// step multiplies by row p from where the pointers stand; load gives vectors of
-	// the panels.
-	step := func(p, size int, load func(p, v int) Op) {
-		for v := range vecs {
-			if (2*p+v%2)*g.lanes*size%64 != 0 {
-				continue // the same cache line
-			}
-			m := strided(soon, w.stride, three, v/2)
-			m.Disp = (2*p + v%2) * g.lanes * size
-			PREFETCHT0(m)
-		}
-		element := func(i int) VecVirtual {
-			x := g.vec()
-			m := strided(bases[i/4], w.rs, rs3, i%4)
-			m.Disp = 4 * p
-			VBROADCASTSS(m, x)
-			return x
-		}
-		if rows <= 4 {
-			x := make([]VecVirtual, rows)
-			for i := range x {
-				x[i] = element(i)
-			}
-			for v := range vecs {
-				b := load(p, v)
-				for i := range x {
-					g.mulAdd(b, x[i], acc[i][v])
-				}
-			}
-		} else {
-			b := make([]Op, vecs)
-			for v := range b {
-				b[v] = load(p, v)
-			}
-			for i := range acc {
-				x := element(i)
-				for v := range b {
-					g.mulAdd(b[v], x, acc[i][v])
-				}
-			}
-		}
-	}
-	next := func(bytes int) {
-		ADDQ(U32(uint32(bytes)), w.b)
-		ADDQ(U32(uint32(bytes)), soon)
-	}
-	// steps takes n rows of the panels.
-	steps := func(n, size int, load func(p, v int) Op) {
-		for p := range n {
-			step(p, size, load)
-		}
-		for _, p := range bases {
-			ADDQ(U8(uint8(4*n)), p)
-		}
-		next(n * 2 * g.lanes * size)
-	}
-	turnAt := func(loop string) {
+	t.bases = rowBases(w.a, w.rs, rows)
+	t.soon = GP64()
+	LEAQ(Mem{Base: w.b, Index: w.ahead, Scale: 1}, t.soon)
+	loop := name + "_loop"
+	turnAt := func() {
 		CMPQ(w.k, frame("turn"))
 		JNE(LabelRef(loop + "_on"))
-		turn()
+		t.turn()
 		Label(loop + "_on")
-	}
-	loop := name + "_loop"
-	// run takes n rows one by one; with AVX2 those beyond a multiple of four, and
-	// then four at a time, as in fourSteps.
-	run := func(n Register, size int, load func(p, v int) Op, turn func(loop string)) {
-		if g.wide() {
-			Label(loop)
-			steps(1, size, load)
-			turn(loop)
-			DECQ(n)
-			JNZ(LabelRef(loop))
-			return
-		}
-		TESTQ(U32(3), n)
-		JZ(LabelRef(loop))
-		Label(loop + "_odd")
-		steps(1, size, load)
-		DECQ(n)
-		TESTQ(U32(3), n)
-		JNZ(LabelRef(loop + "_odd"))
-		TESTQ(n, n)
-		JZ(LabelRef(loop + "_done"))
-		Label(loop)
-		turn(loop)
-		steps(4, size, load)
-		SUBQ(U8(4), n)
-		JNZ(LabelRef(loop))
-		Label(loop + "_done")
 	}
 	switch w.format {
 	case "F32", "":
-		run(w.k, 4, func(p, v int) Op {
+		g.fewRun(&t, loop, w.k, 4, func(m Mem, _ int) Op {
 			if rows == 1 && !g.pairs {
-				return place(p, v, 4)
+				return m
 			}
 			b := g.vec()
-			VMOVUPS(place(p, v, 4), b)
+			VMOVUPS(m, b)
 			return b
 		}, turnAt)
 	case "BF16":
-		run(w.k, 2, func(p, v int) Op { return g.fromBF16(place(p, v, 2)) }, turnAt)
+		g.fewRun(&t, loop, w.k, 2, func(m Mem, _ int) Op { return g.fromBF16(m) }, turnAt)
 	case "Q8":
 		Label(name + "_block")
 		CMPQ(w.k, frame("turn"))
 		JGT(LabelRef(loop + "_on"))
-		turn()
+		t.turn()
 		Label(loop + "_on")
-		scale := make([]VecVirtual, vecs)
+		scale := make([]VecVirtual, 2*panels)
 		for v := range scale {
-			scale[v] = g.fromBF16(place(0, v, 2))
+			scale[v] = g.fromBF16(g.place(&t, w.b, 0, v, 2))
 		}
-		next(4 * g.lanes)
+		t.next(4 * g.lanes)
 		n := g.blockDepth(name, w.k)
-		run(n, 1, func(p, v int) Op { return g.fromQ8(place(p, v, 1), scale[v]) }, func(string) {})
+		g.fewRun(&t, loop, n, 1, func(m Mem, v int) Op { return g.fromQ8(m, scale[v]) }, func() {})
 		TESTQ(w.k, w.k)
 		JNZ(LabelRef(name + "_block"))
 	}
-	each(func(v VecVirtual, m Mem) { VMOVUPS(v, m) })
+	g.eachOfC(t.sums, w.c, w.ldc, false, func(v VecVirtual, m Mem) { VMOVUPS(v, m) })
 	end()
+}
+
+// turn leads soon from the panels after these, which stand beside them and have been
+// read, to those that are next.
+func (t *fewAt) turn() {
+	for range t.panels - 1 {
+		ADDQ(t.stride, t.soon)
+	}
+}
+
+// next moves on in the panels.
+func (t *fewAt) next(bytes int) {
+	ADDQ(U32(uint32(bytes)), t.b)
+	ADDQ(U32(uint32(bytes)), t.soon)
+}
+
+// place is where vector v of row p stands, elements of so many bytes, in the panels
+// from base on.
+func (g *gen) place(t *fewAt, base Register, p, v, size int) Mem {
+	return strided(Mem{Base: base, Disp: (2*p + v%2) * g.lanes * size}, v/2, t.stride, t.three)
+}
+
+// fewRun takes n rows of the panels one by one; with AVX2 those beyond a multiple of
+// four, and then four at a time, as in fourSteps. Elements have so many bytes; load
+// gives vector v of a row, which stands at m; turn is called before a row or four.
+func (g *gen) fewRun(t *fewAt, loop string, n Register, size int, load func(m Mem, v int) Op, turn func()) {
+	steps := func(rows int) {
+		for p := range rows {
+			g.fewStep(t, p, size, load)
+		}
+		for _, p := range t.bases {
+			ADDQ(U8(uint8(4*rows)), p)
+		}
+		t.next(rows * 2 * g.lanes * size)
+	}
+	if g.wide() {
+		Label(loop)
+		steps(1)
+		turn()
+		DECQ(n)
+		JNZ(LabelRef(loop))
+		return
+	}
+	TESTQ(U32(3), n)
+	JZ(LabelRef(loop))
+	Label(loop + "_odd")
+	steps(1)
+	DECQ(n)
+	TESTQ(U32(3), n)
+	JNZ(LabelRef(loop + "_odd"))
+	TESTQ(n, n)
+	JZ(LabelRef(loop + "_done"))
+	Label(loop)
+	turn()
+	steps(4)
+	SUBQ(U8(4), n)
+	JNZ(LabelRef(loop))
+	Label(loop + "_done")
+}
+
+// fewStep multiplies by row p of the panels from where the pointers stand.
+func (g *gen) fewStep(t *fewAt, p, size int, load func(m Mem, v int) Op) {
+	vecs := 2 * t.panels
+	for v := range vecs {
+		if m := g.place(t, t.soon, p, v, size); m.Disp%64 == 0 { // once a cache line
+			PREFETCHT0(m)
+		}
+	}
+	vector := func(v int) Op { return load(g.place(t, t.b, p, v, size), v) }
+	element := func(i int) VecVirtual {
+		x := g.vec()
+		VBROADCASTSS(strided(Mem{Base: t.bases[i/4], Disp: 4 * p}, i%4, t.rs, t.rs3), x)
+		return x
+	}
+	if t.rows <= 4 {
+		x := make([]VecVirtual, t.rows)
+		for i := range x {
+			x[i] = element(i)
+		}
+		for v := range vecs {
+			b := vector(v)
+			for i := range x {
+				g.mulAdd(b, x[i], t.sums[i][v])
+			}
+		}
+		return
+	}
+	b := make([]Op, vecs)
+	for v := range b {
+		b[v] = vector(v)
+	}
+	for i := range t.sums {
+		x := element(i)
+		for v := range b {
+			g.mulAdd(b[v], x, t.sums[i][v])
+		}
+	}
 }
 
 // blockDepth takes the next block's depth, at most q8Block, off k.

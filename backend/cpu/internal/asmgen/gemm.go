@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"slices"
 
 	. "github.com/mmcloughlin/avo/build"
 	. "github.com/mmcloughlin/avo/operand"
@@ -72,30 +73,10 @@ func (g *gen) byRows(name string, m Register, t tile, vecs int, cut bool) {
 
 // tile computes rows × vecs vectors of C in registers.
 func (g *gen) tile(name string, t tile, rows, vecs int, cut bool) {
-	acc := make([][]VecVirtual, rows)
-	for i := range acc {
-		for range vecs {
-			acc[i] = append(acc[i], g.vec())
-		}
-	}
-	at := func(base Register, v int) Mem { return Mem{Base: base, Disp: 4 * g.lanes * v} }
-	each := func(f func(v VecVirtual, m Mem)) {
-		p := GP64()
-		MOVQ(t.c, p)
-		for i := range acc {
-			for v := range vecs {
-				g.tail = cut && v == vecs-1
-				f(acc[i][v], at(p, v))
-				g.tail = false
-			}
-			if i < rows-1 {
-				ADDQ(t.ldc, p)
-			}
-		}
-	}
+	acc := g.accumulators(rows, vecs)
 	TESTQ(t.acc, t.acc)
 	JZ(LabelRef(name + "_clear"))
-	each(func(v VecVirtual, m Mem) { g.loadTo(m, v) })
+	g.eachOfC(acc, t.c, t.ldc, cut, func(v VecVirtual, m Mem) { g.loadTo(m, v) })
 	if rows == g.rows && vecs == 2 {
 		g.prefetch(t, rows, vecs) // the next, where there is one
 	}
@@ -104,37 +85,14 @@ func (g *gen) tile(name string, t tile, rows, vecs int, cut bool) {
 	if rows == g.rows && vecs == 2 {
 		g.prefetch(t, rows, 0)
 	}
-	for i := range acc {
-		for v := range vecs {
-			if g.wide() {
-				VPXORD(acc[i][v], acc[i][v], acc[i][v])
-			} else {
-				VXORPS(acc[i][v], acc[i][v], acc[i][v])
-			}
-		}
+	for _, v := range slices.Concat(acc...) {
+		g.clear(v)
 	}
 	Label(name + "_start")
-	// Rows of A are addressed from a base every four rows, by 0 to 3 strides.
 	rs3 := GP64()
 	LEAQ(Mem{Base: t.rs, Index: t.rs, Scale: 2}, rs3)
-	bases := []Register{t.a}
-	for i := 4; i < rows; i += 4 {
-		p := GP64()
-		LEAQ(Mem{Base: bases[len(bases)-1], Index: t.rs, Scale: 4}, p)
-		bases = append(bases, p)
-	}
-	element := func(i int) Mem {
-		m := Mem{Base: bases[i/4]}
-		switch i % 4 {
-		case 1:
-			m.Index, m.Scale = t.rs, 1
-		case 2:
-			m.Index, m.Scale = t.rs, 2
-		case 3:
-			m.Index, m.Scale = rs3, 1
-		}
-		return m
-	}
+	bases := rowBases(t.a, t.rs, rows)
+	element := func(i int) Mem { return strided(Mem{Base: bases[i/4]}, i%4, t.rs, rs3) }
 	step := func(row func(v int) Mem, element func(i int) Mem) {
 		b := make([]VecVirtual, vecs)
 		for v := range vecs {
@@ -154,7 +112,7 @@ func (g *gen) tile(name string, t tile, rows, vecs int, cut bool) {
 		g.fourSteps(name, t, rows, bases, element, step)
 	}
 	Label(name + "_loop")
-	step(func(v int) Mem { return at(t.b, v) }, element)
+	step(func(v int) Mem { return Mem{Base: t.b, Disp: 4 * g.lanes * v} }, element)
 	for _, p := range bases {
 		ADDQ(t.cs, p)
 	}
@@ -162,8 +120,47 @@ func (g *gen) tile(name string, t tile, rows, vecs int, cut bool) {
 	DECQ(t.k)
 	JNZ(LabelRef(name + "_loop"))
 	Label(name + "_done")
-	each(func(v VecVirtual, m Mem) { g.store(v, m) })
+	g.eachOfC(acc, t.c, t.ldc, cut, func(v VecVirtual, m Mem) { g.store(v, m) })
 	end()
+}
+
+// accumulators takes the registers of a tile of C.
+func (g *gen) accumulators(rows, vecs int) [][]VecVirtual {
+	acc := make([][]VecVirtual, rows)
+	for i := range acc {
+		for range vecs {
+			acc[i] = append(acc[i], g.vec())
+		}
+	}
+	return acc
+}
+
+// eachOfC calls f with the accumulators and their places in C; cut says that the last
+// vector of each row is.
+func (g *gen) eachOfC(acc [][]VecVirtual, c, ldc Register, cut bool, f func(v VecVirtual, m Mem)) {
+	p := GP64()
+	MOVQ(c, p)
+	for i, row := range acc {
+		for v := range row {
+			g.tail = cut && v == len(row)-1
+			f(row[v], Mem{Base: p, Disp: 4 * g.lanes * v})
+			g.tail = false
+		}
+		if i < len(acc)-1 {
+			ADDQ(ldc, p)
+		}
+	}
+}
+
+// rowBases are the addresses of every fourth row of A: rows are 0 to 3 strides from one.
+func rowBases(a, rs Register, rows int) []Register {
+	bases := []Register{a}
+	for i := 4; i < rows; i += 4 {
+		p := GP64()
+		LEAQ(Mem{Base: bases[len(bases)-1], Index: rs, Scale: 4}, p)
+		bases = append(bases, p)
+	}
+	return bases
 }
 
 // fourSteps takes four steps of k at a time while there are as many, where rows
@@ -184,23 +181,13 @@ func (g *gen) fourSteps(name string, t tile, rows int, bases []Register, element
 	CMPQ(t.k, U8(4))
 	JLT(LabelRef(name + "_loop"))
 	LEAQ(Mem{Base: t.ldb, Index: t.ldb, Scale: 2}, ldb3)
-	// by moves m on by p strides.
-	by := func(m Mem, p int, stride, stride3 Register) Mem {
-		switch p {
-		case 1, 2:
-			m.Index, m.Scale = stride, uint8(p)
-		case 3:
-			m.Index, m.Scale = stride3, 1
-		}
-		return m
-	}
 	four := func(label string, element func(i, p int) Mem, advance func()) {
 		Label(label)
 		for p := range 4 {
-			row := func(v int) Mem { return by(Mem{Base: t.b, Disp: 4 * g.lanes * v}, p, t.ldb, ldb3) }
+			row := func(v int) Mem { return strided(Mem{Base: t.b, Disp: 4 * g.lanes * v}, p, t.ldb, ldb3) }
 			if g.wide() {
 				for v := 0; v < 2*g.lanes; v += 16 {
-					PREFETCHT0(by(Mem{Base: ahead, Disp: 4 * v}, p, t.ldb, ldb3))
+					PREFETCHT0(strided(Mem{Base: ahead, Disp: 4 * v}, p, t.ldb, ldb3))
 				}
 			}
 			step(row, func(i int) Mem { return element(i, p) })
@@ -234,7 +221,7 @@ func (g *gen) fourSteps(name string, t tile, rows int, bases []Register, element
 		JNE(LabelRef(name + "_loop"))
 	}
 	LEAQ(Mem{Base: t.cs, Index: t.cs, Scale: 2}, cs3)
-	four(name+"_columns4", func(i, p int) Mem { return by(Mem{Base: t.a, Disp: 4 * i}, p, t.cs, cs3) }, func() {
+	four(name+"_columns4", func(i, p int) Mem { return strided(Mem{Base: t.a, Disp: 4 * i}, p, t.cs, cs3) }, func() {
 		for _, p := range bases {
 			LEAQ(Mem{Base: p, Index: t.cs, Scale: 4}, p)
 		}

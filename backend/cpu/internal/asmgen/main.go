@@ -137,14 +137,30 @@ func frame(name string) Mem {
 	return p.Addr
 }
 
-func (g *gen) zero() VecVirtual {
-	v := g.vec()
+// clear sets v to 0, zero takes a vector of zeros.
+func (g *gen) clear(v VecVirtual) {
 	if g.wide() {
 		VPXORD(v, v, v)
 	} else {
 		VXORPS(v, v, v)
 	}
+}
+
+func (g *gen) zero() VecVirtual {
+	v := g.vec()
+	g.clear(v)
 	return v
+}
+
+// strided is m moved on by 0 to 3 strides; stride3 is three of them.
+func strided(m Mem, n int, stride, stride3 Register) Mem {
+	switch n {
+	case 1, 2:
+		m.Index, m.Scale = stride, uint8(n)
+	case 3:
+		m.Index, m.Scale = stride3, 1
+	}
+	return m
 }
 
 // cut makes the mask of the first n lanes, 0 < n < lanes.
@@ -272,15 +288,16 @@ func ret(v VecVirtual, i int) {
 
 // clamp limits x to where exp is neither 0 nor infinite by much; NaN stays.
 func (g *gen) clamp(x VecVirtual) {
-	VMAXPS(x, g.param104(), x)
-	VMINPS(x, g.param89(), x)
+	VMAXPS(x, g.kept(expLow), x)
+	VMINPS(x, g.kept(expHigh), x)
 }
 
-func (g *gen) param104() VecVirtual { return g.kept("-104", -104) }
-func (g *gen) param89() VecVirtual  { return g.kept("89", 89) }
+// The ends of exp's range: below, the result is 0; above, infinity.
+const expLow, expHigh = -104, 89
 
 // kept is a constant that lives in a register through the function.
-func (g *gen) kept(name string, x float32) VecVirtual {
+func (g *gen) kept(x float32) VecVirtual {
+	name := fmt.Sprint(x)
 	v, ok := g.scalars[name]
 	if !ok {
 		v = g.constant(x)
@@ -296,15 +313,23 @@ var expCoefficients = []float32{0.5, 0.16666576305560618, 0.041666553762575075, 
 
 // expSetup loads what exp keeps in registers; call it before the loop.
 func (g *gen) expSetup() {
-	g.kept("-104", -104)
-	g.kept("89", 89)
+	g.kept(expLow)
+	g.kept(expHigh)
 	if g.wide() {
-		g.kept("log2e", math.Log2E)
-		g.kept("one", 1)
-		for i, c := range expCoefficients {
-			g.kept(fmt.Sprint("c", i), c)
+		g.kept(math.Log2E)
+		g.kept(1)
+		for _, c := range expCoefficients {
+			g.kept(c)
 		}
 	}
+}
+
+// expConstant is one of exp's: a register, where there are enough, or memory.
+func (g *gen) expConstant(x float32) Op {
+	if g.wide() {
+		return g.kept(x)
+	}
+	return g.memory(x)
 }
 
 // exp returns exp(x) for x already clamped: n = round(x·log₂e), r = x − n·ln 2
@@ -313,14 +338,13 @@ func (g *gen) exp(x VecVirtual) VecVirtual {
 	const ln2Hi = 0.693147182464599609375 // ln 2 as a float32
 	const ln2Lo = -1.904654323148236e-09
 	n, r := g.vec(), g.vec()
+	VMULPS(g.expConstant(math.Log2E), x, n)
 	if g.wide() {
-		VMULPS(g.kept("log2e", math.Log2E), x, n)
 		VRNDSCALEPS(U8(0), n, n)
 		VMOVAPS(x, r)
 		VFNMADD231PS_BCST(g.value(ln2Hi), n, r)
 		VFNMADD231PS_BCST(g.value(ln2Lo), n, r)
 	} else {
-		VMULPS(g.memory(math.Log2E), x, n)
 		VROUNDPS(U8(0), n, n)
 		VMOVAPS(x, r)
 		VFNMADD231PS(g.memory(ln2Hi), n, r)
@@ -328,23 +352,12 @@ func (g *gen) exp(x VecVirtual) VecVirtual {
 	}
 	p := g.vec()
 	last := len(expCoefficients) - 1
-	if g.wide() {
-		VMOVAPS(g.kept(fmt.Sprint("c", last), expCoefficients[last]), p)
-	} else {
-		VMOVAPS(g.memory(expCoefficients[last]), p)
+	VMOVAPS(g.expConstant(expCoefficients[last]), p)
+	for i := last - 1; i >= 0; i-- {
+		VFMADD213PS(g.expConstant(expCoefficients[i]), r, p)
 	}
-	for i := last - 1; i >= -2; i-- {
-		c := float32(1)
-		name := "one"
-		if i >= 0 {
-			c, name = expCoefficients[i], fmt.Sprint("c", i)
-		}
-		if g.wide() {
-			VFMADD213PS(g.kept(name, c), r, p)
-		} else {
-			VFMADD213PS(g.memory(c), r, p)
-		}
-	}
+	VFMADD213PS(g.expConstant(1), r, p)
+	VFMADD213PS(g.expConstant(1), r, p)
 	if g.wide() {
 		VSCALEFPS(n, p, p)
 		return p

@@ -140,7 +140,7 @@ func (g *gen) elementwise() {
 	g.text("swiglu", "func(out, gate, up *float32, n int)", "sets out = gate·σ(gate)·up.")
 	p, n = pointers("out", "gate", "up"), Load(Param("n"), GP64())
 	g.expSetup()
-	one := g.kept("one", 1)
+	one := g.kept(1)
 	g.over("swiglu", n, p, func(at []Mem) {
 		x := g.load(at[1])
 		d := g.onePlusExpMinus(x, one)
@@ -153,7 +153,7 @@ func (g *gen) elementwise() {
 	g.text("swigluBack", "func(dgate, dup, dout, gate, up *float32, n int)", "sets dgate = dout·up·silu'(gate), dup = dout·silu(gate).")
 	p, n = pointers("dgate", "dup", "dout", "gate", "up"), Load(Param("n"), GP64())
 	g.expSetup()
-	one = g.kept("one", 1)
+	one = g.kept(1)
 	g.over("swigluBack", n, p, func(at []Mem) {
 		x := g.load(at[3])
 		d := g.onePlusExpMinus(x, one)
