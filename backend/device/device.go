@@ -78,9 +78,6 @@ func LogitsLen(targets, vocab int) int { return targets * LogitsPitch(vocab) }
 // than float32 has, and a draw from them would be one from their rounding.
 const Coldest = 1e-6
 
-// Greedy tells whether the row takes the likeliest token.
-func (r SampleRow) Greedy() bool { return r.Temperature < Coldest }
-
 // SampleRow says how to draw one token. Temperature 0, or one below Coldest, is
 // greedy. Truncation (TopK, TopP, MinP; zero values switch each off, as does TopP 1)
 // happens after the temperature, in that order; U in [0,1) then picks by inverse CDF
@@ -95,6 +92,9 @@ type SampleRow struct {
 	// in LogProb and Entropy). With everything banned ID is −1, LogProb −Inf.
 	Ban []int32
 }
+
+// Greedy tells whether the row takes the likeliest token.
+func (r SampleRow) Greedy() bool { return r.Temperature < Coldest }
 
 // Alternative is a token that might have been drawn.
 type Alternative struct {
