@@ -88,12 +88,30 @@ func (d *dev[T]) down(to *[]T, x []T, k, cols int) []T {
 	return j.dst
 }
 
-// left is the left operand a of a product, (m, k) or transposed (k, m), with its strides.
-func (d *dev[T]) left(a []T, m, k int, transposed bool) (x []T, rs, cs int) {
-	if transposed {
-		return d.down(&d.rounded.left, a, k, m), 1, m
+// left is the left operand of products, x (m, k) or transposed (k, m).
+type left[T real] struct {
+	x, rounded []T // the latter once a product rounds
+	m, k       int
+	transposed bool
+}
+
+// read is what a product reads that rounds or does not, with its strides.
+func (l *left[T]) read(d *dev[T], rounds bool) (x []T, rs, cs int) {
+	x, k := l.x, l.k
+	if rounds && d.bf16 {
+		switch {
+		case l.rounded != nil:
+		case l.transposed:
+			l.rounded = d.down(&d.rounded.left, x, l.k, l.m)
+		default:
+			l.rounded = d.along(&d.rounded.left, x, l.m, l.k)
+		}
+		x, k = l.rounded, d.depth(k)
 	}
-	return d.along(&d.rounded.left, a, m, k), d.depth(k), 1
+	if l.transposed {
+		return x, 1, l.m
+	}
+	return x, k, 1
 }
 
 // roundJob is the job of rounding an operand; its items are rows of what comes out.

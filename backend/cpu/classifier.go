@@ -97,10 +97,8 @@ func (c *class[T]) set(d *dev[T], op string, h, w device.Buffer, targets []int32
 	}
 	*c = class[T]{d: d, h: d.in(op, "h", h, len(targets)*dim), w: w, targets: targets, vocab: vocab, dim: dim, scale: T(invTemp), invTemp: invTemp, fwd: fwd,
 		state: c.state}
-	c.left, c.rs = c.h, dim
-	if packed == nil || packed.p.rounds {
-		c.left, c.rs, _ = d.left(c.h, len(targets), dim, false)
-	}
+	l := left[T]{x: c.h, m: len(targets), k: dim}
+	c.left, c.rs, _ = l.read(d, packed == nil || packed.p.rounds)
 	if fwd.Logits != nil {
 		c.kept, c.pitch = d.in(op, "Logits", fwd.Logits, device.LogitsLen(len(targets), vocab)), device.LogitsPitch(vocab)
 	}

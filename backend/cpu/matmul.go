@@ -35,17 +35,22 @@ const small = 1 << 17
 // and B by rows, so only a transposed B must be packed; packing A or B is
 // otherwise a question of caches.
 func (d *dev[T]) MatMul(c, a, b device.Buffer, m, n, k int, transA, transB, accumulate bool) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.matMul(c, &left[T]{x: d.in("MatMul", "a", a, m*k), m: m, k: k, transposed: transA}, b, n, transB, accumulate)
+}
+
+func (d *dev[T]) matMul(c device.Buffer, a *left[T], b device.Buffer, n int, transB, accumulate bool) {
+	m, k := a.m, a.k
 	if m < 0 || n < 0 || k < 0 {
 		panic(fmt.Sprintf("cpu: MatMul: negative dimension in (%d, %d, %d)", m, n, k))
 	}
-	d.mu.Lock()
-	defer d.mu.Unlock()
 	var B []T
 	w := d.weights("MatMul", "b", b, n, k)
 	if w == nil || !transB {
 		B = d.in("MatMul", "b", b, k*n)
 	}
-	A, C := d.in("MatMul", "a", a, m*k), d.out("MatMul", "c", c, m*n)
+	C := d.out("MatMul", "c", c, m*n)
 	if m == 0 || n == 0 {
 		return
 	}
@@ -55,13 +60,7 @@ func (d *dev[T]) MatMul(c, a, b device.Buffer, m, n, k int, transA, transB, accu
 		}
 		return
 	}
-	rs, cs := k, 1
-	if transA {
-		rs, cs = 1, m
-	}
-	if w == nil || w.p.rounds {
-		A, rs, cs = d.left(A, m, k, transA)
-	}
+	A, rs, cs := a.read(d, w == nil || w.p.rounds)
 	switch {
 	case w != nil:
 		d.project(C, n, A, rs, cs, w.p, m, accumulate)
@@ -103,7 +102,7 @@ type right[T real] struct {
 	packed panels[T]
 }
 
-// project multiplies by packed weights; a is what left has made of it.
+// project multiplies by packed weights; a is what left.read gives.
 func (d *dev[T]) project(c []T, ldc int, a []T, rs, cs int, b panels[T], m int, accumulate bool) {
 	if m > d.k.fewMax[b.format] || cs != 1 {
 		d.product(c, ldc, a, rs, cs, right[T]{packed: b}, m, b.n, b.k, accumulate)
@@ -115,25 +114,25 @@ func (d *dev[T]) project(c []T, ldc int, a []T, rs, cs int, b panels[T], m int, 
 }
 
 // Project starts the products together where there are few rows and all weights
-// are packed.
+// are packed. Rows are rounded once for all of them.
 func (d *dev[T]) Project(out []device.Projection, a device.Buffer, m, k int) {
-	if !d.projectFew(out, a, m, k) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	l := left[T]{x: d.in("Project", "a", a, m*k), m: m, k: k}
+	if !d.projectFew(out, &l) {
 		for _, p := range out {
-			d.MatMul(p.C, a, p.B, m, p.N, k, false, true, false)
+			d.matMul(p.C, &l, p.B, p.N, true, false)
 		}
 	}
 }
 
-func (d *dev[T]) projectFew(out []device.Projection, a device.Buffer, m, k int) bool {
-	d.mu.Lock()
-	defer d.mu.Unlock()
+func (d *dev[T]) projectFew(out []device.Projection, a *left[T]) bool {
+	m, k := a.m, a.k
 	f := &d.jobs.few
 	f.parts = f.parts[:0]
 	if m <= 0 || k <= 0 {
 		return false
 	}
-	x := d.in("Project", "a", a, m*k)
-	var rounded []T
 	for _, p := range out {
 		var b panels[T]
 		if w := d.weights("Project", "b", p.B, p.N, k); w != nil {
@@ -144,14 +143,8 @@ func (d *dev[T]) projectFew(out []device.Projection, a device.Buffer, m, k int) 
 		if b.format == device.F32 && b.full == nil || m > d.k.fewMax[b.format] {
 			return false
 		}
-		left, rs := x, k
-		if b.rounds {
-			if rounded == nil {
-				rounded, _, _ = d.left(x, m, k, false)
-			}
-			left, rs = rounded, b.k
-		}
-		f.parts = append(f.parts, fewPart[T]{d.out("Project", "c", p.C, m*p.N), left, rs, b})
+		x, rs, _ := a.read(d, b.rounds)
+		f.parts = append(f.parts, fewPart[T]{d.out("Project", "c", p.C, m*p.N), x, rs, b})
 	}
 	d.startFew(m, false)
 	return true
