@@ -135,27 +135,17 @@ func (g *gen) dotHeads(name string, heads int, shared bool, x [4]VecVirtual, q, 
 				}
 				LEAQ(Mem{Base: ask, Index: ld, Scale: 4}, ask)
 			}
-			var t [4]VecVirtual
-			for i := range t {
-				t[i] = g.vec()
-			}
-			VUNPCKLPS(x[1], x[0], t[0])
-			VUNPCKHPS(x[1], x[0], t[1])
-			VUNPCKLPS(x[3], x[2], t[2])
-			VUNPCKHPS(x[3], x[2], t[3])
-			for i, imm := range []uint8{0x44, 0xEE, 0x44, 0xEE} {
-				o := g.vec()
-				VSHUFPS(U8(imm), t[i/2+2], t[i/2], o)
+			columns(x[:], g.vec, func(p int, v VecVirtual) {
 				for _, h := range of {
-					if m := query(h, 16*c+4*i); g.wide() {
-						VFMADD231PS_BCST(m, o, acc[h])
+					if m := query(h, 16*c+4*p); g.wide() {
+						VFMADD231PS_BCST(m, v, acc[h])
 					} else {
 						b := g.vec()
 						VBROADCASTSS(m, b)
-						VFMADD231PS(b, o, acc[h])
+						VFMADD231PS(b, v, acc[h])
 					}
 				}
-			}
+			})
 		}
 		for range g.lanes {
 			SUBQ(ld, ask)

@@ -268,15 +268,7 @@ func (g *gen) transpose() {
 	}
 	mid := make([]VecVirtual, 8)
 	for i := 0; i < 8; i += 4 {
-		t := [4]VecVirtual{YMM(), YMM(), YMM(), YMM()}
-		VUNPCKLPS(in[i+1], in[i], t[0])
-		VUNPCKHPS(in[i+1], in[i], t[1])
-		VUNPCKLPS(in[i+3], in[i+2], t[2])
-		VUNPCKHPS(in[i+3], in[i+2], t[3])
-		for q, imm := range []uint8{0x44, 0xEE, 0x44, 0xEE} {
-			mid[i+q] = YMM()
-			VSHUFPS(U8(imm), t[q/2+2], t[q/2], mid[i+q])
-		}
+		columns(in[i:], YMM, func(p int, v VecVirtual) { mid[i+p] = v })
 	}
 	q := GP64()
 	MOVQ(dst, q)
@@ -303,7 +295,7 @@ func (g *gen) transpose() {
 	SHLQ(U8(2), ldd)
 	SHLQ(U8(2), lds)
 	Label("loop4")
-	var x [4]VecVirtual
+	x := make([]VecVirtual, 4)
 	p = GP64()
 	MOVQ(src, p)
 	for j := range x {
@@ -313,20 +305,27 @@ func (g *gen) transpose() {
 			ADDQ(lds, p)
 		}
 	}
-	t := [4]VecVirtual{XMM(), XMM(), XMM(), XMM()}
-	VUNPCKLPS(x[1], x[0], t[0])
-	VUNPCKHPS(x[1], x[0], t[1])
-	VUNPCKLPS(x[3], x[2], t[2])
-	VUNPCKHPS(x[3], x[2], t[3])
-	for i, imm := range []uint8{0x44, 0xEE, 0x44, 0xEE} {
-		o := XMM()
-		VSHUFPS(U8(imm), t[i/2+2], t[i/2], o)
-		VMOVUPS(o, Mem{Base: dst})
+	columns(x, XMM, func(_ int, v VecVirtual) {
+		VMOVUPS(v, Mem{Base: dst})
 		ADDQ(ldd, dst)
-	}
+	})
 	ADDQ(U8(16), src)
 	DECQ(blocks)
 	JNZ(LabelRef("loop4"))
 	VZEROUPPER()
 	RET()
+}
+
+// columns calls f with the columns of four rows, of 4 by 4 numbers in each 128 bits.
+func columns(rows []VecVirtual, vec func() VecVirtual, f func(p int, column VecVirtual)) {
+	t := [4]VecVirtual{vec(), vec(), vec(), vec()}
+	VUNPCKLPS(rows[1], rows[0], t[0])
+	VUNPCKHPS(rows[1], rows[0], t[1])
+	VUNPCKLPS(rows[3], rows[2], t[2])
+	VUNPCKHPS(rows[3], rows[2], t[3])
+	for p, imm := range []uint8{0x44, 0xEE, 0x44, 0xEE} {
+		v := vec()
+		VSHUFPS(U8(imm), t[p/2+2], t[p/2], v)
+		f(p, v)
+	}
 }
