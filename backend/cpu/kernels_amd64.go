@@ -45,40 +45,40 @@ const authenticAMD = 'A' | 'u'<<8 | 't'<<16 | 'h'<<24
 // them as the functions of kernels: they check lengths, which assembly does
 // not, and skip empty slices.
 type asm struct {
-	gemm          func(c *float32, ldc int, a *float32, rs, cs int, b *float32, ldb int, m, n, k, accumulate int)
-	split         int // see tiles
-	lanes         int
-	dotRows       func(s *float32, lds int, q *float32, ldq int, k *float32, ldk, ldh int, soon *float32, heads, blocks, dim int)
-	mixRows1      func(out, p, v *float32, at *int, ldv int, soon *float32, keys, accumulate int)
-	mixRows8      func(out, p, v *float32, at *int, ldv int, soon *float32, keys, accumulate int)
-	fewTile       [3]int // rows that fewF32 and its like take at once, by format
-	fewMax        [3]int // and at all
-	unasked       int    // rows up to which they do not ask for float32 and bfloat16 ahead
-	fewF32        func(c *float32, ldc int, a *float32, rs int, b *float32, stride, m, panels, k, accumulate, ahead, turn int)
-	fewBF16       func(c *float32, ldc int, a *float32, rs int, b *uint16, stride, m, panels, k, accumulate, ahead, turn int)
-	fewPairs      func(c *float32, ldc int, a *float32, rs int, b *float32, stride, m, panels, k, accumulate, ahead, turn int)
-	fewQ8         func(c *float32, ldc int, a *float32, rs int, b *byte, stride, m, panels, k, accumulate, ahead, turn int)
-	widenBF16     func(dst *float32, src *uint16, vectors int)
-	widenQ8       func(dst *float32, src *byte, h int)
-	strip         func(dst *float32, ldd int, src *float32, lds, width, rows int)
-	add           func(dst, src *float32, n int)
-	scale         func(x *float32, n int, s float32)
-	mulAdd        func(dst, a, b *float32, n int, s float32)
-	dot           func(a, b *float32, n int) float32
-	dot3          func(a, b, c *float32, n int) float32
-	softmax       func(x *float32, n int, scale float32) (top, sum float32)
-	stats         func(x *float32, n int, scale float32) (top, sum, weighted float32)
-	exp           func(dst, x *float32, n int, scale, shift float32)
-	softmaxBack   func(dp, p *float32, n int, delta, scale float32)
-	classBack     func(x *float32, n int, scale, lse, entropy, wl, we float32)
-	rmsScale      func(out, x, w *float32, n int, s float32)
-	rmsBack       func(dx, dout, x, w *float32, n int, s, t float32)
-	rope          func(x, y, cos, sin *float32, n int, sign float32)
-	swiglu        func(out, gate, up *float32, n int)
-	swigluBack    func(dgate, dup, dout, gate, up *float32, n int)
-	adamw         func(p, g, m, v *float32, n int, scale, b1, b2, c1, c2, keep, step, root, eps float32)
-	sumSquaresAsm func(x *float32, n int) float64
-	above         func(x, p *float32, n int, limit float32) (count int, mass float64)
+	gemm        func(c *float32, ldc int, a *float32, rs, cs int, b *float32, ldb int, m, n, k, accumulate int)
+	split       int // see tiles
+	lanes       int
+	dotRows     func(s *float32, lds int, q *float32, ldq int, k *float32, ldk, ldh int, soon *float32, heads, blocks, dim int)
+	mixRows1    func(out, p, v *float32, at *int, ldv int, soon *float32, keys, accumulate int)
+	mixRows8    func(out, p, v *float32, at *int, ldv int, soon *float32, keys, accumulate int)
+	fewTile     [3]int // rows that fewF32 and its like take at once, by format
+	fewMax      [3]int // and at all
+	unasked     int    // rows up to which they do not ask for float32 and bfloat16 ahead
+	fewF32      func(c *float32, ldc int, a *float32, rs int, b *float32, stride, m, panels, k, accumulate, ahead, turn int)
+	fewBF16     func(c *float32, ldc int, a *float32, rs int, b *uint16, stride, m, panels, k, accumulate, ahead, turn int)
+	fewPairs    func(c *float32, ldc int, a *float32, rs int, b *float32, stride, m, panels, k, accumulate, ahead, turn int)
+	fewQ8       func(c *float32, ldc int, a *float32, rs int, b *byte, stride, m, panels, k, accumulate, ahead, turn int)
+	widenBF16   func(dst *float32, src *uint16, vectors int)
+	widenQ8     func(dst *float32, src *byte, h int)
+	strip       func(dst *float32, ldd int, src *float32, lds, width, rows int)
+	add         func(dst, src *float32, n int)
+	scale       func(x *float32, n int, s float32)
+	mulAdd      func(dst, a, b *float32, n int, s float32)
+	dot         func(a, b *float32, n int) float32
+	dot3        func(a, b, c *float32, n int) float32
+	softmax     func(x *float32, n int, scale float32) (top, sum float32)
+	stats       func(x *float32, n int, scale float32) (top, sum, weighted float32)
+	exp         func(dst, x *float32, n int, scale, shift float32)
+	softmaxBack func(dp, p *float32, n int, delta, scale float32)
+	classBack   func(x *float32, n int, scale, lse, entropy, wl, we float32)
+	rmsScale    func(out, x, w *float32, n int, s float32)
+	rmsBack     func(dx, dout, x, w *float32, n int, s, t float32)
+	rope        func(x, y, cos, sin *float32, n int, sign float32)
+	swiglu      func(out, gate, up *float32, n int)
+	swigluBack  func(dgate, dup, dout, gate, up *float32, n int)
+	adamw       func(p, g, m, v *float32, n int, scale, b1, b2, c1, c2, keep, step, root, eps float32)
+	sumSquares  func(x *float32, n int) float64
+	above       func(x, p *float32, n int, limit float32) (count int, mass float64)
 }
 
 // avx512Kernels takes products of pairs too, where the processor is good at them.
@@ -89,7 +89,7 @@ func avx512Kernels(amd bool) *kernels[float32] {
 		dot3: dot3AVX512, softmax: softmaxAVX512, stats: statsAVX512, exp: expAVX512,
 		softmaxBack: softmaxBackAVX512, classBack: classBackAVX512, rmsScale: rmsScaleAVX512,
 		rmsBack: rmsBackAVX512, rope: ropeAVX512, swiglu: swigluAVX512, swigluBack: swigluBackAVX512,
-		adamw: adamwAVX512, sumSquaresAsm: sumSquaresAVX512, above: aboveAVX512}
+		adamw: adamwAVX512, sumSquares: sumSquaresAVX512, above: aboveAVX512}
 	k := a.kernels("avx512", 12, 32)
 	if amd {
 		a.unasked = 4
@@ -107,7 +107,7 @@ func avx2Kernels(amd bool) *kernels[float32] {
 		dot3: dot3AVX2, softmax: softmaxAVX2, stats: statsAVX2, exp: expAVX2,
 		softmaxBack: softmaxBackAVX2, classBack: classBackAVX2, rmsScale: rmsScaleAVX2,
 		rmsBack: rmsBackAVX2, rope: ropeAVX2, swiglu: swigluAVX2, swigluBack: swigluBackAVX2,
-		adamw: adamwAVX2, sumSquaresAsm: sumSquaresAVX2, above: aboveAVX2}
+		adamw: adamwAVX2, sumSquares: sumSquaresAVX2, above: aboveAVX2}
 	if amd {
 		a.unasked = 1
 	}
@@ -226,7 +226,7 @@ func (a *asm) kernels(name string, mr, nr int) *kernels[float32] {
 			if len(x) == 0 {
 				return 0
 			}
-			return a.sumSquaresAsm(&x[0], len(x))
+			return a.sumSquares(&x[0], len(x))
 		},
 		above: func(x, p []float32, limit float32) (count int, mass float64) {
 			n := len(x)

@@ -24,7 +24,7 @@ const (
 	ownRows   = 512
 )
 
-// farRows is how many floats apart rows of A are packed.
+// farRows is from how many floats apart on rows of A are packed.
 const farRows = 1024
 
 // small is how many multiply-adds one thread does in a few microseconds, less
