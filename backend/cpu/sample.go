@@ -54,7 +54,7 @@ type candidate[T real] struct {
 // sampler is the memory of one worker's draws.
 type sampler[T real] struct {
 	candidates []candidate[T]
-	free, p    []T
+	free, p    []T // see draw
 }
 
 // before is the order of drawing: descending probability, ties by lower id.

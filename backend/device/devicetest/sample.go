@@ -149,8 +149,8 @@ func testSampleCold(s *suite) {
 	}
 }
 
-// testSampleTies: with everything banned nothing is drawn; equal tokens stand in the order of their ids, U picks along
-// them, and the ends of [0,1) are in.
+// testSampleTies: with everything banned nothing is drawn; equal tokens stand in the
+// order of their ids, U picks along them, and the ends of [0,1) are in.
 func testSampleTies(s *suite) {
 	const n = 40
 	logits := s.put(make([]float64, 3*n))
@@ -171,9 +171,11 @@ func testSampleTies(s *suite) {
 	for i := range all {
 		all[i] = int32(i)
 	}
-	s.d.Sample(out[:1], logits.View(0, n), []device.SampleRow{{Temperature: 1, Ban: all}}, n)
-	if out[0].ID != -1 || !math.IsInf(out[0].LogProb, -1) {
-		s.Errorf("with all banned: %+v", out[0])
+	s.d.Sample(out[:2], logits.View(0, 2*n), []device.SampleRow{{Temperature: 1, Ban: all}, {Ban: all}}, n)
+	for _, drawn := range out[:2] {
+		if drawn.ID != -1 || !math.IsInf(drawn.LogProb, -1) {
+			s.Errorf("with all banned: %+v", drawn)
+		}
 	}
 	for i := range n {
 		rows := []device.SampleRow{{Temperature: 1, U: (float64(i) + 0.5) / n}}

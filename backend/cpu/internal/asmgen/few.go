@@ -159,7 +159,7 @@ func (g *gen) place(t *fewAt, base Register, p, v, size int) Mem {
 
 // fewRun takes n rows of the panels one by one; with AVX2 those beyond a multiple of
 // four, and then four at a time, as in fourSteps. Elements have so many bytes; load
-// gives vector v of a row, which stands at m; turn is called before a row or four.
+// gives vector v of a row, which stands at m; turn is part of each turn of the loop.
 func (g *gen) fewRun(t *fewAt, loop string, n Register, size int, load func(m Mem, v int) Op, turn func()) {
 	steps := func(rows int) {
 		for p := range rows {
