@@ -223,7 +223,7 @@ func bakeSeed(ctx context.Context, r *replica, w *world.World, ask wire.Ask) (vi
 	out.flush()
 	head := wire.Head{V: wire.Version, ID: ask.ID}
 	e.Ask.Head, e.Start.Head, e.Frame.Head, e.End.Head = head, head, head, head
-	e.Ask.T, e.Start.T, e.Frame.T, e.End.T = wire.TypeAsk, wire.TypeStart, wire.TypeFrame, wire.TypeEnd
+	e.Ask.T, e.Start.T, e.Frame.T, e.End.T = "ask", "start", "frame", "end"
 	e.Start.Model, e.Start.K, e.Start.Seed = ask.Model, ask.K, ask.Seed
 	e.Start.Plain = r.of.plain(w, ask.Question)
 	e.Start.Prompt, e.Start.Answer = pieces(tok, req.Prompt), pieces(tok, req.Reference)

@@ -69,7 +69,7 @@ func resampling(m *wire.Resample, r *replica) ([]engine.Request, error) {
 	most := min(m.MaxChain, positions-around(&req)) // of a whole chain, as in the ask
 	req.MaxAnswer = 0
 	req.N, req.Sampling = m.N, engine.Sampling{Temperature: m.Temperature, TopP: m.TopP}
-	if err := r.knows(wire.TypeResample, "chain", m.Chain); err != nil {
+	if err := r.knows("resample", "chain", m.Chain); err != nil {
 		return nil, err
 	}
 	last := m.Cuts[len(m.Cuts)-1]

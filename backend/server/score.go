@@ -117,7 +117,7 @@ func dealt(req engine.Request, chains [][]int32) (list []engine.Request) {
 func variant(v wire.Variant, r *replica, field string) ([]int32, error) {
 	var chain []int32
 	for i, p := range v.Parts {
-		if err := r.knows(wire.TypeScore, fmt.Sprintf("%s.parts[%d].ids", field, i), p.IDs); err != nil {
+		if err := r.knows("score", fmt.Sprintf("%s.parts[%d].ids", field, i), p.IDs); err != nil {
 			return nil, err
 		}
 		chain = append(chain, p.IDs...)

@@ -154,12 +154,12 @@ func TestWritingAfreshWhenAsked(t *testing.T) {
 		t.Errorf("%s: %v", s.Hash(), err)
 	}
 	again, _ := unwritten(t, 30)
-	if _, out := again.Open(c); len(out) != 1 || out[0].Type() != wire.TypeResample {
+	if _, out := again.Open(c); len(out) != 1 || out[0].Type() != "resample" {
 		t.Errorf("the address asks %v", out)
 	}
 	s = s.receives(freshOf(m, m.Cuts[1]))
 	s, out = s.Do("fresh-stop", "")
-	if len(out) != 1 || out[0].Type() != wire.TypeCancel || out[0].Header().ID != m.ID || s.Fresh != -1 {
+	if len(out) != 1 || out[0].Type() != "cancel" || out[0].Header().ID != m.ID || s.Fresh != -1 {
 		t.Fatalf("have %v", out)
 	}
 	s = s.receives(&wire.End{Head: wire.Head{ID: m.ID}, Cancelled: true})
@@ -198,7 +198,7 @@ func TestWritingAfreshThatFails(t *testing.T) {
 		}
 		m := out[0].(*wire.Resample)
 		s, out = s.Receive(&wire.Welcome{Session: "s1", Resumed: true, Models: s.Models})
-		if len(out) != 2 || out[0].Header().ID != m.ID || out[1].Type() != wire.TypeResample {
+		if len(out) != 2 || out[0].Header().ID != m.ID || out[1].Type() != "resample" {
 			t.Fatalf("after a reconnection: %v", out)
 		}
 		m = out[1].(*wire.Resample)
@@ -247,7 +247,7 @@ func TestManySentencesAreWrittenInParts(t *testing.T) {
 		t.Fatalf("have %v", out)
 	}
 	s, out = s.Do("fresh", "") // which asks what they are worth, too
-	if len(out) != 1 || out[0].Type() != wire.TypeScore {
+	if len(out) != 1 || out[0].Type() != "score" {
 		t.Fatalf("have %v", out)
 	}
 	answer := &wire.Scored{Head: wire.Head{ID: out[0].Header().ID}}

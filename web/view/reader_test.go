@@ -228,7 +228,7 @@ func TestLinkWithoutModel(t *testing.T) {
 		t.Fatalf("asks %v, notes %v, shows %q", out, s.Notice, s.Reading.Ask.Question)
 	}
 	s, out = s.Receive(courseWelcome())
-	i := slices.IndexFunc(out, func(m wire.Message) bool { return m.Type() == wire.TypeAsk })
+	i := slices.IndexFunc(out, func(m wire.Message) bool { return m.Type() == "ask" })
 	if i < 0 || out[i].(*wire.Ask).Model != "test" || s.Model != "test" || s.Chain != 1 || s.Reader != "r@10" {
 		t.Errorf("asks %v of %q; chain %d, read by %q", out, s.Model, s.Chain, s.Reader)
 	}

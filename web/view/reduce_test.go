@@ -21,7 +21,7 @@ func live(t *testing.T) (s State, id string) {
 		t.Fatalf("a welcome without work is answered by %v", out)
 	}
 	s, out = s.Do("model", "other")
-	if len(out) != 1 || out[0].Type() != wire.TypeAsk {
+	if len(out) != 1 || out[0].Type() != "ask" {
 		t.Fatalf("have %v, want an ask", out)
 	}
 	return s, out[0].Header().ID
@@ -105,7 +105,7 @@ func TestServerThatForgotIsAskedAgain(t *testing.T) {
 		s = s.receives(m)
 	}
 	s, out := s.Receive(&wire.Welcome{Session: "s2", Models: s.Models})
-	if len(out) != 1 || out[0].Type() != wire.TypeAsk || out[0].Header().ID == id {
+	if len(out) != 1 || out[0].Type() != "ask" || out[0].Header().ID == id {
 		t.Fatalf("have %v, want a new ask", out)
 	}
 	if s.Seq != 0 || s.Reading.Status != Asked {
@@ -122,7 +122,7 @@ func TestServerThatForgotIsAskedAgain(t *testing.T) {
 func TestAskThatNeverArrivedIsAskedAgain(t *testing.T) {
 	s, id := live(t)
 	s, out := s.Receive(&wire.Welcome{Session: "s1", Resumed: true, Models: s.Models})
-	if len(out) != 2 || out[0].Type() != wire.TypeCancel || out[0].Header().ID != id || out[1].Type() != wire.TypeAsk {
+	if len(out) != 2 || out[0].Type() != "cancel" || out[0].Header().ID != id || out[1].Type() != "ask" {
 		t.Fatalf("have %v", out)
 	}
 	// What the server says about the old one is of no interest any more.
@@ -150,7 +150,7 @@ func TestGoingBackCostsNothing(t *testing.T) {
 		t.Fatalf("have %v", out)
 	}
 	_, out = s.Do("example", "kinship")
-	if len(out) != 1 || out[0].Type() != wire.TypeCancel {
+	if len(out) != 1 || out[0].Type() != "cancel" {
 		t.Fatalf("leaving does not cancel: %v", out)
 	}
 }
@@ -383,7 +383,7 @@ func TestARunShowsWhatIsLearned(t *testing.T) {
 	}
 	s, out := s.Do("train-read", "")
 	// What the other step was asked about the chains before is called off.
-	if len(out) != 2 || out[0].Type() != wire.TypeCancel || out[1].(*wire.Ask).Model != "r@9" || strings.Contains(Train(&s), "train-read") || !strings.Contains(Curves(&s), `"at":9,"newest":false`) {
+	if len(out) != 2 || out[0].Type() != "cancel" || out[1].(*wire.Ask).Model != "r@9" || strings.Contains(Train(&s), "train-read") || !strings.Contains(Curves(&s), `"at":9,"newest":false`) {
 		t.Errorf("asks %v, the charts say %s", out, Curves(&s))
 	}
 }

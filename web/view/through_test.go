@@ -309,7 +309,7 @@ func TestReadingThroughWhenAsked(t *testing.T) {
 	}
 	s, out = s.Do("step", "2")
 	next := reread(t, out)
-	if !slices.Equal(next.Models, []string{"r@20"}) || !slices.ContainsFunc(out, func(x wire.Message) bool { return x.Type() == wire.TypeCancel && x.Header().ID == m.ID }) {
+	if !slices.Equal(next.Models, []string{"r@20"}) || !slices.ContainsFunc(out, func(x wire.Message) bool { return x.Type() == "cancel" && x.Header().ID == m.ID }) {
 		t.Fatalf("have %v", out)
 	}
 	// What the first would have said comes too late.

@@ -303,7 +303,7 @@ func TestWhatIfsAfterAReconnection(t *testing.T) {
 		lost := out[0].Header().ID
 		s, out = s.Receive(&wire.Welcome{Session: "s1", Resumed: resumed, Models: s.Models})
 		n := len(out)
-		if n == 0 || out[n-1].Type() != wire.TypeScore || out[n-1].Header().ID == lost || (n == 2 && out[0].Type() == wire.TypeCancel) != resumed {
+		if n == 0 || out[n-1].Type() != "score" || out[n-1].Header().ID == lost || (n == 2 && out[0].Type() == "cancel") != resumed {
 			t.Fatalf("resumed %t: have %v", resumed, out)
 		}
 		if after := s.receives(&wire.Scored{Head: wire.Head{ID: lost}, Variants: []wire.ScoredVariant{{LogProbs: s.Reading.Base}}}); after.whatIf() != nil {
@@ -358,12 +358,12 @@ func TestOldWhatIfsAreCancelled(t *testing.T) {
 	s, out := listening(t).Do("sentence", "2")
 	first := out[0].Header().ID
 	s, out = s.Do("sentence", "1")
-	if len(out) != 2 || out[0].Type() != wire.TypeCancel || out[0].Header().ID != first {
+	if len(out) != 2 || out[0].Type() != "cancel" || out[0].Header().ID != first {
 		t.Fatalf("have %v", out)
 	}
 	second := out[1].Header().ID
 	s, out = s.Do("again", "")
-	if len(out) != 2 || out[0].Type() != wire.TypeCancel || out[0].Header().ID != second || len(s.waiting) != 0 {
+	if len(out) != 2 || out[0].Type() != "cancel" || out[0].Header().ID != second || len(s.waiting) != 0 {
 		t.Errorf("have %v", out)
 	}
 }

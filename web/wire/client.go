@@ -1,19 +1,8 @@
 package wire
 
-import "fmt"
-
-// The names of the page's messages.
-const (
-	TypeHello       = "hello"
-	TypeAsk         = "ask"
-	TypeScore       = "score"
-	TypeResample    = "resample"
-	TypeCancel      = "cancel"
-	TypeTrain       = "train"
-	TypeTrainPause  = "train_pause"
-	TypeTrainResume = "train_resume"
-	TypeTrainStop   = "train_stop"
-	TypeWatch       = "watch"
+import (
+	"cmp"
+	"fmt"
 )
 
 // Bounds of a page's messages. A server may set narrower ones (Limits).
@@ -38,31 +27,20 @@ func Methods() []string { return []string{"nrt", "rlpr", "verifree", "sft"} }
 // Modes lists the reward formulas by the names that trainer/reward gives them.
 func Modes() []string { return []string{"logp", "p", "gm", "am", "ws-1/p", "ws-logp"} }
 
-func newClient(t string) Message {
-	switch t {
-	case TypeHello:
-		return &Hello{}
-	case TypeAsk:
-		return &Ask{}
-	case TypeScore:
-		return &Score{}
-	case TypeResample:
-		return &Resample{}
-	case TypeCancel:
-		return &Cancel{}
-	case TypeTrain:
-		return &Train{}
-	case TypeTrainPause:
-		return &TrainPause{}
-	case TypeTrainResume:
-		return &TrainResume{}
-	case TypeTrainStop:
-		return &TrainStop{}
-	case TypeWatch:
-		return &Watch{}
-	}
-	return nil
-}
+// Type implements Message.
+func (*Hello) Type() string       { return "hello" }
+func (*Ask) Type() string         { return "ask" }
+func (*Score) Type() string       { return "score" }
+func (*Resample) Type() string    { return "resample" }
+func (*Cancel) Type() string      { return "cancel" }
+func (*Train) Type() string       { return "train" }
+func (*TrainPause) Type() string  { return "train_pause" }
+func (*TrainResume) Type() string { return "train_resume" }
+func (*TrainStop) Type() string   { return "train_stop" }
+func (*Watch) Type() string       { return "watch" }
+
+// The page's messages: one of each, to be told apart by Type.
+var fromPage = []Message{&Hello{}, &Ask{}, &Score{}, &Resample{}, &Cancel{}, &Train{}, &TrainPause{}, &TrainResume{}, &TrainStop{}, &Watch{}}
 
 // Hello opens a connection. With Resume the server sends every message of that
 // session after seq After, if it still has them; Welcome says whether it does.
@@ -75,12 +53,9 @@ type Hello struct {
 	Owner  string `json:"owner,omitempty"`
 }
 
-// Type implements Message.
-func (*Hello) Type() string { return TypeHello }
-
 // Validate implements Message.
 func (m *Hello) Validate() error {
-	return first(text("resume", m.Resume, 64), within("after", m.After, 0, MaxSafe), text("owner", m.Owner, 64))
+	return cmp.Or(text("resume", m.Resume, 64), within("after", m.After, 0, MaxSafe), text("owner", m.Owner, 64))
 }
 
 // Ask asks a model for K chains, and for the reference answer's probabilities
@@ -97,12 +72,9 @@ type Ask struct {
 	MaxChain    int     `json:"max_chain"` // tokens
 }
 
-// Type implements Message.
-func (*Ask) Type() string { return TypeAsk }
-
 // Validate implements Message.
 func (m *Ask) Validate() error {
-	return first(
+	return cmp.Or(
 		some("id", m.ID, 64),
 		some("model", m.Model, 200),
 		some("question", m.Question, MaxQuestion),
@@ -144,12 +116,9 @@ type ChainPart struct {
 	Text string  `json:"text,omitempty"`
 }
 
-// Type implements Message.
-func (*Score) Type() string { return TypeScore }
-
 // Validate implements Message.
 func (m *Score) Validate() error {
-	err := first(
+	err := cmp.Or(
 		some("id", m.ID, 64),
 		count("models", len(m.Models), MaxReaders),
 		some("question", m.Question, MaxQuestion),
@@ -158,7 +127,7 @@ func (m *Score) Validate() error {
 		each("variants", m.Variants, (*Variant).validate),
 	)
 	if len(m.Models) == 0 {
-		return first(err, some("model", m.Model, 200))
+		return cmp.Or(err, some("model", m.Model, 200))
 	}
 	if err == nil && m.Model != "" {
 		err = bad("model", "want model or models, and not both")
@@ -201,19 +170,14 @@ func (m *Variant) size() int {
 }
 
 func (m *Variant) validate() error {
-	return first(count("parts", len(m.Parts), 256), each("parts", m.Parts, (*ChainPart).validate), count("parts", m.size(), 32*MaxChain))
+	return cmp.Or(count("parts", len(m.Parts), 256), each("parts", m.Parts, (*ChainPart).validate), count("parts", m.size(), 32*MaxChain))
 }
 
 func (p *ChainPart) validate() error {
 	if (len(p.IDs) > 0) == (p.Text != "") {
 		return bad("ids", "want ids or text, and not both")
 	}
-	for _, id := range p.IDs {
-		if err := within("ids", id, 0, 1<<24); err != nil {
-			return err
-		}
-	}
-	return nil
+	return vocabulary("ids", p.IDs...)
 }
 
 // Resample asks a model to write a chain afresh, N times from each of some places
@@ -238,12 +202,9 @@ type Resample struct {
 	MaxChain    int     `json:"max_chain"`
 }
 
-// Type implements Message.
-func (*Resample) Type() string { return TypeResample }
-
 // Validate implements Message.
 func (m *Resample) Validate() error {
-	err := first(
+	err := cmp.Or(
 		some("id", m.ID, 64),
 		some("model", m.Model, 200),
 		some("question", m.Question, MaxQuestion),
@@ -252,16 +213,12 @@ func (m *Resample) Validate() error {
 		within("of", m.Of, 0, MaxChains-1),
 		within("cuts", len(m.Cuts), 1, MaxVariants),
 		within("n", m.N, 1, MaxFresh),
-		within("temperature", m.Temperature, 0, 4),
+		within("temperature", m.Temperature, 0, MaxHeat),
 		within("top_p", m.TopP, 0, 1),
 		within("seed", m.Seed, 0, MaxSafe),
 		within("max_chain", m.MaxChain, 1, MaxChain),
+		vocabulary("chain", m.Chain...),
 	)
-	for _, id := range m.Chain {
-		if err == nil {
-			err = within("chain", id, 0, 1<<24)
-		}
-	}
 	least := 0
 	for _, cut := range m.Cuts {
 		if err == nil {
@@ -288,9 +245,6 @@ func (m *Resample) Tokens() int {
 // running. The server answers with end (Cancelled) as soon as it has stopped.
 type Cancel struct{ Head }
 
-// Type implements Message.
-func (*Cancel) Type() string { return TypeCancel }
-
 // Validate implements Message.
 func (m *Cancel) Validate() error { return some("id", m.ID, 64) }
 
@@ -310,12 +264,9 @@ type Train struct {
 	Upload string `json:"upload,omitempty"`
 }
 
-// Type implements Message.
-func (*Train) Type() string { return TypeTrain }
-
 // Validate implements Message.
 func (m *Train) Validate() error {
-	err := first(
+	err := cmp.Or(
 		some("id", m.ID, 64),
 		oneOf("method", m.Method, Methods()...),
 		text("model", m.Model, 200),
@@ -341,9 +292,6 @@ type TrainPause struct {
 	Run string `json:"run"`
 }
 
-// Type implements Message.
-func (*TrainPause) Type() string { return TypeTrainPause }
-
 // Validate implements Message.
 func (m *TrainPause) Validate() error { return some("run", m.Run, 64) }
 
@@ -353,9 +301,6 @@ type TrainResume struct {
 	Run string `json:"run"`
 }
 
-// Type implements Message.
-func (*TrainResume) Type() string { return TypeTrainResume }
-
 // Validate implements Message.
 func (m *TrainResume) Validate() error { return some("run", m.Run, 64) }
 
@@ -364,9 +309,6 @@ type TrainStop struct {
 	Head
 	Run string `json:"run"`
 }
-
-// Type implements Message.
-func (*TrainStop) Type() string { return TypeTrainStop }
 
 // Validate implements Message.
 func (m *TrainStop) Validate() error { return some("run", m.Run, 64) }
@@ -379,12 +321,9 @@ type Watch struct {
 	After int    `json:"after,omitempty"` // 0: from the start
 }
 
-// Type implements Message.
-func (*Watch) Type() string { return TypeWatch }
-
 // Validate implements Message.
 func (m *Watch) Validate() error {
-	return first(some("run", m.Run, 64), within("after", m.After, 0, MaxSteps))
+	return cmp.Or(some("run", m.Run, 64), within("after", m.After, 0, MaxSteps))
 }
 
 // String is what a log says of an ask: no text of the reader.

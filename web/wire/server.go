@@ -1,52 +1,26 @@
 package wire
 
-import "fmt"
-
-// The names of the server's messages.
-const (
-	TypeWelcome   = "welcome"
-	TypeModels    = "models"
-	TypeQueued    = "queued"
-	TypeStart     = "start"
-	TypeFrame     = "frame"
-	TypeEnd       = "end"
-	TypeScored    = "scored"
-	TypeResampled = "resampled"
-	TypeFailed    = "failed"
-	TypeStep      = "step"
-	TypeEval      = "eval"
-	TypeState     = "state"
+import (
+	"cmp"
+	"fmt"
 )
 
-func newServer(t string) Message {
-	switch t {
-	case TypeWelcome:
-		return &Welcome{}
-	case TypeModels:
-		return &Models{}
-	case TypeQueued:
-		return &Queued{}
-	case TypeStart:
-		return &Start{}
-	case TypeFrame:
-		return &Frame{}
-	case TypeEnd:
-		return &End{}
-	case TypeScored:
-		return &Scored{}
-	case TypeResampled:
-		return &Resampled{}
-	case TypeFailed:
-		return &Failed{}
-	case TypeStep:
-		return &Step{}
-	case TypeEval:
-		return &Eval{}
-	case TypeState:
-		return &State{}
-	}
-	return nil
-}
+// Type implements Message.
+func (*Welcome) Type() string   { return "welcome" }
+func (*Models) Type() string    { return "models" }
+func (*Queued) Type() string    { return "queued" }
+func (*Start) Type() string     { return "start" }
+func (*Frame) Type() string     { return "frame" }
+func (*End) Type() string       { return "end" }
+func (*Scored) Type() string    { return "scored" }
+func (*Resampled) Type() string { return "resampled" }
+func (*Failed) Type() string    { return "failed" }
+func (*Step) Type() string      { return "step" }
+func (*Eval) Type() string      { return "eval" }
+func (*State) Type() string     { return "state" }
+
+// The server's messages, one of each.
+var fromServer = []Message{&Welcome{}, &Models{}, &Queued{}, &Start{}, &Frame{}, &End{}, &Scored{}, &Resampled{}, &Failed{}, &Step{}, &Eval{}, &State{}}
 
 // Model is a model that can be asked.
 type Model struct {
@@ -59,7 +33,7 @@ type Model struct {
 }
 
 func (m *Model) validate() error {
-	return first(some("name", m.Name, 200), text("label", m.Label, 200), text("vocab", m.Vocab, 200),
+	return cmp.Or(some("name", m.Name, 200), text("label", m.Label, 200), text("vocab", m.Vocab, 200),
 		text("run", m.Run, 64), within("step", m.Step, 0, MaxSteps), within("reads", m.Reads, 0, 1<<24))
 }
 
@@ -86,12 +60,9 @@ type Welcome struct {
 	Limits  Limits  `json:"limits"`
 }
 
-// Type implements Message.
-func (*Welcome) Type() string { return TypeWelcome }
-
 // Validate implements Message.
 func (m *Welcome) Validate() error {
-	return first(
+	return cmp.Or(
 		some("session", m.Session, 64),
 		text("server", m.Server, 64),
 		count("models", len(m.Models), MaxModels),
@@ -107,12 +78,9 @@ type Models struct {
 	Models []Model `json:"models"`
 }
 
-// Type implements Message.
-func (*Models) Type() string { return TypeModels }
-
 // Validate implements Message.
 func (m *Models) Validate() error {
-	return first(count("models", len(m.Models), MaxModels), each("models", m.Models, (*Model).validate))
+	return cmp.Or(count("models", len(m.Models), MaxModels), each("models", m.Models, (*Model).validate))
 }
 
 // Queued says how many requests are before this one (0: it is next) and about
@@ -123,12 +91,9 @@ type Queued struct {
 	Seconds float64 `json:"seconds"` // 0: unknown
 }
 
-// Type implements Message.
-func (*Queued) Type() string { return TypeQueued }
-
 // Validate implements Message.
 func (m *Queued) Validate() error {
-	return first(some("id", m.ID, 64), within("place", m.Place, 0, 1<<20), within("seconds", m.Seconds, 0, 1e6))
+	return cmp.Or(some("id", m.ID, 64), within("place", m.Place, 0, 1<<20), within("seconds", m.Seconds, 0, 1e6))
 }
 
 // Piece is a token as text. Texts of a list join to the whole; a token that ends
@@ -141,7 +106,7 @@ type Piece struct {
 }
 
 func (p *Piece) validate() error {
-	return first(within("id", p.ID, 0, 1<<24), text("text", p.Text, 1<<10))
+	return cmp.Or(vocabulary("id", p.ID), text("text", p.Text, 1<<10))
 }
 
 // Start says that the chains begin, and how the texts were cut into tokens. The
@@ -156,12 +121,9 @@ type Start struct {
 	Answer []Piece `json:"answer"`
 }
 
-// Type implements Message.
-func (*Start) Type() string { return TypeStart }
-
 // Validate implements Message.
 func (m *Start) Validate() error {
-	err := first(
+	err := cmp.Or(
 		some("id", m.ID, 64),
 		some("model", m.Model, 200),
 		within("k", m.K, 1, MaxChains),
@@ -208,7 +170,7 @@ const maxTokens = 1 << 14
 
 func (m *Tokens) validate() error {
 	n := len(m.IDs)
-	err := first(
+	err := cmp.Or(
 		within("chain", m.Chain, -1, MaxChains-1),
 		oneOf("part", string(m.Part), string(PartChain), string(PartBoundary), string(PartReference), string(PartAnswer), string(PartBaseline)),
 		within("at", m.At, 0, maxTokens),
@@ -225,17 +187,10 @@ func (m *Tokens) validate() error {
 			err = bad(l.name, "%d entries for %d ids", l.n, n)
 		}
 	}
-	if err != nil {
-		return err
+	for _, s := range m.Texts {
+		err = cmp.Or(err, text("texts", s, 1<<10))
 	}
-	for i, id := range m.IDs {
-		err := first(within("ids", id, 0, 1<<24), text("texts", m.Texts[i], 1<<10),
-			finite("logprobs", m.LogProbs[i]), finite("entropies", m.Entropies[i]))
-		if err != nil {
-			return err
-		}
-	}
-	return nil
+	return cmp.Or(err, vocabulary("ids", m.IDs...), finite("logprobs", m.LogProbs...), finite("entropies", m.Entropies...))
 }
 
 // Done says that a chain is complete, its reference scored.
@@ -247,7 +202,7 @@ type Done struct {
 }
 
 func (m *Done) validate() error {
-	return first(within("chain", m.Chain, 0, MaxChains-1), oneOf("finish", m.Finish, "close", "stop", "length"),
+	return cmp.Or(within("chain", m.Chain, 0, MaxChains-1), oneOf("finish", m.Finish, "close", "stop", "length"),
 		text("answer", m.Answer, MaxAnswer))
 }
 
@@ -259,12 +214,9 @@ type Frame struct {
 	Done   []Done   `json:"done,omitempty"`
 }
 
-// Type implements Message.
-func (*Frame) Type() string { return TypeFrame }
-
 // Validate implements Message.
 func (m *Frame) Validate() error {
-	return first(
+	return cmp.Or(
 		some("id", m.ID, 64),
 		count("tokens", len(m.Tokens), 1<<12),
 		each("tokens", m.Tokens, (*Tokens).validate),
@@ -280,12 +232,9 @@ type End struct {
 	Cancelled bool    `json:"cancelled,omitempty"`
 }
 
-// Type implements Message.
-func (*End) Type() string { return TypeEnd }
-
 // Validate implements Message.
 func (m *End) Validate() error {
-	return first(some("id", m.ID, 64), within("seconds", m.Seconds, 0, 1e6))
+	return cmp.Or(some("id", m.ID, 64), within("seconds", m.Seconds, 0, 1e6))
 }
 
 // Scored answers score: one entry a variant, in its order. Model is the one that read
@@ -304,12 +253,9 @@ type ScoredVariant struct {
 	Match    bool      `json:"match,omitempty"` // Answer equals the reference
 }
 
-// Type implements Message.
-func (*Scored) Type() string { return TypeScored }
-
 // Validate implements Message.
 func (m *Scored) Validate() error {
-	return first(
+	return cmp.Or(
 		some("id", m.ID, 64),
 		text("model", m.Model, 200),
 		within("variants", len(m.Variants), 1, MaxVariants),
@@ -318,13 +264,7 @@ func (m *Scored) Validate() error {
 }
 
 func (m *ScoredVariant) validate() error {
-	err := first(within("logprobs", len(m.LogProbs), 1, maxTokens), text("answer", m.Answer, MaxAnswer))
-	for _, x := range m.LogProbs {
-		if err == nil {
-			err = finite("logprobs", x)
-		}
-	}
-	return err
+	return cmp.Or(within("logprobs", len(m.LogProbs), 1, maxTokens), text("answer", m.Answer, MaxAnswer), finite("logprobs", m.LogProbs...))
 }
 
 // Resampled is what a model wrote from one place of a chain on, and the reference
@@ -343,12 +283,9 @@ type Fresh struct {
 	LogProbs []float64 `json:"logprobs"` // nats: log c
 }
 
-// Type implements Message.
-func (*Resampled) Type() string { return TypeResampled }
-
 // Validate implements Message.
 func (m *Resampled) Validate() error {
-	return first(
+	return cmp.Or(
 		some("id", m.ID, 64),
 		within("cut", m.Cut, 0, MaxChain-1),
 		within("fresh", len(m.Fresh), 1, MaxFresh),
@@ -358,18 +295,8 @@ func (m *Resampled) Validate() error {
 
 // Validate reports the first field that is out of range.
 func (m *Fresh) Validate() error {
-	err := first(count("ids", len(m.IDs), MaxChain), text("text", m.Text, 32*MaxChain), within("logprobs", len(m.LogProbs), 1, maxTokens))
-	for _, id := range m.IDs {
-		if err == nil {
-			err = within("ids", id, 0, 1<<24)
-		}
-	}
-	for _, x := range m.LogProbs {
-		if err == nil {
-			err = finite("logprobs", x)
-		}
-	}
-	return err
+	return cmp.Or(count("ids", len(m.IDs), MaxChain), text("text", m.Text, 32*MaxChain), within("logprobs", len(m.LogProbs), 1, maxTokens),
+		vocabulary("ids", m.IDs...), finite("logprobs", m.LogProbs...))
 }
 
 // Codes of Failed.
@@ -397,12 +324,9 @@ type Failed struct {
 	Retry   float64 `json:"retry,omitempty"` // seconds after which trying again makes sense
 }
 
-// Type implements Message.
-func (*Failed) Type() string { return TypeFailed }
-
 // Validate implements Message.
 func (m *Failed) Validate() error {
-	return first(some("code", m.Code, 64), text("message", m.Message, 1<<10), text("field", m.Field, 200),
+	return cmp.Or(some("code", m.Code, 64), text("message", m.Message, 1<<10), text("field", m.Field, 200),
 		within("retry", m.Retry, 0, 1e6))
 }
 
@@ -426,10 +350,10 @@ type Point struct {
 }
 
 func (p *Point) validate() error {
-	err := first(within("step", p.Step, 0, MaxSteps), count("values", len(p.Values), 64))
+	err := cmp.Or(within("step", p.Step, 0, MaxSteps), count("values", len(p.Values), 64))
 	for name, x := range p.Values {
 		if err == nil {
-			err = first(text("values", name, 64), finite(fmt.Sprintf("values.%s", short(name)), x))
+			err = cmp.Or(text("values", name, 64), finite(fmt.Sprintf("values.%s", short(name)), x))
 		}
 	}
 	return err
@@ -443,12 +367,9 @@ type Step struct {
 	Points []Point `json:"points"`
 }
 
-// Type implements Message.
-func (*Step) Type() string { return TypeStep }
-
 // Validate implements Message.
 func (m *Step) Validate() error {
-	return first(some("run", m.Run, 64), within("of", m.Of, 1, MaxSteps), count("points", len(m.Points), MaxSteps),
+	return cmp.Or(some("run", m.Run, 64), within("of", m.Of, 1, MaxSteps), count("points", len(m.Points), MaxSteps),
 		each("points", m.Points, (*Point).validate))
 }
 
@@ -459,12 +380,9 @@ type Eval struct {
 	Points []Point `json:"points"`
 }
 
-// Type implements Message.
-func (*Eval) Type() string { return TypeEval }
-
 // Validate implements Message.
 func (m *Eval) Validate() error {
-	return first(some("run", m.Run, 64), count("points", len(m.Points), MaxSteps), each("points", m.Points, (*Point).validate))
+	return cmp.Or(some("run", m.Run, 64), count("points", len(m.Points), MaxSteps), each("points", m.Points, (*Point).validate))
 }
 
 // Statuses of a run.
@@ -484,7 +402,7 @@ type Checkpoint struct {
 }
 
 func (c *Checkpoint) validate() error {
-	return first(within("step", c.Step, 0, MaxSteps), some("model", c.Model, 200))
+	return cmp.Or(within("step", c.Step, 0, MaxSteps), some("model", c.Model, 200))
 }
 
 // State is what a run is and where it stands; sent whenever that changes.
@@ -504,12 +422,9 @@ type State struct {
 	Checkpoints []Checkpoint `json:"checkpoints,omitempty"`
 }
 
-// Type implements Message.
-func (*State) Type() string { return TypeState }
-
 // Validate implements Message.
 func (m *State) Validate() error {
-	err := first(
+	err := cmp.Or(
 		some("run", m.Run, 64),
 		oneOf("method", m.Method, Methods()...),
 		oneOf("status", m.Status, StatusQueued, StatusRunning, StatusPaused, StatusStopped, StatusDone, StatusFailed),

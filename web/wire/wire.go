@@ -38,10 +38,13 @@ package wire
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"math"
+	"reflect"
+	"slices"
 	"strings"
 )
 
@@ -113,12 +116,13 @@ func Encode(m Message) ([]byte, error) {
 }
 
 // DecodeClient reads a message of a page.
-func DecodeClient(data []byte) (Message, error) { return decode(data, MaxClient, newClient) }
+func DecodeClient(data []byte) (Message, error) { return decode(data, MaxClient, fromPage) }
 
 // DecodeServer reads a message of the server.
-func DecodeServer(data []byte) (Message, error) { return decode(data, MaxServer, newServer) }
+func DecodeServer(data []byte) (Message, error) { return decode(data, MaxServer, fromServer) }
 
-func decode(data []byte, limit int, make func(t string) Message) (Message, error) {
+// decode reads one of the messages of a list.
+func decode(data []byte, limit int, list []Message) (Message, error) {
 	if len(data) > limit {
 		return nil, &Error{Reason: fmt.Sprintf("%d bytes; a message has at most %d", len(data), limit)}
 	}
@@ -129,10 +133,11 @@ func decode(data []byte, limit int, make func(t string) Message) (Message, error
 	if h.V != Version {
 		return nil, &Error{Field: "v", Reason: fmt.Sprintf("want version %d, have %d", Version, h.V)}
 	}
-	m := make(h.T)
-	if m == nil {
+	i := slices.IndexFunc(list, func(m Message) bool { return m.Type() == h.T })
+	if i < 0 {
 		return nil, &Error{Field: "t", Reason: fmt.Sprintf("unknown message %q", short(h.T))}
 	}
+	m := reflect.New(reflect.TypeOf(list[i]).Elem()).Interface().(Message)
 	d := json.NewDecoder(bytes.NewReader(data))
 	d.DisallowUnknownFields()
 	if err := d.Decode(m); err != nil {
@@ -150,7 +155,7 @@ func decode(data []byte, limit int, make func(t string) Message) (Message, error
 // validate checks head and body and names the type in the error.
 func validate(m Message) error {
 	h := m.Header()
-	err := first(
+	err := cmp.Or(
 		text("id", h.ID, 64),
 		within("seq", h.Seq, 0, MaxSafe),
 		m.Validate(),
@@ -183,15 +188,6 @@ func short(s string) string {
 	return strings.ToValidUTF8(s[:most], "") + "…"
 }
 
-func first(errs ...error) error {
-	for _, err := range errs {
-		if err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
 func bad(field, format string, args ...any) error {
 	return &Error{Field: field, Reason: fmt.Sprintf(format, args...)}
 }
@@ -219,18 +215,28 @@ func within[T int | int32 | uint64 | float64](field string, x, least, most T) er
 	return nil
 }
 
-func finite(field string, x float64) error {
-	if math.IsNaN(x) || math.IsInf(x, 0) {
-		return bad(field, "want a number, have %v", x)
+func finite(field string, list ...float64) error {
+	for _, x := range list {
+		if math.IsNaN(x) || math.IsInf(x, 0) {
+			return bad(field, "want a number, have %v", x)
+		}
+	}
+	return nil
+}
+
+// vocabulary checks that ids can be tokens.
+func vocabulary(field string, ids ...int32) error {
+	for _, id := range ids {
+		if err := within(field, id, 0, 1<<24); err != nil {
+			return err
+		}
 	}
 	return nil
 }
 
 func oneOf(field, s string, list ...string) error {
-	for _, x := range list {
-		if s == x {
-			return nil
-		}
+	if slices.Contains(list, s) {
+		return nil
 	}
 	return bad(field, "want one of %s, have %q", strings.Join(list, ", "), short(s))
 }
