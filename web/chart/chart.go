@@ -41,8 +41,8 @@ func (s Scale) At(x float64) float64 {
 	return s.From + f*(s.To-s.From)
 }
 
-// Ticks are two to n+1 round numbers (1, 2 or 5 times a power of ten apart)
-// within lo…hi, and the decimals that write them.
+// Ticks are at most n+1 round numbers (1, 2 or 5 times a power of ten apart) within
+// lo…hi, and the decimals that write them.
 func Ticks(lo, hi float64, n int) (at []float64, decimals int) {
 	if !(hi > lo) || math.IsInf(hi-lo, 0) || n < 1 {
 		return nil, 0
@@ -99,13 +99,13 @@ type Rows struct {
 	Bubble    float64 // radius of a mark that fits
 }
 
-// LeastRow is the smallest row that a number fits in, at a size that can be read.
-const LeastRow = 18
+// leastRow is the smallest row that a number fits in, at a size that can be read.
+const leastRow = 18
 
 // NewRows lays out n rows below top in about height pixels: more where the rows
 // would be too small to read.
 func NewRows(n int, top, height float64) Rows {
-	step := max(min(height/float64(max(n, 1)), 24), LeastRow)
+	step := max(min(height/float64(max(n, 1)), 24), leastRow)
 	return Rows{Top: top + step/2, Step: step, Bubble: min(8.5, step/2-1)}
 }
 

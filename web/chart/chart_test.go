@@ -107,7 +107,7 @@ func TestScaleAndAxis(t *testing.T) {
 		t.Errorf("have %v to %v", lo, hi)
 	}
 	r := NewRows(8, 20, 168)
-	if r.At(0) != 30.5 || r.Bottom(8) != 188 || NewRows(16, 20, 168).Step != LeastRow || NewRows(16, 20, 168).Bubble != 8 {
+	if r.At(0) != 30.5 || r.Bottom(8) != 188 || NewRows(16, 20, 168).Step != leastRow || NewRows(16, 20, 168).Bubble != 8 {
 		t.Errorf("have %+v", r)
 	}
 	if x := Lanes(4, 74, 318); x[0] != 74 || x[3] != 318 {

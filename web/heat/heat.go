@@ -20,42 +20,18 @@ type RGB struct{ R, G, B uint8 }
 
 // String is the colour as CSS writes it, #rrggbb.
 func (c RGB) String() string {
-	const hex = "0123456789abcdef"
+	const hex = "0123456789abcdef" // by hand: the tables have hundreds, when the page starts
 	return string([]byte{'#', hex[c.R>>4], hex[c.R&15], hex[c.G>>4], hex[c.G&15], hex[c.B>>4], hex[c.B&15]})
-}
-
-// Parse reads #rrggbb.
-func Parse(s string) (RGB, error) {
-	var v [3]uint8
-	if len(s) != 7 || s[0] != '#' {
-		return RGB{}, fmt.Errorf("colour: want #rrggbb, have %q", s)
-	}
-	for i := range v {
-		for _, c := range []byte(s[1+2*i : 3+2*i]) {
-			switch {
-			case c >= '0' && c <= '9':
-				c -= '0'
-			case c >= 'a' && c <= 'f':
-				c -= 'a' - 10
-			case c >= 'A' && c <= 'F':
-				c -= 'A' - 10
-			default:
-				return RGB{}, fmt.Errorf("colour: want #rrggbb, have %q", s)
-			}
-			v[i] = v[i]<<4 | c
-		}
-	}
-	return RGB{v[0], v[1], v[2]}, nil
 }
 
 // The two text colours.
 var (
-	Black = RGB{0, 0, 0}
-	White = RGB{255, 255, 255}
+	black = RGB{0, 0, 0}
+	white = RGB{255, 255, 255}
 )
 
-// Luminance is the relative luminance of WCAG 2, 0 to 1.
-func (c RGB) Luminance() float64 {
+// luminance is the relative luminance of WCAG 2, 0 to 1.
+func (c RGB) luminance() float64 {
 	return 0.2126*linear[c.R] + 0.7152*linear[c.G] + 0.0722*linear[c.B]
 }
 
@@ -74,19 +50,16 @@ var linear = func() (t [256]float64) {
 
 // Contrast is the WCAG 2 contrast of two colours, 1 to 21.
 func Contrast(a, b RGB) float64 {
-	x, y := a.Luminance(), b.Luminance()
-	if x < y {
-		x, y = y, x
-	}
-	return (x + 0.05) / (y + 0.05)
+	x, y := a.luminance(), b.luminance()
+	return (max(x, y) + 0.05) / (min(x, y) + 0.05)
 }
 
 // On is the text colour, black or white, that contrasts more with the ground.
 func On(ground RGB) RGB {
-	if Contrast(ground, Black) >= Contrast(ground, White) {
-		return Black
+	if Contrast(ground, black) >= Contrast(ground, white) {
+		return black
 	}
-	return White
+	return white
 }
 
 // Paint is a ground with its text, for a light and for a dark page.
@@ -97,9 +70,9 @@ type Paint struct {
 
 // Scale maps a domain to colours.
 type Scale struct {
-	lo, hi      float64
-	light, dark []RGB // stops at equal distances over lo…hi
-	table       []Paint
+	lo, hi float64
+	table  []Paint // at equal distances over lo…hi
+	ramp   string
 }
 
 // resolution is the number of steps that a scale's domain is cut into: enough
@@ -117,12 +90,19 @@ var Change = newScale(-1, 1,
 	[]RGB{{0x99, 0x49, 0x07}, {0xca, 0x70, 0x10}, {0xf0, 0xa2, 0x48}, {0xfe, 0xcb, 0x8d}, {0xfc, 0xe4, 0xc3}, {0xf7, 0xf7, 0xf7}, {0xdb, 0xdd, 0xec}, {0xbd, 0xb7, 0xd8}, {0x93, 0x89, 0xb9}, {0x69, 0x4a, 0x9a}, {0x4c, 0x20, 0x7c}},
 	[]RGB{{0xf0, 0xac, 0x60}, {0xd5, 0x90, 0x4a}, {0xb3, 0x75, 0x38}, {0x93, 0x5c, 0x2a}, {0x5d, 0x40, 0x27}, {0x22, 0x24, 0x2b}, {0x34, 0x30, 0x4b}, {0x55, 0x4b, 0x80}, {0x76, 0x69, 0xac}, {0x97, 0x89, 0xcf}, {0xb7, 0xaa, 0xf0}})
 
+// newScale is the scale through stops at equal distances.
 func newScale(lo, hi float64, light, dark []RGB) *Scale {
-	s := &Scale{lo: lo, hi: hi, light: light, dark: dark, table: make([]Paint, resolution+1)}
-	for i := range s.table {
+	s := &Scale{lo: lo, hi: hi}
+	for i := range resolution + 1 {
 		x := float64(i) / resolution
 		l, d := between(light, x), between(dark, x)
-		s.table[i] = Paint{l.String(), d.String(), On(l).String(), On(d).String()}
+		s.table = append(s.table, Paint{l.String(), d.String(), On(l).String(), On(d).String()})
+	}
+	for i := range light {
+		if i > 0 {
+			s.ramp += ","
+		}
+		s.ramp += "light-dark(" + light[i].String() + "," + dark[i].String() + ")"
 	}
 	return s
 }
@@ -147,16 +127,7 @@ func (s *Scale) At(x float64) Paint {
 }
 
 // Ramp is the scale as CSS colour stops for a page with light-dark().
-func (s *Scale) Ramp() string {
-	out := ""
-	for i := range s.light {
-		if i > 0 {
-			out += ","
-		}
-		out += "light-dark(" + s.light[i].String() + "," + s.dark[i].String() + ")"
-	}
-	return out
-}
+func (s *Scale) Ramp() string { return s.ramp }
 
 // Ends are the words of a legend at the scale's ends, in whole per cent.
 func (s *Scale) Ends() (lo, hi string) {
