@@ -9,10 +9,7 @@ var iconPaths = map[string]string{
 	"theme":    `<circle cx="8" cy="8" r="5.5"/><path d="M8 2.5a5.5 5.5 0 0 1 0 11z" fill="currentColor"/>`,
 	"more":     `<path d="M3.5 8h.01M8 8h.01M12.5 8h.01" stroke-width="2.4"/>`,
 	"close":    `<path d="m4 4 8 8M12 4l-8 8"/>`,
-	"chip":     `<rect x="4" y="4" width="8" height="8" rx="1"/><path d="M6.5 2v2M9.5 2v2M6.5 12v2M9.5 12v2M2 6.5h2M2 9.5h2M12 6.5h2M12 9.5h2"/>`,
 	"warning":  `<path d="M8 2.5 14 13H2zM8 6.5v3M8 11.2v.01"/>`,
-	"sliders":  `<path d="M2.5 5h6M12 5h1.5M2.5 11H4M7.5 11h6"/><circle cx="10.2" cy="5" r="1.7"/><circle cx="5.7" cy="11" r="1.7"/>`,
 	"question": `<path d="M5.8 6a2.2 2.2 0 1 1 3.2 2c-.7.4-1 .8-1 1.6M8 12.2v.01"/>`,
 	"book":     `<path d="M8 4.3C6.4 3.2 4.5 3 2.5 3v9.2c2 0 3.9.2 5.5 1.3 1.6-1.1 3.5-1.3 5.5-1.3V3c-2 0-3.9.2-5.5 1.3zM8 4.3v9"/>`,
-	"play":     `<path d="M5 3.5v9l7-4.5z" fill="currentColor"/>`,
 }

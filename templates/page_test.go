@@ -6,6 +6,7 @@ import (
 	"strings"
 	"testing"
 
+	"nrt/trainer/reward"
 	"nrt/web/view"
 )
 
@@ -55,12 +56,12 @@ func TestShellKeepsThePolicy(t *testing.T) {
 
 func TestShellChoosesAndEscapes(t *testing.T) {
 	page := shell(t, Page{
-		Boot: 0, Mode: "am", Model: "m<2", Models: []Option{{"m1", "one"}, {"m<2", "<two>"}},
-		Settings: Settings{K: 5, Temperature: 0.75, TopP: 1, Seed: 9, MaxChain: 40, MaxK: 12},
+		Boot: 0, Model: "m<2", Models: []Option{{"m1", "one"}, {"m<2", "<two>"}},
+		Choice: view.Choice{Mode: reward.AM, K: 5, Temperature: 0.75, TopP: 1, Seed: 9, MaxChain: 40}, MaxChain: 99,
 	})
 	for _, want := range []string{
 		`<option value="m&lt;2" selected>&lt;two&gt;</option>`, `value="am" data-change="mode" checked`,
-		`name="k" value="5" min="1" max="12"`, `name="temperature" value="0.75"`, `data-size="0"`,
+		`name="k" value="5" min="1" max="16"`, `name="max_chain" value="40" min="1" max="99"`, `name="temperature" value="0.75"`, `data-size="0"`,
 	} {
 		if !strings.Contains(page, want) {
 			t.Errorf("lacks %s", want)

@@ -36,10 +36,9 @@ func (a *app) startCard() {
 		delete(a.els, "card") // a browser without popovers has no card
 		return
 	}
-	a.card.due = js.FuncOf(func(js.Value, []js.Value) any {
+	a.card.due = callback(func() {
 		a.card.timer = js.Undefined()
 		a.do("peek", a.card.want)
-		return nil
 	})
 	on(document(), "focusin", func(event js.Value) {
 		if el, ok := closest(event, `[data-act="pin"]`); ok && !a.card.quiet && el.Call("matches", ":focus-visible").Bool() {
@@ -80,17 +79,12 @@ func (a *app) wantCard(want string) {
 	if want == "" {
 		wait = afterCard
 	}
-	a.card.timer = window().Call("setTimeout", a.card.due, wait.Milliseconds())
+	a.card.timer = after(wait, a.card.due)
 }
 
 // stayCard is for when the reader has said what is to be: the pointer, wherever it
 // rests, changes nothing until it moves on.
-func (a *app) stayCard() {
-	if a.card.timer.Truthy() {
-		window().Call("clearTimeout", a.card.timer)
-		a.card.timer = js.Undefined()
-	}
-}
+func (a *app) stayCard() { stop(&a.card.timer) }
 
 // pin is a click on a word; one by keyboard goes on into the card.
 func (a *app) pin(event, el js.Value) {

@@ -6,6 +6,7 @@ import (
 	"strconv"
 	"strings"
 	"syscall/js"
+	"time"
 )
 
 func window() js.Value   { return js.Global() }
@@ -49,6 +50,24 @@ func on(target js.Value, event string, f func(event js.Value), passive bool) {
 	}), map[string]any{"passive": passive, "capture": event == "invalid" || event == "scroll" || event == "close"}) // which do not bubble
 }
 
+// callback is f for the browser to call, as long as the page lives.
+func callback(f func()) js.Func {
+	return js.FuncOf(func(js.Value, []js.Value) any { f(); return nil })
+}
+
+// after has the browser call f in a while.
+func after(wait time.Duration, f js.Func) js.Value {
+	return window().Call("setTimeout", f, wait.Milliseconds())
+}
+
+// stop ends a timer that may be running.
+func stop(timer *js.Value) {
+	if timer.Truthy() {
+		window().Call("clearTimeout", *timer)
+		*timer = js.Undefined()
+	}
+}
+
 // then runs one of two functions when a promise is settled, and frees them.
 func then(promise js.Value, ok func(js.Value), failed func(string)) {
 	var done, bad js.Func
@@ -80,6 +99,4 @@ func replace(el js.Value, html string) {
 	js.Global().Call("nrtMorph", el, html)
 }
 
-func logError(what string, err error) {
-	js.Global().Get("console").Call("warn", "nrt: "+what+": "+err.Error())
-}
+func warn(what, why string) { js.Global().Get("console").Call("warn", "nrt: "+what+": "+why) }

@@ -571,7 +571,7 @@ func (a *app) trainForm(form js.Value) string {
 	}
 	data, err := json.Marshal(fields)
 	if err != nil {
-		logError("training form", err)
+		warn("training form", err.Error())
 	}
 	return string(data)
 }

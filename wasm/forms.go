@@ -35,7 +35,7 @@ func (a *app) syncForms() {
 				if m.Run != "" {
 					label = m.Run + ", step " + strconv.Itoa(m.Step)
 				}
-				option(el, m.Name, label)
+				option(el, "append", m.Name, label)
 			}
 		}
 	}
@@ -101,20 +101,18 @@ func (a *app) ownOption() {
 	own := a.picked() == ""
 	switch {
 	case own && !old.Truthy():
-		el := document().Call("createElement", "option")
-		el.Set("value", "")
-		el.Set("textContent", "Your own question")
-		list.Call("prepend", el)
+		option(list, "prepend", "", "Your own question")
 	case !own && old.Truthy():
 		old.Call("remove")
 	}
 }
 
-func option(list js.Value, value, label string) {
+// option adds an entry to a list: how is append or prepend.
+func option(list js.Value, how, value, label string) {
 	el := document().Call("createElement", "option")
 	el.Set("value", value)
 	el.Set("textContent", label)
-	list.Call("append", el)
+	list.Call(how, el)
 }
 
 // listWorld adds the small world's questions to the picker.
@@ -136,7 +134,7 @@ func (a *app) listWorld() {
 		if !strings.HasPrefix(text, q.Family) {
 			text = q.Family + ": " + text
 		}
-		option(group, "world:"+strconv.Itoa(i), text)
+		option(group, "append", "world:"+strconv.Itoa(i), text)
 	}
 	el.Call("append", group)
 	el.Set("value", a.picked())
@@ -147,19 +145,19 @@ func (a *app) fetchWorld() {
 	if len(a.s.World) > 0 {
 		return
 	}
-	then(fetch("/api/examples", "json"), func(v js.Value) {
+	failed := func(why string) { warn("questions of the small world", why) }
+	then(fetch("/api/examples", "text"), func(v js.Value) {
 		var list []view.WorldQuestion
-		text := js.Global().Get("JSON").Call("stringify", v).String()
-		if err := json.Unmarshal([]byte(text), &list); err != nil {
-			logError("questions of the small world", err)
+		if err := json.Unmarshal([]byte(v.String()), &list); err != nil {
+			failed(err.Error())
 			return
 		}
 		a.s.World = list
 		a.schedule()
-	}, func(why string) { js.Global().Get("console").Call("warn", "nrt: questions of the small world: "+why) })
+	}, failed)
 }
 
-// fetch is a promise of a response's body, as json or arrayBuffer.
+// fetch is a promise of a response's body, as text, json or arrayBuffer.
 func fetch(path, as string) js.Value {
 	var body js.Func
 	body = js.FuncOf(func(_ js.Value, args []js.Value) any {
@@ -206,6 +204,10 @@ func (a *app) needVocab() {
 	}
 	a.vocab.name, a.vocab.tok, a.vocab.form = name, nil, nil
 	a.s.Typing.Known = false
+	failed := func(why string) {
+		a.vocab.name = ""
+		warn("vocabulary", why)
+	}
 	then(fetch("/vocab/"+url.PathEscape(name), "arrayBuffer"), func(v js.Value) {
 		if a.vocab.name != name {
 			return
@@ -219,18 +221,14 @@ func (a *app) needVocab() {
 			a.vocab.form, err = tok.Format("")
 		}
 		if err != nil {
-			logError("vocabulary", err)
-			a.vocab.name = ""
+			failed(err.Error())
 			return
 		}
 		a.cutTyped()
 		if byID("edit").Get("open").Bool() {
 			a.noteEdit() // of what was typed meanwhile
 		}
-	}, func(why string) {
-		a.vocab.name = ""
-		js.Global().Get("console").Call("warn", "nrt: vocabulary: "+why)
-	})
+	}, failed)
 }
 
 // mostCut bounds the text that is cut while one types.
@@ -246,11 +244,11 @@ func (a *app) cutTyped() {
 		a.schedule()
 		return
 	}
-	pieces := func(text string) []view.TypedPiece {
-		var list []view.TypedPiece
+	pieces := func(text string) []wire.Piece {
+		var list []wire.Piece
 		end := 0
 		for _, p := range tok.Pieces(text) {
-			x := view.TypedPiece{ID: p.ID, Text: p.Text}
+			x := wire.Piece{ID: p.ID, Text: p.Text}
 			if p.ID == tok.UNK() {
 				x.Unknown, x.Text = true, text[p.Start:p.End]
 			}
@@ -264,7 +262,7 @@ func (a *app) cutTyped() {
 	}
 	t.QuestionPieces, t.AnswerPieces = pieces(t.Question), pieces(t.Answer)
 	for _, id := range form.End {
-		t.AnswerPieces = append(t.AnswerPieces, view.TypedPiece{ID: id, Text: "end", Special: true})
+		t.AnswerPieces = append(t.AnswerPieces, wire.Piece{ID: id, Text: "end", Special: true})
 	}
 	t.Takes, t.Reads = len(form.Prompt(t.Question))+len(form.Close)+max(len(form.Answer(t.Answer)), 1), 0
 	for _, m := range a.s.Models {

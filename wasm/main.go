@@ -56,6 +56,7 @@ type app struct {
 	hashAt    js.Value // timer
 	viewed    string   // the view that the history's latest entry is of
 	saved     js.Func
+	curve     js.Func
 
 	socket socket
 	vocab  struct {
@@ -81,7 +82,7 @@ func main() {
 		return nil
 	})
 	if err != nil {
-		logError("saved examples", err)
+		warn("saved examples", err.Error())
 	}
 	a.s = view.New(examples)
 	for _, id := range view.Containers {
@@ -98,13 +99,10 @@ func main() {
 	a.last["notes"] = "" // holds the loader's words until now
 	a.last["badge"] = ""
 	a.s.Link = view.Loading
-	a.frame = js.FuncOf(func(js.Value, []js.Value) any { a.draw(); return nil })
-	a.saved = js.FuncOf(func(js.Value, []js.Value) any { a.saveHash(); return nil })
-	a.play = js.FuncOf(func(js.Value, []js.Value) any { a.tick(); return nil })
-	a.try = js.FuncOf(func(js.Value, []js.Value) any {
+	a.frame, a.saved, a.play, a.curve = callback(a.draw), callback(a.saveHash), callback(a.tick), callback(a.drawCurves)
+	a.try = callback(func() {
 		a.rest = js.Undefined()
 		a.do("edit-try", byID("edit-text").Get("value").String())
-		return nil
 	})
 	a.measure()
 	breathe()
@@ -126,7 +124,7 @@ func breathe() { time.Sleep(time.Millisecond) }
 func (a *app) open(hash string) {
 	c, err := view.ParseHash(hash)
 	if err != nil {
-		logError("address", err)
+		warn("address", err.Error())
 	}
 	if d := byID("edit"); d.Truthy() && d.Get("open").Bool() {
 		a.stopEdit()
@@ -153,7 +151,7 @@ func (a *app) become(s view.State, out []wire.Message) {
 	}
 	if s.Playing && !a.ticker {
 		a.ticker = true
-		window().Call("setTimeout", a.play, 1400)
+		after(1400*time.Millisecond, a.play)
 	}
 	a.schedule()
 }
@@ -176,9 +174,9 @@ func (a *app) schedule() {
 	root().Call("setAttribute", "data-drawing", "")
 	switch {
 	case document().Get("hidden").Bool():
-		window().Call("setTimeout", a.frame, 300)
+		after(300*time.Millisecond, a.frame)
 	case a.slow > 12*time.Millisecond && time.Since(a.drawn) < 4*a.slow:
-		window().Call("setTimeout", a.frame, (2 * a.slow).Milliseconds())
+		after(2*a.slow, a.frame)
 	default:
 		window().Call("requestAnimationFrame", a.frame)
 	}
@@ -237,7 +235,9 @@ func (a *app) draw() {
 	}
 	a.keepFocus(focused)
 	a.syncForms()
-	a.drawCurves(began)
+	if !a.later {
+		a.drawCurves()
+	}
 	a.rememberHash()
 	a.drawn = time.Now()
 	a.slow = a.drawn.Sub(began)
@@ -250,7 +250,7 @@ func (a *app) draw() {
 	root().Call("removeAttribute", "data-drawing")
 	if open { // nothing says when a list closes
 		a.scheduled = true
-		window().Call("setTimeout", a.frame, 200)
+		after(200*time.Millisecond, a.frame)
 	}
 }
 
@@ -311,28 +311,17 @@ func (a *app) keepFocus(was js.Value) {
 	}
 }
 
-// drawCurves hands the training curves to the chart library, at most twice a
-// second.
-func (a *app) drawCurves(now time.Time) {
-	charts := js.Global().Get("nrtCharts")
-	if !charts.Truthy() || a.later {
-		return
-	}
+// drawCurves hands the training curves to the chart library, at most twice a second:
+// what comes sooner is drawn then.
+func (a *app) drawCurves() {
 	const pause = 500 * time.Millisecond
-	if now.Sub(a.charts) < pause {
-		a.later = true // what is skipped now is drawn then
-		var again js.Func
-		again = js.FuncOf(func(js.Value, []js.Value) any {
-			again.Release()
-			a.later = false
-			a.drawCurves(time.Now())
-			return nil
-		})
-		window().Call("setTimeout", again, pause.Milliseconds())
+	if a.later = time.Since(a.charts) < pause; a.later {
+		after(pause, a.curve)
 		return
 	}
-	a.charts = now
-	if text := view.Curves(&a.s); text != a.curves {
+	a.charts = time.Now()
+	charts := js.Global().Get("nrtCharts")
+	if text := view.Curves(&a.s); text != a.curves && charts.Truthy() {
 		a.curves = text
 		charts.Call("set", text)
 	}
@@ -345,10 +334,8 @@ func (a *app) rememberHash() {
 		return
 	}
 	a.hash = hash
-	if a.hashAt.Truthy() {
-		window().Call("clearTimeout", a.hashAt)
-	}
-	a.hashAt = window().Call("setTimeout", a.saved, 250)
+	stop(&a.hashAt)
+	a.hashAt = after(250*time.Millisecond, a.saved)
 }
 
 // views names what the reader would call a view.

@@ -4,7 +4,7 @@ package main
 
 import (
 	"strconv"
-	"syscall/js"
+	"time"
 )
 
 // fillEdit puts the chosen sentence into the dialog, its neighbours around it.
@@ -52,7 +52,7 @@ func (a *app) noteEdit() {
 }
 
 // typingPause is how long a reader rests before what is typed is scored.
-const typingPause = 300
+const typingPause = 300 * time.Millisecond
 
 // typeEdit says at once that the typed version is to be scored, and has it scored when
 // the reader rests.
@@ -61,16 +61,11 @@ func (a *app) typeEdit() {
 		a.do("edit-typed", "")
 	}
 	a.stopEdit()
-	a.rest = window().Call("setTimeout", a.try, typingPause)
+	a.rest = after(typingPause, a.try)
 }
 
 // stopEdit forgets what was typed last.
-func (a *app) stopEdit() {
-	if a.rest.Truthy() {
-		window().Call("clearTimeout", a.rest)
-		a.rest = js.Undefined()
-	}
-}
+func (a *app) stopEdit() { stop(&a.rest) }
 
 // retryEdit has what is typed scored when the server is back.
 func (a *app) retryEdit() {

@@ -26,7 +26,7 @@ type socket struct {
 
 func (k *socket) start(a *app) {
 	k.app = a
-	k.count = js.FuncOf(func(js.Value, []js.Value) any { k.countDown(); return nil })
+	k.count = callback(k.countDown)
 	on(window(), "online", func(js.Value) { k.now() }, true)
 	on(window(), "offline", func(js.Value) {
 		if k.ws.Truthy() {
@@ -60,10 +60,7 @@ func (k *socket) now() {
 func (k *socket) connect() {
 	k.turn++
 	turn := k.turn
-	if k.timer.Truthy() {
-		window().Call("clearTimeout", k.timer)
-		k.timer = js.Undefined()
-	}
+	stop(&k.timer)
 	scheme := "ws://"
 	if location().Get("protocol").String() == "https:" {
 		scheme = "wss://"
@@ -132,7 +129,7 @@ func (k *socket) lost() {
 		}
 	}
 	k.app.become(s, nil)
-	k.timer = window().Call("setTimeout", k.count, 1000)
+	k.timer = after(time.Second, k.count)
 	k.askToken()
 }
 
@@ -144,7 +141,7 @@ func (k *socket) askToken() {
 		if turn != k.turn || k.app.s.Link != view.Waiting || v.Get("token").String() != "needed" {
 			return
 		}
-		window().Call("clearTimeout", k.timer)
+		stop(&k.timer)
 		s := k.app.s
 		s.Link, s.Retry = view.Locked, 0
 		s.Say = "This server asks for its token."
@@ -157,15 +154,13 @@ func (k *socket) countDown() {
 	if s.Link != view.Waiting {
 		return
 	}
-	s.Retry--
-	if s.Retry <= 0 {
-		s.Retry = 0
-		k.app.become(s, nil)
+	s.Retry = max(s.Retry-1, 0)
+	k.app.become(s, nil)
+	if s.Retry == 0 {
 		k.connect()
 		return
 	}
-	k.app.become(s, nil)
-	k.timer = window().Call("setTimeout", k.count, 1000)
+	k.timer = after(time.Second, k.count)
 }
 
 // send writes a message, if there is a connection; what is asked without one is
@@ -176,7 +171,7 @@ func (k *socket) send(m wire.Message) {
 	}
 	data, err := wire.Encode(m)
 	if err != nil {
-		logError("not sent", err)
+		warn("not sent", err.Error())
 		return
 	}
 	k.ws.Call("send", string(data))
@@ -193,11 +188,9 @@ func (k *socket) take(deadline time.Time) (more bool) {
 		k.inbox = k.inbox[1:]
 		m, err := wire.DecodeServer([]byte(text))
 		if err != nil {
-			logError("message", err)
+			warn("message", err.Error())
 			if strings.Contains(err.Error(), "wire: v:") {
-				s := k.app.s
-				s.Notice = &view.Notice{Code: "version", Text: "The server was updated. Load this page again."}
-				k.app.s = s
+				k.app.s.Notice = &view.Notice{Code: "version", Text: "The server was updated. Load this page again."}
 			}
 			continue
 		}

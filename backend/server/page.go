@@ -12,7 +12,6 @@ import (
 	"nrt/templates"
 	"nrt/web"
 	"nrt/web/view"
-	"nrt/web/wire"
 )
 
 // Baked is the file of saved examples among the static files.
@@ -27,7 +26,7 @@ type page struct {
 	raw       json.RawMessage   // the same, as the client reads it
 	fragments map[string]string // of the first
 	examples  []example         // of the small world
-	lessons   []templates.Lesson
+	lessons   []view.Lesson
 	worker    *asset // the service worker of this build
 }
 
@@ -44,10 +43,7 @@ func newPage(s *Server) (*page, error) {
 		return nil, err
 	}
 	state := view.New(p.baked)
-	p.fragments = view.Fragments(&state)
-	for _, l := range view.Lessons(p.baked) {
-		p.lessons = append(p.lessons, templates.Lesson(l))
-	}
+	p.fragments, p.lessons = view.Fragments(&state), view.Lessons(p.baked)
 	if s.o.World != nil {
 		for _, item := range s.o.World.HeldOut(mostExamples, 1) {
 			p.examples = append(p.examples, example{Family: item.Family, Question: item.Question, Answer: item.Answer})
@@ -70,14 +66,9 @@ func newPage(s *Server) (*page, error) {
 // shell is what the template needs, but for the nonce. A reader who may know no models
 // still sees which one wrote the example.
 func (p *page) shell(s *Server, models []string) templates.Page {
-	choice := view.DefaultChoice()
 	t := templates.Page{
 		Fragments: p.fragments, Boot: p.raw, WASMSize: s.static.wasm, Asset: web.URL, Lessons: p.lessons,
-		Mode: choice.Mode.String(),
-		Settings: templates.Settings{
-			K: choice.K, Temperature: choice.Temperature, TopP: choice.TopP, Seed: choice.Seed, MaxChain: choice.MaxChain,
-			MaxK: wire.MaxChains, LimitChain: s.o.Chain,
-		},
+		Choice: view.DefaultChoice(), MaxChain: s.o.Chain,
 	}
 	for _, e := range p.baked {
 		t.Examples = append(t.Examples, templates.Option{Value: e.Name, Label: e.Title})

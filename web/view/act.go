@@ -106,25 +106,30 @@ func (s State) do(name, value string) (State, []wire.Message) {
 		index = -1
 	}
 	switch name {
-	case "mode":
-		if m, err := reward.ParseMode(value); err == nil {
-			rank := s.hold()
+	case "mode", "clip", "clip-off", "normalize":
+		// The shown chain stays where it was the best that was shown, so that another
+		// formula moves it and does not put another text in its place.
+		i := s.chain()
+		rank := s.rank(s.Mode, i)
+		switch name {
+		case "mode":
+			m, err := reward.ParseMode(value)
+			if err != nil {
+				return s, nil
+			}
 			s.Mode = m
-			s.Say = s.modeSaid(rank)
+		case "normalize":
+			s.Normalize = value == "true"
+		default:
+			s.Clip = value == "true"
 		}
-	case "clip", "clip-off":
-		rank := s.hold()
-		s.Clip = value == "true"
-		s.Say = s.modeSaid(rank)
-	case "normalize":
-		rank := s.hold()
-		s.Normalize = value == "true"
+		if rank > 0 {
+			s.Chain = i
+		}
 		s.Say = s.modeSaid(rank)
 	case "colour":
-		for i, n := range colourNames {
-			if n == value {
-				s.Colour = Colour(i)
-			}
+		if i := slices.Index(colourNames[:], value); i >= 0 {
+			s.Colour = Colour(i)
 		}
 	case "chain":
 		if r := s.Reading; r != nil && index >= 0 && index < len(r.Chains) {
@@ -322,16 +327,7 @@ func (s State) turn(by int) State {
 	if r == nil || len(r.Chains) == 0 {
 		return s
 	}
-	list := make([]int, 0, len(r.Chains))
-	sc := s.scores()
-	if sc.ready {
-		list = append(list, sc.order...)
-	}
-	for i := range r.Chains {
-		if !slices.Contains(list, i) {
-			list = append(list, i)
-		}
-	}
+	list := s.listed()
 	at := slices.Index(list, s.chain())
 	s = s.choose(list[((at+by)%len(list)+len(list))%len(list)])
 	s.Say = s.chainSaid()
@@ -343,20 +339,9 @@ func (s *State) chainSaid() string {
 	text := "Chain " + intText(i+1)
 	if k := s.rank(s.Mode, i); k > 0 {
 		sc := s.chainScore(i)
-		return text + ", rank " + intText(k) + ", reward " + number(sc.R) + ", advantage " + signed(sc.Advantage) + "."
+		text += ", rank " + intText(k) + ", reward " + number(sc.R) + ", advantage " + signed(sc.Advantage)
 	}
 	return text + "."
-}
-
-// hold keeps the shown chain where it was the best that was shown, so that another
-// formula moves it and does not put another text in its place. It is the chain's rank.
-func (s *State) hold() int {
-	i := s.chain()
-	rank := s.rank(s.Mode, i)
-	if rank > 0 {
-		s.Chain = i
-	}
-	return rank
 }
 
 // modeSaid says what the formula did to the shown chain, whose rank was was.
@@ -367,12 +352,7 @@ func (s *State) modeSaid(was int) string {
 		return text
 	}
 	now := s.rank(s.Mode, s.chain())
-	text += " Chain " + intText(s.chain()+1)
-	if now == was {
-		text += " stays rank " + intText(now) + "."
-	} else {
-		text += ": rank " + intText(was) + " → " + intText(now) + "."
-	}
+	text += " Chain " + intText(s.chain()+1) + either(now == was, " stays rank "+intText(now), ": rank "+intText(was)+" → "+intText(now)) + "."
 	if first := sc.order[0]; first != s.chain() {
 		text += " First: chain " + intText(first+1) + "."
 	}
@@ -381,10 +361,7 @@ func (s *State) modeSaid(was int) string {
 
 func (s *State) phaseSaid() string {
 	x := s.phases()[s.Phase]
-	if x.big == unknownNumber {
-		return x.label + ": " + x.detail + "."
-	}
-	return x.label + ": " + strings.TrimSpace(x.big+" "+x.unit) + ". " + x.detail + "."
+	return x.label + ": " + when(x.big != unknownNumber, strings.TrimSpace(x.big+" "+x.unit)+". ") + x.detail + "."
 }
 
 // again is the request for what is shown, by the choices as they are.
@@ -402,10 +379,9 @@ func (s *State) again() wire.Ask {
 
 // leave gives up a request that is under way.
 func (s State) leave() (State, []wire.Message) {
-	out := s.cancelAll()
-	s.waiting, s.rewriting, s.through = nil, rewriting{}, rereading{}
+	s, out := s.callOffAll()
 	if r := s.Reading; r != nil && !r.Saved && r.under() {
-		out = append(out, &wire.Cancel{Head: wire.Head{ID: r.Ask.ID}})
+		out = append(out, cancel(r.Ask.ID))
 	}
 	return s, out
 }
@@ -535,25 +511,14 @@ func (s State) Open(c Choice) (State, []wire.Message) {
 		c.Example = s.Examples[0].Name
 	}
 	if e := s.example(c.Example); e != nil {
-		d := DefaultChoice()
 		// An address that names an example alone means it as it was saved.
-		if c.Model == "" {
-			c.Model = e.Ask.Model
-		}
-		for _, x := range []struct{ have, def, saved *int }{{&c.K, &d.K, &e.Ask.K}, {&c.MaxChain, &d.MaxChain, &e.Ask.MaxChain}} {
-			if *x.have == *x.def {
-				*x.have = *x.saved
-			}
-		}
-		if c.Seed == d.Seed {
-			c.Seed = e.Ask.Seed
-		}
-		if c.Temperature == d.Temperature {
-			c.Temperature = e.Ask.Temperature
-		}
-		if c.TopP == d.TopP {
-			c.TopP = e.Ask.TopP
-		}
+		d := DefaultChoice()
+		saved(&c.Model, d.Model, e.Ask.Model)
+		saved(&c.K, d.K, e.Ask.K)
+		saved(&c.MaxChain, d.MaxChain, e.Ask.MaxChain)
+		saved(&c.Seed, d.Seed, e.Ask.Seed)
+		saved(&c.Temperature, d.Temperature, e.Ask.Temperature)
+		saved(&c.TopP, d.TopP, e.Ask.TopP)
 	} else {
 		c.Example = ""
 	}
@@ -580,4 +545,11 @@ func (s State) Open(c Choice) (State, []wire.Message) {
 		s = s.draft(c.Chain, draft{c.Edit, []Edit{{}}})
 	}
 	return s.wants(out)
+}
+
+// saved puts a saved example's value in the place of the default.
+func saved[T comparable](have *T, otherwise, saved T) {
+	if *have == otherwise {
+		*have = saved
+	}
 }

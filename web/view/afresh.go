@@ -16,10 +16,11 @@ import (
 // freshN is how many times the model writes a chain afresh from a sentence on.
 const freshN = 8
 
-// What the page has written afresh of its own accord: about what a large question
-// costs. More the reader asks for.
+// What the page has written afresh, or read by other models, of its own accord: about
+// what a large question costs. More the reader asks for.
 const (
 	autoFresh   = 4096 // tokens
+	autoThrough = 8192
 	autoSeconds = 1
 )
 
@@ -46,10 +47,8 @@ type rewriting struct {
 // Places are the cuts before each sentence of chain i.
 func (r *Reading) Places(i int) []int {
 	var list []int
-	for _, x := range r.sentences(i) {
-		if len(list) < maxSentences {
-			list = append(list, x.from)
-		}
+	for _, x := range r.changeable(i) {
+		list = append(list, x.from)
 	}
 	return list
 }
@@ -79,14 +78,17 @@ func (r *Reading) freshTokens(i int, cuts []int) int {
 	return n
 }
 
-// quick reports whether that costs little, by the time that the chains took.
-func (r *Reading) quick(i int) bool {
-	n := 0
-	for k := range r.Chains {
-		n += len(r.Chains[k].Tokens) + 2*len(r.Answer)
+// quick reports whether all of that costs little.
+func (r *Reading) quick(i int) bool { return r.cheap(r.freshTokens(i, r.Places(i)), autoFresh) }
+
+// cheap reports whether so many tokens are at most most, and take no longer than
+// autoSeconds, by the time that the chains took.
+func (r *Reading) cheap(tokens, most int) bool {
+	own := 0
+	for i := range r.Chains {
+		own += len(r.Chains[i].Tokens) + 2*len(r.Answer)
 	}
-	fresh := r.freshTokens(i, r.Places(i))
-	return fresh <= autoFresh && float64(fresh)*r.Seconds <= autoSeconds*float64(n)
+	return tokens <= most && float64(tokens)*r.Seconds <= autoSeconds*float64(own)
 }
 
 // withFresh is the reading with what a model wrote from a place on; what does not
@@ -175,11 +177,11 @@ func (s State) wantsFresh(out []wire.Message) (State, []wire.Message) {
 		if w.chain == i || !(w.mine && mine) {
 			return s, out
 		}
-		out = append(out, &wire.Cancel{Head: wire.Head{ID: w.id}})
+		out = append(out, cancel(w.id))
 		s.rewriting = rewriting{}
 	}
 	// First what is known sooner.
-	if _, known := s.losses(i); !known && !(mine && s.refused[Edit{}.key(i)]) {
+	if s.losses(i) == nil && !(mine && s.refused[Edit{}.key(i)]) {
 		return s, out
 	}
 	cuts := r.unwritten(i)
@@ -205,10 +207,7 @@ func (s State) wantsFresh(out []wire.Message) (State, []wire.Message) {
 
 // writingAfresh reports whether chain i is being written afresh, or will be next.
 func (s *State) writingAfresh(i int) bool {
-	if s.rewriting.id == "" {
-		return false
-	}
-	return s.rewriting.chain == i || s.Fresh == i && !s.tired[i] && len(s.Reading.unwritten(i)) > 0
+	return s.rewriting.id != "" && (s.rewriting.chain == i || s.Fresh == i && !s.tired[i] && len(s.Reading.unwritten(i)) > 0)
 }
 
 // resampled takes what the model wrote from one place on.
@@ -219,10 +218,7 @@ func (s State) resampled(m *wire.Resampled) State {
 	}
 	s.rewriting.queued = false
 	s.Reading = s.Reading.withFresh(place{w.chain, m.Cut}, m.Fresh)
-	if !s.Reading.Saved {
-		s = s.keep(s.Reading)
-	}
-	return s
+	return s.keep(s.Reading)
 }
 
 // freshOver ends the request that is under way. If it left something out, asking
@@ -232,7 +228,8 @@ func (s State) freshOver() State {
 	s.rewriting = rewriting{}
 	for _, cut := range w.cuts {
 		if len(s.Reading.fresh[place{w.chain, cut}]) == 0 {
-			return s.tire(w.chain)
+			s.tired = with(s.tired, w.chain, true)
+			return s
 		}
 	}
 	if w.mine && len(s.Reading.unwritten(w.chain)) == 0 {
@@ -246,21 +243,8 @@ func (s State) freshFailed(m *wire.Failed) State {
 	w := s.rewriting
 	s = s.freshOver()
 	if w.mine {
-		s.Notice = &Notice{Code: m.Code, Text: sentenceOf(m.Message), Field: m.Field, Retry: m.Retry}
-		s.Say = s.Notice.Text
+		s = s.told(m, sentenceOf(m.Message))
 	}
-	return s
-}
-
-// tire leaves chain i alone until there is another occasion.
-func (s State) tire(i int) State {
-	s.tired = with(s.tired, i, true)
-	return s
-}
-
-// rest is the other occasion.
-func (s State) rest(i int) State {
-	s.tired = without(s.tired, i)
 	return s
 }
 
@@ -272,20 +256,20 @@ func (s State) askFresh() State {
 	}
 	s.Fresh = i
 	s.Say = "Writing chain " + intText(i+1) + " afresh from each sentence on, " + numeral(freshN) + " times."
-	return s.rest(i)
+	s.tired = without(s.tired, i)
+	return s
 }
 
 // stopFresh leaves the shown chain as far as it has come.
 func (s State) stopFresh() (State, []wire.Message) {
 	i, w := s.chain(), s.rewriting
-	s.Fresh = -1
+	s.Fresh, s.tired = -1, with(s.tired, i, true)
 	s.Say = "Stopped."
-	s = s.tire(i)
 	if w.id == "" || w.chain != i {
 		return s, nil
 	}
 	s.rewriting = rewriting{}
-	return s, []wire.Message{&wire.Cancel{Head: wire.Head{ID: w.id}}}
+	return s, []wire.Message{cancel(w.id)}
 }
 
 // freshSaid is what writing the shown chain afresh from sentence k on does, in a

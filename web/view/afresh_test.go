@@ -5,6 +5,7 @@ import (
 	"math"
 	"reflect"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -34,12 +35,12 @@ func TestFreshNumbersAreTheRewardsOwn(t *testing.T) {
 	for _, o := range []reward.Options{{Clip: true}, {Clip: true, NormalizeWeights: true}} {
 		for _, o.Mode = range reward.Modes() {
 			s := testState()
-			s, _ = s.Do("normalize", boolText(o.NormalizeWeights))
+			s, _ = s.Do("normalize", strconv.FormatBool(o.NormalizeWeights))
 			s, _ = s.Do("mode", o.Mode.String())
 			s, _ = s.Do("chain", "4")
 			s, _ = s.Do("pick", "2")
 			score := s.chainScore(4)
-			why := Why(&s)
+			why := Fragment(&s, "why")
 			for k, list := range testExample().Fresh[4] {
 				sum, lo, hi := 0.0, math.Inf(1), math.Inf(-1)
 				for _, f := range list {
@@ -67,7 +68,7 @@ func TestFreshNumbersAreTheRewardsOwn(t *testing.T) {
 // The bars' scale holds all that it shows, and nought is where the scale has it.
 func TestTheWorthScale(t *testing.T) {
 	s := testState()
-	losses, _ := s.losses(4)
+	losses := s.losses(4)
 	fresh := s.freshScores(4)
 	r := s.chainScore(4).R
 	w := newWorthScale(r, losses, fresh)
@@ -103,14 +104,14 @@ func TestWritingAfreshByItself(t *testing.T) {
 	if m.Of != 4 || m.N != freshN || m.Seed != 42 || m.MaxChain != 96 || m.Temperature != 1 || m.TopP != 1 || len(m.Chain) != len(r.Chains[4].Tokens) || !reflect.DeepEqual(m.Cuts, r.Places(4)) || m.Cuts[0] != 0 {
 		t.Fatalf("have %+v", m)
 	}
-	wants(t, Why(&s), `aria-valuenow="0"`, `aria-valuemax="5"`, "0 of 5 sentences", `data-act="fresh-stop"`, "if a sentence is …")
+	wants(t, Fragment(&s, "why"), `aria-valuenow="0"`, `aria-valuemax="5"`, "0 of 5 sentences", `data-act="fresh-stop"`, "if a sentence is …")
 	if _, again := s.Do("colour", "weight"); len(again) != 0 {
 		t.Errorf("asked twice: %v", again)
 	}
 	s = s.receives(&wire.Queued{Head: wire.Head{ID: m.ID}, Place: 2, Seconds: 12})
-	wants(t, Why(&s), "2 questions are before you. About 12 s.")
+	wants(t, Fragment(&s, "why"), "2 questions are before you. About 12 s.")
 	s = s.receives(freshOf(m, m.Cuts[2]))
-	wants(t, Why(&s), `aria-valuenow="1"`, "1 of 5 sentences")
+	wants(t, Fragment(&s, "why"), `aria-valuenow="1"`, "1 of 5 sentences")
 	if s.freshAt(4, 2) == nil || s.freshAt(4, 1) != nil {
 		t.Error("the sentence that came is not the one that is known")
 	}
@@ -130,13 +131,13 @@ func TestWritingAfreshByItself(t *testing.T) {
 	if s, out = s.Do("prev", ""); len(out) != 0 {
 		t.Fatalf("asked twice: %v", out)
 	}
-	if strings.Contains(Why(&s), "progressbar") || len(s.Reading.unwritten(4)) != 0 {
+	if strings.Contains(Fragment(&s, "why"), "progressbar") || len(s.Reading.unwritten(4)) != 0 {
 		t.Error("it does not end")
 	}
 	want := testState()
 	want.Link = Live
-	if Why(&s) != Why(&want) {
-		t.Errorf("asked, the table differs from the saved one:\n%s", Why(&s))
+	if Fragment(&s, "why") != Fragment(&want, "why") {
+		t.Errorf("asked, the table differs from the saved one:\n%s", Fragment(&s, "why"))
 	}
 }
 
@@ -146,7 +147,7 @@ func TestWritingAfreshWhenAsked(t *testing.T) {
 	if len(out) != 0 {
 		t.Fatalf("asked by itself: %v", out)
 	}
-	wants(t, Why(&s), `data-act="fresh">Rewrite each sentence 8 times`, "if a sentence is deleted")
+	wants(t, Fragment(&s, "why"), `data-act="fresh">Rewrite each sentence 8 times`, "if a sentence is deleted")
 	s, out = s.Do("fresh", "")
 	m := out[0].(*wire.Resample)
 	c, err := ParseHash(s.Hash())
@@ -163,7 +164,7 @@ func TestWritingAfreshWhenAsked(t *testing.T) {
 		t.Fatalf("have %v", out)
 	}
 	s = s.receives(&wire.End{Head: wire.Head{ID: m.ID}, Cancelled: true})
-	wants(t, Why(&s), `data-act="fresh"`, `class="sbar"`, `class="e e2"`)
+	wants(t, Fragment(&s, "why"), `data-act="fresh"`, `class="sbar"`, `class="e e2"`)
 	s, out = s.Do("fresh", "")
 	if len(out) != 1 || len(out[0].(*wire.Resample).Cuts) != 4 {
 		t.Fatalf("it goes on with %v", out)
@@ -216,7 +217,7 @@ func TestWritingAfreshThatFails(t *testing.T) {
 		if len(out) != 0 {
 			t.Errorf("asked again: %v", out)
 		}
-		wants(t, Why(&s), `data-act="fresh"`)
+		wants(t, Fragment(&s, "why"), `data-act="fresh"`)
 		s, out = s.Do("fresh", "")
 		if len(out) != 1 {
 			t.Fatalf("have %v", out)
@@ -225,7 +226,7 @@ func TestWritingAfreshThatFails(t *testing.T) {
 		if len(out) != 0 || s.Notice == nil {
 			t.Errorf("have %v, %+v", out, s.Notice)
 		}
-		wants(t, Why(&s), `data-act="fresh"`)
+		wants(t, Fragment(&s, "why"), `data-act="fresh"`)
 		left, out := s.Do("again", "")
 		if left.rewriting.id != "" || len(out) != 1 {
 			t.Errorf("another question: %+v, %v", left.rewriting, out)
@@ -278,5 +279,5 @@ func TestManySentencesAreWrittenInParts(t *testing.T) {
 	if x := s.freshAt(4, maxSentences-1); x == nil {
 		t.Error("the last one is not known")
 	}
-	wants(t, Why(&s), fmt.Sprintf(`id="loss-%d"`, maxSentences-1))
+	wants(t, Fragment(&s, "why"), fmt.Sprintf(`id="loss-%d"`, maxSentences-1))
 }

@@ -14,13 +14,13 @@ func TestSheetNeedsTheServer(t *testing.T) {
 		s := testState()
 		s.Link = link
 		s, _ = s.Do("pick", "1")
-		wants(t, ChainText(&s), "Editing needs the server.", "Switch off")
+		wants(t, Fragment(&s, "chain"), "Editing needs the server.", "Switch off")
 		s, out := s.Do("sheet", "")
 		if s.Rewriting() || len(out) != 0 || s.Notice == nil || s.Sentence != 1 {
 			t.Fatalf("link %d: the sheet is open: %t, %+v", link, s.Rewriting(), s.Notice)
 		}
 		wants(t, s.Say, "Rewriting a sentence needs the server.")
-		wants(t, Notes(&s), "Rewriting a sentence needs the server.")
+		wants(t, Fragment(&s, "notes"), "Rewriting a sentence needs the server.")
 		if s = s.receives(&wire.Welcome{Session: "s1", Models: []wire.Model{{Name: "test"}}}); s.Notice != nil {
 			t.Errorf("connected, the page says %q", s.Notice.Text)
 		}
@@ -36,13 +36,13 @@ func TestSheetNeedsTheServer(t *testing.T) {
 	if s.Edit.off(2) {
 		t.Fatal("the test needs a variant that is not known")
 	}
-	wants(t, ChainText(&s), "Without sentence 2 the reward")
+	wants(t, Fragment(&s, "chain"), "Without sentence 2 the reward")
 	e := testExample()
 	e.Without = nil
 	s = New([]Example{e})
 	s.Link = Offline
 	s, _ = s.Do("sentence", "1")
-	wants(t, ChainText(&s), "Switching it off needs the server.", "Let go")
+	wants(t, Fragment(&s, "chain"), "Switching it off needs the server.", "Let go")
 }
 
 // A question that no server answers can be stopped: the page goes back to what it
@@ -94,7 +94,7 @@ func TestStopWithoutTheServer(t *testing.T) {
 	if s.Reading.Status != Cancelled || s.Reading.done() != 3 || s.Model != "other" {
 		t.Errorf("status %d, %d chains of %q", s.Reading.Status, s.Reading.done(), s.Model)
 	}
-	wants(t, Chains(&s), "stopped, 3 chains complete")
+	wants(t, Fragment(&s, "chains"), "stopped, 3 chains complete")
 	told("with three chains", s, id, true)
 
 	// A page that opened on the question has nothing to go back to.
@@ -107,7 +107,7 @@ func TestStopWithoutTheServer(t *testing.T) {
 	if s, _ = s.Do("cancel", ""); s.Say != "Stopped. No chain was written." {
 		t.Errorf("says %q", s.Say)
 	}
-	wants(t, Chains(&s), "No chain was written.", `data-act="retry"`)
+	wants(t, Fragment(&s, "chains"), "No chain was written.", `data-act="retry"`)
 }
 
 // What the server refuses is said as a sentence; a model that is not there is not asked
@@ -120,10 +120,10 @@ func TestRefusalsAreSentences(t *testing.T) {
 	s, out := first.Open(c)
 	s = s.receives(&wire.Failed{Head: wire.Head{ID: out[0].Header().ID}, Code: wire.CodeNoModel, Message: "there is no model “nobody” here"})
 	const want = "There is no model “nobody” here. Choose another one in the list of models."
-	if s.Say != want || s.Notice == nil || s.Notice.Text != want || strings.Contains(Notes(&s), `data-act="retry"`) {
-		t.Errorf("says %q, notes %s", s.Say, Notes(&s))
+	if s.Say != want || s.Notice == nil || s.Notice.Text != want || strings.Contains(Fragment(&s, "notes"), `data-act="retry"`) {
+		t.Errorf("says %q, notes %s", s.Say, Fragment(&s, "notes"))
 	}
-	if have := Pipeline(&s); strings.Contains(have, "Reward ·") || !strings.Contains(have, "· Reward.</b>") {
+	if have := Fragment(&s, "pipeline"); strings.Contains(have, "Reward ·") || !strings.Contains(have, "· Reward.</b>") {
 		t.Errorf("a number that is not known is said: %s", have)
 	}
 	for text, want := range map[string]string{"": "", "it is full": "It is full.", "Try again.": "Try again.", "ärger": "ärger.", "upload:4: no answer": "upload:4: no answer."} {

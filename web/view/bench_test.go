@@ -2,6 +2,7 @@ package view
 
 import (
 	"math/rand/v2"
+	"strconv"
 	"testing"
 	"time"
 
@@ -70,7 +71,7 @@ func BenchmarkModeSwitch(b *testing.B) {
 func BenchmarkClip(b *testing.B) {
 	s := big(16, 256)
 	for i := 0; b.Loop(); i++ {
-		s, _ = s.Do("clip", boolText(i%2 == 0))
+		s, _ = s.Do("clip", strconv.FormatBool(i%2 == 0))
 		drawAll(&s)
 	}
 }

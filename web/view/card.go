@@ -1,7 +1,9 @@
 package view
 
 import (
+	"cmp"
 	"math"
+	"slices"
 	"strings"
 
 	"nrt/trainer/reward"
@@ -41,39 +43,26 @@ func (s State) doCard(name string, k int) State {
 	return s
 }
 
-// WordCard is the open card, "" without.
-func WordCard(s *State) string {
+// card is the open card, nothing without.
+func (p *page) card(s *State) {
 	k := s.card()
 	if k < 0 {
-		return ""
+		return
 	}
-	p := &page{}
-	i := s.chain()
-	score := s.chainScore(i)
+	score := s.chainScore(s.chain())
 	before := math.Exp(min(s.Reading.Base[k], 0))
 	w := s.answerWord(k)
 	p.raw(`<h2 class="vh" id="card-name">`).text(w).raw(`, in detail</h2><div class="hd"`)
 	if score != nil {
 		p.raw(` style="`).paint(heat.Sure.At(score.C[k])).raw(`"`)
 	}
-	p.raw(`><span class="chip`)
-	if score == nil {
-		p.raw(` none`)
-	}
-	p.raw(`">`).text(w).raw(`</span><span>`).text(percent(before)).raw(` % before`)
+	p.raw(`><span class="chip`, when(score == nil, ` none`), `">`).text(w).raw(`</span><span>`).text(percent(before)).raw(` % before`)
 	if score != nil {
 		p.raw(`, <b>`).text(percent(score.C[k])).raw(` %</b> after`)
 	}
 	p.raw(`</span><button type="button" class="btn quiet icon sp" id="card-close" data-act="unpin" aria-label="Close" title="Close (Esc)">`).icon(iconClose).raw(`</button></div>`)
 	s.cardPlot(p, k, before)
-	p.raw(`<p class="cap">`)
-	for n, x := range s.cardFacts(k, score) {
-		if n > 0 {
-			p.raw(` `)
-		}
-		p.text(x)
-	}
-	return p.raw(`</p>`).String()
+	p.raw(`<p class="cap">`).text(strings.Join(s.cardFacts(k, score), " ")).raw(`</p>`)
 }
 
 // The card's drawing: one line from 0 to 100 % sure, in a box of its own units.
@@ -110,12 +99,10 @@ func (s *State) cardPlot(p *page, k int, before float64) {
 		circle(" gh", tried.C[k], 5)
 	}
 	at := -1.0 // of the shown chain
-	for j, i := range sc.chains {
-		if i == on {
-			circle(" on", c[j], 6)
-			at = scale.At(c[j])
-			svgText(p, "mid strong", min(max(at, 22), cardWidth-24), 12, "chain "+intText(i+1))
-		}
+	if j := sc.at[on]; j >= 0 {
+		circle(" on", c[j], 6)
+		at = scale.At(c[j])
+		svgText(p, "mid strong", min(max(at, 22), cardWidth-24), 12, "chain "+intText(on+1))
 	}
 	if x := scale.At(before); at < 0 || math.Abs(x-at) > 48 {
 		svgText(p, "mid ink2", min(max(x, 22), cardWidth-24), 9, "before")
@@ -183,10 +170,8 @@ func rising(list []float64) []int {
 	at := make([]int, len(list))
 	for i := range at {
 		at[i] = i
-		for j := i; j > 0 && list[at[j]] < list[at[j-1]]; j-- {
-			at[j], at[j-1] = at[j-1], at[j]
-		}
 	}
+	slices.SortStableFunc(at, func(i, j int) int { return cmp.Compare(list[i], list[j]) })
 	return at
 }
 
@@ -237,20 +222,17 @@ func (s *State) lessLikely(k int) string {
 			n++
 		}
 	}
-	still := ""
-	if before < 0.5 {
-		still = " still"
-	}
+	x := numeral(n)
+	who := strings.ToUpper(x[:1]) + x[1:] + " " + plural(n, "chain")
 	switch all := len(g.Chains); {
 	case n == 0 && all > 1:
-		return "No chain made it less likely" + still + "."
+		who = "No chain"
 	case n == 0:
 		return "The chain did not make it less likely."
 	case n == all && all > 1:
-		return "All " + numeral(n) + " chains made it less likely" + still + "."
+		who = "All " + x + " chains"
 	}
-	x := numeral(n)
-	return strings.ToUpper(x[:1]) + x[1:] + " " + plural(n, "chain") + " made it less likely" + still + "."
+	return who + " made it less likely" + when(before < 0.5, " still") + "."
 }
 
 // numeral is a small number as a word.

@@ -16,22 +16,22 @@ func TestTheCardsFacts(t *testing.T) {
 	if len(out) != 0 || s.Word != 5 {
 		t.Fatalf("sent %v, chose %d", out, s.Word)
 	}
-	golden(t, "card-open.html", WordCard(&s))
-	wants(t, WordCard(&s), ">Ruth, in detail<", "9 % before, <b>92 %</b> after", "The hardest word of this answer. Its weight is 2.41; it adds 0.277 of the 0.372. Three chains made it less likely still.", ">chain 5<")
+	golden(t, "card-open.html", Fragment(&s, "card"))
+	wants(t, Fragment(&s, "card"), ">Ruth, in detail<", "9 % before, <b>92 %</b> after", "The hardest word of this answer. Its weight is 2.41; it adds 0.277 of the 0.372. Three chains made it less likely still.", ">chain 5<")
 	for i, c := range testC {
-		wants(t, WordCard(&s), " Chain "+intText(i+1)+": "+percentText(c[5])+" %.")
+		wants(t, Fragment(&s, "card"), " Chain "+intText(i+1)+": "+percentText(c[5])+" %.")
 	}
 	for _, mode := range reward.Modes() {
 		x, _ := s.Do("mode", mode.String())
-		why := Why(&x)
-		m := regexp.MustCompile(`Its weight is (\S+); it adds (\S+) of the (\S+)[.,]`).FindStringSubmatch(WordCard(&x))
+		why := Fragment(&x, "why")
+		m := regexp.MustCompile(`Its weight is (\S+); it adds (\S+) of the (\S+)[.,]`).FindStringSubmatch(Fragment(&x, "card"))
 		if m == nil {
-			t.Fatalf("%s: %s", mode, WordCard(&x))
+			t.Fatalf("%s: %s", mode, Fragment(&x, "card"))
 		}
 		wants(t, why, "× "+m[1]+"<", m[2]+"</td>", strings.TrimSuffix(m[3], ".")+"</")
 	}
 	s, _ = s.Do("sentence", "2")
-	wants(t, WordCard(&s), "% without sentence 3.", `class="dot gh"`)
+	wants(t, Fragment(&s, "card"), "% without sentence 3.", `class="dot gh"`)
 }
 
 // Numbers below the dots never run into each other or out of the drawing.
@@ -64,11 +64,11 @@ func TestOpeningAndClosingTheCard(t *testing.T) {
 		if s.card() != word || s.Pinned != pinned {
 			t.Fatalf("after %s %q: card of word %d, pinned %t; want %d, %t", name, value, s.card(), s.Pinned, word, pinned)
 		}
-		if open := strings.Count(Strip(&s), `aria-expanded="true"`); (word >= 0) != (open == 1) {
+		if open := strings.Count(Fragment(&s, "strip"), `aria-expanded="true"`); (word >= 0) != (open == 1) {
 			t.Fatalf("after %s: %d words say that they are open", name, open)
 		}
-		if (WordCard(&s) == "") != (word < 0) {
-			t.Fatalf("after %s: %q", name, WordCard(&s))
+		if (Fragment(&s, "card") == "") != (word < 0) {
+			t.Fatalf("after %s: %q", name, Fragment(&s, "card"))
 		}
 	}
 	step("peek", "3", 3, false)
@@ -105,8 +105,8 @@ func TestTheCardOfAnUnfinishedChain(t *testing.T) {
 		s = s.receives(m)
 	}
 	s, _ = s.Do("peek", "5")
-	wants(t, WordCard(&s), "9 % before<", "Its weight is 2.41.", "After comes when chain 1 is complete.")
-	if strings.Contains(WordCard(&s), `viewBox="0 0 300`) {
+	wants(t, Fragment(&s, "card"), "9 % before<", "Its weight is 2.41.", "After comes when chain 1 is complete.")
+	if strings.Contains(Fragment(&s, "card"), `viewBox="0 0 300`) {
 		t.Error("a drawing without chains")
 	}
 }

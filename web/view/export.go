@@ -13,39 +13,31 @@ import (
 // a name, and neither rank nor advantage. The text is "" without chains.
 func Export(s *State) (name, text string) {
 	r := s.Reading
-	if r == nil || s.scores().done == 0 {
+	if r == nil || len(s.scores().chains) == 0 {
 		return "", ""
 	}
 	var b strings.Builder
-	b.WriteString("model,read_by,mode,clip,normalize,seed,chain,variant,rank,R,R_base,R_clipped,A,word,token,c_base,c,w,contribution,G\n")
-	field := func(x string) {
-		if strings.ContainsAny(x, ",\"\n\r") {
-			x = `"` + strings.ReplaceAll(x, `"`, `""`) + `"`
+	line := func(fields ...string) {
+		for i, x := range fields {
+			if strings.ContainsAny(x, ",\"\n\r") {
+				x = `"` + strings.ReplaceAll(x, `"`, `""`) + `"`
+			}
+			b.WriteString(when(i > 0, ",") + x)
 		}
-		b.WriteString(x)
+		b.WriteByte('\n')
 	}
+	line("model", "read_by", "mode", "clip", "normalize", "seed", "chain", "variant", "rank", "R", "R_base", "R_clipped", "A", "word", "token", "c_base", "c", "w", "contribution", "G")
 	exact := func(x float64) string { return strconv.FormatFloat(x, 'g', -1, 64) }
 	base := s.scores().b
 	lines := func(sc *reward.Scored, i int, variant, rank, advantage string) {
 		for k := range sc.C {
-			field(r.Ask.Model)
-			b.WriteByte(',')
-			field(r.reader())
-			b.WriteString("," + s.Mode.String() + "," + boolText(s.Clip) + "," + boolText(s.Normalize) + "," + uintText(r.Ask.Seed) + "," + intText(i+1) + ",")
-			field(variant)
-			for _, x := range []string{rank, exact(sc.R), exact(sc.Base), exact(sc.Clipped), advantage, intText(k + 1)} {
-				b.WriteString("," + x)
-			}
-			b.WriteByte(',')
-			field(r.Answer[k].Text)
 			pull := ""
 			if variant == "" {
 				pull = exact(sc.TokenWeight[k])
 			}
-			for _, x := range []string{exact(base[k]), exact(sc.C[k]), exact(sc.W[k]), exact(sc.Contribution[k]), pull} {
-				b.WriteString("," + x)
-			}
-			b.WriteByte('\n')
+			line(r.Ask.Model, r.reader(), s.Mode.String(), strconv.FormatBool(s.Clip), strconv.FormatBool(s.Normalize), uintText(r.Ask.Seed), intText(i+1),
+				variant, rank, exact(sc.R), exact(sc.Base), exact(sc.Clipped), advantage, intText(k+1), r.Answer[k].Text,
+				exact(base[k]), exact(sc.C[k]), exact(sc.W[k]), exact(sc.Contribution[k]), pull)
 		}
 	}
 	for _, i := range s.scores().order {

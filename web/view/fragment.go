@@ -6,72 +6,52 @@ import (
 	"strings"
 	"unicode"
 
-	"nrt/trainer/reward"
 	"nrt/web/heat"
 )
 
-// Containers lists the ids of the elements whose content this package writes.
-// The page around them, headings of panels and forms, is the templates'.
-var Containers = []string{
-	"pipeline",                                     // section.pipe: Play, the seven phases
-	"question",                                     // p.q: the question as it was asked
-	"strip",                                        // div.strip: the answer's words, before and after
-	"card",                                         // div.pop[role=dialog]: one of them in detail
-	"chain",                                        // div.chainbox: the chosen chain, sentence by sentence
-	"chains",                                       // section.chains: all chains, ranked
-	"why",                                          // section.why: the table word by word
-	"slope",                                        // div.plot: ranks under each formula
-	"dots",                                         // div.plot: rewards and the line of no reasoning
-	"through",                                      // span.cap: what the slider does, and who reads the chains
-	"train",                                        // div.scrub: the run's buttons and the step slider
-	"notes",                                        // div.notes: what is wrong or going on
-	"badge",                                        // span.badge: the link, in a word
-	"status",                                       // p[role=status]: what a screen reader announces
-	"tokens-question", "tokens-answer", "ask-note", // the own question, cut into tokens
-	"edit-score", // div: what a rewritten sentence earns, while it is typed
+// containers are the elements whose content this package writes, by their ids. The
+// page around them, headings of panels and forms, is the templates'.
+var containers = []struct {
+	id   string
+	draw func(*page, *State)
+}{
+	{"pipeline", (*page).pipeline},              // section.pipe: Play, the seven phases
+	{"question", (*page).question},              // p.q: the question as it was asked
+	{"strip", (*page).strip},                    // div.strip: the answer's words, before and after
+	{"card", (*page).card},                      // div.pop[role=dialog]: one of them in detail
+	{"chain", (*page).chain},                    // div.chainbox: the chosen chain, sentence by sentence
+	{"chains", (*page).chains},                  // section.chains: all chains, ranked
+	{"why", (*page).why},                        // section.why: the table word by word
+	{"slope", (*page).slope},                    // div.plot: ranks under each formula
+	{"dots", (*page).dots},                      // div.plot: rewards and the line of no reasoning
+	{"through", (*page).through},                // span.cap: what the slider does, and who reads the chains
+	{"train", (*page).train},                    // div.scrub: the run's buttons and the step slider
+	{"notes", (*page).notes},                    // div.notes: what is wrong or going on
+	{"badge", (*page).badge},                    // span.badge: the link, in a word
+	{"status", (*page).status},                  // p[role=status]: what a screen reader announces
+	{"tokens-question", (*page).questionTokens}, // the own question, cut into tokens
+	{"tokens-answer", (*page).answerTokens},     // and its answer
+	{"ask-note", (*page).typedNote},             // p: how many they are
+	{"edit-score", (*page).editScore},           // div: what a rewritten sentence earns, while it is typed
 }
+
+// Containers are their ids.
+var Containers = func() (ids []string) {
+	for _, c := range containers {
+		ids = append(ids, c.id)
+	}
+	return ids
+}()
 
 // Fragment is the content of one container, as HTML; "" for an unknown id.
 func Fragment(s *State, id string) string {
-	switch id {
-	case "pipeline":
-		return Pipeline(s)
-	case "question":
-		return Question(s)
-	case "strip":
-		return Strip(s)
-	case "card":
-		return WordCard(s)
-	case "chain":
-		return ChainText(s)
-	case "chains":
-		return Chains(s)
-	case "why":
-		return Why(s)
-	case "slope":
-		return Slope(s)
-	case "dots":
-		return Dots(s)
-	case "through":
-		return Through(s)
-	case "train":
-		return Train(s)
-	case "notes":
-		return Notes(s)
-	case "badge":
-		return Badge(s)
-	case "status":
-		return new(page).text(s.Say).String()
-	case "tokens-question":
-		return TypedTokens(s, "question")
-	case "tokens-answer":
-		return TypedTokens(s, "answer")
-	case "ask-note":
-		return TypedNote(s)
-	case "edit-score":
-		return EditScore(s)
+	p := &page{}
+	for _, c := range containers {
+		if c.id == id {
+			c.draw(p, s)
+		}
 	}
-	return ""
+	return p.String()
 }
 
 // Fragments are the contents of all containers.
@@ -82,6 +62,8 @@ func Fragments(s *State) map[string]string {
 	}
 	return m
 }
+
+func (p *page) status(s *State) { p.text(s.Say) }
 
 // page builds HTML. raw is for markup of this package alone; text escapes. The
 // methods are called a thousand times in the code, so that inlining them would
@@ -137,6 +119,16 @@ func (p *page) unit(x float64) *page {
 	return p
 }
 
+// when is a piece of markup that is there only then.
+func when(ok bool, markup string) string { return either(ok, markup, "") }
+
+func either(ok bool, yes, no string) string {
+	if ok {
+		return yes
+	}
+	return no
+}
+
 // icon is a drawing of 16 × 16; path is markup.
 //
 //go:noinline
@@ -160,7 +152,6 @@ const (
 	iconPlug    = `<path d="M6 2v3M10 2v3M4 5h8v2.5a4 4 0 0 1-8 0zM8 11.5V14"/>`
 	iconClock   = `<circle cx="8" cy="8" r="5.5"/><path d="M8 5v3l2 1.5"/>`
 	iconWarning = `<path d="M8 2.5 14 13H2zM8 6.5v3M8 11.2v.01"/>`
-	iconChip    = `<rect x="4" y="4" width="8" height="8" rx="1"/><path d="M6.5 2v2M9.5 2v2M6.5 12v2M9.5 12v2M2 6.5h2M2 9.5h2M12 6.5h2M12 9.5h2"/>`
 	iconLink    = `<path d="M6.5 9.5 9.5 6.5M7 4.5l1.3-1.3a3 3 0 0 1 4.4 4.4L11.5 9M9 11.5l-1.3 1.3a3 3 0 0 1-4.4-4.4L4.5 7"/>`
 	iconClose   = `<path d="m4 4 8 8M12 4l-8 8"/>`
 )
@@ -251,11 +242,6 @@ func plural(n int, what string) string {
 		return what
 	}
 	return what + "s"
-}
-
-// modeLabel is a formula's name on the page.
-func modeLabel(m reward.Mode) string {
-	return [...]string{"logP", "P", "GM", "AM", "WS 1/p", "WS −log p"}[m]
 }
 
 // word is a token's text as a word of the page: without outer blanks, but never

@@ -21,62 +21,36 @@ func (c Choice) Hash() string {
 	d := DefaultChoice()
 	var list []string
 	add := func(key, value string) { list = append(list, key+"="+url.QueryEscape(value)) }
+	differs := func(key, value, otherwise string) {
+		if value != otherwise {
+			add(key, value)
+		}
+	}
+	whole := func(key string, n, otherwise int) { differs(key, strconv.Itoa(n), strconv.Itoa(otherwise)) }
 	number := func(x float64) string { return strconv.FormatFloat(x, 'g', -1, 64) }
 	if c.Example != "" {
 		add("e", c.Example)
 	} else {
-		if c.Question != "" {
-			add("q", c.Question)
-		}
-		if c.Answer != "" {
-			add("a", c.Answer)
-		}
+		differs("q", c.Question, "")
+		differs("a", c.Answer, "")
 	}
-	if c.Model != "" {
-		add("model", c.Model)
-	}
-	if c.K != d.K {
-		add("k", strconv.Itoa(c.K))
-	}
-	if c.Temperature != d.Temperature {
-		add("t", number(c.Temperature))
-	}
-	if c.TopP != d.TopP {
-		add("top_p", number(c.TopP))
-	}
-	if c.Seed != d.Seed {
-		add("seed", strconv.FormatUint(c.Seed, 10))
-	}
-	if c.MaxChain != d.MaxChain {
-		add("len", strconv.Itoa(c.MaxChain))
-	}
-	if c.Mode != d.Mode {
-		add("mode", c.Mode.String())
-	}
-	if c.Clip != d.Clip {
-		add("clip", boolText(c.Clip))
-	}
-	if c.Normalize != d.Normalize {
-		add("norm", boolText(c.Normalize))
-	}
-	if c.Colour != d.Colour {
-		add("by", c.Colour.String())
-	}
-	for _, x := range []struct {
-		key       string
-		have, def int
-		shift     int
-	}{{"z", c.Chain, d.Chain, 1}, {"w", c.Word, d.Word, 1}, {"s", c.Sentence, d.Sentence, 1}, {"phase", c.Phase, d.Phase, 0}, {"fresh", c.Fresh, d.Fresh, 1}} {
-		if x.have != x.def {
-			add(x.key, strconv.Itoa(x.have+x.shift))
-		}
-	}
-	if c.Reader != "" {
-		add("read", c.Reader)
-	}
-	if c.NewChains {
-		add("slide", "new")
-	}
+	differs("model", c.Model, "")
+	whole("k", c.K, d.K)
+	differs("t", number(c.Temperature), number(d.Temperature))
+	differs("top_p", number(c.TopP), number(d.TopP))
+	differs("seed", strconv.FormatUint(c.Seed, 10), strconv.FormatUint(d.Seed, 10))
+	whole("len", c.MaxChain, d.MaxChain)
+	differs("mode", c.Mode.String(), d.Mode.String())
+	differs("clip", strconv.FormatBool(c.Clip), strconv.FormatBool(d.Clip))
+	differs("norm", strconv.FormatBool(c.Normalize), strconv.FormatBool(d.Normalize))
+	differs("by", c.Colour.String(), d.Colour.String())
+	whole("z", c.Chain+1, d.Chain+1)
+	whole("w", c.Word+1, d.Word+1)
+	whole("s", c.Sentence+1, d.Sentence+1)
+	whole("phase", c.Phase, d.Phase)
+	whole("fresh", c.Fresh+1, d.Fresh+1)
+	differs("read", c.Reader, "")
+	differs("slide", when(c.NewChains, "new"), "")
 	if c.Chain >= 0 {
 		var off []string
 		for k := range maxSentences {

@@ -112,7 +112,7 @@ func (t *tour) sentence(s State, examples []Example) {
 	for _, e := range examples {
 		x := s.openExample(e.Name)
 		for i := range x.Reading.Chains {
-			list, _ := x.losses(i)
+			list := x.losses(i)
 			for k, d := range list {
 				if len(list) > 1 && d > loss {
 					loss, most = d, x
@@ -186,10 +186,4 @@ func (t *tour) anew(s State) {
 // says is what chain i says.
 func (s *State) says(i int) string { return spoken(s.Reading.Chains[i].shown()) }
 
-func spoken(tokens []Token) string {
-	var b strings.Builder
-	for _, t := range tokens {
-		b.WriteString(t.Text)
-	}
-	return strings.TrimSpace(b.String())
-}
+func spoken(tokens []Token) string { return strings.TrimSpace(textOf(tokens)) }

@@ -69,8 +69,7 @@ const (
 
 // lifeChart draws the shown chain's reward and that of no reasoning over the kept
 // steps: what lies between them is what the chain is worth to the model of the step.
-func (s *State) lifeChart(p *page) {
-	x := s.life()
+func (s *State) lifeChart(p *page, x *life) {
 	if x == nil {
 		return
 	}
@@ -99,47 +98,28 @@ func (s *State) lifeChart(p *page) {
 	}
 	for i := range now {
 		if !math.IsNaN(now[i]) {
-			class := "p"
-			if x.r[i] < x.base[i] {
-				class = "n"
-			}
-			p.raw(`<path class="gap `, class, `" d="`, chart.Line([]float64{places[i], places[i]}, []float64{base[i], now[i]}), `"/>`)
+			p.raw(`<path class="gap `, either(x.r[i] < x.base[i], "n", "p"), `" d="`, chart.Line([]float64{places[i], places[i]}, []float64{base[i], now[i]}), `"/>`)
 		}
 	}
 	p.raw(`<path class="none" d="`, chart.Line(places, base), `"/><path class="with" d="`, chart.Line(places, now), `"/>`)
 	for i := range now {
 		p.raw(`<g class="pickable" data-act="step" data-value="`).int(i).raw(`">`)
 		half := lifeWidth / float64(2*max(n-1, 1))
-		p.raw(`<path class="hit" d="M`, chart.Num(max(places[i]-half, 0)), ` 0H`, chart.Num(min(places[i]+half, lifeWidth)), `V`).int(lifeHeight).raw(`H`, chart.Num(max(places[i]-half, 0)), `z"/>`)
+		left := chart.Num(max(places[i]-half, 0))
+		p.raw(`<path class="hit" d="M`, left, ` 0H`, chart.Num(min(places[i]+half, lifeWidth)), `V`).int(lifeHeight).raw(`H`, left, `z"/>`)
 		if !math.IsNaN(now[i]) {
-			class := "pt"
-			if i == x.at {
-				class = "pt on"
-			}
 			// A line without length and with round ends is a dot, however the drawing is stretched.
-			p.raw(`<path class="pt none" d="M`, chart.Num(places[i]), ` `, chart.Num(base[i]), `h0"/><path class="`, class, `" d="M`, chart.Num(places[i]), ` `, chart.Num(now[i]), `h0"/>`)
+			p.raw(`<path class="pt none" d="M`, chart.Num(places[i]), ` `, chart.Num(base[i]), `h0"/><path class="pt`, when(i == x.at, " on"), `" d="M`, chart.Num(places[i]), ` `, chart.Num(now[i]), `h0"/>`)
 		}
 		p.raw(`</g>`)
 	}
-	p.raw(`</svg><div class="vh"><table><caption>`).text(s.lifeName()).raw(` through the training`)
-	if s.ownWeights() {
-		p.raw(`. `, modeLabel(s.Mode), ` weighs each word by what that step’s model knew without reasoning: rewards of two steps are not on one scale.`)
-	}
-	p.raw(`</caption><tr><th scope="col">step</th><th scope="col">reward</th><th scope="col">no reasoning</th></tr>`)
+	p.raw(`</svg><div class="vh"><table><caption>`).text(s.lifeName()).raw(` through the training`,
+		when(s.ownWeights(), `. `+modeLabel(s.Mode)+` weighs each word by what that step’s model knew without reasoning: rewards of two steps are not on one scale.`),
+		`</caption><tr><th scope="col">step</th><th scope="col">reward</th><th scope="col">no reasoning</th></tr>`)
 	for i, step := range x.steps {
-		p.raw(`<tr><th scope="row">`).int(step)
-		if i == x.wrote {
-			p.raw(`, wrote it`)
-		}
-		p.raw(`</th>`)
+		p.raw(`<tr><th scope="row">`).int(step).raw(when(i == x.wrote, `, wrote it`), `</th>`)
 		for _, v := range []float64{x.r[i], x.base[i]} {
-			p.raw(`<td>`)
-			if math.IsNaN(v) {
-				p.raw(`not read yet`)
-			} else {
-				p.raw(number(v))
-			}
-			p.raw(`</td>`)
+			p.raw(`<td>`, either(math.IsNaN(v), `not read yet`, number(v)), `</td>`)
 		}
 		p.raw(`</tr>`)
 	}
@@ -154,8 +134,7 @@ func (s *State) lifeChart(p *page) {
 func (s *State) lifeName() string { return "Chain " + intText(s.chain()+1) }
 
 // lifeTold says what became of the shown chain's worth, or how to have it told.
-func (s *State) lifeTold(p *page) {
-	x := s.life()
+func (s *State) lifeTold(p *page, x *life) {
 	if x == nil {
 		return
 	}

@@ -4,11 +4,8 @@ import (
 	"math"
 	"strings"
 
-	"nrt/trainer/reward"
 	"nrt/web/wire"
 )
-
-func parseMode(name string) (reward.Mode, error) { return reward.ParseMode(name) }
 
 // BadgeKind is the badge's class beside "badge": shape, word and colour change
 // together.
@@ -22,8 +19,8 @@ func BadgeKind(s *State) string {
 	return "off"
 }
 
-// Badge is the link in a word.
-func Badge(s *State) string {
+// badge is the link in a word.
+func (p *page) badge(s *State) {
 	text := "Example"
 	switch s.Link {
 	case Loading:
@@ -43,7 +40,7 @@ func Badge(s *State) string {
 	case Locked:
 		text = "No token"
 	}
-	return `<i></i>` + text
+	p.raw(`<i></i>`, text)
 }
 
 // training is the reader's own run at work: the one that is followed, else the
@@ -60,8 +57,7 @@ func (s *State) training() *Run {
 
 // note is one message with an icon and buttons.
 func (p *page) note(class, icon, head, text string, acts func()) {
-	p.raw(`<div class="note`, class, `">`).icon(icon).raw(`<div class="grow"><b>`).text(head).raw(`</b> `).text(text)
-	p.raw(`</div>`)
+	p.raw(`<div class="note`, class, `">`).icon(icon).raw(`<div class="grow"><b>`).text(head).raw(`</b> `).text(text).raw(`</div>`)
 	if acts != nil {
 		p.raw(`<div class="acts">`)
 		acts()
@@ -74,46 +70,37 @@ func (p *page) act(name, label string) {
 	p.raw(`<button type="button" class="btn" id="note-`, name, `" data-act="`, name, `">`, label, `</button>`)
 }
 
-// Notes is what is wrong or going on, above the question: the link, the queue,
+// notes are what is wrong or going on, above the question: the link, the queue,
 // a refusal, a group without a gradient.
-func Notes(s *State) string {
-	p := &page{}
+func (p *page) notes(s *State) {
 	s.linkNote(p)
 	r := s.Reading
 	if r != nil && r.Status == Queued {
-		p.raw(`<div class="note">`).icon(iconClock).raw(`<div class="grow"><b>`).text(queueText(r.Place, r.Wait)).raw(`</b> `)
-		p.raw(`<div class="queue" aria-hidden="true"><i class="run"></i>`)
-		for range min(max(r.Place-1, 0), 12) {
-			p.raw(`<i></i>`)
-		}
-		p.raw(`<i class="me"></i></div><span class="cap">Green is being answered, black is you.</span></div><div class="acts">`)
+		p.raw(`<div class="note">`).icon(iconClock).raw(`<div class="grow"><b>`).text(queueText(r.Place, r.Wait)).raw(`</b> <div class="queue" aria-hidden="true"><i class="run"></i>`)
+		p.raw(strings.Repeat(`<i></i>`, min(max(r.Place-1, 0), 12)), `<i class="me"></i></div><span class="cap">Green is being answered, black is you.</span></div><div class="acts">`)
 		p.act("cancel", "Leave")
 		p.raw(`</div></div>`)
 	}
 	if n := s.Notice; n != nil {
-		head := n.Text
-		text := ""
-		if i := strings.Index(head, ". "); i > 0 {
-			head, text = head[:i+1], head[i+2:]
-		}
+		head, text, two := strings.Cut(n.Text, ". ")
+		head += when(two, ".")
 		if n.Code == wire.CodeBusy && n.Retry > 0 { // not of connections
 			head, text = "The queue is full.", "What you asked is kept in this page’s address."
 		}
 		if n.Retry > 0 {
 			text = strings.TrimSpace(text + " Try again in about " + seconds(n.Retry) + ".")
 		}
-		class, icon := " warn", iconWarning
-		if n.Code == CodeShared {
-			class, icon = "", iconLink
-		}
-		p.note(class, icon, head, text, func() {
+		shared := n.Code == CodeShared
+		p.note(when(!shared, " warn"), either(shared, iconLink, iconWarning), head, text, func() {
 			if r != nil && r.Status == Failed && n.Code != wire.CodeNoModel {
 				p.act("retry", "Try again")
 			}
 			p.act("dismiss", "Close")
 		})
 	}
-	s.unknownNote(p)
+	if n := s.unknownWords(); n > 0 {
+		p.note("", iconWarning, "This model lacks "+count(n, "word")+" of the answer.", "It reads each as the same unknown word, so their numbers say little.", nil)
+	}
 	if !s.Clip {
 		p.note("", iconNone, "The clip is off.", "A chain below no reasoning counts with its whole reward, as R′ = R.", func() {
 			p.raw(`<button type="button" class="btn" id="note-clip" data-act="clip" data-value="true">Switch the clip on</button>`)
@@ -131,27 +118,22 @@ func Notes(s *State) string {
 		case g.ZeroVariance:
 			p.note("", iconNone, "No gradient from this group.", "All chains earn the same, so none is better than the others.", func() { p.act("again", "New chains") })
 		}
-		if sc.err != nil {
-			p.note(" warn", iconWarning, "These numbers cannot be scored.", sc.err.Error(), nil)
-		}
+	} else if sc.err != nil {
+		p.note(" warn", iconWarning, "These numbers cannot be scored.", sc.err.Error(), nil)
 	}
-	return p.String()
 }
 
-// unknownNote warns of answer words that the model cannot tell from each other.
-func (s *State) unknownNote(p *page) {
+// unknownWords counts the answer's words that the model cannot tell from each other.
+func (s *State) unknownWords() (n int) {
 	if s.Reading == nil {
-		return
+		return 0
 	}
-	n := 0
 	for _, w := range s.Reading.Answer {
 		if w.Unknown {
 			n++
 		}
 	}
-	if n > 0 {
-		p.note("", iconWarning, "This model lacks "+count(n, "word")+" of the answer.", "It reads each as the same unknown word, so their numbers say little.", nil)
-	}
+	return n
 }
 
 // sentenceOf is an error's words as a sentence. One that begins with the name of a place

@@ -1,6 +1,9 @@
 package view
 
 import (
+	"slices"
+	"strings"
+
 	"nrt/trainer/reward"
 	"nrt/web/chart"
 )
@@ -19,19 +22,8 @@ func (s *State) lanes() []lane {
 		{"WS 1/p", []reward.Mode{reward.WSInvP}},
 		{"WS −log p", []reward.Mode{reward.WSLogP}},
 	}
-	var list []lane
-	var last lane
-	for _, l := range all {
-		for _, m := range l.modes {
-			if m == s.Mode {
-				last = l
-			}
-		}
-		if last.label != l.label {
-			list = append(list, l)
-		}
-	}
-	return append(list, last)
+	at := slices.IndexFunc(all, func(l lane) bool { return slices.Contains(l.modes, s.Mode) })
+	return append(slices.Delete(slices.Clone(all), at, at+1), all[at])
 }
 
 // Rows of both charts, so that a chain's dot stands where its lane ends.
@@ -40,15 +32,15 @@ const (
 	chartHeight = 168
 )
 
-// Slope is the graph of the ranks: the same chains under each formula.
-func Slope(s *State) string {
+// slope is the graph of the ranks: the same chains under each formula.
+func (p *page) slope(s *State) {
 	sc := s.scores()
 	if !sc.ready {
-		return chartEmpty(s)
+		p.raw(`<p class="cap foot-note">`, either(s.Reading != nil && s.Reading.under(), `Ranks come when all chains are in.`, `No chains to compare.`), `</p>`)
+		return
 	}
-	p := &page{}
 	w := float64(max(s.Size.Slope, 240))
-	n := sc.done
+	n := len(sc.chains)
 	rows := chart.NewRows(n, chartTop, chartHeight)
 	bottom := rows.Bottom(n)
 	left, labels := 74.0, true
@@ -57,37 +49,28 @@ func Slope(s *State) string {
 	}
 	lanes := s.lanes()
 	x := chart.Lanes(len(lanes), left, w-34)
-	h := chart.Num(bottom + 30)
-	p.raw(`<svg width="100%" viewBox="0 0 `, chart.Num(w), ` `, h, `" role="img" aria-label="`).text(slopeSummary(s)).raw(`">`)
+	p.raw(`<svg width="100%" viewBox="0 0 `, chart.Num(w), ` `, chart.Num(bottom+30), `" role="img" aria-label="`).text(slopeSummary(s)).raw(`">`)
 	p.raw(`<rect class="lanebg" x="`, chart.Num(w-64), `" y="0" width="60" height="`, chart.Num(bottom+4), `" rx="6"/>`)
 	for i, l := range lanes {
-		svgText(p, laneClass(i == len(lanes)-1), x[i], 13, l.label)
+		svgText(p, "lane"+when(i == len(lanes)-1, " on"), x[i], 13, l.label)
 	}
 	for k := range n {
 		label := intText(k + 1)
-		if labels && k == 0 {
+		switch {
+		case labels && k == 0:
 			label = "best 1"
-		} else if labels && k == n-1 {
+		case labels && k == n-1:
 			label = "worst " + label
 		}
 		svgText(p, "e", left-24, rows.At(k)+4, label)
 	}
 	places := make([][]int, len(lanes))
 	for i, l := range lanes {
-		ranks := make([]int, n)
-		for j, c := range sc.chains {
-			ranks[j] = sc.ranks[l.modes[0]][c]
-		}
-		places[i] = chart.Places(ranks)
+		places[i] = sc.places(l.modes[0])
 	}
 	on := s.chain()
 	y := make([]float64, len(lanes))
-	draw := func(j int) {
-		c := sc.chains[j]
-		class := ""
-		if c == on {
-			class = " on"
-		}
+	line := func(j int, class string) {
 		for i := range lanes {
 			y[i] = rows.At(places[i][j])
 		}
@@ -95,13 +78,11 @@ func Slope(s *State) string {
 	}
 	for j, c := range sc.chains {
 		if c != on {
-			draw(j)
+			line(j, "")
 		}
 	}
-	for j, c := range sc.chains {
-		if c == on {
-			draw(j)
-		}
+	if j := sc.at[on]; j >= 0 { // above the others
+		line(j, " on")
 	}
 	for j, c := range sc.chains {
 		p.raw(`<g class="pickable" data-act="chain" data-value="`).int(c).raw(`">`)
@@ -119,7 +100,16 @@ func Slope(s *State) string {
 		p.raw(`</g>`)
 	}
 	s.advantageRow(p, lanes, x, left, bottom+18)
-	return p.raw(`</svg>`).String()
+	p.raw(`</svg>`)
+}
+
+// places are the rows of the scored chains under a formula.
+func (sc *scores) places(m reward.Mode) []int {
+	ranks := make([]int, len(sc.chains))
+	for j, c := range sc.chains {
+		ranks[j] = sc.ranks[m][c]
+	}
+	return chart.Places(ranks)
 }
 
 // advantageRow stands under the lanes: the chosen chain's A by each formula.
@@ -134,39 +124,20 @@ func (s *State) advantageRow(p *page, lanes []lane, x []float64, left, y float64
 		p.raw(`<text class="s" x="0" y="`, chart.Num(y), `">A<tspan dy="2">`).int(i + 1).raw(`</tspan></text>`)
 	}
 	for k, l := range lanes {
-		text := ""
-		for j, m := range l.modes {
-			switch {
-			case j > 0 && narrow:
-				text += "·"
-			case j > 0:
-				text += " · "
-			}
-			text += signed(sc.groups[m].Chains[sc.at[i]].Advantage)
+		var list []string
+		for _, m := range l.modes {
+			list = append(list, signed(sc.groups[m].Chains[sc.at[i]].Advantage))
 		}
-		class := "mid ink2"
-		if k == len(lanes)-1 {
-			class = "mid strong"
+		text := strings.Join(list, either(narrow, "·", " · "))
+		switch last := k == len(lanes)-1; {
+		case last: // where there is no room for three
+			svgText(p, "mid strong", x[k], y, signed(s.chainScore(i).Advantage))
+		case k == 0 && narrow: // three negative ones need all the room
+			svgText(p, "s ink2", 0, y, when(x[1] >= 120, "A ")+text)
+		default:
+			svgText(p, "mid ink2", x[k], y, text)
 		}
-		if len(l.modes) > 1 && k == len(lanes)-1 {
-			text = signed(s.chainScore(i).Advantage) // no room for three at the edge
-		}
-		if k == 0 && narrow {
-			if x[1] >= 120 { // else three negative ones need all the room
-				text = "A " + text
-			}
-			svgText(p, "s ink2", 0, y, text)
-			continue
-		}
-		svgText(p, class, x[k], y, text)
 	}
-}
-
-func laneClass(on bool) string {
-	if on {
-		return "lane on"
-	}
-	return "lane"
 }
 
 //go:noinline
@@ -177,42 +148,30 @@ func svgText(p *page, class string, x, y float64, text string) {
 // slopeSummary is the slope graph in words: the winner under each formula.
 func slopeSummary(s *State) string {
 	sc := s.scores()
-	text := "Ranks of " + count(sc.done, "chain") + " under each formula."
+	text := "Ranks of " + count(len(sc.chains), "chain") + " under each formula."
 	for _, l := range s.lanes() {
-		for _, c := range sc.chains {
-			if sc.ranks[l.modes[0]][c] == 1 {
-				text += " " + l.label + ": chain " + intText(c+1) + " first."
-				break
-			}
-		}
+		text += " " + l.label + ": chain " + intText(slices.Index(sc.ranks[l.modes[0]], 1)+1) + " first."
 	}
 	return text
 }
 
-func chartEmpty(s *State) string {
-	if r := s.Reading; r != nil && r.under() {
-		return `<p class="cap foot-note">Ranks come when all chains are in.</p>`
-	}
-	return `<p class="cap foot-note">No chains to compare.</p>`
-}
-
-// Dots is the plot of the rewards, in the rows of the slope graph's last lane,
+// dots is the plot of the rewards, in the rows of the slope graph's last lane,
 // with the line of no reasoning.
-func Dots(s *State) string {
+func (p *page) dots(s *State) {
 	sc, g := s.scores(), s.group()
 	if !sc.ready || g == nil {
-		return ""
+		return
 	}
-	p := &page{}
 	w := float64(max(s.Size.Dots, 200))
-	n := sc.done
+	n := len(sc.chains)
 	rows := chart.NewRows(n, chartTop, chartHeight)
 	bottom := rows.Bottom(n)
 	values := make([]float64, n)
 	for j := range g.Chains {
 		values[j] = g.Chains[j].R
 	}
-	if ghost := s.whatIf(); ghost != nil {
+	ghost := s.whatIf()
+	if ghost != nil {
 		values = append(values, ghost.R)
 	}
 	lo, hi := chart.Axis(values, g.Base)
@@ -222,16 +181,16 @@ func Dots(s *State) string {
 	if s.Clip && base > scale.From {
 		p.raw(`<rect class="zone" x="`, chart.Num(scale.From), `" y="`, chart.Num(chartTop), `" width="`, chart.Num(base-scale.From), `" height="`, chart.Num(bottom-chartTop), `"/>`)
 	}
-	ticks, _ := chart.Ticks(lo, hi, 4)
+	ticks, digits := chart.Ticks(lo, hi, 4)
 	for _, t := range ticks {
 		x := scale.At(t)
 		p.raw(`<path class="grid" d="M`, chart.Num(x), ` `, chart.Num(chartTop), `V`, chart.Num(bottom), `"/>`)
-		svgText(p, "mid", x, bottom+18, tickText(t, ticks))
+		svgText(p, "mid", x, bottom+18, either(digits > 4, number(t), minus(fixed(t, digits))))
 	}
 	p.raw(`<path class="axis" d="M`, chart.Num(scale.From), ` `, chart.Num(bottom), `H`, chart.Num(scale.To), `"/>`)
 	on := s.chain()
 	saidClipped := false
-	places := chart.Places(s.groupRanks())
+	places := sc.places(s.Mode)
 	for _, c := range sc.order {
 		j := sc.at[c]
 		x, y := scale.At(g.Chains[j].R), rows.At(places[j])
@@ -247,15 +206,12 @@ func Dots(s *State) string {
 		} else if x > base {
 			p.raw(`<path class="lolli" d="M`, chart.Num(base), ` `, chart.Num(y), `H`, chart.Num(x), `"/>`)
 		}
-		if ghost := s.whatIf(); ghost != nil && c == on {
+		if ghost != nil && c == on {
 			to := scale.At(min(max(ghost.R, lo), hi))
 			p.raw(`<path class="ghl" d="M`, chart.Num(x), ` `, chart.Num(y-7), `H`, chart.Num(to), `"/><circle class="dot gh" cx="`, chart.Num(to), `" cy="`, chart.Num(y), `" r="`, chart.Num(r), `"/>`)
 		}
 		p.raw(`<circle class="dot`, class, `" cx="`, chart.Num(x), `" cy="`, chart.Num(y), `" r="`, chart.Num(r), `"/>`)
-		label := "s"
-		if c == on {
-			label = "s strong"
-		}
+		label := "s" + when(c == on, " strong")
 		switch {
 		case !clipped:
 			svgText(p, label, max(x, base)+9, y+4, number(g.Chains[j].R))
@@ -277,39 +233,13 @@ func Dots(s *State) string {
 		svgText(p, "s ink2", max(base-40, 0), 13, "no reasoning "+number(g.Base))
 		svgText(p, "e", w-2, 13, "reward R →")
 	}
-	return p.raw(`</svg>`).String()
-}
-
-// groupRanks are the ranks of the group's chains under the chosen formula.
-func (s *State) groupRanks() []int {
-	sc := s.scores()
-	ranks := make([]int, len(sc.chains))
-	for j, c := range sc.chains {
-		ranks[j] = sc.ranks[s.Mode][c]
-	}
-	return ranks
-}
-
-// tickText writes a tick with as many decimals as its neighbours need.
-func tickText(t float64, ticks []float64) string {
-	lo, hi := ticks[0], ticks[len(ticks)-1]
-	_, d := chart.Ticks(lo, hi, max(len(ticks)-1, 1))
-	if d > 4 {
-		return number(t)
-	}
-	return minus(fixed(t, d))
+	p.raw(`</svg>`)
 }
 
 // dotsSummary is the dot plot in words.
 func dotsSummary(s *State) string {
-	sc, g := s.scores(), s.group()
-	above := 0
-	for j := range g.Chains {
-		if !g.Chains[j].Harmful {
-			above++
-		}
-	}
-	text := "Rewards by " + modeLabel(s.Mode) + ". No reasoning: " + number(g.Base) + "; " + intText(above) + " of " + count(sc.done, "chain") + " above."
+	sc := s.scores()
+	text := "Rewards by " + modeLabel(s.Mode) + ". No reasoning: " + number(s.group().Base) + "; " + intText(s.helpful()) + " of " + count(len(sc.chains), "chain") + " above."
 	for _, c := range sc.order {
 		text += " Chain " + intText(c+1) + ": " + number(s.chainScore(c).R) + "."
 	}

@@ -33,28 +33,28 @@ func TestReaderWaits(t *testing.T) {
 	all := pieces(id)
 	s = s.receives(all[0])
 	s, _ = s.Do("step", "1")
-	wants(t, Train(&s), "step 10 <small>of 20", " · waits to read these chains")
+	wants(t, Fragment(&s, "train"), "step 10 <small>of 20", " · waits to read these chains")
 	for name, end := range map[string]wire.Message{
 		"stopped": &wire.End{Head: wire.Head{ID: id}, Cancelled: true},
 		"failed":  &wire.Failed{Head: wire.Head{ID: id}, Code: wire.CodeInternal, Message: "It broke."},
 	} {
 		over := s.receives(end)
-		if over.Reader != "" || strings.Contains(Train(&over), "these chains are") || strings.Contains(Train(&over), "waits") {
-			t.Errorf("%s: read by %q: %s", name, over.Reader, Train(&over))
+		if over.Reader != "" || strings.Contains(Fragment(&over, "train"), "these chains are") || strings.Contains(Fragment(&over, "train"), "waits") {
+			t.Errorf("%s: read by %q: %s", name, over.Reader, Fragment(&over, "train"))
 		}
 		if over, out := over.Do("step", "2"); over.Reader != "" || over.Reading.Ask.Model != "r@20" || len(out) == 0 {
 			t.Errorf("%s: the next step is shown by %q, read by %q", name, over.Reading.Ask.Model, over.Reader)
 		}
 	}
 	s.Link = Waiting
-	wants(t, Train(&s), " · waits to read these chains")
+	wants(t, Fragment(&s, "train"), " · waits to read these chains")
 	s.Link = Live
 	for _, m := range all[1:] {
 		s = s.receives(m)
 	}
-	wants(t, Train(&s), " · is reading these chains")
+	wants(t, Fragment(&s, "train"), " · is reading these chains")
 	s.Link = Waiting
-	wants(t, Train(&s), " · waits to read these chains")
+	wants(t, Fragment(&s, "train"), " · waits to read these chains")
 }
 
 // Of a group that was stopped the complete chains are read, also while the page shows
@@ -127,8 +127,8 @@ func TestCourseIsSaid(t *testing.T) {
 	}
 	s, out = first.Do("through", "")
 	s = s.receives(&wire.Failed{Head: wire.Head{ID: reread(t, out).ID}, Code: wire.CodeTooLong, Message: "too long"})
-	wants(t, Train(&s), "The other steps cannot read these chains.")
-	if strings.Contains(Train(&s), `data-act="through"`) {
+	wants(t, Fragment(&s, "train"), "The other steps cannot read these chains.")
+	if strings.Contains(Fragment(&s, "train"), `data-act="through"`) {
 		t.Error("it can be asked for once more at once")
 	}
 	s, out = first.Do("step", "1")
@@ -170,11 +170,11 @@ func TestPullOfAnotherReader(t *testing.T) {
 	s := New([]Example{courseExample()})
 	s, _ = s.Do("phase", "6")
 	const whatIf = "A what-if: nothing trains on this."
-	if strings.Contains(Pipeline(&s), whatIf) {
+	if strings.Contains(Fragment(&s, "pipeline"), whatIf) {
 		t.Error("what the model trains on is called a what-if")
 	}
 	s, _ = s.Do("step", "2")
-	wants(t, Pipeline(&s), whatIf)
+	wants(t, Fragment(&s, "pipeline"), whatIf)
 }
 
 // A change in points is the difference of the two per cents beside it.
@@ -322,11 +322,11 @@ func TestNoChangeHasNoColour(t *testing.T) {
 	}
 	r.tried = tried
 	s.Reading = &r
-	losses, known := s.losses(s.chain())
-	if !known || losses[0] >= 0 {
+	losses := s.losses(s.chain())
+	if losses == nil || losses[0] >= 0 {
 		t.Fatalf("losses %v", losses)
 	}
-	wants(t, Why(&s), `<span class="e e1 num">0.000</span>`)
+	wants(t, Fragment(&s, "why"), `<span class="e e1 num">0.000</span>`)
 }
 
 // On a narrow phone the three advantages of the first lane leave the next its room.
@@ -334,7 +334,7 @@ func TestAdvantagesOnNarrowPhone(t *testing.T) {
 	for width, want := range map[int]bool{288: false, 358: true} {
 		s := testState()
 		s.Size = Size{Slope: width, Dots: width, Phone: true}
-		if have := strings.Contains(Slope(&s), `>A `); have != want {
+		if have := strings.Contains(Fragment(&s, "slope"), `>A `); have != want {
 			t.Errorf("%d px: the row is named: %t", width, have)
 		}
 	}

@@ -2,6 +2,7 @@ package view
 
 import (
 	"math"
+	"strconv"
 	"strings"
 )
 
@@ -15,17 +16,14 @@ func (s *State) Writing() (chain, tokens int) {
 	return i, len(s.Reading.Chains[i].Tokens)
 }
 
-// ChainText is the chosen chain as text, sentence by sentence, with what the
-// model answered after it.
-func ChainText(s *State) string {
-	p := &page{}
+// chain is the chosen chain as text, sentence by sentence, with what the model
+// answered after it.
+func (p *page) chain(s *State) {
 	r := s.Reading
 	i := s.chain()
 	if i < 0 {
-		if r != nil && r.under() {
-			p.raw(`<div class="chain-h"><h2>Reasoning</h2><span class="cap">not begun</span></div>`)
-		}
-		return p.String()
+		p.raw(when(r != nil && r.under(), `<div class="chain-h"><h2>Reasoning</h2><span class="cap">not begun</span></div>`))
+		return
 	}
 	c := &r.Chains[i]
 	tokens := c.shown()
@@ -40,81 +38,22 @@ func ChainText(s *State) string {
 		p.raw(`stopped after `).text(count(len(tokens), "token"))
 	default:
 		if k := s.rank(s.Mode, i); k > 0 {
-			p.raw(`rank <b>`).int(k).raw(`</b> of `).int(s.scores().done).raw(` · `)
+			p.raw(`rank <b>`).int(k).raw(`</b> of `).int(len(s.scores().chains)).raw(` · `)
 		}
 		p.text(count(len(tokens), "token"))
 		if r.By != "" {
 			p.raw(` · by `).text(s.stepName("")).raw(`, read by `).text(s.stepName(r.By))
 		}
-		if c.Finish == "length" || c.Forced {
-			p.raw(` · cut at the limit`)
-		}
+		p.raw(when(c.Finish == "length" || c.Forced, ` · cut at the limit`))
 	}
-	losses, known := s.losses(i)
-	switch {
-	case known && r.By != "":
-		p.raw(`<span class="only-desk"> · orange underline: the reward needs it, purple: it hurts</span>`)
-	case known:
-		p.raw(`<span class="only-desk"> · orange underline: the reward needs it, purple: it hurts · click to switch off</span>`)
+	if s.losses(i) != nil {
+		p.raw(`<span class="only-desk"> · orange underline: the reward needs it, purple: it hurts`, when(r.By == "", ` · click to switch off`), `</span>`)
 	}
 	p.raw(`</span><span class="sp"></span><span class="cap only-desk"><button type="button" class="kb-act" id="act-p" data-act="prev" aria-label="Previous chain"><kbd>p</kbd></button> <button type="button" class="kb-act" id="act-n" data-act="next" aria-label="Next chain"><kbd>n</kbd></button></span></div>`)
 	p.raw(`<div class="text" dir="auto" role="group" aria-label="Chain `).int(i + 1).raw(`. Left and right arrow keys move between sentences.">`)
-	list := sentences(tokens)
-	scale, at := largest(losses), s.sentence()
+	list, at := sentences(tokens), s.sentence()
 	for k, x := range list {
-		writing := !c.Done && k == len(list)-1 && r.under()
-		on := k == at
-		off := i == s.edited() && k < maxSentences && s.Edit.off(k)
-		rewritten, written := "", false
-		if i == s.edited() {
-			rewritten, written = s.Edit.text(k)
-		}
-		p.raw(`<span role="button" class="sent`)
-		for _, class := range []struct {
-			name string
-			has  bool
-		}{{" todo", writing}, {" is-on", on}, {" off", off}, {" own", written && !off},
-			{" neg", known && k < len(losses) && losses[k] < 0}, {" pos", known && k < len(losses) && losses[k] > 0}} {
-			if class.has {
-				p.raw(class.name)
-			}
-		}
-		tab := "-1"
-		if on || at < 0 && k == 0 {
-			tab = "0"
-		}
-		p.raw(`"`)
-		if known && k < len(losses) {
-			p.raw(` style="--imp:`).unit(math.Abs(losses[k]) / scale).raw(`"`)
-		}
-		p.raw(` id="sent-`).int(k).raw(`" data-act="sentence" data-value="`).int(k).raw(`" tabindex="`, tab, `" aria-pressed="`, boolText(!off), `"`)
-		if on {
-			p.raw(` aria-current="true"`)
-		}
-		p.raw(`><span class="no">`).int(k + 1).raw(`<span class="vh">: </span></span>`)
-		if off {
-			p.raw(`<s>`)
-		}
-		if written && !off {
-			p.text(strings.TrimSpace(rewritten))
-		} else {
-			for _, t := range tokens[x.from:x.to] {
-				p.text(t.Text)
-			}
-		}
-		if off {
-			p.raw(`</s>`)
-		}
-		if known && k < len(losses) {
-			lossMark(p, lossText(s.chainScore(i), losses[k]), losses[k], off)
-			if x := s.freshAt(i, k); x != nil && !off {
-				p.raw(`<span class="vh">, written afresh from here on by `, lossText(s.chainScore(i), x.mean-s.chainScore(i).R), ` on average</span>`)
-			}
-		}
-		if writing {
-			p.raw(`<span class="caret"></span>`)
-		}
-		p.raw(`</span> `)
+		s.sentenceText(p, i, k, at, tokens[x.from:x.to], !c.Done && k == len(list)-1 && r.under())
 	}
 	if len(tokens) == 0 {
 		switch {
@@ -126,7 +65,40 @@ func ChainText(s *State) string {
 	}
 	p.raw(`</div>`)
 	s.sentenceNote(p, i, list)
-	return p.String()
+}
+
+// sentenceText is sentence k of the shown chain i, as the reader left it; the page
+// points at sentence at.
+func (s *State) sentenceText(p *page, i, k, at int, tokens []Token, writing bool) {
+	losses := s.losses(i)
+	known := k < len(losses)
+	off, rewritten, written := false, "", false
+	if i == s.edited() {
+		off = k < maxSentences && s.Edit.off(k)
+		rewritten, written = s.Edit.text(k)
+	}
+	written = written && !off
+	p.raw(`<span role="button" class="sent`, when(writing, ` todo`), when(k == at, ` is-on`), when(off, ` off`), when(written, ` own`),
+		when(known && losses[k] < 0, ` neg`), when(known && losses[k] > 0, ` pos`), `"`)
+	if known {
+		p.raw(` style="--imp:`).unit(math.Abs(losses[k]) / largest(losses)).raw(`"`)
+	}
+	p.raw(` id="sent-`).int(k).raw(`" data-act="sentence" data-value="`).int(k).raw(`" tabindex="`, either(k == at || at < 0 && k == 0, "0", "-1"),
+		`" aria-pressed="`, strconv.FormatBool(!off), `"`, when(k == at, ` aria-current="true"`), `><span class="no">`).int(k+1).raw(`<span class="vh">: </span></span>`, when(off, `<s>`))
+	if written {
+		p.text(strings.TrimSpace(rewritten))
+	} else {
+		p.text(textOf(tokens))
+	}
+	p.raw(when(off, `</s>`))
+	if known {
+		score := s.chainScore(i)
+		lossMark(p, lossText(score, losses[k]), losses[k], off)
+		if x := s.freshAt(i, k); x != nil && !off {
+			p.raw(`<span class="vh">, written afresh from here on by `, lossText(score, x.mean-score.R), ` on average</span>`)
+		}
+	}
+	p.raw(when(writing, `<span class="caret"></span>`), `</span> `)
 }
 
 // lossMark is what the reward does without a sentence: said beside one that is
@@ -137,26 +109,18 @@ func lossMark(p *page, text string, loss float64, off bool) {
 		return
 	}
 	loss = shownLoss(text, loss)
-	p.raw(`<span class="vh">, switched off</span><span class="dr `, direction(loss), `">`)
-	switch {
-	case loss < 0:
-		p.raw(`▼ `)
-	case loss > 0:
-		p.raw(`▲ `)
-	}
-	p.raw(strings.TrimLeft(text, "+−"), `</span>`)
+	p.raw(`<span class="vh">, switched off</span><span class="dr `, direction(loss), `">`, when(loss < 0, `▼ `), when(loss > 0, `▲ `), strings.TrimLeft(text, "+−"), `</span>`)
 }
 
 // sentenceNote tells what the reader's changes do, or what the chosen sentence is
 // worth, else how the chain ended.
 func (s *State) sentenceNote(p *page, i int, list []sentence) {
 	c, k := &s.Reading.Chains[i], s.sentence()
-	chosen := k >= 0
-	if s.edited() == i {
-		s.whatIfNote(p, chosen && k < maxSentences)
-		return
-	}
-	if chosen {
+	answer := strings.TrimSpace(c.Answer)
+	switch {
+	case s.edited() == i:
+		s.whatIfNote(p, k)
+	case k >= 0:
 		tokens := c.Tokens[list[k].from:list[k].to]
 		sum, least := 0.0, 0
 		for i, t := range tokens {
@@ -167,81 +131,58 @@ func (s *State) sentenceNote(p *page, i int, list []sentence) {
 		}
 		p.raw(`<div class="whatif said"><p><b>`)
 		sure := percent(math.Exp(sum / float64(len(tokens))))
-		losses, known := s.losses(i)
-		switch known = known && k < len(losses); {
-		case known:
+		if losses := s.losses(i); k < len(losses) {
 			score := s.chainScore(i)
 			p.raw(`Without sentence `).int(k+1).raw(` the reward would be `, number(score.R+losses[k]), ` instead of `, number(score.R), `.</b> <span class="cap">`)
-			if s.Sentence == k || strings.TrimSpace(c.Answer) == "" {
+			if s.Sentence == k || answer == "" {
 				p.raw(`While it wrote, the model was `).text(sure).raw(` % sure of each word, on average; the reward does not look at that.`)
 			} else {
-				p.raw(s.writer(), ` answered “<bdi>`).text(strings.TrimSpace(c.Answer)).raw(`</bdi>”. `)
-				s.answerNote(p, c)
+				p.raw(s.writer(), ` answered “<bdi>`).text(answer).raw(`</bdi>”. `, answerNote(c))
 			}
-			p.raw(`</span></p>`)
-		default:
+		} else {
 			p.raw(`Sentence `).int(k + 1).raw(`: `).text(count(len(tokens), "token")).raw(`, `)
 			p.text(sure).raw(` % sure each, on average.</b> <span class="cap">Boldest word: “`)
-			p.text(word(tokens[least].Text)).raw(`”, `).text(percent(math.Exp(tokens[least].LogProb))).raw(` %. That is how sure the model was while it wrote; the reward does not look at it.</span></p>`)
+			p.text(word(tokens[least].Text)).raw(`”, `).text(percent(math.Exp(tokens[least].LogProb))).raw(` %. That is how sure the model was while it wrote; the reward does not look at it.`)
 		}
-		p.raw(`<div class="acts">`)
+		p.raw(`</span></p><div class="acts">`)
 		s.undoButton(p, i)
 		if k < maxSentences && s.Reading.scored(i) && s.canTry(i, s.Edit.toggle(k)) {
 			s.editButtons(p, k)
 		} else if s.Sentence == k {
-			if s.away() {
-				p.raw(`<span class="cap">Switching it off needs the server.</span>`)
-			}
-			p.raw(`<button type="button" class="btn" id="act-release" data-act="release">Let go</button>`)
+			p.raw(when(s.away(), `<span class="cap">Switching it off needs the server.</span>`), `<button type="button" class="btn" id="act-release" data-act="release">Let go</button>`)
 		}
 		p.raw(`</div></div>`)
-		return
-	}
-	if !c.Done || strings.TrimSpace(c.Answer) == "" {
-		return
-	}
-	p.raw(`<div class="whatif said"><p><b>`)
-	if s.Reading.By != "" {
-		p.raw(s.writer(), ` answered: <bdi>`)
-	} else {
-		p.raw(`Then it answered: <bdi>`)
-	}
-	p.text(strings.TrimSpace(c.Answer)).raw(`</bdi></b> <span class="cap">`)
-	s.answerNote(p, c)
-	p.raw(`</span></p>`)
-	if len(s.drafts[i].past) > 0 {
-		p.raw(`<div class="acts">`)
-		s.undoButton(p, i)
+	case c.Done && answer != "":
+		p.raw(`<div class="whatif said"><p><b>`, either(s.Reading.By != "", s.writer()+` answered: <bdi>`, `Then it answered: <bdi>`)).text(answer).raw(`</bdi></b> <span class="cap">`, answerNote(c), `</span></p>`)
+		if len(s.drafts[i].past) > 0 {
+			p.raw(`<div class="acts">`)
+			s.undoButton(p, i)
+			p.raw(`</div>`)
+		}
 		p.raw(`</div>`)
 	}
-	p.raw(`</div>`)
 }
 
 // writer is who wrote the shown chains, at the beginning of a sentence.
-func (s *State) writer() string {
-	if s.Reading.By != "" {
-		return "Its writer"
-	}
-	return "The model"
-}
+func (s *State) writer() string { return either(s.Reading.By != "", "Its writer", "The model") }
 
 // answerNote says what the model's own answer is to the reward.
-func (s *State) answerNote(p *page, c *Chain) {
+func answerNote(c *Chain) string {
 	if c.Match {
-		p.raw(`The same as the reference. The reward does not need that: it asks how probable the reference became.`)
-	} else {
-		p.raw(`Not the reference’s words. That is not graded: the reward asks how probable the reference became.`)
+		return `The same as the reference. The reward does not need that: it asks how probable the reference became.`
 	}
+	return `Not the reference’s words. That is not graded: the reward asks how probable the reference became.`
 }
 
 // whatIfNote is the reward of the reader's variant beside the model's own, with
-// the ways back.
-func (s *State) whatIfNote(p *page, chosen bool) {
+// the ways back, and those to change sentence k.
+func (s *State) whatIfNote(p *page, k int) {
 	i := s.edited()
 	p.raw(`<div class="whatif"><p><b>`)
 	sc := s.whatIf()
 	t := s.try(i, s.Edit)
 	name := s.Edit.editName()
+	refused := s.refused[s.Edit.key(i)]
 	switch {
 	case sc != nil:
 		p.text(s.whatIfSaid()).raw(`</b> <span class="cap">`)
@@ -249,7 +190,7 @@ func (s *State) whatIfNote(p *page, chosen bool) {
 			p.raw(`It then answers “<bdi>`).text(strings.TrimSpace(t.Answer)).raw(`</bdi>”. `)
 		}
 		p.raw(`A what-if: scored, but not part of the group and never trained on.</span>`)
-	case s.refused[s.Edit.key(i)]:
+	case refused:
 		p.raw(`The reward `).text(name).raw(` is not known.</b> <span class="cap">The server did not score it.</span>`)
 	case s.Link != Live:
 		p.raw(`The reward `).text(name).raw(` is not known yet.</b> <span class="cap">It needs the server.</span>`)
@@ -258,11 +199,9 @@ func (s *State) whatIfNote(p *page, chosen bool) {
 	}
 	p.raw(`</p><div class="acts">`)
 	s.undoButton(p, i)
-	if sc == nil && s.refused[s.Edit.key(i)] {
-		p.raw(`<button type="button" class="btn" id="act-try" data-act="try">Try again</button>`)
-	}
-	if chosen {
-		s.editButtons(p, s.sentence())
+	p.raw(when(sc == nil && refused, `<button type="button" class="btn" id="act-try" data-act="try">Try again</button>`))
+	if k >= 0 && k < maxSentences {
+		s.editButtons(p, k)
 	}
 	p.raw(`</div></div>`)
 }
@@ -281,10 +220,5 @@ func (s *State) editButtons(p *page, k int) {
 	} else if s.away() {
 		p.raw(`<span class="cap">Editing needs the server.</span>`)
 	}
-	p.raw(`<button type="button" class="btn primary" id="act-switch" data-act="switch" aria-keyshortcuts="Delete">`)
-	if s.edited() >= 0 && s.Edit.off(k) {
-		p.raw(`Switch on</button>`)
-	} else {
-		p.raw(`Switch off</button>`)
-	}
+	p.raw(`<button type="button" class="btn primary" id="act-switch" data-act="switch" aria-keyshortcuts="Delete">`, either(s.edited() >= 0 && s.Edit.off(k), `Switch on</button>`, `Switch off</button>`))
 }

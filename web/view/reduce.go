@@ -45,9 +45,10 @@ func (s State) receive(m wire.Message) State {
 		return s.resampled(m)
 	case *wire.Failed:
 		return s.failed(m)
-	}
-	if _, ends := m.(*wire.End); ends && h.ID != "" && h.ID == s.through.id {
-		return s.throughOver()
+	case *wire.End:
+		if m.ID != "" && m.ID == s.through.id {
+			return s.throughOver()
+		}
 	}
 	if w := &s.rewriting; w.id != "" && h.ID == w.id {
 		switch m := m.(type) {
@@ -158,16 +159,10 @@ const keepReadings = 24
 // keep remembers a complete reading, so that going back to its question and
 // model costs nothing.
 func (s State) keep(r *Reading) State {
-	if r.Status != Complete {
+	if r.Status != Complete || r.Saved {
 		return s
 	}
-	list := make([]*Reading, 0, len(s.kept)+1)
-	for _, k := range s.kept {
-		if !same(&k.Ask, &r.Ask) {
-			list = append(list, k)
-		}
-	}
-	list = append(list, r)
+	list := append(slices.DeleteFunc(slices.Clone(s.kept), func(k *Reading) bool { return same(&k.Ask, &r.Ask) }), r)
 	s.kept = list[max(0, len(list)-keepReadings):]
 	return s
 }
@@ -232,21 +227,21 @@ func (s State) welcome(w *wire.Welcome) (State, []wire.Message) {
 	// What-ifs that were under way may be lost, and cost little: they are asked for
 	// again.
 	out := s.watches()
+	s, off := s.callOffAll()
 	if resumed {
-		out = append(out, s.cancelAll()...)
+		out = append(out, off...)
 		if s.stopped != "" {
-			out = append(out, &wire.Cancel{Head: wire.Head{ID: s.stopped}})
+			out = append(out, cancel(s.stopped))
 		}
 	}
 	s.stopped = ""
-	s.waiting, s.rewriting, s.through = nil, rewriting{}, rereading{}
 	r := s.Reading
 	if r == nil || r.Saved || !r.under() {
 		return s, out
 	}
 	if !resumed || r.Status == Asked && !missed {
 		if resumed {
-			out = append(out, &wire.Cancel{Head: wire.Head{ID: r.Ask.ID}})
+			out = append(out, cancel(r.Ask.ID))
 		}
 		chain, word, edit, drafts, fresh, reader, at := s.Chain, s.Word, s.Edit, s.drafts, s.Fresh, s.Reader, s.AtStep
 		s.Reading = nil
@@ -268,12 +263,11 @@ func (s State) welcome(w *wire.Welcome) (State, []wire.Message) {
 func (s *State) firstRuns() (run, against string) {
 	own := ""
 	for i := range s.Runs {
-		if r := &s.Runs[i].State; r.Saved {
+		r := &s.Runs[i].State
+		if r.Saved {
 			run, against = r.Run, run
 		}
-	}
-	for i := range s.Runs {
-		if r := &s.Runs[i].State; r.Mine {
+		if r.Mine {
 			own = r.Run
 		}
 	}
@@ -307,7 +301,7 @@ func (s State) stop() (State, []wire.Message) {
 		return s, nil
 	}
 	if s.Link == Live {
-		return s, []wire.Message{&wire.Cancel{Head: wire.Head{ID: r.Ask.ID}}}
+		return s, []wire.Message{cancel(r.Ask.ID)}
 	}
 	s.stopped = r.Ask.ID
 	if s.back != nil && r.done() == 0 {
@@ -341,8 +335,7 @@ func (s State) failed(m *wire.Failed) State {
 	if mine && m.Code == wire.CodeNoModel {
 		text += " Choose another one in the list of models."
 	}
-	s.Notice = &Notice{Code: m.Code, Text: text, Field: m.Field, Retry: m.Retry}
-	s.Say = text
+	s = s.told(m, text)
 	switch {
 	case m.ID == "":
 	case mine && s.back != nil && r.under() && len(r.Chains) == 0 && (m.Code == wire.CodeTooLong || m.Code == wire.CodeBadMessage || m.Code == wire.CodeNoModel):
@@ -358,9 +351,16 @@ func (s State) failed(m *wire.Failed) State {
 	return s
 }
 
+// told says what the server would not do.
+func (s State) told(m *wire.Failed, text string) State {
+	s.Notice = &Notice{Code: m.Code, Text: text, Field: m.Field, Retry: m.Retry}
+	s.Say = text
+	return s
+}
+
 func (s State) runState(m *wire.State) State {
 	s.Runs = slices.Clone(s.Runs)
-	i := slices.IndexFunc(s.Runs, func(r Run) bool { return r.State.Run == m.Run })
+	i := s.runAt(m.Run)
 	if i < 0 {
 		s.Runs = append(s.Runs, Run{})
 		i = len(s.Runs) - 1
@@ -381,7 +381,7 @@ func (s State) runState(m *wire.State) State {
 
 // runPoints adds values to a run; a step that is there already is replaced.
 func (s State) runPoints(run string, steps, evals []wire.Point) State {
-	i := slices.IndexFunc(s.Runs, func(r Run) bool { return r.State.Run == run })
+	i := s.runAt(run)
 	if i < 0 {
 		return s
 	}

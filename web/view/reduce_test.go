@@ -93,7 +93,7 @@ func TestGapsAreNotClosedByTheWrongToken(t *testing.T) {
 	if s.Reading.scored(2) || !s.Reading.scored(1) {
 		t.Error("chain 3 lost a token and is scored")
 	}
-	if html := Chains(&s); !strings.Contains(html, "Chain 3, not scored") {
+	if html := Fragment(&s, "chains"); !strings.Contains(html, "Chain 3, not scored") {
 		t.Errorf("have %s", html)
 	}
 }
@@ -204,7 +204,7 @@ func TestFormulaKeepsTheChain(t *testing.T) {
 			s, _ = s.Do("chain", intText(s.chain()))
 		}
 		i, moved := s.chain(), false
-		text := ChainText(&s)
+		text := Fragment(&s, "chain")
 		for _, m := range reward.Modes() {
 			was := s.rank(s.Mode, i)
 			s, _ = s.Do("mode", m.String())
@@ -220,7 +220,7 @@ func TestFormulaKeepsTheChain(t *testing.T) {
 		s, _ = s.Do("clip", "false")
 		s, _ = s.Do("mode", "ws-logp")
 		s, _ = s.Do("clip", "true")
-		if s.chain() != i || ChainText(&s) != text || !moved {
+		if s.chain() != i || Fragment(&s, "chain") != text || !moved {
 			t.Errorf("chain %d, moved %v", s.chain()+1, moved)
 		}
 	}
@@ -247,11 +247,11 @@ func TestOldStatesStay(t *testing.T) {
 	var states []State
 	var drawn []string
 	for _, m := range list {
-		states, drawn = append(states, s), append(drawn, Chains(&s)+ChainText(&s))
+		states, drawn = append(states, s), append(drawn, Fragment(&s, "chains")+Fragment(&s, "chain"))
 		s = s.receives(m)
 	}
 	for i := range states {
-		if Chains(&states[i])+ChainText(&states[i]) != drawn[i] {
+		if Fragment(&states[i], "chains")+Fragment(&states[i], "chain") != drawn[i] {
 			t.Fatalf("state %d changed after it was left", i)
 		}
 	}
@@ -373,17 +373,17 @@ func TestARunShowsWhatIsLearned(t *testing.T) {
 	if have := Curves(&s); !strings.Contains(have, `"newest":true`) {
 		t.Errorf("have %s", have)
 	}
-	if strings.Contains(Train(&s), "train-read") {
+	if strings.Contains(Fragment(&s, "train"), "train-read") {
 		t.Error("a run at work offers its trained model")
 	}
 	st.Status = wire.StatusDone
 	s = s.receives(&st)
-	if !strings.Contains(Train(&s), `data-act="train-read">Ask the trained model<`) {
-		t.Errorf("a run that is done says %s", Train(&s))
+	if !strings.Contains(Fragment(&s, "train"), `data-act="train-read">Ask the trained model<`) {
+		t.Errorf("a run that is done says %s", Fragment(&s, "train"))
 	}
 	s, out := s.Do("train-read", "")
 	// What the other step was asked about the chains before is called off.
-	if len(out) != 2 || out[0].Type() != "cancel" || out[1].(*wire.Ask).Model != "r@9" || strings.Contains(Train(&s), "train-read") || !strings.Contains(Curves(&s), `"at":9,"newest":false`) {
+	if len(out) != 2 || out[0].Type() != "cancel" || out[1].(*wire.Ask).Model != "r@9" || strings.Contains(Fragment(&s, "train"), "train-read") || !strings.Contains(Curves(&s), `"at":9,"newest":false`) {
 		t.Errorf("asks %v, the charts say %s", out, Curves(&s))
 	}
 }
@@ -399,7 +399,7 @@ func TestSavedRunsAreDrawnTogether(t *testing.T) {
 	if s.Run != "world:nrt" || s.Against != "world:rlpr" {
 		t.Errorf("followed: %q, beside it: %q", s.Run, s.Against)
 	}
-	if have := Train(&s); !strings.Contains(have, `data-act="open" data-dialog="traindlg">`) || strings.Contains(have, "train-resume") {
+	if have := Fragment(&s, "train"); !strings.Contains(have, `data-act="open" data-dialog="traindlg">`) || strings.Contains(have, "train-resume") {
 		t.Errorf("a saved run offers %s", have)
 	}
 	list = append(list, wire.State{Run: "run1", Method: "nrt", Status: wire.StatusPaused, Of: 2, Mine: true})
@@ -426,24 +426,24 @@ func TestOthersRunsStayTheirs(t *testing.T) {
 	}
 	theirs := wire.State{Run: "run2", Method: "nrt", Mode: "gm", Status: wire.StatusRunning, Step: 1, Of: 9}
 	s = s.receives(&theirs)
-	if s.Say != "" || !strings.HasSuffix(Badge(&s), "Live") {
-		t.Errorf("another reader's run says %q, the badge %q", s.Say, Badge(&s))
+	if s.Say != "" || !strings.HasSuffix(Fragment(&s, "badge"), "Live") {
+		t.Errorf("another reader's run says %q, the badge %q", s.Say, Fragment(&s, "badge"))
 	}
 	s, out := s.Do("run", "run2")
 	if len(out) != 1 || out[0].(*wire.Watch).Run != "run2" {
 		t.Fatalf("it is not watched: %v", out)
 	}
-	have := Train(&s)
+	have := Fragment(&s, "train")
 	if strings.Contains(have, "train-pause") || strings.Contains(have, "train-stop") || !strings.Contains(have, "traindlg") || !strings.Contains(have, "NRT gm · run2 of another reader") {
 		t.Errorf("the panel reads %s", have)
 	}
-	if strings.HasSuffix(Badge(&s), "step 1") {
-		t.Errorf("the badge tells of it: %q", Badge(&s))
+	if strings.HasSuffix(Fragment(&s, "badge"), "step 1") {
+		t.Errorf("the badge tells of it: %q", Fragment(&s, "badge"))
 	}
 	theirs.Run, theirs.Mine = "run3", true
 	s = s.receives(&theirs)
-	if s.Say != "Training run run3: running." || !strings.HasSuffix(Badge(&s), "Training, step 1") {
-		t.Errorf("one's own run says %q, the badge %q", s.Say, Badge(&s))
+	if s.Say != "Training run run3: running." || !strings.HasSuffix(Fragment(&s, "badge"), "Training, step 1") {
+		t.Errorf("one's own run says %q, the badge %q", s.Say, Fragment(&s, "badge"))
 	}
 }
 
@@ -455,11 +455,11 @@ func TestPlainWordsStay(t *testing.T) {
 	s, out := s.Do("again", "")
 	id := out[len(out)-1].Header().ID
 	s = s.receives(&wire.Start{Head: wire.Head{ID: id}, K: 8, Plain: "Who <is> it?", Answer: []wire.Piece{{ID: 1, Text: "me"}}})
-	if have := Question(&s); !strings.HasPrefix(have, `<span class="plain"><b>Who &lt;is&gt; it?</b></span>`) || !strings.Contains(have, `The model is asked: <span class="asked">`) {
+	if have := Fragment(&s, "question"); !strings.HasPrefix(have, `<span class="plain"><b>Who &lt;is&gt; it?</b></span>`) || !strings.Contains(have, `The model is asked: <span class="asked">`) {
 		t.Errorf("the question reads %s", have)
 	}
 	s, _ = s.Do("again", "")
-	if have := Question(&s); !strings.Contains(have, "Who &lt;is&gt; it?") {
+	if have := Fragment(&s, "question"); !strings.Contains(have, "Who &lt;is&gt; it?") {
 		t.Errorf("asked again, the question reads %s", have)
 	}
 }
@@ -480,7 +480,7 @@ func TestUnknownWordsAreNotTheEnd(t *testing.T) {
 			t.Errorf("word %d is called %q, want %q", i, have, want)
 		}
 	}
-	if have := Strip(&s); strings.Count(have, `class="tok end"`)+strings.Count(have, `class="tok on end"`) != 1 || !strings.Contains(have, "unk\"") {
+	if have := Fragment(&s, "strip"); strings.Count(have, `class="tok end"`)+strings.Count(have, `class="tok on end"`) != 1 || !strings.Contains(have, "unk\"") {
 		t.Errorf("the strip reads %s", have)
 	}
 }
@@ -566,13 +566,13 @@ func TestTypingIsCounted(t *testing.T) {
 	s.Link = Live
 	s, _ = s.Do("question", "who ?")
 	s, _ = s.Do("answer", "ruth")
-	s.Typing.Known, s.Typing.AnswerPieces = true, []TypedPiece{{Text: "ruth"}, {Text: "end", Special: true}}
+	s.Typing.Known, s.Typing.AnswerPieces = true, []wire.Piece{{Text: "ruth"}, {Text: "end", Special: true}}
 	s.Typing.Takes, s.Typing.Reads = 12, 128
-	if have := TypedNote(&s); !strings.Contains(have, "2 tokens, end included. With the question 12 of the 128 that this model reads") {
+	if have := Fragment(&s, "ask-note"); !strings.Contains(have, "2 tokens, end included. With the question 12 of the 128 that this model reads") {
 		t.Errorf("have %s", have)
 	}
 	s.Typing.Takes = 128
-	if have := TypedNote(&s); !strings.Contains(have, "Too long: question and answer take 128 tokens") {
+	if have := Fragment(&s, "ask-note"); !strings.Contains(have, "Too long: question and answer take 128 tokens") {
 		t.Errorf("have %s", have)
 	}
 	if s, out := s.Do("ask", ""); len(out) != 0 || !s.Typing.Refused {
@@ -583,15 +583,15 @@ func TestTypingIsCounted(t *testing.T) {
 // With the clip off there is a way to switch it on, and R′ is not called a gain.
 func TestClipIsASwitch(t *testing.T) {
 	s := testState()
-	if strings.Contains(Notes(&s), "note-clip") || !strings.Contains(Pipeline(&s), "Gain") {
+	if strings.Contains(Fragment(&s, "notes"), "note-clip") || !strings.Contains(Fragment(&s, "pipeline"), "Gain") {
 		t.Error("with the clip on")
 	}
 	s, _ = s.Do("clip-off", "")
-	if have := Notes(&s); !strings.Contains(have, `data-act="clip" data-value="true">Switch the clip on<`) || strings.Contains(Pipeline(&s), "Gain") {
+	if have := Fragment(&s, "notes"); !strings.Contains(have, `data-act="clip" data-value="true">Switch the clip on<`) || strings.Contains(Fragment(&s, "pipeline"), "Gain") {
 		t.Errorf("with the clip off: %s", have)
 	}
 	s, _ = s.Do("clip", "true")
-	if !s.Clip || strings.Contains(Notes(&s), "note-clip") {
+	if !s.Clip || strings.Contains(Fragment(&s, "notes"), "note-clip") {
 		t.Error("the clip stays off")
 	}
 }

@@ -2,7 +2,7 @@ package view
 
 import (
 	"math"
-	"sort"
+	"slices"
 
 	"nrt/trainer/reward"
 )
@@ -11,7 +11,6 @@ import (
 // once for a reading and its options.
 type scores struct {
 	of              *Reading
-	done            int
 	clip, normalize bool
 	mode            reward.Mode
 
@@ -37,14 +36,14 @@ func (s *State) scores() *scores {
 		return &scores{}
 	}
 	old := s.sc
-	if old != nil && old.of == r && old.clip == s.Clip && old.normalize == s.Normalize && old.done == r.done() {
+	if old != nil && old.of == r && old.clip == s.Clip && old.normalize == s.Normalize && len(old.chains) == r.done() {
 		if old.mode != s.Mode {
-			old = &scores{of: old.of, done: old.done, clip: old.clip, normalize: old.normalize, mode: s.Mode,
-				chains: old.chains, at: old.at, groups: old.groups, ranks: old.ranks, ready: old.ready, b: old.b, err: old.err, worthOf: -1, freshOf: -1}
-			old.sort()
-			s.sc = old
+			next := *old
+			next.mode, next.worthOf, next.freshOf = s.Mode, -1, -1
+			next.sort()
+			s.sc = &next
 		}
-		return old
+		return s.sc
 	}
 	s.sc = score(r, s.Choice)
 	return s.sc
@@ -61,12 +60,11 @@ func score(r *Reading, c Choice) *scores {
 			refs = append(refs, r.Chains[i].Ref)
 		}
 	}
-	sc.done = len(sc.chains)
 	sc.b = make([]float64, len(r.Base))
 	for i, x := range r.Base {
 		sc.b[i] = math.Exp(min(x, 0))
 	}
-	if sc.done == 0 {
+	if len(sc.chains) == 0 {
 		return sc
 	}
 	o := c.Options()
@@ -74,7 +72,7 @@ func score(r *Reading, c Choice) *scores {
 		g, err := reward.ScoreGroup(refs, r.Base, o)
 		if err != nil {
 			sc.err = err
-			sc.chains, sc.done = nil, 0
+			sc.chains = nil
 			for i := range sc.at {
 				sc.at[i] = -1
 			}
@@ -95,15 +93,15 @@ func score(r *Reading, c Choice) *scores {
 // sort orders the chains by rank under the chosen formula; chains that tie, and
 // those without a reward, by their number.
 func (sc *scores) sort() {
-	sc.order = append([]int(nil), sc.chains...)
+	sc.order = slices.Clone(sc.chains)
 	ranks := sc.ranks[sc.mode]
-	sort.SliceStable(sc.order, func(i, j int) bool { return ranks[sc.order[i]] < ranks[sc.order[j]] })
+	slices.SortStableFunc(sc.order, func(i, j int) int { return ranks[i] - ranks[j] })
 }
 
 // group is the chosen formula's group, nil without scored chains.
 func (s *State) group() *reward.Group {
 	sc := s.scores()
-	if sc.done == 0 {
+	if len(sc.chains) == 0 {
 		return nil
 	}
 	return &sc.groups[s.Mode]
@@ -116,6 +114,17 @@ func (s *State) chainScore(i int) *reward.Scored {
 		return nil
 	}
 	return &sc.groups[s.Mode].Chains[sc.at[i]]
+}
+
+// helpful is how many chains earn more than no reasoning.
+func (s *State) helpful() int {
+	n := 0
+	for _, c := range s.group().Chains {
+		if !c.Harmful {
+			n++
+		}
+	}
+	return n
 }
 
 // rank of chain i under a formula, from 1; 0 while there is none.

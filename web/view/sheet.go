@@ -38,7 +38,7 @@ func (s *State) Rewriting() bool { return s.sheetOpen() != nil }
 // openSheet begins to rewrite sentence k of the shown chain.
 func (s State) openSheet(k int) State {
 	i := s.chain()
-	if k >= 0 && k < min(len(s.Reading.sentences(i)), maxSentences) && s.Reading.scored(i) {
+	if k >= 0 && k < len(s.Reading.changeable(i)) && s.Reading.scored(i) {
 		s.sheet = &sheet{chain: i, at: k, was: s.drafts[i], seen: s.drafts[i].now}
 	}
 	return s
@@ -164,34 +164,29 @@ func (s *State) earns(i int, e Edit) *reward.Scored {
 	return s.tryScore(i, e)
 }
 
-// EditScore is what the typed version earns, and the words that it moved most, with the
+// editScore is what the typed version earns, and the words that it moved most, with the
 // ways back. The latest known stands there until the next is.
-func EditScore(s *State) string {
+func (p *page) editScore(s *State) {
 	x := s.sheetOpen()
 	if x == nil {
-		return ""
+		return
 	}
-	p := &page{}
 	e := s.Edit
 	known := s.earns(x.chain, e) != nil
 	if !known {
 		e = x.seen
 	}
-	p.raw(`<div class="earns" role="status"><p`)
-	if !known || x.typed {
-		p.raw(` class="old"`)
-	}
-	p.raw(`><b>`)
+	p.raw(`<div class="earns" role="status"><p`, when(!known || x.typed, ` class="old"`), `><b>`)
 	own, sc := s.chainScore(x.chain), s.earns(x.chain, e)
 	switch {
 	case own == nil || sc == nil:
-		p.raw(`This version is not scored yet.</b>`)
+		p.raw(`This version is not scored yet.`)
 	case e.none():
-		p.raw(`As the model wrote it, the chain earns `, number(own.R), `.</b>`)
+		p.raw(`As the model wrote it, the chain earns `, number(own.R), `.`)
 	default:
-		p.text(s.said(x.chain, e)).raw(`</b>`)
+		p.text(s.said(x.chain, e))
 	}
-	p.raw(`</p><p class="moved cap">`)
+	p.raw(`</b></p><p class="moved cap">`)
 	switch {
 	case x.refused != "":
 		p.text(x.refused)
@@ -206,15 +201,8 @@ func EditScore(s *State) string {
 	default:
 		s.movedWords(p, own.C, sc.C)
 	}
-	p.raw(`</p></div><button type="button" class="btn" id="edit-undo" data-act="undo"`)
-	if len(s.drafts[x.chain].past) == 0 {
-		p.raw(` disabled`)
-	}
-	p.raw(`>`).icon(iconUndo).raw(`Undo</button><button type="button" class="btn" id="edit-switch" data-act="switch">`)
-	if s.Edit.off(x.at) {
-		return p.raw(`Switch on</button>`).String()
-	}
-	return p.raw(`Switch off</button>`).String()
+	p.raw(`</p></div><button type="button" class="btn" id="edit-undo" data-act="undo"`, when(len(s.drafts[x.chain].past) == 0, ` disabled`), `>`).icon(iconUndo)
+	p.raw(`Undo</button><button type="button" class="btn" id="edit-switch" data-act="switch">Switch `, either(s.Edit.off(x.at), `on`, `off`), `</button>`)
 }
 
 // mostMoved is how many words the sheet names.
@@ -237,9 +225,7 @@ func (s *State) movedWords(p *page, c, tried []float64) {
 	}
 	p.raw(`Moved most: `)
 	for n, k := range list[:min(len(list), mostMoved)] {
-		if n > 0 {
-			p.raw(`<span class="vh">, </span>`)
-		}
+		p.raw(when(n > 0, `<span class="vh">, </span>`))
 		before, after := percent(c[k]), percent(tried[k])
 		p.raw(`<span class="mv"><bdi><b>`).text(s.answerWord(k)).raw(`</b></bdi><span class="vh"> from `, before, ` to `, after, ` %</span><span aria-hidden="true"> `).text(before).raw(` → <b>`).text(after).raw(` %</b> </span>`)
 		changeMark(p, c[k], tried[k])

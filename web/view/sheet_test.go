@@ -22,23 +22,23 @@ func (s State) hears(t *testing.T, out []wire.Message, logProbs []float64) State
 func TestSheetSaysWhatIsEarned(t *testing.T) {
 	s := listening(t)
 	s, _ = s.Do("pick", "1")
-	if have := EditScore(&s); have != "" {
+	if have := Fragment(&s, "edit-score"); have != "" {
 		t.Errorf("without a sheet: %s", have)
 	}
 	s, out := s.Do("sheet", "")
 	if len(out) != 0 {
 		t.Errorf("have %v", out)
 	}
-	wants(t, EditScore(&s), "As the model wrote it, the chain earns 0.372.", `data-act="undo" disabled`, "Switch off", "The reward follows")
+	wants(t, Fragment(&s, "edit-score"), "As the model wrote it, the chain earns 0.372.", `data-act="undo" disabled`, "Switch off", "The reward follows")
 	s, out = s.Do("edit-typed", "")
 	if len(out) != 0 {
 		t.Errorf("typing asks the server: %v", out)
 	}
-	wants(t, EditScore(&s), `<p class="old"><b>As the model wrote it`, "Scoring your version")
+	wants(t, Fragment(&s, "edit-score"), `<p class="old"><b>As the model wrote it`, "Scoring your version")
 	s, out = s.Do("edit-try", "Leo is a stranger.")
-	wants(t, EditScore(&s), `<p class="old"><b>As the model wrote it`, "Scoring your version")
+	wants(t, Fragment(&s, "edit-score"), `<p class="old"><b>As the model wrote it`, "Scoring your version")
 	s = s.hears(t, out, s.Reading.Base)
-	have := EditScore(&s)
+	have := Fragment(&s, "edit-score")
 	wants(t, have, "<p><b>With your sentence 2 the reward falls from 0.372 to 0.114.", "Moved most: ", "Ruth</b></bdi><span class=\"vh\"> from 92 to 9 %", "▼ 83", `data-act="undo">`)
 	if n := strings.Count(have, `class="mv"`); n != mostMoved {
 		t.Errorf("%d words are named", n)
@@ -47,15 +47,15 @@ func TestSheetSaysWhatIsEarned(t *testing.T) {
 		t.Errorf("not the most moved first: %s", have)
 	}
 	s, out = s.Do("edit-try", "Leo is far.")
-	wants(t, EditScore(&s), `<p class="old"><b>With your sentence 2 the reward falls from 0.372 to 0.114.`, "Scoring")
+	wants(t, Fragment(&s, "edit-score"), `<p class="old"><b>With your sentence 2 the reward falls from 0.372 to 0.114.`, "Scoring")
 	s = s.hears(t, out, s.Reading.Chains[4].Ref)
-	wants(t, EditScore(&s), "stays 0.372", "No word of the answer moved")
+	wants(t, Fragment(&s, "edit-score"), "stays 0.372", "No word of the answer moved")
 
 	// Once more the same: nothing is asked, nothing is scoring.
 	s, _ = s.Do("edit-typed", "")
 	s, out = s.Do("edit-try", "Leo is far. ")
-	if len(out) != 0 || strings.Contains(EditScore(&s), "Scoring") {
-		t.Errorf("%v, %s", out, EditScore(&s))
+	if len(out) != 0 || strings.Contains(Fragment(&s, "edit-score"), "Scoring") {
+		t.Errorf("%v, %s", out, Fragment(&s, "edit-score"))
 	}
 }
 
@@ -106,7 +106,7 @@ func TestSheetIsOneStep(t *testing.T) {
 		t.Error("leaving after Done takes the edit back")
 	}
 	off, _ := open(s).Do("switch", "")
-	if !off.Edit.off(1) || !off.SwitchedOff(1) || !strings.Contains(EditScore(&off), "Switch on") {
+	if !off.Edit.off(1) || !off.SwitchedOff(1) || !strings.Contains(Fragment(&off, "edit-score"), "Switch on") {
 		t.Errorf("Switch off: %+v", off.Edit)
 	}
 	// An emptied field switches off what it rewrote, and its own words leave no step.
@@ -127,7 +127,7 @@ func TestSheetRefuses(t *testing.T) {
 	if len(out) != 0 || !try.Edit.none() {
 		t.Errorf("have %v, %+v", out, try.Edit)
 	}
-	wants(t, EditScore(&try), "at most "+intText(maxRewrite)+" bytes")
+	wants(t, Fragment(&try, "edit-score"), "at most "+intText(maxRewrite)+" bytes")
 	sent, _ := s.Do("edit", long)
 	if sent.sheet == nil || !strings.Contains(sent.EditRefused(), "at most") {
 		t.Errorf("sent: %q", sent.EditRefused())
@@ -135,7 +135,7 @@ func TestSheetRefuses(t *testing.T) {
 	away := s
 	away.Link = Offline
 	away, _ = away.Do("edit-try", "Leo is far.")
-	wants(t, EditScore(&away), needsServer)
+	wants(t, Fragment(&away, "edit-score"), needsServer)
 	away, _ = away.Do("edit", "Leo is far.")
 	if away.EditRefused() != needsServer || away.Notice.Code != codeOffline {
 		t.Errorf("have %+v", away.Notice)
@@ -143,11 +143,11 @@ func TestSheetRefuses(t *testing.T) {
 	// By a server that does not score it.
 	failed, out := s.Do("edit-try", "Leo is far.")
 	failed = failed.receives(&wire.Failed{Head: wire.Head{ID: out[0].(*wire.Score).ID}, Code: wire.CodeBusy, Message: "The queue is full."})
-	wants(t, EditScore(&failed), "The server did not score your version", `class="old"`)
+	wants(t, Fragment(&failed, "edit-score"), "The server did not score your version", `class="old"`)
 
 	for _, to := range []string{"next", "example"} {
 		other, _ := s.Do(to, s.Example)
-		if have := EditScore(&other); have != "" {
+		if have := Fragment(&other, "edit-score"); have != "" {
 			t.Errorf("%s: %s", to, have)
 		}
 		if other, out = other.Do("edit-try", "Leo is far."); len(out) != 0 || !other.Edit.none() {
@@ -199,7 +199,7 @@ func TestOnlyTheKeptVersionIsAnswered(t *testing.T) {
 			t.Fatalf("%s: %d with an answer, %d without", what, len(own), len(plain))
 		}
 		s, out = answer(s, own[0])
-		wants(t, ChainText(&s), "It then answers “<bdi>Nobody.</bdi>”")
+		wants(t, Fragment(&s, "chain"), "It then answers “<bdi>Nobody.</bdi>”")
 		if own, plain = asks(out); len(own)+len(plain) > 0 {
 			t.Errorf("%s: asked again: %v", what, out)
 		}

@@ -13,6 +13,8 @@
 //	afresh.go    chains that the model writes afresh from a sentence on
 //	through.go   the same chains, read by the models of other steps
 //	score.go     rewards, ranks and advantages, by trainer/reward
+//	formulas.go  what the page says of a reward formula
+//	sentences.go where a chain is cut into sentences
 //	hash.go      choices as the address's #…
 //	lessons.go   a tour through the saved examples
 //	fragment.go  the list of containers, and numbers and text as HTML
@@ -32,6 +34,7 @@ package view
 
 import (
 	"maps"
+	"math"
 	"strings"
 
 	"nrt/trainer/reward"
@@ -282,7 +285,7 @@ func (s *State) request(letter string) wire.Head {
 // Typing is an own question while it is typed, cut into tokens.
 type Typing struct {
 	Question, Answer             string
-	QuestionPieces, AnswerPieces []TypedPiece
+	QuestionPieces, AnswerPieces []wire.Piece
 	Known                        bool // false: the vocabulary is not loaded yet
 	Takes, Reads                 int  // tokens of both with their frame, and that the model reads in all; 0 unknown
 	Refused                      bool // it was sent while a part was missing
@@ -299,22 +302,15 @@ func (t *Typing) Missing() string {
 	case answer:
 		return "Write a reference answer first: the reward is the model's certainty of it."
 	}
-	if t.Known && t.Reads > 0 && t.Takes >= t.Reads {
-		return t.tooLong()
-	}
-	return ""
+	return t.tooLong()
 }
 
+// tooLong says that the model cannot read it all, "" if it can or that is not known.
 func (t *Typing) tooLong() string {
+	if !t.Known || t.Reads == 0 || t.Takes < t.Reads {
+		return ""
+	}
 	return "Too long: question and answer take " + intText(t.Takes) + " tokens, and this model reads " + intText(t.Reads) + " in all, reasoning included."
-}
-
-// TypedPiece is a token of what is typed.
-type TypedPiece struct {
-	ID      int32
-	Text    string
-	Special bool
-	Unknown bool // the vocabulary lacks it
 }
 
 // New is the page with its saved examples, the first of them open.
@@ -372,11 +368,7 @@ func (s *State) word() int {
 			}
 			continue
 		}
-		x := sc.Contribution[i] - sc.W[i]*s.baseTerm(i)
-		if x < 0 {
-			x = -x
-		}
-		if x > most {
+		if x := math.Abs(sc.Contribution[i] - sc.W[i]*s.baseTerm(i)); x > most {
 			most, at = x, i
 		}
 	}

@@ -11,20 +11,19 @@ import (
 func intText(n int) string     { return strconv.Itoa(n) }
 func uintText(n uint64) string { return strconv.FormatUint(n, 10) }
 
-// Question is the question as it was asked; its last sentence stands out. One in a
+// question is the question as it was asked; its last sentence stands out. One in a
 // language of its own is said in plain words first.
-func Question(s *State) string {
-	p := &page{}
+func (p *page) question(s *State) {
 	if s.Reading == nil {
-		return ""
+		return
 	}
 	q := s.Reading.Ask.Question
 	if plain := s.Reading.Plain; plain != "" {
 		p.emphasis("plain", plain)
-		return p.raw(`<span class="cap">The model is asked: <span class="asked">`).text(q).raw(`</span></span>`).String()
+		p.raw(`<span class="cap">The model is asked: <span class="asked">`).text(q).raw(`</span></span>`)
+	} else {
+		p.emphasis("asked", q)
 	}
-	p.emphasis("asked", q)
-	return p.String()
 }
 
 // emphasis is a text whose last sentence stands out.
@@ -44,10 +43,9 @@ func lastSentence(q string) int {
 	return at
 }
 
-// Strip is the reference answer word by word: how sure the model was before and
+// strip is the reference answer word by word: how sure the model was before and
 // after the chosen chain.
-func Strip(s *State) string {
-	p := &page{}
+func (p *page) strip(s *State) {
 	r := s.Reading
 	p.raw(`<div class="strip-h"><h2>`)
 	i := s.chain()
@@ -68,15 +66,14 @@ func Strip(s *State) string {
 	legend(s, p)
 	p.raw(`</div>`)
 	if r == nil {
-		return p.String()
+		return
 	}
-	most := s.mostWeight()
-	on := s.word()
+	most, on := s.mostWeight(), s.word()
 	p.raw(`<ol dir="auto" class="toks`, crowd(len(r.Answer)), `" aria-label="Reference answer. Left and right arrow keys move between words.">`)
 	for k := range r.Answer {
 		s.stripWord(p, k, k == on, most)
 	}
-	return p.raw(`</ol>`).String()
+	p.raw(`</ol>`)
 }
 
 // crowd is how closely n words stand.
@@ -101,81 +98,44 @@ func (s *State) stripWord(p *page, k int, on bool, most float64) {
 	if known {
 		before = math.Exp(min(r.Base[k], 0))
 	}
-	p.raw(`<li class="tok`)
-	if on {
-		p.raw(` on`)
+	p.raw(`<li class="tok`, when(on, ` on`), when(s.answerEnd(k), ` end`), when(r.Answer[k].Unknown, ` unk`), `"`)
+	if score != nil {
+		paint := heat.Sure.At(score.C[k])
+		switch s.Colour {
+		case ByChange:
+			paint = heat.Change.At(score.C[k] - before)
+		case ByWeight:
+			paint = heat.Sure.At(score.W[k] / most)
+		case ByAdds:
+			paint = heat.Sure.At(math.Abs(score.Contribution[k]) / most)
+		}
+		p.raw(` style="`).paint(paint).raw(`"`)
 	}
-	switch {
-	case s.answerEnd(k):
-		p.raw(` end`)
-	case r.Answer[k].Unknown:
-		p.raw(` unk`)
-	}
-	p.raw(`"`)
-	tab := "-1"
-	if on {
-		tab = "0"
-	}
-	// Its name is what a screen reader says: the word, then the numbers in words.
-	// What is drawn instead is hidden from it.
-	button := func(drawn func(), said string) {
-		p.raw(`><button type="button" id="word-`).int(k).raw(`" data-act="pin" data-value="`).int(k).raw(`" tabindex="`, tab, `" aria-pressed="`, boolText(on), `" aria-haspopup="dialog" aria-expanded="`, boolText(k == s.card()), `">`)
-		drawn()
-		p.raw(`<span class="vh">: `).text(said).raw(`</span></button></li>`)
-	}
+	p.raw(`><button type="button" id="word-`).int(k).raw(`" data-act="pin" data-value="`).int(k).raw(`" tabindex="`, either(on, "0", "-1"), `" aria-pressed="`, strconv.FormatBool(on), `" aria-haspopup="dialog" aria-expanded="`, strconv.FormatBool(k == s.card()), `"><span class="sky">`)
+	// The button's name is what a screen reader says: the word, then the numbers in
+	// words. What is drawn instead is hidden from it.
+	said := either(known, percent(before)+" % before", "not known yet")
 	if score == nil {
-		said := "not known yet"
 		if known {
-			said = percent(before) + " % before"
+			p.raw(`<i class="g" style="--lo:`).unit(before).raw(`;--hi:`).unit(before).raw(`"></i>`)
 		}
-		button(func() {
-			p.raw(`<span class="sky">`)
-			if known {
-				p.raw(`<i class="g" style="--lo:`).unit(before).raw(`;--hi:`).unit(before).raw(`"></i>`)
+		p.raw(`</span><span class="chip none">`).text(w).raw(`</span><span class="pct" aria-hidden="true">`).text(when(known, percent(before)+" → ")).raw(`?</span>`)
+	} else {
+		after := score.C[k]
+		said += ", " + percent(after) + " % after"
+		bar := chart.NewBar(before, after)
+		p.raw(`<i class="`, either(bar.Less, `l`, `g`), `" style="--lo:`).unit(bar.Lo).raw(`;--hi:`).unit(bar.Hi).raw(`"></i>`)
+		if tried := s.whatIf(); tried != nil {
+			said += ", " + percent(tried.C[k]) + " % " + s.Edit.editName()
+			if math.Abs(tried.C[k]-after) >= 0.005 {
+				p.raw(`<i class="b2" style="--o:`).unit(tried.C[k]).raw(`"></i>`)
 			}
-			p.raw(`</span><span class="chip none">`).text(w).raw(`</span><span class="pct" aria-hidden="true">`)
-			if known {
-				p.text(percent(before)).raw(` → ?`)
-			} else {
-				p.raw(`?`)
-			}
-			p.raw(`</span>`)
-		}, said)
-		return
-	}
-	after := score.C[k]
-	change := after - before
-	paint := heat.Sure.At(after)
-	switch s.Colour {
-	case ByChange:
-		paint = heat.Change.At(change)
-	case ByWeight:
-		paint = heat.Sure.At(score.W[k] / most)
-	case ByAdds:
-		paint = heat.Sure.At(math.Abs(score.Contribution[k]) / most)
-	}
-	bar := chart.NewBar(before, after)
-	said := percent(before) + " % before, " + percent(after) + " % after"
-	tried := s.whatIf()
-	if tried != nil {
-		said += ", " + percent(tried.C[k]) + " % " + s.Edit.editName()
-	}
-	p.raw(` style="`).paint(paint).raw(`"`)
-	button(func() {
-		p.raw(`<span class="sky"><i class="`)
-		if bar.Less {
-			p.raw(`l`)
-		} else {
-			p.raw(`g`)
-		}
-		p.raw(`" style="--lo:`).unit(bar.Lo).raw(`;--hi:`).unit(bar.Hi).raw(`"></i>`)
-		if tried != nil && math.Abs(tried.C[k]-after) >= 0.005 {
-			p.raw(`<i class="b2" style="--o:`).unit(tried.C[k]).raw(`"></i>`)
 		}
 		p.raw(`</span><span class="chip">`).text(w).raw(`</span>`)
 		changeMark(p, before, after)
 		p.raw(`<span class="pct" aria-hidden="true">`).text(percent(before)).raw(` → <b>`).text(percent(after)).raw(` %</b></span>`)
-	}, said)
+	}
+	p.raw(`<span class="vh">: `).text(said).raw(`</span></button></li>`)
 }
 
 // bigChange is the change of probability from which a word's mark has a ground.
@@ -199,30 +159,19 @@ func changeMark(p *page, before, after float64) {
 	default:
 		p.raw(`<span class="ar `, direction(change), `" aria-hidden="true">`)
 	}
-	if n > 0 {
-		p.raw(`▲ `).int(n)
-	} else {
-		p.raw(`▼ `).int(-n)
-	}
-	p.raw(`</span>`)
+	p.raw(either(n > 0, `▲ `, `▼ `)).int(max(n, -n)).raw(`</span>`)
 }
 
 // mostWeight is the largest weight or contribution: the end of their scale.
 func (s *State) mostWeight() float64 {
-	most := 0.0
-	if score := s.chainScore(s.chain()); score != nil {
-		list := score.W
-		if s.Colour == ByAdds {
-			list = score.Contribution
-		}
-		for _, x := range list {
-			most = max(most, math.Abs(x))
-		}
-	}
-	if most == 0 {
+	switch score := s.chainScore(s.chain()); {
+	case score == nil:
 		return 1
+	case s.Colour == ByAdds:
+		return largest(score.Contribution)
+	default:
+		return largest(score.W)
 	}
-	return most
 }
 
 // legend explains bars and colours; its ends come from the scale's domain.
@@ -249,11 +198,7 @@ func legend(s *State, p *page) {
 	}
 	p.raw(`<label class="vh" for="colour">Words are coloured by</label><select id="colour" class="mini" data-change="colour">`)
 	for c, name := range [colours]string{"how sure", "change", "weight", "part of R"} {
-		p.raw(`<option value="`, Colour(c).String(), `"`)
-		if s.Colour == Colour(c) {
-			p.raw(` selected`)
-		}
-		p.raw(`>`, name, `</option>`)
+		p.raw(`<option value="`, Colour(c).String(), `"`, when(s.Colour == Colour(c), ` selected`), `>`, name, `</option>`)
 	}
 	p.raw(`</select>`).text(lo).raw(` <i class="ramp" style="background:linear-gradient(to right,`, scale.Ramp(), `)"></i> `).text(hi).raw(`</span></div>`)
 }

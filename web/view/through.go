@@ -1,6 +1,7 @@
 package view
 
 import (
+	"cmp"
 	"slices"
 	"strings"
 
@@ -13,13 +14,6 @@ import (
 // they have earned from it? Only then is it seen whether a chain came to help more or
 // the model came to be surer with and without it. Chains that are written anew by each
 // of the models show something else, namely what it would write.
-
-// Of its own accord the page has chains read at all kept steps where that is this
-// little. More is read as the reader comes to it, or asks for it.
-const (
-	autoThrough = 8192 // tokens
-	autoReading = 1    // seconds
-)
 
 // sight is what one model makes of a reading's chains.
 type sight struct {
@@ -37,10 +31,7 @@ type rereading struct {
 
 // reader is the model whose numbers the reading has.
 func (r *Reading) reader() string {
-	if r.By != "" {
-		return r.By
-	}
-	return r.Ask.Model
+	return cmp.Or(r.By, r.Ask.Model)
 }
 
 // sightOf is what a model makes of the chains, as far as it is known.
@@ -220,12 +211,11 @@ func (s State) settled(out []wire.Message) (State, []wire.Message) {
 		return s, out
 	}
 	s.Chain = s.chain()
-	out = append(out, s.cancels()...)
-	s.waiting, s.refused, s.worth = nil, nil, nil
-	s.Fresh, s.rewriting, s.tired = -1, rewriting{}, nil
+	s, off := s.callOff()
+	s.refused, s.worth, s.tired, s.Fresh = nil, nil, nil, -1
 	s.Reading = next
 	s.Say = capital(s.stepName(next.reader())) + " reads these chains. " + s.chainSaid()
-	return s, out
+	return s, append(out, off...)
 }
 
 // unknown are the models of the followed run's kept steps that have not read the
@@ -269,7 +259,7 @@ func (s State) wantsThrough(out []wire.Message) (State, []wire.Message) {
 		if !need || slices.Contains(w.models, s.Reader) {
 			return s, out
 		}
-		out = append(out, &wire.Cancel{Head: wire.Head{ID: w.id}})
+		out = append(out, cancel(w.id))
 		s.through = rereading{}
 	}
 	if !s.readsAll(list) {
@@ -296,12 +286,7 @@ func (s State) wantsThrough(out []wire.Message) (State, []wire.Message) {
 // readsAll reports whether all these models are to read the chains: the reader asked
 // for it, or it costs little by the time that the chains took.
 func (s *State) readsAll(models []string) bool {
-	n, own := s.Reading.readTokens(), 0
-	for i := range s.Reading.Chains {
-		own += len(s.Reading.Chains[i].Tokens) + 2*len(s.Reading.Answer)
-	}
-	all := n * len(models)
-	return s.course || all <= autoThrough && float64(all)*s.Reading.Seconds <= autoReading*float64(own)
+	return s.course || s.Reading.cheap(s.Reading.readTokens()*len(models), autoThrough)
 }
 
 // reread takes what a model made of the chains.
@@ -310,10 +295,7 @@ func (s State) reread(m *wire.Scored) State {
 		return s
 	}
 	s.Reading = s.Reading.read(m)
-	if !s.Reading.Saved {
-		s = s.keep(s.Reading)
-	}
-	return s
+	return s.keep(s.Reading)
 }
 
 // throughOver ends the request that is under way. Models that it left out are not
@@ -341,9 +323,7 @@ func (s State) throughOver() State {
 func (s State) throughFailed(m *wire.Failed) State {
 	chosen := s.Reader
 	if s = s.throughOver(); s.Reader != chosen {
-		text := capital(s.stepName(chosen)) + " cannot read these chains: " + strings.TrimSuffix(m.Message, ".") + "."
-		s.Notice = &Notice{Code: m.Code, Text: text, Field: m.Field, Retry: m.Retry}
-		s.Say = text
+		s = s.told(m, capital(s.stepName(chosen))+" cannot read these chains: "+strings.TrimSuffix(m.Message, ".")+".")
 	}
 	return s
 }
@@ -354,25 +334,20 @@ func (s *State) stepName(model string) string {
 	if model == "" {
 		model = s.Reading.Ask.Model
 	}
-	at := func(r *Run) (string, bool) {
+	name := model
+	for i := range s.Runs {
+		r := &s.Runs[i].State
 		for _, c := range r.Checkpoints {
-			if c.Model == model {
-				return "step " + intText(c.Step), true
+			switch {
+			case c.Model != model:
+			case r.Run == s.Run:
+				return "step " + intText(c.Step)
+			case name == model: // the first other run
+				name = "step " + intText(c.Step) + " of " + runLabel(r)
 			}
 		}
-		return "", false
 	}
-	if r := s.run(s.Run); r != nil {
-		if name, ok := at(r); ok {
-			return name
-		}
-	}
-	for i := range s.Runs {
-		if name, ok := at(&s.Runs[i]); ok {
-			return name + " of " + runLabel(&s.Runs[i].State)
-		}
-	}
-	return model
+	return name
 }
 
 // capital begins a sentence with text; names of models stay as they are.
@@ -383,9 +358,9 @@ func capital(text string) string {
 	return text
 }
 
-// Through says what the slider does, and of chains that another model reads who wrote
+// through says what the slider does, and of chains that another model reads who wrote
 // them.
-func Through(s *State) string {
+func (p *page) through(s *State) {
 	r := s.Reading
 	switch {
 	case r != nil && r.By != "":
@@ -393,15 +368,13 @@ func Through(s *State) string {
 		if n := len(r.Chains); n > 1 {
 			these, are = "These "+numeral(n)+" chains", "are"
 		}
-		written := "by " + r.Ask.Model
-		if name := s.stepName(""); name != r.Ask.Model {
-			written = "at " + name + " " + written
-		}
-		return new(page).text(these + ", written " + written + ", " + are + " read by " + s.modelOf(r.By) + ".").String()
+		name := s.stepName("")
+		p.text(these + ", written " + when(name != r.Ask.Model, "at "+name+" ") + "by " + r.Ask.Model + ", " + are + " read by " + s.modelOf(r.By) + ".")
 	case s.NewChains:
-		return `Drag the step: the model of that step writes new chains for the question above.`
+		p.raw(`Drag the step: the model of that step writes new chains for the question above.`)
+	default:
+		p.raw(`Drag the step: the model of that step reads the very same chains.`)
 	}
-	return `Drag the step: the model of that step reads the very same chains.`
 }
 
 // modelOf is a model in a sentence: "the model of step 10".

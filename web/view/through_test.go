@@ -4,6 +4,7 @@ import (
 	"math"
 	"reflect"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -66,8 +67,8 @@ func TestSliderReadsTheSameChains(t *testing.T) {
 		}
 		for _, o := range []reward.Options{{Clip: true}, {}, {Clip: true, NormalizeWeights: true}} {
 			for _, o.Mode = range reward.Modes() {
-				x, _ := now.Do("clip", boolText(o.Clip))
-				x, _ = x.Do("normalize", boolText(o.NormalizeWeights))
+				x, _ := now.Do("clip", strconv.FormatBool(o.Clip))
+				x, _ = x.Do("normalize", strconv.FormatBool(o.NormalizeWeights))
 				x, _ = x.Do("mode", o.Mode.String())
 				var refs [][]float64
 				for _, c := range testC {
@@ -86,19 +87,19 @@ func TestSliderReadsTheSameChains(t *testing.T) {
 		if now.Reader != testSteps[k].model || now.Model != "test" || !strings.HasPrefix(now.Say, "Step "+intText(10*(k+1))+" reads these chains. Chain 5, rank ") {
 			t.Errorf("read by %q, written by %q, says %q", now.Reader, now.Model, now.Say)
 		}
-		if have, want := Through(&now), "These eight chains, written at step 0 by test, are read by the model of "+step+"."; have != want {
+		if have, want := Fragment(&now, "through"), "These eight chains, written at step 0 by test, are read by the model of "+step+"."; have != want {
 			t.Errorf("have %q, want %q", have, want)
 		}
-		wants(t, Strip(&now), "How sure is the model of "+step+" of each answer word")
-		wants(t, Chains(&now), step+" reads; A is a what-if")
-		wants(t, Train(&now), step+" <small>of 20 · saved · reads these chains", `aria-valuetext="`+step+`"`)
+		wants(t, Fragment(&now, "strip"), "How sure is the model of "+step+" of each answer word")
+		wants(t, Fragment(&now, "chains"), step+" reads; A is a what-if")
+		wants(t, Fragment(&now, "train"), step+" <small>of 20 · saved · reads these chains", `aria-valuetext="`+step+`"`)
 		for i := range now.Reading.Chains {
 			have, want := now.Reading.Chains[i], s.Reading.Chains[i]
 			if have.Ref = want.Ref; !reflect.DeepEqual(have, want) {
 				t.Errorf("%s: chain %d is another one", step, i+1)
 			}
 		}
-		if Strip(&now) == before["strip"] || Why(&now) == before["why"] || Dots(&now) == before["dots"] {
+		if Fragment(&now, "strip") == before["strip"] || Fragment(&now, "why") == before["why"] || Fragment(&now, "dots") == before["dots"] {
 			t.Errorf("%s shows the numbers of the start", step)
 		}
 		s = now
@@ -125,12 +126,12 @@ func TestSliderKeepsTheShownChain(t *testing.T) {
 	x := e.Reads[0].Variants
 	x[4], x[5] = x[5], x[4] // for step 10, chain 6 is what chain 5 was
 	s := New([]Example{e})
-	text := ChainText(&s)
+	text := Fragment(&s, "chain")
 	s, _ = s.Do("step", "1")
 	if s.scores().order[0] != 5 || s.chain() != 4 || !strings.Contains(s.Say, "Chain 5, rank 2") {
 		t.Errorf("first is chain %d, shown chain %d, says %q", s.scores().order[0]+1, s.chain()+1, s.Say)
 	}
-	if !strings.Contains(ChainText(&s), "Chain 5") || !strings.Contains(text, "Chain 5") {
+	if !strings.Contains(Fragment(&s, "chain"), "Chain 5") || !strings.Contains(text, "Chain 5") {
 		t.Error("another text is shown")
 	}
 }
@@ -260,7 +261,7 @@ func TestReadingThroughByItself(t *testing.T) {
 			t.Errorf("chain %d is sent as %+v", i+1, m.Variants[i])
 		}
 	}
-	wants(t, Train(&s), "The other steps are reading these chains.")
+	wants(t, Fragment(&s, "train"), "The other steps are reading these chains.")
 	if _, again := s.Do("colour", "weight"); len(again) != 0 {
 		t.Errorf("asked twice: %v", again)
 	}
@@ -269,7 +270,7 @@ func TestReadingThroughByItself(t *testing.T) {
 	if len(out) != 0 || s.Reading.By != "" || s.Say != "Step 20 is reading these chains." {
 		t.Fatalf("asks %v, shown by %q, says %q", out, s.Reading.By, s.Say)
 	}
-	wants(t, Train(&s), "is reading these chains")
+	wants(t, Fragment(&s, "train"), "is reading these chains")
 	s = s.receives(readOf(m.ID, 0))
 	if s.Reading.By != "" {
 		t.Errorf("shown by %q", s.Reading.By)
@@ -301,7 +302,7 @@ func TestReadingThroughWhenAsked(t *testing.T) {
 			t.Fatalf("asked by itself: %v", x.Models)
 		}
 	}
-	wants(t, Train(&s), `data-act="through">Read at all 3 steps</button>`)
+	wants(t, Fragment(&s, "train"), `data-act="through">Read at all 3 steps</button>`)
 	s, out = s.Do("step", "1")
 	m := reread(t, out)
 	if !slices.Equal(m.Models, []string{"r@10"}) {
@@ -341,7 +342,7 @@ func TestReadingThroughRefused(t *testing.T) {
 			t.Errorf("asks again by itself: %v", x.Models)
 		}
 	}
-	wants(t, Train(&s), "step 10 <small>of 20")
+	wants(t, Fragment(&s, "train"), "step 10 <small>of 20")
 	// Coming to it again is another try.
 	_, out = s.Do("step", "2")
 	if m := reread(t, out); !slices.Equal(m.Models, []string{"r@20"}) {
@@ -383,7 +384,7 @@ func TestReadingThroughOffline(t *testing.T) {
 	if len(out) != 0 || s.Reading.By != "r@10" || s.Notice == nil || s.Hash() != hash {
 		t.Errorf("asks %v, shown by %q at %s, %+v", out, s.Reading.By, s.Hash(), s.Notice)
 	}
-	wants(t, Train(&s), "step 10 <small>of 20")
+	wants(t, Fragment(&s, "train"), "step 10 <small>of 20")
 }
 
 // New chains are the step's own, as they were before there was a choice; leaving
@@ -402,8 +403,8 @@ func TestNewChains(t *testing.T) {
 	if !same.NewChains || asks(out) != "" || same.Reading != s.Reading {
 		t.Errorf("the choice alone asks %v", out)
 	}
-	wants(t, Train(&same), `id="slide-new" data-act="slide" data-value="new" aria-pressed="true"`)
-	wants(t, Through(&same), "writes new chains")
+	wants(t, Fragment(&same, "train"), `id="slide-new" data-act="slide" data-value="new" aria-pressed="true"`)
+	wants(t, Fragment(&same, "through"), "writes new chains")
 	if next, out := same.Do("step", "1"); asks(out) != "r@10" || next.Model != "r@10" || next.Reader != "" {
 		t.Errorf("asks %v, model %q, reader %q", out, next.Model, next.Reader)
 	}
@@ -435,7 +436,7 @@ func TestWhatIfsAreTheReaders(t *testing.T) {
 	if s.whatIf() != nil {
 		t.Error("the writer's what-if is shown as the reader's")
 	}
-	if _, known := s.losses(4); known || s.freshScores(4) != nil {
+	if s.losses(4) != nil || s.freshScores(4) != nil {
 		t.Error("the writer's sentences are shown as the reader's")
 	}
 	own, parts := false, false
@@ -454,7 +455,7 @@ func TestWhatIfsAreTheReaders(t *testing.T) {
 		t.Errorf("the edit is %+v, asked %v", s.Edit, out)
 	}
 	s = s.answers(out)
-	if _, known := s.losses(4); !known {
+	if s.losses(4) == nil {
 		t.Error("the reader's sentences are not known")
 	}
 	s, _ = s.Do("step", "0")
@@ -473,7 +474,7 @@ func TestTheLifeOfAChain(t *testing.T) {
 		if x == nil || !slices.Equal(x.steps, []int{0, 10, 20}) || x.at != 0 || x.wrote != 0 {
 			t.Fatalf("have %+v", x)
 		}
-		table := Train(&s)
+		table := Fragment(&s, "train")
 		for k := range 3 {
 			ref, base := logs(testC[4]), logs(testBase)
 			if k > 0 {
@@ -494,14 +495,14 @@ func TestTheLifeOfAChain(t *testing.T) {
 	if x.r[2]-x.base[2] <= x.r[0]-x.base[0] {
 		t.Fatal("the test needs a gain that rises")
 	}
-	wants(t, Train(&s), "From step 0 to 20 its gain over no reasoning rises from "+gain(x.r[0], x.base[0])+" to "+gain(x.r[2], x.base[2])+": the same words came to help more.")
+	wants(t, Fragment(&s, "train"), "From step 0 to 20 its gain over no reasoning rises from "+gain(x.r[0], x.base[0])+" to "+gain(x.r[2], x.base[2])+": the same words came to help more.")
 	// Where each step's model has weights of its own that is said, in the picture's table
 	// too, and only there.
 	for _, mode := range reward.Modes() {
 		s, _ = s.Do("mode", mode.String())
 		own := mode == reward.WSInvP || mode == reward.WSLogP
 		for _, words := range []string{", each by its own weights: ", "rewards of two steps are not on one scale"} {
-			if have := strings.Contains(Train(&s), words); have != own {
+			if have := strings.Contains(Fragment(&s, "train"), words); have != own {
 				t.Errorf("%s: %q is said: %t, want %t", mode, words, have, own)
 			}
 		}
@@ -511,11 +512,11 @@ func TestTheLifeOfAChain(t *testing.T) {
 	e.Reads = e.Reads[:1]
 	s = New([]Example{e})
 	s, _ = s.Do("mode", "am")
-	wants(t, Train(&s), "From step 0 to 10 its gain over no reasoning falls", ": the model came to be surer without them.", "<td>not read yet</td>")
+	wants(t, Fragment(&s, "train"), "From step 0 to 10 its gain over no reasoning falls", ": the model came to be surer without them.", "<td>not read yet</td>")
 	s, _ = s.Do("step", "1")
-	wants(t, Train(&s), `class="pt on"`, "<b>Chain 5</b> at 10")
+	wants(t, Fragment(&s, "train"), `class="pt on"`, "<b>Chain 5</b> at 10")
 	s = testState()
-	if strings.Contains(Train(&s), `class="life"`) {
+	if strings.Contains(Fragment(&s, "train"), `class="life"`) {
 		t.Error("there is a picture without a run")
 	}
 }
@@ -524,18 +525,18 @@ func TestTheLifeOfAChain(t *testing.T) {
 // doubled where it has.
 func TestRunsThatCameWithThePage(t *testing.T) {
 	s := New([]Example{courseExample()})
-	if s.Run != "r" || !strings.Contains(Train(&s), `id="step"`) || !strings.Contains(Train(&s), `aria-valuetext="step 0" disabled>`) {
-		t.Errorf("before the server is there the panel says %s", Train(&s))
+	if s.Run != "r" || !strings.Contains(Fragment(&s, "train"), `id="step"`) || !strings.Contains(Fragment(&s, "train"), `aria-valuetext="step 0" disabled>`) {
+		t.Errorf("before the server is there the panel says %s", Fragment(&s, "train"))
 	}
 	if have := Curves(&s); !strings.HasPrefix(have, `{"runs":[],`) {
 		t.Errorf("curves without a value: %s", have)
 	}
-	if with := s.receives(courseWelcome()); len(with.Runs) != 1 || with.Run != "r" || !strings.Contains(Train(&with), `aria-valuetext="step 0">`) {
+	if with := s.receives(courseWelcome()); len(with.Runs) != 1 || with.Run != "r" || !strings.Contains(Fragment(&with, "train"), `aria-valuetext="step 0">`) {
 		t.Errorf("have %+v", with.Runs)
 	}
 	w := courseWelcome()
 	w.Runs = nil
-	if without := s.receives(w); len(without.Runs) != 0 || without.Run != "" || strings.Contains(Train(&without), `id="step"`) {
+	if without := s.receives(w); len(without.Runs) != 0 || without.Run != "" || strings.Contains(Fragment(&without, "train"), `id="step"`) {
 		t.Errorf("have %+v", without.Runs)
 	}
 }

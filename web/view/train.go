@@ -1,21 +1,26 @@
 package view
 
 import (
+	"cmp"
 	"encoding/json"
-	"math"
+	"slices"
+	"strconv"
 	"strings"
 
+	"nrt/trainer/reward"
 	"nrt/web/wire"
 )
 
 // run is the training run that the panel follows, nil without one.
 func (s *State) run(name string) *Run {
-	for i := range s.Runs {
-		if s.Runs[i].State.Run == name && name != "" {
-			return &s.Runs[i]
-		}
+	if i := s.runAt(name); i >= 0 && name != "" {
+		return &s.Runs[i]
 	}
 	return nil
+}
+
+func (s *State) runAt(name string) int {
+	return slices.IndexFunc(s.Runs, func(r Run) bool { return r.State.Run == name })
 }
 
 // methodLabel names a run by its method, and its formula where it has one.
@@ -24,10 +29,7 @@ func methodLabel(r *wire.State) string {
 	if name == "" {
 		name = r.Method
 	}
-	if r.Method == "nrt" && r.Mode != "" {
-		name += " " + r.Mode
-	}
-	return name
+	return name + when(r.Method == "nrt" && r.Mode != "", " "+r.Mode)
 }
 
 func runLabel(r *wire.State) string {
@@ -53,37 +55,22 @@ func (r *Run) checkpoint(at int) *wire.Checkpoint {
 	if len(list) == 0 {
 		return nil
 	}
-	if at < 0 {
-		return &list[len(list)-1]
-	}
 	best := 0
 	for i := range list {
-		if list[i].Step <= at {
+		if at < 0 || list[i].Step <= at {
 			best = i
 		}
 	}
 	return &list[best]
 }
 
-// Train is the run's buttons, the slider over its kept steps, and which runs are
+// train is the run's buttons, the slider over its kept steps, and which runs are
 // drawn.
-func Train(s *State) string {
-	p := &page{}
+func (p *page) train(s *State) {
 	r := s.run(s.Run)
 	live := s.Link == Live && s.Limits.Steps > 0
 	button := func(act, icon, label string, primary, off bool) {
-		p.raw(`<button type="button" class="btn`)
-		if primary {
-			p.raw(` primary`)
-		}
-		p.raw(`" id="act-`, act, `" data-act="`, act, `"`)
-		if act == "open" {
-			p.raw(` data-dialog="traindlg"`)
-		}
-		if off {
-			p.raw(` disabled`)
-		}
-		p.raw(`>`)
+		p.raw(`<button type="button" class="btn`, when(primary, ` primary`), `" id="act-`, act, `" data-act="`, act, `"`, when(act == "open", ` data-dialog="traindlg"`), when(off, ` disabled`), `>`)
 		if icon != "" {
 			p.icon(icon)
 		}
@@ -107,10 +94,7 @@ func Train(s *State) string {
 	default:
 		button("open", iconPlay, "New run", true, !live)
 	}
-	if r != nil && s.learned(r) {
-		p.raw(`<button type="button" class="btn" id="act-train-read" data-act="train-read">Ask the trained model</button>`)
-	}
-	p.raw(`</div>`)
+	p.raw(when(r != nil && s.learned(r), `<button type="button" class="btn" id="act-train-read" data-act="train-read">Ask the trained model</button>`), `</div>`)
 	if r == nil {
 		p.raw(`<span class="cap">`)
 		switch {
@@ -121,21 +105,20 @@ func Train(s *State) string {
 		default:
 			p.raw(`Training needs the server.`)
 		}
-		return p.raw(`</span>`).String()
+		p.raw(`</span>`)
+		return
 	}
+	x := s.life()
 	s.slides(p, r)
-	s.lifeChart(p)
+	s.lifeChart(p, x)
 	s.slider(p, r)
-	s.lifeTold(p)
+	s.lifeTold(p, x)
 	s.runPicks(p, r)
-	return p.String()
 }
 
 // newest reports whether the charts speak of the run's newest step: while it is at
 // work, and after it, until the reader picks a step to read by.
-func (s *State) newest(r *Run) bool {
-	return !r.Saved && s.AtStep < 0
-}
+func (s *State) newest(r *Run) bool { return !r.Saved && s.AtStep < 0 }
 
 // learned reports whether a run has ended with a model that the page does not read by.
 func (s *State) learned(r *Run) bool {
@@ -148,13 +131,12 @@ func (s *State) slides(p *page, r *Run) {
 	if len(r.Checkpoints) < 2 {
 		return
 	}
-	p.raw(`<div class="seg slides" role="group" aria-label="What a step shows">`)
-	for _, x := range []struct {
-		value, label string
-		on           bool
-	}{{"same", "Same chains", !s.NewChains}, {"new", "New chains", s.NewChains}} {
-		p.raw(`<button type="button" id="slide-`, x.value, `" data-act="slide" data-value="`, x.value, `" aria-pressed="`, boolText(x.on), `">`, x.label, `</button>`)
+	button := func(value, label string, on bool) {
+		p.raw(`<button type="button" id="slide-`, value, `" data-act="slide" data-value="`, value, `" aria-pressed="`, strconv.FormatBool(on), `">`, label, `</button>`)
 	}
+	p.raw(`<div class="seg slides" role="group" aria-label="What a step shows">`)
+	button("same", "Same chains", !s.NewChains)
+	button("new", "New chains", s.NewChains)
 	p.raw(`</div>`)
 }
 
@@ -163,18 +145,9 @@ func (s *State) slider(p *page, r *Run) {
 	list := r.Checkpoints
 	at := s.stepAt(r)
 	if len(list) > 1 {
-		i := 0
-		for j := range list {
-			if list[j].Step == at {
-				i = j
-			}
-		}
+		i := max(slices.IndexFunc(list, func(c wire.Checkpoint) bool { return c.Step == at }), 0)
 		p.raw(`<input type="range" id="step" data-change="step" min="0" max="`).int(len(list) - 1).raw(`" step="1" value="`).int(i)
-		p.raw(`" style="--at:`).int(100 * i / (len(list) - 1)).raw(`%" aria-label="Training step shown in the page" aria-valuetext="step `).int(at).raw(`"`)
-		if s.Link == Saved || s.Link == NoControl {
-			p.raw(` disabled`)
-		}
-		p.raw(`>`)
+		p.raw(`" style="--at:`).int(100*i/(len(list)-1)).raw(`%" aria-label="Training step shown in the page" aria-valuetext="step `).int(at).raw(`"`, when(s.Link == Saved || s.Link == NoControl, ` disabled`), `>`)
 	} else {
 		share := 100 * float64(r.Step) / float64(max(r.Of, 1))
 		p.raw(`<div class="prog" role="progressbar" aria-label="Steps done" aria-valuemin="0" aria-valuemax="`).int(r.Of).raw(`" aria-valuenow="`).int(r.Step).raw(`" style="--p:`, fixed(share, 1), `%"><i></i></div>`)
@@ -185,11 +158,7 @@ func (s *State) slider(p *page, r *Run) {
 		case s.Reading.By:
 			p.raw(` · reads these chains`)
 		case s.Reader:
-			if s.Link == Live && s.through.id != "" {
-				p.raw(` · is reading these chains`)
-			} else {
-				p.raw(` · waits to read these chains`)
-			}
+			p.raw(either(s.Link == Live && s.through.id != "", ` · is reading these chains`, ` · waits to read these chains`))
 		case s.Reading.Ask.Model:
 			p.raw(` · wrote these chains`)
 		default:
@@ -202,10 +171,7 @@ func (s *State) slider(p *page, r *Run) {
 // stepAt is the step of the checkpoint that the page shows, or how far the run
 // is while none is kept.
 func (s *State) stepAt(r *Run) int {
-	model := s.Model
-	if s.Reader != "" {
-		model = s.Reader
-	}
+	model := cmp.Or(s.Reader, s.Model)
 	for _, c := range r.Checkpoints {
 		if c.Model == model && s.AtStep < 0 {
 			return c.Step
@@ -242,17 +208,10 @@ func (s *State) runPicks(p *page, r *Run) {
 	s.accuracies(p, r)
 	if len(s.Runs) > 1 {
 		pick := func(id, label, chosen string, none bool) {
-			p.raw(`<label class="pick"><span class="k">`, label, `</span><select id="`, id, `" data-change="`, id, `">`)
-			if none {
-				p.raw(`<option value="">none</option>`)
-			}
+			p.raw(`<label class="pick"><span class="k">`, label, `</span><select id="`, id, `" data-change="`, id, `">`, when(none, `<option value="">none</option>`))
 			for i := range s.Runs {
 				x := &s.Runs[i].State
-				p.raw(`<option value="`).text(x.Run).raw(`"`)
-				if x.Run == chosen {
-					p.raw(` selected`)
-				}
-				p.raw(`>`).text(runLabel(x)).raw(`</option>`)
+				p.raw(`<option value="`).text(x.Run).raw(`"`, when(x.Run == chosen, ` selected`), `>`).text(runLabel(x)).raw(`</option>`)
 			}
 			p.raw(`</select></label>`)
 		}
@@ -293,37 +252,19 @@ func (s *State) accuracies(p *page, r *Run) {
 	p.raw(`<span class="cap">Held-out right: `)
 	for i, x := range []*Run{r, other} {
 		first, last := x.Evals[0].Values[wire.ValueAccuracy], x.Evals[len(x.Evals)-1].Values[wire.ValueAccuracy]
-		if i > 0 {
-			p.raw(`, `)
-		}
-		p.text(names[i]).raw(` <b>`)
-		if len(x.Evals) > 1 {
-			p.text(percent(first)).raw(` → `)
-		}
-		p.text(percent(last)).raw(` %</b>`)
+		p.raw(when(i > 0, `, `)).text(names[i]).raw(` <b>`).text(when(len(x.Evals) > 1, percent(first)+" → ") + percent(last)).raw(` %</b>`)
 	}
 	p.raw(`</span>`)
 }
 
 // accuracy is the latest measurement on held-out questions, with its interval.
 func (r *Run) accuracy() string {
-	if len(r.Evals) == 0 {
-		return ""
-	}
 	text := func(v map[string]float64) string {
-		t := percent(v[wire.ValueAccuracy]) + " %"
 		lo, ok1 := v[wire.ValueLow]
 		hi, ok2 := v[wire.ValueHigh]
-		if ok1 && ok2 {
-			t += " (" + percent(lo) + " to " + percent(hi) + ")"
-		}
-		return t
+		return percent(v[wire.ValueAccuracy]) + " %" + when(ok1 && ok2, " ("+percent(lo)+" to "+percent(hi)+")")
 	}
-	last := text(r.Evals[len(r.Evals)-1].Values)
-	if len(r.Evals) > 1 {
-		return text(r.Evals[0].Values) + " → " + last
-	}
-	return last
+	return when(len(r.Evals) > 1, text(r.Evals[0].Values)+" → ") + text(r.Evals[len(r.Evals)-1].Values)
 }
 
 // curve is a run as the chart library draws it; a missing value is null.
@@ -367,11 +308,10 @@ func Curves(s *State) string {
 		}
 		for _, x := range steps {
 			value := func(name string) *float64 {
-				v, ok := x.Values[name]
-				if !ok || math.IsNaN(v) || math.IsInf(v, 0) {
-					return nil
+				if v, ok := x.Values[name]; ok {
+					return &v
 				}
-				return &v
+				return nil
 			}
 			c.Steps = append(c.Steps, x.Step)
 			c.Reward = append(c.Reward, value(wire.ValueReward))
@@ -409,18 +349,18 @@ func (s *State) marks(r *Run) []mark {
 				continue
 			}
 			choice := s.Choice
-			if m, err := parseMode(r.Mode); err == nil {
+			if m, err := reward.ParseMode(r.Mode); err == nil {
 				choice.Mode = m
 			}
 			sc := score(k.by(""), choice)
-			if sc.done == 0 {
+			if len(sc.chains) == 0 {
 				continue
 			}
 			sum := 0.0
 			for _, x := range sc.groups[choice.Mode].Chains {
 				sum += x.R
 			}
-			list = append(list, mark{c.Step, sum / float64(sc.done)})
+			list = append(list, mark{c.Step, sum / float64(len(sc.chains))})
 		}
 	}
 	return list

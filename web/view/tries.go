@@ -78,7 +78,7 @@ func (s State) wants(out []wire.Message) (State, []wire.Message) {
 		waiting := map[string]waitingTries{m.ID: w}
 		for id, old := range s.waiting {
 			if mine && old.mine { // the reader has gone on
-				out = append(out, &wire.Cancel{Head: wire.Head{ID: id}})
+				out = append(out, cancel(id))
 			} else {
 				waiting[id] = old
 			}
@@ -92,7 +92,7 @@ func (s State) wants(out []wire.Message) (State, []wire.Message) {
 		}
 	}
 	wanted := s.worth[i] || s.Fresh == i || r.worthTokens(i) <= autoTokens
-	if _, known := s.losses(i); !known && wanted && !asked(false) && !s.refused[Edit{}.key(i)] {
+	if s.losses(i) == nil && wanted && !asked(false) && !s.refused[Edit{}.key(i)] {
 		var keys []tryKey
 		list := r.Without(i)
 		for k := range list {
@@ -112,7 +112,7 @@ func (s State) scored(m *wire.Scored) State {
 	if !ok || s.Reading == nil {
 		return s
 	}
-	s = s.answered(m.ID)
+	s.waiting = without(s.waiting, m.ID)
 	s.Reading = s.Reading.withTries(w.keys, m.Variants, w.own)
 	for _, k := range w.keys {
 		if t, ok := s.Reading.tried[k]; !ok || w.own && !t.Own { // asking again would bring no more
@@ -120,9 +120,7 @@ func (s State) scored(m *wire.Scored) State {
 			break
 		}
 	}
-	if !s.Reading.Saved {
-		s = s.keep(s.Reading)
-	}
+	s = s.keep(s.Reading)
 	if w.mine && w.keys[0] == s.Edit.key(s.chain()) {
 		s.Say = s.whatIfSaid()
 	}
@@ -148,40 +146,39 @@ func (r *Reading) withTries(keys []tryKey, list []wire.ScoredVariant, own bool) 
 	return &next
 }
 
-// cancels are the messages that call the requests about variants of chains off.
-func (s *State) cancels() (out []wire.Message) {
+// cancel calls a request off.
+func cancel(id string) wire.Message { return &wire.Cancel{Head: wire.Head{ID: id}} }
+
+// callOff gives up what is asked about variants of chains, and what is written afresh.
+func (s State) callOff() (_ State, out []wire.Message) {
 	for _, id := range slices.Sorted(maps.Keys(s.waiting)) {
-		out = append(out, &wire.Cancel{Head: wire.Head{ID: id}})
+		out = append(out, cancel(id))
 	}
 	if id := s.rewriting.id; id != "" {
-		out = append(out, &wire.Cancel{Head: wire.Head{ID: id}})
+		out = append(out, cancel(id))
 	}
-	return out
+	s.waiting, s.rewriting = nil, rewriting{}
+	return s, out
 }
 
-// cancelAll are also those that call off what other models are asked.
-func (s *State) cancelAll() []wire.Message {
-	out := s.cancels()
+// callOffAll gives up also what other models are asked.
+func (s State) callOffAll() (State, []wire.Message) {
+	s, out := s.callOff()
 	if id := s.through.id; id != "" {
-		out = append(out, &wire.Cancel{Head: wire.Head{ID: id}})
+		out = append(out, cancel(id))
 	}
-	return out
-}
-
-// answered forgets a request for variants.
-func (s State) answered(id string) State {
-	s.waiting = without(s.waiting, id)
-	return s
+	s.through = rereading{}
+	return s, out
 }
 
 // tryFailed is the state after the server refused variants: what the reader made
 // is said; what the page asked for by itself waits for another occasion.
 func (s State) tryFailed(m *wire.Failed) State {
 	w := s.waiting[m.ID]
-	s = s.answered(m.ID).refuse(w)
+	s.waiting = without(s.waiting, m.ID)
+	s = s.refuse(w)
 	if _, known := s.Reading.tried[w.keys[0]]; w.mine && !known {
-		s.Notice = &Notice{Code: m.Code, Text: sentenceOf(m.Message), Field: m.Field, Retry: m.Retry}
-		s.Say = s.Notice.Text
+		s = s.told(m, sentenceOf(m.Message))
 	}
 	return s
 }

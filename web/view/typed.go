@@ -1,85 +1,76 @@
 package view
 
-import "strings"
+import (
+	"slices"
+	"strings"
 
-// slots stands for tokens that are not typed yet.
-const slots = `<div class="slots" aria-hidden="true"><i></i><i></i><i></i><i></i><i></i><i></i><i></i><i></i></div>`
+	"nrt/web/wire"
+)
 
 // mostTyped is how many tokens are drawn under a field; the rest is counted.
 const mostTyped = 240
 
-// TypedTokens are the tokens of an own question (field "question") or answer, as
-// the model would cut it, with their ids.
-func TypedTokens(s *State, field string) string {
-	text, pieces := s.Typing.Question, s.Typing.QuestionPieces
-	if field == "answer" {
-		text, pieces = s.Typing.Answer, s.Typing.AnswerPieces
+func (p *page) questionTokens(s *State) { p.typed(s, s.Typing.Question, s.Typing.QuestionPieces) }
+
+func (p *page) answerTokens(s *State) {
+	if strings.TrimSpace(s.Typing.Answer) == "" { // they stand for tokens that are not typed yet
+		p.raw(`<div class="slots" aria-hidden="true">`, strings.Repeat(`<i></i>`, 8), `</div>`)
 	}
+	p.typed(s, s.Typing.Answer, s.Typing.AnswerPieces)
+}
+
+// typed are the tokens of what is typed, as the model would cut it, with their ids.
+func (p *page) typed(s *State, text string, pieces []wire.Piece) {
 	if strings.TrimSpace(text) == "" {
-		if field == "answer" {
-			return slots
-		}
-		return ""
+		return
 	}
 	if !s.Typing.Known {
-		return `<span class="cap">The model's vocabulary is being loaded.</span>`
+		p.raw(`<span class="cap">The model's vocabulary is being loaded.</span>`)
+		return
 	}
-	p := &page{}
 	for i, t := range pieces {
 		if i == mostTyped {
 			p.raw(`<span class="more">`).int(len(pieces) - i).raw(` more</span>`)
 			break
 		}
-		p.raw(`<span class="tb`)
-		switch {
-		case t.Special:
-			p.raw(` endt`)
-		case t.Unknown:
-			p.raw(` unk`)
-		}
-		p.raw(`" title="token `).int(int(t.ID)).raw(`">`).text(word(t.Text)).raw(` <small>`).int(int(t.ID)).raw(`</small></span>`)
+		p.raw(`<span class="tb`, when(t.Special, ` endt`), when(t.Unknown, ` unk`), `" title="token `).int(int(t.ID)).raw(`">`).text(word(t.Text)).raw(` <small>`).int(int(t.ID)).raw(`</small></span>`)
 	}
-	return p.String()
 }
 
-// TypedNote counts the answer's tokens and says what the model will make of
-// them.
-func TypedNote(s *State) string {
+// typedNote counts the answer's tokens and says what the model will make of them.
+func (p *page) typedNote(s *State) {
 	t := &s.Typing
-	if missing := t.Missing(); t.Refused && missing != "" {
-		p := &page{}
-		return p.raw(`<b class="down" role="alert">`).text(missing).raw(`</b>`).String()
-	}
-	if strings.TrimSpace(t.Answer) == "" || !t.Known {
-		return "Your answer is cut into tokens here, as you type."
-	}
-	p := &page{}
-	if t.Reads > 0 && t.Takes >= t.Reads {
-		return p.raw(`<b class="down">`).text(t.tooLong()).raw(`</b>`).String()
+	missing := t.Missing()
+	switch {
+	case t.Refused && missing != "":
+		p.raw(`<b class="down" role="alert">`).text(missing).raw(`</b>`)
+		return
+	case strings.TrimSpace(t.Answer) == "" || !t.Known:
+		p.raw("Your answer is cut into tokens here, as you type.")
+		return
+	case t.tooLong() != "":
+		p.raw(`<b class="down">`).text(t.tooLong()).raw(`</b>`)
+		return
 	}
 	p.text(count(len(t.AnswerPieces), "token")).raw(`, end included.`)
 	if t.Reads > 0 && t.Takes > 0 {
 		p.raw(` With the question `).int(t.Takes).raw(` of the `).int(t.Reads).raw(` that this model reads; reasoning gets the rest.`)
 	}
 	var strange []string
-	for _, list := range [][]TypedPiece{t.QuestionPieces, t.AnswerPieces} {
-		for _, x := range list {
-			if w := word(x.Text); x.Unknown && len(strange) < 4 {
-				strange = append(strange, "“"+w+"”")
-			}
+	for _, x := range slices.Concat(t.QuestionPieces, t.AnswerPieces) {
+		if x.Unknown && len(strange) < 4 {
+			strange = append(strange, "“"+word(x.Text)+"”")
 		}
 	}
 	if len(strange) > 0 {
-		return p.raw(` This model does not know `).text(strings.Join(strange, ", ")).raw(`: it reads an unknown word there.`).String()
-	}
-	if w, n := splitWord(t.AnswerPieces); n > 1 {
+		p.raw(` This model does not know `).text(strings.Join(strange, ", ")).raw(`: it reads an unknown word there.`)
+	} else if w, n := splitWord(t.AnswerPieces); n > 1 {
 		p.raw(` “`).text(w).raw(`” is `).int(n).raw(` tokens to this model: each gets its own certainty.`)
 	}
-	return p.String()
 }
 
 // splitWord finds the word of most tokens: pieces that follow without a blank.
-func splitWord(pieces []TypedPiece) (text string, n int) {
+func splitWord(pieces []wire.Piece) (text string, n int) {
 	from := 0
 	for i := 1; i <= len(pieces); i++ {
 		if i < len(pieces) && !pieces[i].Special && letter(pieces[i].Text) && letter(pieces[i-1].Text) && pieces[i].Text[0] != ' ' {

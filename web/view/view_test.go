@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -83,14 +84,14 @@ func TestNumbersAreTheRewardsOwn(t *testing.T) {
 		for _, o.Mode = range reward.Modes() {
 			s := testState()
 			s, _ = s.Do("mode", o.Mode.String())
-			s, _ = s.Do("clip", boolText(o.Clip))
-			s, _ = s.Do("normalize", boolText(o.NormalizeWeights))
+			s, _ = s.Do("clip", strconv.FormatBool(o.Clip))
+			s, _ = s.Do("normalize", strconv.FormatBool(o.NormalizeWeights))
 			g, err := reward.ScoreGroup(refs, logs(testBase), o)
 			if err != nil {
 				t.Fatal(err)
 			}
 			ranks := g.Ranks()
-			rows := row.FindAllStringSubmatch(Chains(&s), -1)
+			rows := row.FindAllStringSubmatch(Fragment(&s, "chains"), -1)
 			if len(rows) != 8 {
 				t.Fatalf("%s: %d rows", o.Mode, len(rows))
 			}
@@ -111,7 +112,7 @@ func TestNumbersAreTheRewardsOwn(t *testing.T) {
 			}
 			best := g.Chains[4]
 			s, _ = s.Do("chain", "4")
-			why := Why(&s)
+			why := Fragment(&s, "why")
 			adds := parts(best.Contribution, s.total(&best))
 			for i := range best.C {
 				for _, want := range []string{">" + percentText(best.C[i]) + " %</b>", adds[i] + "</td>", two(best.TokenWeight[i]) + "</td>"} {
@@ -178,7 +179,7 @@ func TestEverythingIsEscaped(t *testing.T) {
 	s := New([]Example{e})
 	s.Notice = &Notice{Text: evil + ". " + evil}
 	s.Say = evil
-	s.Typing = Typing{Question: evil, Answer: evil, Known: true, QuestionPieces: []TypedPiece{{Text: evil, Unknown: true}}, AnswerPieces: []TypedPiece{{Text: evil}}}
+	s.Typing = Typing{Question: evil, Answer: evil, Known: true, QuestionPieces: []wire.Piece{{Text: evil, Unknown: true}}, AnswerPieces: []wire.Piece{{Text: evil}}}
 	s = s.receives(&wire.State{Run: evil, Method: "nrt", Mode: "gm", Status: wire.StatusFailed, Of: 3, Message: evil, Data: evil})
 	s = s.receives(&wire.State{Run: "b", Method: "nrt", Mode: "gm", Status: wire.StatusFailed, Of: 3, Message: evil, Data: evil})
 	s.Run = evil

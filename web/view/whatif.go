@@ -144,6 +144,12 @@ func (r *Reading) sentences(i int) []sentence {
 	return sentences(r.Chains[i].shown())
 }
 
+// changeable are those that can be switched off or rewritten.
+func (r *Reading) changeable(i int) []sentence {
+	list := r.sentences(i)
+	return list[:min(len(list), maxSentences)]
+}
+
 // variant lays chain i out with an edit. What the reader left alone stays token by
 // token; so does what ended the chain.
 func (r *Reading) variant(i int, e Edit) wire.Variant {
@@ -183,9 +189,8 @@ func (r *Reading) variant(i int, e Edit) wire.Variant {
 // Without are the variants of chain i that lack one sentence each, nil where there
 // is no sentence to spare.
 func (r *Reading) Without(i int) []wire.Variant {
-	n := min(len(r.sentences(i)), maxSentences)
 	var list []wire.Variant
-	for k := range n {
+	for k := range r.changeable(i) {
 		list = append(list, r.variant(i, Edit{}.toggle(k)))
 	}
 	return list
@@ -233,27 +238,26 @@ func (s *State) whatIf() *reward.Scored {
 	return nil
 }
 
-// losses are the changes of the reward when one sentence of chain i is left out;
-// known says that all are there.
-func (s *State) losses(i int) (list []float64, known bool) {
+// losses are the changes of the reward when one sentence of chain i is left out; nil
+// until all are known.
+func (s *State) losses(i int) []float64 {
 	if s.Reading == nil {
-		return nil, false
+		return nil
 	}
 	sc := s.scores()
 	if sc.worthOf != i {
 		sc.worth, sc.worthOf = s.worthNow(i), i
 	}
-	return sc.worth, sc.worth != nil
+	return sc.worth
 }
 
 // worthNow is what losses keeps.
 func (s *State) worthNow(i int) (list []float64) {
 	score := s.chainScore(i)
-	n := min(len(s.Reading.sentences(i)), maxSentences)
 	if score == nil {
 		return nil
 	}
-	for k := range n {
+	for k := range s.Reading.changeable(i) {
 		sc := s.tryScore(i, Edit{}.toggle(k))
 		if sc == nil {
 			return nil
@@ -271,13 +275,10 @@ func (s *State) sentence() int {
 	if s.Sentence >= 0 && s.Sentence < n {
 		return s.Sentence
 	}
-	at := -1
-	if losses, known := s.losses(i); known {
-		least := 0.0
-		for k, x := range losses {
-			if x < least {
-				least, at = x, k
-			}
+	at, least := -1, 0.0
+	for k, x := range s.losses(i) {
+		if x < least {
+			least, at = x, k
 		}
 	}
 	return at
@@ -286,8 +287,7 @@ func (s *State) sentence() int {
 // worthTokens is how many tokens are read to tell what the sentences of chain i are
 // worth.
 func (r *Reading) worthTokens(i int) int {
-	n := min(len(r.sentences(i)), maxSentences)
-	return n * (len(r.Chains[i].Tokens) + len(r.Answer))
+	return len(r.changeable(i)) * (len(r.Chains[i].Tokens) + len(r.Answer))
 }
 
 // canTry reports whether the reward of a variant is known or can be had.
@@ -351,7 +351,8 @@ func (s State) freshDrafts() State {
 // choose shows chain i, as the reader left it.
 func (s State) choose(i int) State {
 	s.Chain, s.Sentence, s.Edit = i, -1, s.drafts[i].now
-	return s.forgive(Edit{}.key(i)).rest(i) // another occasion
+	s.tired = without(s.tired, i) // another occasion
+	return s.forgive(Edit{}.key(i))
 }
 
 // doWhatIf are the actions on sentences.
@@ -362,7 +363,7 @@ func (s State) doWhatIf(name, value string) State {
 	if name != "sentence" && name != "pick" || err != nil {
 		k = s.sentence()
 	}
-	n := min(len(list), maxSentences)
+	n := len(s.Reading.changeable(i))
 	switch name {
 	case "pick":
 		if k >= 0 && k < len(list) {
@@ -399,11 +400,7 @@ func (s State) doWhatIf(name, value string) State {
 // ownText is sentence k of chain i as the model wrote it.
 func (s *State) ownText(i, k int) string {
 	x := s.Reading.sentences(i)[k]
-	text := ""
-	for _, t := range s.Reading.Chains[i].shown()[x.from:x.to] {
-		text += t.Text
-	}
-	return text
+	return textOf(s.Reading.Chains[i].shown()[x.from:x.to])
 }
 
 // SentenceText is the sentence that the page points at as it stands, for a field to

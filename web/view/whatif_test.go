@@ -42,10 +42,10 @@ func TestSwitchingASentenceOff(t *testing.T) {
 		if !reflect.DeepEqual(*s.group(), was) {
 			t.Error("the what-if changed the group")
 		}
-		wants(t, ChainText(&s), `class="sent is-on off neg"`, "<s> Ruth is the mother of Leo", "Without sentence 3 the reward falls from 0.372 to 0.1", "▼ 0.2", `data-act="undo"`, "Switch on")
-		wants(t, Chains(&s), `class="chain ghost"`, "What-if: chain 5 without sentence 3")
-		wants(t, Strip(&s), `class="b2"`, "% without sentence 3")
-		wants(t, Dots(&s), `class="dot gh"`)
+		wants(t, Fragment(&s, "chain"), `class="sent is-on off neg"`, "<s> Ruth is the mother of Leo", "Without sentence 3 the reward falls from 0.372 to 0.1", "▼ 0.2", `data-act="undo"`, "Switch on")
+		wants(t, Fragment(&s, "chains"), `class="chain ghost"`, "What-if: chain 5 without sentence 3")
+		wants(t, Fragment(&s, "strip"), `class="b2"`, "% without sentence 3")
+		wants(t, Fragment(&s, "dots"), `class="dot gh"`)
 		wants(t, s.Say, "Without sentence 3 the reward falls")
 		c, err := ParseHash(s.Hash())
 		if err != nil || !reflect.DeepEqual(c, s.Choice) {
@@ -56,7 +56,7 @@ func TestSwitchingASentenceOff(t *testing.T) {
 			t.Error("the address does not open the what-if")
 		}
 		s, _ = s.Do("undo", "")
-		if !s.Edit.none() || strings.Contains(Chains(&s), "ghost") || strings.Contains(Strip(&s), `class="b2"`) {
+		if !s.Edit.none() || strings.Contains(Fragment(&s, "chains"), "ghost") || strings.Contains(Fragment(&s, "strip"), `class="b2"`) {
 			t.Errorf("Undo left %+v", s.Edit)
 		}
 	}
@@ -102,7 +102,7 @@ func TestRewritingASentence(t *testing.T) {
 	if err := ask.Validate(); err != nil {
 		t.Error(err)
 	}
-	wants(t, ChainText(&s), "is being worked out", `class="sent is-on own neg"`, "Leo is a stranger.")
+	wants(t, Fragment(&s, "chain"), "is being worked out", `class="sent is-on own neg"`, "Leo is a stranger.")
 	if _, again := s.Do("colour", "weight"); len(again) != 0 {
 		t.Errorf("asked twice: %v", again)
 	}
@@ -110,7 +110,7 @@ func TestRewritingASentence(t *testing.T) {
 	if sc := s.whatIf(); sc == nil || math.Abs(sc.R-sc.Base) > 1e-12 {
 		t.Errorf("have %+v", s.whatIf())
 	}
-	wants(t, ChainText(&s), "With your sentence 2 the reward falls", "It then answers “<bdi>Nobody.</bdi>”")
+	wants(t, Fragment(&s, "chain"), "With your sentence 2 the reward falls", "It then answers “<bdi>Nobody.</bdi>”")
 	c, err := ParseHash(s.Hash())
 	if err != nil || !reflect.DeepEqual(c, s.Choice) {
 		t.Errorf("%s: have %+v (%v)", s.Hash(), c, err)
@@ -151,7 +151,7 @@ func TestWhatSentencesAreWorthIsAskedOnce(t *testing.T) {
 			t.Errorf("without sentence %d: %d tokens, want %d", k+1, n, want)
 		}
 	}
-	wants(t, Why(&s), "are being worked out")
+	wants(t, Fragment(&s, "why"), "are being worked out")
 	if _, out := s.Do("colour", "weight"); len(out) != 0 {
 		t.Errorf("asked again: %v", out)
 	}
@@ -169,10 +169,10 @@ func TestWhatSentencesAreWorthIsAskedOnce(t *testing.T) {
 		t.Error("an answer of another length was taken")
 	}
 	s = s.receives(answer)
-	if losses, ok := s.losses(4); !ok || !(losses[2] < losses[0]) || !(losses[3] > 0) {
+	if losses := s.losses(4); losses == nil || !(losses[2] < losses[0]) || !(losses[3] > 0) {
 		t.Errorf("have %v", losses)
 	}
-	wants(t, Why(&s), "Deleted: the rest stays", `class="sbar"`)
+	wants(t, Fragment(&s, "why"), "Deleted: the rest stays", `class="sbar"`)
 }
 
 // Whatever is done to sentences, states before stay as they were, Undo leads back
@@ -216,7 +216,7 @@ func TestLongChainsAreReadWhenAsked(t *testing.T) {
 	if len(out) != 0 {
 		t.Fatalf("asked by itself: %v", out)
 	}
-	wants(t, Why(&s), `data-act="worth">Work it out`)
+	wants(t, Fragment(&s, "why"), `data-act="worth">Work it out`)
 	s, out = s.Do("worth", "")
 	if len(out) != 1 || len(out[0].(*wire.Score).Variants) != maxSentences {
 		t.Fatalf("have %v", out)
@@ -225,7 +225,7 @@ func TestLongChainsAreReadWhenAsked(t *testing.T) {
 		t.Error(err)
 	}
 	s = s.receives(&wire.Failed{Head: wire.Head{ID: out[0].Header().ID}, Code: wire.CodeBusy, Message: "busy"})
-	wants(t, Why(&s), `data-act="worth">Try again`)
+	wants(t, Fragment(&s, "why"), `data-act="worth">Try again`)
 	if _, out = s.Do("worth", ""); len(out) != 1 {
 		t.Errorf("have %v", out)
 	}
@@ -256,8 +256,8 @@ func TestARefusedEditCanBeTriedAgain(t *testing.T) {
 	s, _ = s.Do("pick", "0")
 	s, out := s.Do("edit", "Ana is nobody.")
 	s = s.receives(&wire.Failed{Head: wire.Head{ID: out[0].Header().ID}, Code: wire.CodeBusy, Message: "The queue is full. Wait."})
-	wants(t, Notes(&s), "The queue is full.")
-	wants(t, ChainText(&s), `data-act="try"`, "did not score it", `data-act="undo"`)
+	wants(t, Fragment(&s, "notes"), "The queue is full.")
+	wants(t, Fragment(&s, "chain"), `data-act="try"`, "did not score it", `data-act="undo"`)
 	if _, again := s.Do("colour", "weight"); len(again) != 0 {
 		t.Errorf("asked again: %v", again)
 	}
@@ -279,7 +279,7 @@ func TestABoundaryOfSeveralTokens(t *testing.T) {
 	}
 	s := New([]Example{e})
 	r := s.Reading
-	if text := ChainText(&s); strings.Contains(text, "think") {
+	if text := Fragment(&s, "chain"); strings.Contains(text, "think") {
 		t.Errorf("have %s", text)
 	}
 	n := len(r.Chains[4].Tokens)
@@ -376,7 +376,7 @@ func TestTheEditorKeepsItsChain(t *testing.T) {
 	for _, m := range list[:len(list)-2] {
 		s = s.receives(m)
 	}
-	if _, _, _, _, ok := s.SentenceText(); ok || strings.Contains(ChainText(&s), `id="act-edit"`) {
+	if _, _, _, _, ok := s.SentenceText(); ok || strings.Contains(Fragment(&s, "chain"), `id="act-edit"`) {
 		t.Error("a chain can be edited before all are written")
 	}
 	s, _ = s.Do("pick", "0")
@@ -403,8 +403,8 @@ func TestAddressesOfWhatIsNotThere(t *testing.T) {
 		if s.Chain != want.Chain || !reflect.DeepEqual(s.Edit, want.Edit) {
 			t.Errorf("%s: have chain %d, %+v", hash, s.Chain, s.Edit)
 		}
-		if !want.Edit.none() != strings.Contains(ChainText(&s), `data-act="undo"`) {
-			t.Errorf("%s: %s", hash, ChainText(&s))
+		if !want.Edit.none() != strings.Contains(Fragment(&s, "chain"), `data-act="undo"`) {
+			t.Errorf("%s: %s", hash, Fragment(&s, "chain"))
 		}
 		s, _ = s.Do("sentence", "3")
 		if want := want.Edit.Off | 1<<3; s.Edit.Off != want {

@@ -7,17 +7,16 @@ import (
 	"nrt/web/heat"
 )
 
-// Why is the table word by word: before, after, weight, what the word adds to R,
+// why is the table word by word: before, after, weight, what the word adds to R,
 // and its weight in the gradient. The last column but one adds up to R (for P and
 // GM, to the logarithm of R).
-func Why(s *State) string {
-	p := &page{}
+func (p *page) why(s *State) {
 	r := s.Reading
 	score := s.chainScore(s.chain())
 	p.raw(`<details open id="why-words"><summary><h3>Why`)
 	switch {
 	case score != nil:
-		p.raw(` `, number(score.R), `, word by word</h3><span class="cap only-desk">`, whyCaption(s.Mode), `</span>`)
+		p.raw(` `, number(score.R), `, word by word</h3><span class="cap only-desk">`, either(s.ofLog(), "the column adds up to log R", "add up the column"), `</span>`)
 	case r != nil && r.under() && s.chain() >= 0:
 		p.raw(`, word by word</h3><span class="cap">chain `).int(s.chain() + 1).raw(` is still being written</span>`)
 	default:
@@ -25,49 +24,36 @@ func Why(s *State) string {
 	}
 	p.icon(iconDown).raw(`</summary>`)
 	if r == nil || len(r.Answer) == 0 {
-		return p.raw(`<p class="cap foot-note">The answer's words come with the first chain.</p></details>`).String()
+		p.raw(`<p class="cap foot-note">The answer's words come with the first chain.</p></details>`)
+		return
 	}
 	p.raw(`<table class="words`, crowd(len(r.Answer)), `"><thead><tr><th scope="col">answer word</th><th scope="col">before<br><span class="v">c</span><sub>base</sub></th><th scope="col">after<br><span class="v">c</span></th><th scope="col">weight<br><span class="v">w</span></th><th scope="col">`)
-	p.raw(s.addsHead()).raw(`</th><th scope="col" title="the word's weight in the gradient: ∂R′/∂log c, divided by σ">pull<br><span class="v">G</span></th></tr></thead><tbody>`)
-	weights := s.weights()
-	on := s.word()
+	p.raw(s.addsHead(), `</th><th scope="col" title="the word's weight in the gradient: ∂R′/∂log c, divided by σ">pull<br><span class="v">G</span></th></tr></thead><tbody>`)
+	weights, base, on := s.weights(), s.scores().b, s.word()
 	var adds []string
-	if score != nil {
-		adds = parts(score.Contribution, s.total(score))
-	}
 	most := 0.0
 	if score != nil {
+		adds = parts(score.Contribution, s.total(score))
 		for i := range score.C {
 			most = max(most, math.Abs(score.Contribution[i]), math.Abs(score.W[i]*s.baseTerm(i)))
 		}
 	}
 	for k := range r.Answer {
-		p.raw(`<tr`)
-		if k == on {
-			p.raw(` class="on"`)
+		before, weight := "?", ""
+		if k < len(base) {
+			before = percent(base[k]) + " %"
 		}
-		p.raw(` data-act="word" data-value="`).int(k).raw(`"><th scope="row">`).text(s.answerWord(k)).raw(`</th><td>`)
-		if k < len(r.Base) {
-			p.text(percent(math.Exp(min(r.Base[k], 0)))).raw(` %`)
-		} else {
-			p.raw(`?`)
-		}
-		p.raw(`</td><td class="c">`)
-		if score != nil {
-			p.raw(`<i style="`).paint(heat.Sure.At(score.C[k])).raw(`"></i> <b>`).text(percent(score.C[k])).raw(` %</b>`)
-		} else {
-			p.raw(`<span class="skel" aria-hidden="true"></span>`)
-		}
-		p.raw(`</td><td class="w">`)
 		if weights != nil {
-			p.raw(`× `, s.weightText(weights[k]))
+			weight = "× " + s.weightText(weights[k])
 		}
-		p.raw(`</td><td>`)
+		p.raw(`<tr`, when(k == on, ` class="on"`), ` data-act="word" data-value="`).int(k).raw(`"><th scope="row">`).text(s.answerWord(k)).raw(`</th><td>`).text(before).raw(`</td><td class="c">`)
 		if score != nil {
+			p.raw(`<i style="`).paint(heat.Sure.At(score.C[k])).raw(`"></i> <b>`).text(percent(score.C[k])).raw(` %</b></td><td class="w">`, weight, `</td><td>`)
 			s.addsBar(p, score, k, most)
 			p.raw(adds[k], `</td><td class="w">`, two(score.TokenWeight[k]))
 		} else {
-			p.raw(`<span class="skel" aria-hidden="true"></span></td><td class="w">`)
+			const skeleton = `<span class="skel" aria-hidden="true"></span>`
+			p.raw(skeleton, `</td><td class="w">`, weight, `</td><td>`, skeleton, `</td><td class="w">`)
 		}
 		p.raw(`</td></tr>`)
 	}
@@ -81,38 +67,17 @@ func Why(s *State) string {
 	}
 	p.raw(`</details>`)
 	s.worthTable(p)
-	s.formulaNote(p)
-	return p.String()
+	// What the columns are, in words: on a desk it has one line.
+	p.raw(`<p class="formula"><b class="only-phone">`, modeLabel(s.Mode), `. </b>`, Formulas[s.Mode].note, when(s.Normalize && s.ownWeights(), ` Scaled to add up to one.`),
+		`<span class="only-phone"> <b>Pull</b> is how hard the gradient raises the word.</span></p>`)
 }
 
-// formulaNote says in words what the columns are under the chosen formula. On a desk
-// it has one line.
-func (s *State) formulaNote(p *page) {
-	const c, w, base = `<span class="v">c</span>`, `<span class="v">w</span>`, `<span class="v">c</span><sub>base</sub>`
-	p.raw(`<p class="formula"><b class="only-phone">`, modeLabel(s.Mode), `. </b>`)
-	switch s.Mode {
-	case reward.LogP:
-		p.raw(`The logarithms add up: one word that the model misses costs most.`)
-	case reward.P:
-		p.raw(`All `, c, ` multiplied: the chance of the whole answer, tiny when it is long.`)
-	case reward.GM:
-		p.raw(`All `, c, ` multiplied, then the root: a typical word’s probability.`)
-	case reward.AM:
-		p.raw(`The mean of `, c, `: every word counts the same, however easy it is.`)
-	case reward.WSInvP:
-		p.raw(w, ` = 1 ÷ `, base, `: what the model knew before counts little.`)
-	case reward.WSLogP:
-		p.raw(w, ` = −log `, base, `: what the model knew before counts little.`)
-	}
-	if s.Normalize && (s.Mode == reward.WSInvP || s.Mode == reward.WSLogP) {
-		p.raw(` Scaled to add up to one.`)
-	}
-	p.raw(`<span class="only-phone"> <b>Pull</b> is how hard the gradient raises the word.</span></p>`)
-}
+// ofLog reports whether the words add up to log R and not to R.
+func (s *State) ofLog() bool { return s.Mode == reward.P || s.Mode == reward.GM }
 
 // total is what the column adds up to: R, or log R.
 func (s *State) total(score *reward.Scored) float64 {
-	if s.Mode == reward.P || s.Mode == reward.GM {
+	if s.ofLog() {
 		return score.LogR
 	}
 	return score.R
@@ -157,28 +122,13 @@ func gain(r, base float64) string {
 	return number(r - base)
 }
 
-func whyCaption(m reward.Mode) string {
-	switch m {
-	case reward.P, reward.GM:
-		return "the column adds up to log R"
-	}
-	return "add up the column"
-}
-
 // addsHead is the head of the column that adds up.
 func (s *State) addsHead() string {
-	switch s.Mode {
-	case reward.LogP:
-		return `adds to <span class="v">R</span><br>log <span class="v">c</span>`
-	case reward.P:
-		return `adds to log <span class="v">R</span><br>log <span class="v">c</span>`
-	case reward.GM:
-		return `adds to log <span class="v">R</span><br><span class="v">w</span> log <span class="v">c</span>`
+	head := `adds to ` + when(s.ofLog(), `log `) + `<span class="v">R</span><br>`
+	if s.Mode.Log() {
+		return head + when(s.Mode == reward.GM, signW+` `) + `log ` + signC
 	}
-	if s.divided() {
-		return `adds to <span class="v">R</span><br><span class="v">c</span> × <span class="v">w</span> ÷ ` + intText(len(s.Reading.Answer))
-	}
-	return `adds to <span class="v">R</span><br><span class="v">c</span> × <span class="v">w</span>`
+	return head + signC + ` × ` + signW + when(s.divided(), ` ÷ `+intText(len(s.Reading.Answer)))
 }
 
 // weightText is a weight as it is read, with the digits that its size needs.
@@ -204,31 +154,15 @@ func (s *State) addsBar(p *page, score *reward.Scored, k int, most float64) {
 	if s.Mode.Log() {
 		less = after > before
 	}
-	p.raw(`<span class="kb" aria-hidden="true"><i class="`)
-	if less {
-		p.raw(`l`)
-	} else {
-		p.raw(`g`)
-	}
-	p.raw(`" style="--lo:`).unit(min(before, after) / most).raw(`;--hi:`).unit(max(before, after) / most).raw(`"></i></span>`)
+	p.raw(`<span class="kb" aria-hidden="true"><i class="`, either(less, `l`, `g`), `" style="--lo:`).unit(min(before, after) / most).raw(`;--hi:`).unit(max(before, after) / most).raw(`"></i></span>`)
 }
 
 // whySum is the last row: R, R without reasoning, the gain.
 func (s *State) whySum(p *page, score *reward.Scored) {
-	p.raw(`<tr><td colspan="6"><div><span>`)
-	switch s.Mode {
-	case reward.P, reward.GM:
-		p.raw(`Sum `, number(score.LogR))
-	default:
-		p.raw(`Sum`)
-	}
-	p.raw(`</span><span><span class="v">R</span> <b>`, number(score.R), `</b> − no reasoning <b>`, number(score.Base), `</b> = `)
+	p.raw(`<tr><td colspan="6"><div><span>Sum`, when(s.ofLog(), ` `+number(score.LogR)), `</span><span><span class="v">R</span> <b>`, number(score.R), `</b> − no reasoning <b>`, number(score.Base), `</b> = `)
 	gain := gain(score.R, score.Base)
 	if score.Harmful {
-		p.raw(`<b class="down">`, gain, `</b>`)
-		if s.Clip {
-			p.raw(` · clipped to 0`)
-		}
+		p.raw(`<b class="down">`, gain, `</b>`, when(s.Clip, ` · clipped to 0`))
 	} else {
 		p.raw(`gain <b class="up">`, gain, `</b>`)
 	}

@@ -2,6 +2,7 @@ package view
 
 import (
 	"math"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -32,7 +33,7 @@ func TestTheColumnAddsUpAsItSays(t *testing.T) {
 		if math.Abs(sum-want) > 1e-9 {
 			t.Errorf("%s: the column adds up to %g, want %g", mode, sum, want)
 		}
-		if html := Why(&s); !strings.Contains(html, ">"+says+"<") {
+		if html := Fragment(&s, "why"); !strings.Contains(html, ">"+says+"<") {
 			t.Errorf("%s: the table does not say %q", mode, says)
 		}
 	}
@@ -87,17 +88,17 @@ func wants(t *testing.T, html string, texts ...string) {
 // Chains that do as well as no reasoning are not called worse.
 func TestATieWithNoReasoningIsNotBelowIt(t *testing.T) {
 	s := moved(8, func(int) float64 { return 0 })
-	wants(t, Notes(&s), "No chain scored higher than no reasoning at all")
-	wants(t, Pipeline(&s), " is not above ")
+	wants(t, Fragment(&s, "notes"), "No chain scored higher than no reasoning at all")
+	wants(t, Fragment(&s, "pipeline"), " is not above ")
 	s = moved(8, func(int) float64 { return -0.1 })
-	wants(t, Pipeline(&s), " is below ")
+	wants(t, Fragment(&s, "pipeline"), " is below ")
 }
 
 // A chain has one length wherever it is told: that of the text that is shown.
 func TestAChainHasOneLength(t *testing.T) {
 	s := testState()
 	n := len(s.Reading.Chains[s.chain()].shown())
-	wants(t, ChainText(&s), " · "+count(n, "token")+"<")
+	wants(t, Fragment(&s, "chain"), " · "+count(n, "token")+"<")
 	if x := s.phases()[1]; x.big != intText(n) || x.unit != "tokens" {
 		t.Errorf("the pipeline says %s %s, want %d tokens", x.big, x.unit, n)
 	}
@@ -110,7 +111,7 @@ func TestAChainHasOneLength(t *testing.T) {
 	}
 	e.Start.Prompt = e.Start.Prompt[:1]
 	s = New([]Example{e})
-	wants(t, ChainText(&s), " · 1 token<")
+	wants(t, Fragment(&s, "chain"), " · 1 token<")
 	for i := range 2 {
 		if x := s.phases()[i]; x.big+" "+x.unit != "1 token" {
 			t.Errorf("%s: %s %s, want 1 token", x.label, x.big, x.unit)
@@ -176,7 +177,7 @@ func TestWhyAGroupHasNoAdvantage(t *testing.T) {
 		if have := c.s.phases()[5].detail; have != c.advantage {
 			t.Errorf("%s: the pipeline says %q, want %q", c.name, have, c.advantage)
 		}
-		if html := Chains(&c.s); !strings.Contains(html, c.list) {
+		if html := Fragment(&c.s, "chains"); !strings.Contains(html, c.list) {
 			t.Errorf("%s: no %q in %s", c.name, c.list, html[:300])
 		}
 	}
@@ -198,10 +199,10 @@ func TestAnEmptyQuestionIsRefused(t *testing.T) {
 		if len(out) != 0 || s.Reading != before || !s.Typing.Refused {
 			t.Errorf("%q, %q: sends %v", c.question, c.answer, out)
 		}
-		wants(t, TypedNote(&s), `role="alert">`+c.says)
+		wants(t, Fragment(&s, "ask-note"), `role="alert">`+c.says)
 		s, _ = s.Do("question", "Who?")
 		s, _ = s.Do("answer", "Ruth")
-		if html := TypedNote(&s); s.Typing.Refused || strings.Contains(html, "Write") {
+		if html := Fragment(&s, "ask-note"); s.Typing.Refused || strings.Contains(html, "Write") {
 			t.Errorf("when all is written it says %s", html)
 		}
 		s, out = s.Do("ask", "")
@@ -216,7 +217,7 @@ func TestRetryAsksWhatIsShown(t *testing.T) {
 	s, id := live(t)
 	asked := s.Reading.Ask
 	s = s.receives(&wire.Failed{Head: wire.Head{ID: id}, Code: wire.CodeBusy, Message: "The queue is full."})
-	wants(t, Notes(&s), `data-act="retry"`)
+	wants(t, Fragment(&s, "notes"), `data-act="retry"`)
 	s, _ = s.Do("question", "Who?")
 	_, out := s.Do("retry", "")
 	if ask, ok := out[len(out)-1].(*wire.Ask); !ok || ask.Question != asked.Question || ask.Answer != asked.Answer {
@@ -237,7 +238,7 @@ func TestPartsOfALogHaveItsDecimals(t *testing.T) {
 	if sc := s.chainScore(s.chain()); sc.R > 0.01 {
 		t.Fatalf("R is %g", sc.R)
 	}
-	wants(t, Why(&s), "0.000</td>")
+	wants(t, Fragment(&s, "why"), "0.000</td>")
 }
 
 // While a chain is written its pace stands beside its length, once it is known.
@@ -248,14 +249,14 @@ func TestPaceOfAChain(t *testing.T) {
 	if i, n := s.Writing(); at < 0 || i != at || n != len(s.Reading.Chains[at].Tokens) {
 		t.Fatalf("chain %d with %d tokens is written, want chain %d", i, n, at)
 	}
-	if have := ChainText(&s); strings.Contains(have, "per second") {
+	if have := Fragment(&s, "chain"); strings.Contains(have, "per second") {
 		t.Errorf("a pace that nobody measured: %s", have)
 	}
 	s.Pace = 41.3
-	wants(t, ChainText(&s), "being written · "+count(len(s.Reading.Chains[at].shown()), "token")+" · 41 tokens per second<")
+	wants(t, Fragment(&s, "chain"), "being written · "+count(len(s.Reading.Chains[at].shown()), "token")+" · 41 tokens per second<")
 	s = moments(t)["complete"]
 	s.Pace = 41.3
-	if i, _ := s.Writing(); i != -1 || strings.Contains(ChainText(&s), "per second") {
+	if i, _ := s.Writing(); i != -1 || strings.Contains(Fragment(&s, "chain"), "per second") {
 		t.Errorf("chain %d is still written", i)
 	}
 }
@@ -265,9 +266,9 @@ func TestPaceOfAChain(t *testing.T) {
 func TestFullQueue(t *testing.T) {
 	s, id := live(t)
 	full := s.receives(&wire.Failed{Head: wire.Head{ID: id}, Code: wire.CodeBusy, Message: "32 questions are waiting already; try again in a moment", Retry: 60})
-	wants(t, Notes(&full), "<b>The queue is full.</b> What you asked is kept in this page’s address. Try again in about 60 s.", `data-act="retry"`)
+	wants(t, Fragment(&full, "notes"), "<b>The queue is full.</b> What you asked is kept in this page’s address. Try again in about 60 s.", `data-act="retry"`)
 	crowd := s.receives(&wire.Failed{Code: wire.CodeBusy, Message: "as many readers are here as the server takes"})
-	wants(t, Notes(&crowd), "As many readers are here")
+	wants(t, Fragment(&crowd, "notes"), "As many readers are here")
 }
 
 // A page without any server says so, and what it still does; one that lost its server
@@ -275,21 +276,21 @@ func TestFullQueue(t *testing.T) {
 func TestOfflineIsSaid(t *testing.T) {
 	s := testState()
 	s.Link, s.Retry = Waiting, 4
-	wants(t, Notes(&s), "Offline: no server answers. Trying again in 4 s.", stillWorks, `data-act="reconnect"`)
-	if Badge(&s) != "<i></i>Offline" || BadgeKind(&s) != "off" {
-		t.Errorf("badge %s, %s", Badge(&s), BadgeKind(&s))
+	wants(t, Fragment(&s, "notes"), "Offline: no server answers. Trying again in 4 s.", stillWorks, `data-act="reconnect"`)
+	if Fragment(&s, "badge") != "<i></i>Offline" || BadgeKind(&s) != "off" {
+		t.Errorf("badge %s, %s", Fragment(&s, "badge"), BadgeKind(&s))
 	}
 	s.Session = "s1"
-	wants(t, Notes(&s), "Connection lost. Trying again in 4 s.", "Nothing is gone. "+stillWorks)
-	if Badge(&s) != "<i></i>Reconnecting, 4 s" || BadgeKind(&s) != "wait" {
-		t.Errorf("badge %s, %s", Badge(&s), BadgeKind(&s))
+	wants(t, Fragment(&s, "notes"), "Connection lost. Trying again in 4 s.", "Nothing is gone. "+stillWorks)
+	if Fragment(&s, "badge") != "<i></i>Reconnecting, 4 s" || BadgeKind(&s) != "wait" {
+		t.Errorf("badge %s, %s", Fragment(&s, "badge"), BadgeKind(&s))
 	}
 	s.Link = Offline
-	wants(t, Notes(&s), "Offline.", stillWorks)
+	wants(t, Fragment(&s, "notes"), "Offline.", stillWorks)
 	s.Link = Locked
-	wants(t, Notes(&s), "This server asks for its token.", "?token=", stillWorks, `data-act="reconnect"`)
-	if Badge(&s) != "<i></i>No token" || BadgeKind(&s) != "off" {
-		t.Errorf("badge %s, %s", Badge(&s), BadgeKind(&s))
+	wants(t, Fragment(&s, "notes"), "This server asks for its token.", "?token=", stillWorks, `data-act="reconnect"`)
+	if Fragment(&s, "badge") != "<i></i>No token" || BadgeKind(&s) != "off" {
+		t.Errorf("badge %s, %s", Fragment(&s, "badge"), BadgeKind(&s))
 	}
 }
 
@@ -297,13 +298,29 @@ func TestOfflineIsSaid(t *testing.T) {
 func TestDotsWithoutAGain(t *testing.T) {
 	for by, want := range map[float64]bool{-0.1: true, 0.1: false} {
 		s := moved(8, func(k int) float64 { return by * float64(1+k) })
-		if have := strings.Contains(Dots(&s), ">gains would<"); have != want {
+		if have := strings.Contains(Fragment(&s, "dots"), ">gains would<"); have != want {
 			t.Errorf("all moved by %g: gains would be here: %t", by, have)
 		}
 	}
 	s := moved(8, func(int) float64 { return -0.1 })
 	s, _ = s.Do("clip", "false")
-	if strings.Contains(Dots(&s), "gains would") {
+	if strings.Contains(Fragment(&s, "dots"), "gains would") {
 		t.Error("without the clip there are gains below, too")
 	}
+}
+
+// An axis with one round number on it writes that number, and not what is left of it
+// without decimals.
+func TestOneTickHasItsDecimals(t *testing.T) {
+	s := moved(2, func(k int) float64 { return []float64{math.Log(0.09 / 0.785), 0}[k] })
+	s, _ = s.Do("mode", "am")
+	if have := regexp.MustCompile(`class="mid"[^>]*>[^<]*<`).FindAllString(Fragment(&s, "dots"), -1); len(have) != 1 || !strings.HasSuffix(have[0], ">0.5<") {
+		t.Errorf("ticks %q, want one of 0.5", have)
+	}
+}
+
+// Numbers that are no probabilities have no reward, and the page says so.
+func TestNumbersThatCannotBeScored(t *testing.T) {
+	s := moved(2, func(int) float64 { return 1 })
+	wants(t, Fragment(&s, "notes"), "These numbers cannot be scored.")
 }

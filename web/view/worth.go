@@ -16,55 +16,27 @@ func (s *State) worthTable(p *page) {
 	if score == nil || len(list) == 0 {
 		return
 	}
-	losses, known := s.losses(i)
-	fresh := s.freshScores(i)
-	writing := s.writingAfresh(i)
-	two := fresh != nil || writing // columns
-	p.raw(`<details open id="why-sents"><summary>`)
-	if two {
-		p.raw(`<h3>Change in reward if a sentence is …</h3><span class="key sp"><span><i class="del"></i>deleted</span><span><i class="res"></i>rewritten</span></span>`)
-	} else {
-		p.raw(`<h3>Change in reward if a sentence is deleted</h3>`)
-	}
-	p.icon(iconDown).raw(`</summary>`)
+	losses, fresh := s.losses(i), s.freshScores(i)
+	two := fresh != nil || s.writingAfresh(i) // columns
+	p.raw(`<details open id="why-sents"><summary>`, either(two,
+		`<h3>Change in reward if a sentence is …</h3><span class="key sp"><span><i class="del"></i>deleted</span><span><i class="res"></i>rewritten</span></span>`,
+		`<h3>Change in reward if a sentence is deleted</h3>`)).icon(iconDown).raw(`</summary>`)
 	n := s.Reading.worthTokens(i)
-	if !known && n > autoTokens && !s.worth[i] && s.Fresh != i {
+	if losses == nil && n > autoTokens && !s.worth[i] && s.Fresh != i {
 		p.raw(`<p class="cap foot-note">Each of `).text(count(len(list), "sentence")).raw(` is left out in turn and the rest read again: `).int(n).raw(` tokens.</p>`)
-		p.raw(`<p class="foot-note"><button type="button" class="btn" id="act-worth" data-act="worth"`)
-		if s.Link != Live || !s.Reading.ready() {
-			p.raw(` disabled`)
-		}
-		p.raw(`>Work it out</button></p></details>`)
+		p.raw(`<p class="foot-note"><button type="button" class="btn" id="act-worth" data-act="worth"`, when(s.Link != Live || !s.Reading.ready(), ` disabled`), `>Work it out</button></p></details>`)
 		return
 	}
-	at, scale := s.sentence(), newWorthScale(score.R, losses, fresh)
-	for k, x := range list {
-		if k >= maxSentences {
-			break
-		}
-		on := k == at
-		p.raw(`<button type="button" class="sb`)
-		if two {
-			p.raw(` two`)
-		}
-		if on {
-			p.raw(` on`)
-		}
-		p.raw(`" id="loss-`).int(k).raw(`" data-act="pick" data-value="`).int(k).raw(`"`)
-		if !known && fresh == nil {
-			p.raw(` disabled`)
-		}
-		p.raw(`><span class="no">`).int(k + 1).raw(`</span><span class="tx">`)
-		for _, t := range s.Reading.Chains[i].shown()[x.from:x.to] {
-			p.text(t.Text)
-		}
-		p.raw(`</span>`)
+	at, scale, shown := s.sentence(), newWorthScale(score.R, losses, fresh), s.Reading.Chains[i].shown()
+	for k, x := range s.Reading.changeable(i) {
 		tried := s.freshAt(i, k)
-		if !known && tried == nil {
+		p.raw(`<button type="button" class="sb`, when(two, ` two`), when(k == at, ` on`), `" id="loss-`).int(k).raw(`" data-act="pick" data-value="`).int(k).raw(`"`, when(losses == nil && fresh == nil, ` disabled`),
+			`><span class="no">`).int(k + 1).raw(`</span><span class="tx">`).text(textOf(shown[x.from:x.to])).raw(`</span>`)
+		if losses == nil && tried == nil {
 			p.raw(`<span class="skel" aria-hidden="true"></span>`)
 		} else {
 			p.raw(`<span class="sbar" aria-hidden="true" style="--z:`).unit(scale.at(0)).raw(`">`)
-			if known {
+			if losses != nil {
 				scale.bar(p, losses[k])
 			}
 			if tried != nil {
@@ -72,10 +44,8 @@ func (s *State) worthTable(p *page) {
 			}
 			p.raw(`</span>`)
 		}
-		if two {
-			p.raw(`<span class="vh">, deleted: </span>`)
-		}
-		if known {
+		p.raw(when(two, `<span class="vh">, deleted: </span>`))
+		if losses != nil {
 			text := lossText(score, losses[k])
 			p.raw(`<span class="e e1 `, direction(shownLoss(text, losses[k])), `">`, text, `</span>`)
 		} else {
@@ -89,10 +59,10 @@ func (s *State) worthTable(p *page) {
 		}
 		p.raw(`</button>`)
 	}
-	if !known || s.freshAt(i, at) == nil && !s.writingAfresh(i) { // else the texts are, or will be, named below
-		s.worthNote(p, i, known, two)
+	if losses == nil || s.freshAt(i, at) == nil && !s.writingAfresh(i) { // else the texts are, or will be, named below
+		s.worthNote(p, i, two)
 	}
-	if known || two {
+	if losses != nil || two {
 		s.freshRow(p, i)
 	}
 	s.freshTexts(p, i, at)
@@ -100,7 +70,8 @@ func (s *State) worthTable(p *page) {
 }
 
 // worthNote says what the columns are, or why there are none.
-func (s *State) worthNote(p *page, i int, known, two bool) {
+func (s *State) worthNote(p *page, i int, two bool) {
+	known := s.losses(i) != nil
 	switch {
 	case known && two:
 		p.raw(`<p class="cap foot-note">Deleted: the rest stays. Rewritten: it goes on afresh (mean of `).int(freshN).raw(`).</p>`)
@@ -146,23 +117,14 @@ func (s *State) freshTexts(p *page, i, k int) {
 	r := s.Reading
 	cut := r.Places(i)[k]
 	p.raw(`<details id="why-fresh" class="tries"><summary>Deleted: the rest stays. Rewritten by `).text(s.freshBy()).raw(`: mean of `).int(len(x.r)).raw(`</summary><ol>`)
-	own := &r.Chains[i]
 	line := func(class, note string, reward float64, text string) {
-		p.raw(`<li`, class, `><b>`, number(reward), `</b> <span>`)
-		if text == "" {
-			p.raw(`<i class="cap">nothing: it answered at once</i>`)
-		}
-		p.text(text).raw(`</span>`)
+		p.raw(`<li`, class, `><b>`, number(reward), `</b> <span>`, when(text == "", `<i class="cap">nothing: it answered at once</i>`)).text(text).raw(`</span>`)
 		if note != "" {
 			p.raw(` <span class="cap">`, note, `</span>`)
 		}
 		p.raw(`</li>`)
 	}
-	text := ""
-	for _, t := range own.shown()[cut:] {
-		text += t.Text
-	}
-	line(` class="was"`, "as it was, from sentence "+intText(k+1)+" on", s.chainScore(i).R, text)
+	line(` class="was"`, "as it was, from sentence "+intText(k+1)+" on", s.chainScore(i).R, textOf(r.Chains[i].shown()[cut:]))
 	list := r.fresh[place{i, cut}]
 	order := rising(x.r)
 	slices.Reverse(order)
@@ -172,11 +134,7 @@ func (s *State) freshTexts(p *page, i, k int) {
 			n++
 			same++
 		}
-		note := ""
-		if same > 1 {
-			note = intText(same) + " times"
-		}
-		line("", note, x.r[j], list[j].Text)
+		line("", when(same > 1, intText(same)+" times"), x.r[j], list[j].Text)
 	}
 	p.raw(`</ol></details>`)
 }
@@ -218,12 +176,8 @@ func (w worthScale) at(x float64) float64 {
 
 // bar is a change from nought.
 func (w worthScale) bar(p *page, x float64) {
-	class := "n"
-	if x > 0 {
-		class = "p"
-	}
 	from, to := w.at(min(x, 0)), w.at(max(x, 0))
-	p.raw(`<i class="`, class, `" style="--x:`).unit(from).raw(`;--w:`).unit(to - from).raw(`"></i>`)
+	p.raw(`<i class="`, either(x > 0, "p", "n"), `" style="--x:`).unit(from).raw(`;--w:`).unit(to - from).raw(`"></i>`)
 }
 
 // whisker is a mean between the least and the most.
