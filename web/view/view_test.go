@@ -128,7 +128,6 @@ func TestNumbersAreTheRewardsOwn(t *testing.T) {
 	}
 }
 
-// receives is Receive where nothing is to be said.
 // receives is the state after a message. What it asks about a chain's sentences is
 // answered as the example has it.
 func (s State) receives(m wire.Message) State {
@@ -137,10 +136,9 @@ func (s State) receives(m wire.Message) State {
 }
 
 func (s State) answers(out []wire.Message) State {
-	without := testExample().Without
 	for _, m := range out {
 		if ask, ok := m.(*wire.Score); ok && !ask.Own && len(ask.Models) == 0 {
-			s = s.receives(&wire.Scored{Head: wire.Head{ID: ask.ID}, Variants: without[s.waiting[ask.ID].keys[0].chain]})
+			s = s.receives(&wire.Scored{Head: wire.Head{ID: ask.ID}, Variants: testExample().Without[s.waiting[ask.ID].keys[0].chain]})
 		}
 		if ask, ok := m.(*wire.Resample); ok {
 			for j, cut := range s.Reading.Places(ask.Of) {

@@ -192,7 +192,7 @@ func TestAnyEditsCanBeUndone(t *testing.T) {
 			}
 			Fragments(&s)
 		}
-		for range 40 {
+		for range 20 { // as many as there can be
 			s, _ = s.Do("undo", "")
 		}
 		if !s.Edit.none() || !first.Edit.none() || len(first.drafts) != 0 {
