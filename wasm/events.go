@@ -115,21 +115,16 @@ func (a *app) click(event js.Value) {
 	case "unpin":
 		a.stayCard()
 		a.do(name, "")
-	case "cancel":
-		a.do(name, "")
-	case "undo", "switch":
+	case "undo", "switch", "try":
 		a.do(name, "")
 		if _, ok := closest(event, "#edit"); ok {
 			a.refillEdit()
-		} else if name == "undo" {
+		} else if name != "switch" {
 			a.lost = `#chain .sent[tabindex="0"]` // the button may go
 		}
 	case "fresh", "fresh-stop":
 		a.do(name, "")
 		a.lost = freshButtons // each comes in the place of the other
-	case "try":
-		a.do(name, "")
-		a.lost = `#chain .sent[tabindex="0"]` // the button may go
 	default:
 		a.do(name, argument(el))
 	}

@@ -119,9 +119,12 @@ func (p *page) unit(x float64) *page {
 	return p
 }
 
-// when is a piece of markup that is there only then.
-func when(ok bool, markup string) string { return either(ok, markup, "") }
+// when is a piece of text that is there only then.
+//
+//go:noinline
+func when(ok bool, text string) string { return either(ok, text, "") }
 
+//go:noinline
 func either(ok bool, yes, no string) string {
 	if ok {
 		return yes

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -175,13 +176,11 @@ func (c *Choice) set(key, value string) error {
 			c.Normalize = on
 		}
 	case "by":
-		for i, name := range colourNames {
-			if name == value {
-				c.Colour = Colour(i)
-				return nil
-			}
+		i := slices.Index(colourNames[:], value)
+		if i < 0 {
+			return fmt.Errorf("want one of %v", colourNames)
 		}
-		return fmt.Errorf("want one of %v", colourNames)
+		c.Colour = Colour(i)
 	case "z":
 		return whole(&c.Chain, 1, wire.MaxChains, 1)
 	case "w":
