@@ -384,18 +384,11 @@ func OpenCheckpoint(path string) (*Checkpoint, error) {
 	if err := verify(path); err != nil {
 		return nil, err
 	}
-	raw, err := os.ReadFile(filepath.Join(path, stateFile))
+	s, err := readState(path)
 	if err != nil {
 		return nil, fmt.Errorf("open checkpoint: %w", err)
 	}
-	k := &Checkpoint{Path: path}
-	if err := json.Unmarshal(raw, &k.State); err != nil {
-		return nil, fmt.Errorf("open checkpoint: %s: %w", filepath.Join(path, stateFile), err)
-	}
-	if err := k.State.check(); err != nil {
-		return nil, fmt.Errorf("open checkpoint: %s: %w", filepath.Join(path, stateFile), err)
-	}
-	return k, nil
+	return &Checkpoint{Path: path, State: s}, nil
 }
 
 // Optimizer opens the optimizer's state.

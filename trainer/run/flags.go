@@ -1,7 +1,6 @@
 package run
 
 import (
-	"encoding/json"
 	"flag"
 	"fmt"
 	"os"
@@ -108,12 +107,8 @@ func (f *Flags) former() *Config {
 			return nil
 		}
 	}
-	raw, err := os.ReadFile(filepath.Join(path, stateFile))
+	s, err := readState(path)
 	if err != nil {
-		return nil
-	}
-	var s State
-	if err := json.Unmarshal(raw, &s); err != nil || s.check() != nil {
 		return nil
 	}
 	s.Config.Output.Dir = filepath.Dir(path) // wherever the folder has been moved to

@@ -301,6 +301,18 @@ func (t *trainer) lockOutput() (err error) {
 	return nil
 }
 
+// refuseMixing refuses a new run in a folder that has one, before data and model are
+// read. Leftovers of a crash are looked at when the folder is opened for writing.
+func (t *trainer) refuseMixing() error {
+	if _, err := os.Stat(t.c.Output.Dir); t.c.Output.Resume != "" || errors.Is(err, fs.ErrNotExist) {
+		return nil // a run that fails before it begins makes no folder
+	}
+	if err := t.lockOutput(); err != nil {
+		return err
+	}
+	return (&Checkpoints{dir: t.c.Output.Dir}).Fresh()
+}
+
 // start opens the tokenizer, trains one, or takes the checkpoint's, as ids would
 // otherwise not be what they were. It returns the folder of the model to start
 // from: nil for a new model, and where a run goes on that needs it no more.

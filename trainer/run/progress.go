@@ -29,6 +29,7 @@ type Progress struct {
 
 	last    time.Time // when the previous step ended
 	perStep float64   // seconds, smoothed
+	reward  float64   // smoothed; NaN before the first
 	rate    float64   // tokens per second, smoothed
 	shown   time.Time
 	width   int // of the line on the terminal
@@ -38,7 +39,7 @@ type Progress struct {
 // NewProgress starts the clock: now is when the first step begins. total is the
 // number of the run's last step.
 func NewProgress(out io.Writer, terminal bool, total int, now func() time.Time) *Progress {
-	return &Progress{out: out, terminal: terminal, every: 5 * time.Second, total: total, now: now, last: now()}
+	return &Progress{out: out, terminal: terminal, every: 5 * time.Second, total: total, now: now, last: now(), reward: math.NaN()}
 }
 
 // IsTerminal tells whether f is a terminal that can rewrite a line.
@@ -52,6 +53,11 @@ func (p *Progress) Step(s Status) {
 	now := p.now()
 	p.measure(now.Sub(p.last).Seconds(), s.Tokens)
 	p.last = now
+	if math.IsNaN(p.reward) {
+		p.reward = s.Reward
+	} else if !math.IsNaN(s.Reward) {
+		p.reward += 0.1 * (s.Reward - p.reward)
+	}
 	text := p.text(s)
 	switch {
 	case p.terminal:
@@ -111,13 +117,13 @@ func (p *Progress) measure(seconds float64, tokens int) {
 	p.rate += 0.1 * (rate - p.rate)
 }
 
-// text is the line: "step 12/100  reward 0.412  entropy 1.83  3.2k tok/s  4m10s left".
+// text is the line: "step 12/100  reward 0.412 (lately 0.398)  entropy 1.83  3.2k tok/s  4m10s left".
 func (p *Progress) text(s Status) string {
 	parts := []string{fmt.Sprintf("step %d/%d", s.Step, p.total)}
 	if math.IsNaN(s.Reward) {
 		parts = append(parts, fmt.Sprintf("loss %.4g", s.Loss))
 	} else {
-		parts = append(parts, fmt.Sprintf("reward %.4g", s.Reward))
+		parts = append(parts, fmt.Sprintf("reward %.4g (lately %.4g)", s.Reward, p.reward))
 	}
 	if !math.IsNaN(s.Entropy) {
 		parts = append(parts, fmt.Sprintf("entropy %.3g", s.Entropy))
@@ -165,4 +171,33 @@ func span(d time.Duration) string {
 		return fmt.Sprintf("%dh%02dm", s/3600, s/60%60)
 	}
 	return fmt.Sprintf("%dd%02dh", s/86400, s/3600%24)
+}
+
+// gains say what a run has changed, by the lines of its metrics: the mean reward of the
+// first and last tenth of its steps, and the first and last evaluation.
+func gains(lines []Values) (out []string) {
+	var rewards []float64
+	var exams []Values
+	for _, v := range lines {
+		if r, ok := v["reward"]; ok {
+			rewards = append(rewards, r)
+		}
+		if _, ok := v["eval/reference_logprob"]; ok {
+			exams = append(exams, v)
+		}
+	}
+	if n := len(rewards) / 10; n > 0 {
+		mean := func(part []float64) (m float64) {
+			for _, r := range part {
+				m += r / float64(len(part))
+			}
+			return m
+		}
+		out = append(out, fmt.Sprintf("reward %.4g → %.4g, means of the first and last tenth of the steps", mean(rewards[:n]), mean(rewards[len(rewards)-n:])))
+	}
+	if n := len(exams); n > 1 {
+		first, last := exams[0], exams[n-1]
+		out = append(out, fmt.Sprintf("held-out reference log-prob %.4f → %.4f a token, step %.0f → %.0f", first["eval/reference_logprob"], last["eval/reference_logprob"], first["step"], last["step"]))
+	}
+	return out
 }

@@ -5,6 +5,7 @@ import (
 	"math"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -30,14 +31,14 @@ func TestProgressTerminal(t *testing.T) {
 	p := NewProgress(&out, true, 100, c.now)
 	c.after(2 * time.Second)
 	p.Step(status(1))
-	if got, want := out.String(), "\rstep 1/100  reward 0.4124  entropy 1.83  3.21k tok/s  3m18s left"; got != want {
+	if got, want := out.String(), "\rstep 1/100  reward 0.4124 (lately 0.4124)  entropy 1.83  3.21k tok/s  3m18s left"; got != want {
 		t.Errorf("have %q\nwant %q", got, want)
 	}
 	// A shorter line leaves nothing of the longer one.
 	c.after(2 * time.Second)
 	p.Step(Status{Step: 2, Reward: math.NaN(), Loss: 2.5, Entropy: math.NaN(), Tokens: 0})
 	line := lastLine(&out)
-	if !strings.HasPrefix(line, "step 2/100  loss 2.5  2.89k tok/s  3m16s left  ") || len(line) != len("step 1/100  reward 0.4124  entropy 1.83  3.21k tok/s  3m18s left") {
+	if !strings.HasPrefix(line, "step 2/100  loss 2.5  2.89k tok/s  3m16s left  ") || len(line) != len("step 1/100  reward 0.4124 (lately 0.4124)  entropy 1.83  3.21k tok/s  3m18s left") {
 		t.Errorf("have %q", line)
 	}
 	// A note stands above the line, which comes back.
@@ -136,5 +137,22 @@ func TestUnits(t *testing.T) {
 		if have != want {
 			t.Errorf("have %s, want %s", have, want)
 		}
+	}
+}
+
+// What a run has gained is said by its own metrics; a short one says nothing of tenths.
+func TestGains(t *testing.T) {
+	var lines []Values
+	for i := range 20 {
+		lines = append(lines, Values{"step": float64(i + 1), "reward": float64(i)})
+	}
+	lines = append(lines[:5:5], append([]Values{{"step": 5, "eval/reference_logprob": -2}}, lines[5:]...)...)
+	lines = append(lines, Values{"step": 20, "eval/reference_logprob": -1.25})
+	want := []string{"reward 0.5 → 18.5, means of the first and last tenth of the steps", "held-out reference log-prob -2.0000 → -1.2500 a token, step 5 → 20"}
+	if have := gains(lines); !slices.Equal(have, want) {
+		t.Errorf("have %q\nwant %q", have, want)
+	}
+	if have := gains(lines[:6]); len(have) != 0 {
+		t.Errorf("of five steps: %q", have)
 	}
 }

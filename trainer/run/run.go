@@ -69,7 +69,7 @@ func Train(ctx context.Context, c Config, env Env) (err error) {
 	c.settle()
 	t := &trainer{c: c, env: env, dev: env.Device, free: env.Free}
 	defer func() { err = errors.Join(err, t.close()) }()
-	for _, open := range []func() error{t.openStart, t.openChain, t.openData, func() error { return t.openModel(ctx) }, t.openQuestions, t.planRun, t.openLearner, t.openOutput} {
+	for _, open := range []func() error{t.openStart, t.refuseMixing, t.openChain, t.openData, func() error { return t.openModel(ctx) }, t.openQuestions, t.planRun, t.openLearner, t.openOutput} {
 		if err := open(); err != nil {
 			return err
 		}
@@ -198,6 +198,13 @@ func (t *trainer) loop(ctx context.Context) error {
 	if err := t.export(final); err != nil {
 		return err
 	}
+	lines, err := ReadMetrics(t.c.Output.Dir)
+	if err != nil {
+		return err
+	}
+	for _, line := range gains(lines) {
+		t.note("%s", line)
+	}
 	t.note("done: %s", final)
 	return nil
 }
@@ -306,7 +313,11 @@ func (t *trainer) evaluate(ctx context.Context) error {
 		right := ""
 		if r.Accuracy >= 0 {
 			v["eval/accuracy"] = r.Accuracy
-			right = fmt.Sprintf("%.1f %% right, ", 100*r.Accuracy)
+			how := "right"
+			if t.extract.All() {
+				how = "the reference word for word"
+			}
+			right = fmt.Sprintf("%.1f %% %s, ", 100*r.Accuracy, how)
 		}
 		t.progress.Note("step %d: %d held-out questions: %sreference log-prob %.4f a token (empty chain %.4f), chain %.1f tokens",
 			t.state.Step, r.N, right, r.RefLogProb, r.BaseLogProb, r.ChainLength)

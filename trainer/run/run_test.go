@@ -264,6 +264,7 @@ func TestRefusals(t *testing.T) {
 	}
 	for want, change := range map[string]func(*Config){
 		"already holds a run":            func(c *Config) {},
+		"already holds a run (check":     func(c *Config) { c.Model.Path = filepath.Join(t.TempDir(), "none") }, // said before a model is read
 		"optim.moments":                  func(c *Config) { c.Output.Resume = "latest"; c.Optim.Moments = 8 },
 		"optim.lr":                       func(c *Config) { c.Output.Resume = "latest"; c.Optim.LR = 5e-3 },
 		"holds no checkpoint":            func(c *Config) { c.Output.Resume = "latest"; c.Output.Dir = t.TempDir() },

@@ -93,12 +93,12 @@ func (c *command) help(w io.Writer, f *flags) {
 	}
 }
 
-// suggest is "; did you mean X?" for a name close to a command's, or "".
-func suggest(list []*command, name string) string {
+// suggest is "; did you mean X?" for a name close to one of the list, or "".
+func suggest(names []string, name string) string {
 	best, at := 3, ""
-	for _, c := range list {
-		if d := distance(c.name, name); d < best {
-			best, at = d, c.name
+	for _, n := range names {
+		if d := distance(n, name); d < best {
+			best, at = d, n
 		}
 	}
 	if at == "" {

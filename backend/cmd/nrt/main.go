@@ -19,6 +19,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"strings"
 	"syscall"
 
 	"nrt/trainer/run"
@@ -83,7 +84,11 @@ func execute(e *env, list []*command, args []string) int {
 		}
 		c := find(list, args[0])
 		if c == nil {
-			return usagef("unknown command %q%s", args[0], suggest(list, args[0]))
+			names := make([]string, len(list))
+			for i, c := range list {
+				names[i] = c.name
+			}
+			return usagef("unknown command %q%s", args[0], suggest(names, args[0]))
 		}
 		name = " " + c.name
 		return c.call(e, args[1:])
@@ -140,6 +145,11 @@ func (c *command) call(e *env, args []string) error {
 		c.help(e.out, f)
 		return nil
 	case err != nil:
+		if name, ok := strings.CutPrefix(err.Error(), "flag provided but not defined: -"); ok {
+			var names []string
+			f.set.VisitAll(func(x *flag.Flag) { names = append(names, "--"+x.Name) })
+			return usagef("there is no flag --%s%s", name, suggest(names, "--"+name))
+		}
 		return &usageError{err}
 	case f.set.NArg() > 0:
 		return usagef("unexpected argument %q", f.set.Arg(0))

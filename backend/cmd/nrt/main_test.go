@@ -138,6 +138,8 @@ func TestExitStatus(t *testing.T) {
 		{"help explain", exitOK, ""},
 		{"explain -h", exitOK, ""},
 		{"version", exitOK, ""},
+		{"train --stepz 3", exitUsage, "there is no flag --stepz; did you mean --steps?"},
+		{"explain --no-such-thing", exitUsage, "there is no flag --no-such-thing\n"},
 		{"explian", exitUsage, `unknown command "explian"; did you mean explain?`},
 		{"fly", exitUsage, `unknown command "fly"`},
 		{"help fly", exitUsage, `unknown command "fly"`},

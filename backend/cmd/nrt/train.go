@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"path/filepath"
 	"time"
 
 	"nrt/backend/device"
@@ -87,6 +88,9 @@ func (e *env) train(c run.Config) (err error) {
 		Device: dev, Open: func(name string) (fs.FS, error) { return e.modelFiles(name) },
 		Log: e.err, Terminal: e.watched, Now: time.Now, Free: dev.free(),
 	})
+	if err == nil {
+		fmt.Fprintf(e.err, "next: nrt serve --show-run %s, nrt eval or nrt explain --model %s\n", c.Output.Dir, filepath.Join(c.Output.Dir, "final"))
+	}
 	var wrong *run.ConfigError
 	if errors.As(err, &wrong) {
 		return &usageError{err}
