@@ -34,8 +34,10 @@ func methodLabel(r *wire.State) string {
 
 func runLabel(r *wire.State) string {
 	switch {
-	case r.Saved:
+	case r.Saved && strings.HasPrefix(r.Run, "world:"):
 		return methodLabel(r) + " · saved"
+	case r.Saved:
+		return methodLabel(r) + " · " + r.Run
 	case !r.Mine:
 		return methodLabel(r) + " · " + r.Run + " of another reader"
 	}
@@ -244,7 +246,7 @@ func (s *State) accuracies(p *page, r *Run) {
 	names := []string{shortLabel(&r.State), shortLabel(&other.State)}
 	if names[0] == names[1] {
 		for i, x := range []*Run{r, other} {
-			if names[i] = x.State.Run; x.Saved {
+			if names[i] = x.State.Run; strings.HasPrefix(x.State.Run, "world:") {
 				names[i] = "saved"
 			}
 		}

@@ -18,7 +18,8 @@ const (
 	MaxAfresh   = 1 << 16 // tokens that one resample may sample in all
 	MaxChain    = 2048    // tokens
 	MaxHeat     = 4       // temperature
-	MaxSteps    = 10000
+	MaxSteps    = 10000   // of a run that a reader starts, and points of its curves
+	MaxStep     = 1 << 30 // of a run from elsewhere
 )
 
 // Methods lists the training methods that a page can start.
@@ -323,7 +324,7 @@ type Watch struct {
 
 // Validate implements Message.
 func (m *Watch) Validate() error {
-	return cmp.Or(some("run", m.Run, 64), within("after", m.After, 0, MaxSteps))
+	return cmp.Or(some("run", m.Run, 64), within("after", m.After, 0, MaxStep))
 }
 
 // String is what a log says of an ask: no text of the reader.

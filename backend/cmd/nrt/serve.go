@@ -26,6 +26,7 @@ import (
 type serveFlags struct {
 	addr    string
 	models  []string
+	show    []string
 	state   string
 	token   string
 	hosts   []string
@@ -46,6 +47,8 @@ func serveCommand() *command {
 		long: `
 Serves the page on this machine alone and prints its address. Without --model it
 offers the built-in models; with it, these first, the built-in ones after them.
+--show-run adds a training run as it stands: its curves, and the models that it
+has kept, to be read and asked step by step.
 
 Listening on any other address asks readers for a token: it is part of the
 address that is printed. If readers reach it by a host name, give that name with
@@ -61,11 +64,13 @@ server is started again.`,
 		examples: []string{
 			"nrt serve",
 			"nrt serve --addr 127.0.0.1:9000 --model runs/gsm8k/final",
+			"nrt serve --show-run runs/gsm8k",
 			"nrt serve --addr 0.0.0.0:8080 --host teach.example.org --slots 8",
 		},
 		bind: func(f *flags) func(*env) error {
 			f.text(&s.addr, "addr", "HOST:PORT", "where to listen; port 0 takes a free one")
 			f.texts(&s.models, "model", "M", "a Hugging Face folder or a built-in name; may be given several times")
+			f.texts(&s.show, "show-run", "DIR", "the output folder of a training run; may be given several times")
 			f.text(&s.state, "state", "DIR", "folder of the training runs; empty is the user's own")
 			f.toggle(&s.noTrain, "no-train", "do not let readers train")
 			f.text(&s.token, "token", "T", "what readers must know; empty makes one up where one is needed")
@@ -115,16 +120,27 @@ func (s *serveFlags) run(e *env) (err error) {
 		Version: version, World: world.New(worldSeed), Log: slog.New(slog.NewTextHandler(e.err, &slog.HandlerOptions{Level: level})),
 		Format: s.format, Token: s.token, Hosts: s.hosts, Limits: s.limits,
 	}
-	if o.Models, o.Train.Base, err = s.sources(e); err != nil {
+	if o.Saved, err = savedRuns(); err != nil {
+		return err
+	}
+	var shown []server.Source
+	for _, dir := range s.show {
+		r, models, err := e.shownRun(dir)
+		if err != nil {
+			return err
+		}
+		if slices.ContainsFunc(o.Saved, func(x server.SavedRun) bool { return x.State.Run == r.State.Run }) {
+			return usagef("--show-run: two folders are called %s", r.State.Run)
+		}
+		o.Saved, shown = append(o.Saved, r), append(shown, models...)
+	}
+	if o.Models, o.Train.Base, err = s.sources(e, shown); err != nil {
 		return err
 	}
 	if most := server.MostRuns(len(o.Models)); o.KeepRuns > most {
 		return usagef("--keep-runs: want 0 to %d beside %d models, have %d", most, len(o.Models), o.KeepRuns)
 	}
 	if o.Proxies, err = networks(s.proxies); err != nil {
-		return err
-	}
-	if o.Saved, err = savedRuns(); err != nil {
 		return err
 	}
 	devices, err := s.devices(e, &o)
@@ -201,8 +217,8 @@ func (s *serveFlags) address(e *env, listens net.Addr, token string) string {
 }
 
 // sources are the models served, the default first, and the one that training
-// starts from.
-func (s *serveFlags) sources(e *env) (list []server.Source, base string, err error) {
+// starts from. Those of runs that are shown stand after the ones that --model names.
+func (s *serveFlags) sources(e *env, shown []server.Source) (list []server.Source, base string, err error) {
 	seen := map[string]bool{}
 	add := func(src server.Source) {
 		if !seen[src.Name] {
@@ -224,6 +240,9 @@ func (s *serveFlags) sources(e *env) (list []server.Source, base string, err err
 		}
 		add(server.Source{Name: name, Files: files})
 	}
+	for _, src := range shown {
+		add(src)
+	}
 	if b := e.builtin(defaultModel); b != nil {
 		add(b.source())
 	}
@@ -234,7 +253,7 @@ func (s *serveFlags) sources(e *env) (list []server.Source, base string, err err
 		return nil, "", usagef("--model: there are no built-in models, so name one")
 	}
 	base = list[0].Name
-	if b := e.builtin("world:base"); b != nil && len(s.models) == 0 {
+	if b := e.builtin("world:base"); b != nil && len(s.models)+len(shown) == 0 {
 		base = b.Name
 	}
 	return list, base, nil
