@@ -3,6 +3,7 @@ package browsertest
 import (
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"syscall"
@@ -298,4 +299,32 @@ func TestAnothersRunsSideBySide(t *testing.T) {
 			t.Errorf("the panel Why is %d px too high, the page %d", over[0], over[1])
 		}
 	}
+}
+
+// TestShownRun: a run from the command line is on the page as it stands: its curves,
+// beside one that came with the program, its models under the slider, and what is right
+// only where both mean the same by it.
+func TestShownRun(t *testing.T) {
+	nrt, dir := program(t), t.TempDir()
+	for _, args := range [][]string{
+		{"world", "--out", dir, "--docs", "1", "--train", "40", "--tests", "8"},
+		{"train", "--model", "world:base", "--data", dir + "/train.jsonl", "--questions", "2", "--k", "2", "--steps", "4", "--save-every", "2", "--output", dir + "/study/mine"},
+	} {
+		if out, err := exec.Command(nrt, args...).CombinedOutput(); err != nil {
+			t.Fatalf("nrt %s: %v\n%s", strings.Join(args, " "), err, out)
+		}
+	}
+	s := serve(t, "--no-train", "--show-run", dir+"/study/mine")
+	b := open(t, desk)
+	b.load(s.url())
+	b.until("connected", live)
+	b.until("two runs are drawn", `document.querySelector("#trainchart table tr")?.children.length === 3`)
+	if have := b.text("#train"); !strings.Contains(have, "NRT ws-logp · study/mine") || strings.Contains(have, "right") {
+		t.Errorf("the panel says %q", have)
+	}
+	b.choose("#step", eval[string](b, `document.querySelector("#step").max`))
+	b.until("the trained model reads", reads, "step 4")
+	b.click("#slide-new")
+	b.until("the trained model answers", `document.querySelector("#model").value === "study/mine/final"`)
+	b.complete(8)
 }

@@ -63,7 +63,8 @@ func (e *env) shownRun(dir string) (r server.SavedRun, list []server.Source, err
 	}
 	slices.Reverse(list)
 	for _, v := range c.Metrics {
-		if right, ok := v["eval/accuracy"]; ok {
+		// Answers compared word for word are no share of right ones.
+		if right, ok := v["eval/accuracy"]; ok && c.Config.Data.AnswerRegex != "" {
 			r.Evals = append(r.Evals, wire.Point{Step: int(v["step"]), Values: map[string]float64{wire.ValueAccuracy: right}})
 		}
 	}

@@ -28,7 +28,7 @@ func TestShownRun(t *testing.T) {
 	s.ok(t, "world", "--out", filepath.Join(dir, "w"), "--docs", "1", "--train", "40", "--tests", "8")
 	out := filepath.Join(dir, "study", "nrt")
 	s.ok(t, "train", "--model", "world:base", "--data", filepath.Join(dir, "w", "train.jsonl"), "--eval-data", filepath.Join(dir, "w", "heldout.jsonl"),
-		"--eval-every", "2", "--questions", "2", "--k", "2", "--steps", "4", "--save-every", "1", "--keep", "0", "--output", out)
+		"--eval-every", "2", "--answer-regex", `(\w+)`, "--questions", "2", "--k", "2", "--steps", "4", "--save-every", "1", "--keep", "0", "--output", out)
 	if code, _, stderr := s.nrt(t, "serve", "--show-run", dir); code != exitFailure || !strings.Contains(stderr, "--show-run") || !strings.Contains(stderr, "metrics.jsonl") {
 		t.Errorf("a folder without a run: exit %d, %s", code, stderr)
 	}
