@@ -35,7 +35,7 @@ func without(t *testing.T, examples []Example) (list []any) {
 
 func readPath(t *testing.T, path string, o Options) []Example {
 	t.Helper()
-	examples, _, err := Read([]string{path}, o)
+	examples, _, err := Read(t.Context(), []string{path}, o)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -127,11 +127,11 @@ func TestParquetBadRows(t *testing.T) {
 		{Options{Form: Messages}, path + ":1: messages: is missing"},
 		{Options{Answer: "gold"}, path + ":1: gold: is missing (the line has answer, question)"},
 	} {
-		if _, _, err := Read([]string{path}, c.o); err == nil || !strings.HasPrefix(err.Error(), c.want) {
+		if _, _, err := Read(t.Context(), []string{path}, c.o); err == nil || !strings.HasPrefix(err.Error(), c.want) {
 			t.Errorf("have %v\nwant %s", err, c.want)
 		}
 	}
-	examples, skipped, err := Read([]string{path}, Options{Skip: true, MaxLine: 200})
+	examples, skipped, err := Read(t.Context(), []string{path}, Options{Skip: true, MaxLine: 200})
 	if err != nil || len(examples) != 2 || examples[1].Line != 5 || examples[1].Answer != "ÿ" {
 		t.Fatalf("have %+v, %v", examples, err)
 	}
@@ -141,10 +141,10 @@ func TestParquetBadRows(t *testing.T) {
   f:4: the row is longer than 200 bytes`; have != want {
 		t.Errorf("have %s\nwant %s", have, want)
 	}
-	if got, _, err := Read([]string{path}, Options{Limit: 1}); err != nil || len(got) != 1 {
+	if got, _, err := Read(t.Context(), []string{path}, Options{Limit: 1}); err != nil || len(got) != 1 {
 		t.Errorf("limit: %v, %v", got, err)
 	}
-	if _, _, err := Read([]string{table(t, []pair{})}, Options{}); err == nil || !strings.Contains(err.Error(), "no examples") {
+	if _, _, err := Read(t.Context(), []string{table(t, []pair{})}, Options{}); err == nil || !strings.Contains(err.Error(), "no examples") {
 		t.Errorf("no rows: %v", err)
 	}
 }
@@ -243,7 +243,7 @@ func TestParquetFiles(t *testing.T) {
 		if err := os.WriteFile(path, []byte(c.text), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		_, _, err := Read([]string{path}, Options{})
+		_, _, err := Read(t.Context(), []string{path}, Options{})
 		if c.want == "" && err != nil || c.want != "" && (err == nil || !strings.Contains(err.Error(), c.want)) {
 			t.Errorf("%s: have %v, want %s", c.name, err, c.want)
 		}
@@ -257,7 +257,7 @@ func TestParquetFiles(t *testing.T) {
 func TestParquetBounds(t *testing.T) {
 	path := table(t, []pair{{"a", strings.Repeat("long ", 10_000)}}, parquet.Compression(&parquet.Zstd))
 	for most, want := range map[int]string{0: "", 4 << 10: "longer than 4096", 1 << 10: "a page of 50"} {
-		_, _, err := Read([]string{path}, Options{MaxLine: most})
+		_, _, err := Read(t.Context(), []string{path}, Options{MaxLine: most})
 		if want == "" && err != nil || want != "" && (err == nil || !strings.Contains(err.Error(), want)) {
 			t.Errorf("%d: have %v, want %s", most, err, want)
 		}
@@ -267,7 +267,7 @@ func TestParquetBounds(t *testing.T) {
 // TestParquetCodecs: what the decoder could unpack without end is not unpacked.
 func TestParquetCodecs(t *testing.T) {
 	for _, codec := range []compress.Codec{&parquet.Brotli, &parquet.Lz4Raw} {
-		_, _, err := Read([]string{table(t, []pair{{"a", "1"}}, parquet.Compression(codec))}, Options{})
+		_, _, err := Read(t.Context(), []string{table(t, []pair{{"a", "1"}}, parquet.Compression(codec))}, Options{})
 		if want := "column question: packed with " + codec.String() + ": write it with snappy, gzip or zstd"; err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("have %v, want %s", err, want)
 		}
@@ -279,7 +279,7 @@ func TestParquetEncodings(t *testing.T) {
 	path := table(t, []struct {
 		Text string `parquet:"text,delta"`
 	}{{"a"}, {"b"}})
-	if _, _, err := Read([]string{path}, Options{}); err == nil || !strings.Contains(err.Error(), "column text: encoded as DELTA_BYTE_ARRAY: write it plain or with a dictionary") {
+	if _, _, err := Read(t.Context(), []string{path}, Options{}); err == nil || !strings.Contains(err.Error(), "column text: encoded as DELTA_BYTE_ARRAY: write it plain or with a dictionary") {
 		t.Errorf("have %v", err)
 	}
 }

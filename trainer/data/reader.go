@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"cmp"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -81,9 +82,9 @@ func (s Skipped) String() string {
 	return b.String()
 }
 
-// Read reads whole files in the order given; "-" is standard input. A file
-// without a single example is an error, also with Skip.
-func Read(paths []string, o Options) ([]Example, Skipped, error) {
+// Read reads whole files in the order given, until ctx ends; "-" is standard input. A
+// file without a single example is an error, also with Skip.
+func Read(ctx context.Context, paths []string, o Options) ([]Example, Skipped, error) {
 	var all []Example
 	var report Skipped
 	for _, path := range paths {
@@ -91,7 +92,7 @@ func Read(paths []string, o Options) ([]Example, Skipped, error) {
 			break
 		}
 		var one Skipped
-		if err := readFile(path, o, &all, &one); err != nil {
+		if err := readFile(ctx, path, o, &all, &one); err != nil {
 			return nil, report, err
 		}
 		if one.Examples == 0 {
@@ -111,7 +112,7 @@ func Read(paths []string, o Options) ([]Example, Skipped, error) {
 func ReadFrom(r io.Reader, file string, o Options) ([]Example, Skipped, error) {
 	var all []Example
 	var report Skipped
-	err := readAll(NewReader(r, file, o), o, &all, &report)
+	err := readAll(context.Background(), NewReader(r, file, o), o, &all, &report)
 	if err != nil {
 		return nil, report, err
 	}
@@ -126,13 +127,13 @@ func name(path string) string {
 	return path
 }
 
-func readFile(path string, o Options, all *[]Example, report *Skipped) (err error) {
+func readFile(ctx context.Context, path string, o Options, all *[]Example, report *Skipped) (err error) {
 	if path == "-" {
 		in := o.Stdin
 		if in == nil {
 			in = os.Stdin
 		}
-		return readAll(NewReader(in, name(path), o), o, all, report)
+		return readAll(ctx, NewReader(in, name(path), o), o, all, report)
 	}
 	f, err := os.Open(path)
 	if err != nil {
@@ -144,11 +145,14 @@ func readFile(path string, o Options, all *[]Example, report *Skipped) (err erro
 	} else if info.IsDir() {
 		return fmt.Errorf("read data: %s is a folder: name the files in it", path)
 	}
-	return readAll(NewReader(f, path, o), o, all, report)
+	return readAll(ctx, NewReader(f, path, o), o, all, report)
 }
 
-func readAll(r *Reader, o Options, all *[]Example, report *Skipped) error {
+func readAll(ctx context.Context, r *Reader, o Options, all *[]Example, report *Skipped) error {
 	for o.Limit <= 0 || len(*all) < o.Limit {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
 		e, err := r.Next()
 		if err == io.EOF {
 			return nil

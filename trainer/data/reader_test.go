@@ -2,6 +2,7 @@ package data
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -215,14 +216,14 @@ func TestReadFiles(t *testing.T) {
 	empty := write("empty.jsonl", "\n\n")
 	bad := write("bad.jsonl", "x\ny\n")
 
-	got, report, err := Read([]string{a, "-", b}, Options{Skip: true, Stdin: strings.NewReader(`{"prompt": "p", "completion": "c"}`)})
+	got, report, err := Read(t.Context(), []string{a, "-", b}, Options{Skip: true, Stdin: strings.NewReader(`{"prompt": "p", "completion": "c"}`)})
 	if err != nil || len(got) != 3 || got[1].File != "standard input" || got[2].Text != "b" || report.Bad != 1 || report.Examples != 3 {
 		t.Errorf("have %+v, %+v, %v", got, report, err)
 	}
 	if want := fmt.Sprintf("skipped 1 of 4 lines:\n  %s:2: answer: is missing (the line has question); line 1 settled the form question", a); report.String() != want {
 		t.Errorf("have %q\nwant %q", report, want)
 	}
-	if got, _, err := Read([]string{a, b}, Options{Limit: 1}); err != nil || len(got) != 1 {
+	if got, _, err := Read(t.Context(), []string{a, b}, Options{Limit: 1}); err != nil || len(got) != 1 {
 		t.Errorf("limit: %v, %v", got, err)
 	}
 	for _, c := range []struct {
@@ -235,9 +236,32 @@ func TestReadFiles(t *testing.T) {
 		{dir, "is a folder: name the files in it", Options{}},
 		{filepath.Join(dir, "none"), "read data: open", Options{}},
 	} {
-		if _, _, err := Read([]string{c.path}, c.o); err == nil || !strings.Contains(err.Error(), c.want) {
+		if _, _, err := Read(t.Context(), []string{c.path}, c.o); err == nil || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%s: have %v, want %s", c.path, err, c.want)
 		}
+	}
+}
+
+// endless is lines without end, and stops who reads them after some.
+type endless struct {
+	read int
+	stop func()
+}
+
+func (e *endless) Read(p []byte) (int, error) {
+	if e.read++; e.read == 10 {
+		e.stop()
+	}
+	if e.read == 100 {
+		return 0, errors.New("read on")
+	}
+	return copy(p, `{"text": "a"}`+"\n"), nil
+}
+
+func TestReadStops(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	if _, _, err := Read(ctx, []string{"-"}, Options{Stdin: &endless{stop: cancel}}); err != context.Canceled {
+		t.Error(err)
 	}
 }
 

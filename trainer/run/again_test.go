@@ -57,7 +57,7 @@ func TestResumeElsewhere(t *testing.T) {
 		if !strings.Contains(log.String(), aside+", "+filepath.Join(a.Output.Dir, "checkpoint-7"+end)) {
 			t.Errorf("no word of %s:\n%s", aside, log.String())
 		}
-		if _, err := OpenCheckpoint(aside); err != nil {
+		if _, err := OpenCheckpoint(t.Context(), aside); err != nil {
 			t.Error(err)
 		}
 	}
@@ -201,7 +201,7 @@ func TestBestIsKept(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		k, err := all.Latest()
+		k, err := all.Latest(t.Context())
 		if err != nil {
 			t.Fatal(err)
 		}

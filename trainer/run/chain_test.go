@@ -51,7 +51,7 @@ func TestChainRoom(t *testing.T) {
 	if err := train(context.Background(), dev, small, io.Discard); err != nil {
 		t.Fatal(err)
 	}
-	last, err := OpenCheckpoint(filepath.Join(small.Output.Dir, "checkpoint-2"))
+	last, err := OpenCheckpoint(t.Context(), filepath.Join(small.Output.Dir, "checkpoint-2"))
 	if err != nil || last.State.Config.Rollout.MaxChain != 48 {
 		t.Fatalf("%v: the checkpoint has chains of %d, want 48", err, last.State.Config.Rollout.MaxChain)
 	}

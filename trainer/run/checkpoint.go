@@ -1,16 +1,16 @@
 package run
 
 import (
-	"crypto/sha256"
-	"encoding/hex"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
-	"sort"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -97,7 +97,7 @@ func (c *Checkpoints) clean() error {
 // settle decides about a checkpoint that was being replaced or removed: while
 // its place is empty and it is still whole, nothing has replaced it.
 func (c *Checkpoints) settle(old, place string) error {
-	if _, err := os.Stat(place); errors.Is(err, fs.ErrNotExist) && verify(old) == nil {
+	if _, err := os.Stat(place); errors.Is(err, fs.ErrNotExist) && verify(context.Background(), old) == nil {
 		return c.disk.Rename(old, place)
 	}
 	return c.disk.RemoveAll(old)
@@ -136,7 +136,7 @@ func (c *Checkpoints) Steps() ([]int, error) {
 			steps = append(steps, n)
 		}
 	}
-	sort.Ints(steps)
+	slices.Sort(steps)
 	return steps, nil
 }
 
@@ -339,7 +339,7 @@ func nothingIn(dir string) error {
 // Latest opens the latest checkpoint. When it is damaged, the error says so and
 // names the latest sound one before it; when there is none at all the error is
 // fs.ErrNotExist.
-func (c *Checkpoints) Latest() (*Checkpoint, error) {
+func (c *Checkpoints) Latest(ctx context.Context) (*Checkpoint, error) {
 	steps, err := c.Steps()
 	if err != nil {
 		return nil, err
@@ -348,12 +348,12 @@ func (c *Checkpoints) Latest() (*Checkpoint, error) {
 		return nil, nothingIn(c.dir)
 	}
 	last := len(steps) - 1
-	k, err := OpenCheckpoint(c.Path(steps[last]))
-	if err == nil {
-		return k, nil
+	k, err := OpenCheckpoint(ctx, c.Path(steps[last]))
+	if err == nil || ctx.Err() != nil {
+		return k, err
 	}
 	for i := last - 1; i >= 0; i-- {
-		if verify(c.Path(steps[i])) == nil {
+		if verify(ctx, c.Path(steps[i])) == nil {
 			return nil, fmt.Errorf("%w; the one before it is sound: --resume=%s goes on from there", err, c.Path(steps[i]))
 		}
 	}
@@ -380,8 +380,8 @@ func (e *DamagedError) Error() string {
 
 // OpenCheckpoint verifies every file of a checkpoint against its checksum, and
 // reads its state. The error for a damaged one is a *DamagedError.
-func OpenCheckpoint(path string) (*Checkpoint, error) {
-	if err := verify(path); err != nil {
+func OpenCheckpoint(ctx context.Context, path string) (*Checkpoint, error) {
+	if err := verify(ctx, path); err != nil {
 		return nil, err
 	}
 	s, err := readState(path)
@@ -400,47 +400,23 @@ func (k *Checkpoint) Optimizer() (io.ReadCloser, error) {
 	return f, nil
 }
 
-// fileSum is one entry of checksums.json.
-type fileSum struct {
-	Size   int64  `json:"size"`
-	SHA256 string `json:"sha256"`
-}
-
-// checksums reads all files below dir except checksums.json. Names are relative,
-// with forward slashes.
+// checksums are the sums of all files below dir except checksums.json, by their names
+// from there, with forward slashes.
 func checksums(dir string) (map[string]fileSum, error) {
-	sums := map[string]fileSum{}
-	err := filepath.WalkDir(dir, func(path string, e fs.DirEntry, err error) error {
-		if err != nil || e.IsDir() {
+	sums, files := map[string]fileSum{}, os.DirFS(dir)
+	err := fs.WalkDir(files, ".", func(name string, e fs.DirEntry, err error) error {
+		if err != nil || e.IsDir() || name == sumsFile {
 			return err
 		}
-		rel, err := filepath.Rel(dir, path)
-		if err != nil {
-			return err
-		}
-		if rel == sumsFile {
-			return nil
-		}
-		sums[filepath.ToSlash(rel)], err = sumFile(path)
+		sums[name], err = sumOf(context.Background(), files, name)
 		return err
 	})
 	return sums, err
 }
 
-func sumFile(path string) (s fileSum, err error) {
-	f, err := os.Open(path)
-	if err != nil {
-		return s, err
-	}
-	defer func() { err = errors.Join(err, f.Close()) }()
-	h := sha256.New()
-	n, err := io.Copy(h, f)
-	return fileSum{n, hex.EncodeToString(h.Sum(nil))}, err
-}
-
-// verify compares a checkpoint with its checksums. Files that were added later
-// do not matter.
-func verify(path string) error {
+// verify compares a checkpoint with its checksums, until ctx ends. Files that were
+// added later do not matter.
+func verify(ctx context.Context, path string) error {
 	raw, err := os.ReadFile(filepath.Join(path, sumsFile))
 	if errors.Is(err, fs.ErrNotExist) {
 		if _, e := os.Stat(path); e != nil {
@@ -455,22 +431,16 @@ func verify(path string) error {
 	if err := json.Unmarshal(raw, &want); err != nil {
 		return &DamagedError{path, sumsFile, err.Error()}
 	}
-	names := make([]string, 0, len(want))
-	for name := range want {
-		names = append(names, name)
-	}
-	sort.Strings(names)
 	for _, needed := range []string{optimizerFile, stateFile} {
 		if _, ok := want[needed]; !ok {
 			return &DamagedError{path, sumsFile, "does not list " + needed}
 		}
 	}
-	for _, name := range names {
-		local, err := filepath.Localize(name)
-		if err != nil {
+	for _, name := range slices.Sorted(maps.Keys(want)) {
+		if !fs.ValidPath(name) {
 			return &DamagedError{path, sumsFile, fmt.Sprintf("lists %q, which is not a name inside the folder", name)}
 		}
-		have, err := sumFile(filepath.Join(path, local))
+		have, err := sumOf(ctx, os.DirFS(path), name)
 		switch {
 		case errors.Is(err, fs.ErrNotExist):
 			return &DamagedError{path, name, "is missing"}

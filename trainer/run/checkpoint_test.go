@@ -78,7 +78,7 @@ func TestCheckpointRoundTrip(t *testing.T) {
 	if err := c.Fresh(); err != nil {
 		t.Error(err)
 	}
-	if _, err := c.Latest(); !errors.Is(err, fs.ErrNotExist) {
+	if _, err := c.Latest(t.Context()); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("latest of none: %v", err)
 	}
 	p := parts(osDisk{}, 12)
@@ -93,7 +93,7 @@ func TestCheckpointRoundTrip(t *testing.T) {
 	if path != filepath.Join(dir, "checkpoint-12") || path != c.Path(12) {
 		t.Errorf("path %s", path)
 	}
-	k, err := c.Latest()
+	k, err := c.Latest(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -133,7 +133,7 @@ func TestCheckpointRoundTrip(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(path, "notes.txt"), nil, 0o644); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := OpenCheckpoint(path); err != nil {
+	if _, err := OpenCheckpoint(t.Context(), path); err != nil {
 		t.Error(err)
 	}
 }
@@ -183,7 +183,7 @@ func TestRewind(t *testing.T) {
 	}
 	// Opening does not clear what was set aside.
 	for _, end := range []string{".aside", ".aside.2", ".aside.3"} {
-		if _, err := OpenCheckpoint(open(t, c.dir, 1).Path(10) + end); err != nil {
+		if _, err := OpenCheckpoint(t.Context(), open(t, c.dir, 1).Path(10)+end); err != nil {
 			t.Error(err)
 		}
 	}
@@ -238,7 +238,7 @@ func TestDamage(t *testing.T) {
 			if err := c.damage(last); err != nil {
 				t.Fatal(err)
 			}
-			_, err := all.Latest()
+			_, err := all.Latest(t.Context())
 			var d *DamagedError
 			if !errors.As(err, &d) || !strings.HasPrefix(err.Error(), last+" "+c.want) {
 				t.Errorf("have %v\nwant %s", err, c.want)
@@ -249,18 +249,18 @@ func TestDamage(t *testing.T) {
 			if err := os.Truncate(filepath.Join(all.Path(4), stateFile), 1); err != nil {
 				t.Fatal(err)
 			}
-			if _, err := all.Latest(); !strings.Contains(fmt.Sprint(err), "--resume="+all.Path(3)) {
+			if _, err := all.Latest(t.Context()); !strings.Contains(fmt.Sprint(err), "--resume="+all.Path(3)) {
 				t.Errorf("have %v", err)
 			}
 			if err := os.RemoveAll(all.Path(3)); err != nil {
 				t.Fatal(err)
 			}
-			if _, err := all.Latest(); !strings.Contains(fmt.Sprint(err), "no earlier checkpoint is sound") {
+			if _, err := all.Latest(t.Context()); !strings.Contains(fmt.Sprint(err), "no earlier checkpoint is sound") {
 				t.Errorf("have %v", err)
 			}
 		})
 	}
-	if _, err := OpenCheckpoint(filepath.Join(t.TempDir(), "none")); !errors.Is(err, fs.ErrNotExist) {
+	if _, err := OpenCheckpoint(t.Context(), filepath.Join(t.TempDir(), "none")); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("have %v", err)
 	}
 }
@@ -292,7 +292,7 @@ func TestStateCheck(t *testing.T) {
 		if err := writeJSON(osDisk{}, filepath.Join(path, sumsFile), sums); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := OpenCheckpoint(path); err == nil || !strings.Contains(err.Error(), c.want) || !strings.Contains(err.Error(), stateFile) {
+		if _, err := OpenCheckpoint(t.Context(), path); err == nil || !strings.Contains(err.Error(), c.want) || !strings.Contains(err.Error(), stateFile) {
 			t.Errorf("have %v, want %s", err, c.want)
 		}
 	}

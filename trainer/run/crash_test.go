@@ -256,7 +256,7 @@ func checkAfterCrash(t *testing.T, name, dir string, saved, floor int) {
 	}
 	list := steps(t, c)
 	for _, s := range list {
-		k, err := OpenCheckpoint(c.Path(s))
+		k, err := OpenCheckpoint(t.Context(), c.Path(s))
 		if err != nil {
 			t.Fatalf("%s: %v", name, err)
 		}
@@ -283,7 +283,7 @@ func checkAfterCrash(t *testing.T, name, dir string, saved, floor int) {
 	}
 	// And the run goes on.
 	save(t, c, parts(quickDisk{}, 5))
-	if k, err := c.Latest(); err != nil || k.State.Step != 5 {
+	if k, err := c.Latest(t.Context()); err != nil || k.State.Step != 5 {
 		t.Fatalf("%s: going on: %v", name, err)
 	}
 }

@@ -25,6 +25,6 @@
 // policy from before training. open.go and questions.go make a run ready, with
 // config.go (what can be chosen; options.go, config_yaml.go, flags.go and idle.go are
 // its names, its file, its flags and what is refused), memory.go (the plan) and
-// origin.go (what a run started from). checkpoint.go, state.go, aside.go and atomic.go
-// are what lies on the disk, metrics.go and progress.go what can be read meanwhile.
+// origin.go (what a run started from). checkpoint.go, state.go, sums.go, aside.go and
+// atomic.go are what lies on the disk, metrics.go and progress.go what can be read meanwhile.
 package run

@@ -73,7 +73,7 @@ func TestResumeOfNothing(t *testing.T) {
 	empty := t.TempDir()
 	for _, dir := range []string{empty, filepath.Join(empty, "mistyped")} {
 		c.Output.Dir, c.Output.Resume = dir, "latest"
-		if err := (&trainer{c: c}).openStart(); err == nil || !strings.Contains(err.Error(), "holds no checkpoint to resume from") {
+		if err := (&trainer{c: c}).openStart(t.Context()); err == nil || !strings.Contains(err.Error(), "holds no checkpoint to resume from") {
 			t.Error(err)
 		}
 	}

@@ -2,6 +2,7 @@ package run
 
 import (
 	"bufio"
+	"context"
 	"fmt"
 	"io/fs"
 	"math"
@@ -327,7 +328,7 @@ func (t *trainer) extent() extent {
 }
 
 // planRun prints what the run will hold, and refuses one that would not fit.
-func (t *trainer) planRun() error {
+func (t *trainer) planRun(context.Context) error {
 	x := t.extent()
 	if x.logits = keepsLogits(t.free, t.c, x); x.logits {
 		t.kept = x.rows(t.c)

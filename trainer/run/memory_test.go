@@ -370,16 +370,16 @@ func TestPlanIsTrue(t *testing.T) {
 				tr.free = 1 << 40
 			}
 			tr.c.Train.DType = "f32"
-			for _, open := range []func() error{tr.openChain, tr.openData, func() error { return tr.openModel(t.Context()) }, tr.openQuestions, tr.planRun} {
-				if err := open(); err != nil {
+			for _, open := range []func(context.Context) error{tr.openChain, tr.openData, tr.openModel, tr.openQuestions, tr.planRun} {
+				if err := open(t.Context()); err != nil {
 					t.Fatal(err)
 				}
 			}
 			x := tr.extent()
 			x.logits, x.cache = tr.kept > 0, tr.cache
 			plan := planMemory(tr.c, x)
-			for _, open := range []func() error{tr.openLearner, tr.openOutput} {
-				if err := open(); err != nil {
+			for _, open := range []func(context.Context) error{tr.openLearner, tr.openOutput} {
+				if err := open(t.Context()); err != nil {
 					t.Fatal(err)
 				}
 			}

@@ -19,12 +19,13 @@ import (
 	"nrt/trainer/objective"
 )
 
-// A run is opened from its data up: each of these steps needs those before it.
+// A run is opened from its data up: each of these steps needs those before it. What
+// may take minutes in them (files to read, texts to encode) ends when ctx does.
 
 // openStart finds the checkpoint to go on from, if there is one. It comes first:
 // a run that goes on takes shape and tokenizer from it.
-func (t *trainer) openStart() error {
-	if err := t.openFrom(); err != nil {
+func (t *trainer) openStart(ctx context.Context) error {
+	if err := t.openFrom(ctx); err != nil {
 		return err
 	}
 	if len(t.c.Data.Train) == 0 {
@@ -34,7 +35,7 @@ func (t *trainer) openStart() error {
 }
 
 // openFrom opens the checkpoint that --resume names, or finds.
-func (t *trainer) openFrom() error {
+func (t *trainer) openFrom(ctx context.Context) error {
 	if t.c.Output.Resume == "" {
 		return nil
 	}
@@ -50,17 +51,17 @@ func (t *trainer) openFrom() error {
 	}
 	switch resume := t.c.Output.Resume; resume {
 	case "latest":
-		t.from, err = all.Latest()
+		t.from, err = all.Latest(ctx)
 		return err
 	case "auto":
 		steps, err := all.Steps()
 		if err != nil || len(steps) == 0 {
 			return err
 		}
-		t.from, err = all.Latest()
+		t.from, err = all.Latest(ctx)
 		return err
 	default:
-		if t.from, err = OpenCheckpoint(resume); err != nil || all.holds(resume) {
+		if t.from, err = OpenCheckpoint(ctx, resume); err != nil || all.holds(resume) {
 			return err
 		}
 		if err := all.Fresh(); err != nil {
@@ -72,7 +73,7 @@ func (t *trainer) openFrom() error {
 
 // openChain settles how long chains are. It comes before the data, which may
 // take minutes to read.
-func (t *trainer) openChain() error {
+func (t *trainer) openChain(context.Context) error {
 	m := t.c.Model
 	positions := m.Positions
 	switch {
@@ -164,16 +165,16 @@ func (t *trainer) checkLength() error {
 	return nil
 }
 
-func (t *trainer) openData() (err error) {
+func (t *trainer) openData(ctx context.Context) (err error) {
 	var skipped data.Skipped
-	if t.train, skipped, err = data.Read(t.c.Data.Train, t.c.Data.Options()); err != nil {
+	if t.train, skipped, err = data.Read(ctx, t.c.Data.Train, t.c.Data.Options()); err != nil {
 		return err
 	}
 	t.note("%d training examples%s", len(t.train), after(skipped.String()))
 	if len(t.c.Data.Eval) > 0 {
 		o := t.c.Data.Options()
 		o.Limit = 0
-		if t.held, skipped, err = data.Read(t.c.Data.Eval, o); err != nil {
+		if t.held, skipped, err = data.Read(ctx, t.c.Data.Eval, o); err != nil {
 			return err
 		}
 		t.note("%d evaluation examples%s", len(t.held), after(skipped.String()))
@@ -303,7 +304,7 @@ func (t *trainer) lockOutput() (err error) {
 
 // refuseMixing refuses a new run in a folder that has one, before data and model are
 // read. Leftovers of a crash are looked at when the folder is opened for writing.
-func (t *trainer) refuseMixing() error {
+func (t *trainer) refuseMixing(context.Context) error {
 	if _, err := os.Stat(t.c.Output.Dir); t.c.Output.Resume != "" || errors.Is(err, fs.ErrNotExist) {
 		return nil // a run that fails before it begins makes no folder
 	}
@@ -338,7 +339,7 @@ func (t *trainer) start(ctx context.Context) (source fs.FS, err error) {
 		t.tok, err = token.TrainBPE(func(yield func(string) bool) {
 			for _, e := range t.train {
 				for _, s := range []string{e.Question, e.Answer, e.Text} {
-					if s != "" && !yield(s) {
+					if s != "" && (ctx.Err() != nil || !yield(s)) {
 						return
 					}
 				}
@@ -346,6 +347,8 @@ func (t *trainer) start(ctx context.Context) (source fs.FS, err error) {
 		}, token.TrainOptions{Vocab: m.Vocab, Pattern: "llama3", Special: []string{"<bos>", "<eos>", "<think>", "</think>"}})
 	}
 	switch {
+	case ctx.Err() != nil:
+		return nil, ctx.Err() // and half a tokenizer
 	case err != nil:
 		return nil, fmt.Errorf("model.tokenizer (--tokenizer): %w", err)
 	case t.from == nil:
@@ -406,7 +409,7 @@ func (t *trainer) shape(source fs.FS) (llama.Config, error) {
 	return c, c.Validate()
 }
 
-func (t *trainer) openLearner() error {
+func (t *trainer) openLearner(context.Context) error {
 	obj, err := objective.New(t.c.Objective)
 	if err != nil {
 		return err
@@ -450,7 +453,7 @@ func (t *trainer) layout() Layout {
 	return l
 }
 
-func (t *trainer) openOutput() (err error) {
+func (t *trainer) openOutput(ctx context.Context) (err error) {
 	if err := t.lockOutput(); err != nil {
 		return err
 	}
@@ -468,7 +471,7 @@ func (t *trainer) openOutput() (err error) {
 		}
 		t.state = State{MaxSteps: t.total, Config: t.c, ConfigHash: t.c.Hash(), Origin: t.origin}
 	} else {
-		if err := t.restore(); err != nil {
+		if err := t.restore(ctx); err != nil {
 			return fmt.Errorf("resume %s: %w", t.from.Path, err)
 		}
 		after = t.state.Step
@@ -484,7 +487,7 @@ func (t *trainer) openOutput() (err error) {
 }
 
 // restore goes back to the checkpoint's counters; the model is loaded already.
-func (t *trainer) restore() (err error) {
+func (t *trainer) restore(ctx context.Context) (err error) {
 	t.state = t.from.State
 	t.state.Config, t.state.MaxSteps = t.c, t.total
 	if err := t.sampler.Restore(t.state.Data); err != nil {
@@ -502,7 +505,7 @@ func (t *trainer) restore() (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, r.Close()) }()
-	if err := t.learner.Optim.Load(r); err != nil {
+	if err := t.learner.Optim.Load(untilDone{ctx, r}); err != nil {
 		return err
 	}
 	moved, err := t.checkpoints.Rewind(t.state.Step)

@@ -2,14 +2,11 @@ package run
 
 import (
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
+	"maps"
 	"slices"
-	"sort"
 
 	"nrt/backend/llama"
 )
@@ -45,7 +42,7 @@ func tokenizerSums(ctx context.Context, files fs.FS) (map[string]fileSum, error)
 func sumsOf(ctx context.Context, files fs.FS, names []string) (map[string]fileSum, error) {
 	sums := map[string]fileSum{}
 	for _, name := range names {
-		sum, err := sumIn(ctx, files, name)
+		sum, err := sumOf(ctx, files, name)
 		if errors.Is(err, fs.ErrNotExist) {
 			continue
 		}
@@ -57,55 +54,23 @@ func sumsOf(ctx context.Context, files fs.FS, names []string) (map[string]fileSu
 	return sums, nil
 }
 
-func sumIn(ctx context.Context, files fs.FS, name string) (s fileSum, err error) {
-	f, err := files.Open(name)
-	if err != nil {
-		return s, err
-	}
-	defer func() { err = errors.Join(err, f.Close()) }()
-	h := sha256.New()
-	n, err := io.Copy(h, untilDone{ctx, f})
-	return fileSum{n, hex.EncodeToString(h.Sum(nil))}, err
-}
-
-// untilDone is a reader that fails once its context has ended.
-type untilDone struct {
-	ctx context.Context
-	io.Reader
-}
-
-func (u untilDone) Read(p []byte) (int, error) {
-	if err := u.ctx.Err(); err != nil {
-		return 0, err
-	}
-	return u.Reader.Read(p)
-}
-
 // another says which file is not what it was, and both sums; "" when all are.
 func another(was, now map[string]fileSum) string {
-	var names []string
-	for name := range was {
-		names = append(names, name)
-	}
-	for name := range now {
-		if _, ok := was[name]; !ok {
-			names = append(names, name)
+	all := map[string]fileSum{}
+	maps.Copy(all, was)
+	maps.Copy(all, now)
+	for _, name := range slices.Sorted(maps.Keys(all)) {
+		switch before, is := was[name], now[name]; {
+		case is == before:
+		case is == fileSum{}:
+			return fmt.Sprintf("%s is missing, which had SHA-256 %s", name, before.SHA256)
+		case before == fileSum{}:
+			return fmt.Sprintf("%s was not there", name)
+		default:
+			return fmt.Sprintf("%s has SHA-256 %s, and had %s", name, is.SHA256, before.SHA256)
 		}
 	}
-	sort.Strings(names)
-	i := slices.IndexFunc(names, func(name string) bool { return was[name] != now[name] })
-	if i < 0 {
-		return ""
-	}
-	name := names[i]
-	before, is := was[name], now[name]
-	switch {
-	case is == fileSum{}:
-		return fmt.Sprintf("%s is missing, which had SHA-256 %s", name, before.SHA256)
-	case before == fileSum{}:
-		return fmt.Sprintf("%s was not there", name)
-	}
-	return fmt.Sprintf("%s has SHA-256 %s, and had %s", name, is.SHA256, before.SHA256)
+	return ""
 }
 
 // record notes what a fresh run starts from.

@@ -119,7 +119,7 @@ func TestOriginOfOlderCheckpoints(t *testing.T) {
 	c.Model.Path, c.Train.Steps, c.Objective.KL = tinyBase(t, 1), 3, 0.5
 	c = stopped(t, c, "step 2/")
 	path := filepath.Join(c.Output.Dir, "checkpoint-2")
-	k, err := OpenCheckpoint(path)
+	k, err := OpenCheckpoint(t.Context(), path)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1,6 +1,7 @@
 package run
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"strings"
@@ -11,17 +12,17 @@ import (
 )
 
 // openQuestions turns examples into ids and leaves out what is too long.
-func (t *trainer) openQuestions() (err error) {
+func (t *trainer) openQuestions(ctx context.Context) (err error) {
 	if t.extract, err = eval.ParseExtract(t.c.Data.AnswerRegex); err != nil {
 		return err
 	}
-	if t.questions, err = t.ask(t.train, "training"); err != nil {
+	if t.questions, err = t.ask(ctx, t.train, "training"); err != nil {
 		return err
 	}
 	if len(t.questions) == 0 {
 		return fmt.Errorf("data.train (--data): no example is left to train on: %s", t.moreRoom())
 	}
-	if t.exam, err = t.ask(t.held, "evaluation"); err != nil {
+	if t.exam, err = t.ask(ctx, t.held, "evaluation"); err != nil {
 		return err
 	}
 	t.drawExam()
@@ -78,13 +79,17 @@ func (t *trainer) drawExam() {
 	t.note("evaluations ask %d of %d questions (--eval-n), drawn by the seed", n, len(all))
 }
 
-// ask lays examples out. What a layout cannot hold is a bad line like any other.
-func (t *trainer) ask(examples []data.Example, what string) ([]Question, error) {
+// ask lays examples out, until ctx ends. What a layout cannot hold is a bad line like
+// any other.
+func (t *trainer) ask(ctx context.Context, examples []data.Example, what string) ([]Question, error) {
 	var out []Question
 	var skipped data.Skipped
 	long, cut := 0, 0
 	compared := t.c.Objective.Method.Verifies() || what == "evaluation" && t.c.Eval.Answers
 	for i, e := range examples {
+		if err := ctx.Err(); err != nil {
+			return nil, err
+		}
 		q, err := t.askOne(e, i)
 		if _, ok := t.extract.From(e.Answer); err == nil && compared && !ok {
 			err = &data.LineError{File: e.File, Line: e.Line, Problem: fmt.Sprintf("the reference holds nothing that --answer-regex %s matches: nothing could equal it", t.extract)}

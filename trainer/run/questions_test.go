@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"nrt/trainer/objective"
 )
@@ -65,6 +66,41 @@ func TestSkippedLines(t *testing.T) {
 	}
 }
 
+// What reads files or encodes texts before a run begins ends with the run's context,
+// and says nothing else.
+func TestOpeningStops(t *testing.T) {
+	dev, c := newCPU(t), tinyRun(t, objective.SFT)
+	c.Train.Steps = 2
+	if err := train(t.Context(), dev, c, io.Discard); err != nil {
+		t.Fatal(err)
+	}
+	c.Output.Resume = "latest"
+	c.settle()
+	ended, cancel := context.WithCancel(t.Context())
+	cancel()
+	tr := &trainer{c: c, env: Env{Device: dev, Log: io.Discard, Now: time.Now}, dev: dev}
+	defer tr.close()
+	for _, step := range []struct {
+		name  string
+		open  func(context.Context) error
+		stops bool
+	}{
+		{"checkpoint", tr.openStart, true}, {"chain", tr.openChain, false}, {"data", tr.openData, true}, {"model", tr.openModel, true},
+		{"questions", tr.openQuestions, true}, {"plan", tr.planRun, false}, {"learner", tr.openLearner, false}, {"moments", tr.openOutput, true},
+	} {
+		if err := step.open(ended); step.stops && !OnlyStopped(err) {
+			t.Errorf("%s, stopped: %v", step.name, err)
+		}
+		if err := step.open(t.Context()); err != nil {
+			t.Fatalf("%s: %v", step.name, err)
+		}
+	}
+	tr = &trainer{c: c, env: tr.env, dev: dev, train: tr.train}
+	if _, err := tr.start(ended); !OnlyStopped(err) { // a tokenizer made of the data
+		t.Errorf("tokenizer, stopped: %v", err)
+	}
+}
+
 // As many evaluation questions are asked as were asked for, although some of the
 // file are too long; which ones, the seed decides.
 func TestExamIsDrawn(t *testing.T) {
@@ -86,8 +122,8 @@ func TestExamIsDrawn(t *testing.T) {
 		}
 		// What the run asks, from the same steps.
 		tr := &trainer{c: c, env: Env{Device: newCPU(t), Log: io.Discard}, dev: newCPU(t)}
-		for _, open := range []func() error{tr.openStart, tr.openChain, tr.openData, func() error { return tr.openModel(t.Context()) }, tr.openQuestions} {
-			if err := open(); err != nil {
+		for _, open := range []func(context.Context) error{tr.openStart, tr.openChain, tr.openData, tr.openModel, tr.openQuestions} {
+			if err := open(t.Context()); err != nil {
 				t.Fatal(err)
 			}
 		}

@@ -69,8 +69,8 @@ func Train(ctx context.Context, c Config, env Env) (err error) {
 	c.settle()
 	t := &trainer{c: c, env: env, dev: env.Device, free: env.Free}
 	defer func() { err = errors.Join(err, t.close()) }()
-	for _, open := range []func() error{t.openStart, t.refuseMixing, t.openChain, t.openData, func() error { return t.openModel(ctx) }, t.openQuestions, t.planRun, t.openLearner, t.openOutput} {
-		if err := open(); err != nil {
+	for _, open := range []func(context.Context) error{t.openStart, t.refuseMixing, t.openChain, t.openData, t.openModel, t.openQuestions, t.planRun, t.openLearner, t.openOutput} {
+		if err := open(ctx); err != nil {
 			return err
 		}
 	}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"maps"
 	"slices"
@@ -116,7 +117,7 @@ func (e *env) eval(m modelFlags, a evalArgs) (err error) {
 	if split, ok := worldSplit(a.data); ok {
 		err = q.world(l.tok, f, a, split)
 	} else {
-		err = q.file(l.tok, f, a, extract)
+		err = q.file(e.ctx, f, a, extract)
 	}
 	if err != nil {
 		return err
@@ -327,14 +328,17 @@ func (q *exam) world(tok *token.Tokenizer, f *token.Format, a evalArgs, split st
 	return nil
 }
 
-// file reads the questions of a file.
-func (q *exam) file(tok *token.Tokenizer, f *token.Format, a evalArgs, extract eval.Extract) error {
-	examples, _, err := data.Read([]string{a.data}, data.Options{Limit: a.n, Question: a.question, Answer: a.reference})
+// file reads the questions of a file, until ctx ends.
+func (q *exam) file(ctx context.Context, f *token.Format, a evalArgs, extract eval.Extract) error {
+	examples, _, err := data.Read(ctx, []string{a.data}, data.Options{Limit: a.n, Question: a.question, Answer: a.reference})
 	if err != nil {
 		return err
 	}
 	q.all = len(examples)
 	for i, x := range examples {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
 		where := fmt.Sprintf("%s:%d", x.File, x.Line)
 		if x.Text != "" {
 			return fmt.Errorf("%s: text: an evaluation needs questions and answers", where)
