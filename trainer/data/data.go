@@ -20,8 +20,6 @@ import (
 	"encoding/binary"
 	"encoding/hex"
 	"encoding/json"
-	"hash"
-	"io"
 )
 
 // Message is one turn of a conversation; fields as in token.Message.
@@ -53,37 +51,32 @@ type Example struct {
 // 32 hexadecimal digits of SHA-256. Order counts; file names do not.
 func fingerprint(examples []Example) string {
 	h := sha256.New()
+	var b []byte
 	for i := range examples {
 		e := &examples[i]
-		e.hashPrompt(h)
-		hashStrings(h, e.Answer, e.Text)
+		b = appendStrings(e.appendPrompt(b[:0]), e.Answer, e.Text)
+		h.Write(b)
 	}
 	return hex.EncodeToString(h.Sum(nil))[:32]
 }
 
-// hashPrompt writes what the policy is asked, unambiguously.
-func (e *Example) hashPrompt(h hash.Hash) {
-	hashStrings(h, e.Question)
-	var n [8]byte
-	binary.LittleEndian.PutUint64(n[:], uint64(len(e.Messages)))
-	h.Write(n[:])
+// appendPrompt writes what the policy is asked, unambiguously.
+func (e *Example) appendPrompt(b []byte) []byte {
+	b = appendStrings(b, e.Question)
+	b = binary.LittleEndian.AppendUint64(b, uint64(len(e.Messages)))
 	for _, m := range e.Messages {
-		hashStrings(h, m.Role, m.Content)
+		b = appendStrings(b, m.Role, m.Content)
 	}
+	return b
 }
 
-// hashStrings writes each string with its length before it, so that ("ab", "c")
+// appendStrings writes each string with its length before it, so that ("ab", "c")
 // and ("a", "bc") differ.
-func hashStrings(h hash.Hash, list ...string) {
-	var n [8]byte
+func appendStrings(b []byte, list ...string) []byte {
 	for _, s := range list {
-		binary.LittleEndian.PutUint64(n[:], uint64(len(s)))
-		h.Write(n[:])
-		// A hash never fails to be written to.
-		if _, err := io.WriteString(h, s); err != nil {
-			panic(err)
-		}
+		b = append(binary.LittleEndian.AppendUint64(b, uint64(len(s))), s...)
 	}
+	return b
 }
 
 // Split holds out about the given share of the examples (0 to 1). Which side an
@@ -123,13 +116,7 @@ func (e *Example) uniform(seed uint64) float64 {
 }
 
 // prompt is a hash of what the policy is asked, or of the text, and of seed.
-func (e *Example) prompt(seed uint64) (sum [sha256.Size]byte) {
-	h := sha256.New()
-	var s [8]byte
-	binary.LittleEndian.PutUint64(s[:], seed)
-	h.Write(s[:])
-	e.hashPrompt(h)
-	hashStrings(h, e.Text)
-	h.Sum(sum[:0])
-	return sum
+func (e *Example) prompt(seed uint64) [sha256.Size]byte {
+	b := binary.LittleEndian.AppendUint64(nil, seed)
+	return sha256.Sum256(appendStrings(e.appendPrompt(b), e.Text))
 }

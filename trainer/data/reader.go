@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"slices"
 	"strings"
@@ -43,8 +44,6 @@ type Options struct {
 	Limit int
 	// MaxLine is the longest line in bytes; 0 is 64 MiB.
 	MaxLine int
-	// Stdin is what the path "-" reads; nil is os.Stdin.
-	Stdin io.Reader
 }
 
 // Skipped counts what a reading with Options.Skip has left out.
@@ -112,7 +111,7 @@ func Read(ctx context.Context, paths []string, o Options) ([]Example, Skipped, e
 func ReadFrom(r io.Reader, file string, o Options) ([]Example, Skipped, error) {
 	var all []Example
 	var report Skipped
-	err := readAll(context.Background(), NewReader(r, file, o), o, &all, &report)
+	err := readAll(NewReader(r, file, o), o, &all, &report)
 	if err != nil {
 		return nil, report, err
 	}
@@ -128,31 +127,43 @@ func name(path string) string {
 }
 
 func readFile(ctx context.Context, path string, o Options, all *[]Example, report *Skipped) (err error) {
-	if path == "-" {
-		in := o.Stdin
-		if in == nil {
-			in = os.Stdin
+	f := os.Stdin
+	if path != "-" {
+		if f, err = os.Open(path); err != nil {
+			return fmt.Errorf("read data: %w", err)
 		}
-		return readAll(ctx, NewReader(in, name(path), o), o, all, report)
+		defer func() { err = errors.Join(err, f.Close()) }()
 	}
-	f, err := os.Open(path)
-	if err != nil {
-		return fmt.Errorf("read data: %w", err)
-	}
-	defer func() { err = errors.Join(err, f.Close()) }()
 	if info, err := f.Stat(); err != nil {
 		return fmt.Errorf("read data: %w", err)
 	} else if info.IsDir() {
 		return fmt.Errorf("read data: %s is a folder: name the files in it", path)
 	}
-	return readAll(ctx, NewReader(f, path, o), o, all, report)
+	return readAll(NewReader(untilDone{ctx, f}, name(path), o), o, all, report)
 }
 
-func readAll(ctx context.Context, r *Reader, o Options, all *[]Example, report *Skipped) error {
+// untilDone is a file that fails once its context has ended.
+type untilDone struct {
+	ctx context.Context
+	*os.File
+}
+
+func (u untilDone) Read(p []byte) (int, error) {
+	if err := u.ctx.Err(); err != nil {
+		return 0, err
+	}
+	return u.File.Read(p)
+}
+
+func (u untilDone) ReadAt(p []byte, at int64) (int, error) {
+	if err := u.ctx.Err(); err != nil {
+		return 0, err
+	}
+	return u.File.ReadAt(p, at)
+}
+
+func readAll(r *Reader, o Options, all *[]Example, report *Skipped) error {
 	for o.Limit <= 0 || len(*all) < o.Limit {
-		if err := ctx.Err(); err != nil {
-			return err
-		}
 		e, err := r.Next()
 		if err == io.EOF {
 			return nil
@@ -302,7 +313,10 @@ func (r *Reader) record() (line []byte, bad *LineError) {
 // openTable sets rows for a Parquet file, which is known by its first bytes or its name.
 // Its footer says where all else is, so it must be a file that can be read from its end.
 func (r *Reader) openTable() {
-	f, ok := r.from.(*os.File)
+	f, ok := r.from.(interface {
+		io.ReaderAt
+		Stat() (fs.FileInfo, error)
+	})
 	if !ok {
 		return
 	}

@@ -13,6 +13,8 @@ import (
 	"strings"
 	"testing"
 	"unicode/utf8"
+
+	"github.com/parquet-go/parquet-go"
 )
 
 func read(t *testing.T, text string, o Options) []Example {
@@ -216,7 +218,13 @@ func TestReadFiles(t *testing.T) {
 	empty := write("empty.jsonl", "\n\n")
 	bad := write("bad.jsonl", "x\ny\n")
 
-	got, report, err := Read(t.Context(), []string{a, "-", b}, Options{Skip: true, Stdin: strings.NewReader(`{"prompt": "p", "completion": "c"}`)})
+	in, err := os.Open(write("in.jsonl", `{"prompt": "p", "completion": "c"}`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func(was *os.File) { os.Stdin = was; in.Close() }(os.Stdin)
+	os.Stdin = in
+	got, report, err := Read(t.Context(), []string{a, "-", b}, Options{Skip: true})
 	if err != nil || len(got) != 3 || got[1].File != "standard input" || got[2].Text != "b" || report.Bad != 1 || report.Examples != 3 {
 		t.Errorf("have %+v, %+v, %v", got, report, err)
 	}
@@ -242,26 +250,36 @@ func TestReadFiles(t *testing.T) {
 	}
 }
 
-// endless is lines without end, and stops who reads them after some.
-type endless struct {
-	read int
-	stop func()
+// ending is a context that ends when it has been asked so many times whether it has.
+type ending struct {
+	context.Context
+	left int
 }
 
-func (e *endless) Read(p []byte) (int, error) {
-	if e.read++; e.read == 10 {
-		e.stop()
+func (e *ending) Err() error {
+	if e.left--; e.left < 0 {
+		return context.Canceled
 	}
-	if e.read == 100 {
-		return 0, errors.New("read on")
-	}
-	return copy(p, `{"text": "a"}`+"\n"), nil
+	return nil
 }
 
+// Reading ends with its context, in the middle of a file and of a group of rows.
 func TestReadStops(t *testing.T) {
-	ctx, cancel := context.WithCancel(t.Context())
-	if _, _, err := Read(ctx, []string{"-"}, Options{Stdin: &endless{stop: cancel}}); err != context.Canceled {
-		t.Error(err)
+	rows := make([]pair, 4000)
+	for i := range rows {
+		rows[i] = pair{strings.Repeat("why ", 50), "1"}
+	}
+	lines := filepath.Join(t.TempDir(), "f.jsonl")
+	line := fmt.Sprintf("{\"question\": %q, \"answer\": \"1\"}\n", rows[0].Question)
+	if err := os.WriteFile(lines, []byte(strings.Repeat(line, len(rows))), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, path := range []string{lines, table(t, rows, parquet.PageBufferSize(1<<14))} {
+		for left := range 9 {
+			if got, _, err := Read(&ending{t.Context(), left}, []string{path}, Options{}); !errors.Is(err, context.Canceled) {
+				t.Errorf("%s, ended at read %d: %d examples, %v", path, left+1, len(got), err)
+			}
+		}
 	}
 }
 
