@@ -88,6 +88,26 @@ func TestAnswersAreEvaluated(t *testing.T) {
 	}
 }
 
+// Evaluations draw as the run does: from the likeliest token alone, the temperature
+// makes no difference.
+func TestEvaluationsDrawAsTheRun(t *testing.T) {
+	dev := newCPU(t)
+	start := func(topK int, temperature float64) float64 {
+		c := tinyRun(t, objective.NRT)
+		c.Train.Steps, c.Rollout.TopK, c.Rollout.Temperature = 1, topK, temperature
+		if err := train(context.Background(), dev, c, io.Discard); err != nil {
+			t.Fatal(err)
+		}
+		return evals(t, c, "eval/reference_logprob")[0]
+	}
+	if hot, cool := start(1, 1), start(1, 0.5); hot != cool {
+		t.Errorf("with --top-k 1: %g at temperature 1, %g at 0.5", hot, cool)
+	}
+	if hot, cool := start(0, 1), start(0, 0.5); hot == cool {
+		t.Errorf("with all tokens: %g at both temperatures", hot)
+	}
+}
+
 // rlvr and star reward what the expression takes from answer and reference; a
 // reference from which it takes nothing is a bad line.
 func TestAnswerRegexRewards(t *testing.T) {

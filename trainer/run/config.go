@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"nrt/backend/device"
+	"nrt/backend/engine"
 	"nrt/backend/llama"
 	"nrt/backend/token"
 	"nrt/trainer/data"
@@ -97,7 +98,8 @@ func (d DataConfig) Options() data.Options {
 	return data.Options{Form: data.Form(d.Form), Question: d.QuestionField, Answer: d.AnswerField, Skip: d.BadLines == "skip", Limit: d.Limit}
 }
 
-// RolloutConfig says how chains are sampled.
+// RolloutConfig says how chains are sampled, and from which of the model's tokens
+// evaluations sample.
 type RolloutConfig struct {
 	K           int
 	Questions   int
@@ -106,6 +108,10 @@ type RolloutConfig struct {
 	TopP        float64
 	TopK        int
 	MinP        float64
+}
+
+func (r RolloutConfig) sampling() engine.Sampling {
+	return engine.Sampling{Temperature: r.Temperature, TopK: r.TopK, TopP: r.TopP, MinP: r.MinP}
 }
 
 // OptimConfig says how parameters are updated.

@@ -36,9 +36,9 @@ var means = map[string]struct {
 	"rollout.k":           {to: chainMethods},
 	"rollout.max_chain":   {to: chainMethods},
 	"rollout.temperature": {to: answerMethods},
-	"rollout.top_p":       {to: chainMethods},
-	"rollout.top_k":       {to: chainMethods},
-	"rollout.min_p":       {to: chainMethods},
+	"rollout.top_p":       {to: answerMethods},
+	"rollout.top_k":       {to: answerMethods},
+	"rollout.min_p":       {to: answerMethods},
 
 	"objective.reward_mode": {to: scoreMethods},
 	"objective.normalize_weights": {to: scoreMethods, when: "--reward-mode ws-1/p or ws-logp", holds: func(c Config) bool {

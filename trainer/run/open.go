@@ -441,10 +441,9 @@ func (t *trainer) openLearner(context.Context) error {
 }
 
 func (t *trainer) layout() Layout {
-	r := t.c.Rollout
 	l := Layout{
-		K: r.K, Sampling: engine.Sampling{Temperature: r.Temperature, TopK: r.TopK, TopP: r.TopP, MinP: r.MinP},
-		MaxChain: r.MaxChain, Close: t.format.Close, StopText: t.format.StopText, End: t.format.End, PolicyStops: t.format.End,
+		K: t.c.Rollout.K, Sampling: t.c.Rollout.sampling(), MaxChain: t.c.Rollout.MaxChain,
+		Close: t.format.Close, StopText: t.format.StopText, End: t.format.End, PolicyStops: t.format.End,
 		Baseline: true, Answer: t.c.Objective.Method.Verifies(),
 	}
 	if !t.extract.All() { // what comes before the part that counts may be as long as any reference

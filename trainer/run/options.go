@@ -91,7 +91,7 @@ func (r *RolloutConfig) options() []option {
 		{key: "questions", flag: "questions", value: &r.Questions, rule: atOnce, meaning: "questions of one step (documents or their windows, for plain language modelling)"},
 		{key: "max_chain", flag: "max-chain", value: &r.MaxChain, rule: notNegative, also: "max-completion-length",
 			meaning: "longest chain in tokens; a longer one is cut, its answer is scored all the same; 0 is half of the model's positions, up to 2048"},
-		{key: "temperature", flag: "temperature", value: &r.Temperature, rule: positive, meaning: "sampling temperature of chains"},
+		{key: "temperature", flag: "temperature", value: &r.Temperature, rule: positive, meaning: "sampling temperature; evaluations sample with it too, and with top-p, top-k and min-p"},
 		{key: "top_p", flag: "top-p", value: &r.TopP, rule: shareAbove0, meaning: "sample from the likeliest tokens that together have this probability; 1 is off"},
 		{key: "top_k", flag: "top-k", value: &r.TopK, rule: notNegative, meaning: "sample from so many likeliest tokens; 0 is off"},
 		{key: "min_p", flag: "min-p", value: &r.MinP, rule: belowOne, meaning: "leave out tokens less probable than this share of the likeliest; 0 is off"},
@@ -181,7 +181,7 @@ func (e *EvalConfig) options() []option {
 		{key: "n", flag: "eval-n", value: &e.N, rule: notNegative, free: true, meaning: "examples of an evaluation, drawn by the seed from those that fit; 0 is all"},
 		{key: "k", flag: "eval-k", value: &e.K, rule: chains, free: true, meaning: "chains sampled for each example of an evaluation"},
 		{key: "answers", flag: "eval-answers", value: &e.Answers, free: true,
-			meaning: "evaluations also sample an answer after each chain, at the run's temperature, and report the share that equals the reference as eval/accuracy"},
+			meaning: "evaluations also sample an answer after each chain, drawn as the run's chains are (nrt eval takes the likeliest tokens instead), and report the share that equals the reference as eval/accuracy"},
 	}
 }
 

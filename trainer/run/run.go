@@ -288,9 +288,8 @@ func (t *trainer) evaluate(ctx context.Context) error {
 		}
 	}
 	o := eval.Options{
-		MaxChain: max(1, t.c.Rollout.MaxChain), Close: t.format.Close, StopText: t.format.StopText, End: t.format.End,
-		Sampling: engine.Sampling{Temperature: t.c.Rollout.Temperature}, Seed: Seed(t.c.Train.Seed, "eval"),
-		K: t.c.Eval.K, NoChain: !m.Rollouts(),
+		MaxChain: t.c.Rollout.MaxChain, Close: t.format.Close, StopText: t.format.StopText, End: t.format.End,
+		Sampling: t.c.Rollout.sampling(), Seed: Seed(t.c.Train.Seed, "eval"), K: t.c.Eval.K, NoChain: !m.Rollouts(),
 	}
 	if m == objective.LM {
 		o.Close = nil // a document goes on from its first token
