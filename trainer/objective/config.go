@@ -3,6 +3,7 @@ package objective
 import (
 	"fmt"
 	"math"
+	"slices"
 
 	"nrt/trainer/reward"
 )
@@ -22,35 +23,54 @@ const (
 	RLVR     Method = "rlvr"
 )
 
+// methods is the table of them.
+var methods = []method{
+	{name: NRT, plan: planNRT, preset: presetNRT, samples: true, scores: true},
+	{name: SFT, plan: planSFT, preset: presetSFT, check: checkSFT},
+	{name: LM, plan: planLM, preset: presetSFT, check: checkSFT},
+	{name: RLPR, plan: planRLPR, preset: presetRLPR, check: checkRLPR, samples: true, scores: true},
+	{name: VeriFree, plan: planNRT, preset: presetVeriFree, check: checkVeriFree, samples: true, scores: true},
+	{name: JEPO, plan: planJEPO, samples: true},
+	{name: STaR, plan: planSTaR, preset: presetSTaR, check: checkSTaR, samples: true, verifies: true},
+	{name: RLVR, plan: planRLVR, preset: presetRLVR, samples: true, verifies: true},
+}
+
+// method is what differs between methods.
+type method struct {
+	name   Method
+	plan   func(p *Plan, next *State) error // fills Plan.signals, and of Plan.earned what it knows
+	preset func(*Config)                    // the published settings; nil for DefaultConfig's
+	check  func(Config) error               // what a configuration must hold to; nil for nothing more
+
+	samples, verifies, scores bool // see Rollouts, Verifies, Scores
+}
+
 // Methods lists all methods.
-func Methods() []Method { return []Method{NRT, SFT, LM, RLPR, VeriFree, JEPO, STaR, RLVR} }
+func Methods() []Method {
+	list := make([]Method, len(methods))
+	for i, m := range methods {
+		list[i] = m.name
+	}
+	return list
+}
+
+// row is the method's in the table; one that is not there has no plan.
+func (m Method) row() method {
+	if i := slices.IndexFunc(methods, func(row method) bool { return row.name == m }); i >= 0 {
+		return methods[i]
+	}
+	return method{}
+}
 
 // Rollouts reports whether the method samples chains; sft and lm do not.
-func (m Method) Rollouts() bool { return m != SFT && m != LM }
+func (m Method) Rollouts() bool { return m.row().samples }
 
 // Verifies reports whether the method looks at Sample.Matched, so that an answer
 // must be sampled after each chain.
-func (m Method) Verifies() bool { return m == STaR || m == RLVR }
+func (m Method) Verifies() bool { return m.row().verifies }
 
 // Scores reports whether the method needs the empty chain's log-probabilities.
-func (m Method) Scores() bool { return m == NRT || m == RLPR || m == VeriFree }
-
-// methods holds what differs: how signals come about, the published settings,
-// and what a configuration of the method must hold to.
-var methods = map[Method]struct {
-	plan   func(*Plan, *State) error
-	preset func(*Config)
-	check  func(Config) error
-}{
-	NRT:      {planNRT, presetNRT, checkNRT},
-	SFT:      {planSFT, presetSFT, checkSFT},
-	LM:       {planLM, presetLM, checkSFT},
-	RLPR:     {planRLPR, presetRLPR, checkRLPR},
-	VeriFree: {planNRT, presetVeriFree, checkVeriFree},
-	JEPO:     {planJEPO, presetJEPO, checkJEPO},
-	STaR:     {planSTaR, presetSTaR, checkSTaR},
-	RLVR:     {planRLVR, presetRLVR, checkRLVR},
-}
+func (m Method) Scores() bool { return m.row().scores }
 
 // What the answer's tokens are trained with.
 const (
@@ -114,7 +134,7 @@ type Config struct {
 }
 
 // DefaultConfig is a method with its published settings; where none are
-// published, NRT's. An unknown method gets NRT's and fails in Validate.
+// published, NRT's. An unknown method fails in Validate.
 func DefaultConfig(m Method) Config {
 	c := Config{
 		Method:      m,
@@ -126,18 +146,16 @@ func DefaultConfig(m Method) Config {
 		LengthNorm: NormConstant, LengthConstant: 512,
 		FilterFrom: 11,
 	}
-	if d, ok := methods[m]; ok {
-		d.preset(&c)
-	} else {
-		presetNRT(&c)
+	if preset := m.row().preset; preset != nil {
+		preset(&c)
 	}
 	return c
 }
 
 // Validate names the first field that is wrong.
 func (c Config) Validate() error {
-	d, ok := methods[c.Method]
-	if !ok {
+	row := c.Method.row()
+	if row.plan == nil {
 		return fmt.Errorf("objective: method: want one of %v, have %q", Methods(), c.Method)
 	}
 	if err := c.Reward.Validate(); err != nil {
@@ -184,7 +202,10 @@ func (c Config) Validate() error {
 	if c.FilterFrom < 0 {
 		return fmt.Errorf("objective: filter_from: want ≥ 0, have %d", c.FilterFrom)
 	}
-	if err := d.check(c); err != nil {
+	if row.check == nil {
+		return nil
+	}
+	if err := row.check(c); err != nil {
 		return fmt.Errorf("objective: %s: %w", c.Method, err)
 	}
 	return nil

@@ -16,10 +16,6 @@ import (
 // the normaliser. Everything is computed from L_k = Σ s_ik, so long answers do
 // not underflow.
 
-func presetJEPO(c *Config) {}
-
-func checkJEPO(Config) error { return nil }
-
 func planJEPO(p *Plan, _ *State) error {
 	bounds := make([]float64, len(p.groups))
 	spread := 0.0

@@ -29,8 +29,6 @@ func presetNRT(c *Config) {
 	c.SigmaFloor, c.Ratio, c.Format = true, true, 0.3
 }
 
-func checkNRT(Config) error { return nil }
-
 // planNRT also serves verifree, which is a choice of options.
 func planNRT(p *Plan, next *State) error {
 	scored := make([]reward.Group, len(p.groups))

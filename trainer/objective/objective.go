@@ -33,7 +33,9 @@
 //   - Finite log-probabilities give finite weights. Anything else is an error
 //     that names group, chain and token.
 //
-// Reading order: objective.go, nrt.go, weights.go, then the other methods.
+// Reading order: objective.go, nrt.go, weights.go, then the other methods. A new method
+// is a function that fills Plan.signals, such as planRLVR, and its row of the table in
+// config.go.
 package objective
 
 import (
@@ -202,7 +204,7 @@ func (o *Objective) Plan(groups []Group) (*Plan, error) {
 	}
 	next := o.state // a method changes next; an error leaves o as it was
 	next.Step++
-	if err := methods[o.cfg.Method].plan(p, &next); err != nil {
+	if err := o.cfg.Method.row().plan(p, &next); err != nil {
 		return nil, fmt.Errorf("objective: %w", err)
 	}
 	p.tokenLoss()

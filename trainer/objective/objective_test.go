@@ -412,3 +412,26 @@ func BenchmarkStep(b *testing.B) {
 		}
 	}
 }
+
+// A method of one's own is one function and its row: here the shorter of a question's
+// chains are worth more.
+func TestMethodIsOneFunction(t *testing.T) {
+	defer func(was []method) { methods = was }(methods)
+	methods = append(methods, method{name: "short", samples: true, plan: func(p *Plan, next *State) error {
+		rewards := make([][]float64, len(p.groups))
+		for i, g := range p.groups {
+			for _, s := range g.Samples {
+				rewards[i] = append(rewards[i], -float64(len(s.Chain)))
+			}
+		}
+		p.describeRewards(rewards, p.advantages(next, rewards))
+		return nil
+	}})
+	p := mustPlan(t, mustNew(t, DefaultConfig("short")), []Group{{Samples: []Sample{{Chain: []float64{-1, -1}}, {Chain: []float64{-1}}}}})
+	long, _ := mustWeights(t, p, 0, 0, nil)
+	short, _ := mustWeights(t, p, 0, 1, nil)
+	want := 1 / (math.Sqrt2 * 2 * 512) // (R − μ)/σ of −2 and −1 is ∓1/√2, over N·K·C
+	equal(t, "weight of the shorter", short.Chain[0], want)
+	equal(t, "weight of the longer", long.Chain[1], -want)
+	equal(t, "reward", p.Metrics()["reward"], -1.5)
+}

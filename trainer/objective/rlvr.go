@@ -15,8 +15,6 @@ package objective
 
 func presetRLVR(c *Config) { c.Ratio = true }
 
-func checkRLVR(Config) error { return nil }
-
 func planRLVR(p *Plan, next *State) error {
 	rewards := p.matches()
 	spreads := p.advantages(next, rewards)

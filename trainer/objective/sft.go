@@ -10,8 +10,6 @@ func presetSFT(c *Config) {
 	c.TokenLoss, c.LengthNorm = NLL, NormToken
 }
 
-func presetLM(c *Config) { presetSFT(c) }
-
 func checkSFT(c Config) error { return only("token_loss", NLL, c.TokenLoss) }
 
 func planSFT(*Plan, *State) error { return nil } // nll sets the token weights

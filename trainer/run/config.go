@@ -194,8 +194,7 @@ type OutputConfig struct {
 }
 
 // Default is the configuration of a method: its published settings, and where
-// it has none those of NRT's authors. An unknown method gets NRT's and fails in
-// Validate.
+// it has none those of NRT's authors. An unknown method fails in Validate.
 func Default(m objective.Method) Config {
 	c := Config{
 		Model: ModelConfig{

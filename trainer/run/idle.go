@@ -9,14 +9,19 @@ import (
 	"nrt/trainer/reward"
 )
 
-// Groups of methods that read the same options.
+// Groups of methods that read the same options. A new method is in all that it is not
+// taken out of.
 var (
-	chainMethods  = []objective.Method{objective.NRT, objective.RLPR, objective.VeriFree, objective.JEPO, objective.STaR, objective.RLVR}
-	scoreMethods  = []objective.Method{objective.NRT, objective.RLPR, objective.VeriFree}                 // reward by package reward
-	spreadMethods = []objective.Method{objective.NRT, objective.RLPR, objective.VeriFree, objective.RLVR} // centre rewards within a group
-	deriveMethods = []objective.Method{objective.NRT, objective.VeriFree, objective.JEPO, objective.RLVR} // have a token weight of their own
-	answerMethods = append([]objective.Method{objective.SFT}, chainMethods...)                            // are asked questions
+	chainMethods  = without(objective.Methods(), objective.SFT, objective.LM)
+	scoreMethods  = without(chainMethods, objective.JEPO, objective.STaR, objective.RLVR) // reward by package reward
+	spreadMethods = without(chainMethods, objective.JEPO, objective.STaR)                 // centre rewards within a group
+	deriveMethods = without(chainMethods, objective.RLPR, objective.STaR)                 // have a token weight of their own
+	answerMethods = without(objective.Methods(), objective.LM)                            // are asked questions
 )
+
+func without(list []objective.Method, out ...objective.Method) []objective.Method {
+	return slices.DeleteFunc(slices.Clone(list), func(m objective.Method) bool { return slices.Contains(out, m) })
+}
 
 // means is the table of options that mean something to some methods only, and
 // where one also needs another option, of that. What is not in it concerns all.
