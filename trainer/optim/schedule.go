@@ -3,6 +3,7 @@ package optim
 import (
 	"fmt"
 	"math"
+	"slices"
 	"strings"
 )
 
@@ -35,12 +36,8 @@ func Kinds() []string { return []string{"constant", "linear", "cosine", "wsd"} }
 
 // Validate names the field that is wrong.
 func (s Schedule) Validate() error {
-	known := false
-	for _, k := range Kinds() {
-		known = known || k == s.Kind
-	}
 	switch {
-	case !known:
+	case !slices.Contains(Kinds(), s.Kind):
 		return fmt.Errorf("schedule: unknown kind %q: want one of %s", s.Kind, strings.Join(Kinds(), ", "))
 	case !(s.LR >= 0) || math.IsInf(s.LR, 0):
 		return fmt.Errorf("schedule: learning rate: want >= 0, have %v", s.LR)

@@ -498,13 +498,8 @@ func (o option) check() error {
 }
 
 func (o option) checkChoice(v string) error {
-	if o.choices == nil {
+	if o.choices == nil || slices.Contains(o.choices, v) {
 		return nil
-	}
-	for _, c := range o.choices {
-		if v == c {
-			return nil
-		}
 	}
 	return fmt.Errorf("%s: want one of %s, have %q", o.where(), strings.Join(o.choices, ", "), v)
 }

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"unicode/utf8"
@@ -96,7 +97,7 @@ func parseSections(root *yaml.Node, options []option) error {
 		if err := once(seen, section, section.Value); err != nil {
 			return err
 		}
-		if !knownSection(options, section.Value) {
+		if !slices.ContainsFunc(options, func(o option) bool { return o.section == section.Value }) {
 			return fmt.Errorf("%d: %s", section.Line, unknown(options, "", section.Value))
 		}
 		if isNull(body) {
@@ -133,15 +134,6 @@ func once(seen map[string]int, key *yaml.Node, path string) error {
 	}
 	seen[path] = key.Line
 	return nil
-}
-
-func knownSection(options []option, name string) bool {
-	for _, o := range options {
-		if o.section == name {
-			return true
-		}
-	}
-	return false
 }
 
 // find looks an option up by section and key.

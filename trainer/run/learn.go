@@ -3,6 +3,7 @@ package run
 import (
 	"context"
 	"fmt"
+	"maps"
 	"math"
 	"slices"
 
@@ -127,9 +128,7 @@ func (l *Learner) Learn(ctx context.Context, rolls []Rollout) (map[string]float6
 	// Each pass over the rollout sums its whole loss, in however many updates.
 	t.loss /= float64(epochs)
 	m := t.metrics(rolls)
-	for k, v := range plan.Metrics() {
-		m[k] = v
-	}
+	maps.Copy(m, plan.Metrics())
 	return m, plan, nil
 }
 
@@ -358,9 +357,7 @@ func (t *totals) metrics(rolls []Rollout) map[string]float64 {
 		m["completions/clipped_ratio"] = float64(clipped) / float64(n)
 		m["entropy"] = entropy / float64(tokens)
 	}
-	for k, v := range t.clip.Metrics() {
-		m[k] = v
-	}
+	maps.Copy(m, t.clip.Metrics())
 	if s := t.mismatch; s.Tokens > 0 {
 		k := float64(s.Tokens)
 		m["sampling/sampling_logp_difference/mean"], m["sampling/sampling_logp_difference/max"] = s.AbsLogSum/k, s.AbsLogMax

@@ -10,15 +10,14 @@ import (
 // Loading shows how far a model has been read, once that has taken a second: a
 // line on a terminal that is rewritten, and gone when all is there.
 type Loading struct {
-	out          io.Writer
+	line
 	now          func() time.Time
 	begun, shown time.Time
-	width        int
 }
 
 // NewLoading starts the clock. out is a terminal that can rewrite a line.
 func NewLoading(out io.Writer, now func() time.Time) *Loading {
-	return &Loading{out: out, now: now, begun: now()}
+	return &Loading{line: line{out: out}, now: now, begun: now()}
 }
 
 // Show is told what llama.Progress is.
@@ -46,17 +45,4 @@ func bar(done, all int64) string {
 	const places = 20
 	n := int(places * done / all)
 	return strings.Repeat("█", n) + strings.Repeat("░", places-n)
-}
-
-func (l *Loading) rewrite(text string) {
-	n := len([]rune(text))
-	l.print("\r" + text + strings.Repeat(" ", max(0, l.width-n)))
-	l.width = n
-}
-
-// print ignores failures: loading does not stop because nobody can watch it.
-func (l *Loading) print(s string) {
-	if _, err := io.WriteString(l.out, s); err != nil {
-		l.out = io.Discard
-	}
 }

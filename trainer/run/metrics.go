@@ -7,10 +7,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"math"
 	"os"
 	"path/filepath"
-	"sort"
+	"slices"
 	"strconv"
 	"unicode/utf8"
 
@@ -28,12 +29,7 @@ func (v Values) MarshalJSON() ([]byte, error) {
 
 // appendFields writes the fields, names sorted, with commas between them.
 func (v Values) appendFields(b []byte) []byte {
-	names := make([]string, 0, len(v))
-	for name := range v {
-		names = append(names, name)
-	}
-	sort.Strings(names)
-	for i, name := range names {
+	for i, name := range slices.Sorted(maps.Keys(v)) {
 		if i > 0 {
 			b = append(b, ", "...)
 		}

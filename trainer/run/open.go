@@ -188,6 +188,14 @@ func (t *trainer) openData(ctx context.Context) (err error) {
 	return nil
 }
 
+// after puts a report behind a sentence, if there is one.
+func after(s string) string {
+	if s == "" {
+		return ""
+	}
+	return "; " + s
+}
+
 func (t *trainer) openModel(ctx context.Context) error {
 	source, err := t.start(ctx)
 	if err != nil {
@@ -405,7 +413,12 @@ func (t *trainer) shape(source fs.FS) (llama.Config, error) {
 		return c, err
 	}
 	c := t.c.Model.shape(t.tok.Size())
-	c.BOS, c.EOS = known(t.tok.BOS()), known(t.tok.EOS())
+	if id := t.tok.BOS(); id >= 0 {
+		c.BOS = []int32{id}
+	}
+	if id := t.tok.EOS(); id >= 0 {
+		c.EOS = []int32{id}
+	}
 	return c, c.Validate()
 }
 

@@ -21,7 +21,7 @@ type Status struct {
 // Progress shows how a run goes: on a terminal one line that is rewritten,
 // elsewhere a line every few seconds.
 type Progress struct {
-	out      io.Writer
+	line
 	terminal bool
 	every    time.Duration
 	total    int
@@ -32,14 +32,32 @@ type Progress struct {
 	reward  float64   // smoothed; NaN before the first
 	rate    float64   // tokens per second, smoothed
 	shown   time.Time
-	width   int // of the line on the terminal
-	pending string
+	pending string // what the line says, or would where none is rewritten
+}
+
+// line is one on a terminal that is rewritten.
+type line struct {
+	out   io.Writer
+	width int // of what it says, in characters
+}
+
+func (l *line) rewrite(text string) {
+	n := len([]rune(text))
+	l.print("\r" + text + strings.Repeat(" ", max(0, l.width-n)))
+	l.width = n
+}
+
+// print ignores failures: nothing stops because nobody can watch it.
+func (l *line) print(s string) {
+	if _, err := io.WriteString(l.out, s); err != nil {
+		l.out = io.Discard
+	}
 }
 
 // NewProgress starts the clock: now is when the first step begins. total is the
 // number of the run's last step.
 func NewProgress(out io.Writer, terminal bool, total int, now func() time.Time) *Progress {
-	return &Progress{out: out, terminal: terminal, every: 5 * time.Second, total: total, now: now, last: now(), reward: math.NaN()}
+	return &Progress{line: line{out: out}, terminal: terminal, every: 5 * time.Second, total: total, now: now, last: now(), reward: math.NaN()}
 }
 
 // IsTerminal tells whether f is a terminal that can rewrite a line.
@@ -62,6 +80,7 @@ func (p *Progress) Step(s Status) {
 	switch {
 	case p.terminal:
 		p.rewrite(text)
+		p.pending = text
 	case p.shown.IsZero() || now.Sub(p.shown) >= p.every || s.Step >= p.total:
 		p.shown = now
 		p.print(text + "\n")
@@ -82,16 +101,14 @@ func (p *Progress) Pause(do func() error) error {
 
 // Note prints a line of its own, above the progress line.
 func (p *Progress) Note(format string, args ...any) {
-	line := fmt.Sprintf(format, args...)
+	text := fmt.Sprintf(format, args...)
 	if p.terminal && p.width > 0 {
-		line += strings.Repeat(" ", max(0, p.width-len([]rune(line))))
-		p.print("\r" + line + "\n")
-		p.width = 0
-		p.print(p.pending)
+		p.rewrite(text)
+		p.print("\n" + p.pending)
 		p.width = len([]rune(p.pending))
 		return
 	}
-	p.print(line + "\n")
+	p.print(text + "\n")
 }
 
 // Done ends the line on a terminal, and prints the last step elsewhere.
@@ -132,20 +149,6 @@ func (p *Progress) text(s Status) string {
 	left := time.Duration(float64(p.total-s.Step) * p.perStep * float64(time.Second))
 	parts = append(parts, span(max(left, 0))+" left")
 	return strings.Join(parts, "  ")
-}
-
-// rewrite replaces the line on the terminal.
-func (p *Progress) rewrite(text string) {
-	n := len([]rune(text))
-	p.print("\r" + text + strings.Repeat(" ", max(0, p.width-n)))
-	p.width, p.pending = n, text
-}
-
-// print ignores failures: a run does not stop because nobody can watch it.
-func (p *Progress) print(s string) {
-	if _, err := io.WriteString(p.out, s); err != nil {
-		p.out = io.Discard
-	}
 }
 
 // rate is a number of tokens with three digits: 987, 3.21k, 1.20M.

@@ -150,13 +150,10 @@ func (t *trainer) loop(ctx context.Context) error {
 	saved := t.state.Step
 	// stopped saves what there is when err is that ctx ended.
 	stopped := func(err error) error {
-		if why := ctx.Err(); why != nil && errors.Is(err, why) && t.state.Step > 0 && t.state.Step != saved {
+		if why := ctx.Err(); why != nil && errors.Is(err, why) && t.state.Step != saved {
 			err = errors.Join(err, t.save())
 		}
 		return err
-	}
-	if t.from == nil {
-		saved = -1
 	}
 	if t.from == nil || t.state.Unevaluated {
 		if err := t.evaluate(ctx); err != nil {
@@ -261,14 +258,13 @@ func (t *trainer) step(ctx context.Context) error {
 	if err := t.completions.Log(next, t.describe(rolls, plan)); err != nil {
 		return err
 	}
-	status := Status{Step: next, Reward: math.NaN(), Loss: v["loss"], Entropy: math.NaN(), Tokens: tokens}
-	if r, ok := v["reward"]; ok {
-		status.Reward = r
+	known := func(name string) float64 {
+		if x, ok := v[name]; ok {
+			return x
+		}
+		return math.NaN()
 	}
-	if e, ok := v["entropy"]; ok {
-		status.Entropy = e
-	}
-	t.progress.Step(status)
+	t.progress.Step(Status{Step: next, Reward: known("reward"), Loss: v["loss"], Entropy: known("entropy"), Tokens: tokens})
 	return nil
 }
 
@@ -380,20 +376,4 @@ func (t *trainer) note(format string, args ...any) {
 	if _, err := fmt.Fprintf(t.env.Log, format+"\n", args...); err != nil {
 		t.env.Log = io.Discard
 	}
-}
-
-// after puts a report behind a sentence, if there is one.
-func after(s string) string {
-	if s == "" {
-		return ""
-	}
-	return "; " + s
-}
-
-// known is the id as a list, empty for −1.
-func known(id int32) []int32 {
-	if id < 0 {
-		return nil
-	}
-	return []int32{id}
 }

@@ -3,6 +3,7 @@ package run
 import (
 	"encoding/json"
 	"fmt"
+	"maps"
 
 	"nrt/trainer/data"
 )
@@ -54,10 +55,7 @@ const historyTail = 100
 
 // Remember adds a line to the history and forgets the oldest beyond its tail.
 func (s *State) Remember(step int, v Values) {
-	line := make(Values, len(v)+1)
-	for name, x := range v {
-		line[name] = x
-	}
+	line := maps.Clone(v)
 	line["step"] = float64(step)
 	s.LogHistory = append(s.LogHistory, line)
 	if over := len(s.LogHistory) - max(historyTail, s.Config.Output.LogEvery); over > 0 {
