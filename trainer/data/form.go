@@ -4,7 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
-	"sort"
+	"slices"
 	"strconv"
 	"strings"
 	"unicode/utf16"
@@ -84,30 +84,20 @@ func (o object) has(field string) bool {
 	return ok && string(v) != "null"
 }
 
-// detect finds the form whose fields are all there.
+// detect finds the form whose fields are all there. One that is there and null is
+// named; else all are.
 func (o object) detect() (Form, *LineError) {
 	for _, f := range forms {
-		all := true
-		for _, field := range f.fields {
-			all = all && o.has(field)
-		}
-		if all {
+		if !slices.ContainsFunc(f.fields, func(field string) bool { return !o.has(field) }) {
 			return f.form, nil
 		}
 	}
 	for _, f := range forms {
-		null := ""
-		for _, field := range f.fields {
-			switch _, there := o[field]; {
-			case !there:
-				null = "-"
-			case !o.has(field) && null == "":
-				null = field
-			}
+		if slices.ContainsFunc(f.fields, func(field string) bool { return o[field] == nil }) {
+			continue
 		}
-		if null != "" && null != "-" {
-			return "", &LineError{Field: null, Problem: isNull}
-		}
+		null := slices.IndexFunc(f.fields, func(field string) bool { return !o.has(field) })
+		return "", &LineError{Field: f.fields[null], Problem: isNull}
 	}
 	return "", &LineError{Problem: fmt.Sprintf("no form fits the fields %s: want question and answer, prompt and completion or answer, messages, or text; --question-field and --answer-field name others", o.names())}
 }
@@ -124,7 +114,7 @@ func (o object) names() string {
 	for name := range o {
 		names = append(names, clip(name))
 	}
-	sort.Strings(names)
+	slices.Sort(names)
 	if len(names) > 12 {
 		names = append(names[:12], "…")
 	}

@@ -8,6 +8,7 @@ package recipe
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 
@@ -87,6 +88,9 @@ func (b Base) Pretrain(ctx context.Context, dev device.Device, w *world.World, r
 	}
 	return m, nil
 }
+
+// ErrGate says that a base is not fit to start from.
+var ErrGate = errors.New("the base model does not pass its gate")
 
 // Gate asks a base for the right chains' words, teacher-forced and greedy.
 func Gate(ctx context.Context, m *llama.Model, w *world.World, n int, seed uint64) (*world.GateReport, error) {

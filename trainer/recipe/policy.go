@@ -111,7 +111,7 @@ func (p Policy) Train(ctx context.Context, base *llama.Model, w *world.World, re
 	e := engine.New(m, nil, engine.Options{})
 	defer e.Close()
 	layout := Layout(f, p.K)
-	layout.Answer = p.Objective.Method == objective.STaR || p.Objective.Method == objective.RLVR
+	layout.Answer = p.Objective.Method.Verifies()
 	rollouts := run.NewLocal(e, layout)
 	if p.Objective.Method == objective.SFT {
 		rollouts = run.NewSupervised(f.Close)
@@ -141,15 +141,7 @@ func (p Policy) Train(ctx context.Context, base *llama.Model, w *world.World, re
 			return t, nil
 		}
 		start := time.Now()
-		questions := make([]run.Question, p.Questions)
-		for i := range questions {
-			n := step*p.Questions + i
-			questions[i] = run.Question{
-				Prompt: f.Prompt(items[n].Question), Answer: f.Answer(items[n].Answer),
-				Seed: run.Seed(p.Seed, "rollout", n), Index: n,
-			}
-		}
-		rolls, err := rollouts.Rollout(ctx, questions, step)
+		rolls, err := rollouts.Rollout(ctx, p.questions(f, items, step), step)
 		if err != nil {
 			return nil, fmt.Errorf("step %d: %w", step+1, err)
 		}
@@ -171,6 +163,19 @@ func (p Policy) Train(ctx context.Context, base *llama.Model, w *world.World, re
 			report(step+1, v)
 		}
 	}
+}
+
+// questions are a step's, of those of the whole run.
+func (p Policy) questions(f *token.Format, items []world.Item, step int) []run.Question {
+	list := make([]run.Question, p.Questions)
+	for i := range list {
+		n := step*p.Questions + i
+		list[i] = run.Question{
+			Prompt: f.Prompt(items[n].Question), Answer: f.Answer(items[n].Answer),
+			Seed: run.Seed(p.Seed, "rollout", n), Index: n,
+		}
+	}
+	return list
 }
 
 // Layout is how chains of the small world are sampled.

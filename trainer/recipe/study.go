@@ -2,7 +2,6 @@ package recipe
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"math"
 	"strings"
@@ -217,6 +216,3 @@ var (
 	Methods      = []string{"sft", "rlpr", "verifree", "jepo", "star", "rlvr", "nrt:logp", "nrt:p", "nrt:gm", "nrt:am", "nrt:ws-1/p", "nrt:ws-logp"}
 	FreeFamilies = []string{"step", "why", "date"}
 )
-
-// ErrGate says that a base is not fit to start from.
-var ErrGate = errors.New("the base model does not pass its gate")

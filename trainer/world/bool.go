@@ -1,5 +1,7 @@
 package world
 
+import "slices"
+
 // booleans are boolean expressions read from left to right.
 func booleans() *family {
 	const no, yes = 0, 1
@@ -27,16 +29,6 @@ func booleans() *family {
 	}
 	// Only xor-true flips; the others fix the value or leave it. Were all equally
 	// likely, a third of the answers could be read off the last operation.
-	f.ops[f.opNamed("xor-true")].weight = 3
+	f.ops[slices.IndexFunc(f.ops, func(o op) bool { return o.word == "xor-true" })].weight = 3
 	return f
-}
-
-// opNamed is the index of the operation written word; there must be one.
-func (f *family) opNamed(word string) int {
-	for i, o := range f.ops {
-		if o.word == word {
-			return i
-		}
-	}
-	panic("world: " + f.name + " has no operation " + word)
 }

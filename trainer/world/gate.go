@@ -3,6 +3,7 @@ package world
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 )
@@ -106,12 +107,7 @@ func (g *GateReport) Err() error {
 		return errors.New("gate: no items")
 	}
 	var all []error
-	keys := make([]string, 0, len(g.Cell))
-	for key := range g.Cell {
-		keys = append(keys, key)
-	}
-	slices.Sort(keys)
-	for _, key := range keys {
+	for _, key := range slices.Sorted(maps.Keys(g.Cell)) {
 		want := GateState
 		if strings.HasSuffix(key, RoleOp) {
 			want = GateCopyCell

@@ -100,5 +100,3 @@ func (w *World) Paraphrases(item Item) []string {
 	}
 	return p.paraphrases(p.final())
 }
-
-func joinComma(words []string) string { return strings.Join(words, ", ") }

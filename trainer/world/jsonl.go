@@ -3,7 +3,6 @@ package world
 import (
 	"bufio"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"iter"
@@ -64,7 +63,7 @@ func ReadItems(in io.Reader, name string) ([]Item, error) {
 			return nil, fmt.Errorf("%s:%d: %w", name, line, err)
 		}
 		if item.Question == "" || item.Answer == "" {
-			return nil, fmt.Errorf("%s:%d: %w", name, line, errors.New("question and answer: want both, have an empty one"))
+			return nil, fmt.Errorf("%s:%d: question and answer: want both, have an empty one", name, line)
 		}
 		items = append(items, item)
 	}

@@ -1,6 +1,7 @@
 package world
 
 import (
+	"cmp"
 	"encoding/binary"
 	"hash/fnv"
 	"slices"
@@ -28,13 +29,7 @@ func newHoldout(seed uint64, group string, ops int) *holdout {
 		all[t] = ranked{mix(h.Sum64()), t}
 	}
 	slices.SortFunc(all, func(a, b ranked) int {
-		switch {
-		case a.hash < b.hash:
-			return -1
-		case a.hash > b.hash:
-			return 1
-		}
-		return a.triple - b.triple
+		return cmp.Or(cmp.Compare(a.hash, b.hash), cmp.Compare(a.triple, b.triple))
 	})
 	h := &holdout{ops: ops, inSet: make([]bool, len(all))}
 	for _, a := range all[:int(heldOutShare*float64(len(all))+.5)] {

@@ -2,7 +2,7 @@ package world
 
 import (
 	"math/rand/v2"
-	"slices"
+	"strings"
 	"sync"
 
 	"nrt/backend/token"
@@ -88,8 +88,8 @@ func (w *World) chosen(families []string) []*family {
 	all := make([]*family, len(families))
 	for i, name := range families {
 		if all[i] = w.byName[name]; all[i] == nil {
-			panic("world: no family " + name + ", have " + joinComma(w.Families()))
+			panic("world: no family " + name + ", have " + strings.Join(w.Families(), ", "))
 		}
 	}
-	return slices.Clip(all)
+	return all
 }
