@@ -267,20 +267,19 @@ func (r *Reader) parse(line []byte) (Example, *LineError) {
 		}
 		return Example{}, &LineError{Problem: "bad JSON: " + err.Error() + hint}
 	}
-	if r.form != Auto {
-		e, bad := o.example(r.form, r.names[0], r.names[1])
-		if bad != nil && r.formAt > 0 {
-			bad.Problem += fmt.Sprintf("; line %d settled the form %s", r.formAt, r.form)
+	form := r.form
+	if form == Auto {
+		var bad *LineError
+		if form, bad = o.detect(); bad != nil {
+			return Example{}, bad
 		}
-		return e, bad
-	}
-	form, bad := o.detect()
-	if bad != nil {
-		return Example{}, bad
 	}
 	e, bad := o.example(form, r.names[0], r.names[1])
-	if bad == nil {
+	switch {
+	case bad == nil && r.form == Auto:
 		r.form, r.formAt = form, r.line
+	case bad != nil && r.formAt > 0:
+		bad.Problem += fmt.Sprintf("; line %d settled the form %s", r.formAt, r.form)
 	}
 	return e, bad
 }

@@ -31,14 +31,13 @@ func presetNRT(c *Config) {
 
 // planNRT also serves verifree, which is a choice of options.
 func planNRT(p *Plan, next *State) error {
-	scored := make([]reward.Group, len(p.groups))
-	sigmas := make([]float64, len(p.groups))
-	for i := range p.groups {
-		g, err := p.score(i, p.cfg.Reward)
-		if err != nil {
-			return err
-		}
-		scored[i], sigmas[i] = g, g.Sigma
+	scored, err := p.score()
+	if err != nil {
+		return err
+	}
+	sigmas := make([]float64, len(scored))
+	for i := range scored {
+		sigmas[i] = scored[i].Sigma
 	}
 	floor := p.floor(next, sigmas)
 	for i := range scored {
@@ -54,25 +53,26 @@ func planNRT(p *Plan, next *State) error {
 	return nil
 }
 
-// score scores a group's chains against the baseline the configuration names.
-func (p *Plan) score(i int, o reward.Options) (reward.Group, error) {
-	g := &p.groups[i]
-	b, name := g.Baseline, "baseline"
-	if p.cfg.FixedBaseline {
-		b, name = g.RefBaseline, "baseline from before training"
+// score scores every group's chains against the baseline the configuration names.
+func (p *Plan) score() ([]reward.Group, error) {
+	scored := make([]reward.Group, len(p.groups))
+	for i, g := range p.groups {
+		b, name := g.Baseline, "baseline"
+		if p.cfg.FixedBaseline {
+			b, name = g.RefBaseline, "baseline from before training"
+		}
+		if len(b) == 0 {
+			return nil, fmt.Errorf("group %d: no %s", i, name)
+		}
+		s := make([][]float64, len(g.Samples))
+		for k := range s {
+			s[k] = g.Samples[k].Answer
+		}
+		if err := scored[i].Score(s, b, p.cfg.Reward); err != nil {
+			return nil, fmt.Errorf("group %d: %w", i, err)
+		}
 	}
-	if len(b) == 0 {
-		return reward.Group{}, fmt.Errorf("group %d: no %s", i, name)
-	}
-	s := make([][]float64, len(g.Samples))
-	for k := range s {
-		s[k] = g.Samples[k].Answer
-	}
-	r, err := reward.ScoreGroup(s, b, o)
-	if err != nil {
-		return reward.Group{}, fmt.Errorf("group %d: %w", i, err)
-	}
-	return r, nil
+	return scored, nil
 }
 
 // floor takes this step's σ of every group into the average and returns the

@@ -38,13 +38,9 @@ func checkRLPR(c Config) error {
 }
 
 func planRLPR(p *Plan, next *State) error {
-	scored := make([]reward.Group, len(p.groups))
-	for i := range p.groups {
-		g, err := p.score(i, p.cfg.Reward)
-		if err != nil {
-			return err
-		}
-		scored[i] = g
+	scored, err := p.score()
+	if err != nil {
+		return err
 	}
 	rewards := make([][]float64, len(p.groups))
 	for i, g := range scored {

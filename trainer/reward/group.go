@@ -56,7 +56,6 @@ type Group struct {
 	mean, sigma float64 // of rel
 	noise       float64 // below this, in the unit, σ is rounding
 	w, b, logb  []float64
-	lb          float64 // Σ log b
 	slab        []float64
 }
 
@@ -114,26 +113,20 @@ func (g *Group) Score(s [][]float64, logb []float64, o Options) error {
 			return fmt.Errorf("reward: chain %d: %w", j, err)
 		}
 	}
+	g.o = o
 	g.reserve(k, t)
-	g.lb = exponentials(g.b, g.logb, logb)
+	l := exponentials(g.b, g.logb, logb)
+	weights(g.w, g.b, g.logb, o)
+	g.Base, g.ubase = value(o.Mode, g.w, g.b, l)
 	for j := range g.Chains {
 		sc := &g.Chains[j]
 		sc.l = exponentials(sc.C, sc.s, s[j])
-	}
-	g.apply(o)
-	return nil
-}
-
-func (g *Group) apply(o Options) {
-	g.o = o
-	weights(g.w, g.b, g.logb, o)
-	g.Base, g.ubase = value(o.Mode, g.w, g.b, g.lb)
-	for j := range g.Chains {
-		evaluate(&g.Chains[j], o.Mode)
-		clip(&g.Chains[j], o, g.Base, g.ubase)
+		evaluate(sc, o.Mode)
+		clip(sc, o, g.Base, g.ubase)
 	}
 	g.statistics()
 	g.Normalize(o.SigmaFloor)
+	return nil
 }
 
 // reserve lays out k chains of t tokens in one slab: w, b, log b, then five
@@ -160,17 +153,16 @@ func (g *Group) reserve(k, t int) {
 
 // statistics sets the unit, R' in it, μ, σ and the flags.
 func (g *Group) statistics() {
+	scale := 0.0
 	g.unit = 0
-	if g.o.Mode.product() {
+	switch {
+	case g.o.Mode.product():
+		scale = 1 // the best reward, in its own unit
 		g.unit = math.Inf(-1)
 		for j := range g.Chains {
 			g.unit = max(g.unit, g.Chains[j].u)
 		}
-	}
-	var scale float64
-	if g.o.Mode.product() {
-		scale = 1 // the best reward, in its own unit
-	} else if g.o.Clip {
+	case g.o.Clip:
 		scale = math.Abs(g.Base)
 	}
 	g.AllHarmful = g.o.Clip

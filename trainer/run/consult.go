@@ -2,7 +2,6 @@ package run
 
 import (
 	"context"
-	"math"
 
 	"nrt/backend/engine"
 	"nrt/trainer/objective"
@@ -49,45 +48,4 @@ func Consult(ctx context.Context, ref *engine.Engine, l Layout, kl bool, rolls [
 		}
 	}
 	return nil
-}
-
-// describe lays out the first chains of a step for people to read, with what the
-// plan trained them with.
-func (t *trainer) describe(rolls []Rollout, plan *objective.Plan) []Completion {
-	method := t.c.Objective.Method
-	if !method.Rollouts() {
-		return nil
-	}
-	var list []Completion
-	for g, r := range rolls {
-		if len(list) >= t.c.Output.Completions {
-			break
-		}
-		b := engine.LogProbsOf(r.Baseline)
-		if t.c.Objective.FixedBaseline {
-			b = r.RefBaseline
-		}
-		for k, c := range r.Chains {
-			x := Completion{
-				Question: t.tok.Decode(r.Prompt, false), Group: g, Chain: k,
-				Text: t.tok.Decode(engine.IDsOf(c.Tokens), false), Closed: c.Closed,
-				Reference: t.format.AnswerText(r.Answer), Answer: t.format.AnswerText(engine.IDsOf(c.Answer)),
-				Earned: plan.Earned(g, k), C: probabilities(engine.LogProbsOf(c.Reference)), B: probabilities(b),
-			}
-			if method.Verifies() {
-				right := x.Reward == 1
-				x.Matched = &right
-			}
-			list = append(list, x)
-		}
-	}
-	return list
-}
-
-func probabilities(s []float64) []float64 {
-	out := make([]float64, len(s))
-	for i, x := range s {
-		out[i] = math.Exp(x)
-	}
-	return out
 }

@@ -24,7 +24,8 @@
 // run.go is the loop. rollout.go and learn.go are its two halves; consult.go asks the
 // policy from before training. open.go and questions.go make a run ready, with
 // config.go (what can be chosen; options.go, config_yaml.go, flags.go and idle.go are
-// its names, its file, its flags and what is refused), memory.go (the plan) and
-// origin.go (what a run started from). checkpoint.go, state.go, sums.go, aside.go and
-// atomic.go are what lies on the disk, metrics.go and progress.go what can be read meanwhile.
+// its names, its file, its flags and what is refused), memory.go and free.go (the plan,
+// and what there is for it) and origin.go (what a run started from). checkpoint.go,
+// state.go, sums.go, disk.go, aside.go and atomic.go are what lies on the disk,
+// metrics.go, completions.go and progress.go what can be read meanwhile.
 package run

@@ -178,12 +178,8 @@ func (v *flagValue) Set(text string) error {
 		text = "latest"
 	}
 	c := Default(objective.NRT) // a place to parse into, so that the default stays in help
-	for _, o := range c.options() {
-		if o.path() == v.o.path() {
-			if err := o.set(text); err != nil {
-				return err
-			}
-		}
+	if err := find(c.options(), v.o.section, v.o.key).set(text); err != nil {
+		return err
 	}
 	v.f.args = append(v.f.args, setting{v.o.flag, text})
 	return nil

@@ -1,6 +1,7 @@
 package run
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"maps"
@@ -135,10 +136,7 @@ func (l *Learner) Learn(ctx context.Context, rolls []Rollout) (map[string]float6
 // accumulate adds the gradient of the given rollouts, as many at a time as MicroRows
 // allows, and tells whether any of their tokens has a weight.
 func (l *Learner) accumulate(plan *objective.Plan, rolls []Rollout, batch []int, t *totals) (weighted bool, err error) {
-	limit := l.MicroRows
-	if limit == 0 {
-		limit = MicroRows
-	}
+	limit := cmp.Or(l.MicroRows, MicroRows)
 	var part []group
 	rows := 0
 	flush := func() error {

@@ -1,12 +1,111 @@
 package run
 
 import (
+	"encoding"
+	"fmt"
+	"math"
+	"slices"
+	"strings"
+
 	"nrt/backend/device"
 	"nrt/backend/llama"
 	"nrt/trainer/data"
 	"nrt/trainer/objective"
 	"nrt/trainer/optim"
 )
+
+// option is one line of the table: a field with its names, its meaning and what
+// it may be.
+type option struct {
+	section string
+	key     string // in YAML
+	flag    string // on the command line
+	also    string // another name of the flag, "" for none
+	value   any    // pointer to the field
+	rule    rule   // what a number may be
+	choices []string
+	free    bool // may change when a run is resumed
+	meaning string
+}
+
+// path is the option's name in YAML.
+func (o option) path() string { return o.section + "." + o.key }
+
+// where names the option in errors.
+func (o option) where() string { return fmt.Sprintf("%s (--%s)", o.path(), o.flag) }
+
+// rule says which numbers are allowed, in words and in code.
+type rule struct {
+	want string
+	ok   func(float64) bool
+}
+
+// MaxThreads is the most threads that a device is asked for: with many more than
+// there are processors, handing out the work takes longer than the work.
+const MaxThreads = 1024
+
+// The rules of the table.
+var (
+	positive    = rule{"> 0", func(x float64) bool { return x > 0 }}
+	notNegative = rule{">= 0", func(x float64) bool { return x >= 0 }}
+	share       = rule{"0 to 1", func(x float64) bool { return x >= 0 && x <= 1 }}
+	shareAbove0 = rule{"above 0 and at most 1", func(x float64) bool { return x > 0 && x <= 1 }}
+	bits        = rule{"32 or 8", func(x float64) bool { return x == 32 || x == 8 }}
+	belowOne    = rule{"0 up to but not 1", func(x float64) bool { return x >= 0 && x < 1 }}
+	// More chains or questions than these are a slip of the hand.
+	chains  = rule{"1 to 1024", func(x float64) bool { return x >= 1 && x <= 1024 }}
+	ranks   = rule{"0 to 4096", func(x float64) bool { return x >= 0 && x <= 4096 }}
+	atOnce  = rule{"1 to 1000000", func(x float64) bool { return x >= 1 && x <= 1e6 }}
+	threads = rule{fmt.Sprintf("0 to %d", MaxThreads), func(x float64) bool { return x >= 0 && x <= MaxThreads }}
+)
+
+// check says what is wrong with the option's value.
+func (o option) check() error {
+	switch v := o.value.(type) {
+	case *string:
+		return o.checkChoice(*v)
+	case *objective.Method:
+		return o.checkChoice(string(*v))
+	case *[]string:
+		for i, s := range *v {
+			if s == "" {
+				return fmt.Errorf("%s: entry %d is empty", o.where(), i+1)
+			}
+			if err := o.checkChoice(s); err != nil {
+				return err
+			}
+		}
+	case *int:
+		return o.checkNumber(float64(*v), o.text())
+	case *float64:
+		return o.checkNumber(*v, o.text())
+	case *bool, *uint64:
+	case encoding.TextMarshaler:
+		if _, err := v.MarshalText(); err != nil {
+			return fmt.Errorf("%s: %w", o.where(), err)
+		}
+	default:
+		panic(fmt.Sprintf("run: option %s has type %T", o.path(), o.value))
+	}
+	return nil
+}
+
+func (o option) checkChoice(v string) error {
+	if o.choices == nil || slices.Contains(o.choices, v) {
+		return nil
+	}
+	return fmt.Errorf("%s: want one of %s, have %q", o.where(), strings.Join(o.choices, ", "), v)
+}
+
+func (o option) checkNumber(v float64, text string) error {
+	if math.IsNaN(v) || math.IsInf(v, 0) {
+		return fmt.Errorf("%s: want a finite number, have %s", o.where(), text)
+	}
+	if o.rule.ok != nil && !o.rule.ok(v) {
+		return fmt.Errorf("%s: want %s, have %s", o.where(), o.rule.want, text)
+	}
+	return nil
+}
 
 // options is the table of all that can be chosen, with pointers into c. YAML,
 // flags, help, checks and the configuration's hash are made from it.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"nrt/trainer/data"
@@ -26,14 +27,10 @@ func (t *trainer) openQuestions(ctx context.Context) (err error) {
 		return err
 	}
 	t.drawExam()
-	for _, list := range [][]Question{t.questions, t.exam} {
-		for _, q := range list {
-			t.longest = max(t.longest, len(q.Answer))
-		}
-	}
 	unknown := 0
 	for _, list := range [][]Question{t.questions, t.exam} {
 		for _, q := range list {
+			t.longest = max(t.longest, len(q.Answer))
 			unknown += Unknown(t.tok, q.Prompt, q.Answer)
 		}
 	}
@@ -147,19 +144,18 @@ func (t *trainer) moreRoom() string {
 // first token is the prompt.
 func (t *trainer) askOne(e data.Example, index int) (Question, error) {
 	if e.Text != "" {
-		ids := t.tok.Encode(e.Text)
-		if bos := t.tok.BOS(); bos >= 0 {
-			ids = append([]int32{bos}, ids...)
-		}
-		ids = append(ids, t.format.End...)
 		if t.c.Objective.Method != objective.LM {
 			return Question{}, &data.LineError{File: e.File, Line: e.Line, Field: "text", Problem: fmt.Sprintf("--method %s needs questions and answers", t.c.Objective.Method)}
+		}
+		ids := append(t.tok.Encode(e.Text), t.format.End...)
+		if bos := t.tok.BOS(); bos >= 0 {
+			ids = append([]int32{bos}, ids...)
 		}
 		return Question{Prompt: ids[:1], Answer: ids[1:], Index: index}, nil
 	}
 	q, err := Ask(t.format, e, index)
 	if err == nil && t.c.Objective.Method == objective.LM {
-		all := append(append(append([]int32{}, q.Prompt...), t.format.Close...), q.Answer...)
+		all := slices.Concat(q.Prompt, t.format.Close, q.Answer)
 		q.Prompt, q.Answer = all[:1], all[1:]
 	}
 	return q, err
@@ -174,7 +170,7 @@ func (t *trainer) window() int {
 // with the last token of the one before, so that every token but the document's
 // first is predicted once.
 func stretches(q Question, most int) []Question {
-	ids := append(append(make([]int32, 0, len(q.Prompt)+len(q.Answer)), q.Prompt...), q.Answer...)
+	ids := slices.Concat(q.Prompt, q.Answer)
 	if len(ids) <= most {
 		return []Question{q}
 	}

@@ -211,8 +211,7 @@ func pack(groups []group, invTemp float64) packed {
 	for _, g := range groups {
 		prompt := p.read(g.prompt, 0, nil)
 		for _, s := range g.samples {
-			ids := make([]int32, 0, s.tokens())
-			ids = append(append(append(ids, s.chain...), s.boundary...), s.answer...)
+			ids := slices.Concat(s.chain, s.boundary, s.answer)
 			if len(ids) == 0 {
 				continue
 			}

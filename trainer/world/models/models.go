@@ -26,17 +26,7 @@ type Info struct {
 }
 
 // List is every model, in the order of index.json.
-func List() ([]Info, error) {
-	raw, err := files.ReadFile("index.json")
-	if err != nil {
-		return nil, err
-	}
-	var list []Info
-	if err := json.Unmarshal(raw, &list); err != nil {
-		return nil, fmt.Errorf("embedded models: index.json: %w", err)
-	}
-	return list, nil
-}
+func List() ([]Info, error) { return read[Info]("index.json") }
 
 // Run is the training that made some of the models.
 type Run struct {
@@ -58,14 +48,15 @@ type Kept struct {
 }
 
 // Runs is the trainings whose course is kept.
-func Runs() ([]Run, error) {
-	raw, err := files.ReadFile("runs.json")
-	if err != nil {
-		return nil, err
+func Runs() ([]Run, error) { return read[Run]("runs.json") }
+
+func read[T any](name string) (list []T, err error) {
+	raw, err := files.ReadFile(name)
+	if err == nil {
+		err = json.Unmarshal(raw, &list)
 	}
-	var list []Run
-	if err := json.Unmarshal(raw, &list); err != nil {
-		return nil, fmt.Errorf("embedded models: runs.json: %w", err)
+	if err != nil {
+		return nil, fmt.Errorf("embedded models: %s: %w", name, err)
 	}
 	return list, nil
 }

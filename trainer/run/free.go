@@ -1,0 +1,86 @@
+package run
+
+import (
+	"bufio"
+	"io/fs"
+	"math"
+	"path"
+	"strconv"
+	"strings"
+)
+
+// FreeMemory is how many bytes this process may still take: what the machine has
+// available or what is left of its control groups' limits, whichever is less. It
+// is 0 where neither is known. root is the root of the file system (os.DirFS("/")).
+func FreeMemory(root fs.FS) int64 {
+	free := int64(math.MaxInt64)
+	less := func(n int64) { free = min(free, max(n, 1)) }
+	for name, value := range fields(root, "proc/meminfo", ":") {
+		if name == "MemAvailable" {
+			if n, err := strconv.ParseInt(strings.TrimSuffix(value, " kB"), 10, 64); err == nil {
+				less(n << 10)
+			}
+		}
+	}
+	// Control groups, version 2: one line "0::/path"; each folder up to the root
+	// may have a limit. Inside a container the path may not exist; the root then
+	// has the container's.
+	group := "."
+	for name, value := range fields(root, "proc/self/cgroup", "::") {
+		if name == "0" {
+			group = strings.Trim(value, "/")
+		}
+	}
+	for ; ; group = path.Dir(group) {
+		dir := path.Join("sys/fs/cgroup", group)
+		limit, ok1 := readNumber(root, dir+"/memory.max")
+		used, ok2 := readNumber(root, dir+"/memory.current")
+		if ok1 && ok2 {
+			cached := int64(0) // pages of files, given back when needed
+			for name, value := range fields(root, dir+"/memory.stat", " ") {
+				if name == "inactive_file" {
+					cached, _ = strconv.ParseInt(value, 10, 64)
+				}
+			}
+			less(limit - used + cached)
+		}
+		if group == "." || group == "" || group == "/" {
+			break
+		}
+	}
+	if limit, ok := readNumber(root, "sys/fs/cgroup/memory/memory.limit_in_bytes"); ok { // version 1
+		if used, ok := readNumber(root, "sys/fs/cgroup/memory/memory.usage_in_bytes"); ok {
+			less(limit - used)
+		}
+	}
+	if free == math.MaxInt64 {
+		return 0
+	}
+	return free
+}
+
+// fields reads lines of a name and a value.
+func fields(root fs.FS, file, between string) map[string]string {
+	f, err := root.Open(file)
+	if err != nil {
+		return nil
+	}
+	defer f.Close()
+	all := map[string]string{}
+	for in := bufio.NewScanner(f); in.Scan(); {
+		if name, value, ok := strings.Cut(in.Text(), between); ok {
+			all[name] = strings.TrimSpace(value)
+		}
+	}
+	return all
+}
+
+// readNumber reads a file that holds one number; "max" is none.
+func readNumber(root fs.FS, file string) (int64, bool) {
+	raw, err := fs.ReadFile(root, file)
+	if err != nil {
+		return 0, false
+	}
+	n, err := strconv.ParseInt(strings.TrimSpace(string(raw)), 10, 64)
+	return n, err == nil
+}
