@@ -31,10 +31,10 @@ func (p *Plan) Weights(group, sample int, now *Current) (Weights, TokenStats, er
 	nc, nb, na := len(s.Chain), len(s.Boundary), len(s.Answer)
 	slab := make([]float64, nc+nb+na)
 	w := Weights{Chain: slab[:nc:nc], Boundary: slab[nc : nc+nb : nc+nb], Answer: slab[nc+nb:]}
-	if now != nil {
-		if err := now.check(s); err != nil {
-			return w, TokenStats{}, fmt.Errorf("objective: group %d: chain %d: %w", group, sample, err)
-		}
+	if now == nil {
+		now = &Current{Chain: s.Chain, Boundary: s.Boundary}
+	} else if err := now.check(s); err != nil {
+		return w, TokenStats{}, fmt.Errorf("objective: group %d: chain %d: %w", group, sample, err)
 	}
 	var stats TokenStats
 	if sig.out {
@@ -42,16 +42,9 @@ func (p *Plan) Weights(group, sample int, now *Current) (Weights, TokenStats, er
 	}
 	scale := p.scale[group][sample]
 
-	runs := []run{{w: w.Chain, old: s.Chain, now: s.Chain}}
-	if now != nil {
-		runs[0].now = now.Chain
-	}
+	runs := []run{{w: w.Chain, old: s.Chain, now: now.Chain}}
 	if s.Closed {
-		r := run{w: w.Boundary, old: s.Boundary, now: s.Boundary}
-		if now != nil {
-			r.now = now.Boundary
-		}
-		runs = append(runs, r)
+		runs = append(runs, run{w: w.Boundary, old: s.Boundary, now: now.Boundary})
 	}
 	logRho := 0.0
 	for _, r := range runs {

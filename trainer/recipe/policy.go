@@ -106,7 +106,7 @@ func (p Policy) Train(ctx context.Context, base *llama.Model, w *world.World, re
 	if err != nil {
 		return nil, err
 	}
-	l.Close, l.Right = f.Close, run.RightBy(f)
+	l.Close, l.Right = f.Close, run.RightBy(f, eval.Extract{})
 	defer l.Free()
 	e := engine.New(m, nil, engine.Options{})
 	defer e.Close()

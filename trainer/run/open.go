@@ -437,10 +437,7 @@ func (t *trainer) openLearner(context.Context) error {
 	}
 	t.learner.MiniBatch, t.learner.Epochs, t.learner.MicroRows = t.c.Optim.MiniBatch, t.c.Optim.Iterations, t.c.Optim.MicroTokens
 	t.learner.Recompute, t.learner.KeepLogits = t.c.Optim.Recompute, t.kept
-	t.learner.InvTemp, t.learner.Close, t.learner.Right = 1/t.c.Rollout.Temperature, t.format.Close, RightBy(t.format)
-	if !t.extract.All() {
-		t.learner.Right = t.right
-	}
+	t.learner.InvTemp, t.learner.Close, t.learner.Right = 1/t.c.Rollout.Temperature, t.format.Close, RightBy(t.format, t.extract)
 	t.engine = engine.New(t.model, t.tok, engine.Options{CacheBytes: t.cache})
 	switch t.c.Objective.Method {
 	case objective.LM:

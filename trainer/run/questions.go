@@ -204,8 +204,3 @@ func (t *trainer) answerRoom(q Question) int {
 	}
 	return max(len(q.Answer), min(sampledRoom(n), t.model.Config.MaxPositions-t.chainRoom()-len(q.Prompt)))
 }
-
-// right judges an answer by what is compared of it.
-func (t *trainer) right(answer, reference []int32) bool {
-	return t.extract.Same(t.format.AnswerText(answer), t.format.AnswerText(reference))
-}

@@ -12,6 +12,7 @@ import (
 	"nrt/backend/llama"
 	"nrt/backend/token"
 	"nrt/trainer/data"
+	"nrt/trainer/eval"
 	"nrt/trainer/objective"
 )
 
@@ -114,9 +115,9 @@ func (l Layout) Request(q Question) engine.Request {
 // more tokens than the tokenizer gives it.
 func sampledRoom(reference int) int { return reference + (reference+1)/2 }
 
-// RightBy compares answers as texts of a format; see Format.Says.
-func RightBy(f *token.Format) func(answer, reference []int32) bool {
-	return func(answer, reference []int32) bool { return f.Says(answer, f.AnswerText(reference)) }
+// RightBy compares answers as texts of a format, or what x takes from them.
+func RightBy(f *token.Format, x eval.Extract) func(answer, reference []int32) bool {
+	return func(answer, reference []int32) bool { return x.Same(f.AnswerText(answer), f.AnswerText(reference)) }
 }
 
 // Ask turns an example into ids with the model family's format.
