@@ -275,7 +275,7 @@ func TestReadStops(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, path := range []string{lines, table(t, rows, parquet.PageBufferSize(1<<14))} {
-		for left := range 9 {
+		for _, left := range []int{0, 1, 8} {
 			if got, _, err := Read(&ending{t.Context(), left}, []string{path}, Options{}); !errors.Is(err, context.Canceled) {
 				t.Errorf("%s, ended at read %d: %d examples, %v", path, left+1, len(got), err)
 			}

@@ -96,12 +96,13 @@ type buffers struct {
 }
 
 func (a *AdamW) newBuffers() *buffers {
-	b := &buffers{values: make([]float64, chunkLen), bytes: make([]byte, 1+8*chunkLen)}
+	longest := 0
+	for _, p := range a.parts {
+		longest = max(longest, p.value.Len())
+	}
+	chunk := min(chunkLen, longest)
+	b := &buffers{values: make([]float64, chunk), bytes: make([]byte, 1+8*chunk)}
 	if a.o.Moments8 {
-		longest := 0
-		for _, p := range a.parts {
-			longest = max(longest, p.value.Len())
-		}
 		b.part = make([]float32, longest)
 	}
 	return b
