@@ -23,7 +23,7 @@ const (
 	RLVR     Method = "rlvr"
 )
 
-// methods is the table of them.
+// methods is the table of them; a new one is a row more.
 var methods = []method{
 	{name: NRT, plan: planNRT, preset: presetNRT, samples: true, scores: true},
 	{name: SFT, plan: planSFT, preset: presetSFT, check: checkSFT},

@@ -9,15 +9,19 @@ import (
 	"nrt/trainer/reward"
 )
 
-// Groups of methods that read the same options. A new method is in all that it is not
-// taken out of.
+// Groups of methods that read the same options. A new method is in those that its row
+// of objective's table says, and in the others until it is taken out.
 var (
-	chainMethods  = without(objective.Methods(), objective.SFT, objective.LM)
-	scoreMethods  = without(chainMethods, objective.JEPO, objective.STaR, objective.RLVR) // reward by package reward
-	spreadMethods = without(chainMethods, objective.JEPO, objective.STaR)                 // centre rewards within a group
-	deriveMethods = without(chainMethods, objective.RLPR, objective.STaR)                 // have a token weight of their own
-	answerMethods = without(objective.Methods(), objective.LM)                            // are asked questions
+	chainMethods  = those(objective.Method.Rollouts)
+	scoreMethods  = those(objective.Method.Scores)                        // reward by package reward
+	spreadMethods = without(chainMethods, objective.JEPO, objective.STaR) // centre rewards within a group
+	deriveMethods = without(chainMethods, objective.RLPR, objective.STaR) // have a token weight of their own
+	answerMethods = without(objective.Methods(), objective.LM)            // are asked questions
 )
+
+func those(are func(objective.Method) bool) []objective.Method {
+	return slices.DeleteFunc(objective.Methods(), func(m objective.Method) bool { return !are(m) })
+}
 
 func without(list []objective.Method, out ...objective.Method) []objective.Method {
 	return slices.DeleteFunc(slices.Clone(list), func(m objective.Method) bool { return slices.Contains(out, m) })
