@@ -15,33 +15,20 @@ import (
 func FreeMemory(root fs.FS) int64 {
 	free := int64(math.MaxInt64)
 	less := func(n int64) { free = min(free, max(n, 1)) }
-	for name, value := range fields(root, "proc/meminfo", ":") {
-		if name == "MemAvailable" {
-			if n, err := strconv.ParseInt(strings.TrimSuffix(value, " kB"), 10, 64); err == nil {
-				less(n << 10)
-			}
-		}
+	available := strings.TrimSuffix(fields(root, "proc/meminfo", ":")["MemAvailable"], " kB")
+	if n, err := strconv.ParseInt(available, 10, 64); err == nil {
+		less(n << 10)
 	}
 	// Control groups, version 2: one line "0::/path"; each folder up to the root
 	// may have a limit. Inside a container the path may not exist; the root then
 	// has the container's.
-	group := "."
-	for name, value := range fields(root, "proc/self/cgroup", "::") {
-		if name == "0" {
-			group = strings.Trim(value, "/")
-		}
-	}
-	for ; ; group = path.Dir(group) {
+	for group := strings.Trim(fields(root, "proc/self/cgroup", "::")["0"], "/"); ; group = path.Dir(group) {
 		dir := path.Join("sys/fs/cgroup", group)
 		limit, ok1 := readNumber(root, dir+"/memory.max")
 		used, ok2 := readNumber(root, dir+"/memory.current")
 		if ok1 && ok2 {
-			cached := int64(0) // pages of files, given back when needed
-			for name, value := range fields(root, dir+"/memory.stat", " ") {
-				if name == "inactive_file" {
-					cached, _ = strconv.ParseInt(value, 10, 64)
-				}
-			}
+			// Pages of files are given back when needed; 0 if that is not known.
+			cached, _ := strconv.ParseInt(fields(root, dir+"/memory.stat", " ")["inactive_file"], 10, 64)
 			less(limit - used + cached)
 		}
 		if group == "." || group == "" || group == "/" {

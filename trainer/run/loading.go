@@ -10,14 +10,14 @@ import (
 // Loading shows how far a model has been read, once that has taken a second: a
 // line on a terminal that is rewritten, and gone when all is there.
 type Loading struct {
-	line
+	terminalLine
 	now          func() time.Time
 	begun, shown time.Time
 }
 
 // NewLoading starts the clock. out is a terminal that can rewrite a line.
 func NewLoading(out io.Writer, now func() time.Time) *Loading {
-	return &Loading{line: line{out: out}, now: now, begun: now()}
+	return &Loading{terminalLine: terminalLine{out: out}, now: now, begun: now()}
 }
 
 // Show is told what llama.Progress is.

@@ -21,7 +21,7 @@ type Status struct {
 // Progress shows how a run goes: on a terminal one line that is rewritten,
 // elsewhere a line every few seconds.
 type Progress struct {
-	line
+	terminalLine
 	terminal bool
 	every    time.Duration
 	total    int
@@ -35,20 +35,20 @@ type Progress struct {
 	pending string // what the line says, or would where none is rewritten
 }
 
-// line is one on a terminal that is rewritten.
-type line struct {
+// terminalLine is one on a terminal that is rewritten.
+type terminalLine struct {
 	out   io.Writer
 	width int // of what it says, in characters
 }
 
-func (l *line) rewrite(text string) {
+func (l *terminalLine) rewrite(text string) {
 	n := len([]rune(text))
 	l.print("\r" + text + strings.Repeat(" ", max(0, l.width-n)))
 	l.width = n
 }
 
 // print ignores failures: nothing stops because nobody can watch it.
-func (l *line) print(s string) {
+func (l *terminalLine) print(s string) {
 	if _, err := io.WriteString(l.out, s); err != nil {
 		l.out = io.Discard
 	}
@@ -57,7 +57,7 @@ func (l *line) print(s string) {
 // NewProgress starts the clock: now is when the first step begins. total is the
 // number of the run's last step.
 func NewProgress(out io.Writer, terminal bool, total int, now func() time.Time) *Progress {
-	return &Progress{line: line{out: out}, terminal: terminal, every: 5 * time.Second, total: total, now: now, last: now(), reward: math.NaN()}
+	return &Progress{terminalLine: terminalLine{out: out}, terminal: terminal, every: 5 * time.Second, total: total, now: now, last: now(), reward: math.NaN()}
 }
 
 // IsTerminal tells whether f is a terminal that can rewrite a line.
