@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"slices"
 	"strconv"
 	"strings"
@@ -18,19 +17,9 @@ import (
 	"nrt/trainer/objective"
 )
 
-// LoadConfig reads a YAML file over c: what the file does not name stays, except
-// that another objective.method brings its own defaults. Unknown and repeated
-// keys and wrong types are errors that name file, line and key.
-func LoadConfig(path string, c *Config) error {
-	raw, err := os.ReadFile(path)
-	if err != nil {
-		return fmt.Errorf("read configuration: %w", err)
-	}
-	return ParseConfig(path, raw, c)
-}
-
-// ParseConfig is LoadConfig for text in memory; name stands for the file in
-// errors. On error c may be half changed.
+// ParseConfig reads YAML over c: what it does not name stays, except that another
+// objective.method brings its own defaults. Unknown and repeated keys and wrong types
+// are errors that say name, line and key; after one c may be half changed.
 func ParseConfig(name string, raw []byte, c *Config) error {
 	root, err := parseYAML(name, raw)
 	if err != nil || root == nil {
@@ -336,7 +325,7 @@ func quoted(s string) string {
 }
 
 // PrintConfig writes c as YAML with the meaning, the flag and the default of
-// every key. LoadConfig reads it back to the same configuration.
+// every key. ParseConfig reads it back to the same configuration.
 func PrintConfig(w io.Writer, c Config) error {
 	var b bytes.Buffer
 	def := Default(c.Objective.Method)
