@@ -8,7 +8,12 @@ OUT     ?= bin/nrt
 
 # What is built is one static file: no C compiler is asked for.
 export CGO_ENABLED ?= 0
-BUILD = $(GO) build -trimpath -buildvcs=false -ldflags '-s -w -X main.version=$(VERSION)'
+BUILD = $(GO) build -ldflags '-s -w -X main.version=$(VERSION)'
+
+# No paths of this machine in what is built; checks have it too, so that they use
+# what was compiled for the build.
+GOFLAGS := $(shell $(GO) env GOFLAGS)
+export GOFLAGS := $(strip $(GOFLAGS) $(filter-out $(GOFLAGS),-trimpath -buildvcs=false))
 
 # The packages that run in a browser, as deps_test.go marks them, and those in
 # which goroutines meet.
@@ -16,7 +21,8 @@ WASM_PACKAGES = ./trainer/reward ./trainer/objective ./backend/token ./backend/d
 RACE_PACKAGES = ./backend/cpu ./backend/engine ./trainer/run ./backend/server ./backend/cmd/nrt
 
 # A test that waits in vain says so itself, after minutes; this is for one that hangs.
-TIMEOUT = -timeout 40m
+# What is tested is vetted whole, by a check of its own or a line earlier.
+TEST = $(GO) test -vet=off -timeout 40m
 
 # With the tag cuda a C compiler is asked for, and nothing of NVIDIA's: the header
 # is our own, the driver is found when the program runs.
@@ -42,14 +48,21 @@ cuda: wasm ## build bin/nrt-cuda, which also computes on NVIDIA cards (needs a C
 # The client is compiled for size, stripped and compressed; unchanged bytes are
 # not compressed again. Inlining makes it a tenth larger on the wire, so only the
 # packages that work in every frame have it.
+CLIENT = GOOS=js GOARCH=wasm
 INLINED = nrt/... runtime internal/runtime/... syscall/js strings strconv bytes slices math math/bits unicode/utf8
+CLIENT_FLAGS = -gcflags=all=-l $(INLINED:%=-gcflags=%=)
 wasm: ## build the page's WebAssembly client into web/static
 	@mkdir -p .cache
-	GOOS=js GOARCH=wasm $(GO) build -trimpath -buildvcs=false -gcflags=all=-l $(INLINED:%=-gcflags=%=) -ldflags '-s -w -buildid=' -o .cache/app.wasm ./wasm
-	@cp -f "$$($(GO) env GOROOT)/lib/wasm/wasm_exec.js" web/static/wasm_exec.js
+	$(CLIENT) $(GO) build $(CLIENT_FLAGS) -ldflags '-s -w -buildid=' -o .cache/app.wasm ./wasm
+	@cmp -s "$$($(GO) env GOROOT)/lib/wasm/wasm_exec.js" web/static/wasm_exec.js || cp -f "$$($(GO) env GOROOT)/lib/wasm/wasm_exec.js" web/static/wasm_exec.js
 	@$(GO) run ./web/pack .cache/app.wasm web/static
 
-test: deps build check-format check-vet check-platforms check-tests check-race check-wasm check-arm64 check-cuda check-generated check-run check-client check-browser ## run every check below
+# First what writes files, alone. Then two at a time, as many wait or use one core,
+# and each says what it has to say when it is done.
+PAIRS = --no-print-directory --jobs=2 $(if $(filter output-sync,$(.FEATURES)),--output-sync=target)
+test: deps check-format check-generated ## run every check below
+	@$(MAKE) build check-vet check-platforms $(PAIRS)
+	@$(MAKE) check-browser check-cuda check-arm64 check-tests check-race check-wasm check-run check-client $(PAIRS)
 
 check-format: ## gofmt has nothing to change
 	@echo '== format'; bad=$$("$$($(GO) env GOROOT)/bin/gofmt" -l .); test -z "$$bad" || { echo "gofmt -w these files:"; echo "$$bad"; exit 1; }
@@ -57,27 +70,28 @@ check-format: ## gofmt has nothing to change
 check-vet: ## go vet finds nothing
 	@echo '== vet'; $(GO) vet ./...
 
-check-platforms: ## build and vet for Windows, macOS, Linux on arm64 and the browser
-	@echo '== windows/amd64'; GOOS=windows GOARCH=amd64 $(GO) build ./... && GOOS=windows GOARCH=amd64 $(GO) vet ./...
-	@echo '== darwin/arm64'; GOOS=darwin GOARCH=arm64 $(GO) build ./... && GOOS=darwin GOARCH=arm64 $(GO) vet ./...
-	@echo '== linux/arm64'; GOOS=linux GOARCH=arm64 $(GO) build ./... && GOOS=linux GOARCH=arm64 $(GO) vet ./...
-	@echo '== js/wasm'; GOOS=js GOARCH=wasm $(GO) build $(WASM_PACKAGES) && GOOS=js GOARCH=wasm $(GO) vet $(WASM_PACKAGES)
+# Vetting checks the types of all and compiles what is imported; what is left is to link.
+check-platforms: ## vet and build for Windows, macOS, Linux on arm64 and the browser
+	@echo '== windows/amd64'; export GOOS=windows GOARCH=amd64; $(GO) vet ./... && $(BUILD) -o /dev/null ./backend/cmd/nrt
+	@echo '== darwin/arm64'; export GOOS=darwin GOARCH=arm64; $(GO) vet ./... && $(BUILD) -o /dev/null ./backend/cmd/nrt
+	@echo '== linux/arm64'; export GOOS=linux GOARCH=arm64; $(GO) vet ./... && $(BUILD) -o /dev/null ./backend/cmd/nrt
+	@echo '== js/wasm'; $(CLIENT) $(GO) vet $(CLIENT_FLAGS) $(WASM_PACKAGES)
 
 check-tests: ## all tests
-	@echo '== tests'; $(GO) test $(TIMEOUT) ./...
+	@echo '== tests'; $(TEST) ./...
 
 check-race: ## the race detector on packages with goroutines (needs a C compiler)
-	@echo '== race'; if command -v $$($(GO) env CC) >/dev/null; then CGO_ENABLED=1 $(GO) test $(TIMEOUT) -race -short $(RACE_PACKAGES); else echo 'skipped: needs a C compiler'; fi
+	@echo '== race'; if command -v $$($(GO) env CC) >/dev/null; then CGO_ENABLED=1 $(TEST) -race -short $(RACE_PACKAGES); else echo 'skipped: needs a C compiler'; fi
 
 check-wasm: ## the reward's golden numbers, computed in WebAssembly (needs node)
-	@echo '== wasm'; if command -v node >/dev/null; then GOOS=js GOARCH=wasm $(GO) test $(TIMEOUT) -exec="$$($(GO) env GOROOT)/lib/wasm/go_js_wasm_exec" ./trainer/reward; else echo 'skipped: needs node'; fi
+	@echo '== wasm'; if command -v node >/dev/null; then $(CLIENT) $(TEST) $(CLIENT_FLAGS) -exec="$$($(GO) env GOROOT)/lib/wasm/go_js_wasm_exec" ./trainer/reward; else echo 'skipped: needs node'; fi
 
 # Of the kernel tables only NEON's: the others are the same Go as everywhere.
 check-arm64: ## kernels and model on an emulated arm64 (needs qemu-user)
-	@echo '== arm64'; if command -v qemu-aarch64 >/dev/null; then export GOOS=linux GOARCH=arm64 CGO_ENABLED=0; $(GO) test $(TIMEOUT) -exec=qemu-aarch64 -run='/neon$$' ./backend/cpu && $(GO) test $(TIMEOUT) -exec=qemu-aarch64 ./backend/llama; else echo 'skipped: needs qemu-user'; fi
+	@echo '== arm64'; if command -v qemu-aarch64 >/dev/null; then export GOOS=linux GOARCH=arm64 CGO_ENABLED=0; $(TEST) -exec=qemu-aarch64 -short -run='/neon$$' ./backend/cpu && $(TEST) -exec=qemu-aarch64 ./backend/llama; else echo 'skipped: needs qemu-user'; fi
 
-check-cuda: ## build with the tag cuda, kernels on an emulated card (needs gcc and g++)
-	@echo '== cuda'; if command -v gcc >/dev/null && command -v g++ >/dev/null; then $(MAKE) --no-print-directory cuda OUT=.cache/nrt-cuda && .cache/nrt-cuda devices && $(CUDA) $(GO) build -tags cuda ./... && $(CUDA) $(GO) vet -tags cuda ./... && NRT_NEED_EMULATOR=1 $(CUDA) $(GO) test $(TIMEOUT) -tags cuda ./backend/cuda/...; else echo 'skipped: needs a C and a C++ compiler'; fi
+check-cuda: wasm ## build with the tag cuda, kernels on an emulated card (needs gcc and g++)
+	@echo '== cuda'; if command -v gcc >/dev/null && command -v g++ >/dev/null; then $(MAKE) --no-print-directory cuda OUT=.cache/nrt-cuda && .cache/nrt-cuda devices && $(CUDA) $(GO) vet -tags cuda ./backend/cuda/... && NRT_NEED_EMULATOR=1 $(CUDA) $(TEST) -tags cuda ./backend/cuda/...; else echo 'skipped: needs a C and a C++ compiler'; fi
 
 check-generated: generate ## generated code is what its generators write
 	@echo '== generated'; git grep -lE '^// Code generated .* DO NOT EDIT\.$$' | xargs -r git diff --exit-code --
@@ -86,10 +100,10 @@ check-run: build ## the binary that was built explains a sample question
 	@echo '== run'; $(OUT) version && $(OUT) explain --k 2
 
 check-client: build ## ask /v1 with OpenAI's own client (needs its module)
-	@echo '== client'; cd backend/server/clienttest && if $(GO) mod download 2>/dev/null; then $(GO) vet . && NRT=$(abspath $(OUT)) $(GO) test $(TIMEOUT) -count=1 .; else echo 'skipped: the modules of the client cannot be fetched'; fi
+	@echo '== client'; cd backend/server/clienttest && if $(GO) mod download 2>/dev/null; then $(GO) vet . && NRT=$(abspath $(OUT)) $(TEST) -count=1 .; else echo 'skipped: the modules of the client cannot be fetched'; fi
 
 check-browser: build browser-tools ## drive the page in Chromium (needs chromium)
-	@echo '== browser'; if command -v chromium >/dev/null || command -v chromium-browser >/dev/null || command -v google-chrome >/dev/null; then cd web/browsertest && $(GO) vet . && $(GO) test $(TIMEOUT) -count=1 -v .; else echo 'skipped: needs chromium'; fi
+	@echo '== browser'; if command -v chromium >/dev/null || command -v chromium-browser >/dev/null || command -v google-chrome >/dev/null; then cd web/browsertest && $(GO) vet . && $(TEST) -count=1 -v .; else echo 'skipped: needs chromium'; fi
 
 # The rules of accessibility are fetched for the tests alone.
 browser-tools: ## fetch axe-core for check-browser (needs npm)

@@ -21,7 +21,7 @@ func makefile(t *testing.T) (targets map[string][]string, vars map[string]string
 		t.Fatal(err)
 	}
 	targets, vars = map[string][]string{}, map[string]string{}
-	called := regexp.MustCompile(`\$\(MAKE\) (?:--[a-z-]+ )*([a-z-]+)`)
+	called := regexp.MustCompile(`\$\(MAKE\)((?: [a-z0-9-]+)+)`)
 	last := ""
 	rule := regexp.MustCompile(`^([a-z0-9-]+):([^=#]*)(?:## (.*))?$`)
 	variable := regexp.MustCompile(`^([A-Z_]+) = (.*)$`)
@@ -35,7 +35,7 @@ func makefile(t *testing.T) (targets map[string][]string, vars map[string]string
 			}
 		}
 		if m := called.FindStringSubmatch(line); m != nil && strings.HasPrefix(line, "\t") {
-			targets[last] = append(targets[last], m[1])
+			targets[last] = append(targets[last], strings.Fields(m[1])...)
 		}
 		if m := variable.FindStringSubmatch(line); m != nil {
 			vars[m[1]] = m[2]

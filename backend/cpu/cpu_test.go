@@ -29,14 +29,21 @@ func mustNew(t testing.TB, o Options) device.Device {
 	return d
 }
 
-// variants opens devices of every kernel table this machine runs.
+// variants opens devices of every kernel table this machine runs. With -short, where
+// threads are looked at rather than numbers, those are one in plain Go, of which
+// float64 is the same source, and the last, which takes every way that the others take.
 func variants(t *testing.T, f func(t *testing.T, open func(threads int) device.Device, tol devicetest.Tolerance)) {
-	t.Run("float64", func(t *testing.T) {
-		f(t, func(threads int) device.Device {
-			return newDev(genericKernels[float64]("float64"), threads)
-		}, devicetest.Float64)
-	})
-	for _, k := range tables(t) {
+	plain := tables(t)
+	if testing.Short() {
+		plain = slices.Delete(plain, 1, max(1, len(plain)-1))
+	} else {
+		t.Run("float64", func(t *testing.T) {
+			f(t, func(threads int) device.Device {
+				return newDev(genericKernels[float64]("float64"), threads)
+			}, devicetest.Float64)
+		})
+	}
+	for _, k := range plain {
 		t.Run(k.name, func(t *testing.T) {
 			f(t, func(threads int) device.Device { return newDev(k, threads) }, devicetest.Float32)
 		})
@@ -227,50 +234,57 @@ func TestDecodeBits(t *testing.T) {
 // TestDecodeTogether: chains that share a prompt's rows and are decoded together
 // get, to the bit, what each gets as a sequence read at once.
 func TestDecodeTogether(t *testing.T) {
-	const seed = 43
-	r := rand.New(rand.NewPCG(seed, 0))
 	for _, k := range tables(t) {
-		d := newDev(k, 2)
-		for round := range 60 {
-			h := device.Heads{KV: 1 + r.IntN(3), Dim: []int{4, 16, 32, 48, 80}[round%5]}
-			h.Query = h.KV * []int{1, 2, 7, 30}[r.IntN(4)]
-			prompt, chains := 1+r.IntN(70), 1+r.IntN(20)
-			var seqs, whole []device.Seq
-			rows := prompt
-			for i := range chains {
-				// The chain's own rows, in two blocks: keys so far and the query.
-				n := r.IntN(40)
-				past := []device.Span{{Len: prompt}, {Start: rows, Len: n}}
-				seqs = append(seqs, device.Seq{Q: device.Span{Start: i, Len: 1}, Past: past, Own: rows + n})
-				whole = append(whole, device.Seq{Q: device.Span{Start: rows, Len: n + 1}, Past: past[:1], Own: rows})
-				rows += n + 1
-			}
-			qw, kw := h.Query*h.Dim, h.KV*h.Dim
-			q, key, v := filled(d, rows*qw), filled(d, rows*kw), filled(d, rows*kw)
-			out, lse := d.Alloc(rows*qw), d.Alloc(rows*h.Query)
-			d.Attention(out, lse, q, key, v, whole, h)
-			last := make([]int32, chains)
-			for i, s := range seqs {
-				last[i] = int32(s.Own)
-			}
-			q1, o1, l1 := d.Alloc(chains*qw), d.Alloc(chains*qw), d.Alloc(chains*h.Query)
-			want, wantLSE := d.Alloc(chains*qw), d.Alloc(chains*h.Query)
-			d.GatherRows(q1, q, last, qw)
-			d.GatherRows(want, out, last, qw)
-			d.GatherRows(wantLSE, lse, last, h.Query)
-			d.Attention(o1, l1, q1, key, v, seqs, h)
-			for _, pair := range [][2]device.Buffer{{o1, want}, {l1, wantLSE}} {
-				a, b := make([]float64, pair[0].Len()), make([]float64, pair[0].Len())
-				d.Read64(a, pair[0])
-				d.Read64(b, pair[1])
-				if !slices.Equal(a, b) {
-					t.Fatalf("%s, seed %d, round %d: heads %+v, prompt %d, %d chains: decoded together, not as read at once", k.name, seed, round, h, prompt, chains)
-				}
+		t.Run(k.name, func(t *testing.T) { decodedTogether(t, newDev(k, 2)) })
+	}
+}
+
+func decodedTogether(t *testing.T, d device.Device) {
+	const seed = 43
+	rounds := 60
+	if testing.Short() { // a quarter of them, where they are slow
+		rounds = 15
+	}
+	r := rand.New(rand.NewPCG(seed, 0))
+	for round := range rounds {
+		h := device.Heads{KV: 1 + r.IntN(3), Dim: []int{4, 16, 32, 48, 80}[round%5]}
+		h.Query = h.KV * []int{1, 2, 7, 30}[r.IntN(4)]
+		prompt, chains := 1+r.IntN(70), 1+r.IntN(20)
+		var seqs, whole []device.Seq
+		rows := prompt
+		for i := range chains {
+			// The chain's own rows, in two blocks: keys so far and the query.
+			n := r.IntN(40)
+			past := []device.Span{{Len: prompt}, {Start: rows, Len: n}}
+			seqs = append(seqs, device.Seq{Q: device.Span{Start: i, Len: 1}, Past: past, Own: rows + n})
+			whole = append(whole, device.Seq{Q: device.Span{Start: rows, Len: n + 1}, Past: past[:1], Own: rows})
+			rows += n + 1
+		}
+		qw, kw := h.Query*h.Dim, h.KV*h.Dim
+		q, key, v := filled(d, rows*qw), filled(d, rows*kw), filled(d, rows*kw)
+		out, lse := d.Alloc(rows*qw), d.Alloc(rows*h.Query)
+		d.Attention(out, lse, q, key, v, whole, h)
+		last := make([]int32, chains)
+		for i, s := range seqs {
+			last[i] = int32(s.Own)
+		}
+		q1, o1, l1 := d.Alloc(chains*qw), d.Alloc(chains*qw), d.Alloc(chains*h.Query)
+		want, wantLSE := d.Alloc(chains*qw), d.Alloc(chains*h.Query)
+		d.GatherRows(q1, q, last, qw)
+		d.GatherRows(want, out, last, qw)
+		d.GatherRows(wantLSE, lse, last, h.Query)
+		d.Attention(o1, l1, q1, key, v, seqs, h)
+		for _, pair := range [][2]device.Buffer{{o1, want}, {l1, wantLSE}} {
+			a, b := make([]float64, pair[0].Len()), make([]float64, pair[0].Len())
+			d.Read64(a, pair[0])
+			d.Read64(b, pair[1])
+			if !slices.Equal(a, b) {
+				t.Fatalf("seed %d, round %d: heads %+v, prompt %d, %d chains: decoded together, not as read at once", seed, round, h, prompt, chains)
 			}
 		}
-		if err := d.Close(); err != nil {
-			t.Error(err)
-		}
+	}
+	if err := d.Close(); err != nil {
+		t.Error(err)
 	}
 }
 

@@ -300,6 +300,7 @@ func TestAttentionUnderChecks(t *testing.T) {
 	}
 	for _, check := range []emu.Check{emu.Races, emu.Address} {
 		t.Run(check.String(), func(t *testing.T) {
+			t.Parallel()
 			out, err := emu.Again(t, check, "^TestAttention$/./(overlaps|.*of_256|decoding.*)$", driver.Env+"=")
 			if err != nil || !strings.Contains(string(out), "--- PASS: TestAttention/bf16/decoding,_window ") {
 				t.Errorf("%v\n%s", err, out)

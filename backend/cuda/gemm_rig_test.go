@@ -83,6 +83,7 @@ func TestThreadOrder(t *testing.T) {
 func TestProductsUnderChecks(t *testing.T) {
 	c := emulator(t)
 	if os.Getenv(emu.EnvCheck) == "" {
+		t.Parallel()
 		for _, check := range []emu.Check{emu.Address, emu.Races} {
 			if out, err := emu.Again(t, check, "^TestProductsUnderChecks$"); err != nil || !bytes.Contains(out, []byte("--- PASS")) {
 				t.Errorf("%v: %v\n%s", check, err, out)

@@ -126,6 +126,7 @@ func TestFewUnderChecks(t *testing.T) {
 	if testing.Short() {
 		t.Skip("they run twice")
 	}
+	t.Parallel()
 	for _, check := range []emu.Check{emu.Address, emu.Races} {
 		if out, err := emu.Again(t, check, "^TestFew(Tiles|Together)$"); err != nil || !bytes.Contains(out, []byte("--- PASS: TestFewTogether")) {
 			t.Errorf("%v: %v\n%s", check, err, out)

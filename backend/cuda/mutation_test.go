@@ -138,18 +138,31 @@ func TestSuiteCatchesMutations(t *testing.T) {
 		return string(out), err
 	}
 	// None of them at work: what is run for them passes.
-	all := map[emu.Check]map[string]bool{emu.Plain: {}, emu.Races: {}}
-	for _, m := range mutations {
-		_, operation, _ := strings.Cut(m.tests, "/")
-		all[m.check][operation] = true
+	type group struct {
+		check emu.Check
+		dtype string
 	}
-	for check, operations := range all {
-		if out, err := run(check, "f32|bf16/"+strings.Join(slices.Sorted(maps.Keys(operations)), "|"), 0); err != nil || !strings.Contains(out, "--- PASS: TestConformance ") {
-			t.Fatalf("without mutation, %v: %v\n%s", check, err, out)
+	all := map[group]map[string]bool{}
+	for _, m := range mutations {
+		dtype, operation, _ := strings.Cut(m.tests, "/")
+		g := group{m.check, dtype}
+		if all[g] == nil {
+			all[g] = map[string]bool{}
 		}
+		all[g][operation] = true
+	}
+	for g, operations := range all {
+		t.Run(fmt.Sprintf("none, %v, %s", g.check, g.dtype), func(t *testing.T) {
+			t.Parallel()
+			out, err := run(g.check, g.dtype+"/"+strings.Join(slices.Sorted(maps.Keys(operations)), "|"), 0)
+			if err != nil || !strings.Contains(out, "--- PASS: TestConformance ") {
+				t.Errorf("without mutation: %v\n%s", err, out)
+			}
+		})
 	}
 	for i, m := range mutations {
 		t.Run(fmt.Sprintf("%s/%s/%d", m.file, m.old, m.nth), func(t *testing.T) {
+			t.Parallel()
 			out, err := run(m.check, m.tests, i+1)
 			if failed := strings.Replace(m.tests, "/", "_.*/", 1); err == nil || !regexp.MustCompile("--- FAIL: TestConformance/"+failed).MatchString(out) {
 				t.Errorf("as %q in %s it passed %s, %v: %v\n%s", m.new, m.file, m.tests, m.check, err, out)

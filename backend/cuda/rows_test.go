@@ -165,6 +165,7 @@ func TestRowsUnderChecks(t *testing.T) {
 	if testing.Short() {
 		t.Skip("the tests run twice again")
 	}
+	t.Parallel()
 	for _, check := range []emu.Check{emu.Races, emu.Address} {
 		out, err := emu.Again(t, check, "^(TestRowsAnywhere|TestSampleNotFinite|TestSampleAgainstSorting|TestSampleWide)$")
 		if err != nil || strings.Count(string(out), "--- PASS: ") != 4 {

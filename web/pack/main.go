@@ -116,7 +116,7 @@ func compress(raw []byte, open func(io.Writer) (io.WriteCloser, error)) ([]byte,
 
 // write replaces name in one step.
 func write(name string, data []byte) error {
-	tmp := name + ".tmp"
+	tmp := filepath.Join(filepath.Dir(name), "."+filepath.Base(name)) // a name that is not embedded, should Go look now
 	if err := os.WriteFile(tmp, data, 0o644); err != nil {
 		return err
 	}
