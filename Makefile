@@ -58,7 +58,9 @@ wasm: ## build the page's WebAssembly client into web/static
 	@$(GO) run ./web/pack .cache/app.wasm web/static
 
 # First what writes files, alone. Then two at a time, as many wait or use one core,
-# and each says what it has to say when it is done.
+# and each says what it has to say when it is done. The tests in the browser, which
+# wait for frames, go before those that begin beside them.
+ASIDE = renice -n 10 -p $$$$ >/dev/null
 PAIRS = --no-print-directory --jobs=2 $(if $(filter output-sync,$(.FEATURES)),--output-sync=target)
 test: deps check-format check-generated ## run every check below
 	@$(MAKE) build check-vet check-platforms $(PAIRS)
@@ -88,10 +90,10 @@ check-wasm: ## the reward's golden numbers, computed in WebAssembly (needs node)
 
 # Of the kernel tables only NEON's: the others are the same Go as everywhere.
 check-arm64: ## kernels and model on an emulated arm64 (needs qemu-user)
-	@echo '== arm64'; if command -v qemu-aarch64 >/dev/null; then export GOOS=linux GOARCH=arm64 CGO_ENABLED=0; $(TEST) -exec=qemu-aarch64 -short -run='/neon$$' ./backend/cpu && $(TEST) -exec=qemu-aarch64 ./backend/llama; else echo 'skipped: needs qemu-user'; fi
+	@echo '== arm64'; $(ASIDE); if command -v qemu-aarch64 >/dev/null; then export GOOS=linux GOARCH=arm64 CGO_ENABLED=0; $(TEST) -exec=qemu-aarch64 -run='/neon$$' ./backend/cpu && $(TEST) -exec=qemu-aarch64 ./backend/llama; else echo 'skipped: needs qemu-user'; fi
 
 check-cuda: wasm ## build with the tag cuda, kernels on an emulated card (needs gcc and g++)
-	@echo '== cuda'; if command -v gcc >/dev/null && command -v g++ >/dev/null; then $(MAKE) --no-print-directory cuda OUT=.cache/nrt-cuda && .cache/nrt-cuda devices && $(CUDA) $(GO) vet -tags cuda ./backend/cuda/... && NRT_NEED_EMULATOR=1 $(CUDA) $(TEST) -tags cuda ./backend/cuda/...; else echo 'skipped: needs a C and a C++ compiler'; fi
+	@echo '== cuda'; $(ASIDE); if command -v gcc >/dev/null && command -v g++ >/dev/null; then $(MAKE) --no-print-directory cuda OUT=.cache/nrt-cuda && .cache/nrt-cuda devices && $(CUDA) $(GO) vet -tags cuda ./backend/cuda/... && NRT_NEED_EMULATOR=1 $(CUDA) $(TEST) -tags cuda ./backend/cuda/...; else echo 'skipped: needs a C and a C++ compiler'; fi
 
 check-generated: generate ## generated code is what its generators write
 	@echo '== generated'; git grep -lE '^// Code generated .* DO NOT EDIT\.$$' | xargs -r git diff --exit-code --

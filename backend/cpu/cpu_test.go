@@ -241,12 +241,8 @@ func TestDecodeTogether(t *testing.T) {
 
 func decodedTogether(t *testing.T, d device.Device) {
 	const seed = 43
-	rounds := 60
-	if testing.Short() { // a quarter of them, where they are slow
-		rounds = 15
-	}
 	r := rand.New(rand.NewPCG(seed, 0))
-	for round := range rounds {
+	for round := range 60 {
 		h := device.Heads{KV: 1 + r.IntN(3), Dim: []int{4, 16, 32, 48, 80}[round%5]}
 		h.Query = h.KV * []int{1, 2, 7, 30}[r.IntN(4)]
 		prompt, chains := 1+r.IntN(70), 1+r.IntN(20)

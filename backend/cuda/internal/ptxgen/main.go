@@ -1,8 +1,8 @@
 // Command ptxgen compiles the kernels of package cuda to PTX, one file for each
 // kernels/*.cu. Run it through go generate in backend/cuda, with clang-16 (Debian:
 // apt-get install clang-16) on the path; no CUDA package is needed. Its output is
-// the same bytes wherever it runs, so it is committed, and a test compares it with
-// the sources: byte by byte where clang-16 is found, by hash where it is not.
+// the same bytes wherever it runs, so it is committed and compared with the sources:
+// byte by byte by `make check-generated` where clang-16 is found, by hash in a test.
 package main
 
 import (
