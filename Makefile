@@ -57,55 +57,70 @@ wasm: ## build the page's WebAssembly client into web/static
 	@cmp -s "$$($(GO) env GOROOT)/lib/wasm/wasm_exec.js" web/static/wasm_exec.js || cp -f "$$($(GO) env GOROOT)/lib/wasm/wasm_exec.js" web/static/wasm_exec.js
 	@$(GO) run ./web/pack .cache/app.wasm web/static
 
-# First what writes files, alone. Then two at a time, as many wait or use one core,
-# and each says what it has to say when it is done. The tests in the browser, which
-# wait for frames, go before those that begin beside them.
+# First what writes files, alone. Then two at a time, as many wait or use one core; each
+# says what it has to say when it is done. The tests in the browser, which wait for
+# frames, go before those that begin beside them.
 ASIDE = renice -n 10 -p $$$$ >/dev/null
-PAIRS = --no-print-directory --jobs=2 $(if $(filter output-sync,$(.FEATURES)),--output-sync=target)
+PAIRS = --no-print-directory --jobs=2 $(if $(filter output-sync,$(.FEATURES)),--output-sync=line)
 test: deps check-format check-generated ## run every check below
 	@$(MAKE) build check-vet check-platforms $(PAIRS)
 	@$(MAKE) check-browser check-cuda check-arm64 check-tests check-race check-wasm check-run check-client $(PAIRS)
 
 check-format: ## gofmt has nothing to change
-	@echo '== format'; bad=$$("$$($(GO) env GOROOT)/bin/gofmt" -l .); test -z "$$bad" || { echo "gofmt -w these files:"; echo "$$bad"; exit 1; }
+	@echo '== format'
+	@bad=$$("$$($(GO) env GOROOT)/bin/gofmt" -l .); test -z "$$bad" || { echo "gofmt -w these files:"; echo "$$bad"; exit 1; }
 
 check-vet: ## go vet finds nothing
-	@echo '== vet'; $(GO) vet ./...
+	@echo '== vet'
+	@$(GO) vet ./...
 
 # Vetting checks the types of all and compiles what is imported; what is left is to link.
 check-platforms: ## vet and build for Windows, macOS, Linux on arm64 and the browser
-	@echo '== windows/amd64'; export GOOS=windows GOARCH=amd64; $(GO) vet ./... && $(BUILD) -o /dev/null ./backend/cmd/nrt
-	@echo '== darwin/arm64'; export GOOS=darwin GOARCH=arm64; $(GO) vet ./... && $(BUILD) -o /dev/null ./backend/cmd/nrt
-	@echo '== linux/arm64'; export GOOS=linux GOARCH=arm64; $(GO) vet ./... && $(BUILD) -o /dev/null ./backend/cmd/nrt
-	@echo '== js/wasm'; $(CLIENT) $(GO) vet $(CLIENT_FLAGS) $(WASM_PACKAGES)
+	@echo '== windows/amd64'
+	@export GOOS=windows GOARCH=amd64; $(GO) vet ./... && $(BUILD) -o /dev/null ./backend/cmd/nrt
+	@echo '== darwin/arm64'
+	@export GOOS=darwin GOARCH=arm64; $(GO) vet ./... && $(BUILD) -o /dev/null ./backend/cmd/nrt
+	@echo '== linux/arm64'
+	@export GOOS=linux GOARCH=arm64; $(GO) vet ./... && $(BUILD) -o /dev/null ./backend/cmd/nrt
+	@echo '== js/wasm'
+	@$(CLIENT) $(GO) vet $(CLIENT_FLAGS) $(WASM_PACKAGES)
 
 check-tests: ## all tests
-	@echo '== tests'; $(TEST) ./...
+	@echo '== tests'
+	@$(TEST) ./...
 
 check-race: ## the race detector on packages with goroutines (needs a C compiler)
-	@echo '== race'; if command -v $$($(GO) env CC) >/dev/null; then CGO_ENABLED=1 $(TEST) -race -short $(RACE_PACKAGES); else echo 'skipped: needs a C compiler'; fi
+	@echo '== race'
+	@if command -v $$($(GO) env CC) >/dev/null; then CGO_ENABLED=1 $(TEST) -race -short $(RACE_PACKAGES); else echo 'skipped: needs a C compiler'; fi
 
-check-wasm: ## the reward's golden numbers, computed in WebAssembly (needs node)
-	@echo '== wasm'; if command -v node >/dev/null; then $(CLIENT) $(TEST) $(CLIENT_FLAGS) -exec="$$($(GO) env GOROOT)/lib/wasm/go_js_wasm_exec" ./trainer/reward; else echo 'skipped: needs node'; fi
+check-wasm: ## the tests of the packages that run in a browser, in WebAssembly (needs node)
+	@echo '== wasm'
+	@if command -v node >/dev/null; then $(CLIENT) $(TEST) $(CLIENT_FLAGS) -exec="$$($(GO) env GOROOT)/lib/wasm/go_js_wasm_exec" $(WASM_PACKAGES); else echo 'skipped: needs node'; fi
 
 # Of the kernel tables only NEON's: the others are the same Go as everywhere.
 check-arm64: ## kernels and model on an emulated arm64 (needs qemu-user)
-	@echo '== arm64'; $(ASIDE); if command -v qemu-aarch64 >/dev/null; then export GOOS=linux GOARCH=arm64 CGO_ENABLED=0; $(TEST) -exec=qemu-aarch64 -run='/neon$$' ./backend/cpu && $(TEST) -exec=qemu-aarch64 ./backend/llama; else echo 'skipped: needs qemu-user'; fi
+	@echo '== arm64'
+	@$(ASIDE); if command -v qemu-aarch64 >/dev/null; then export GOOS=linux GOARCH=arm64 CGO_ENABLED=0; $(TEST) -exec=qemu-aarch64 -run='/neon$$' ./backend/cpu && $(TEST) -exec=qemu-aarch64 ./backend/llama; else echo 'skipped: needs qemu-user'; fi
 
 check-cuda: wasm ## build with the tag cuda, kernels on an emulated card (needs gcc and g++)
-	@echo '== cuda'; $(ASIDE); if command -v gcc >/dev/null && command -v g++ >/dev/null; then $(MAKE) --no-print-directory cuda OUT=.cache/nrt-cuda && .cache/nrt-cuda devices && $(CUDA) $(GO) vet -tags cuda ./backend/cuda/... && NRT_NEED_EMULATOR=1 $(CUDA) $(TEST) -tags cuda ./backend/cuda/...; else echo 'skipped: needs a C and a C++ compiler'; fi
+	@echo '== cuda'
+	@$(ASIDE); if command -v gcc >/dev/null && command -v g++ >/dev/null; then $(MAKE) --no-print-directory cuda OUT=.cache/nrt-cuda && .cache/nrt-cuda devices && $(CUDA) $(GO) vet -tags cuda ./backend/cuda/... && NRT_NEED_EMULATOR=1 $(CUDA) $(TEST) -tags cuda ./backend/cuda/...; else echo 'skipped: needs a C and a C++ compiler'; fi
 
 check-generated: generate ## generated code is what its generators write
-	@echo '== generated'; git grep -lE '^// Code generated .* DO NOT EDIT\.$$' | xargs -r git diff --exit-code --
+	@echo '== generated'
+	@git grep -lE '^// Code generated .* DO NOT EDIT\.$$' | xargs -r git diff --exit-code --
 
 check-run: build ## the binary that was built explains a sample question
-	@echo '== run'; $(OUT) version && $(OUT) explain --k 2
+	@echo '== run'
+	@$(OUT) version && $(OUT) explain --k 2
 
 check-client: build ## ask /v1 with OpenAI's own client (needs its module)
-	@echo '== client'; cd backend/server/clienttest && if $(GO) mod download 2>/dev/null; then $(GO) vet . && NRT=$(abspath $(OUT)) $(TEST) -count=1 .; else echo 'skipped: the modules of the client cannot be fetched'; fi
+	@echo '== client'
+	@cd backend/server/clienttest && if $(GO) mod download 2>/dev/null; then $(GO) vet . && NRT=$(abspath $(OUT)) $(TEST) -count=1 .; else echo 'skipped: the modules of the client cannot be fetched'; fi
 
 check-browser: build browser-tools ## drive the page in Chromium (needs chromium)
-	@echo '== browser'; if command -v chromium >/dev/null || command -v chromium-browser >/dev/null || command -v google-chrome >/dev/null; then cd web/browsertest && $(GO) vet . && $(TEST) -count=1 -v .; else echo 'skipped: needs chromium'; fi
+	@echo '== browser'
+	@if command -v chromium >/dev/null || command -v chromium-browser >/dev/null || command -v google-chrome >/dev/null; then cd web/browsertest && $(GO) vet . && $(TEST) -count=1 -v .; else echo 'skipped: needs chromium'; fi
 
 # The rules of accessibility are fetched for the tests alone.
 browser-tools: ## fetch axe-core for check-browser (needs npm)
