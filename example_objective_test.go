@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"log"
-	"slices"
 	"strings"
 
 	"nrt/backend/cpu"
@@ -28,12 +27,7 @@ func Example_objective() {
 }
 
 func teach() error {
-	all, err := models.List()
-	if err != nil {
-		return err
-	}
-	at := slices.IndexFunc(all, func(m models.Info) bool { return m.Name == "world:base" })
-	files, err := models.Open(all[at])
+	files, err := models.Open("world:base")
 	if err != nil {
 		return err
 	}

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"log"
-	"slices"
 
 	"nrt/backend/cpu"
 	"nrt/backend/engine"
@@ -33,12 +32,7 @@ func Example() {
 }
 
 func explain() error {
-	all, err := models.List()
-	if err != nil {
-		return err
-	}
-	at := slices.IndexFunc(all, func(m models.Info) bool { return m.Name == "world:nrt" })
-	files, err := models.Open(all[at])
+	files, err := models.Open("world:nrt") // or os.DirFS(folder)
 	if err != nil {
 		return err
 	}

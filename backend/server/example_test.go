@@ -6,7 +6,6 @@ import (
 	"log"
 	"net/http"
 	"net/http/httptest"
-	"slices"
 	"strings"
 
 	"nrt/backend/cpu"
@@ -16,12 +15,7 @@ import (
 
 // The page and /v1 inside another program: Handler is an http.Handler like any other.
 func ExampleServer_Handler() {
-	all, err := models.List()
-	if err != nil {
-		log.Fatal(err)
-	}
-	m := all[slices.IndexFunc(all, func(m models.Info) bool { return m.Name == "world:nrt" })]
-	files, err := models.Open(m) // or os.DirFS(folder)
+	files, err := models.Open("world:nrt") // or os.DirFS(folder)
 	if err != nil {
 		log.Fatal(err)
 	}
@@ -31,7 +25,7 @@ func ExampleServer_Handler() {
 	}
 	defer dev.Close()
 	s, err := server.New(server.Options{
-		Models: []server.Source{{Name: m.Name, About: m.About, Files: files, World: true}},
+		Models: []server.Source{{Name: "world:nrt", Files: files, World: true}},
 		Device: dev,
 	})
 	if err != nil {

@@ -30,21 +30,11 @@ const patience = 2 * time.Minute
 // embedded opens a built-in model.
 func embedded(t testing.TB, name string) fs.FS {
 	t.Helper()
-	list, err := models.List()
+	files, err := models.Open(name)
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, m := range list {
-		if m.Name == name {
-			files, err := models.Open(m)
-			if err != nil {
-				t.Fatal(err)
-			}
-			return files
-		}
-	}
-	t.Fatalf("no embedded model %s", name)
-	return nil
+	return files
 }
 
 // rig is a server in this process.

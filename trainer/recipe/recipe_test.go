@@ -34,7 +34,7 @@ func newDevice(t *testing.T) device.Device {
 
 func embedded(t *testing.T, dev device.Device, info models.Info) *llama.Model {
 	t.Helper()
-	files, err := models.Open(info)
+	files, err := models.Open(info.Name)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -145,7 +145,7 @@ func BenchmarkWorld(b *testing.B) {
 			b.Error(err)
 		}
 	}()
-	files, err := models.Open(models.Info{Dir: "base"})
+	files, err := models.Open("world:base")
 	if err != nil {
 		b.Fatal(err)
 	}

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"io/fs"
 	"log"
 	"os"
 	"path/filepath"
@@ -42,7 +41,7 @@ func ExampleTrain() {
 	c.Rollout.Questions, c.Rollout.K = 2, 4
 	c.Train.Steps = 2
 	c.Output.Dir = filepath.Join(dir, "out")
-	err = run.Train(context.Background(), c, run.Env{Device: dev, Open: embedded, Log: io.Discard, Now: time.Now})
+	err = run.Train(context.Background(), c, run.Env{Device: dev, Open: models.Open, Log: io.Discard, Now: time.Now})
 	if err != nil {
 		log.Fatal(err)
 	}
@@ -68,17 +67,4 @@ func ExampleTrain() {
 	// special_tokens_map.json
 	// tokenizer.json
 	// tokenizer_config.json
-}
-
-func embedded(name string) (fs.FS, error) {
-	all, err := models.List()
-	if err != nil {
-		return nil, err
-	}
-	for _, m := range all {
-		if m.Name == name {
-			return models.Open(m)
-		}
-	}
-	return nil, fmt.Errorf("no embedded model %s", name)
 }

@@ -5,7 +5,6 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -251,15 +250,13 @@ func TestLoRALearnsTheSmallWorld(t *testing.T) {
 	}
 	const steps = 24
 	c := Default(objective.NRT)
-	c.Model.Path, c.LoRA.Rank = "base", 4
+	c.Model.Path, c.LoRA.Rank = "world:base", 4
 	c.Data.Train, c.Data.Eval = []string{file("train.jsonl", w.Train(steps*8, 1))}, []string{file("held.jsonl", w.HeldOut(64, 1))}
 	c.Rollout.K, c.Rollout.Questions, c.Rollout.MaxChain = 8, 8, 20
 	c.Objective.LengthNorm, c.Objective.LengthConstant, c.Objective.TokenCap = objective.NormConstant, 16, 5
 	c.Optim.LR, c.Optim.Schedule, c.Optim.Warmup, c.Optim.MiniBatch, c.Optim.WeightDecay = 4e-3, "constant", 4, 0, 0
 	c.Train.Steps, c.Eval.Answers, c.Output.Dir = steps, false, filepath.Join(dir, "out")
-	err := Train(t.Context(), c, Env{Device: newCPU(t), Log: io.Discard, Now: time.Now, Open: func(name string) (fs.FS, error) {
-		return models.Open(models.Info{Dir: name})
-	}})
+	err := Train(t.Context(), c, Env{Device: newCPU(t), Log: io.Discard, Now: time.Now, Open: models.Open})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -24,7 +24,7 @@ func builtins() ([]builtin, error) {
 	}
 	var list []builtin
 	for _, m := range infos {
-		files, err := models.Open(m)
+		files, err := models.Open(m.Name)
 		if err != nil {
 			return nil, fmt.Errorf("embedded model %s: %w", m.Name, err)
 		}

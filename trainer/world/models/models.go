@@ -9,6 +9,8 @@ import (
 	"encoding/json"
 	"fmt"
 	"io/fs"
+	"slices"
+	"strings"
 )
 
 //go:embed *
@@ -61,5 +63,19 @@ func read[T any](name string) (list []T, err error) {
 	return list, nil
 }
 
-// Open is a model's Hugging Face folder.
-func Open(m Info) (fs.FS, error) { return fs.Sub(files, m.Dir) }
+// Open is the Hugging Face folder of the model of that name, such as "world:nrt".
+func Open(name string) (fs.FS, error) {
+	list, err := List()
+	if err != nil {
+		return nil, err
+	}
+	i := slices.IndexFunc(list, func(m Info) bool { return m.Name == name })
+	if i < 0 {
+		var names []string
+		for _, m := range list {
+			names = append(names, m.Name)
+		}
+		return nil, fmt.Errorf("no embedded model %q: there are %s", name, strings.Join(names, ", "))
+	}
+	return fs.Sub(files, list[i].Dir)
+}
