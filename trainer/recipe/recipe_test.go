@@ -32,9 +32,9 @@ func newDevice(t *testing.T) device.Device {
 	return dev
 }
 
-func embedded(t *testing.T, dev device.Device, info models.Info) *llama.Model {
+func embedded(t *testing.T, dev device.Device, name string) *llama.Model {
 	t.Helper()
-	files, err := models.Open(info.Name)
+	files, err := models.Open(name)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -67,7 +67,7 @@ func TestEmbeddedModels(t *testing.T) {
 		if weights.Size() > 4<<20 {
 			t.Errorf("%s: %d bytes, want at most 4 MiB", info.Name, weights.Size())
 		}
-		m := embedded(t, dev, info)
+		m := embedded(t, dev, info.Name)
 		e := engine.New(m, nil, engine.Options{})
 		r, err := Evaluate(context.Background(), e, w, f, items, EvalOptions{NoChain: info.NoChain})
 		e.Close()
@@ -88,7 +88,7 @@ func TestEmbeddedModels(t *testing.T) {
 // TestEmbeddedBasePassesTheGate: it can derive, and would rather chat.
 func TestEmbeddedBasePassesTheGate(t *testing.T) {
 	dev := newDevice(t)
-	m := embedded(t, dev, models.Info{Dir: "base"})
+	m := embedded(t, dev, "world:base")
 	defer m.Free()
 	report, err := Gate(context.Background(), m, world.New(1), 700, 1)
 	if err != nil {
@@ -118,7 +118,7 @@ func TestMakeStopsAtTheGate(t *testing.T) {
 // right chains, the same seed gives the same run, and every method runs.
 func TestPoliciesLearn(t *testing.T) {
 	dev, w := newDevice(t), world.New(1)
-	base := embedded(t, dev, models.Info{Dir: "base"})
+	base := embedded(t, dev, "world:base")
 	defer base.Free()
 	train := func(name string, steps int) []run.Values {
 		p, err := NewPolicy(name, 1)
