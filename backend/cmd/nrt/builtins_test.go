@@ -1,6 +1,8 @@
 package main
 
 import (
+	"path/filepath"
+	"strings"
 	"testing"
 
 	"nrt/web/wire"
@@ -27,6 +29,16 @@ func TestBuiltinModels(t *testing.T) {
 		}
 		s.ok(t, "explain", "--model", b.Name, "--k", "2", "--sample", "2")
 		s.ok(t, "generate", "--model", b.Name, "--question", b.Samples[0].Question)
+	}
+	// A model on disk that was trained from one has its questions.
+	dir := filepath.Join(t.TempDir(), "mine")
+	s.ok(t, "export", "--model", defaultModel, "--output", dir)
+	mine, its := s.ok(t, "explain", "--model", dir, "--k", "2", "--sample", "2"), s.ok(t, "explain", "--k", "2", "--sample", "2")
+	if strings.ReplaceAll(mine, dir, defaultModel) != its {
+		t.Errorf("have\n%s\nwant\n%s", mine, its)
+	}
+	if code, _, stderr := s.nrt(t, "explain", "--model", wordModel(t)); code != exitUsage || !strings.Contains(stderr, "want --question and --answer") {
+		t.Errorf("a model of something else: exit %d, %s", code, stderr)
 	}
 }
 

@@ -3,6 +3,7 @@ package main
 import (
 	"cmp"
 	"fmt"
+	"io/fs"
 	"math"
 	"slices"
 	"strings"
@@ -41,7 +42,8 @@ The reward R sums this up (--mode says how); R′ is 0 for a chain that does not
 beat the empty one; the advantage A compares a chain with the others. A is what
 training multiplies the chain's gradient with.
 
-Without a question, a built-in model is asked one of its sample questions.`,
+Without a question, a built-in model, or one trained from it, is asked a sample
+question.`,
 		examples: []string{
 			"nrt explain",
 			"nrt explain --sample 2 --mode am --k 4 --seed 7",
@@ -52,7 +54,7 @@ Without a question, a built-in model is asked one of its sample questions.`,
 			x.model.bind(f)
 			f.text(&x.question, "question", "Q", "what to ask; - reads standard input")
 			f.text(&x.answer, "answer", "A", "the reference answer")
-			f.integer(&x.sample, "sample", "N", "which sample question of a built-in model, from 1")
+			f.integer(&x.sample, "sample", "N", "which sample question, from 1")
 			f.integer(&x.k, "k", "K", "how many chains")
 			f.amount(&x.maxChain, "max-chain", "N", "longest chain in tokens; 0 is what fits, up to 512")
 			x.reward.bind(f)
@@ -94,18 +96,37 @@ func (x *explainFlags) check(e *env, f *flags) error {
 	case q || a:
 		return usagef("--question and --answer go together")
 	}
-	if _, err := e.files(x.model.name); err != nil {
+	files, err := e.files(x.model.name)
+	if err != nil {
 		return err // before asking for what only an existing model needs
 	}
 	b := e.builtin(x.model.name)
 	if b == nil {
-		return usagef("want --question and --answer: only built-in models have sample questions (there are %s)", e.builtinNames())
+		b = e.kin(files)
+	}
+	if b == nil {
+		return usagef("want --question and --answer: only built-in models, and those trained from them, have sample questions (there are %s)", e.builtinNames())
 	}
 	if x.sample < 1 || x.sample > len(b.Samples) {
 		return usagef("--sample: want 1 to %d, have %d", len(b.Samples), x.sample)
 	}
 	x.question, x.answer = b.Samples[x.sample-1].Question, b.Samples[x.sample-1].Answer
 	return nil
+}
+
+// kin is a built-in model whose words a model on disk has all, as one that was trained
+// from it, or nil.
+func (e *env) kin(files fs.FS) *builtin {
+	b := e.builtin(defaultModel)
+	tok, err := token.LoadFS(files)
+	if b == nil || err != nil {
+		return nil // what is wrong with the files is said when they are read
+	}
+	form, err := tok.Format("")
+	if err != nil || form.Name != "world" || run.Unknown(tok, form.Prompt(b.Samples[0].Question), form.Answer(b.Samples[0].Answer)) > 0 {
+		return nil
+	}
+	return b
 }
 
 func (x *explainFlags) run(e *env) (err error) {
