@@ -1,6 +1,7 @@
 package server_test
 
 import (
+	"encoding/json"
 	"fmt"
 	"io"
 	"log"
@@ -39,17 +40,31 @@ func ExampleServer_Handler() {
 	ts := httptest.NewServer(mux)
 	defer ts.Close()
 
-	body := `{"model": "world:nrt", "seed": 1, "messages": [{"role": "user",
-		"content": "kin : fay a) friend b) mother c) friend d) father who ?"}]}`
-	res, err := http.Post(ts.URL+"/v1/chat/completions", "application/json", strings.NewReader(body))
+	body := `{"model": "world:nrt", "question": "kin : fay a) friend b) mother c) friend d) father who ?",
+		"answer": "well you see that guy is called lena i guess .",
+		"chains": ["hmm here we go again", "a) friend emil b) mother kurt c) friend jane d) father lena"]}`
+	res, err := http.Post(ts.URL+"/v1/score", "application/json", strings.NewReader(body))
 	if err != nil {
 		log.Fatal(err)
 	}
 	defer res.Body.Close()
-	answer, err := io.ReadAll(res.Body)
-	if err != nil {
+	var verdict struct {
+		Base   float64 `json:"R_base"` // the reward without a chain
+		Chains []struct {
+			Rank  int
+			Chain string
+			R     float64
+		}
+	}
+	if err := json.NewDecoder(res.Body).Decode(&verdict); err != nil {
 		log.Fatal(err)
 	}
-	fmt.Println(res.Status, strings.Contains(string(answer), `"reasoning_content":"a) friend emil`))
-	// Output: 200 OK true
+	fmt.Printf("%.3f without a chain\n", verdict.Base)
+	for _, c := range verdict.Chains {
+		fmt.Printf("%.3f, rank %d, after %s\n", c.R, c.Rank, c.Chain)
+	}
+	// Output:
+	// 0.207 without a chain
+	// 0.185, rank 2, after hmm here we go again
+	// 0.448, rank 1, after a) friend emil b) mother kurt c) friend jane d) father lena
 }
