@@ -59,12 +59,13 @@ wasm: ## build the page's WebAssembly client into web/static
 
 # First what writes files, alone. Then two at a time, as many wait or use one core; each
 # says what it has to say when it is done. The tests in the browser, which wait for
-# frames, go before those that begin beside them.
+# frames, come first: so they must not wait for what is made, which is there by then.
+MADE = build browser-tools
 ASIDE = renice -n 10 -p $$$$ >/dev/null
 PAIRS = --no-print-directory --jobs=2 $(if $(filter output-sync,$(.FEATURES)),--output-sync=line)
 test: deps check-format check-generated ## run every check below
-	@$(MAKE) build check-vet check-platforms $(PAIRS)
-	@$(MAKE) check-browser check-cuda check-arm64 check-tests check-race check-wasm check-run check-client $(PAIRS)
+	@$(MAKE) build browser-tools check-vet check-platforms $(PAIRS)
+	@$(MAKE) check-browser check-cuda check-arm64 check-tests check-race check-wasm check-run check-client $(PAIRS) MADE=
 
 check-format: ## gofmt has nothing to change
 	@echo '== format'
@@ -102,7 +103,7 @@ check-arm64: ## kernels and model on an emulated arm64 (needs qemu-user)
 	@echo '== arm64'
 	@$(ASIDE); if command -v qemu-aarch64 >/dev/null; then export GOOS=linux GOARCH=arm64 CGO_ENABLED=0; $(TEST) -exec=qemu-aarch64 -run='/neon$$' ./backend/cpu && $(TEST) -exec=qemu-aarch64 ./backend/llama; else echo 'skipped: needs qemu-user'; fi
 
-check-cuda: wasm ## build with the tag cuda, kernels on an emulated card (needs gcc and g++)
+check-cuda: ## build with the tag cuda, kernels on an emulated card (needs gcc and g++)
 	@echo '== cuda'
 	@$(ASIDE); if command -v gcc >/dev/null && command -v g++ >/dev/null; then $(MAKE) --no-print-directory cuda OUT=.cache/nrt-cuda && .cache/nrt-cuda devices && $(CUDA) $(GO) vet -tags cuda ./backend/cuda/... && NRT_NEED_EMULATOR=1 $(CUDA) $(TEST) -tags cuda ./backend/cuda/...; else echo 'skipped: needs a C and a C++ compiler'; fi
 
@@ -110,15 +111,15 @@ check-generated: generate ## generated code is what its generators write
 	@echo '== generated'
 	@git grep -lE '^// Code generated .* DO NOT EDIT\.$$' | xargs -r git diff --exit-code --
 
-check-run: build ## the binary that was built explains a sample question
+check-run: $(filter build,$(MADE)) ## the binary that was built explains a sample question
 	@echo '== run'
 	@$(OUT) version && $(OUT) explain --k 2
 
-check-client: build ## ask /v1 with OpenAI's own client (needs its module)
+check-client: $(filter build,$(MADE)) ## ask /v1 with OpenAI's own client (needs its module)
 	@echo '== client'
 	@cd backend/server/clienttest && if $(GO) mod download 2>/dev/null; then $(GO) vet . && NRT=$(abspath $(OUT)) $(TEST) -count=1 .; else echo 'skipped: the modules of the client cannot be fetched'; fi
 
-check-browser: build browser-tools ## drive the page in Chromium (needs chromium)
+check-browser: $(MADE) ## drive the page in Chromium (needs chromium)
 	@echo '== browser'
 	@if command -v chromium >/dev/null || command -v chromium-browser >/dev/null || command -v google-chrome >/dev/null; then cd web/browsertest && $(GO) vet . && $(TEST) -count=1 -v .; else echo 'skipped: needs chromium'; fi
 
