@@ -203,7 +203,7 @@ func TestSheetAndServerAndBack(t *testing.T) {
 	b.until("connected again", live)
 	b.until("the version is scored", earns+`.includes("With your sentence") && !(`+needs+`)`)
 	b.run(chromedp.Evaluate(`history.back()`, nil))
-	b.until("the view before is back", `document.querySelector("#question .asked").innerText.startsWith("kin")`)
+	b.until("the view before is back", `document.querySelector("#question .asked").innerText.startsWith("step")`)
 	b.until("the sheet is gone", `!document.querySelector("#edit").open`)
 	b.until("all of the view before is drawn", `!document.querySelector(".ghost")`)
 	if b.soon(`document.querySelector(".ghost")`) {

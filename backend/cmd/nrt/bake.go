@@ -15,10 +15,11 @@ import (
 const bakedModel = "world:base"
 
 // bakedQuestions are the families that the page's saved examples come from; the
-// first is what a reader sees before anything runs.
+// first is what a reader sees before anything runs, and the one of them that anybody
+// can follow by counting along.
 var bakedQuestions = []struct{ family, title string }{
-	{"kin", "Who is related to whom"},
 	{"step", "How many coins are left"},
+	{"kin", "Who is related to whom"},
 	{"cups", "Which cup holds the ball"},
 }
 
