@@ -31,11 +31,7 @@ func (a *app) syncForms() {
 		if el := byID("model"); el.Truthy() {
 			el.Call("replaceChildren")
 			for _, m := range a.s.Models {
-				label := m.Name
-				if m.Run != "" {
-					label = m.Run + ", step " + strconv.Itoa(m.Step)
-				}
-				option(el, "append", m.Name, label)
+				option(el, "append", m.Name, a.s.ModelLabel(m.Name))
 			}
 		}
 	}
@@ -51,6 +47,9 @@ func (a *app) syncForms() {
 	a.synced.choice = choice
 	c := a.s.Choice
 	a.ownOption()
+	if el := byID("model"); el.Truthy() {
+		el.Set("title", c.Model) // as a command line calls it
+	}
 	for id, value := range map[string]string{"model": c.Model, "modeselect": c.Mode.String(), "example": a.picked()} {
 		if el := byID(id); el.Truthy() && el.Get("value").String() != value {
 			el.Set("value", value)
@@ -127,12 +126,9 @@ func (a *app) listWorld() {
 	group := document().Call("createElement", "optgroup")
 	group.Set("label", "Ask a fresh one")
 	for i, q := range a.s.World {
-		text := q.Question
-		if len(text) > 70 {
-			text = text[:strings.LastIndexByte(text[:70], ' ')+1] + "…"
-		}
-		if !strings.HasPrefix(text, q.Family) {
-			text = q.Family + ": " + text
+		text := q.Plain
+		if len(text) > 90 {
+			text = text[:strings.LastIndexByte(text[:90], ' ')+1] + "…"
 		}
 		option(group, "append", "world:"+strconv.Itoa(i), text)
 	}

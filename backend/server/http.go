@@ -215,6 +215,7 @@ func (s *Server) serveModels(w http.ResponseWriter, _ *http.Request) { s.json(w,
 type example struct {
 	Family   string `json:"family"`
 	Question string `json:"question"`
+	Plain    string `json:"plain"` // the same in everyday English
 	Answer   string `json:"answer"`
 }
 

@@ -176,6 +176,11 @@ func TestPage(t *testing.T) {
 	if len(r.page.baked) == 0 {
 		t.Error("no saved examples")
 	}
+	for _, e := range r.page.examples {
+		if !strings.HasSuffix(e.Plain, "?") || strings.Contains(e.Plain, " : ") {
+			t.Errorf("%q is offered as %q", e.Question, e.Plain)
+		}
+	}
 	zipped, raw := r.get("/", "Accept-Encoding: gzip")
 	if zipped.Header.Get("Content-Encoding") != "gzip" || len(raw) >= len(body)/2 {
 		t.Errorf("%d bytes zipped, %d plain", len(raw), len(body))

@@ -12,6 +12,7 @@ import (
 	"nrt/templates"
 	"nrt/web"
 	"nrt/web/view"
+	"nrt/web/wire"
 )
 
 // Baked is the file of saved examples among the static files.
@@ -24,7 +25,8 @@ const mostExamples = 28
 type page struct {
 	baked     []view.Example
 	raw       json.RawMessage   // the same, as the client reads it
-	fragments map[string]string // of the first
+	state     view.State        // the first of them, open
+	fragments map[string]string // of it
 	examples  []example         // of the small world
 	lessons   []view.Lesson
 	worker    *asset // the service worker of this build
@@ -42,18 +44,15 @@ func newPage(s *Server) (*page, error) {
 	case !errors.Is(err, fs.ErrNotExist):
 		return nil, err
 	}
-	state := view.New(p.baked)
-	p.fragments, p.lessons = view.Fragments(&state), view.Lessons(p.baked)
+	p.state = view.New(p.baked)
+	p.fragments, p.lessons = view.Fragments(&p.state), view.Lessons(p.baked)
 	if s.o.World != nil {
 		for _, item := range s.o.World.HeldOut(mostExamples, 1) {
-			p.examples = append(p.examples, example{Family: item.Family, Question: item.Question, Answer: item.Answer})
+			plain, _ := s.o.World.Plain(item.Question)
+			p.examples = append(p.examples, example{Family: item.Family, Question: item.Question, Plain: plain, Answer: item.Answer})
 		}
 	}
-	var models []string
-	for _, m := range s.hub.list() {
-		models = append(models, m.Name)
-	}
-	b, err := newBuild(p.shell(s, models))
+	b, err := newBuild(p.shell(s, s.hub.list()))
 	if err != nil {
 		return nil, err
 	}
@@ -65,7 +64,7 @@ func newPage(s *Server) (*page, error) {
 
 // shell is what the template needs, but for the nonce. A reader who may know no models
 // still sees which one wrote the example.
-func (p *page) shell(s *Server, models []string) templates.Page {
+func (p *page) shell(s *Server, models []wire.Model) templates.Page {
 	t := templates.Page{
 		Fragments: p.fragments, Boot: p.raw, WASMSize: s.static.wasm, Asset: web.URL, Lessons: p.lessons,
 		Choice: view.DefaultChoice(), MaxChain: s.o.Chain,
@@ -74,16 +73,18 @@ func (p *page) shell(s *Server, models []string) templates.Page {
 		t.Examples = append(t.Examples, templates.Option{Value: e.Name, Label: e.Title})
 	}
 	if len(models) > 0 { // names are for those who have the token
-		t.Model, t.Base = models[0], s.o.Train.Base
+		t.Model, t.Base = models[0].Name, s.o.Train.Base
 	}
 	if len(p.baked) > 0 {
 		t.Example, t.Model = p.baked[0].Name, p.baked[0].Ask.Model
 		if models == nil {
-			models = []string{t.Model}
+			models = []wire.Model{{Name: t.Model}}
 		}
 	}
-	for _, name := range models {
-		t.Models = append(t.Models, templates.Option{Value: name, Label: name})
+	state := p.state
+	state.Models = models
+	for _, m := range models {
+		t.Models = append(t.Models, templates.Option{Value: m.Name, Label: state.ModelLabel(m.Name)})
 	}
 	return t
 }
@@ -98,11 +99,9 @@ func (s *Server) servePage(w http.ResponseWriter, r *http.Request) {
 		s.refuse(w, http.StatusInternalServerError, err.Error())
 		return
 	}
-	var models []string // what is served is told to those alone who may ask it
+	var models []wire.Model // what is served is told to those alone who may ask it
 	if s.permitted(r) {
-		for _, m := range s.models() {
-			models = append(models, m.Name)
-		}
+		models = s.models()
 	}
 	p := s.page.shell(s, models)
 	p.Nonce = nonce

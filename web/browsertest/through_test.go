@@ -46,7 +46,7 @@ func TestSameChainsThroughTraining(t *testing.T) {
 			chromedp.MouseEvent("mouseReleased", at[0]+at[2]/2, at[1], chromedp.ButtonLeft, chromedp.ClickCount(1)))
 		b.until("step 20 reads", reads, "step 20")
 		b.until("it is announced", `document.querySelector("#status").innerText.startsWith("Step 20 reads these chains.")`)
-		b.until("the page says who wrote them", `document.querySelector("#through").innerText === "These eight chains, written at step 0 by world:base, are read by the model of step 20."`)
+		b.until("the page says who wrote them", `document.querySelector("#through").innerText === "These eight chains, written before training, are read by the model of step 20."`)
 		b.until("the address says it", `location.hash.includes("read=world%3Anrt%4020")`)
 		b.until("the rewards are others", `[...Array(8).keys()].map(i => document.querySelector("#chain-" + i + " .r").textContent).join(" ") !== $`, rewards)
 		if have := eval[string](b, `document.querySelector("#chains .bar").innerText`); !strings.Contains(have, "what-if") {

@@ -434,8 +434,8 @@ const codeOffline = "offline"
 
 // WorldQuestion is a question of the small world that can be asked.
 type WorldQuestion struct {
-	Family   string `json:"family"`
 	Question string `json:"question"`
+	Plain    string `json:"plain"` // the same in everyday English
 	Answer   string `json:"answer"`
 }
 

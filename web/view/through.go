@@ -368,8 +368,9 @@ func (p *page) through(s *State) {
 		if n := len(r.Chains); n > 1 {
 			these, are = "These "+numeral(n)+" chains", "are"
 		}
-		name := s.stepName("")
-		p.text(these + ", written " + when(name != r.Ask.Model, "at "+name+" ") + "by " + r.Ask.Model + ", " + are + " read by " + s.modelOf(r.By) + ".")
+		name, label := s.stepName(""), s.ModelLabel(r.Ask.Model)
+		written := when(label == r.Ask.Model && name != label, "at "+name+" ") + "by " + label
+		p.text(these + ", written " + either(label == beforeTraining, label, written) + ", " + are + " read by " + s.modelOf(r.By) + ".")
 	case s.NewChains:
 		p.raw(`Drag the step: the model of that step writes new chains for the question above.`)
 	default:

@@ -87,7 +87,7 @@ func TestSliderReadsTheSameChains(t *testing.T) {
 		if now.Reader != testSteps[k].model || now.Model != "test" || !strings.HasPrefix(now.Say, "Step "+intText(10*(k+1))+" reads these chains. Chain 5, rank ") {
 			t.Errorf("read by %q, written by %q, says %q", now.Reader, now.Model, now.Say)
 		}
-		if have, want := Fragment(&now, "through"), "These eight chains, written at step 0 by test, are read by the model of "+step+"."; have != want {
+		if have, want := Fragment(&now, "through"), "These eight chains, written before training, are read by the model of "+step+"."; have != want {
 			t.Errorf("have %q, want %q", have, want)
 		}
 		wants(t, Fragment(&now, "strip"), "How sure is the model of "+step+" of each answer word")

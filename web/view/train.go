@@ -50,6 +50,35 @@ func shortLabel(r *wire.State) string {
 	return name
 }
 
+// beforeTraining labels the model that the saved runs start from.
+const beforeTraining = "before training"
+
+// ModelLabel is a model in a list to pick from, by the moment of training that it is of;
+// one that is of none that the page knows goes by its name.
+func (s *State) ModelLabel(name string) string {
+	for i := range s.Runs {
+		r := &s.Runs[i].State
+		for _, c := range r.Checkpoints {
+			switch {
+			case !r.Saved || c.Model != name:
+			case c.Step == 0:
+				return beforeTraining
+			default:
+				return shortLabel(r) + ", step " + intText(c.Step)
+			}
+		}
+	}
+	for _, m := range s.Models {
+		if m.Name == name && m.Run != "" {
+			return m.Run + ", step " + intText(m.Step)
+		}
+	}
+	if method, ok := strings.CutPrefix(name, "world:"); ok {
+		return methodLabel(&wire.State{Method: method})
+	}
+	return name
+}
+
 // checkpoint is the kept step at or before at, the latest for −1, nil without
 // any.
 func (r *Run) checkpoint(at int) *wire.Checkpoint {
@@ -164,7 +193,7 @@ func (s *State) slider(p *page, r *Run) {
 		case s.Reading.Ask.Model:
 			p.raw(` · wrote these chains`)
 		default:
-			p.raw(` · the page shows `).text(s.Reading.reader())
+			p.raw(` · the page shows `).text(s.ModelLabel(s.Reading.reader()))
 		}
 	}
 	p.raw(`</small></span>`)

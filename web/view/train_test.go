@@ -35,3 +35,26 @@ func TestAccuraciesWaitForBoth(t *testing.T) {
 		t.Errorf("beside a run that is not measured: %s", have)
 	}
 }
+
+// The list of models says what each of them is; their names stay the command line's.
+func TestModelLabel(t *testing.T) {
+	kept := func(of string) []wire.Checkpoint {
+		return []wire.Checkpoint{{Step: 0, Model: "world:base"}, {Step: 40, Model: of + "@40"}, {Step: 80, Model: of}}
+	}
+	s := State{
+		Runs: []Run{
+			{State: wire.State{Run: "world:nrt", Method: "nrt", Mode: "ws-logp", Saved: true, Checkpoints: kept("world:nrt")}},
+			{State: wire.State{Run: "world:rlpr", Method: "rlpr", Saved: true, Checkpoints: kept("world:rlpr")}},
+			{State: wire.State{Run: "run1", Method: "nrt", Mine: true, Checkpoints: []wire.Checkpoint{{Step: 0, Model: "models/llama"}, {Step: 5, Model: "run1@5"}}}},
+		},
+		Models: []wire.Model{{Name: "run1@5", Run: "run1", Step: 5}},
+	}
+	for name, want := range map[string]string{
+		"world:base": "before training", "world:nrt@40": "NRT, step 40", "world:rlpr": "RLPR, step 80", "world:sft": "SFT",
+		"run1@5": "run1, step 5", "models/llama": "models/llama",
+	} {
+		if have := s.ModelLabel(name); have != want {
+			t.Errorf("%s is called %q, want %q", name, have, want)
+		}
+	}
+}
