@@ -60,6 +60,27 @@ func TestLesson(t *testing.T) {
 	}
 }
 
+// A first visit is told what the page is about, and the lesson is offered in plain words,
+// both before anything is scrolled.
+func TestLessonIsOffered(t *testing.T) {
+	s := serve(t)
+	for _, v := range []view{desk, phone, {width: 1280, height: 720}, {width: 820, height: 1180}} {
+		b := open(t, v)
+		b.load(s.url())
+		for _, sel := range []string{"h1", "#lesson-open"} {
+			if !eval[bool](b, `(r => r.width > 40 && r.top >= 0 && r.bottom < 170 && r.right <= innerWidth)(document.querySelector($).getBoundingClientRect())`, sel) {
+				t.Errorf("%d px: %s is not to be seen at the top", v.width, sel)
+			}
+		}
+		if have := b.text("#lesson-open"); !strings.HasPrefix(have, "Lesson") {
+			t.Errorf("%d px: the way into the lesson says %q", v.width, have)
+		}
+		if top := eval[float64](b, `document.querySelector("#chain .sent").getBoundingClientRect().bottom`); v.phone && top > 844 {
+			t.Errorf("a phone shows no sentence of a chain: the first ends at %.0f px", top)
+		}
+	}
+}
+
 func TestLessonByAddress(t *testing.T) {
 	s := serve(t)
 	b := open(t, desk)
