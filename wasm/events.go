@@ -125,6 +125,13 @@ func (a *app) click(event js.Value) {
 	case "fresh", "fresh-stop":
 		a.do(name, "")
 		a.lost = freshButtons // each comes in the place of the other
+	case "pattern":
+		a.do(name, argument(el))
+		byID("ask-question").Set("value", a.s.Typing.Question)
+		byID("ask-answer").Set("value", a.s.Typing.Answer)
+		byID("ask-question").Call("focus") // the button goes
+		a.markMissing()
+		a.cutTyped()
 	default:
 		a.do(name, argument(el))
 	}

@@ -213,7 +213,12 @@ func (a *app) needVocab() {
 		js.CopyBytesToGo(data, array)
 		tok, err := token.ParseCompact(data)
 		if err == nil {
-			a.vocab.tok = tok
+			a.vocab.tok, a.vocab.words = tok, 0
+			for id := range int32(tok.Size()) {
+				if !tok.Special(id) {
+					a.vocab.words++
+				}
+			}
 			a.vocab.form, err = tok.Format("")
 		}
 		if err != nil {
@@ -266,6 +271,6 @@ func (a *app) cutTyped() {
 			t.Reads = m.Reads
 		}
 	}
-	t.Known = true
+	t.Known, t.Words = true, a.vocab.words
 	a.schedule()
 }

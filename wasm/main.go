@@ -60,9 +60,10 @@ type app struct {
 
 	socket socket
 	vocab  struct {
-		name string // of tok, or the one being fetched
-		tok  *token.Tokenizer
-		form *token.Format
+		name  string // of tok, or the one being fetched
+		tok   *token.Tokenizer
+		form  *token.Format
+		words int // that it knows
 	}
 	play   js.Func
 	try    js.Func  // has what is typed in the sheet scored

@@ -368,6 +368,25 @@ func TestOwnQuestion(t *testing.T) {
 	}
 }
 
+// Who asks for what the model has no words for is offered a question to start from, by
+// keyboard too; and who asks all the same is led back to the form.
+func TestUnknownWordsAreNoDeadEnd(t *testing.T) {
+	s := serve(t)
+	b := open(t, desk)
+	b.load(s.url())
+	b.until("connected", live)
+	b.ask("What is the capital of France ?", "Paris", nil)
+	b.complete(8)
+	b.click("#note-words")
+	b.until("the form has what was asked", `document.querySelector("#ask-question").value.includes("France")`)
+	b.until("the words are named", `document.querySelector("#ask-note").innerText.includes("“France”") && /knows \d+ words/.test(document.querySelector("#ask-note").innerText)`)
+	b.run(chromedp.Focus("#ask-answer"), chromedp.KeyEvent(kb.Tab), chromedp.KeyEvent(kb.Enter))
+	b.until("the form is filled", `/^step : \w+ has /.test(document.querySelector("#ask-question").value) && document.querySelector("#ask-answer").value.includes("coins")`)
+	b.until("and its words are known", `document.activeElement.id === "ask-question" && !document.querySelector("#ask .unk")`)
+	b.click("#ask-go")
+	b.complete(8)
+}
+
 // What is set in the form counts when it is sent, and not before: Discard discards.
 // A field that is refused says so itself, and the form stays.
 func TestOwnQuestionIsDiscarded(t *testing.T) {

@@ -58,6 +58,7 @@ var Actions = map[string]string{
 	"max_chain":   "change: tokens",
 	"question":    "input: an own question",
 	"answer":      "input: its reference answer",
+	"pattern":     "click: name of a saved example, whose question and answer are to be started from",
 	"ask":         "submit: asks the own question, if both parts are written",
 	"retry":       "click: asks the shown question again",
 	"again":       "click: the same question with the next seed",
@@ -196,6 +197,10 @@ func (s State) do(name, value string) (State, []wire.Message) {
 			s.Notice = &Notice{Code: wire.CodeBadMessage, Text: fieldName(name) + ": " + err.Error() + ".", Field: name}
 		} else if s.Notice != nil && s.Notice.Field == name {
 			s.Notice = nil
+		}
+	case "pattern":
+		if e := s.example(value); e != nil {
+			s.Typing.Question, s.Typing.Answer, s.Typing.Refused = e.Ask.Question, e.Ask.Answer, false
 		}
 	case "question":
 		s.Typing.Question = value

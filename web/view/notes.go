@@ -2,6 +2,7 @@ package view
 
 import (
 	"math"
+	"slices"
 	"strings"
 
 	"nrt/web/wire"
@@ -99,7 +100,9 @@ func (p *page) notes(s *State) {
 		})
 	}
 	if n := s.unknownWords(); n > 0 {
-		p.note("", iconWarning, "This model lacks "+count(n, "word")+" of the answer.", "It reads each as the same unknown word, so their numbers say little.", nil)
+		p.note("", iconWarning, "This model lacks "+count(n, "word")+" of the question and its answer.", "It reads each as the same unknown word, so the numbers say little.", func() {
+			p.raw(`<button type="button" class="btn" id="note-words" data-act="open" data-dialog="ask">Change the question</button>`)
+		})
 	}
 	if !s.Clip {
 		p.note("", iconNone, "The clip is off.", "A chain below no reasoning counts with its whole reward, as R′ = R.", func() {
@@ -123,12 +126,12 @@ func (p *page) notes(s *State) {
 	}
 }
 
-// unknownWords counts the answer's words that the model cannot tell from each other.
+// unknownWords counts the words that the model cannot tell from each other.
 func (s *State) unknownWords() (n int) {
 	if s.Reading == nil {
 		return 0
 	}
-	for _, w := range s.Reading.Answer {
+	for _, w := range slices.Concat(s.Reading.Prompt, s.Reading.Answer) {
 		if w.Unknown {
 			n++
 		}

@@ -288,6 +288,7 @@ type Typing struct {
 	QuestionPieces, AnswerPieces []wire.Piece
 	Known                        bool // false: the vocabulary is not loaded yet
 	Takes, Reads                 int  // tokens of both with their frame, and that the model reads in all; 0 unknown
+	Words                        int  // that the model knows
 	Refused                      bool // it was sent while a part was missing
 }
 

@@ -45,6 +45,10 @@ func (p *page) typedNote(s *State) {
 	case t.Refused && missing != "":
 		p.raw(`<b class="down" role="alert">`).text(missing).raw(`</b>`)
 		return
+	case t.strange() != "" && t.tooLong() == "":
+		p.raw(`<b class="down">This model knows `).text(count(t.Words, "word")).raw(`, and `).text(t.strange()).raw(` is none of them:</b> it reads what it does not know as one and the same word.`)
+		p.patterns(s)
+		return
 	case strings.TrimSpace(t.Answer) == "" || !t.Known:
 		p.raw("Your answer is cut into tokens here, as you type.")
 		return
@@ -56,17 +60,40 @@ func (p *page) typedNote(s *State) {
 	if t.Reads > 0 && t.Takes > 0 {
 		p.raw(` With the question `).int(t.Takes).raw(` of the `).int(t.Reads).raw(` that this model reads; reasoning gets the rest.`)
 	}
-	var strange []string
-	for _, x := range slices.Concat(t.QuestionPieces, t.AnswerPieces) {
-		if x.Unknown && len(strange) < 4 {
-			strange = append(strange, "“"+word(x.Text)+"”")
-		}
-	}
-	if len(strange) > 0 {
-		p.raw(` This model does not know `).text(strings.Join(strange, ", ")).raw(`: it reads an unknown word there.`)
-	} else if w, n := splitWord(t.AnswerPieces); n > 1 {
+	if w, n := splitWord(t.AnswerPieces); n > 1 {
 		p.raw(` “`).text(w).raw(`” is `).int(n).raw(` tokens to this model: each gets its own certainty.`)
 	}
+}
+
+// strange names what is typed and unknown to the model, four words at most.
+func (t *Typing) strange() string {
+	var list []string
+	for _, x := range slices.Concat(t.QuestionPieces, t.AnswerPieces) {
+		if w := "“" + word(x.Text) + "”"; t.Known && x.Unknown && len(list) < 4 && !slices.Contains(list, w) {
+			list = append(list, w)
+		}
+	}
+	return strings.Join(list, " or ")
+}
+
+// patterns are saved questions in the model's own words, to start from.
+func (p *page) patterns(s *State) {
+	vocab := func(name string) string {
+		i := slices.IndexFunc(s.Models, func(m wire.Model) bool { return m.Name == name })
+		if i < 0 {
+			return ""
+		}
+		return s.Models[i].Vocab
+	}
+	known, begun := vocab(s.again().Model), false
+	for _, e := range s.Examples {
+		if known == "" || vocab(e.Ask.Model) != known {
+			continue
+		}
+		p.raw(when(!begun, ` <span class="patterns">Start from one that it knows:`), ` <button type="button" class="btn" id="pattern-`).text(e.Name).raw(`" data-act="pattern" data-value="`).text(e.Name).raw(`">`).text(e.Title).raw(`</button>`)
+		begun = true
+	}
+	p.raw(when(begun, `</span>`))
 }
 
 // splitWord finds the word of most tokens: pieces that follow without a blank.

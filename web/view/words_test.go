@@ -324,3 +324,25 @@ func TestNumbersThatCannotBeScored(t *testing.T) {
 	s := moved(2, func(int) float64 { return 1 })
 	wants(t, Fragment(&s, "notes"), "These numbers cannot be scored.")
 }
+
+// Words that the model lacks are named while one types, however little is typed, and
+// questions of its own are offered in their place: those that it can read.
+func TestTypedUnknownWords(t *testing.T) {
+	s := testState()
+	s.Link = Live
+	s.Examples = []Example{{Name: "own", Title: "One it knows"}, {Name: "other", Title: "Of another vocabulary"}}
+	s.Examples[0].Ask = wire.Ask{Model: "test", Question: "who ?", Answer: "ruth ."}
+	s.Examples[1].Ask.Model = "llama"
+	s.Models = []wire.Model{{Name: "test", Vocab: "v1"}, {Name: "llama", Vocab: "v2"}}
+	s.Example, s.Model = "", "test"
+	s.Typing = Typing{Question: "Paris Paris who ?", Known: true, Words: 7, QuestionPieces: []wire.Piece{{Text: "Paris", Unknown: true}, {Text: " Paris", Unknown: true}, {Text: " who"}, {Text: " ?"}}}
+	have := Fragment(&s, "ask-note")
+	wants(t, have, "This model knows 7 words, and “Paris” is none of them", `data-act="pattern" data-value="own">One it knows</button>`)
+	if strings.Contains(have, "Of another vocabulary") {
+		t.Errorf("a question that the model cannot read is offered: %s", have)
+	}
+	s, out := s.Do("pattern", "own")
+	if len(out) > 0 || s.Typing.Question != "who ?" || s.Typing.Answer != "ruth ." {
+		t.Errorf("the form has %q and %q, and %v is sent", s.Typing.Question, s.Typing.Answer, out)
+	}
+}
