@@ -41,7 +41,7 @@ func (s *Server) answer(ctx context.Context, j *job, m *wire.Ask, r *replica) (w
 		Prompt: pieces(r.tok, req.Prompt), Answer: written(pieces(r.tok, req.Reference), r.tok, m.Answer),
 	})
 	heard := false
-	out := &stream{id: m.ID, tok: r.tok, form: r.form, req: &req, every: s.o.Frame, say: j.x.sayBorn}
+	out := &stream{id: m.ID, tok: r.tok, form: r.form, req: &req, every: s.o.Frame, say: j.x.sayBorn, right: r.of.right(s.o.World, m.Question)}
 	_, err = r.engine.Generate(ctx, []engine.Request{req}, func(ev engine.Event) {
 		s.o.onToken()
 		if !heard {
@@ -104,6 +104,15 @@ func (m *model) plain(w *world.World, question string) string {
 	return text
 }
 
+// right tells whether a chain ends at the right answer, if the model and the question are
+// of the small world; nil where nobody can tell.
+func (m *model) right(w *world.World, question string) func(chain string) bool {
+	if m.plain(w, question) == "" {
+		return nil
+	}
+	return func(chain string) bool { return w.EndsRight(question, chain) }
+}
+
 // written puts the words as they were written in the place of those that the
 // vocabulary lacks.
 func written(list []wire.Piece, tok *token.Tokenizer, text string) []wire.Piece {
@@ -151,6 +160,7 @@ type stream struct {
 	req   *engine.Request
 	every time.Duration
 	say   func(m wire.Message, born time.Time)
+	right func(chain string) bool // may be nil
 
 	chains []*spell // by chain + 1; touched by the engine's goroutine alone
 
@@ -169,6 +179,7 @@ type spell struct {
 	n      int           // chain tokens
 	last   int32
 	closed bool
+	chain  []int32
 	answer []int32
 }
 
@@ -208,6 +219,7 @@ func (w *stream) event(ev engine.Event) {
 	case engine.PartChain:
 		c.n++
 		c.last, c.closed = ev.Token.ID, true
+		c.chain = append(c.chain, ev.Token.ID)
 	case engine.PartBoundary:
 		c.closed = false
 	case engine.PartAnswer:
@@ -296,6 +308,7 @@ func (w *stream) done(i int, c *spell) wire.Done {
 		d.Finish = "length"
 	}
 	d.Answer, d.Match = own(w.form, c.answer, w.req)
+	d.Right = w.right != nil && w.right(w.tok.Decode(c.chain, false))
 	return d
 }
 

@@ -214,7 +214,7 @@ func bakeSeed(ctx context.Context, r *replica, w *world.World, ask wire.Ask) (vi
 		return e, 0, err
 	}
 	began := time.Now()
-	out := &stream{id: ask.ID, tok: tok, form: form, req: &req, every: math.MaxInt64, sent: began}
+	out := &stream{id: ask.ID, tok: tok, form: form, req: &req, every: math.MaxInt64, sent: began, right: r.of.right(w, ask.Question)}
 	out.say = func(m wire.Message, _ time.Time) { e.Frame = *m.(*wire.Frame) }
 	results, err := r.engine.Generate(ctx, []engine.Request{req}, out.event)
 	if err != nil {
@@ -231,9 +231,6 @@ func bakeSeed(ctx context.Context, r *replica, w *world.World, ask wire.Ask) (vi
 	gather(&e.Frame)
 	var s [][]float64
 	for _, c := range results[0].Chains {
-		if w.Kind(world.Item{Question: ask.Question}, tok.Decode(engine.IDsOf(c.Tokens), true)) == world.Right {
-			e.Right++
-		}
 		s = append(s, engine.LogProbsOf(c.Reference))
 	}
 	g, err := reward.ScoreGroup(s, engine.LogProbsOf(results[0].Baseline), view.DefaultChoice().Options())

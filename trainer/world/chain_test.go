@@ -24,10 +24,35 @@ func TestKindOfGeneratedChains(t *testing.T) {
 				if final < 0 || final >= len(f.states) {
 					t.Fatalf("seed %d: %s: state %d after %q", seed, item.Question, final, chain)
 				}
+				ends := final == p.final() && (kind == Right || kind == Sloppy || kind == Guess && !p.price)
+				if have := w.EndsRight(item.Question, strings.Join(chain, " ")+" </think> "+f.states[0]); have != ends {
+					t.Fatalf("seed %d: %s\n%q ends right: %t, want %t", seed, item.Question, chain, have, ends)
+				}
 				if len(chain) > 0 && (chain[0] == chatterOpener) != (kind == Chatter) {
 					t.Fatalf("seed %d: %s begins with %q", seed, kind, chain[0])
 				}
 			}
+		}
+	}
+}
+
+func TestEndsRight(t *testing.T) {
+	w := New(1)
+	for _, x := range []struct {
+		question, chain string
+		want            bool
+	}{
+		{"step : fay has 12 a) gets-3 b) loses-3 c) gets-1 how many ?", "a) gets-3 15 b) loses-3 12 c) gets-1 13", true},
+		{"step : fay has 12 a) gets-3 b) loses-3 c) gets-1 how many ?", "a) gets-3 15 b) loses-3 13", true}, // by luck
+		{"step : fay has 12 a) gets-3 b) loses-3 c) gets-1 how many ?", "a) gets-3 15 c) gets-1 13 b) loses-3 10", false},
+		{"why : fay has 3 a) gets-2 pay 7 ?", "a) gets-2 5 pay 7 no", true},
+		{"why : fay has 3 a) gets-2 pay 7 ?", "a) gets-2 5 pay 7 yes", false},
+		{"why : fay has 3 a) gets-4 pay 5 ?", "a) gets-4 5 pay 5 yes", false},
+		{"why : fay has 3 a) gets-2 pay 7 ?", "perhaps 5", false},
+		{"what is the capital of france ?", "a) gets-3 15", false},
+	} {
+		if have := w.EndsRight(x.question, x.chain); have != x.want {
+			t.Errorf("%s: %q ends right: %t", x.question, x.chain, have)
 		}
 	}
 }

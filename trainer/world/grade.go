@@ -75,3 +75,24 @@ func (w *World) Kind(item Item, chain string) string {
 	}
 	return Chatter
 }
+
+// EndsRight reports whether a chain of a question of this world ends at the right answer,
+// by whatever way: the last state that it names is the final one and, where a verdict is
+// asked, so is the last verdict. Text from the first </think> or <eos> on is ignored.
+func (w *World) EndsRight(question, chain string) bool {
+	p, err := w.parse(question)
+	if err != nil {
+		return false
+	}
+	last, judged, before := none, "", ""
+	for _, word := range until(until(strings.Fields(chain), Unthink), EOS) {
+		if s, ok := p.state[word]; ok && before != priceWord {
+			last = s
+		}
+		if isVerdict(word) {
+			judged = word
+		}
+		before = word
+	}
+	return last == p.final() && (!p.price || judged == verdict(last, p.paying))
+}

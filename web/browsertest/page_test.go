@@ -368,6 +368,27 @@ func TestOwnQuestion(t *testing.T) {
 	}
 }
 
+// Chains that end at the right answer are marked, the saved ones and those of a question
+// of the small world that is asked now; of any other nobody knows.
+func TestRightChainsAreMarked(t *testing.T) {
+	const marked = `document.querySelectorAll("#chains .chain .ok").length`
+	s := serve(t)
+	b := open(t, desk)
+	b.load(s.url())
+	b.until("connected", live)
+	if n := eval[int](b, marked); n < 1 || n > 7 {
+		t.Errorf("%d of the saved chains are marked", n)
+	}
+	b.choose("#model", "world:nrt")
+	b.click("#act-again")
+	b.complete(8)
+	b.until("the trained model's are marked, too", marked+" > 0")
+	b.until("and it is said", `document.querySelector("#chains .foot-note").innerText.includes("the reward never sees this")`)
+	b.ask("who ?", "ruth", nil)
+	b.complete(8)
+	b.until("nobody knows of this one", marked+" === 0")
+}
+
 // Who asks for what the model has no words for is offered a question to start from, by
 // keyboard too; and who asks all the same is led back to the form.
 func TestUnknownWordsAreNoDeadEnd(t *testing.T) {

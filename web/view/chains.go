@@ -51,6 +51,7 @@ func (p *page) chains(s *State) {
 	}
 	p.raw(`</div>`)
 	ghostRow(s, p)
+	p.raw(when(s.rightChains() > 0, `<p class="cap foot-note only-desk"><span class="ok" aria-hidden="true">✓</span> `+endsRight+`; the reward never sees this</p>`))
 	p.raw(when(!sc.ready && r.under(), `<p class="cap foot-note">Rank and advantage need all `+chains+`: a chain is judged against its group.</p>`))
 	pager(s, p)
 }
@@ -123,6 +124,9 @@ func ghostRow(s *State, p *page) {
 	p.raw(`<span class="r" aria-hidden="true">`, number(sc.R), `</span><span class="a" aria-hidden="true">what-if, not counted</span></div>`)
 }
 
+// endsRight is what the mark of a chain says that is known to be right.
+const endsRight = "ends at the right answer"
+
 // chainRow is one chain: scored and ranked, scored and waiting, or being written.
 func chainRow(s *State, p *page, i int) {
 	r, c := s.Reading, &s.Reading.Chains[i]
@@ -139,9 +143,10 @@ func chainRow(s *State, p *page, i int) {
 	default:
 		label += ", being written"
 	}
+	label += when(c.Right, ", "+endsRight)
 	p.raw(`<li><button type="button" class="chain`, when(score == nil, ` live`), `" id="chain-`).int(i).raw(`" data-act="chain" data-value="`).int(i).raw(`" aria-pressed="`, strconv.FormatBool(i == s.chain()),
 		`"><span class="vh">`).text(label).raw(`</span><span class="rk" aria-hidden="true">`, either(rank > 0, intText(rank), `·`))
-	p.raw(`</span><span class="zn" aria-hidden="true"><span class="v">z</span><sub>`).int(i + 1).raw(`</sub></span>`)
+	p.raw(`</span><span class="zn" aria-hidden="true"><span class="v">z</span><sub>`).int(i+1).raw(`</sub>`, when(c.Right, `<span class="ok" title="`+endsRight+`; the reward never sees this">✓</span>`), `</span>`)
 	if score == nil {
 		share := float64(len(c.Tokens)) / float64(max(r.Ask.MaxChain, 1))
 		p.raw(`<span class="wide" aria-hidden="true"><span class="prog" style="--p:`, chart.Num(100*min(share, 1)), `%"><i></i></span><span>`)
@@ -252,7 +257,7 @@ func pager(s *State, p *page) {
 	p.raw(`</b><span class="cap">`)
 	switch {
 	case score != nil && s.scores().ready:
-		p.raw(`reward `, number(score.R), ` · advantage <span class="`, direction(score.Advantage), `">`, signed(score.Advantage), `</span>`)
+		p.raw(`reward `, number(score.R), ` · advantage <span class="`, direction(score.Advantage), `">`, signed(score.Advantage), `</span>`, when(s.Reading.Chains[i].Right, ` · <span class="ok">✓</span> right`))
 	case score != nil:
 		p.raw(`reward `, number(score.R))
 	default:

@@ -29,10 +29,17 @@ type Example struct {
 	// each of these said of them (see Reading.Reread).
 	Runs  []wire.State  `json:"runs,omitempty"`
 	Reads []wire.Scored `json:"reads,omitempty"`
-	// Right is how many of the chains work the question out rightly, as the small world
-	// tells; Anew is the same request to trained models.
-	Right int       `json:"right"`
-	Anew  []Example `json:"anew,omitempty"`
+	Anew  []Example     `json:"anew,omitempty"` // the same request to trained models
+}
+
+// right counts the chains that end at the right answer, as far as that is known.
+func (e *Example) right() (n int) {
+	for _, d := range e.Frame.Done {
+		if d.Right {
+			n++
+		}
+	}
+	return n
 }
 
 // EachExample reads a file of examples, one at a time, until one is wrong or

@@ -49,11 +49,11 @@ func (t *tour) reward(s State, best int, sc *reward.Scored) {
 	r, word := s.Reading, s.word()
 	step := func(phase int) State { x := s; x.Phase = phase; return x }
 	t.add("Nobody has to grade the answer", "question", step(0),
-		"The same answer can be worded in many ways, so no program can tell whether one is right. "+
-			"All there is: a question, one reference answer, and a model that can say how probable it finds each of its words.")
+		"Most answers can be worded in many ways, and no program can tell whether one is right. "+
+			"So the reward asks none. All there is: a question, one reference answer, and a model that can say how probable it finds each of its words.")
 	t.add("The model thinks first", "chains", step(1),
 		"Asked the question again and again, the model wrote %s of reasoning. It has met all kinds in its text: "+
-			"some work the question out, some only chat, some go wrong.", count(len(r.Chains), "chain"))
+			"some work the question out, some only chat, some go wrong.%s", count(len(r.Chains), "chain"), s.checked())
 	t.add("Does thinking make the answer less surprising?", "strip", step(2),
 		"Grey is how sure the model was of a word without any reasoning, purple is what this chain added, orange what it took away. "+
 			"Of “%s” it was %s %% sure before, and %s %% after reading the chain.",
@@ -73,7 +73,33 @@ func (t *tour) reward(s State, best int, sc *reward.Scored) {
 	}
 	t.add("Only the comparison trains", "pipeline", step(5),
 		"The chains of one question are compared: chain %d is %s standard deviations from the group’s mean. Training makes chains with a "+
-			"positive advantage A more probable, and those with a negative one less.", best+1, signed(sc.Advantage))
+			"positive advantage A more probable, and those with a negative one less.%s", best+1, signed(sc.Advantage), s.found())
+}
+
+// checked says what the mark of a right chain is, where there are any.
+func (s *State) checked() string {
+	return when(s.rightChains() > 0, " In this small world a program can check them: ✓ marks those that end at the right answer. The reward never sees it.")
+}
+
+// found says that the chains which end at the right answer are the best paid, if they are.
+func (s *State) found() string {
+	n := s.rightChains()
+	for _, i := range s.scores().order[:n] {
+		if !s.Reading.Chains[i].Right {
+			return ""
+		}
+	}
+	return when(n > 0, " The "+numeral(n)+" marked ✓ "+either(n == 1, "has", "have")+" come out on top, though nobody told.")
+}
+
+// rightChains counts the shown chains that are known to end at the right answer.
+func (s *State) rightChains() (n int) {
+	for _, c := range s.Reading.Chains {
+		if c.Right {
+			n++
+		}
+	}
+	return n
 }
 
 // formula shows where AM, which weighs all words alike, is farthest from preferring
@@ -173,13 +199,13 @@ func (t *tour) anew(s State) {
 	for _, e := range s.Examples {
 		for _, a := range e.Anew {
 			if a.Ask.Model == x.Model {
-				asked, before, after, chains = asked+1, before+e.Right, after+a.Right, chains+a.Ask.K
+				asked, before, after, chains = asked+1, before+e.right(), after+a.right(), chains+a.Ask.K
 			}
 		}
 	}
 	t.add("Which chains it writes", "chains", x,
 		"Asked the same with the same seed, the trained model wrote these. Over the %s saved questions %d of the untrained "+
-			"model’s %d chains are right, and %d of the trained one’s. No chain was given to copy: questions, answers and the reward did it.",
+			"model’s %d chains end at the right answer, and %d of the trained one’s. No chain was given to copy: questions, answers and the reward did it.",
 		numeral(asked), before, chains, after)
 }
 

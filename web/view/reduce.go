@@ -114,7 +114,7 @@ func (r *Reading) frame(m *wire.Frame) *Reading {
 	for _, d := range m.Done {
 		if d.Chain < len(next.Chains) {
 			c := &next.Chains[d.Chain]
-			c.Done, c.Finish, c.Answer, c.Match = true, d.Finish, d.Answer, d.Match
+			c.Done, c.Finish, c.Answer, c.Match, c.Right = true, d.Finish, d.Answer, d.Match, d.Right
 		}
 	}
 	return &next

@@ -132,6 +132,7 @@ type Chain struct {
 	Finish string // of wire.Done
 	Answer string // the model's own answer
 	Match  bool   // which equals the reference
+	Right  bool   // it ends at the right answer: known of the small world alone, and not to the reward
 }
 
 // Reading is one question put to one model, and all that came back.

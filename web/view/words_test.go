@@ -346,3 +346,29 @@ func TestTypedUnknownWords(t *testing.T) {
 		t.Errorf("the form has %q and %q, and %v is sent", s.Typing.Question, s.Typing.Answer, out)
 	}
 }
+
+// A chain that is known to end at the right answer is marked for the eye and for the ear,
+// and the list says what the mark means; without any there is no mark and no word of it.
+func TestRightChainsAreMarked(t *testing.T) {
+	e := testExample()
+	if s := New([]Example{e}); strings.Contains(Fragment(&s, "chains"), "✓") {
+		t.Error("marked, though nobody knows what is right")
+	}
+	e.Frame.Done = slices.Clone(e.Frame.Done)
+	e.Frame.Done[4].Right = true
+	s := New([]Example{e})
+	have := Fragment(&s, "chains")
+	if rows := strings.Split(have, "<li>"); !slices.ContainsFunc(rows, func(row string) bool {
+		return strings.Contains(row, `id="chain-4"`) && strings.Contains(row, ">✓<") && strings.Contains(row, ", "+endsRight+"</span>")
+	}) || strings.Count(have, `title="`+endsRight) != 1 {
+		t.Errorf("chain 5 alone is to be marked: %s", have)
+	}
+	wants(t, have, `✓</span> `+endsRight+`; the reward never sees this`)
+	if have := s.found(); s.scores().order[0] != 4 || !strings.HasPrefix(have, " The one marked ✓ has come") {
+		t.Errorf("the best chain is right, and the lesson says %q", have)
+	}
+	s.Reading.Chains[s.scores().order[1]].Right, s.Reading.Chains[4].Right = true, false
+	if have := s.found(); have != "" {
+		t.Errorf("the second best chain is right, and the lesson says %q", have)
+	}
+}

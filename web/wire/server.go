@@ -199,6 +199,7 @@ type Done struct {
 	Finish string `json:"finish"`           // "close": by itself; "stop"; "length"
 	Answer string `json:"answer,omitempty"` // the model's own, as text
 	Match  bool   `json:"match,omitempty"`  // which equals the reference
+	Right  bool   `json:"right,omitempty"`  // the chain ends at the right answer; false where nobody can tell
 }
 
 func (m *Done) validate() error {
