@@ -202,3 +202,29 @@ func TestCurvesMoveNothing(t *testing.T) {
 		t.Errorf("%d px were kept for the curves, which take %d", kept, drawn)
 	}
 }
+
+// On a desk of 1440 × 900 the curves have room, and the saved question of most words is in
+// its panels whole; a chain that another model reads says so without being cut.
+func TestDeskHasRoom(t *testing.T) {
+	s := serve(t)
+	b := open(t, desk)
+	b.load(s.url())
+	b.until("curves are drawn", `document.querySelectorAll("#trainchart canvas").length === 4`)
+	if w := eval[float64](b, `Math.min(...[...document.querySelectorAll("#trainchart .u-over")].map(e => e.getBoundingClientRect().width))`); w < 110 {
+		t.Errorf("the curves are drawn %.0f px wide", w)
+	}
+	for _, example := range []string{"cups", "kin", "step"} {
+		b.choose("#example", example)
+		b.until(example+" is shown", `document.querySelector("#question .asked").innerText.startsWith($)`, example)
+		for _, panel := range []string{"why", "reading"} {
+			if n := eval[int](b, `(e => e.scrollHeight - e.clientHeight)(document.getElementById($))`, panel); n > 0 {
+				t.Errorf("%s: the panel %s is %d px too high", example, panel, n)
+			}
+		}
+	}
+	b.choose("#step", "2")
+	b.until("another step reads", `document.querySelector("#through").innerText.includes("are read by")`)
+	if n := eval[int](b, `(e => e.scrollWidth - e.clientWidth)(document.querySelector("#chain .chain-h .cap"))`); n > 0 {
+		t.Errorf("the line above the chain is cut by %d px", n)
+	}
+}

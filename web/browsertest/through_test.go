@@ -164,6 +164,9 @@ func TestReadAtAllSteps(t *testing.T) {
 	b.load(s.url() + "#len=60&k=4&q=who+is+he+%3F&a=so+that+is+false+%21") // of the first model
 	b.complete(4)
 	b.until("it can be asked for", `document.querySelector("#act-through")?.innerText === "Read at all 5 steps"`)
+	if h := eval[float64](b, `document.querySelector("#act-through").getBoundingClientRect().height`); h < 24 {
+		t.Errorf("the button is %.0f px high, which a finger misses", h)
+	}
 	b.run(chromedp.Focus("#act-through", chromedp.ByQuery), chromedp.KeyEvent(kb.Enter))
 	b.until("five steps have read it", `document.querySelectorAll("#life .pt:not(.none)").length === 5`)
 	b.until("it is said", `document.querySelector("#status").innerText.startsWith("All is read. From step 0 to 80 ")`)

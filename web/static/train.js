@@ -43,13 +43,13 @@
     ];
     return {
       ...figureSize(box),
-      padding: [8, margin(font), 0, 0],
+      padding: [8, 14, 0, 0], // half of the last step's number
       legend: { show: false },
       cursor: { sync: { key: "nrt-train" }, y: false, drag: { x: false, y: false }, points: { size: 7 } },
       scales: { x: { time: false }, y: { range: (u, lo, hi) => (key === "zero" ? [0, 1] : lo === null ? [0, 1] : [Math.min(0, lo), hi > lo ? hi + 0.08 * (hi - Math.min(0, lo)) : hi + 1]) } },
       axes: [
         { ...axis, grid: { show: false }, size: 20, gap: 3, space: 40, values: (u, v) => v.map((x, i) => (Number.isInteger(x) ? (i === 0 ? "step " + x : String(x)) : "")) },
-        { ...axis, size: 34, gap: 4, space: 36, values: (u, v) => v.map((x) => (key === "zero" ? Math.round(100 * x) : Number(x.toPrecision(3)))) },
+        { ...axis, size: (u, v) => Math.max(26, ...(v ?? []).map((x) => 5 + 7 * String(x).length)), gap: 4, space: 36, values: (u, v) => v.map((x) => (key === "zero" ? Math.round(100 * x) : Number(x.toPrecision(3)))) },
       ],
       series: [{}, ...curve.slice(0, Math.min(2, data.runs.length))],
       hooks: {
@@ -68,7 +68,6 @@
               c.stroke();
               c.restore();
             }
-            if (named()) names(u, [ink, faint], font);
             if (key !== "reward") return;
             for (const m of data.marks ?? []) {
               const x = u.valToPos(m.step, "x", true), y = u.valToPos(m.reward, "y", true), d = 5 * ratio;
@@ -90,43 +89,6 @@
         setCursor: [(u) => caption(key, u.cursor.idx)],
       },
     };
-  }
-
-  // named tells whether two lines are drawn that their methods tell apart; else the
-  // caption does.
-  const named = () => data.runs.length > 1 && data.runs[0].short !== data.runs[1].short;
-
-  // margin is the room to the right of the lines, for their names if they have any.
-  function margin(font) {
-    if (!named()) return 14; // half of the last step's number
-    const c = document.createElement("canvas").getContext("2d");
-    c.font = font;
-    return 6 + Math.ceil(Math.max(...data.runs.slice(0, 2).map((r) => c.measureText(r.short).width)));
-  }
-
-  // names writes each run's method beside the end of its line, away from the other's.
-  function names(u, inks, font) {
-    const c = u.ctx, ratio = devicePixelRatio, least = 12 * ratio;
-    const ends = data.runs.slice(0, 2).map((r, i) => {
-      const row = u.data[i + 1] ?? [];
-      const at = row.findLastIndex((v) => v !== null && v !== undefined);
-      return at < 0 ? null : { text: r.short, ink: inks[i], y: u.valToPos(row[at], "y", true) };
-    }).filter((e) => e).sort((a, b) => a.y - b.y);
-    const top = u.bbox.top + 4 * ratio, bottom = u.bbox.top + u.bbox.height - 4 * ratio;
-    if (ends.length > 1 && ends[1].y - ends[0].y < least) {
-      const middle = Math.min(Math.max((ends[0].y + ends[1].y) / 2, top + least / 2), bottom - least / 2);
-      ends[0].y = middle - least / 2;
-      ends[1].y = middle + least / 2;
-    }
-    c.save();
-    c.font = font.replace(/^[\d.]+/, (n) => n * ratio);
-    c.textAlign = "left";
-    c.textBaseline = "middle";
-    for (const e of ends) {
-      c.fillStyle = e.ink;
-      c.fillText(e.text, u.bbox.left + u.bbox.width + 4 * ratio, Math.min(Math.max(e.y, top), bottom));
-    }
-    c.restore();
   }
 
   // labels tell the drawn runs apart: by method, else by run.
@@ -158,7 +120,15 @@
     const runs = labels();
     const part = (none) => (r, k) => (rows.length > 1 ? runs[k] + " " : "") + (has(value(r)) ? say[key](value(r)) : none);
     const parts = rows.map(part("–"));
-    c.figure.querySelector(".num").textContent = parts.join(" · ");
+    const num = c.figure.querySelector(".num");
+    num.textContent = parts.join(" · ");
+    if (rows.length > 1) { // each name is underlined as its curve is drawn
+      num.replaceChildren(...parts.flatMap((text, k) => {
+        const name = document.createElement("u");
+        name.textContent = runs[k];
+        return [k ? " · " : "", name, text.slice(runs[k].length)];
+      }));
+    }
     const what = c.figure.querySelector(".what");
     const scales = new Set(data.runs.slice(0, 2).map((r) => r.formula));
     what.dataset.one ??= what.textContent;

@@ -47,7 +47,7 @@ func (p *page) chain(s *State) {
 		p.raw(when(c.Finish == "length" || c.Forced, ` · cut at the limit`))
 	}
 	if s.losses(i) != nil {
-		p.raw(`<span class="only-desk"> · orange underline: the reward needs it, purple: it hurts`, when(r.By == "", ` · click to switch off`), `</span>`)
+		p.raw(`<span class="only-desk"> · orange line: needed, purple: harmful`, when(r.By == "", ` · click to switch off`), `</span>`)
 	}
 	p.raw(`</span><span class="sp"></span><span class="cap only-desk"><button type="button" class="kb-act" id="act-p" data-act="prev" aria-label="Previous chain"><kbd>p</kbd></button> <button type="button" class="kb-act" id="act-n" data-act="next" aria-label="Next chain"><kbd>n</kbd></button></span></div>`)
 	p.raw(`<div class="text" dir="auto" role="group" aria-label="Chain `).int(i + 1).raw(`. Left and right arrow keys move between sentences.">`)

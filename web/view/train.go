@@ -301,7 +301,7 @@ func (r *Run) accuracy() string {
 // curve is a run as the chart library draws it; a missing value is null.
 type curve struct {
 	Name    string     `json:"name"`
-	Short   string     `json:"short"`   // at the end of its line
+	Short   string     `json:"short"`   // beside its numbers
 	Formula string     `json:"formula"` // of its rewards
 	Steps   []int      `json:"steps"`
 	Reward  []*float64 `json:"reward"`
