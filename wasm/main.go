@@ -33,6 +33,7 @@ type pace struct {
 type app struct {
 	s    view.State
 	last map[string]string // container → the content it has
+	of   map[string]string // container → the view that it shows
 	els  map[string]js.Value
 
 	scheduled bool
@@ -54,7 +55,9 @@ type app struct {
 	hash      string
 	hashSeen  string   // the address as it was when it was last read or written
 	hashAt    js.Value // timer
-	viewed    string   // the view that the history's latest entry is of
+	view      string   // what the reader looks at, and since when
+	viewAt    time.Time
+	viewed    string // the view that the history's latest entry is of
 	saved     js.Func
 	curve     js.Func
 
@@ -74,7 +77,7 @@ type app struct {
 }
 
 func main() {
-	a := &app{last: map[string]string{}, els: map[string]js.Value{}}
+	a := &app{last: map[string]string{}, of: map[string]string{}, els: map[string]js.Value{}}
 	breathe()
 	var examples []view.Example
 	err := view.EachExample([]byte(content("boot")), func(e view.Example) error {
@@ -86,11 +89,12 @@ func main() {
 		warn("saved examples", err.Error())
 	}
 	a.s = view.New(examples)
+	a.view = a.views()
 	for _, id := range view.Containers {
 		if el := byID(id); el.Truthy() {
 			a.els[id] = el
 			// The server drew the same state with the same functions.
-			a.last[id] = view.Fragment(&a.s, id)
+			a.last[id], a.of[id] = view.Fragment(&a.s, id), a.view
 		}
 		breathe()
 	}
@@ -196,6 +200,9 @@ func (a *app) draw() {
 	a.scheduled = false
 	began := time.Now()
 	more := a.socket.take(began.Add(budget))
+	if v := a.views(); v != a.view {
+		a.view, a.viewAt = v, began
+	}
 	a.measurePace(began)
 	n, from, open := len(view.Containers), a.first, false
 	focused := document().Get("activeElement")
@@ -211,10 +218,14 @@ func (a *app) draw() {
 		}
 		if time.Since(began) > most {
 			a.first, more = (from+i)%n, true
+			for ; i < n; i++ {
+				a.waits(view.Containers[(from+i)%n])
+			}
 			break
 		}
 		html := view.Fragment(&a.s, id)
 		if html == a.last[id] {
+			a.isOf(id)
 			continue
 		}
 		if a.choosing(el) {
@@ -222,6 +233,7 @@ func (a *app) draw() {
 			continue // a list is open here
 		}
 		a.last[id] = html
+		a.isOf(id)
 		if id == "status" {
 			el.Set("textContent", a.s.Say)
 			continue
@@ -252,6 +264,24 @@ func (a *app) draw() {
 	if open { // nothing says when a list closes
 		a.scheduled = true
 		after(200*time.Millisecond, a.frame)
+	}
+}
+
+// patience is how long a container shows what the reader has left and does not look so.
+const patience = 100 * time.Millisecond
+
+// waits lets a container that has not been drawn for the view look as if, after a moment.
+func (a *app) waits(id string) {
+	if el := a.els[id]; el.Truthy() && a.of[id] != a.view && time.Since(a.viewAt) > patience {
+		el.Call("setAttribute", "aria-busy", "true")
+	}
+}
+
+// isOf takes down that a container shows the view.
+func (a *app) isOf(id string) {
+	if a.of[id] != a.view {
+		a.of[id] = a.view
+		a.els[id].Call("removeAttribute", "aria-busy")
 	}
 }
 

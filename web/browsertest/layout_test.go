@@ -228,3 +228,20 @@ func TestDeskHasRoom(t *testing.T) {
 		t.Errorf("the line above the chain is cut by %d px", n)
 	}
 }
+
+// Where drawing takes long, what still shows the question that was left looks so, and no
+// longer than that.
+func TestOldPanelsLookOld(t *testing.T) {
+	s := serve(t)
+	b := open(t, desk)
+	b.load(s.url())
+	b.until("connected", live)
+	b.run(chromedp.Evaluate(`globalThis.busy = 0; new MutationObserver(list => busy += list.filter(m => m.target.ariaBusy === "true").length).observe(document.getElementById("page"), {subtree: true, attributeFilter: ["aria-busy"]})`, nil))
+	b.choose("#example", "kin")
+	b.drawn()
+	b.run(emulation.SetCPUThrottlingRate(40))
+	b.choose("#example", "cups")
+	b.until("some panel had to wait", `busy > 0`)
+	b.run(emulation.SetCPUThrottlingRate(1))
+	b.until("none waits in the end", `document.querySelector("#question").innerText.includes("ball") && !document.querySelector("[aria-busy]")`)
+}
