@@ -12,6 +12,7 @@ var words = []struct{ Word, Means string }{
 	{"R, R′", "reward of a chain; what of it is above no reasoning, at least 0"},
 	{"A", "advantage: R′ less the group’s mean, in standard deviations. Training makes a chain with A above 0 more probable, one below 0 less"},
 	{"pull G", "how hard training raises an answer word after this chain"},
+	{"✓", "the chain ends at the right answer. Known of the small world’s questions alone, and never to the reward"},
 	{"seed", "number that chance starts from: the same seed, the same chains"},
 	{"temperature", "0: always the likeliest token; higher: more daring. Top-p leaves out the unlikeliest"},
 	{"NRT, RLPR, VeriFree, SFT", "ways to train; the first three reward chains by how probable they make the answer, SFT has no chains"},
