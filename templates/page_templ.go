@@ -374,7 +374,7 @@ func Shell(p Page) templ.Component {
 		if templ_7745c5c3_Err != nil {
 			return templ_7745c5c3_Err
 		}
-		templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 31, "</section><div class=\"foot\"><section class=\"ranks panel\" aria-labelledby=\"hr\"><div class=\"bar\"><h2 id=\"hr\">Change the formula, change the winner?</h2><span class=\"cap\">logP, P and GM always order alike; AM and WS may not. Dashed: no gain.</span></div><div class=\"plots\"><div class=\"plot\" id=\"slope\" data-plain>")
+		templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 31, "</section><div class=\"foot\"><section class=\"ranks panel\" aria-labelledby=\"hr\"><div class=\"bar\"><h2 id=\"hr\">Change the formula, change the winner?</h2><span class=\"cap\">logP, P, GM agree; AM and WS may not. Dashed: no gain.</span></div><div class=\"plots\"><div class=\"plot\" id=\"slope\" data-plain>")
 		if templ_7745c5c3_Err != nil {
 			return templ_7745c5c3_Err
 		}

@@ -5,6 +5,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -327,4 +328,10 @@ func TestShownRun(t *testing.T) {
 	b.click("#slide-new")
 	b.until("the trained model answers", `document.querySelector("#model").value === "study/mine/final"`)
 	b.complete(8)
+	if have := b.text("#question"); !strings.HasPrefix(have, "Fay has 12 coins") {
+		t.Errorf("the shown run's model is asked %q, and is not known to be of the small world", have)
+	}
+	if have := eval[[]string](b, `[...document.querySelectorAll("#model option")].map(e => e.textContent)`); slices.Index(have, "before training") < 0 || !slices.Contains(have, "study/mine, step 4") {
+		t.Errorf("the models are called %q", have)
+	}
 }

@@ -95,7 +95,7 @@
   const labels = () => {
     const runs = data.runs.slice(0, 2);
     const by = (name) => runs.map(name);
-    return runs.length < 2 || runs[0].short !== runs[1].short ? by((r) => r.short) : by((r) => r.name.split(" · ").at(-1).split(" ")[0]);
+    return runs.length < 2 || runs[0].short !== runs[1].short ? by((r) => r.short) : by((r) => r.own);
   };
 
   // caption shows the value under the cursor, else at the first run's newest step or

@@ -353,7 +353,7 @@ func FuzzDo(f *testing.F) {
 
 func TestCurvesHoldTheRunsValues(t *testing.T) {
 	s := moments(t)["training"]
-	want := `{"runs":[{"name":"NRT ws-logp · r1","short":"NRT","formula":"NRT ws-logp","steps":[0,1,2],"reward":[null,0.1,0.2],"entropy":[null,null,null],"length":[null,null,3],"zero":[null,null,null]}],"at":10,"newest":true,"marks":[]}`
+	want := `{"runs":[{"name":"NRT ws-logp · r1","short":"NRT","own":"r1","formula":"NRT ws-logp","steps":[0,1,2],"reward":[null,0.1,0.2],"entropy":[null,null,null],"length":[null,null,3],"zero":[null,null,null]}],"at":10,"newest":true,"marks":[]}`
 	if have := Curves(&s); have != want {
 		t.Errorf("have %s", have)
 	}

@@ -370,7 +370,7 @@ func (p *page) through(s *State) {
 		}
 		name, label := s.stepName(""), s.ModelLabel(r.Ask.Model)
 		written := when(label == r.Ask.Model && name != label, "at "+name+" ") + "by " + label
-		p.text(these + ", written " + either(label == beforeTraining, label, written) + ", " + are + " read by " + s.modelOf(r.By) + ".")
+		p.text(these + ", written " + either(strings.HasSuffix(label, beforeTraining), beforeTraining, written) + ", " + are + " read by " + s.modelOf(r.By) + ".")
 	case s.NewChains:
 		p.raw(`Drag the step: the model of that step writes new chains for the question above.`)
 	default:

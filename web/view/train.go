@@ -34,7 +34,7 @@ func methodLabel(r *wire.State) string {
 
 func runLabel(r *wire.State) string {
 	switch {
-	case r.Saved && strings.HasPrefix(r.Run, "world:"):
+	case embedded(r):
 		return methodLabel(r) + " · saved"
 	case r.Saved:
 		return methodLabel(r) + " · " + r.Run
@@ -42,6 +42,18 @@ func runLabel(r *wire.State) string {
 		return methodLabel(r) + " · " + r.Run + " of another reader"
 	}
 	return methodLabel(r) + " · " + r.Run
+}
+
+// embedded tells a run that came with the program from one that the server was told of.
+func embedded(r *wire.State) bool { return r.Saved && strings.HasPrefix(r.Run, "world:") }
+
+// shortRun is a run's name where there is little room: of a folder's the last part, cut.
+func shortRun(r *wire.State) string {
+	if embedded(r) {
+		return "saved"
+	}
+	name := []rune(r.Run[strings.LastIndexByte(r.Run, '/')+1:])
+	return string(name[:min(len(name), 9)]) + when(len(name) > 9, "…")
 }
 
 // shortLabel is a run's method alone.
@@ -62,9 +74,9 @@ func (s *State) ModelLabel(name string) string {
 			switch {
 			case !r.Saved || c.Model != name:
 			case c.Step == 0:
-				return beforeTraining
+				return when(!strings.HasPrefix(name, "world:"), name+", ") + beforeTraining
 			default:
-				return shortLabel(r) + ", step " + intText(c.Step)
+				return either(embedded(r), shortLabel(r), r.Run) + ", step " + intText(c.Step)
 			}
 		}
 	}
@@ -275,9 +287,7 @@ func (s *State) accuracies(p *page, r *Run) {
 	names := []string{shortLabel(&r.State), shortLabel(&other.State)}
 	if names[0] == names[1] {
 		for i, x := range []*Run{r, other} {
-			if names[i] = x.State.Run; strings.HasPrefix(x.State.Run, "world:") {
-				names[i] = "saved"
-			}
+			names[i] = shortRun(&x.State)
 		}
 	}
 	p.raw(`<span class="cap">Held-out right: `)
@@ -302,6 +312,7 @@ func (r *Run) accuracy() string {
 type curve struct {
 	Name    string     `json:"name"`
 	Short   string     `json:"short"`   // beside its numbers
+	Own     string     `json:"own"`     // that where both are alike
 	Formula string     `json:"formula"` // of its rewards
 	Steps   []int      `json:"steps"`
 	Reward  []*float64 `json:"reward"`
@@ -331,7 +342,7 @@ func Curves(s *State) string {
 		if r == nil || r.Saved && len(r.Steps) == 0 || name == s.Against && s.Against == s.Run && len(out.Runs) > 0 {
 			continue
 		}
-		c := curve{Name: runLabel(&r.State), Short: shortLabel(&r.State), Formula: methodLabel(&r.State), Steps: []int{}}
+		c := curve{Name: runLabel(&r.State), Short: shortLabel(&r.State), Own: shortRun(&r.State), Formula: methodLabel(&r.State), Steps: []int{}}
 		steps := r.Steps
 		if len(steps) > 0 && steps[0].Step > 0 && len(r.Checkpoints) > 0 && r.Checkpoints[0].Step == 0 {
 			// The start has no values, but the slider goes there.

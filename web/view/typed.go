@@ -46,7 +46,7 @@ func (p *page) typedNote(s *State) {
 		p.raw(`<b class="down" role="alert">`).text(missing).raw(`</b>`)
 		return
 	case t.strange() != "" && t.tooLong() == "":
-		p.raw(`<b class="down">This model knows `).text(count(t.Words, "word")).raw(`, and `).text(t.strange()).raw(` is none of them:</b> it reads what it does not know as one and the same word.`)
+		p.raw(`<b class="down">This model knows `).text(count(t.Words, "word")).raw(`, but not `).text(t.strange()).raw(`:</b> it reads what it does not know as one and the same word.`)
 		p.patterns(s)
 		return
 	case strings.TrimSpace(t.Answer) == "" || !t.Known:
@@ -65,15 +65,18 @@ func (p *page) typedNote(s *State) {
 	}
 }
 
-// strange names what is typed and unknown to the model, four words at most.
+// strange names what is typed and unknown to the model, and counts it from the fifth word on.
 func (t *Typing) strange() string {
 	var list []string
 	for _, x := range slices.Concat(t.QuestionPieces, t.AnswerPieces) {
-		if w := "“" + word(x.Text) + "”"; t.Known && x.Unknown && len(list) < 4 && !slices.Contains(list, w) {
+		if w := "“" + word(x.Text) + "”"; t.Known && x.Unknown && !slices.Contains(list, w) {
 			list = append(list, w)
 		}
 	}
-	return strings.Join(list, " or ")
+	if n := len(list) - 4; n > 0 {
+		list = append(list[:4], count(n, "other"))
+	}
+	return strings.Join(list, ", ")
 }
 
 // patterns are saved questions in the model's own words, to start from.

@@ -337,7 +337,7 @@ func TestTypedUnknownWords(t *testing.T) {
 	s.Example, s.Model = "", "test"
 	s.Typing = Typing{Question: "Paris Paris who ?", Known: true, Words: 7, QuestionPieces: []wire.Piece{{Text: "Paris", Unknown: true}, {Text: " Paris", Unknown: true}, {Text: " who"}, {Text: " ?"}}}
 	have := Fragment(&s, "ask-note")
-	wants(t, have, "This model knows 7 words, and “Paris” is none of them", `data-act="pattern" data-value="own">One it knows</button>`)
+	wants(t, have, "This model knows 7 words, but not “Paris”:", `data-act="pattern" data-value="own">One it knows</button>`)
 	if strings.Contains(have, "Of another vocabulary") {
 		t.Errorf("a question that the model cannot read is offered: %s", have)
 	}

@@ -238,7 +238,7 @@ func (s *serveFlags) sources(e *env, shown []server.Source) (list []server.Sourc
 		if short := shortName(name); !seen[short] && e.builtin(short) == nil {
 			name = short
 		}
-		add(server.Source{Name: name, Files: files})
+		add(server.Source{Name: name, Files: files, World: e.kin(files) != nil})
 	}
 	for _, src := range shown {
 		add(src)
@@ -253,7 +253,7 @@ func (s *serveFlags) sources(e *env, shown []server.Source) (list []server.Sourc
 		return nil, "", usagef("--model: there are no built-in models, so name one")
 	}
 	base = list[0].Name
-	if b := e.builtin("world:base"); b != nil && len(s.models)+len(shown) == 0 {
+	if b := e.builtin("world:base"); b != nil && len(s.models) == 0 {
 		base = b.Name
 	}
 	return list, base, nil

@@ -62,6 +62,10 @@ func (e *env) shownRun(dir string) (r server.SavedRun, list []server.Source, err
 		keep(k.Step, model)
 	}
 	slices.Reverse(list)
+	small := e.kin(list[0].Files) != nil // all of a run have one vocabulary
+	for i := range list {
+		list[i].World = small
+	}
 	for _, v := range c.Metrics {
 		// Answers compared word for word are no share of right ones.
 		if right, ok := v["eval/accuracy"]; ok && c.Config.Data.AnswerRegex != "" {
