@@ -50,7 +50,7 @@ var errInUse = errors.New("another nrt serve uses it; give this one a folder of 
 func openRuns(s *Server) (*runs, error) {
 	dir := filepath.Join(s.o.Train.Dir, "runs")
 	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return nil, fmt.Errorf("state folder: %w", err)
+		return nil, fmt.Errorf("state folder %s (nrt serve --state names another): %w", s.o.Train.Dir, err)
 	}
 	unlock, err := run.Lock(filepath.Join(s.o.Train.Dir, "lock"))
 	if errors.Is(err, run.ErrLocked) {

@@ -223,5 +223,11 @@ func wilson(right, of int) (low, high float64) {
 	p := float64(right) / n
 	middle := (p + z*z/(2*n)) / (1 + z*z/n)
 	half := z / (1 + z*z/n) * math.Sqrt(p*(1-p)/n+z*z/(4*n*n))
-	return max(0, middle-half), min(1, middle+half)
+	if low = middle - half; right == 0 {
+		low = 0 // rounding leaves a trace
+	}
+	if high = middle + half; right == of {
+		high = 1
+	}
+	return low, high
 }

@@ -96,7 +96,7 @@ func (x *explainFlags) check(e *env, f *flags) error {
 	case q || a:
 		return usagef("--question and --answer go together")
 	}
-	files, err := e.files(x.model.name)
+	files, err := e.modelFiles(x.model.name)
 	if err != nil {
 		return err // before asking for what only an existing model needs
 	}

@@ -165,7 +165,7 @@ func TestExitStatus(t *testing.T) {
 		{"eval --temperature inf", exitUsage, "--temperature: want 0 or more, have +Inf"},
 		{"explain --mode best", exitUsage, "--mode: reward mode: want one of"},
 		{"explain --model nowhere", exitFailure, `model "nowhere": no such folder`},
-		{"explain --model testdata", exitUsage, "want --question and --answer"},
+		{"explain --model testdata", exitFailure, "holds no config.json"},
 		{"explain --color red --question a --answer b", exitUsage, "--color: want auto"},
 		{"tokenize --text a --ids 1", exitUsage, "want either --text or --ids"},
 		{"logprobs --ids 1,x", exitUsage, `--ids: item 2: want a whole number, have "x"`},

@@ -231,7 +231,7 @@ func (s *serveFlags) sources(e *env, shown []server.Source) (list []server.Sourc
 			add(b.source())
 			continue
 		}
-		files, err := e.files(name)
+		files, err := e.modelFiles(name)
 		if err != nil {
 			return nil, "", err
 		}

@@ -27,8 +27,20 @@ func TestShownRun(t *testing.T) {
 	s, dir := setting{builtins: known}, t.TempDir()
 	s.ok(t, "world", "--out", filepath.Join(dir, "w"), "--docs", "1", "--train", "40", "--tests", "8")
 	out := filepath.Join(dir, "study", "nrt")
-	s.ok(t, "train", "--model", "world:base", "--data", filepath.Join(dir, "w", "train.jsonl"), "--eval-data", filepath.Join(dir, "w", "heldout.jsonl"),
+	_, _, said := s.nrt(t, "train", "--model", "world:base", "--data", filepath.Join(dir, "w", "train.jsonl"), "--eval-data", filepath.Join(dir, "w", "heldout.jsonl"),
 		"--eval-every", "2", "--answer-regex", `(\w+)`, "--questions", "2", "--k", "2", "--steps", "4", "--save-every", "1", "--keep", "0", "--output", out)
+	// Its last words are commands that work as they stand.
+	_, after, _ := strings.Cut(said, "\nnext: nrt ")
+	for _, line := range strings.Split(strings.TrimSpace(after), "\n")[1:] {
+		if words := strings.Fields(line); words[1] == "explain" {
+			s.ok(t, append(words[1:], "--k", "1")...)
+		} else if words[1] != "eval" || !strings.HasPrefix(after, "serve --show-run "+out+"\n") {
+			t.Errorf("the run ends with %q", said)
+		}
+	}
+	if code, _, stderr := s.nrt(t, "serve", "--model", out); code != exitFailure || !strings.Contains(stderr, "try "+filepath.Join(out, "final")) {
+		t.Errorf("a run's folder as a model: exit %d, %s", code, stderr)
+	}
 	if code, _, stderr := s.nrt(t, "serve", "--show-run", dir); code != exitFailure || !strings.Contains(stderr, "--show-run") || !strings.Contains(stderr, "metrics.jsonl") {
 		t.Errorf("a folder without a run: exit %d, %s", code, stderr)
 	}

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"nrt/backend/device"
+	"nrt/trainer/objective"
 	"nrt/trainer/run"
 )
 
@@ -71,6 +72,20 @@ them, which --model takes too, and final/ is the two merged.`,
 	}
 }
 
+// next says what can be done with what a run has made.
+func (e *env) next(c run.Config) {
+	final := filepath.Join(c.Output.Dir, "final")
+	if c.Objective.Method == objective.LM {
+		fmt.Fprintf(e.err, "next: nrt generate --model %s --prompt \"…\"\n", final)
+		return
+	}
+	data, question := " --data FILE", " --question \"…\" --answer \"…\""
+	if files, err := e.files(final); err == nil && e.kin(files) != nil {
+		data, question = "", "" // the small world's own
+	}
+	fmt.Fprintf(e.err, "next: nrt serve --show-run %s\n      nrt eval --model %s%s\n      nrt explain --model %s%s\n", c.Output.Dir, final, data, final, question)
+}
+
 // train runs a configuration to its end.
 func (e *env) train(c run.Config) (err error) {
 	on, err := device.ParseChoice(c.Train.Device) // as validated
@@ -89,7 +104,7 @@ func (e *env) train(c run.Config) (err error) {
 		Log: e.err, Terminal: e.watched, Now: time.Now, Free: dev.free(),
 	})
 	if err == nil {
-		fmt.Fprintf(e.err, "next: nrt serve --show-run %s, nrt eval or nrt explain --model %s\n", c.Output.Dir, filepath.Join(c.Output.Dir, "final"))
+		e.next(c)
 	}
 	var wrong *run.ConfigError
 	if errors.As(err, &wrong) {

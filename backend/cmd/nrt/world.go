@@ -155,7 +155,7 @@ func (a worldArgs) check(w *world.World) (families []string, err error) {
 // writeWorld writes the questions and the text as JSON lines.
 func (e *env) writeWorld(w *world.World, a worldArgs) error {
 	if err := os.MkdirAll(a.out, 0o755); err != nil {
-		return err
+		return fmt.Errorf("--out: %w", err)
 	}
 	for _, file := range []struct {
 		name string
