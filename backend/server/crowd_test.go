@@ -2,9 +2,11 @@ package server
 
 import (
 	"context"
+	"crypto/tls"
 	"fmt"
 	"io"
 	"net/http"
+	"net/http/httptest"
 	"net/netip"
 	"strings"
 	"sync"
@@ -119,6 +121,40 @@ func TestTrustedProxy(t *testing.T) {
 		r := &http.Request{RemoteAddr: c.remote, Header: http.Header{"X-Forwarded-For": c.said}}
 		if have := s.reader(r); have != c.want {
 			t.Errorf("%s %q: have %s, want %s", c.remote, c.said, have, c.want)
+		}
+	}
+}
+
+// TestCookieOfTLS: the cookie of a reader who came by TLS is never sent without; only a
+// proxy that is trusted may say so of one.
+func TestCookieOfTLS(t *testing.T) {
+	s := &Server{o: Options{Token: "sesame", Proxies: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")}}}
+	for _, c := range []struct {
+		remote, proto string
+		tls, want     bool
+	}{
+		{"192.0.2.1:5", "", false, false},
+		{"192.0.2.1:5", "", true, true},
+		{"192.0.2.1:5", "https", false, false},
+		{"10.1.2.3:5", "", false, false},
+		{"10.1.2.3:5", "http", false, false},
+		{"10.1.2.3:5", "https", false, true},
+		{"10.1.2.3:5", "HTTPS , http", false, true},
+		{"10.1.2.3:5", "http, https", false, false},
+	} {
+		r, w := httptest.NewRequest(http.MethodGet, "/?token=sesame", nil), httptest.NewRecorder()
+		r.RemoteAddr, r.TLS = c.remote, nil
+		if c.tls {
+			r.TLS = &tls.ConnectionState{}
+		}
+		if c.proto != "" {
+			r.Header.Set("X-Forwarded-Proto", c.proto)
+		}
+		if !s.admit(w, r) {
+			t.Fatal("not admitted")
+		}
+		if list := w.Result().Cookies(); len(list) != 1 || list[0].Secure != c.want {
+			t.Errorf("%+v: the cookies are %v", c, list)
 		}
 	}
 }

@@ -36,7 +36,7 @@ type Options struct {
 	// Who may ask.
 	Token   string         // what a reader must know; "" asks for none
 	Hosts   []string       // names that the server goes by, beside loopback and addresses
-	Proxies []netip.Prefix // whose X-Forwarded-For names the reader's address
+	Proxies []netip.Prefix // whose X-Forwarded-For names the reader's address, and -Proto how it came
 
 	Limits
 	Log *slog.Logger // nil is silent

@@ -148,12 +148,19 @@ func (s *Server) admit(w http.ResponseWriter, r *http.Request) bool {
 	}
 	http.SetCookie(w, &http.Cookie{
 		Name: cookie, Value: s.o.Token, Path: "/", HttpOnly: true, SameSite: http.SameSiteStrictMode,
-		Secure: r.TLS != nil, MaxAge: int((30 * 24 * time.Hour).Seconds()),
+		Secure: s.encrypted(r), MaxAge: int((30 * 24 * time.Hour).Seconds()),
 	})
 	q.Del("token")
 	to := url.URL{Path: "/", RawQuery: q.Encode()}
 	http.Redirect(w, r, to.String(), http.StatusSeeOther)
 	return true
+}
+
+// encrypted tells whether the reader came by TLS: to this server, or, as a proxy that is
+// trusted says, to the first one.
+func (s *Server) encrypted(r *http.Request) bool {
+	first, _, _ := strings.Cut(r.Header.Get("X-Forwarded-Proto"), ",")
+	return r.TLS != nil || s.proxy(r.RemoteAddr) && strings.EqualFold(strings.TrimSpace(first), "https")
 }
 
 // policy is the page's Content-Security-Policy. Styles of single elements carry
