@@ -21,6 +21,8 @@ type TrainOptions struct {
 	// <bos>, <s>, <|begin_of_text|> begin texts; <eos>, </s>, <|end_of_text|> end
 	// them; <|endoftext|> does both if there is no other; <pad> fills up.
 	Special []string
+	// Stopped is asked now and then, and its error ends the training; nil never does.
+	Stopped func() error
 }
 
 // trainParts are the fields of a tokenizer.json by pattern.
@@ -92,8 +94,16 @@ func TrainBPE(texts iter.Seq[string], o TrainOptions) (*Tokenizer, error) {
 	if err != nil {
 		return nil, err
 	}
-	tr := newTrainer(base, texts)
-	tr.train(o.Vocab)
+	if o.Stopped == nil {
+		o.Stopped = func() error { return nil }
+	}
+	tr, err := newTrainer(base, texts, o.Stopped)
+	if err != nil {
+		return nil, err
+	}
+	if err := tr.train(o.Vocab, o.Stopped); err != nil {
+		return nil, err
+	}
 	doc.Model.Vocab, doc.Model.Merges = tr.vocab, tr.merges
 	return finish("train tokenizer", doc, "")
 }
@@ -171,7 +181,7 @@ type trainEntry struct {
 	queued int
 }
 
-func newTrainer(base *Tokenizer, texts iter.Seq[string]) *trainer {
+func newTrainer(base *Tokenizer, texts iter.Seq[string], stopped func() error) (*trainer, error) {
 	counts := make(map[string]*int)
 	e := base.pool.Get().(*encoder)
 	defer e.release()
@@ -189,6 +199,9 @@ func newTrainer(base *Tokenizer, texts iter.Seq[string]) *trainer {
 		counts[strings.Clone(word)] = &one
 	}
 	for text := range texts {
+		if err := stopped(); err != nil {
+			return nil, err
+		}
 		e.run(text)
 	}
 	tr := &trainer{vocab: slices.Clone(base.doc.Model.Vocab), ids: make(map[string]int32), pairs: make(map[uint64]*trainPair)}
@@ -207,6 +220,9 @@ func newTrainer(base *Tokenizer, texts iter.Seq[string]) *trainer {
 		tr.words = append(tr.words, w)
 	}
 	for i, w := range tr.words {
+		if err := stopped(); err != nil {
+			return nil, err
+		}
 		for j := 1; j < len(w.syms); j++ {
 			tr.count(w.syms[j-1], w.syms[j], w.count, i)
 		}
@@ -214,7 +230,7 @@ func newTrainer(base *Tokenizer, texts iter.Seq[string]) *trainer {
 	for _, p := range tr.pairs {
 		tr.enqueue(p)
 	}
-	return tr
+	return tr, nil
 }
 
 // count adds n to a pair that stands in a word.
@@ -237,8 +253,11 @@ func (p trainEntry) before(q trainEntry) bool {
 	return cmp.Or(cmp.Compare(q.queued, p.queued), cmp.Compare(p.left, q.left), cmp.Compare(p.right, q.right)) < 0
 }
 
-func (tr *trainer) train(size int) {
+func (tr *trainer) train(size int, stopped func() error) error {
 	for len(tr.vocab) < size && len(tr.queue) > 0 {
+		if err := stopped(); err != nil {
+			return err
+		}
 		p := tr.dequeue()
 		if p.count != p.queued {
 			if p.count < p.queued { // it grew less frequent: back to its place
@@ -256,6 +275,7 @@ func (tr *trainer) train(size int) {
 		tr.merges = append(tr.merges, merge{p.left, p.right, id})
 		tr.apply(p.trainPair, id)
 	}
+	return nil
 }
 
 // apply joins the pair wherever it stands.

@@ -2,6 +2,7 @@ package token
 
 import (
 	"bytes"
+	"errors"
 	"os"
 	"slices"
 	"strings"
@@ -53,6 +54,29 @@ func TestTrainDeterministic(t *testing.T) {
 		}
 		first = b.Bytes()
 		slices.Reverse(lines)
+	}
+}
+
+// TestTrainStops: whenever it is asked to, in reading and in merging, the training ends.
+func TestTrainStops(t *testing.T) {
+	stop := errors.New("stop")
+	train := func(at int) (asked int, err error) {
+		_, err = TrainBPE(slices.Values([]string{"a rose is a rose", "is a rose is a rose"}), TrainOptions{Vocab: 256 + 5, Stopped: func() error {
+			if asked++; asked == at {
+				return stop
+			}
+			return nil
+		}})
+		return asked, err
+	}
+	all, err := train(-1)
+	if err != nil || all < 2+3+5 { // texts, words and merges
+		t.Fatalf("%v after %d questions", err, all)
+	}
+	for at := 1; at <= all; at++ {
+		if asked, err := train(at); err != stop || asked != at {
+			t.Errorf("stopped at question %d of %d: %v after %d", at, all, err, asked)
+		}
 	}
 }
 
