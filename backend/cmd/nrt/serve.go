@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"net"
 	"net/netip"
@@ -85,7 +86,7 @@ server is started again.`,
 			f.amount(&s.limits.Burst, "burst", "N", "requests of one address to /v1 at once, which may all wait; 0 is 30")
 			f.amount(&s.limits.Conns, "readers", "N", "readers connected at once; 0 is 512")
 			f.amount(&s.limits.ConnsEach, "readers-each", "N", "from one address; 0 is 128")
-			f.texts(&s.proxies, "trusted-proxy", "A", "an address or network whose X-Forwarded-For names readers' addresses; may be given several times")
+			f.texts(&s.proxies, "trusted-proxy", "A", "an address or network whose X-Forwarded-For names readers' addresses, and whose\nX-Forwarded-Proto says whether they came by https; may be given several times")
 			f.amount(&s.limits.Chain, "max-chain", "N", "longest chain in tokens; 0 is 512")
 			f.amount(&s.limits.Runs, "runs", "N", "runs that train at once; 0 is 2")
 			f.amount(&s.limits.KeepRuns, "keep-runs", "N", "runs kept; the oldest that has ended is removed beyond; 0 is 20")
@@ -132,6 +133,7 @@ func (s *serveFlags) run(e *env) (err error) {
 		if slices.ContainsFunc(o.Saved, func(x server.SavedRun) bool { return x.State.Run == r.State.Run }) {
 			return usagef("--show-run: two folders are called %s", r.State.Run)
 		}
+		rename(&r, models, shown)
 		o.Saved, shown = append(o.Saved, r), append(shown, models...)
 	}
 	if o.Models, o.Train.Base, err = s.sources(e, shown); err != nil {
@@ -235,7 +237,16 @@ func (s *serveFlags) sources(e *env, shown []server.Source) (list []server.Sourc
 		if err != nil {
 			return nil, "", err
 		}
-		if short := shortName(name); !seen[short] && e.builtin(short) == nil {
+		here := func(src server.Source) bool { return sameFolder(src.Files, files) }
+		if i := slices.IndexFunc(shown, here); i >= 0 {
+			add(shown[i]) // as the run that is shown calls it
+			continue
+		}
+		if slices.ContainsFunc(list, here) {
+			continue
+		}
+		taken := func(src server.Source) bool { return src.Name == shortName(name) }
+		if short := shortName(name); !seen[short] && e.builtin(short) == nil && !slices.ContainsFunc(shown, taken) {
 			name = short
 		}
 		add(server.Source{Name: name, Files: files, World: e.kin(files) != nil})
@@ -257,6 +268,40 @@ func (s *serveFlags) sources(e *env, shown []server.Source) (list []server.Sourc
 		base = b.Name
 	}
 	return list, base, nil
+}
+
+// rename gives the models of a run that is shown names which no other folder's has in
+// the runs before it, and those of theirs to models that are the same: two runs may
+// have started from one model, or from two that are called alike.
+func rename(r *server.SavedRun, models, before []server.Source) {
+	for i := range models {
+		m, name := &models[i], models[i].Name
+		for _, b := range before {
+			if sameFolder(m.Files, b.Files) {
+				name = b.Name
+				break
+			}
+			if m.Name == b.Name {
+				name = r.State.Run + "/start"
+			}
+		}
+		for j, c := range r.State.Checkpoints {
+			if c.Model == m.Name {
+				r.State.Checkpoints[j].Model = name
+			}
+		}
+		m.Name = name
+	}
+}
+
+// sameFolder tells whether two models lie in one folder on the disk.
+func sameFolder(a, b fs.FS) bool {
+	x, err := fs.Stat(a, ".")
+	if err != nil {
+		return false
+	}
+	y, err := fs.Stat(b, ".")
+	return err == nil && os.SameFile(x, y)
 }
 
 // source is a built-in model for a server.

@@ -287,6 +287,64 @@ func TestShortName(t *testing.T) {
 	}
 }
 
+// TestOneModelOneName: a model that a shown run has, and that is named too or is another
+// run's, is offered once; two that are called alike are told apart.
+func TestOneModelOneName(t *testing.T) {
+	root, model := t.TempDir(), wordModel(t)
+	folder := func(name string) string {
+		path := filepath.Join(root, filepath.FromSlash(name))
+		if _, err := os.Stat(path); err != nil {
+			if err := os.CopyFS(path, os.DirFS(model)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		return path
+	}
+	source := func(name, path string) server.Source { return server.Source{Name: name, Files: os.DirFS(folder(path))} }
+	var runs []server.SavedRun
+	var shown []server.Source
+	for _, x := range []struct{ run, start string }{{"math/nrt", "math/sft/final"}, {"code/nrt", "code/sft/final"}, {"code/rlpr", "code/sft/final"}} {
+		models := []server.Source{source(x.run+"/final", x.run+"/final"), source(shortName(x.start), x.start)}
+		r := server.SavedRun{State: wire.State{Run: x.run, Checkpoints: []wire.Checkpoint{{Step: 0, Model: models[1].Name}, {Step: 9, Model: models[0].Name}}}}
+		rename(&r, models, shown)
+		runs, shown = append(runs, r), append(shown, models...)
+	}
+	link := filepath.Join(root, "link")
+	if err := os.Symlink(folder("math/nrt/final"), link); err != nil {
+		t.Skip(err)
+	}
+	s := serveFlags{models: []string{
+		link, folder("code/nrt/final") + "/", folder("elsewhere/sft/final"), folder("elsewhere/sft") + "/../sft/final", folder("code/sft/final"),
+	}}
+	list, base, err := s.sources(&env{}, shown)
+	if err != nil {
+		t.Fatal(err)
+	}
+	named := map[string]server.Source{}
+	for i, x := range list {
+		if _, twice := named[x.Name]; twice {
+			t.Errorf("two models are called %s", x.Name)
+		}
+		named[x.Name] = x
+		for _, y := range list[:i] {
+			if sameFolder(x.Files, y.Files) {
+				t.Errorf("one model is called %s and %s", x.Name, y.Name)
+			}
+		}
+	}
+	if len(list) != 6 || list[0].Name != "math/nrt/final" || base != list[0].Name || list[1].Name != "code/nrt/final" || list[2].Name != folder("elsewhere/sft/final") {
+		t.Errorf("%d models, from %s: %+v", len(list), base, list)
+	}
+	for i, start := range []string{"math/sft/final", "code/sft/final", "code/sft/final"} {
+		for j, path := range []string{start, runs[i].State.Run + "/final"} {
+			name := runs[i].State.Checkpoints[j].Model
+			if x, ok := named[name]; !ok || !sameFolder(x.Files, os.DirFS(folder(path))) {
+				t.Errorf("%s, step %d: %s is not the model in %s", runs[i].State.Run, runs[i].State.Checkpoints[j].Step, name, path)
+			}
+		}
+	}
+}
+
 // TestServeTokenOfOnesOwn: the address that is printed lets a browser in, whatever
 // signs the token has; one that a browser could not keep is refused.
 func TestServeTokenOfOnesOwn(t *testing.T) {
