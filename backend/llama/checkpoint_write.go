@@ -14,6 +14,7 @@ import (
 	"regexp"
 	"runtime"
 	"slices"
+	"strings"
 
 	"nrt/backend/safetensors"
 )
@@ -95,10 +96,10 @@ func writeCheckpoint(dir string, c Config, dt safetensors.DType, get func(i int)
 		stage = filepath.Join(filepath.Dir(dir), "."+filepath.Base(dir)+".partial")
 	}
 	if err := os.RemoveAll(stage); err != nil {
-		return fmt.Errorf("write %s: %w", dir, err)
+		return &writeError{dir, stage, err}
 	}
 	if err := os.MkdirAll(stage, 0o777); err != nil {
-		return fmt.Errorf("write %s: %w", dir, err)
+		return &writeError{dir, stage, err}
 	}
 	err = fill(stage, c, dt, get, maxShard)
 	if err == nil && fresh {
@@ -107,13 +108,26 @@ func writeCheckpoint(dir string, c Config, dt safetensors.DType, get func(i int)
 		err = replace(dir, stage)
 	}
 	if err != nil {
-		return errors.Join(fmt.Errorf("write %s: %w", dir, err), os.RemoveAll(stage))
+		return errors.Join(&writeError{dir, stage, err}, os.RemoveAll(stage))
 	}
 	if fresh {
 		return syncDir(filepath.Dir(dir))
 	}
 	return errors.Join(os.Remove(stage), syncDir(dir))
 }
+
+// writeError is why a folder was not written. It does not name the stage, of which
+// nobody knows.
+type writeError struct {
+	dir, stage string
+	err        error
+}
+
+func (w *writeError) Error() string {
+	return fmt.Sprintf("write %s: %s", w.dir, strings.ReplaceAll(w.err.Error(), w.stage, w.dir))
+}
+
+func (w *writeError) Unwrap() error { return w.err }
 
 // fill writes and syncs every file of the checkpoint into an empty directory.
 func fill(stage string, c Config, dt safetensors.DType, get func(i int) ([]float32, error), maxShard int64) error {

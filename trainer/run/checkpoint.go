@@ -188,8 +188,9 @@ func (c *Checkpoints) Save(p Parts) (string, error) {
 	return path, nil
 }
 
-func (c *Checkpoints) save(path string, p Parts) error {
+func (c *Checkpoints) save(path string, p Parts) (err error) {
 	tmp := path + tmpEnd
+	defer func() { err = Instead(err, tmp, path) }()
 	if err := c.disk.RemoveAll(tmp); err != nil {
 		return err
 	}

@@ -254,7 +254,7 @@ func (o *option) set(text string) error {
 		panic(fmt.Sprintf("run: option %s has type %T", o.path(), o.value))
 	}
 	if errors.Is(err, strconv.ErrRange) {
-		return fmt.Errorf("%s is out of range", text)
+		return fmt.Errorf("want %s nearer to 0, have %q", o.typeName(), text)
 	}
 	if err != nil {
 		return fmt.Errorf("want %s, have %q", o.typeName(), text)

@@ -22,8 +22,27 @@ import (
 // A run is opened from its data up: each of these steps needs those before it. What
 // may take minutes in them (files to read, texts to encode) ends when ctx does.
 
-// openStart finds the checkpoint to go on from, if there is one. It comes first:
-// a run that goes on takes shape and tokenizer from it.
+// tryOutput refuses an output folder that cannot be written into, before anything is
+// read. One that is not there is not made yet: a run that fails before it begins
+// leaves none.
+func (t *trainer) tryOutput(context.Context) error {
+	dir := t.c.Output.Dir
+	if t.c.Output.Resume == "latest" && !t.outputIsThere() {
+		return nil // openStart refuses it
+	}
+	if err := WritableDir(dir); err != nil {
+		return fmt.Errorf("output.dir (--output): %w", err)
+	}
+	return nil
+}
+
+func (t *trainer) outputIsThere() bool {
+	_, err := os.Stat(t.c.Output.Dir)
+	return !errors.Is(err, fs.ErrNotExist)
+}
+
+// openStart finds the checkpoint to go on from, if there is one. It comes before all
+// that is read: a run that goes on takes shape and tokenizer from it.
 func (t *trainer) openStart(ctx context.Context) error {
 	if err := t.openFrom(ctx); err != nil {
 		return err
@@ -35,12 +54,23 @@ func (t *trainer) openStart(ctx context.Context) error {
 }
 
 // openFrom opens the checkpoint that --resume names, or finds.
-func (t *trainer) openFrom(ctx context.Context) error {
+func (t *trainer) openFrom(ctx context.Context) (err error) {
 	if t.c.Output.Resume == "" {
 		return nil
 	}
-	if _, err := os.Stat(t.c.Output.Dir); t.c.Output.Resume == "latest" && errors.Is(err, fs.ErrNotExist) {
-		return nothingIn(t.c.Output.Dir) // and a name mistyped makes no folder
+	resume := t.c.Output.Resume
+	if err := checkResume(resume); err != nil {
+		return err
+	}
+	if !t.outputIsThere() {
+		switch resume {
+		case "latest":
+			return nothingIn(t.c.Output.Dir)
+		case "auto":
+			return nil
+		}
+		t.from, err = OpenCheckpoint(ctx, resume)
+		return err
 	}
 	if err := t.lockOutput(); err != nil {
 		return err
@@ -49,7 +79,7 @@ func (t *trainer) openFrom(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	switch resume := t.c.Output.Resume; resume {
+	switch resume {
 	case "latest":
 		t.from, err = all.Latest(ctx)
 		return err
@@ -69,6 +99,23 @@ func (t *trainer) openFrom(ctx context.Context) error {
 		}
 		return nil
 	}
+}
+
+// checkResume refuses what is neither a word that --resume knows nor a folder.
+func checkResume(resume string) error {
+	if resume == "latest" || resume == "auto" {
+		return nil
+	}
+	switch info, err := os.Stat(resume); {
+	case err != nil && !errors.Is(err, fs.ErrNotExist):
+		return fmt.Errorf("output.resume (--resume): %w", err)
+	case err != nil || !info.IsDir():
+		return &ConfigError{fmt.Errorf("output.resume (--resume): want latest, auto or the folder of a checkpoint, have %q, where there is no folder", resume)}
+	}
+	if last, err := LastCheckpoint(resume); err == nil && last != "" {
+		return &ConfigError{fmt.Errorf("output.resume (--resume): %s holds a whole run: --output %[1]s --resume goes on with it, and --resume %s begins a new one from there", resume, last)}
+	}
+	return nil
 }
 
 // openChain settles how long chains are. It comes before the data, which may
@@ -313,8 +360,8 @@ func (t *trainer) lockOutput() (err error) {
 // refuseMixing refuses a new run in a folder that has one, before data and model are
 // read. Leftovers of a crash are looked at when the folder is opened for writing.
 func (t *trainer) refuseMixing(context.Context) error {
-	if _, err := os.Stat(t.c.Output.Dir); t.c.Output.Resume != "" || errors.Is(err, fs.ErrNotExist) {
-		return nil // a run that fails before it begins makes no folder
+	if t.c.Output.Resume != "" || !t.outputIsThere() {
+		return nil
 	}
 	if err := t.lockOutput(); err != nil {
 		return err
@@ -347,16 +394,16 @@ func (t *trainer) start(ctx context.Context) (source fs.FS, err error) {
 		t.tok, err = token.TrainBPE(func(yield func(string) bool) {
 			for _, e := range t.train {
 				for _, s := range []string{e.Question, e.Answer, e.Text} {
-					if s != "" && (ctx.Err() != nil || !yield(s)) {
+					if s != "" && !yield(s) {
 						return
 					}
 				}
 			}
-		}, token.TrainOptions{Vocab: m.Vocab, Pattern: "llama3", Special: []string{"<bos>", "<eos>", "<think>", "</think>"}})
+		}, token.TrainOptions{Vocab: m.Vocab, Pattern: "llama3", Special: []string{"<bos>", "<eos>", "<think>", "</think>"}, Stopped: ctx.Err})
 	}
 	switch {
 	case ctx.Err() != nil:
-		return nil, ctx.Err() // and half a tokenizer
+		return nil, ctx.Err()
 	case err != nil:
 		return nil, fmt.Errorf("model.tokenizer (--tokenizer): %w", err)
 	case t.from == nil:

@@ -2,6 +2,7 @@ package main
 
 import (
 	"errors"
+	"fmt"
 
 	"nrt/backend/server"
 	"nrt/trainer/run"
@@ -49,6 +50,11 @@ func (e *env) bake(model, out string, on deviceFlags) (err error) {
 	b := e.builtin(model)
 	if b == nil {
 		return usagef("--model: no built-in model %q (there are %s)", model, e.builtinNames())
+	}
+	if out != "-" {
+		if err := run.Writable(out); err != nil {
+			return fmt.Errorf("--out: %w", err)
+		}
 	}
 	dev, err := e.compute(on)
 	if err != nil {

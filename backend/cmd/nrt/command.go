@@ -1,9 +1,11 @@
 package main
 
 import (
+	"errors"
 	"flag"
 	"fmt"
 	"io"
+	"math"
 	"slices"
 	"strconv"
 	"strings"
@@ -131,9 +133,8 @@ func distance(a, b string) int {
 // flags declares a command's flags in the order in which help shows them. The
 // variable's value at declaration is the default.
 type flags struct {
-	set     *flag.FlagSet
-	list    []flagInfo
-	amounts []string
+	set  *flag.FlagSet
+	list []flagInfo
 }
 
 type flagInfo struct{ name, arg, usage, def string }
@@ -180,28 +181,74 @@ func (f *flags) texts(p *[]string, name, arg, usage string) {
 	})
 }
 
+// parsed declares a flag whose text read turns into a value, or says what it wants.
+func parsed[T any](f *flags, p *T, name string, read func(text string) (T, error)) {
+	f.set.Func(name, "", func(text string) error {
+		x, err := read(text)
+		if err == nil {
+			*p = x
+		}
+		return err
+	})
+}
+
+// wanted is the error of a text that package strconv could not read as what it should be.
+func wanted(what, text string, err error) error {
+	if errors.Is(err, strconv.ErrRange) {
+		what += " nearer to 0"
+	}
+	return fmt.Errorf("want %s, have %q", what, text)
+}
+
 // integer declares a flag that takes a whole number.
 func (f *flags) integer(p *int, name, arg, usage string) {
 	f.note(name, arg, usage, strconv.Itoa(*p))
-	f.set.IntVar(p, name, *p, "")
+	parsed(f, p, name, func(text string) (int, error) {
+		n, err := strconv.Atoi(text)
+		if err != nil {
+			err = wanted("a whole number", text, err)
+		}
+		return n, err
+	})
 }
 
-// amount is integer for one that is 0 or more: call refuses less.
+// amount declares a flag that takes a whole number from 0 on.
 func (f *flags) amount(p *int, name, arg, usage string) {
-	f.integer(p, name, arg, usage)
-	f.amounts = append(f.amounts, name)
+	f.note(name, arg, usage, strconv.Itoa(*p))
+	parsed(f, p, name, func(text string) (int, error) {
+		n, err := strconv.Atoi(text)
+		switch {
+		case err != nil:
+			err = wanted("a whole number from 0 on", text, err)
+		case n < 0:
+			err = fmt.Errorf("want 0 or more, have %d", n)
+		}
+		return n, err
+	})
 }
 
-// seed declares a flag that takes a whole number from 0 on.
+// seed declares a flag that takes any number of 64 bits.
 func (f *flags) seed(p *uint64, name, arg, usage string) {
 	f.note(name, arg, usage, strconv.FormatUint(*p, 10))
-	f.set.Uint64Var(p, name, *p, "")
+	parsed(f, p, name, func(text string) (uint64, error) {
+		n, err := strconv.ParseUint(text, 10, 64)
+		if err != nil {
+			err = fmt.Errorf("want a whole number from 0 to %d, have %q", uint64(math.MaxUint64), text)
+		}
+		return n, err
+	})
 }
 
 // number declares a flag that takes a real number.
 func (f *flags) number(p *float64, name, arg, usage string) {
 	f.note(name, arg, usage, strconv.FormatFloat(*p, 'g', -1, 64))
-	f.set.Float64Var(p, name, *p, "")
+	parsed(f, p, name, func(text string) (float64, error) {
+		x, err := strconv.ParseFloat(text, 64)
+		if err != nil {
+			err = wanted("a number", text, err)
+		}
+		return x, err
+	})
 }
 
 // toggle declares a flag without an argument (--name, --name=false).
@@ -211,7 +258,14 @@ func (f *flags) toggle(p *bool, name, usage string) {
 		def = "on; --" + name + "=false switches it off"
 	}
 	f.note(name, "", usage, def)
-	f.set.BoolVar(p, name, *p, "")
+	f.set.BoolFunc(name, "", func(text string) error {
+		on, err := strconv.ParseBool(text)
+		if err != nil {
+			return fmt.Errorf("want true or false, have %q", text)
+		}
+		*p = on
+		return nil
+	})
 }
 
 // value declares a flag that parses itself.
@@ -239,6 +293,26 @@ func (f *flags) given(name string) bool {
 	seen := false
 	f.set.Visit(func(g *flag.Flag) { seen = seen || g.Name == name })
 	return seen
+}
+
+// wrong says in our words what package flag finds wrong with the arguments.
+func (f *flags) wrong(err error) error {
+	text := err.Error()
+	if name, ok := strings.CutPrefix(text, "flag provided but not defined: -"); ok {
+		var names []string
+		f.set.VisitAll(func(x *flag.Flag) { names = append(names, "--"+x.Name) })
+		return fmt.Errorf("there is no flag --%s%s", name, suggest(names, "--"+name))
+	}
+	if name, ok := strings.CutPrefix(text, "flag needs an argument: -"); ok {
+		return fmt.Errorf("--%s: want a value after it", name)
+	}
+	// invalid value "x" for flag -seed: why, or invalid boolean value "x" for -json: why
+	_, rest, _ := strings.Cut(text, " value ")
+	if value, err := strconv.QuotedPrefix(rest); err == nil {
+		_, rest, _ = strings.Cut(rest[len(value):], " -")
+		return errors.New("--" + rest)
+	}
+	return err
 }
 
 // json declares --json.

@@ -62,16 +62,22 @@ func (e *env) export(name, dir string, dt safetensors.DType) (err error) {
 	} else if !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("--output: %w", err)
 	}
-	if err := os.MkdirAll(filepath.Dir(dir), 0o755); err != nil {
+	if err := run.WritableDir(filepath.Dir(dir)); err != nil {
+		return fmt.Errorf("--output: %w", err)
+	}
+	undo, err := run.MakeDirs(filepath.Dir(dir))
+	if err != nil {
 		return fmt.Errorf("--output: %w", err)
 	}
 	stage, err := os.MkdirTemp(filepath.Dir(dir), "."+filepath.Base(dir)+".partial-")
 	if err != nil {
+		undo()
 		return fmt.Errorf("--output: %w", err)
 	}
 	defer func() {
 		if err != nil {
-			err = errors.Join(err, os.RemoveAll(stage))
+			err = errors.Join(run.Instead(err, stage, dir), os.RemoveAll(stage))
+			undo()
 		}
 	}()
 	if err := os.Chmod(stage, 0o755); err != nil {

@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -115,6 +116,19 @@ func TestExportRefuses(t *testing.T) {
 	if err := os.Truncate(filepath.Join(damaged, "model.safetensors"), 900); err != nil {
 		t.Fatal(err)
 	}
+	large := wordModel(t) // for float16
+	dev, err := cpu.New(cpu.Options{Threads: 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	m, err := llama.Load(dev, os.DirFS(large))
+	if err != nil {
+		t.Fatal(err)
+	}
+	dev.Write(m.Flat(), slices.Repeat([]float32{1e6}, m.NumParams()))
+	if err := errors.Join(m.Save(large, safetensors.F32), dev.Close()); err != nil {
+		t.Fatal(err)
+	}
 	parent := t.TempDir()
 	there := filepath.Join(parent, "there")
 	if err := os.WriteFile(there, []byte("kept"), 0o600); err != nil {
@@ -134,12 +148,15 @@ func TestExportRefuses(t *testing.T) {
 		{"--model world:tiny --output " + there, nil, exitFailure, "exists"},
 		{"--model world:tiny --output " + there + "/x", nil, exitFailure, "--output"},
 		{"--model nowhere --output " + parent + "/x", nil, exitFailure, "no such folder"},
+		{"--model " + large + " --dtype float16 --output " + parent + "/a/x", nil, exitFailure, "write " + parent + "/a/x: "},
 		{"--model " + damaged + " --output " + parent + "/x", nil, exitFailure, "model.safetensors"},
 		{"--model world:tiny --output " + parent + "/x", stopped, exitFailure, "interrupted"},
 	} {
 		s.ctx = c.ctx
 		if code, _, errs := s.nrt(t, append([]string{"export"}, strings.Fields(c.args)...)...); code != c.code || !strings.Contains(errs, c.want) {
 			t.Errorf("export %s: exit %d, %q lacks %q", c.args, code, errs, c.want)
+		} else if strings.Contains(errs, "partial") {
+			t.Errorf("export %s names a folder that nobody knows: %q", c.args, errs)
 		}
 	}
 	left, err := os.ReadDir(parent)

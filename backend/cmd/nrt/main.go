@@ -19,7 +19,6 @@ import (
 	"io"
 	"os"
 	"os/signal"
-	"strings"
 	"syscall"
 
 	"nrt/trainer/run"
@@ -145,19 +144,9 @@ func (c *command) call(e *env, args []string) error {
 		c.help(e.out, f)
 		return nil
 	case err != nil:
-		if name, ok := strings.CutPrefix(err.Error(), "flag provided but not defined: -"); ok {
-			var names []string
-			f.set.VisitAll(func(x *flag.Flag) { names = append(names, "--"+x.Name) })
-			return usagef("there is no flag --%s%s", name, suggest(names, "--"+name))
-		}
-		return &usageError{err}
+		return &usageError{f.wrong(err)}
 	case f.set.NArg() > 0:
 		return usagef("unexpected argument %q", f.set.Arg(0))
-	}
-	for _, name := range f.amounts {
-		if v := f.set.Lookup(name).Value.String(); v[0] == '-' {
-			return usagef("--%s: want 0 or more, have %s", name, v)
-		}
 	}
 	return do(e)
 }

@@ -12,6 +12,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"strconv"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -148,7 +149,18 @@ func TestExitStatus(t *testing.T) {
 		{"generate", exitUsage, "want either --prompt or --question"},
 		{"generate --prompt a --question b", exitUsage, "want either --prompt or --question"},
 		{"generate --prompt a --n 0", exitUsage, "--n: want 1 to 1024, have 0"},
-		{"generate --prompt a --n x", exitUsage, "invalid value"},
+		{"generate --prompt a --n x", exitUsage, `nrt generate: --n: want a whole number, have "x"`},
+		{"generate --prompt a --n 99999999999999999999", exitUsage, `--n: want a whole number nearer to 0, have "99999999999999999999"`},
+		{"generate --prompt a --top-k 1.5", exitUsage, `--top-k: want a whole number from 0 on, have "1.5"`},
+		{"explain --seed -1", exitUsage, `--seed: want a whole number from 0 to 18446744073709551615, have "-1"`},
+		{"explain -seed=18446744073709551616", exitUsage, `--seed: want a whole number from 0 to 18446744073709551615, have "18446744073709551616"`},
+		{"explain --temperature=warm", exitUsage, `--temperature: want a number, have "warm"`},
+		{"explain --temperature 1e999", exitUsage, `--temperature: want a number nearer to 0, have "1e999"`},
+		{"models --json=maybe", exitUsage, `--json: want true or false, have "maybe"`},
+		{"models --json --model", exitUsage, "--model: want a value after it"},
+		{"train --reward-clip=maybe", exitUsage, `--reward-clip: want true or false, have "maybe"`},
+		{"train --seed=-1", exitUsage, `--seed: want a whole number >= 0, have "-1"`},
+		{"train --weights q8", exitUsage, `nrt train: --weights: training keeps weights in f32, have "q8"`},
 		{"explain --question a", exitUsage, "--question and --answer go together"},
 		{"explain --k 0 --question a --answer b", exitUsage, "--k: want 1 to 1024, have 0"},
 		{"explain --k 1000000", exitUsage, "--k: want 1 to 1024, have 1000000"},
@@ -173,7 +185,7 @@ func TestExitStatus(t *testing.T) {
 		{"score", exitUsage, "want --in"},
 		{"score --in nowhere.jsonl", exitFailure, "nowhere.jsonl"},
 		{"train --output x", exitUsage, "name at least one JSONL or Parquet file"},
-		{"train --lr quick --data x", exitUsage, "flag -lr: want a number"},
+		{"train --lr quick --data x", exitUsage, `nrt train: --lr: want a number, have "quick"`},
 		{"train --data x --kl 0.1 --temperature 0.9", exitUsage, "objective.kl (--kl): want rollout.temperature 1"},
 		{"train --data x --template foo", exitUsage, "model.template (--template): want one of llama3"},
 		{"world --families foo", exitUsage, "--families: is for --study"},
@@ -208,6 +220,26 @@ func TestExitStatus(t *testing.T) {
 			}
 			if code == exitUsage && !strings.Contains(errs, "--help") {
 				t.Errorf("a usage error does not name --help: %q", errs)
+			}
+		})
+	}
+}
+
+// A flag that does not take every text says what it wants, under its own name, in
+// every command.
+func TestEveryFlagSaysWhatItWants(t *testing.T) {
+	const nonsense = `a " for flag -x: b`
+	for _, c := range commands() {
+		f := newFlags(c.name)
+		c.bind(f)
+		f.set.VisitAll(func(g *flag.Flag) {
+			if g.Value.Set(nonsense) == nil {
+				return
+			}
+			code, out, errs := setting{}.nrt(t, c.name, "--"+g.Name+"="+nonsense)
+			problem, ok := strings.CutPrefix(errs, "nrt "+c.name+": --"+g.Name+": ")
+			if code != exitUsage || out != "" || !ok || !strings.Contains(problem, "want ") && g.Name != "weights" || !strings.Contains(problem, strconv.Quote(nonsense)) || strings.Contains(problem, "invalid") {
+				t.Errorf("%s --%s: exit %d, %s", c.name, g.Name, code, errs)
 			}
 		})
 	}
@@ -385,7 +417,15 @@ func TestStoppedStudy(t *testing.T) {
 }
 
 func TestRefusedAtOnce(t *testing.T) {
-	dir := t.TempDir()
+	known, err := builtins()
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir, file, damaged := t.TempDir(), filepath.Join(t.TempDir(), "file"), wordModel(t)
+	writeFile(t, file, "kept")
+	if err := os.Truncate(filepath.Join(damaged, "model.safetensors"), 900); err != nil {
+		t.Fatal(err)
+	}
 	for _, c := range []struct {
 		args []string
 		code int
@@ -396,10 +436,26 @@ func TestRefusedAtOnce(t *testing.T) {
 		{[]string{"train", "--output", dir}, exitUsage, "data.train (--data): name at least one JSONL or Parquet file"},
 		{[]string{"world", "--study", filepath.Join(dir, "none", "study.json")}, exitFailure, "no such file"},
 		{[]string{"world", "--study", dir}, exitFailure, "is a folder"},
+		{[]string{"world", "--study", filepath.Join(file, "study.json")}, exitFailure, "--study: open " + file + "/study.json: not a directory"},
+		{[]string{"world", "--out", filepath.Join(file, "w")}, exitFailure, "--out: " + file + " is a file, want a folder"},
+		{[]string{"world", "--models", file}, exitFailure, "--models: " + file + " is a file, want a folder"},
+		{[]string{"bake", "--out", filepath.Join(dir, "none", "baked.json")}, exitFailure, "--out: open " + dir + "/none/baked.json: no such file"},
+		{[]string{"train", "--data", "nowhere.jsonl", "--output", file}, exitFailure, "output.dir (--output): " + file + " is a file, want a folder"},
+		{[]string{"train", "--data", "nowhere.jsonl", "--output", filepath.Join(file, "a", "b")}, exitFailure, "output.dir (--output): " + file + " is a file, want a folder"},
+		{[]string{"train", "--data", "nowhere.jsonl", "--output", filepath.Join(dir, strings.Repeat("x", 300))}, exitFailure, "output.dir (--output): " + dir},
+		{[]string{"train", "--data", "nowhere.jsonl", "--output", filepath.Join(dir, "a", "b")}, exitFailure, "nowhere.jsonl"},
+		{[]string{"train", "--data", "nowhere.jsonl", "--output", filepath.Join(dir, "a", "b"), "--resume=auto"}, exitFailure, "nowhere.jsonl"},
+		{[]string{"train", "--data", "nowhere.jsonl", "--output", filepath.Join(dir, "a"), "--resume=yes"}, exitUsage, `output.resume (--resume): want latest, auto or the folder of a checkpoint, have "yes"`},
+		{[]string{"train", "--data", "nowhere.jsonl", "--output", dir, "--resume=yes"}, exitUsage, `output.resume (--resume): want latest, auto or the folder of a checkpoint, have "yes"`},
+		{[]string{"train", "--data", "nowhere.jsonl", "--output", dir, "--resume", file}, exitUsage, `output.resume (--resume): want latest, auto or the folder of a checkpoint, have "` + file + `"`},
+		{[]string{"export", "--model", damaged, "--output", filepath.Join(dir, "a", "b")}, exitFailure, "model.safetensors"},
 	} {
-		code, _, errs := setting{}.nrt(t, c.args...)
+		code, _, errs := setting{builtins: known}.nrt(t, c.args...)
 		if code != c.code || !strings.Contains(errs, c.want) {
 			t.Errorf("nrt %s: exit %d, %q", strings.Join(c.args, " "), code, errs)
+		}
+		if strings.Contains(errs, ".tmp") || strings.Contains(errs, "partial") {
+			t.Errorf("nrt %s names what it did not ask for: %q", strings.Join(c.args, " "), errs)
 		}
 	}
 	if left, err := os.ReadDir(dir); err != nil || len(left) > 0 {

@@ -100,6 +100,15 @@ func (e *env) world(a worldArgs) error {
 		_, err := e.out.WriteString(w.Describe())
 		return err
 	}
+	// Better now than after an hour of training.
+	for flag, dir := range map[string]string{"out": a.out, "models": a.models} {
+		if dir == "" {
+			continue
+		}
+		if err := run.WritableDir(dir); err != nil {
+			return fmt.Errorf("--%s: %w", flag, err)
+		}
+	}
 	if a.out != "" {
 		if err := e.writeWorld(w, a); err != nil {
 			return err
@@ -109,7 +118,6 @@ func (e *env) world(a worldArgs) error {
 		return nil
 	}
 	if a.study != "" {
-		// Better now than after an hour of training.
 		if err := run.Writable(a.study); err != nil {
 			return fmt.Errorf("--study: %w", err)
 		}
