@@ -86,7 +86,7 @@ func (o object) has(field string) bool {
 
 // detect finds the form whose fields are all there. One that is there and null is
 // named; else all are.
-func (o object) detect() (Form, *LineError) {
+func (o object) detect(others string) (Form, *LineError) {
 	for _, f := range forms {
 		if !slices.ContainsFunc(f.fields, func(field string) bool { return !o.has(field) }) {
 			return f.form, nil
@@ -99,7 +99,7 @@ func (o object) detect() (Form, *LineError) {
 		null := slices.IndexFunc(f.fields, func(field string) bool { return !o.has(field) })
 		return "", &LineError{Field: f.fields[null], Problem: isNull}
 	}
-	return "", &LineError{Problem: fmt.Sprintf("no form fits the fields %s: want question and answer, prompt and completion or answer, messages, or text; --question-field and --answer-field name others", o.names())}
+	return "", &LineError{Problem: fmt.Sprintf("no form fits the fields %s: want question and answer, prompt and completion or answer, messages, or text%s", o.names(), others)}
 }
 
 // isNull is what is wrong with a field that is null.

@@ -129,17 +129,48 @@ func name(path string) string {
 func readFile(ctx context.Context, path string, o Options, all *[]Example, report *Skipped) (err error) {
 	f := os.Stdin
 	if path != "-" {
-		if f, err = os.Open(path); err != nil {
-			return fmt.Errorf("read data: %w", err)
+		if f, err = Open(path); err != nil {
+			return err
 		}
 		defer func() { err = errors.Join(err, f.Close()) }()
 	}
-	if info, err := f.Stat(); err != nil {
-		return fmt.Errorf("read data: %w", err)
-	} else if info.IsDir() {
-		return fmt.Errorf("read data: %s is a folder: name the files in it", path)
+	r := NewReader(untilDone{ctx, f}, name(path), o)
+	r.others = "; --question-field and --answer-field name others"
+	return readAll(r, o, all, report)
+}
+
+// Open opens a file that Read would read.
+func Open(path string) (*os.File, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, fmt.Errorf("read data: %w", err)
 	}
-	return readAll(NewReader(untilDone{ctx, f}, name(path), o), o, all, report)
+	info, err := f.Stat()
+	if err == nil && info.IsDir() {
+		err = fmt.Errorf("%s is a folder: name the files in it", path)
+	}
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("read data: %w", err), f.Close())
+	}
+	return f, nil
+}
+
+// Try is an error if Read could not open one of the files, before it reads those that
+// come first.
+func Try(paths ...string) error {
+	for _, path := range paths {
+		if info, err := os.Stat(path); path == "-" || err == nil && !info.IsDir() && !info.Mode().IsRegular() {
+			continue // a pipe is opened once
+		}
+		f, err := Open(path)
+		if err == nil {
+			err = f.Close()
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // untilDone is a file that fails once its context has ended.
@@ -192,6 +223,7 @@ type Reader struct {
 	maxLine int
 	form    Form
 	names   [2]string // of the fields of QuestionAnswer
+	others  string    // what an error says of other names, "" where none can be given
 	formAt  int       // the line that settled the form, 0 when it was given
 	failed  error     // sticks: the stream itself is broken or no text
 }
@@ -251,8 +283,11 @@ func (r *Reader) parse(line []byte) (Example, *LineError) {
 	trimmed := bytes.TrimSpace(line)
 	if trimmed[0] != '{' {
 		hint := ""
-		if trimmed[0] == '[' {
+		switch {
+		case trimmed[0] == '[':
 			hint = "; a file that is one JSON list is not JSON lines: write each element on its own line"
+		case strings.HasSuffix(r.file, ".csv") || strings.HasSuffix(r.file, ".tsv"):
+			hint = "; of tables only those in Parquet are read: write each row as an object of its columns"
 		}
 		return Example{}, &LineError{Problem: "want one JSON object a line, have " + fmt.Sprintf("%q", clip(string(trimmed))) + hint}
 	}
@@ -270,7 +305,7 @@ func (r *Reader) parse(line []byte) (Example, *LineError) {
 	form := r.form
 	if form == Auto {
 		var bad *LineError
-		if form, bad = o.detect(); bad != nil {
+		if form, bad = o.detect(r.others); bad != nil {
 			return Example{}, bad
 		}
 	}
@@ -391,6 +426,8 @@ func notText(first []byte) string {
 		{"version https://git-lfs", "is a note of Git LFS where the data is: fetch that with git lfs pull"},
 		{"\xff\xfe", "is UTF-16: save it as UTF-8"},
 		{"\xfe\xff", "is UTF-16: save it as UTF-8"},
+		{"{\x00", "is UTF-16: save it as UTF-8"},
+		{"\x00{", "is UTF-16: save it as UTF-8"},
 	} {
 		if bytes.HasPrefix(first, []byte(known.magic)) {
 			return known.what

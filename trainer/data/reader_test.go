@@ -8,10 +8,12 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"reflect"
 	"strings"
 	"testing"
+	"time"
 	"unicode/utf8"
 
 	"github.com/parquet-go/parquet-go"
@@ -177,6 +179,8 @@ func TestNotText(t *testing.T) {
 		"\x1f\x8b\x08":     "gzip",
 		"PAR1....":         "Parquet",
 		"\xff\xfe{\x00":    "UTF-16",
+		"{\x00\"\x00":      "UTF-16",
+		"\x00{\x00\"":      "UTF-16",
 		"PK\x03\x04":       "zip",
 		"\x28\xb5\x2f\xfd": "zstd",
 	} {
@@ -243,9 +247,35 @@ func TestReadFiles(t *testing.T) {
 		{bad, "none of 2 lines could be used; the first: " + bad + ":1: want one JSON object", Options{Skip: true}},
 		{dir, "is a folder: name the files in it", Options{}},
 		{filepath.Join(dir, "none"), "read data: open", Options{}},
+		{write("table.csv", "question,answer\na,1\n"), "of tables only those in Parquet are read", Options{}},
+		{write("other.jsonl", `{"input": "a"}`), "--question-field and --answer-field name others", Options{}},
 	} {
 		if _, _, err := Read(t.Context(), []string{c.path}, c.o); err == nil || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%s: have %v, want %s", c.path, err, c.want)
+		}
+	}
+}
+
+// TestTryOpensNoPipe: one that was opened and closed again has lost its writer.
+func TestTryOpensNoPipe(t *testing.T) {
+	dir := t.TempDir()
+	pipe := filepath.Join(dir, "pipe")
+	if err := exec.Command("mkfifo", pipe).Run(); err != nil {
+		t.Skip(err)
+	}
+	tried := make(chan error)
+	go func() { tried <- Try("-", pipe) }()
+	select {
+	case err := <-tried:
+		if err != nil {
+			t.Error(err)
+		}
+	case <-time.After(10 * time.Second):
+		t.Error("it waits for a writer")
+	}
+	for path, want := range map[string]string{dir: "is a folder", filepath.Join(dir, "none"): "no such file"} {
+		if err := Try("-", path); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v", path, err)
 		}
 	}
 }

@@ -176,16 +176,20 @@ type Parts struct {
 func (c *Checkpoints) Save(p Parts) (string, error) {
 	path := c.Path(p.State.Step)
 	if err := c.save(path, p); err != nil {
-		err = fmt.Errorf("save %s: %w", path, err)
-		if last, lastErr := LastCheckpoint(c.dir); lastErr == nil && last != "" {
-			err = fmt.Errorf("%w; once that is mended, --resume goes on from %s", err, last)
-		}
-		return "", err
+		return "", c.mendable(fmt.Errorf("save %s: %w", path, err))
 	}
 	if err := c.prune(p.State); err != nil {
 		return path, fmt.Errorf("remove old checkpoints: %w", err)
 	}
 	return path, nil
+}
+
+// mendable is an error of the disk with what a run can go on from after it.
+func (c *Checkpoints) mendable(err error) error {
+	if last, lastErr := LastCheckpoint(c.dir); lastErr == nil && last != "" {
+		err = fmt.Errorf("%w; once that is mended, --resume goes on from %s", err, last)
+	}
+	return err
 }
 
 func (c *Checkpoints) save(path string, p Parts) (err error) {

@@ -250,6 +250,9 @@ func (c Config) Validate() error {
 		case m.Heads%kv != 0:
 			return fmt.Errorf("model.kv_heads (--kv-heads): want a divisor of model.heads %d, have %d", m.Heads, kv)
 		}
+		if least := 256 + len(newSpecials); m.Tokenizer == "" && m.Vocab < least {
+			return fmt.Errorf("model.vocab (--vocab): want at least %d, which are 256 bytes and %d special tokens, have %d", least, len(newSpecials), m.Vocab)
+		}
 		if err := m.checkShape(); err != nil {
 			return err
 		}

@@ -2,13 +2,12 @@ package run
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
 	"os"
-	"path/filepath"
+	"slices"
 	"strings"
 
 	"nrt/backend/device"
@@ -21,25 +20,6 @@ import (
 
 // A run is opened from its data up: each of these steps needs those before it. What
 // may take minutes in them (files to read, texts to encode) ends when ctx does.
-
-// tryOutput refuses an output folder that cannot be written into, before anything is
-// read. One that is not there is not made yet: a run that fails before it begins
-// leaves none.
-func (t *trainer) tryOutput(context.Context) error {
-	dir := t.c.Output.Dir
-	if t.c.Output.Resume == "latest" && !t.outputIsThere() {
-		return nil // openStart refuses it
-	}
-	if err := WritableDir(dir); err != nil {
-		return fmt.Errorf("output.dir (--output): %w", err)
-	}
-	return nil
-}
-
-func (t *trainer) outputIsThere() bool {
-	_, err := os.Stat(t.c.Output.Dir)
-	return !errors.Is(err, fs.ErrNotExist)
-}
 
 // openStart finds the checkpoint to go on from, if there is one. It comes before all
 // that is read: a run that goes on takes shape and tokenizer from it.
@@ -336,42 +316,40 @@ func (t *trainer) checkTokenizer(shape llama.Config) (err error) {
 	return nil
 }
 
-// ErrLocked says that another process works in a folder.
-var ErrLocked = errors.New("another process is using it")
+// tryData refuses a file that cannot be opened before the others are read.
+func (t *trainer) tryData(context.Context) error {
+	return data.Try(slices.Concat(t.c.Data.Train, t.c.Data.Eval)...)
+}
 
-// lockOutput keeps other runs out of the output folder: opening its checkpoints
-// clears what a crash has left, which must not be what a run is writing.
-func (t *trainer) lockOutput() (err error) {
-	if t.unlock != nil {
-		return nil
+// openTokenizer reads the tokenizer, unless one is trained on the data: of a run that
+// goes on the checkpoint's, as ids would otherwise not be what they were.
+func (t *trainer) openTokenizer(context.Context) (err error) {
+	m := t.c.Model
+	switch {
+	case t.from != nil:
+		t.tok, err = token.LoadDir(t.from.Path)
+	case m.Tokenizer != "":
+		t.tok, err = token.LoadDir(m.Tokenizer)
+	case !m.New():
+		source, sourceErr := t.openBase()
+		if sourceErr != nil {
+			return sourceErr
+		}
+		if t.tok, err = token.LoadFS(source); errors.Is(err, fs.ErrNotExist) {
+			return fmt.Errorf("model.path (--model) %s: holds no tokenizer.json: name a tokenizer's folder with --tokenizer", m.Path)
+		}
 	}
-	dir := t.c.Output.Dir
-	if err := makeDir(osDisk{}, dir); err != nil {
-		return fmt.Errorf("output.dir (--output): %w", err)
-	}
-	if t.unlock, err = Lock(filepath.Join(dir, ".lock")); errors.Is(err, ErrLocked) {
-		return fmt.Errorf("output.dir (--output) %s: another nrt train is writing there; wait for it, or name another folder", dir)
-	} else if err != nil {
-		return fmt.Errorf("output.dir (--output): %w", err)
+	if err != nil {
+		return fmt.Errorf("model.tokenizer (--tokenizer): %w", err)
 	}
 	return nil
 }
 
-// refuseMixing refuses a new run in a folder that has one, before data and model are
-// read. Leftovers of a crash are looked at when the folder is opened for writing.
-func (t *trainer) refuseMixing(context.Context) error {
-	if t.c.Output.Resume != "" || !t.outputIsThere() {
-		return nil
-	}
-	if err := t.lockOutput(); err != nil {
-		return err
-	}
-	return (&Checkpoints{dir: t.c.Output.Dir}).Fresh()
-}
+// newSpecials are the special tokens of a tokenizer that is trained on the data.
+var newSpecials = []string{"<bos>", "<eos>", "<think>", "</think>"}
 
-// start opens the tokenizer, trains one, or takes the checkpoint's, as ids would
-// otherwise not be what they were. It returns the folder of the model to start
-// from: nil for a new model, and where a run goes on that needs it no more.
+// start trains a tokenizer, if there is none. It returns the folder of the model to
+// start from: nil for a new model, and where a run goes on that needs it no more.
 func (t *trainer) start(ctx context.Context) (source fs.FS, err error) {
 	m := t.c.Model
 	if !m.New() && (t.from == nil || t.needsBase()) {
@@ -383,14 +361,7 @@ func (t *trainer) start(ctx context.Context) (source fs.FS, err error) {
 	if m.Tokenizer != "" {
 		files = os.DirFS(m.Tokenizer)
 	}
-	switch {
-	case t.from != nil:
-		t.tok, err = token.LoadDir(t.from.Path)
-	case m.Tokenizer != "":
-		t.tok, err = token.LoadDir(m.Tokenizer)
-	case source != nil:
-		t.tok, err = token.LoadFS(source)
-	default:
+	if t.tok == nil {
 		t.tok, err = token.TrainBPE(func(yield func(string) bool) {
 			for _, e := range t.train {
 				for _, s := range []string{e.Question, e.Answer, e.Text} {
@@ -399,7 +370,7 @@ func (t *trainer) start(ctx context.Context) (source fs.FS, err error) {
 					}
 				}
 			}
-		}, token.TrainOptions{Vocab: m.Vocab, Pattern: "llama3", Special: []string{"<bos>", "<eos>", "<think>", "</think>"}, Stopped: ctx.Err})
+		}, token.TrainOptions{Vocab: m.Vocab, Pattern: "llama3", Special: newSpecials, Stopped: ctx.Err})
 	}
 	switch {
 	case ctx.Err() != nil:
@@ -507,85 +478,4 @@ func (t *trainer) layout() Layout {
 		l.MaxAnswer = sampledRoom(t.longest)
 	}
 	return l
-}
-
-func (t *trainer) openOutput(ctx context.Context) (err error) {
-	if err := t.lockOutput(); err != nil {
-		return err
-	}
-	o := t.c.Output
-	if t.checkpoints, err = OpenCheckpoints(o.Dir, o.Keep); err != nil {
-		return err
-	}
-	after := -1
-	if t.from == nil {
-		if err := t.checkpoints.Fresh(); err != nil {
-			return err
-		}
-		if err := t.freshLogs(); err != nil {
-			return err
-		}
-		t.state = State{MaxSteps: t.total, Config: t.c, ConfigHash: t.c.Hash(), Origin: t.origin}
-	} else {
-		if err := t.restore(ctx); err != nil {
-			return fmt.Errorf("resume %s: %w", t.from.Path, err)
-		}
-		after = t.state.Step
-	}
-	if t.metrics, err = OpenMetrics(o.Dir, after); err != nil {
-		return err
-	}
-	if t.completions, err = OpenCompletions(o.Dir, after, o.Completions, 4096); err != nil {
-		return err
-	}
-	t.progress = NewProgress(t.env.Log, t.env.Terminal, t.total, t.env.Now)
-	return nil
-}
-
-// restore goes back to the checkpoint's counters; the model is loaded already.
-func (t *trainer) restore(ctx context.Context) (err error) {
-	t.state = t.from.State
-	t.state.Config, t.state.MaxSteps = t.c, t.total
-	if err := t.sampler.Restore(t.state.Data); err != nil {
-		return err
-	}
-	var s objective.State
-	if err := json.Unmarshal(t.state.Objective, &s); err != nil {
-		return fmt.Errorf("trainer_state.json: objective: %w", err)
-	}
-	if err := t.learner.Objective.SetState(s); err != nil {
-		return err
-	}
-	r, err := t.from.Optimizer()
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, r.Close()) }()
-	if err := t.learner.Optim.Load(untilDone{ctx, r}); err != nil {
-		return err
-	}
-	moved, err := t.checkpoints.Rewind(t.state.Step)
-	if err != nil {
-		return err
-	}
-	if len(moved) > 0 {
-		t.note("set aside, since the run goes on from before them: %s", strings.Join(moved, ", "))
-	}
-	if !t.checkpoints.holds(t.from.Path) {
-		if err := t.freshLogs(); err != nil {
-			return err
-		}
-		t.note("%s begins after step %d; what was before is in %s", t.c.Output.Dir, t.state.Step, filepath.Dir(t.from.Path))
-	}
-	t.note("going on from %s", t.from.Path)
-	return nil
-}
-
-// freshLogs makes room for a run's own logs.
-func (t *trainer) freshLogs() error {
-	moved, err := setLogsAside(osDisk{}, t.c.Output.Dir)
-	if len(moved) > 0 {
-		t.note("set aside, since the run that wrote them left no checkpoint to go on from: %s", strings.Join(moved, ", "))
-	}
-	return err
 }

@@ -147,7 +147,7 @@ func (m *ModelConfig) options() []option {
 		{key: "vocab", flag: "vocab", value: &m.Vocab, rule: positive, meaning: "new tokenizer: tokens"},
 		{key: "tie_embeddings", flag: "tie-embeddings", value: &m.Tie, meaning: "new model: one table for input and output embeddings"},
 		{key: "save_dtype", flag: "save-dtype", value: &m.SaveDType, choices: []string{"float32", "bfloat16", "float16"}, free: true,
-			meaning: "type of the weights in the final model; checkpoints always keep every bit"},
+			meaning: "type of the weights in the final model: float32, bfloat16 or float16; checkpoints always keep every bit"},
 	}
 }
 

@@ -69,7 +69,7 @@ func Train(ctx context.Context, c Config, env Env) (err error) {
 	c.settle()
 	t := &trainer{c: c, env: env, dev: env.Device, free: env.Free}
 	defer func() { err = errors.Join(err, t.close()) }()
-	for _, open := range []func(context.Context) error{t.tryOutput, t.openStart, t.refuseMixing, t.openChain, t.openData, t.openModel, t.openQuestions, t.planRun, t.openLearner, t.openOutput} {
+	for _, open := range []func(context.Context) error{t.tryOutput, t.openStart, t.refuseMixing, t.openChain, t.openTokenizer, t.tryData, t.openData, t.openModel, t.openQuestions, t.planRun, t.openLearner, t.openOutput} {
 		if err := open(ctx); err != nil {
 			return err
 		}
@@ -193,7 +193,7 @@ func (t *trainer) loop(ctx context.Context) error {
 	}
 	final := filepath.Join(t.c.Output.Dir, finalName)
 	if err := t.export(final); err != nil {
-		return err
+		return t.checkpoints.mendable(err)
 	}
 	lines, err := ReadMetrics(t.c.Output.Dir)
 	if err != nil {

@@ -12,6 +12,7 @@ import (
 
 	"nrt/backend/device"
 	"nrt/backend/llama"
+	"nrt/trainer/data"
 )
 
 // benchParts are what nrt bench measures, in this order. bench_machine.go has
@@ -175,6 +176,11 @@ type bench struct {
 // bench measures the parts one by one. A part that memory has no room for is
 // left out, with the numbers, unless it was asked for by name.
 func (e *env) bench(o benchOptions) (report *benchReport, err error) {
+	if o.text != "" {
+		if err := data.Try(o.text); err != nil {
+			return nil, fmt.Errorf("--text: %w", err)
+		}
+	}
 	b := &bench{o: o, e: e, reading: map[int]spread{}}
 	if o.model != "" {
 		if b.files, err = e.files(o.model); err != nil {

@@ -104,6 +104,13 @@ func (e *env) eval(m modelFlags, a evalArgs) (err error) {
 	if err != nil {
 		return usagef("--answer-regex: %w", err)
 	}
+	split, small := worldSplit(a.data)
+	var examples []data.Example
+	if !small { // a mistake in a file is told before a model has been read
+		if examples, _, err = data.Read(e.ctx, []string{a.data}, data.Options{Limit: a.n, Question: a.question, Answer: a.reference}); err != nil {
+			return err
+		}
+	}
 	l, err := e.openText(m)
 	if err != nil {
 		return err
@@ -114,10 +121,10 @@ func (e *env) eval(m modelFlags, a evalArgs) (err error) {
 		return usagef("--format: %v", err)
 	}
 	var q exam
-	if split, ok := worldSplit(a.data); ok {
+	if small {
 		err = q.world(l.tok, f, a, split)
 	} else {
-		err = q.file(e.ctx, f, a, extract)
+		err = q.file(e.ctx, f, examples, extract)
 	}
 	if err != nil {
 		return err
@@ -328,12 +335,8 @@ func (q *exam) world(tok *token.Tokenizer, f *token.Format, a evalArgs, split st
 	return nil
 }
 
-// file reads the questions of a file, until ctx ends.
-func (q *exam) file(ctx context.Context, f *token.Format, a evalArgs, extract eval.Extract) error {
-	examples, _, err := data.Read(ctx, []string{a.data}, data.Options{Limit: a.n, Question: a.question, Answer: a.reference})
-	if err != nil {
-		return err
-	}
+// file lays the examples of a file out, until ctx ends.
+func (q *exam) file(ctx context.Context, f *token.Format, examples []data.Example, extract eval.Extract) error {
 	q.all = len(examples)
 	for i, x := range examples {
 		if err := ctx.Err(); err != nil {

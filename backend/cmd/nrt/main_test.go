@@ -423,6 +423,10 @@ func TestRefusedAtOnce(t *testing.T) {
 	}
 	dir, file, damaged := t.TempDir(), filepath.Join(t.TempDir(), "file"), wordModel(t)
 	writeFile(t, file, "kept")
+	good, wordless := lines(t, whoIs), wordModel(t)
+	if err := os.Remove(filepath.Join(wordless, "tokenizer.json")); err != nil {
+		t.Fatal(err)
+	}
 	if err := os.Truncate(filepath.Join(damaged, "model.safetensors"), 900); err != nil {
 		t.Fatal(err)
 	}
@@ -449,10 +453,21 @@ func TestRefusedAtOnce(t *testing.T) {
 		{[]string{"train", "--data", "nowhere.jsonl", "--output", dir, "--resume=yes"}, exitUsage, `output.resume (--resume): want latest, auto or the folder of a checkpoint, have "yes"`},
 		{[]string{"train", "--data", "nowhere.jsonl", "--output", dir, "--resume", file}, exitUsage, `output.resume (--resume): want latest, auto or the folder of a checkpoint, have "` + file + `"`},
 		{[]string{"export", "--model", damaged, "--output", filepath.Join(dir, "a", "b")}, exitFailure, "model.safetensors"},
+		{[]string{"train", "--data", good, "--output", filepath.Join(dir, "a"), "--eval-data", "nowhere.jsonl"}, exitFailure, "open nowhere.jsonl: no such file"},
+		{[]string{"train", "--data", good, "--output", filepath.Join(dir, "a"), "--data", dir}, exitFailure, dir + " is a folder: name the files in it"},
+		{[]string{"train", "--data", good, "--output", filepath.Join(dir, "a"), "--tokenizer", "nowhere"}, exitFailure, "model.tokenizer (--tokenizer): tokenizer of nowhere"},
+		{[]string{"train", "--data", good, "--output", filepath.Join(dir, "a"), "--model", wordless}, exitFailure, "model.path (--model) " + wordless + ": holds no tokenizer.json"},
+		{[]string{"train", "--data", good, "--output", filepath.Join(dir, "a"), "--vocab", "100"}, exitUsage, "model.vocab (--vocab): want at least 260"},
+		{[]string{"eval", "--data", "nowhere.jsonl", "--model", damaged}, exitFailure, "nowhere.jsonl"},
+		{[]string{"score", "--in", dir, "--model", damaged}, exitFailure, dir + " is a folder: name the files in it"},
+		{[]string{"bench", "--text", "nowhere.txt", "--model", damaged}, exitFailure, "--text: read data: open nowhere.txt"},
 	} {
 		code, _, errs := setting{builtins: known}.nrt(t, c.args...)
 		if code != c.code || !strings.Contains(errs, c.want) {
 			t.Errorf("nrt %s: exit %d, %q", strings.Join(c.args, " "), code, errs)
+		}
+		if strings.Contains(errs, "training examples") {
+			t.Errorf("nrt %s reads the data first: %q", strings.Join(c.args, " "), errs)
 		}
 		if strings.Contains(errs, ".tmp") || strings.Contains(errs, "partial") {
 			t.Errorf("nrt %s names what it did not ask for: %q", strings.Join(c.args, " "), errs)

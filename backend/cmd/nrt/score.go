@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 
 	"nrt/backend/engine"
 	"nrt/backend/token"
@@ -68,7 +67,7 @@ contribution, g (∂R′/∂log c), R, R_base, R_clipped (R′) and A.`,
 func (s *scoreFlags) run(e *env) (err error) {
 	in, name := e.in, "standard input"
 	if s.in != "-" {
-		f, failed := os.Open(s.in)
+		f, failed := data.Open(s.in)
 		if failed != nil {
 			return failed
 		}

@@ -91,6 +91,14 @@ func TestScore(t *testing.T) {
 	}
 }
 
+// An error names no flags that the command has not.
+func TestScoreOtherFields(t *testing.T) {
+	code, _, errs := setting{stdin: `{"input": "who ?", "output": "bob", "chains": ["no"]}`}.nrt(t, "score", "--model", wordModel(t), "--in", "-")
+	if code != exitFailure || !strings.Contains(errs, "no form fits the fields chains, input, output: want question and answer") || strings.Contains(errs, "--question-field") {
+		t.Errorf("exit %d, %s", code, errs)
+	}
+}
+
 func TestScoreMalformedLines(t *testing.T) {
 	dir := wordModel(t)
 	long := strings.Repeat("no ", 70)
