@@ -3,6 +3,7 @@ package run
 import (
 	"crypto/sha256"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"math"
 	"slices"
@@ -271,6 +272,9 @@ func (c Config) Validate() error {
 	}
 	if _, err := eval.ParseExtract(c.Data.AnswerRegex); err != nil {
 		return fmt.Errorf("data.answer_regex (--answer-regex): %w", err)
+	}
+	if c.Output.Dir == "" { // as of a shell's variable that is not set
+		return errors.New("output.dir (--output): want the name of a folder, have none")
 	}
 	if c.Data.HeldOut > 0 && len(c.Data.Eval) > 0 {
 		return fmt.Errorf("data.held_out (--held-out): want 0 when data.eval (--eval-data) names files, have %v", c.Data.HeldOut)

@@ -146,7 +146,7 @@ func (c *command) call(e *env, args []string) error {
 	case err != nil:
 		return &usageError{f.wrong(err)}
 	case f.set.NArg() > 0:
-		return usagef("unexpected argument %q", f.set.Arg(0))
+		return usagef("unexpected argument %q: a flag takes one value, and for another it is given again", f.set.Arg(0))
 	}
 	return do(e)
 }

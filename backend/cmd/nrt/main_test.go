@@ -146,6 +146,8 @@ func TestExitStatus(t *testing.T) {
 		{"help fly", exitUsage, `unknown command "fly"`},
 		{"version --fast", exitUsage, "-fast"},
 		{"version now", exitUsage, `unexpected argument "now"`},
+		{"train --data a.jsonl b.jsonl", exitUsage, `unexpected argument "b.jsonl": a flag takes one value, and for another it is given again`},
+		{"train --data x --output=", exitUsage, "output.dir (--output): want the name of a folder, have none"},
 		{"generate", exitUsage, "want either --prompt or --question"},
 		{"generate --prompt a --question b", exitUsage, "want either --prompt or --question"},
 		{"generate --prompt a --n 0", exitUsage, "--n: want 1 to 1024, have 0"},
@@ -207,6 +209,7 @@ func TestExitStatus(t *testing.T) {
 		{"train --data x --device cuda", exitUsage, "built without CUDA"},
 		{"bench --model /nowhere", exitFailure, "no such folder"},
 		{"generate --prompt a --model nowhere", exitFailure, `model "nowhere": no such folder, and no built-in model of that name (there are none)`},
+		{"generate --prompt a --model org/llama", exitFailure, "(there are none); one of the Hugging Face hub must be fetched first"},
 		{"generate --prompt a --model main.go", exitFailure, `model "main.go" is a file`},
 		{"generate --prompt a --model testdata", exitFailure, `model "testdata": holds no config.json`},
 	} {

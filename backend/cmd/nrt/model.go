@@ -88,7 +88,11 @@ func (e *env) folder(name string) (fs.FS, error) {
 	case err == nil:
 		return nil, fmt.Errorf("model %q is a file: name the folder that holds config.json and model.safetensors", name)
 	case errors.Is(err, fs.ErrNotExist):
-		return nil, fmt.Errorf("model %q: no such folder, and no built-in model of that name (there are %s)", name, e.builtinNames())
+		hub := ""
+		if strings.Count(name, "/") == 1 && filepath.IsLocal(name) {
+			hub = "; one of the Hugging Face hub must be fetched first, and its folder named"
+		}
+		return nil, fmt.Errorf("model %q: no such folder, and no built-in model of that name (there are %s)%s", name, e.builtinNames(), hub)
 	default:
 		return nil, fmt.Errorf("model %q: %w", name, err)
 	}
@@ -136,11 +140,17 @@ func checkpoints(dir string) string {
 	if final := filepath.Join(dir, "final"); isFile(filepath.Join(dir, "metrics.jsonl")) && isFile(filepath.Join(final, "config.json")) {
 		return "; this is the folder of a training run: try " + final
 	}
-	found, err := filepath.Glob(filepath.Join(dir, "*", "config.json"))
-	if err == nil && len(found) == 0 { // of a run with LoRA that is not done
-		found, err = filepath.Glob(filepath.Join(dir, "*", llama.AdapterConfig))
+	var found []string
+	for _, where := range []string{
+		"*/config.json",
+		"*/" + llama.AdapterConfig, // of a run with LoRA that is not done
+		"snapshots/*/config.json",  // in the cache of Hugging Face's programs
+	} {
+		if found, _ = filepath.Glob(filepath.Join(dir, filepath.FromSlash(where))); len(found) > 0 {
+			break
+		}
 	}
-	if err != nil || len(found) == 0 {
+	if len(found) == 0 {
 		return ""
 	}
 	for i := range found {

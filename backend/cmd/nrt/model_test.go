@@ -77,6 +77,13 @@ func TestDamagedModelFolders(t *testing.T) {
 	if code, _, errs := (setting{}).nrt(t, "generate", "--model", runs, "--prompt", "who"); code != exitFailure || !strings.Contains(errs, "checkpoint-5: did you mean one of them?") {
 		t.Errorf("exit %d, %q", code, errs)
 	}
+	hub := filepath.Join(t.TempDir(), "models--org--llama")
+	if err := os.CopyFS(filepath.Join(hub, "snapshots", "0f1e"), os.DirFS(wordModel(t))); err != nil {
+		t.Fatal(err)
+	}
+	if code, _, errs := (setting{}).nrt(t, "generate", "--model", hub, "--prompt", "who"); code != exitFailure || !strings.Contains(errs, filepath.Join(hub, "snapshots", "0f1e")+": did you mean one of them?") {
+		t.Errorf("a folder of the hub's cache: exit %d, %s", code, errs)
+	}
 }
 
 // TestWeights: every command that asks a model takes --weights, the formats
