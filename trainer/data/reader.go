@@ -134,7 +134,11 @@ func readFile(ctx context.Context, path string, o Options, all *[]Example, repor
 		}
 		defer func() { err = errors.Join(err, f.Close()) }()
 	}
-	r := NewReader(untilDone{ctx, f}, name(path), o)
+	var in io.Reader = untilDone{ctx, f}
+	if info, err := f.Stat(); err == nil && !info.Mode().IsRegular() {
+		in = Until(ctx, f)
+	}
+	r := NewReader(in, name(path), o)
 	r.others = "; --question-field and --answer-field name others"
 	return readAll(r, o, all, report)
 }

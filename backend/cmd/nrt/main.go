@@ -21,6 +21,7 @@ import (
 	"os/signal"
 	"syscall"
 
+	"nrt/trainer/data"
 	"nrt/trainer/run"
 )
 
@@ -43,7 +44,7 @@ func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	context.AfterFunc(ctx, stop) // a second Ctrl-C ends the program there and then
 	e := &env{
-		ctx: ctx, in: os.Stdin, out: bufio.NewWriter(os.Stdout), err: os.Stderr,
+		ctx: ctx, in: data.Until(ctx, os.Stdin), out: bufio.NewWriter(os.Stdout), err: os.Stderr,
 		getenv: os.Getenv, terminal: isTerminal(os.Stdout), watched: run.IsTerminal(os.Stderr), builtins: list,
 		free:  func() int64 { return run.FreeMemory(os.DirFS("/")) },
 		cards: builtCards,
