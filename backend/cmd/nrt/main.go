@@ -18,7 +18,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"os/signal"
 	"syscall"
 
 	"nrt/trainer/data"
@@ -41,8 +40,7 @@ func main() {
 		fmt.Fprintf(os.Stderr, "nrt: %v\n", err)
 		os.Exit(exitFailure)
 	}
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	context.AfterFunc(ctx, stop) // a second Ctrl-C ends the program there and then
+	ctx, stop := interrupts()
 	e := &env{
 		ctx: ctx, in: data.Until(ctx, os.Stdin), out: bufio.NewWriter(os.Stdout), err: os.Stderr,
 		getenv: os.Getenv, terminal: isTerminal(os.Stdout), watched: run.IsTerminal(os.Stderr), builtins: list,
@@ -93,8 +91,9 @@ func execute(e *env, list []*command, args []string) int {
 		name = " " + c.name
 		return c.call(e, args[1:])
 	}()
-	// What a command wrote in vain it has often reported itself.
-	if flush := e.out.Flush(); flush != nil && !errors.Is(err, flush) {
+	// What a command wrote in vain it has often reported itself, and who was to read it
+	// may have been interrupted too.
+	if flush := e.out.Flush(); flush != nil && !errors.Is(err, flush) && !(e.ctx.Err() != nil && errors.Is(flush, syscall.EPIPE)) {
 		err = errors.Join(err, flush)
 	}
 	var usage *usageError
