@@ -22,7 +22,7 @@
 // # Reading order
 //
 // run.go is the loop. rollout.go and learn.go are its two halves; consult.go asks the
-// policy from before training. open.go and questions.go make a run ready, with
+// policy from before training. open.go, output.go and questions.go make a run ready, with
 // config.go (what can be chosen; options.go, config_yaml.go, flags.go and idle.go are
 // its names, its file, its flags and what is refused), memory.go and free.go (the plan,
 // and what there is for it) and origin.go (what a run started from). checkpoint.go,

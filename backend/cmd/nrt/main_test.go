@@ -426,7 +426,11 @@ func TestRefusedAtOnce(t *testing.T) {
 	}
 	dir, file, damaged := t.TempDir(), filepath.Join(t.TempDir(), "file"), wordModel(t)
 	writeFile(t, file, "kept")
-	good, wordless := lines(t, whoIs), wordModel(t)
+	good, wordless, runs := lines(t, whoIs), wordModel(t), t.TempDir()
+	if err := os.Mkdir(filepath.Join(runs, "nrt"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	writeFile(t, filepath.Join(runs, "nrt", "metrics.jsonl"), "{}\n")
 	if err := os.Remove(filepath.Join(wordless, "tokenizer.json")); err != nil {
 		t.Fatal(err)
 	}
@@ -446,6 +450,7 @@ func TestRefusedAtOnce(t *testing.T) {
 		{[]string{"world", "--study", filepath.Join(file, "study.json")}, exitFailure, "--study: open " + file + "/study.json: not a directory"},
 		{[]string{"world", "--out", filepath.Join(file, "w")}, exitFailure, "--out: " + file + " is a file, want a folder"},
 		{[]string{"world", "--models", file}, exitFailure, "--models: " + file + " is a file, want a folder"},
+		{[]string{"world", "--models", runs}, exitFailure, "--models: " + filepath.Join(runs, "nrt") + " is a training run"},
 		{[]string{"bake", "--out", filepath.Join(dir, "none", "baked.json")}, exitFailure, "--out: open " + dir + "/none/baked.json: no such file"},
 		{[]string{"train", "--data", "nowhere.jsonl", "--output", file}, exitFailure, "output.dir (--output): " + file + " is a file, want a folder"},
 		{[]string{"train", "--data", "nowhere.jsonl", "--output", filepath.Join(file, "a", "b")}, exitFailure, "output.dir (--output): " + file + " is a file, want a folder"},

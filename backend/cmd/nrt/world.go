@@ -109,6 +109,9 @@ func (e *env) world(a worldArgs) error {
 			return fmt.Errorf("--%s: %w", flag, err)
 		}
 	}
+	if runs, err := filepath.Glob(filepath.Join(a.models, "*", "metrics.jsonl")); a.models != "" && err == nil && len(runs) > 0 {
+		return fmt.Errorf("--models: %s is a training run, and the models may take its place: name a folder of their own", filepath.Dir(runs[0]))
+	}
 	if a.out != "" {
 		if err := e.writeWorld(w, a); err != nil {
 			return err
