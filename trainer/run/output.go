@@ -95,7 +95,20 @@ func (t *trainer) openOutput(ctx context.Context) (err error) {
 		return err
 	}
 	t.progress = NewProgress(t.env.Log, t.env.Terminal, t.total, t.env.Now)
+	t.note("%s of %s", stepCount(t.total), t.work()) // the first may take long
 	return nil
+}
+
+// work is what a step is made of: "256 questions × 8 chains of up to 512 tokens".
+func (t *trainer) work() string {
+	r := t.c.Rollout
+	switch m := t.c.Objective.Method; {
+	case m == objective.LM:
+		return fmt.Sprintf("%d documents or windows", r.Questions)
+	case !m.Rollouts():
+		return fmt.Sprintf("%d questions", r.Questions)
+	}
+	return fmt.Sprintf("%d questions × %d chains of up to %d tokens", r.Questions, r.K, r.MaxChain)
 }
 
 // restore goes back to the checkpoint's counters; the model is loaded already.

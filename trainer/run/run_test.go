@@ -110,8 +110,13 @@ func TestEveryMethodRuns(t *testing.T) {
 			if m == objective.NRT {
 				c.Objective.KL, c.Objective.Entropy, c.Optim.Iterations, c.Rollout.TopP = 0.01, 0.001, 2, 0.95
 			}
-			if err := train(context.Background(), dev, c, io.Discard); err != nil {
+			var log bytes.Buffer
+			if err := train(context.Background(), dev, c, &log); err != nil {
 				t.Fatal(err)
+			}
+			work := map[objective.Method]string{objective.SFT: "3 steps of 4 questions\n", objective.LM: "3 steps of 4 documents or windows\n"}
+			if want := cmp.Or(work[m], "3 steps of 4 questions × 3 chains of up to 6 tokens\n"); !strings.Contains(log.String(), want) {
+				t.Errorf("it does not say %q before the first step:\n%s", want, log.String())
 			}
 			metrics, _, _ := outcome(t, c)
 			steps := 0
