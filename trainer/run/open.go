@@ -205,14 +205,37 @@ func (t *trainer) openData(ctx context.Context) (err error) {
 			return err
 		}
 		t.note("%d evaluation examples%s", len(t.held), after(skipped.String()))
-		if n := data.Shared(t.train, t.held); n > 0 {
+		n := 0
+		if err := unlessDone(ctx, func() { n = data.Shared(t.train, t.held) }); err != nil {
+			return err
+		}
+		if n > 0 {
 			t.note("warning: %d of the %d evaluation examples have a question that is trained on too: what an evaluation says of them is no measure of unseen ones", n, len(t.held))
 		}
 	} else if t.c.Data.HeldOut > 0 {
-		t.train, t.held = data.Split(t.train, t.c.Data.HeldOut, t.c.Train.Seed)
+		var train, held []data.Example
+		if err := unlessDone(ctx, func() { train, held = data.Split(t.train, t.c.Data.HeldOut, t.c.Train.Seed) }); err != nil {
+			return err
+		}
+		t.train, t.held = train, held
 		t.note("%d of them are held out for evaluations", len(t.held))
 	}
 	return nil
+}
+
+// unlessDone does what takes seconds for a gigabyte of data, and leaves it
+// alone once ctx has ended.
+func unlessDone(ctx context.Context, do func()) error {
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		do()
+	}()
+	select {
+	case <-done:
+	case <-ctx.Done():
+	}
+	return ctx.Err()
 }
 
 // after puts a report behind a sentence, if there is one.

@@ -41,9 +41,13 @@ func (t *trainer) openQuestions(ctx context.Context) (err error) {
 	for i, q := range t.questions {
 		used[i] = t.train[q.Index]
 	}
-	t.sampler, err = data.NewSampler(used, Seed(t.c.Train.Seed, "order"))
-	if err != nil {
+	var sampler *data.Sampler
+	var failed error
+	if err := unlessDone(ctx, func() { sampler, failed = data.NewSampler(used, Seed(t.c.Train.Seed, "order")) }); err != nil {
 		return err
+	}
+	if t.sampler = sampler; failed != nil {
+		return failed
 	}
 	t.total = t.c.Train.Total(len(t.questions), t.c.Rollout.Questions)
 	if n, each := len(t.questions), t.c.Rollout.Questions; n < each {

@@ -7,6 +7,20 @@ import (
 	"testing"
 )
 
+// TestUnlessDone: what goes on for ever is left alone.
+func TestUnlessDone(t *testing.T) {
+	ctx, stop := context.WithCancel(t.Context())
+	did := false
+	if err := unlessDone(ctx, func() { did = true }); err != nil || !did {
+		t.Errorf("%v, done: %v", err, did)
+	}
+	never := make(chan struct{})
+	defer close(never)
+	if err := unlessDone(ctx, func() { stop(); <-never }); err != context.Canceled {
+		t.Errorf("have %v", err)
+	}
+}
+
 func TestOnlyStopped(t *testing.T) {
 	full := errors.New("no space left on device")
 	for _, c := range []struct {
