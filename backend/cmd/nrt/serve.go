@@ -245,11 +245,16 @@ func (s *serveFlags) sources(e *env, shown []server.Source) (list []server.Sourc
 		if slices.ContainsFunc(list, here) {
 			continue
 		}
-		taken := func(src server.Source) bool { return src.Name == shortName(name) }
-		if short := shortName(name); !seen[short] && e.builtin(short) == nil && !slices.ContainsFunc(shown, taken) {
-			name = short
+		called, err := filepath.Abs(name)
+		if err != nil {
+			return nil, "", err
 		}
-		add(server.Source{Name: name, Files: files, World: e.kin(files) != nil})
+		for _, try := range []string{name, shortName(name)} { // the shortest that is free
+			if !seen[try] && e.builtin(try) == nil && !slices.ContainsFunc(shown, func(src server.Source) bool { return src.Name == try }) {
+				called = try
+			}
+		}
+		add(server.Source{Name: called, Files: files, World: e.kin(files) != nil})
 	}
 	for _, src := range shown {
 		add(src)

@@ -335,6 +335,13 @@ func TestOneModelOneName(t *testing.T) {
 	if len(list) != 6 || list[0].Name != "math/nrt/final" || base != list[0].Name || list[1].Name != "code/nrt/final" || list[2].Name != folder("elsewhere/sft/final") {
 		t.Errorf("%d models, from %s: %+v", len(list), base, list)
 	}
+	t.Chdir(root)
+	folder("a/llama")
+	folder("llama")
+	list, _, err = (&serveFlags{models: []string{"a/llama", "llama"}}).sources(&env{}, nil)
+	if err != nil || len(list) != 2 || list[0].Name != "llama" || !sameFolder(list[1].Files, os.DirFS("llama")) || !filepath.IsAbs(list[1].Name) {
+		t.Errorf("%+v, %v", list, err)
+	}
 	for i, start := range []string{"math/sft/final", "code/sft/final", "code/sft/final"} {
 		for j, path := range []string{start, runs[i].State.Run + "/final"} {
 			name := runs[i].State.Checkpoints[j].Model
