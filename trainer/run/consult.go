@@ -42,7 +42,9 @@ func Consult(ctx context.Context, ref *engine.Engine, l Layout, kl bool, rolls [
 	for i, r := range results {
 		rolls[i].RefBaseline = engine.LogProbsOf(r.Baseline)
 		for k, c := range r.Chains {
-			c.Closed = rolls[i].Chains[k].Closed
+			if c.Closed = rolls[i].Chains[k].Closed; c.Closed {
+				c.Boundary = nil // forced here after a chain that spelt its boundary in other tokens
+			}
 			chain, boundary := split(c, l.Close)
 			rolls[i].Ref = append(rolls[i].Ref, objective.RefLogProbs{Chain: engine.LogProbsOf(chain), Boundary: engine.LogProbsOf(boundary)})
 		}

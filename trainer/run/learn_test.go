@@ -358,3 +358,49 @@ func TestRightAnswers(t *testing.T) {
 		t.Errorf("spelled otherwise: %v; not sampled: %v", s[0].Matched, s[1].Matched)
 	}
 }
+
+// TestConsultBoundaryInOtherTokens: a chain whose boundary was found by its text has it
+// in its own tokens, whichever these are, for the reference policy too, which agrees
+// with the policy before the first update.
+func TestConsultBoundaryInOtherTokens(t *testing.T) {
+	c := objective.DefaultConfig(objective.NRT)
+	c.KL = 0.1
+	l := tinyLearner(t, c, 1e-3)
+	l.Close = []int32{closeID, 3}
+	layout := Layout{Close: l.Close, Baseline: true}
+	e := engine.New(l.Model, nil, engine.Options{})
+	defer e.Close()
+	q := tinyQuestions(1)[0]
+	r := layout.Request(q)
+	r.Forced = [][]int32{{6, 11, 12}, {6, closeID, 3}, {6, 11}}
+	results, err := e.Generate(context.Background(), []engine.Request{r}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	rolls := []Rollout{{Question: q, Result: results[0]}}
+	chains := rolls[0].Chains
+	// 11 12 is how one may spell closeID 3.
+	spelt := r
+	spelt.Close, spelt.Baseline, spelt.Forced = nil, false, r.Forced[:1]
+	if results, err = e.Generate(context.Background(), []engine.Request{spelt}, nil); err != nil {
+		t.Fatal(err)
+	}
+	chains[0] = results[0].Chains[0]
+	chains[0].Closed, chains[0].Finish = true, "close"
+	chains[2].Finish = "length"
+	if err := Consult(context.Background(), e, layout, true, rolls); err != nil {
+		t.Fatal(err)
+	}
+	for k, ref := range rolls[0].Ref {
+		if want := engine.LogProbsOf(chains[k].Tokens); !slices.Equal(ref.Chain, want) {
+			t.Errorf("chain %d: reference log-probs %v, want %v", k, ref.Chain, want)
+		}
+		if want := engine.LogProbsOf(chains[k].Boundary); !slices.Equal(ref.Boundary, want) {
+			t.Errorf("chain %d: reference log-probs of the boundary %v, want %v", k, ref.Boundary, want)
+		}
+	}
+	v, _ := mustLearn(t, l, rolls)
+	if kl := v["kl"]; !(math.Abs(kl) < 1e-20) {
+		t.Errorf("the divergence of the policy from itself is %g", kl)
+	}
+}
