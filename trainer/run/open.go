@@ -21,6 +21,16 @@ import (
 // A run is opened from its data up: each of these steps needs those before it. What
 // may take minutes in them (files to read, texts to encode) ends when ctx does.
 
+// open makes a trainer ready for its loop.
+func (t *trainer) open(ctx context.Context) error {
+	for _, open := range []func(context.Context) error{t.tryOutput, t.openStart, t.refuseMixing, t.openChain, t.openTokenizer, t.tryData, t.openData, t.openModel, t.openQuestions, t.planRun, t.openLearner, t.openOutput} {
+		if err := open(ctx); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // openStart finds the checkpoint to go on from, if there is one. It comes before all
 // that is read: a run that goes on takes shape and tokenizer from it.
 func (t *trainer) openStart(ctx context.Context) error {

@@ -69,10 +69,8 @@ func Train(ctx context.Context, c Config, env Env) (err error) {
 	c.settle()
 	t := &trainer{c: c, env: env, dev: env.Device, free: env.Free}
 	defer func() { err = errors.Join(err, t.close()) }()
-	for _, open := range []func(context.Context) error{t.tryOutput, t.openStart, t.refuseMixing, t.openChain, t.openTokenizer, t.tryData, t.openData, t.openModel, t.openQuestions, t.planRun, t.openLearner, t.openOutput} {
-		if err := open(ctx); err != nil {
-			return err
-		}
+	if err := t.open(ctx); err != nil {
+		return err
 	}
 	return t.loop(ctx)
 }
