@@ -188,11 +188,12 @@ func (b *batch) forceChain(br *branch, ids []int32) {
 	r, c := br.g.req, &b.results[br.g.index].Chains[br.chain]
 	c.Closed = len(r.Close) > 0 && len(ids) >= len(r.Close) && slices.Equal(ids[len(ids)-len(r.Close):], r.Close) ||
 		r.StopText != "" && b.closes(r, ids)
-	c.Finish = "stop"
+	c.Finish = "length"
 	if c.Closed {
 		c.Finish = "close"
 	}
 	if n := len(ids) - 1; n >= 0 && !c.Closed && slices.Contains(r.Stop, ids[n]) {
+		c.Finish = "stop"
 		br.force(ids[:n], PartChain)
 		br.score.want = append(br.score.want, want{ids[n], n, PartChain, n})
 	} else {

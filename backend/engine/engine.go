@@ -91,7 +91,7 @@ func LogProbsOf(tokens []Token) []float64 {
 type Chain struct {
 	Tokens    []Token // the chain, with the boundary or stop token it emitted
 	Closed    bool    // the chain emitted the boundary itself
-	Finish    string  // "close", "stop" or "length"
+	Finish    string  // "close", "stop" or "length", as is a forced chain that ends in neither
 	Boundary  []Token // the forced boundary, scored, after a stop token in its place; empty if Closed
 	Reference []Token // the reference answer, scored after the boundary
 	Answer    []Token // the sampled answer, with its stop token

@@ -231,7 +231,8 @@ func TestScoresAreFullForwards(t *testing.T) {
 	}
 }
 
-// TestForced: scoring the chains that were sampled gives their log-probs again.
+// TestForced: scoring the chains that were sampled gives their log-probs again, and
+// finds them to end as they did, which decides how they are trained on.
 func TestForced(t *testing.T) {
 	m := newModel(t, true)
 	e := New(m, nil, Options{})
@@ -267,9 +268,12 @@ func TestForced(t *testing.T) {
 		same("chain", got.Chains[i].Tokens, c.Tokens)
 		same("boundary", got.Chains[i].Boundary, c.Boundary)
 		same("reference", got.Chains[i].Reference, c.Reference)
-		if got.Chains[i].Closed != c.Closed {
-			t.Errorf("chain %d: closed %v, sampled %v", i, got.Chains[i].Closed, c.Closed)
+		if got.Chains[i].Closed != c.Closed || got.Chains[i].Finish != c.Finish {
+			t.Errorf("chain %d: closed %v by %s, sampled %v by %s", i, got.Chains[i].Closed, got.Chains[i].Finish, c.Closed, c.Finish)
 		}
+	}
+	if end := got.Chains[len(want.Chains)].Finish; end != "length" {
+		t.Errorf("the empty chain ended by %s, which it has no token of", end)
 	}
 	same("baseline", got.Baseline, want.Baseline)
 	same("empty chain", got.Chains[len(want.Chains)].Reference, want.Baseline)
