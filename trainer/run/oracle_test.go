@@ -98,6 +98,9 @@ type (
 // method: rewards, advantages, the loss's gradient on every parameter, its norm, AdamW
 // and its learning rates, over three steps of several updates.
 func TestOracle(t *testing.T) {
+	if testing.Short() {
+		t.Skip("trains in Python")
+	}
 	python := "" // as in backend/llama
 	for _, name := range []string{"python3", "/usr/bin/python3"} {
 		if python == "" && exec.Command(name, "-c", "import numpy, torch").Run() == nil {

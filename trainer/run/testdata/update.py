@@ -21,6 +21,7 @@ from types import SimpleNamespace
 
 import torch
 
+sys.dont_write_bytecode = True  # no __pycache__ among the test's files
 sys.path.append(os.path.join(os.path.dirname(os.path.abspath(__file__)), *"../../../backend/llama/testdata".split("/")))
 from oracle import forward, read_adapter, read_weights  # noqa: E402
 
