@@ -52,13 +52,14 @@ func Bake(ctx context.Context, dev device.Device, w *world.World, sources []Sour
 		}
 		out = append(out, e)
 	}
-	for _, run := range newSaved(runs) {
+	for _, run := range runs {
+		st := run.report().State
 		for i := range out {
-			out[i].Runs = append(out[i].Runs, run.State)
+			out[i].Runs = append(out[i].Runs, st)
 		}
-		for _, c := range run.State.Checkpoints {
+		for _, c := range st.Checkpoints {
 			if err := bakeRead(ctx, h, c.Model, out); err != nil {
-				return nil, fmt.Errorf("%s, step %d: %w", run.State.Run, c.Step, err)
+				return nil, fmt.Errorf("%s, step %d: %w", st.Run, c.Step, err)
 			}
 		}
 	}

@@ -168,7 +168,7 @@ func (t *training) addEval(p wire.Point) error {
 	t.evals = append(t.evals, p)
 	slices.SortFunc(t.evals, func(a, b wire.Point) int { return a.Step - b.Step })
 	evals := slices.Clone(t.evals)
-	t.runs.toWatchers(t.name(), func() wire.Message {
+	t.runs.server.toWatchers(t.name(), func() wire.Message {
 		return &wire.Eval{Run: t.name(), Points: []wire.Point{p}}
 	})
 	t.mu.Unlock() // a reader who comes in does not wait for the disk

@@ -122,7 +122,7 @@ func (t *training) addPoint(p wire.Point) {
 	}
 	t.points = append(t.points, p)
 	t.runs.server.metrics.steps.WithLabelValues(t.info.Method).Inc()
-	t.runs.toWatchers(t.name(), func() wire.Message {
+	t.runs.server.toWatchers(t.name(), func() wire.Message {
 		return &wire.Step{Run: t.name(), Of: t.info.Steps, Points: []wire.Point{p}}
 	})
 }
@@ -167,7 +167,7 @@ func (t *training) findKept() error {
 		slices.Sort(t.steps)
 		t.mu.Unlock()
 		if t.runs.server.runs != nil { // nobody to tell while the folder is opened
-			t.runs.tellModels()
+			t.runs.server.tellModels()
 			t.runs.tell(t, nil)
 		}
 	}

@@ -177,7 +177,7 @@ func (s *Server) serveReady(w http.ResponseWriter, _ *http.Request) {
 		s.refuse(w, http.StatusServiceUnavailable, err.Error())
 		return
 	}
-	if _, _, err := s.hub.find(s.o.Models[0].Name).vocab.open(); err != nil {
+	if _, _, err := s.hub.first().vocab.open(); err != nil {
 		s.refuse(w, http.StatusServiceUnavailable, err.Error())
 		return
 	}
@@ -248,8 +248,11 @@ type runReport struct {
 }
 
 func (s *Server) serveRun(w http.ResponseWriter, r *http.Request) {
-	rep, ok := s.savedRun(r.PathValue("run"))
-	if !ok && s.runs != nil {
+	var rep runReport
+	saved, ok := s.savedRun(r.PathValue("run")), false
+	if saved != nil {
+		rep, ok = saved.now(), true
+	} else if s.runs != nil {
 		rep, ok = s.runs.report(r.PathValue("run"))
 	}
 	if ok {

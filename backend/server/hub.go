@@ -142,8 +142,12 @@ func (h *hub) add(s Source, run string, step int) (*model, error) {
 		m.room <- struct{}{}
 	}
 	h.mu.Lock()
-	defer h.mu.Unlock()
+	old := h.forget(s.Name) // another one of that name
 	h.models[s.Name] = m
+	h.mu.Unlock()
+	for _, r := range old {
+		r.free()
+	}
 	return m, nil
 }
 
@@ -198,6 +202,13 @@ func (h *hub) findVocab(name string) *vocab {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	return h.vocabs[name]
+}
+
+// first is the model that is asked by default.
+func (h *hub) first() *model {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.models[h.order[0]]
 }
 
 // list is the served models for readers.
@@ -366,17 +377,40 @@ func (h *hub) drop(names ...string) {
 	h.mu.Lock()
 	var out []*replica
 	for _, name := range names {
-		if m := h.models[name]; m != nil {
-			m.dead = true
-			out = append(out, m.idle...)
-			m.idle = nil
-			delete(h.models, name)
-		}
+		out = append(out, h.forget(name)...)
 	}
 	h.mu.Unlock()
 	for _, r := range out {
 		r.free()
 	}
+}
+
+// forget makes a model unknown, if there is one, and takes out what lies idle of it.
+func (h *hub) forget(name string) (idle []*replica) {
+	if m := h.models[name]; m != nil {
+		m.dead, idle, m.idle = true, m.idle, nil // what is in use is freed when it is given back
+		delete(h.models, name)
+	}
+	return idle
+}
+
+// relist puts others in the place of listed models that stand one after another.
+func (h *hub) relist(old, names []string) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	at := slices.Index(h.order, old[0])
+	h.order = slices.Replace(h.order, at, at+len(old), names...)
+}
+
+// retire makes a model unknown that is not listed any more, once nothing of it is loaded.
+func (h *hub) retire(name string) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if m := h.models[name]; len(m.idle) > 0 || len(m.room) < cap(m.room) {
+		return false
+	}
+	h.forget(name)
+	return true
 }
 
 func (h *hub) close() {

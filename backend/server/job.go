@@ -83,7 +83,7 @@ func (s *Server) enqueue(j *job) {
 		}
 		switch known[i] = s.hub.find(name); {
 		case known[i] == nil:
-			wrong = fmt.Sprintf("there is no model “%s” here", clip(name, 200))
+			wrong = s.unknown(name)
 		case known[i].vocab != known[0].vocab:
 			wrong = fmt.Sprintf("%q and %q read by different vocabularies", clip(name, 200), clip(j.models[0], 200))
 		}

@@ -48,10 +48,11 @@ type Options struct {
 
 // Source is a model that can be asked.
 type Source struct {
-	Name  string // as a reader names it, such as "world:nrt"
-	About string // one line for people
-	Files fs.FS  // a Hugging Face folder with its tokenizer
-	World bool   // it knows the small world: short chains, words for tokens
+	Name  string    // as a reader names it, such as "world:nrt"
+	About string    // one line for people
+	Files fs.FS     // a Hugging Face folder with its tokenizer
+	World bool      // it knows the small world: short chains, words for tokens
+	Made  time.Time // of a SavedRun's model: another one may come to bear its name
 }
 
 // Training says how runs that readers start are computed and where they lie. Without
@@ -116,16 +117,24 @@ func (l *Limits) defaults() error {
 	return nil
 }
 
-// MostRuns is how many runs can be kept beside so many models: all that readers can
-// ask is listed in one message.
-func MostRuns(models int) int { return max(0, (wire.MaxModels-models)/10) } // a run keeps up to ten
+// MostRuns is how many runs can be kept beside the models: all that readers can ask is
+// listed in one message.
+func (o *Options) MostRuns() int {
+	models := len(o.Models)
+	for _, r := range o.Saved {
+		if r.Look != nil {
+			models += wire.MaxReaders - len(r.Models) // which it may come to have
+		}
+	}
+	return max(0, (wire.MaxModels-models)/10) // a run keeps up to ten
+}
 
 // defaults fills in what was left open, and refuses what cannot be served.
 func (o *Options) defaults() error {
 	if err := o.Limits.defaults(); err != nil {
 		return err
 	}
-	most := MostRuns(len(o.Models))
+	most := o.MostRuns()
 	switch {
 	case len(o.Models) == 0:
 		return errors.New("no models to serve")

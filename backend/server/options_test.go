@@ -46,7 +46,7 @@ func TestOptions(t *testing.T) {
 		"no device":                       func(o *Options) { o.Device = nil },
 		`model "w": no files`:             func(o *Options) { o.Models = []Source{{Name: "w"}} },
 		"Limits.Chain: want at most":      func(o *Options) { o.Chain = wire.MaxChain + 1 },
-		"Limits.KeepRuns: want at most":   func(o *Options) { o.KeepRuns = MostRuns(1) + 1 },
+		"Limits.KeepRuns: want at most":   func(o *Options) { o.KeepRuns = o.MostRuns() + 1 },
 		"Limits.LogBytes: want 0 or more": func(o *Options) { o.LogBytes = -1 },
 		"Options.Token: want letters":     func(o *Options) { o.Token = "klasse 3b" },
 	} {

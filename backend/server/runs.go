@@ -352,23 +352,6 @@ func (r *runs) tell(t *training, but *session) {
 	}
 }
 
-// tellModels sends the new list of models to everybody.
-func (r *runs) tellModels() {
-	list := r.server.models()
-	for _, x := range r.server.everyone() {
-		x.say(&wire.Models{Models: list})
-	}
-}
-
-// toWatchers sends values to those who watch the run.
-func (r *runs) toWatchers(name string, make func() wire.Message) {
-	for _, x := range r.server.everyone() {
-		if x.watches(name) {
-			x.say(make())
-		}
-	}
-}
-
 // writeJSON writes a small file so that it is whole or absent.
 func writeJSON(path string, v any) error {
 	raw, err := json.MarshalIndent(v, "", "  ")

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"log/slog"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -26,7 +27,7 @@ type Server struct {
 	rates   allowances // of programs
 	streams shelf      // of their streams
 	runs    *runs      // nil without training
-	saved   []runReport
+	saved   []*savedRun
 	static  *static
 	page    *page
 	buffers sync.Pool    // of websocket writers
@@ -74,6 +75,9 @@ func New(o Options) (*Server, error) {
 			return nil, err
 		}
 		s.runs.dispatch()
+	}
+	if slices.ContainsFunc(s.saved, func(r *savedRun) bool { return r.look != nil }) {
+		s.work.Go(s.follow)
 	}
 	return s, nil
 }
@@ -247,6 +251,28 @@ func (s *Server) everyone() []*session {
 	return list
 }
 
+// tell sends everybody a message of their own.
+func (s *Server) tell(make func(x *session) wire.Message) {
+	for _, x := range s.everyone() {
+		x.say(make(x))
+	}
+}
+
+// tellModels sends the new list of models to everybody.
+func (s *Server) tellModels() {
+	list := s.models()
+	s.tell(func(*session) wire.Message { return &wire.Models{Models: list} })
+}
+
+// toWatchers sends values to those who watch the run.
+func (s *Server) toWatchers(name string, make func() wire.Message) {
+	for _, x := range s.everyone() {
+		if x.watches(name) {
+			x.say(make())
+		}
+	}
+}
+
 // welcome is what a new connection is told first.
 func (s *Server) welcome(x *session, last uint64, resumed bool) *wire.Welcome {
 	return &wire.Welcome{
@@ -299,8 +325,8 @@ func (s *Server) handle(x *session, m wire.Message) {
 func (s *Server) train(x *session, m wire.Message) {
 	id := m.Header().ID
 	if w, ok := m.(*wire.Watch); ok {
-		if r, ok := s.savedRun(w.Run); ok {
-			watchSaved(x, r, id, w.After)
+		if r := s.savedRun(w.Run); r != nil {
+			r.watch(x, id, w.After)
 			return
 		}
 	}

@@ -311,7 +311,7 @@ func (a *api) read() error {
 // find looks the model up.
 func (a *api) find(model string) error {
 	if a.model = a.s.hub.find(model); a.model == nil {
-		return failed(wire.CodeNoModel, "there is no model %q here", clip(model, 200))
+		return failed(wire.CodeNoModel, "%s", a.s.unknown(model))
 	}
 	return nil
 }

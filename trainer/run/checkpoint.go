@@ -41,6 +41,8 @@ const (
 	oldEnd   = ".old"
 	asideEnd = ".aside"
 
+	metricsFile   = "metrics.jsonl"
+	lockFile      = ".lock"   // of whoever trains in a run's folder
 	finalName     = "final"   // the trained model's folder
 	adapterName   = "adapter" // in it, LoRA's factors by themselves
 	optimizerFile = "optimizer.bin"

@@ -1,57 +1,155 @@
 package run
 
 import (
+	"bufio"
+	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
+	"time"
 )
 
-// Course is what a run's output folder tells of it, also while it trains.
+// Course is what a run's output folder tells of it, also while another process trains
+// it: Look sees what came since. It opens no weights and changes nothing.
 type Course struct {
-	Config  Config
-	Step    int      // of the last line of metrics
-	Steps   int      // that the run has in all
-	Metrics []Values // lines of metrics.jsonl, each with its "step"
-	Kept    []Kept   // models, by step
+	Config   Config
+	Step     int      // of the last line of metrics, or of the last model
+	Steps    int      // that the run has in all
+	Training bool     // a process is at work on it, or was a minute ago
+	Means    []Values // of what its steps logged, each of those since the one before; not of every step of a long run
+	Evals    []Values // what its evaluations logged; not of every one of many
+	Kept     []Kept   // models, by step
+
+	dir   string
+	curve curve
+	read  metricsRead
+}
+
+// metricsRead is how far metrics.jsonl has been read.
+type metricsRead struct {
+	bytes int64
+	lines int
+	last  []byte // line, which tells whether the file is the same still
+	step  int    // of it
 }
 
 // Kept is a model of a run.
 type Kept struct {
 	Step int
-	Path string // of its folder
+	Path string    // of its folder
+	Made time.Time // another one may come to lie there
 }
 
-// ReadCourse reads the course of the run in dir. It opens no weights and changes
-// nothing. The model in final/ takes the place of the last step's checkpoint.
-func ReadCourse(dir string) (c Course, err error) {
-	if c.Metrics, err = ReadMetrics(dir); err != nil {
-		return c, fmt.Errorf("%w: want the folder that a run's --output names", err)
+// OpenCourse is the course of the run in dir.
+func OpenCourse(dir string, now time.Time) (*Course, error) {
+	c := &Course{dir: dir}
+	return c, c.Look(now)
+}
+
+// Look reads what is new. The model in final/ takes the place of the last step's
+// checkpoint when the run is over. After an error the course is to be looked at again:
+// its folder may be changing.
+func (c *Course) Look(now time.Time) error {
+	if _, err := os.Stat(filepath.Join(c.dir, metricsFile)); err != nil {
+		return fmt.Errorf("%w: want the folder that a run's --output names", err)
 	}
-	steps, err := (&Checkpoints{dir: dir}).Steps()
+	held := Locked(filepath.Join(c.dir, lockFile)) // first: what is then read is complete if it is not
+	folder := &Checkpoints{dir: c.dir}
+	steps, err := folder.Steps()
 	if err != nil {
-		return c, err
+		return err
 	}
 	if len(steps) == 0 {
-		return c, fmt.Errorf("%s holds no checkpoint yet", dir)
+		return fmt.Errorf("%s holds no checkpoint yet, and only checkpoints say what the run is: come back after the first, which nrt train saves after --save-every steps", c.dir)
 	}
-	for _, step := range steps {
-		c.Kept = append(c.Kept, Kept{step, (&Checkpoints{dir: dir}).Path(step)})
-	}
-	last := &c.Kept[len(c.Kept)-1]
-	s, err := readState(last.Path)
+	s, err := readState(folder.Path(steps[len(steps)-1]))
 	if err != nil {
-		return c, err
+		return err
 	}
-	c.Config, c.Steps, c.Step = s.Config, s.MaxSteps, s.Step
-	if n := len(c.Metrics); n > 0 {
-		c.Step = max(c.Step, int(c.Metrics[n-1]["step"]))
+	over := s.Step >= s.MaxSteps && !held
+	c.Config, c.Steps, c.Kept = s.Config, s.MaxSteps, nil
+	for _, step := range steps {
+		path := folder.Path(step)
+		if final := filepath.Join(c.dir, finalName); over && step == s.Step {
+			if _, err := os.Stat(filepath.Join(final, "tokenizer.json")); err == nil { // which comes after the weights
+				path = final
+			}
+		}
+		if info, err := os.Stat(path); err == nil { // it may just have been removed
+			c.Kept = append(c.Kept, Kept{step, path, info.ModTime()})
+		}
 	}
-	final := filepath.Join(dir, finalName)
-	if _, err := os.Stat(filepath.Join(final, "config.json")); err == nil && last.Step == c.Steps {
-		last.Path = final
+	last, grown, err := c.readMetrics()
+	if err != nil {
+		return err
 	}
-	return c, nil
+	c.Step = max(s.Step, last)
+	c.Training = held || s.Step < s.MaxSteps && now.Sub(grown) < time.Minute
+	if !c.Training {
+		c.curve.close() // nothing more comes for a while
+	}
+	c.Means = c.curve.values
+	return nil
+}
+
+// readMetrics reads the lines that are new, and says of which step the last one of the
+// file is, and when it was written. Where the lines before are no longer what they were,
+// all are: a run that goes on after a crash replaces the file by its beginning.
+func (c *Course) readMetrics() (step int, grown time.Time, err error) {
+	f, err := os.Open(filepath.Join(c.dir, metricsFile))
+	if err != nil {
+		return 0, grown, err
+	}
+	defer func() { err = errors.Join(err, f.Close()) }()
+	info, err := f.Stat()
+	if err != nil {
+		return 0, grown, err
+	}
+	r := &c.read
+	before := make([]byte, len(r.last))
+	if _, err := f.ReadAt(before, r.bytes-int64(len(before))); err != nil && err != io.EOF {
+		return 0, grown, err
+	}
+	if !bytes.Equal(before, r.last) {
+		c.Evals, c.curve, *r = nil, curve{}, metricsRead{}
+	}
+	if _, err := f.Seek(r.bytes, io.SeekStart); err != nil {
+		return 0, grown, err
+	}
+	for in := bufio.NewReader(f); ; {
+		line, err := in.ReadBytes('\n')
+		if err == io.EOF {
+			return r.step, info.ModTime(), nil // a line without its end is read when it has one
+		}
+		var v Values
+		if err == nil {
+			err = json.Unmarshal(line, &v)
+		}
+		if err != nil {
+			return 0, grown, fmt.Errorf("%s:%d: %w", f.Name(), r.lines+1, err)
+		}
+		r.bytes, r.lines, r.last, r.step = r.bytes+int64(len(line)), r.lines+1, line, int(v["step"])
+		c.take(v)
+	}
+}
+
+// take is the next line of metrics.
+func (c *Course) take(v Values) {
+	if _, trained := v["loss"]; trained {
+		c.curve.add(v)
+		return
+	}
+	if len(c.Evals) == mostPoints { // every other one stays
+		var half []Values
+		for i := 0; i < mostPoints; i += 2 {
+			half = append(half, c.Evals[i])
+		}
+		c.Evals = half
+	}
+	c.Evals = append(c.Evals, v)
 }
 
 // readState reads a checkpoint's trainer_state.json.

@@ -193,7 +193,7 @@ type Metrics struct{ *lines }
 // OpenMetrics opens dir/metrics.jsonl for a run that goes on after step, or for
 // a fresh one with step −1, which empties it. No step is in it twice.
 func OpenMetrics(dir string, step int) (*Metrics, error) {
-	l, err := openLines(osDisk{}, filepath.Join(dir, "metrics.jsonl"), step)
+	l, err := openLines(osDisk{}, filepath.Join(dir, metricsFile), step)
 	if err != nil {
 		return nil, err
 	}
@@ -212,7 +212,7 @@ func (m *Metrics) Log(step int, v Values) error {
 // ReadMetrics reads the lines of dir/metrics.jsonl, each with its "step". A torn
 // last line is left out.
 func ReadMetrics(dir string) ([]Values, error) {
-	f, err := os.Open(filepath.Join(dir, "metrics.jsonl"))
+	f, err := os.Open(filepath.Join(dir, metricsFile))
 	if err != nil {
 		return nil, fmt.Errorf("read metrics: %w", err)
 	}

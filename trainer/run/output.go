@@ -32,9 +32,6 @@ func (t *trainer) outputIsThere() bool {
 	return !errors.Is(err, fs.ErrNotExist)
 }
 
-// ErrLocked says that another process works in a folder.
-var ErrLocked = errors.New("another process is using it")
-
 // lockOutput keeps other runs out of the output folder: opening its checkpoints
 // clears what a crash has left, which must not be what a run is writing.
 func (t *trainer) lockOutput() (err error) {
@@ -45,7 +42,7 @@ func (t *trainer) lockOutput() (err error) {
 	if err := makeDir(osDisk{}, dir); err != nil {
 		return fmt.Errorf("output.dir (--output): %w", err)
 	}
-	if t.unlock, err = Lock(filepath.Join(dir, ".lock")); errors.Is(err, ErrLocked) {
+	if t.unlock, err = Lock(filepath.Join(dir, lockFile)); errors.Is(err, ErrLocked) {
 		return fmt.Errorf("output.dir (--output) %s: another nrt train is writing there; wait for it, or name another folder", dir)
 	} else if err != nil {
 		return fmt.Errorf("output.dir (--output): %w", err)

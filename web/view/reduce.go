@@ -33,9 +33,9 @@ func (s State) receive(m wire.Message) State {
 	case *wire.State:
 		return s.runState(m)
 	case *wire.Step:
-		return s.runPoints(m.Run, m.Points, nil)
+		return s.runPoints(m.Run, func(r *Run) { r.Steps = merge(r.Steps, m.Points, m.Whole) })
 	case *wire.Eval:
-		return s.runPoints(m.Run, nil, m.Points)
+		return s.runPoints(m.Run, func(r *Run) { r.Evals = merge(r.Evals, m.Points, m.Whole) })
 	case *wire.Scored:
 		if m.ID == s.through.id {
 			return s.reread(m)
@@ -373,29 +373,33 @@ func (s State) runState(m *wire.State) State {
 			s.Against, s.Run, s.AtStep = s.Run, m.Run, -1
 		}
 	}
-	if before != m.Status && (m.Mine || m.Run == s.Run) && !m.Saved {
+	if before != m.Status && (m.Mine || m.Run == s.Run) && !embedded(m) {
 		s.Say = fmt.Sprintf("Training run %s: %s.", m.Run, m.Status)
 	}
 	return s
 }
 
-// runPoints adds values to a run; a step that is there already is replaced.
-func (s State) runPoints(run string, steps, evals []wire.Point) State {
+// runPoints adds values to a run.
+func (s State) runPoints(run string, add func(r *Run)) State {
 	i := s.runAt(run)
 	if i < 0 {
 		return s
 	}
 	s.Runs = slices.Clone(s.Runs)
 	r := &s.Runs[i]
-	r.Steps = merge(r.Steps, steps)
-	r.Evals = merge(r.Evals, evals)
+	add(r)
 	if n := len(r.Steps); n > 0 {
 		r.Step = max(r.Step, r.Steps[n-1].Step)
 	}
 	return s
 }
 
-func merge(list, more []wire.Point) []wire.Point {
+// merge adds points, in the place of all that there are if they are whole; a step that is
+// there already is replaced.
+func merge(list, more []wire.Point, whole bool) []wire.Point {
+	if whole {
+		list = nil
+	}
 	for _, p := range more {
 		n := len(list)
 		if n == 0 || list[n-1].Step < p.Step {

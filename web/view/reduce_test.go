@@ -271,6 +271,10 @@ func TestPointsComeInAnyOrder(t *testing.T) {
 	if !reflect.DeepEqual(have, []float64{1, 2, 9, 4}) {
 		t.Errorf("have %v", have)
 	}
+	s = s.receives(&wire.Step{Run: "r", Of: 9, Whole: true, Points: []wire.Point{point(2, 5)}})
+	if list := s.run("r").Steps; len(list) != 1 || list[0].Values[wire.ValueLoss] != 5 {
+		t.Errorf("what is whole leaves %v", list)
+	}
 }
 
 func TestHashKeepsEveryChoice(t *testing.T) {

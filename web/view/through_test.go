@@ -92,7 +92,7 @@ func TestSliderReadsTheSameChains(t *testing.T) {
 		}
 		wants(t, Fragment(&now, "strip"), "How sure is the model of "+step+" of each answer word")
 		wants(t, Fragment(&now, "chains"), step+" reads; A is a what-if")
-		wants(t, Fragment(&now, "train"), step+" <small>of 20 · saved · reads these chains", `aria-valuetext="`+step+`"`)
+		wants(t, Fragment(&now, "train"), step+" <small>of 20 · done · reads these chains", `aria-valuetext="`+step+`"`)
 		for i := range now.Reading.Chains {
 			have, want := now.Reading.Chains[i], s.Reading.Chains[i]
 			if have.Ref = want.Ref; !reflect.DeepEqual(have, want) {

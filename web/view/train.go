@@ -161,7 +161,7 @@ func (p *page) train(s *State) {
 
 // newest reports whether the charts speak of the run's newest step: while it is at
 // work, and after it, until the reader picks a step to read by.
-func (s *State) newest(r *Run) bool { return !r.Saved && s.AtStep < 0 }
+func (s *State) newest(r *Run) bool { return !embedded(&r.State) && s.AtStep < 0 }
 
 // learned reports whether a run has ended with a model that the page does not read by.
 func (s *State) learned(r *Run) bool {
@@ -227,7 +227,7 @@ func (s *State) stepAt(r *Run) int {
 }
 
 func statusText(r *Run) string {
-	if r.Saved {
+	if embedded(&r.State) {
 		return "saved"
 	}
 	switch r.Status {

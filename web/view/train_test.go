@@ -58,3 +58,23 @@ func TestModelLabel(t *testing.T) {
 		}
 	}
 }
+
+// A run that another process trains says where it stands; those that came with the
+// program are only saved.
+func TestShownRunSaysWhereItStands(t *testing.T) {
+	r := Run{State: wire.State{Run: "study/mine", Method: "nrt", Saved: true, Step: 40, Of: 80}}
+	for status, want := range map[string]string{wire.StatusRunning: "training, now at 40", wire.StatusDone: "done", wire.StatusStopped: "stopped at 40"} {
+		if r.Status = status; statusText(&r) != want {
+			t.Errorf("%s: %q, want %q", status, statusText(&r), want)
+		}
+	}
+	s := State{Runs: []Run{r}}
+	s.Run = "study/mine"
+	s = s.runState(&wire.State{Run: "study/mine", Method: "nrt", Saved: true, Status: wire.StatusDone, Step: 80, Of: 80})
+	if want := "Training run study/mine: done."; s.Say != want {
+		t.Errorf("a reader hears %q, want %q", s.Say, want)
+	}
+	if r.State.Run = "world:nrt"; statusText(&r) != "saved" {
+		t.Errorf("a run that came with the program: %q", statusText(&r))
+	}
+}

@@ -366,6 +366,7 @@ type Step struct {
 	Run    string  `json:"run"`
 	Of     int     `json:"of"` // steps of the run
 	Points []Point `json:"points"`
+	Whole  bool    `json:"whole,omitempty"` // there are no others: what the page has is replaced
 }
 
 // Validate implements Message.
@@ -379,6 +380,7 @@ type Eval struct {
 	Head
 	Run    string  `json:"run"`
 	Points []Point `json:"points"`
+	Whole  bool    `json:"whole,omitempty"` // as Step.Whole
 }
 
 // Validate implements Message.
@@ -418,7 +420,7 @@ type State struct {
 	Seconds     float64      `json:"seconds,omitempty"` // spent computing
 	Data        string       `json:"data,omitempty"`    // what it learns from, for people
 	Message     string       `json:"message,omitempty"` // why it failed
-	Saved       bool         `json:"saved,omitempty"`   // it came with the program: it cannot go on
+	Saved       bool         `json:"saved,omitempty"`   // the server does not train it: no reader can handle it
 	Mine        bool         `json:"mine,omitempty"`    // the reader who is told may pause and stop it
 	Checkpoints []Checkpoint `json:"checkpoints,omitempty"`
 }

@@ -13,6 +13,7 @@ import (
 	"runtime"
 	"slices"
 	"strings"
+	"time"
 
 	"nrt/backend/device"
 	"nrt/backend/server"
@@ -48,8 +49,8 @@ func serveCommand() *command {
 		long: `
 Serves the page on this machine alone and prints its address. Without --model it
 offers the built-in models; with it, these first, the built-in ones after them.
---show-run adds a training run as it stands: its curves, and the models that it
-has kept, to be read and asked step by step.
+--show-run adds a training run, also while another process trains it: its curves
+as they grow, and the models that it keeps, to be read and asked step by step.
 
 Listening on any other address asks readers for a token: it is part of the
 address that is printed. If readers reach it by a host name, give that name with
@@ -124,22 +125,15 @@ func (s *serveFlags) run(e *env) (err error) {
 	if o.Saved, err = savedRuns(); err != nil {
 		return err
 	}
-	var shown []server.Source
-	for _, dir := range s.show {
-		r, models, err := e.shownRun(dir)
-		if err != nil {
-			return err
-		}
-		if slices.ContainsFunc(o.Saved, func(x server.SavedRun) bool { return x.State.Run == r.State.Run }) {
-			return usagef("--show-run: two folders are called %s", r.State.Run)
-		}
-		rename(&r, models, shown)
-		o.Saved, shown = append(o.Saved, r), append(shown, models...)
+	shownRuns, shown, err := e.shownRuns(s.show, time.Now())
+	if err != nil {
+		return err
 	}
+	o.Saved = append(o.Saved, shownRuns...)
 	if o.Models, o.Train.Base, err = s.sources(e, shown); err != nil {
 		return err
 	}
-	if most := server.MostRuns(len(o.Models)); o.KeepRuns > most {
+	if most := o.MostRuns(); o.KeepRuns > most {
 		return usagef("--keep-runs: want 0 to %d beside %d models, have %d", most, len(o.Models), o.KeepRuns)
 	}
 	if o.Proxies, err = networks(s.proxies); err != nil {
@@ -273,30 +267,6 @@ func (s *serveFlags) sources(e *env, shown []server.Source) (list []server.Sourc
 		base = b.Name
 	}
 	return list, base, nil
-}
-
-// rename gives the models of a run that is shown names which no other folder's has in
-// the runs before it, and those of theirs to models that are the same: two runs may
-// have started from one model, or from two that are called alike.
-func rename(r *server.SavedRun, models, before []server.Source) {
-	for i := range models {
-		m, name := &models[i], models[i].Name
-		for _, b := range before {
-			if sameFolder(m.Files, b.Files) {
-				name = b.Name
-				break
-			}
-			if m.Name == b.Name {
-				name = r.State.Run + "/start"
-			}
-		}
-		for j, c := range r.State.Checkpoints {
-			if c.Model == m.Name {
-				r.State.Checkpoints[j].Model = name
-			}
-		}
-		m.Name = name
-	}
 }
 
 // sameFolder tells whether two models lie in one folder on the disk.

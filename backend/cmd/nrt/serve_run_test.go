@@ -6,11 +6,13 @@ import (
 	"math"
 	"net/http"
 	"net/url"
+	"os"
 	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"nrt/trainer/run"
 	"nrt/web/wire"
@@ -108,15 +110,110 @@ func TestShownRun(t *testing.T) {
 	}
 }
 
-func TestMeans(t *testing.T) {
-	nan := math.NaN()
-	have := means([]run.Values{{"step": 1, "loss": 2}, {"step": 2, "loss": 4, "entropy": 1}, {"step": 3, "loss": nan, "entropy": 3}}, 2)
-	if len(have) != 2 || have[0]["step"] != 2 || have[0]["loss"] != 3 || have[0]["entropy"] != 1 || have[1]["step"] != 3 || have[1]["entropy"] != 3 {
-		t.Errorf("have %v", have)
+// TestShownRunGrows plays a run's folder again as its trainer left it step by step, and
+// looks at it as the server does.
+func TestShownRunGrows(t *testing.T) {
+	known, err := builtins()
+	if err != nil {
+		t.Fatal(err)
 	}
-	if _, ok := have[1]["loss"]; ok {
-		t.Errorf("a mean of nothing: %v", have[1])
+	s, from := setting{builtins: known}, t.TempDir()
+	out := filepath.Join(from, "out")
+	s.ok(t, "world", "--out", from, "--docs", "1", "--train", "40", "--tests", "8")
+	s.ok(t, "train", "--model", "world:base", "--data", filepath.Join(from, "train.jsonl"), "--eval-data", filepath.Join(from, "heldout.jsonl"),
+		"--eval-every", "1", "--answer-regex", `(\w+)`, "--questions", "2", "--k", "2", "--steps", "20", "--save-every", "1", "--keep", "0", "--output", out)
+	all, err := os.ReadFile(filepath.Join(out, "metrics.jsonl"))
+	if err != nil {
+		t.Fatal(err)
 	}
+	lines := strings.SplitAfter(string(all), "\n")
+	dir := filepath.Join(t.TempDir(), "study", "grows")
+	moves := func(name string) {
+		t.Helper()
+		if err := os.Rename(filepath.Join(out, name), filepath.Join(dir, name)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	logs := func(text string) (now time.Time) { // and when that was
+		t.Helper()
+		path := filepath.Join(dir, "metrics.jsonl")
+		if err := os.WriteFile(path, []byte(text), 0o666); err != nil {
+			t.Fatal(err)
+		}
+		info, err := os.Stat(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return info.ModTime()
+	}
+	if err := os.MkdirAll(dir, 0o777); err != nil {
+		t.Fatal(err)
+	}
+	now := logs(strings.Join(lines[:3], "")) // an evaluation before, a step, an evaluation
+	e := &env{ctx: t.Context(), err: io.Discard, builtins: known}
+	if _, _, err := e.shownRuns([]string{dir}, now); err == nil || !strings.Contains(err.Error(), "come back") {
+		t.Errorf("before the first checkpoint: %v", err)
+	}
+	moves("checkpoint-1")
+	list, models, err := e.shownRuns([]string{dir}, now)
+	if err != nil || len(list) != 1 || len(models) != 1 {
+		t.Fatalf("%v, %v, %v", list, models, err)
+	}
+	r := list[0]
+	stands := func(what, status string, step, points, evals, kept int, last string) {
+		t.Helper()
+		st := r.State
+		if err := st.Validate(); err != nil {
+			t.Errorf("%s: %v", what, err)
+		}
+		if st.Status != status || st.Step != step || st.Of != 20 || len(r.Metrics) != points || len(r.Evals) != evals ||
+			len(st.Checkpoints) != kept+1 || len(r.Models) != kept || r.Models[0].Name != "study/grows/"+last || !r.Models[0].World ||
+			st.Checkpoints[kept].Model != r.Models[0].Name || st.Checkpoints[0].Model != "world:base" {
+			t.Errorf("%s: %d points, %d evaluations, %+v", what, len(r.Metrics), len(r.Evals), st)
+		}
+	}
+	stands("at first", wire.StatusRunning, 1, 1, 2, 1, "checkpoint-1")
+	look := func() {
+		t.Helper()
+		if r, err = r.Look(now); err != nil {
+			t.Fatal(err)
+		}
+	}
+	now = logs(strings.Join(lines[:5], "") + lines[5][:20])
+	moves("checkpoint-2")
+	look()
+	stands("a step more", wire.StatusRunning, 2, 2, 3, 2, "checkpoint-2")
+	if err := os.RemoveAll(filepath.Join(dir, "checkpoint-1")); err != nil {
+		t.Fatal(err)
+	}
+	now = now.Add(2 * time.Minute)
+	look()
+	stands("a model less, and nobody at work", wire.StatusStopped, 2, 2, 3, 1, "checkpoint-2")
+	logs(strings.Join(lines[:3], "")) // it goes on from step 1, as after a crash
+	look()
+	stands("cut back", wire.StatusStopped, 2, 1, 2, 1, "checkpoint-2")
+	shown := map[string]bool{}
+	for n := 3; n <= 20; n++ {
+		logs(strings.Join(lines[:2*n+1], ""))
+		moves("checkpoint-" + strconv.Itoa(n))
+		look()
+		for _, m := range r.Models {
+			shown[m.Name] = true
+		}
+		if n == 17 { // two too many
+			stands("at step 17", wire.StatusStopped, 17, 17, 18, mostKept/2+1, "checkpoint-17")
+		}
+	}
+	stands("at its end", wire.StatusDone, 20, 20, 21, mostKept/2+4, "checkpoint-20")
+	if len(shown) != 19 {
+		t.Errorf("%d models were shown, want each when it was new", len(shown))
+	}
+	moves("final")
+	look()
+	stands("with its final model", wire.StatusDone, 20, 20, 21, mostKept/2+4, "final")
+}
+
+func TestEvenly(t *testing.T) {
 	if list := evenly([]int{0, 1, 2, 3, 4, 5, 6, 7, 8, 9}, 4); !slices.Equal(list, []int{0, 3, 6, 9}) {
 		t.Errorf("have %v", list)
 	}

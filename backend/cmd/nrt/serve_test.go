@@ -301,13 +301,17 @@ func TestOneModelOneName(t *testing.T) {
 		return path
 	}
 	source := func(name, path string) server.Source { return server.Source{Name: name, Files: os.DirFS(folder(path))} }
-	var runs []server.SavedRun
+	runs := []struct{ run, start string }{{"math/nrt", "math/sft/final"}, {"code/nrt", "code/sft/final"}, {"code/rlpr", "code/sft/final"}, {"code/more", "code/nrt/final"}}
 	var shown []server.Source
-	for _, x := range []struct{ run, start string }{{"math/nrt", "math/sft/final"}, {"code/nrt", "code/sft/final"}, {"code/rlpr", "code/sft/final"}} {
-		models := []server.Source{source(x.run+"/final", x.run+"/final"), source(shortName(x.start), x.start)}
-		r := server.SavedRun{State: wire.State{Run: x.run, Checkpoints: []wire.Checkpoint{{Step: 0, Model: models[1].Name}, {Step: 9, Model: models[0].Name}}}}
-		rename(&r, models, shown)
-		runs, shown = append(runs, r), append(shown, models...)
+	for _, x := range runs {
+		shown = append(shown, source(x.run+"/final", x.run+"/final"))
+	}
+	starts := make([]string, len(runs))
+	for i, x := range runs {
+		from, served := source("", x.start), false
+		if starts[i], served = nameStart(x.run, shortName(x.start), from.Files, shown); !served {
+			shown = append(shown, source(starts[i], x.start))
+		}
 	}
 	link := filepath.Join(root, "link")
 	if err := os.Symlink(folder("math/nrt/final"), link); err != nil {
@@ -332,7 +336,7 @@ func TestOneModelOneName(t *testing.T) {
 			}
 		}
 	}
-	if len(list) != 6 || list[0].Name != "math/nrt/final" || base != list[0].Name || list[1].Name != "code/nrt/final" || list[2].Name != folder("elsewhere/sft/final") {
+	if len(list) != 7 || list[0].Name != "math/nrt/final" || base != list[0].Name || list[1].Name != "code/nrt/final" || list[2].Name != folder("elsewhere/sft/final") {
 		t.Errorf("%d models, from %s: %+v", len(list), base, list)
 	}
 	t.Chdir(root)
@@ -342,11 +346,10 @@ func TestOneModelOneName(t *testing.T) {
 	if err != nil || len(list) != 2 || list[0].Name != "llama" || !sameFolder(list[1].Files, os.DirFS("llama")) || !filepath.IsAbs(list[1].Name) {
 		t.Errorf("%+v, %v", list, err)
 	}
-	for i, start := range []string{"math/sft/final", "code/sft/final", "code/sft/final"} {
-		for j, path := range []string{start, runs[i].State.Run + "/final"} {
-			name := runs[i].State.Checkpoints[j].Model
-			if x, ok := named[name]; !ok || !sameFolder(x.Files, os.DirFS(folder(path))) {
-				t.Errorf("%s, step %d: %s is not the model in %s", runs[i].State.Run, runs[i].State.Checkpoints[j].Step, name, path)
+	for i, x := range runs {
+		for name, path := range map[string]string{starts[i]: x.start, x.run + "/final": x.run + "/final"} {
+			if m, ok := named[name]; !ok || !sameFolder(m.Files, os.DirFS(folder(path))) {
+				t.Errorf("%s: %s is not the model in %s", x.run, name, path)
 			}
 		}
 	}
