@@ -102,10 +102,15 @@ func newHub(o Options) (*hub, error) {
 		if h.models[s.Name] != nil {
 			return nil, fmt.Errorf("model %q is served twice", s.Name)
 		}
-		if _, err := h.add(s, "", 0); err != nil {
+		switch _, err := h.add(s, "", 0); {
+		case err == nil:
+			h.order = append(h.order, s.Name)
+		case s.Made.IsZero(): // else its run may have removed it since
 			return nil, err
 		}
-		h.order = append(h.order, s.Name)
+	}
+	if len(h.order) == 0 {
+		return nil, errors.New("none of the models can be read")
 	}
 	return h, nil
 }
@@ -123,6 +128,14 @@ func (h *hub) add(s Source, run string, step int) (*model, error) {
 	v, err := h.vocabOf(s.Files)
 	if err != nil {
 		return fail(err)
+	}
+	if !s.Made.IsZero() { // its files may go, and others may share its tokenizer
+		if _, _, err := v.open(); errors.Is(err, fs.ErrNotExist) {
+			h.mu.Lock()
+			delete(h.vocabs, v.name)
+			h.mu.Unlock()
+			return fail(err)
+		}
 	}
 	m := &model{Source: s, run: run, step: step, reads: c.MaxPositions, vocab: v, weights: h.o.Weights}
 	if m.weights == device.AsStored {
@@ -394,19 +407,20 @@ func (h *hub) forget(name string) (idle []*replica) {
 	return idle
 }
 
-// relist puts others in the place of listed models that stand one after another.
+// relist puts others in the place of models, where the first of these is listed.
 func (h *hub) relist(old, names []string) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	at := slices.Index(h.order, old[0])
-	h.order = slices.Replace(h.order, at, at+len(old), names...)
+	was := func(name string) bool { return slices.Contains(old, name) }
+	at := max(slices.IndexFunc(h.order, was), 0)
+	h.order = slices.Insert(slices.DeleteFunc(slices.Clone(h.order), was), at, names...)
 }
 
 // retire makes a model unknown that is not listed any more, once nothing of it is loaded.
 func (h *hub) retire(name string) bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if m := h.models[name]; len(m.idle) > 0 || len(m.room) < cap(m.room) {
+	if m := h.models[name]; m != nil && (len(m.idle) > 0 || len(m.room) < cap(m.room)) {
 		return false
 	}
 	h.forget(name)

@@ -31,9 +31,9 @@ type savedRun struct {
 	look func(now time.Time) (SavedRun, error) // nil: it has ended
 
 	looking sync.Mutex
-	listed  []string             // models
-	made    map[string]time.Time // these and others, as long as they are loaded
-	wrong   string               // at the last look
+	listed  []string // models
+	loaded  []string // models that are no longer listed, as long as they answer
+	wrong   string   // at the last look
 
 	mu     sync.Mutex // held while watchers are told, so that they miss nothing
 	report runReport
@@ -43,10 +43,9 @@ type savedRun struct {
 func newSaved(list []SavedRun) []*savedRun {
 	out := make([]*savedRun, len(list))
 	for i, r := range list {
-		out[i] = &savedRun{look: r.Look, report: r.report(), made: map[string]time.Time{}}
+		out[i] = &savedRun{look: r.Look, report: r.report()}
 		for _, m := range r.Models {
 			out[i].listed = append(out[i].listed, m.Name)
-			out[i].made[m.Name] = m.Made
 		}
 	}
 	return out
@@ -201,12 +200,11 @@ func (s *Server) relist(r *savedRun, next *SavedRun) (bool, error) {
 	unread := map[string]bool{}
 	var errs []error
 	for _, m := range next.Models {
-		if made, known := r.made[m.Name]; !known || !made.Equal(m.Made) {
+		if old := s.hub.find(m.Name); old == nil || !old.Made.Equal(m.Made) {
 			if _, err := s.hub.add(m, "", 0); err != nil {
 				unread[m.Name], errs = true, append(errs, err)
 				continue
 			}
-			r.made[m.Name] = m.Made
 		}
 		names = append(names, m.Name)
 	}
@@ -214,17 +212,13 @@ func (s *Server) relist(r *savedRun, next *SavedRun) (bool, error) {
 		return false, errors.Join(errs...)
 	}
 	next.State.Checkpoints = slices.DeleteFunc(next.State.Checkpoints, func(c wire.Checkpoint) bool { return unread[c.Model] })
-	changed := !slices.Equal(r.listed, names)
-	if changed {
-		s.hub.relist(r.listed, names)
-		r.listed = names
-	}
-	for name := range r.made {
-		if !slices.Contains(names, name) && s.hub.retire(name) {
-			delete(r.made, name)
-		}
-	}
-	return changed, nil
+	last := r.listed
+	s.hub.relist(last, names)
+	r.listed = names
+	r.loaded = slices.DeleteFunc(slices.Concat(last, r.loaded), func(name string) bool {
+		return slices.Contains(names, name) || s.hub.retire(name)
+	})
+	return !slices.Equal(last, names), nil
 }
 
 // unknown says that there is no model of that name.

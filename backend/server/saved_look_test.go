@@ -196,12 +196,35 @@ func TestRunTrainedElsewhere(t *testing.T) {
 	x.keeps(t, 30, "study/mine/checkpoint-30", "world:base")
 	x.change(func(r *SavedRun) { r.Models[0].Files = os.DirFS(t.TempDir()) })
 	look()
+	for name := range r.hub.vocabs { // their files are gone: nobody has to read them again
+		if _, _, err := r.hub.findVocab(name).open(); err != nil {
+			t.Error(err)
+		}
+	}
 	late := r.reader(nil)
 	if st := late.welcome.Runs[0]; len(st.Checkpoints) != 2 || names(late.welcome.Models) != "study/mine/checkpoint-20 world:base" {
 		t.Errorf("with a model that cannot be read a new reader is told %+v, %s", st, names(late.welcome.Models))
 	}
 	if resp, body := r.get("/readyz"); resp.StatusCode != http.StatusOK {
 		t.Errorf("not ready: %s", body)
+	}
+}
+
+// A run goes on while the server starts: a model that is there no more when it is to be
+// read is not missed.
+func TestRunTrainedElsewhereWentOn(t *testing.T) {
+	x, dir := newElsewhere(t)
+	r := start(t, func(o *Options) {
+		r, _ := x.look(time.Time{})
+		o.Saved, o.Models = []SavedRun{r}, append(slices.Clone(r.Models), o.Models...)
+		if err := os.RemoveAll(dir); err != nil {
+			t.Fatal(err)
+		}
+		x.change(func(r *SavedRun) { r.Models, r.State.Checkpoints = nil, r.State.Checkpoints[:1] })
+		x.keeps(t, 20, "study/mine/checkpoint-20", "world:base")
+	})
+	if c := r.reader(nil); names(c.welcome.Models) != "study/mine/checkpoint-20 world:base" || len(c.welcome.Runs[0].Checkpoints) != 2 {
+		t.Errorf("have %s, %+v", names(c.welcome.Models), c.welcome.Runs[0])
 	}
 }
 

@@ -64,6 +64,9 @@ func New(o Options) (*Server, error) {
 		return nil, err
 	}
 	s.hub.freed = s.sched.kick
+	for _, r := range s.saved {
+		s.look(r) // time has passed since it was first looked at
+	}
 	if s.static, err = loadStatic(); err != nil {
 		return nil, err
 	}

@@ -26,6 +26,7 @@ type Course struct {
 	dir   string
 	curve curve
 	read  metricsRead
+	locks bool // the lock is seen here: not so where the folder is of another computer
 }
 
 // metricsRead is how far metrics.jsonl has been read.
@@ -87,7 +88,8 @@ func (c *Course) Look(now time.Time) error {
 		return err
 	}
 	c.Step = max(s.Step, last)
-	c.Training = held || s.Step < s.MaxSteps && now.Sub(grown) < time.Minute
+	c.locks = c.locks || held
+	c.Training = held || !c.locks && s.Step < s.MaxSteps && now.Sub(grown) < time.Minute
 	if !c.Training {
 		c.curve.close() // nothing more comes for a while
 	}

@@ -170,6 +170,8 @@ func TestCourseStands(t *testing.T) {
 	stands("the final model is being written", soon, true, "checkpoint-2")
 	check(t, unlock())
 	stands("over", soon, false, "final")
+	keepStep(t, dir, 2, 3)
+	stands("let go of", soon, false, "checkpoint-2")
 }
 
 // TestLockedDoesNotDisturb: who looks at a lock keeps nobody from taking it.

@@ -29,7 +29,7 @@ func (s State) receive(m wire.Message) State {
 	}
 	switch m := m.(type) {
 	case *wire.Models:
-		s.Models = m.Models
+		s.Models = s.models(m.Models)
 	case *wire.State:
 		return s.runState(m)
 	case *wire.Step:
@@ -377,6 +377,18 @@ func (s State) runState(m *wire.State) State {
 		s.Say = fmt.Sprintf("Training run %s: %s.", m.Run, m.Status)
 	}
 	return s
+}
+
+// models is a new list, with what the page shows from the one before: a run may have
+// removed the model that wrote its chains, or reads them.
+func (s *State) models(list []wire.Model) []wire.Model {
+	for _, m := range s.Models {
+		shown := m.Name == s.Model || m.Name == s.Reader || s.Reading != nil && m.Name == s.Reading.Ask.Model
+		if shown && !slices.ContainsFunc(list, func(x wire.Model) bool { return x.Name == m.Name }) {
+			list = append(slices.Clone(list), m)
+		}
+	}
+	return list
 }
 
 // runPoints adds values to a run.

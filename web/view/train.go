@@ -197,12 +197,13 @@ func (s *State) slider(p *page, r *Run) {
 	}
 	p.raw(`<span class="at">step `).int(at).raw(` <small>of `).int(r.Of).raw(` · `).text(statusText(r))
 	if c := r.checkpoint(at); c != nil && s.Reading != nil {
-		switch c.Model {
-		case s.Reading.By:
+		removed := !slices.ContainsFunc(r.Checkpoints, func(c wire.Checkpoint) bool { return c.Model == s.Reading.reader() })
+		switch {
+		case c.Model == s.Reading.By:
 			p.raw(` · reads these chains`)
-		case s.Reader:
+		case c.Model == s.Reader:
 			p.raw(either(s.Link == Live && s.through.id != "", ` · is reading these chains`, ` · waits to read these chains`))
-		case s.Reading.Ask.Model:
+		case c.Model == s.Reading.Ask.Model && !removed:
 			p.raw(` · wrote these chains`)
 		default:
 			p.raw(` · the page shows `).text(s.ModelLabel(s.Reading.reader()))

@@ -68,6 +68,7 @@ func TestShownRunSaysWhereItStands(t *testing.T) {
 			t.Errorf("%s: %q, want %q", status, statusText(&r), want)
 		}
 	}
+	r.Status = wire.StatusRunning
 	s := State{Runs: []Run{r}}
 	s.Run = "study/mine"
 	s = s.runState(&wire.State{Run: "study/mine", Method: "nrt", Saved: true, Status: wire.StatusDone, Step: 80, Of: 80})
@@ -76,5 +77,33 @@ func TestShownRunSaysWhereItStands(t *testing.T) {
 	}
 	if r.State.Run = "world:nrt"; statusText(&r) != "saved" {
 		t.Errorf("a run that came with the program: %q", statusText(&r))
+	}
+}
+
+// A run may remove the model that the page shows: its numbers and its place in the list of
+// models stay until the page shows another.
+func TestARunRemovesWhatIsShown(t *testing.T) {
+	s := New([]Example{courseExample()})
+	s, _ = s.Receive(courseWelcome())
+	s, _ = s.Do("step", "1")
+	st := testCourse
+	st.Checkpoints = []wire.Checkpoint{testCourse.Checkpoints[0], testCourse.Checkpoints[2]}
+	s = s.receives(&st)
+	if have := Fragment(&s, "train"); s.Reading.By != "r@10" || !strings.Contains(have, "step 0 <small>of 20 · done · the page shows r@10<") {
+		t.Errorf("read by %q: %s", s.Reading.By, have)
+	}
+	list := &wire.Models{Models: []wire.Model{{Name: "test"}, {Name: "r@20"}}}
+	for range 2 {
+		if s = s.receives(list); len(s.Models) != 3 || s.Models[2].Name != "r@10" {
+			t.Errorf("the models are %v", s.Models)
+		}
+	}
+	s, _ = s.Do("slide", "new")
+	if s = s.receives(list); s.Model != "r@10" || len(s.Models) != 3 {
+		t.Errorf("%s is asked, the models are %v", s.Model, s.Models)
+	}
+	s, _ = s.Do("model", "test")
+	if s = s.receives(list); len(s.Models) != 2 || len(list.Models) != 2 {
+		t.Errorf("the models are %v", s.Models)
 	}
 }

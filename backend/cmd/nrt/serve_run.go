@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"io/fs"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -136,6 +137,9 @@ func (x *shownRun) saved() (server.SavedRun, error) {
 	kept := x.choose(c.Kept)
 	for _, k := range kept {
 		files, err := x.e.modelFiles(k.Path)
+		if _, gone := os.Stat(k.Path); gone != nil {
+			continue
+		}
 		if err != nil {
 			return r, err
 		}
