@@ -135,6 +135,11 @@ func (o *Options) defaults() error {
 		return err
 	}
 	most := o.MostRuns()
+	for _, r := range o.Saved {
+		if err := r.validate(); err != nil {
+			return fmt.Errorf("training run %q: %w", r.State.Run, err)
+		}
+	}
 	switch {
 	case len(o.Models) == 0:
 		return errors.New("no models to serve")

@@ -226,7 +226,7 @@ func (s *Server) unknown(model string) string {
 	model = clip(model, 200)
 	for _, r := range s.saved {
 		if name := r.now().State.Run; r.look != nil && strings.HasPrefix(model, name+"/") {
-			return "“" + model + "” is no longer there: the training run " + name + " keeps some of its models only"
+			return "“" + model + "” is no longer there: the training run " + name + " keeps only some of its models"
 		}
 	}
 	return "there is no model “" + model + "” here"

@@ -18,7 +18,7 @@ type Course struct {
 	Config   Config
 	Step     int      // of the last line of metrics, or of the last model
 	Steps    int      // that the run has in all
-	Training bool     // a process is at work on it, or was a minute ago
+	Training bool     // a process is at work on it, or, where that cannot be seen, has logged something within a minute
 	Means    []Values // of what its steps logged, each of those since the one before; not of every step of a long run
 	Evals    []Values // what its evaluations logged; not of every one of many
 	Kept     []Kept   // models, by step
@@ -82,6 +82,9 @@ func (c *Course) Look(now time.Time) error {
 		if info, err := os.Stat(path); err == nil { // it may just have been removed
 			c.Kept = append(c.Kept, Kept{step, path, info.ModTime()})
 		}
+	}
+	if len(c.Kept) == 0 {
+		return fmt.Errorf("%s: its checkpoints have just been removed: try again", c.dir)
 	}
 	last, grown, err := c.readMetrics()
 	if err != nil {
