@@ -40,6 +40,8 @@ type Options struct {
 	Seed                uint64
 	K                   int  // chains per item, over which all is averaged; 0 is 1
 	NoChain             bool // answer after the empty chain, as SFT is trained
+
+	Progress func(done, all int64) // told at every token how many chains are done; may be nil
 }
 
 // Report is the outcome. Accuracy is −1 without a grader.
@@ -71,13 +73,26 @@ const Batch = 128
 // Run asks every item once and reports.
 func Run(ctx context.Context, e *engine.Engine, items []Item, o Options) (Report, error) {
 	t := tally{kinds: map[string]int{}, families: map[string]*familyTally{}}
+	var emit func(engine.Event)
+	if o.Progress != nil {
+		done, all := int64(0), int64(len(items))
+		if !o.NoChain {
+			all *= int64(max(1, o.K))
+		}
+		emit = func(x engine.Event) {
+			if x.Part == engine.PartEnd && x.Chain >= 0 { // not the baseline
+				done++
+			}
+			o.Progress(done, all)
+		}
+	}
 	for from := 0; from < len(items); from += Batch {
 		part := items[from:min(from+Batch, len(items))]
 		reqs := make([]engine.Request, len(part))
 		for i, it := range part {
 			reqs[i] = o.Request(it, from+i)
 		}
-		results, err := e.Generate(ctx, reqs, nil)
+		results, err := e.Generate(ctx, reqs, emit)
 		if err != nil {
 			return Report{}, fmt.Errorf("evaluate: %w", err)
 		}

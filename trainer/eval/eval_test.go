@@ -59,9 +59,19 @@ func TestRunIsWhatTheEngineSays(t *testing.T) {
 	e := newEngine(t)
 	list, o := items(), options()
 	o.K = 3
+	var last int64
+	o.Progress = func(done, all int64) {
+		if done < last || done > last+1 || all != 15 {
+			t.Errorf("%d chains of %d are done, after %d", done, all, last)
+		}
+		last = done
+	}
 	got, err := Run(context.Background(), e, list, o)
 	if err != nil {
 		t.Fatal(err)
+	}
+	if last != 15 {
+		t.Errorf("%d chains of 15 are done at the end", last)
 	}
 	var reqs []engine.Request
 	for i, it := range list {

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
 	"slices"
@@ -420,10 +419,7 @@ func (t *trainer) start(ctx context.Context) (source fs.FS, err error) {
 
 // load reads a model until ctx ends, and shows how far it is.
 func (t *trainer) load(ctx context.Context, source fs.FS, read func(device.Device, fs.FS, ...llama.Progress) (*llama.Model, error)) (*llama.Model, error) {
-	l := NewLoading(io.Discard, t.env.Now)
-	if t.env.Terminal {
-		l = NewLoading(t.env.Log, t.env.Now)
-	}
+	l := NewLoading(t.env.Log, t.env.Terminal, t.env.Now)
 	defer l.Done()
 	return read(t.dev, source, func(done, all int64) error {
 		l.Show(done, all)

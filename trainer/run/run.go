@@ -289,8 +289,10 @@ func (t *trainer) evaluate(ctx context.Context) error {
 		o.Close = nil // a document goes on from its first token
 	}
 	return t.progress.Pause(func() error {
+		p := NewEvaluating(t.env.Log, t.env.Terminal, t.env.Now)
+		o.Progress = p.Show
 		r, err := eval.Run(ctx, t.engine, items, o)
-		if err != nil {
+		if p.Done(); err != nil {
 			return err
 		}
 		v := Values{"eval/reference_logprob": r.RefLogProb}

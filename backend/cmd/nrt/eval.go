@@ -6,6 +6,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"time"
 
 	"nrt/backend/engine"
 	"nrt/backend/token"
@@ -154,8 +155,10 @@ func (e *env) eval(m modelFlags, a evalArgs) (err error) {
 			return err
 		}
 	}
+	progress := run.NewEvaluating(e.err, e.watched, time.Now)
+	how.Progress = progress.Show
 	r, err := eval.Run(e.ctx, l.engine, q.items, how)
-	if err != nil {
+	if progress.Done(); err != nil {
 		return err
 	}
 	if a.json {

@@ -234,13 +234,10 @@ func (e *env) open(m modelFlags) (*loaded, error) {
 	return l, nil
 }
 
-// loading shows on a terminal how far a model has been read, until shown is
-// called, and ends the reading where the command is interrupted.
+// loading shows how far a model has been read, until shown is called, and ends the
+// reading where the command is interrupted.
 func (e *env) loading() (show llama.Progress, shown func()) {
-	if !e.watched {
-		return func(int64, int64) error { return e.ctx.Err() }, func() {}
-	}
-	l := run.NewLoading(e.err, time.Now)
+	l := run.NewLoading(e.err, e.watched, time.Now)
 	return func(done, all int64) error {
 		l.Show(done, all)
 		return e.ctx.Err()
