@@ -7,7 +7,7 @@ import (
 )
 
 func TestStaticHasWhatThePageAsksFor(t *testing.T) {
-	for _, name := range []string{"style.css", "theme.js", "loader.js", "train.js", "morph.js", "icon.svg", "vendor/uplot.js", "vendor/uplot.css", "vendor/uplot.LICENSE"} {
+	for _, name := range []string{"style.css", "panels.css", "phone.css", "states.css", "theme.js", "loader.js", "train.js", "morph.js", "icon.svg", "vendor/uplot.js", "vendor/uplot.css", "vendor/uplot.LICENSE"} {
 		if _, err := fs.Stat(Static(), name); err != nil {
 			t.Error(err)
 		}
