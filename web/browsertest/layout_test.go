@@ -245,3 +245,34 @@ func TestOldPanelsLookOld(t *testing.T) {
 	b.run(emulation.SetCPUThrottlingRate(1))
 	b.until("none waits in the end", `document.querySelector("#question").innerText.includes("ball") && !document.querySelector("[aria-busy]")`)
 }
+
+// Numbers of the tables keep apart, however small or large they are: under every formula,
+// of an answer that the model finds most unlikely, wherever the columns are narrow.
+func TestNumbersKeepApart(t *testing.T) {
+	s := serve(t)
+	b := open(t, view{width: 1280, height: 800})
+	const near = `(() => {
+		const text = e => { const r = document.createRange(); r.selectNodeContents(e); return r.getBoundingClientRect(); };
+		const rows = [...document.querySelectorAll("#why .words tbody tr")].map(r => [...r.cells]);
+		rows.push(...[...document.querySelectorAll("#why .sb")].map(r => [...r.querySelectorAll(".e")]));
+		return rows.flatMap(cells => cells.flatMap((e, i) => {
+			if (!i || !e.textContent) return [];
+			const apart = text(e).left - (cells[i - 1].matches("th") ? cells[i - 1].getBoundingClientRect() : text(cells[i - 1])).right;
+			return apart < 3 ? [cells[i - 1].textContent + " and " + e.textContent + ": " + apart.toFixed(1) + " px"] : [];
+		}));
+	})()`
+	for _, hash := range []string{"e=cups", "q=who+%3F&a=ruth+lena+jane+ruth+lena+%21+%21+emil&model=world:nrt&k=4", "q=who+%3F&a=%21+ruth+emil&model=world:base&k=4"} {
+		b.load(s.url() + "#" + hash)
+		b.until("it is scored", ranked+` && document.querySelector("#why .words td b")`)
+		for _, mode := range []string{"logp", "p", "gm", "am", "ws-1/p", "ws-logp"} {
+			b.mode(mode)
+			for _, w := range []int64{320, 390, 700, 1180, 1280, 1440} {
+				b.run(chromedp.EmulateViewport(w, 800))
+				frame(b)
+				if list := eval[[]string](b, near); len(list) > 0 {
+					t.Errorf("%s, %s, %d px: %q", hash, mode, w, list)
+				}
+			}
+		}
+	}
+}

@@ -2,6 +2,8 @@ package view
 
 import (
 	"math"
+	"slices"
+	"unicode/utf8"
 
 	"nrt/trainer/reward"
 	"nrt/web/heat"
@@ -27,8 +29,6 @@ func (p *page) why(s *State) {
 		p.raw(`<p class="cap foot-note">The answer's words come with the first chain.</p></details>`)
 		return
 	}
-	p.raw(`<table class="words`, crowd(len(r.Answer)), `"><thead><tr><th scope="col">answer word</th><th scope="col">before<br><span class="v">c</span><sub>base</sub></th><th scope="col">after<br><span class="v">c</span></th><th scope="col">weight<br><span class="v">w</span></th><th scope="col">`)
-	p.raw(s.addsHead(), `</th><th scope="col" title="the word's weight in the gradient: ∂R′/∂log c, divided by σ">pull<br><span class="v">G</span></th></tr></thead><tbody>`)
 	weights, base, on := s.weights(), s.scores().b, s.word()
 	var adds []string
 	most := 0.0
@@ -38,6 +38,9 @@ func (p *page) why(s *State) {
 			most = max(most, math.Abs(score.Contribution[i]), math.Abs(score.W[i]*s.baseTerm(i)))
 		}
 	}
+	long := slices.ContainsFunc(adds, func(x string) bool { return utf8.RuneCountInString(x) > 6 })
+	p.raw(`<table class="words`, crowd(len(r.Answer)), when(long, ` long`), `"><thead><tr><th scope="col">answer word</th><th scope="col">before<br><span class="v">c</span><sub>base</sub></th><th scope="col">after<br><span class="v">c</span></th><th scope="col">weight<br><span class="v">w</span></th><th scope="col">`)
+	p.raw(s.addsHead(), `</th><th scope="col" title="the word's weight in the gradient: ∂R′/∂log c, divided by σ">pull<br><span class="v">G</span></th></tr></thead><tbody>`)
 	for k := range r.Answer {
 		before, weight := "?", ""
 		if k < len(base) {
