@@ -2,14 +2,14 @@
 // calls nrtCharts.set(JSON) with
 //   {runs: [{name, steps: [], reward: [], entropy: [], length: [], zero: []}],
 //    at: step shown in the page or null, newest: the captions are of the first
-//    run's last step, marks: [{step, reward}]}
+//    run's last step, marks: [{step, reward}], why: there is no curve}
 // at most two runs are drawn: the first solid, the second dashed.
 (() => {
   "use strict";
   const keys = ["reward", "entropy", "length", "zero"];
   const say = { reward: (v) => v.toFixed(3), entropy: (v) => v.toFixed(2), length: (v) => v.toFixed(1), zero: (v) => Math.round(100 * v) + "\u2009%" };
   const charts = new Map(); // key → {plot, figure}
-  let data = { runs: [], at: null, marks: [] };
+  let data = { runs: [], at: null, marks: [], why: "" };
 
   // colour resolves a custom property, light-dark() included.
   const colour = (name) => {
@@ -166,10 +166,15 @@
     old?.plot.destroy();
     charts.delete(key);
     if (!data.runs.length) {
-      box.replaceChildren();
+      const why = document.createElement("p");
+      why.className = "cap";
+      why.textContent = data.why;
+      box.replaceChildren(why);
+      box.setAttribute("aria-label", figure.querySelector("b").textContent + ": " + (data.why || "on its way"));
       figure.querySelector(".num").textContent = "";
       return;
     }
+    box.replaceChildren();
     charts.set(key, { plot: new uPlot(options(key, box), columns(key), box), figure, runs: data.runs.length, names: data.runs.map((r) => r.name).join() });
     caption(key);
     table(key, figure);

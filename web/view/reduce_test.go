@@ -357,12 +357,12 @@ func FuzzDo(f *testing.F) {
 
 func TestCurvesHoldTheRunsValues(t *testing.T) {
 	s := moments(t)["training"]
-	want := `{"runs":[{"name":"NRT ws-logp · r1","short":"NRT","own":"r1","formula":"NRT ws-logp","steps":[0,1,2],"reward":[null,0.1,0.2],"entropy":[null,null,null],"length":[null,null,3],"zero":[null,null,null]}],"at":10,"newest":true,"marks":[]}`
+	want := `{"runs":[{"name":"NRT ws-logp · r1","short":"NRT","own":"r1","formula":"NRT ws-logp","steps":[0,1,2],"reward":[null,0.1,0.2],"entropy":[null,null,null],"length":[null,null,3],"zero":[null,null,null]}],"at":10,"newest":true,"marks":[],"why":""}`
 	if have := Curves(&s); have != want {
 		t.Errorf("have %s", have)
 	}
 	s = testState()
-	if have := Curves(&s); have != `{"runs":[],"at":null,"newest":false,"marks":[]}` {
+	if have := Curves(&s); have != `{"runs":[],"at":null,"newest":false,"marks":[],"why":"no run yet"}` {
 		t.Errorf("have %s", have)
 	}
 }

@@ -336,6 +336,7 @@ func Curves(s *State) string {
 		At     *int    `json:"at"`
 		Newest bool    `json:"newest"` // the captions are of the last step, whatever is shown
 		Marks  []mark  `json:"marks"`
+		Why    string  `json:"why"` // there is no curve
 	}
 	out.Runs, out.Marks = []curve{}, []mark{}
 	for _, name := range []string{s.Run, s.Against} {
@@ -370,11 +371,25 @@ func Curves(s *State) string {
 		out.Marks = s.marks(r)
 		out.Newest = s.newest(r)
 	}
+	if len(out.Runs) == 0 {
+		out.Why = s.noCurve()
+	}
 	data, err := json.Marshal(out)
 	if err != nil {
-		return `{"runs":[],"at":null,"newest":false,"marks":[]}` // finite numbers and plain text: never
+		return `{"runs":[],"at":null,"newest":false,"marks":[],"why":""}` // finite numbers and plain text: never
 	}
 	return string(data)
+}
+
+// noCurve says why none is drawn, "" while they are on their way.
+func (s *State) noCurve() string {
+	switch {
+	case s.run(s.Run) == nil:
+		return "no run yet"
+	case s.away():
+		return "needs the server"
+	}
+	return ""
 }
 
 // marks are the mean rewards of the shown question at the run's kept steps, as
