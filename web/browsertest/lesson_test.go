@@ -51,6 +51,9 @@ func TestLesson(t *testing.T) {
 			if over := eval[int](b, `(e => e.scrollHeight - e.clientHeight)(document.getElementById("why"))`); v.width == desk.width && over > 0 {
 				t.Errorf("%s: the panel Why is %d px too high", name, over)
 			}
+			if v.width == desk.width {
+				b.until(name+": the pipeline is seen whole", `document.getElementById("pipeline").getBoundingClientRect().top >= document.getElementById("lesson").getBoundingClientRect().bottom`)
+			}
 			b.run(chromedp.KeyEvent(kb.Enter)) // on Next, which keeps the focus
 		}
 		b.until("after the last step the lesson is closed", step+` === "" && document.activeElement.id === "lesson-open"`)

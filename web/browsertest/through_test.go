@@ -167,6 +167,12 @@ func TestReadAtAllSteps(t *testing.T) {
 	if h := eval[float64](b, `document.querySelector("#act-through").getBoundingClientRect().height`); h < 24 {
 		t.Errorf("the button is %.0f px high, which a finger misses", h)
 	}
+	b.run(chromedp.EmulateViewport(phone.width, phone.height))
+	frame(b)
+	if near := eval[[]string](b, `(r => [...document.querySelectorAll("#train :is(button, input, select)")].filter(e => e.id !== "act-through").map(e => [e.id, e.getBoundingClientRect()]).filter(([, x]) => x.top < r.bottom + 6 && x.bottom > r.top - 6 && x.left < r.right + 6 && x.right > r.left - 6).map(([id]) => id))(document.querySelector("#act-through").getBoundingClientRect())`); len(near) > 0 {
+		t.Errorf("on a phone the button touches %v", near)
+	}
+	b.run(chromedp.EmulateViewport(desk.width, desk.height))
 	b.run(chromedp.Focus("#act-through", chromedp.ByQuery), chromedp.KeyEvent(kb.Enter))
 	b.until("five steps have read it", `document.querySelectorAll("#life .pt:not(.none)").length === 5`)
 	b.until("it is said", `document.querySelector("#status").innerText.startsWith("All is read. From step 0 to 80 ")`)
