@@ -21,6 +21,7 @@ func (a *app) listen() {
 	on(document(), "submit", a.submit, false)
 	on(document(), "invalid", a.invalid, false)
 	on(document(), "close", func(event js.Value) {
+		document().Get("body").Call("append", a.els["status"])
 		if _, ok := closest(event, "#edit"); ok {
 			a.stopEdit()
 			a.do("edit-leave", "")
@@ -490,6 +491,7 @@ func (a *app) openDialog(id string) {
 		return
 	}
 	d.Call("showModal")
+	d.Call("append", a.els["status"]) // outside of an open dialog nothing is announced
 	if id == "edit" {
 		a.noteEdit()
 	}

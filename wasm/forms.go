@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"strings"
 	"syscall/js"
+	"time"
 
 	"nrt/backend/token"
 	"nrt/web/view"
@@ -235,9 +236,14 @@ func (a *app) needVocab() {
 // mostCut bounds the text that is cut while one types.
 const mostCut = 20000
 
+// beforeTold is how long a reader rests before what is wrong with the typed is said.
+const beforeTold = time.Second
+
 // cutTyped cuts the typed question and answer into the model's tokens.
 func (a *app) cutTyped() {
 	a.needVocab()
+	stop(&a.pause)
+	a.pause = after(beforeTold, a.told)
 	tok, form := a.vocab.tok, a.vocab.form
 	t := &a.s.Typing
 	if tok == nil || form == nil || len(t.Question)+len(t.Answer) > mostCut {

@@ -71,6 +71,8 @@ type app struct {
 	play   js.Func
 	try    js.Func  // has what is typed in the sheet scored
 	rest   js.Value // its timer
+	told   js.Func  // says what is wrong with a typed question
+	pause  js.Value // its timer
 	ticker bool
 	upload string
 	synced synced
@@ -109,6 +111,7 @@ func main() {
 		a.rest = js.Undefined()
 		a.do("edit-try", byID("edit-text").Get("value").String())
 	})
+	a.told = callback(func() { a.do("rest", "") })
 	a.measure()
 	breathe()
 	a.open(location().Get("hash").String())

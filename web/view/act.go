@@ -58,6 +58,7 @@ var Actions = map[string]string{
 	"max_chain":   "change: tokens",
 	"question":    "input: an own question",
 	"answer":      "input: its reference answer",
+	"rest":        "the reader pauses there",
 	"pattern":     "click: name of a saved example, whose question and answer are to be started from",
 	"ask":         "submit: asks the own question, if both parts are written",
 	"retry":       "click: asks the shown question again",
@@ -208,6 +209,8 @@ func (s State) do(name, value string) (State, []wire.Message) {
 	case "answer":
 		s.Typing.Answer = value
 		s.Typing.Refused = s.Typing.Refused && s.Typing.Missing() != ""
+	case "rest":
+		return s.rest(), nil
 	default:
 		return s.doAsk(name, value)
 	}
@@ -358,8 +361,8 @@ func (s *State) modeSaid(was int) string {
 	}
 	now := s.rank(s.Mode, s.chain())
 	text += " Chain " + intText(s.chain()+1) + either(now == was, " stays rank "+intText(now), ": rank "+intText(was)+" → "+intText(now)) + "."
-	if first := sc.order[0]; first != s.chain() {
-		text += " First: chain " + intText(first+1) + "."
+	if now != 1 {
+		text += " First: " + sc.first(s.Mode) + "."
 	}
 	return text
 }

@@ -99,8 +99,8 @@ func (p *page) notes(s *State) {
 			p.act("dismiss", "Close")
 		})
 	}
-	if n := s.unknownWords(); n > 0 {
-		p.note("", iconWarning, "This model lacks "+count(n, "word")+" of the question and its answer.", "It reads each as the same unknown word, so the numbers say little.", func() {
+	if head := s.lacks(); head != "" {
+		p.note("", iconWarning, head, unknownRead, func() {
 			p.raw(`<button type="button" class="btn" id="note-words" data-act="open" data-dialog="ask">Change the question</button>`)
 		})
 	}
@@ -126,18 +126,23 @@ func (p *page) notes(s *State) {
 	}
 }
 
-// unknownWords counts the words that the model cannot tell from each other.
-func (s *State) unknownWords() (n int) {
+// lacks counts, in a sentence, the words that the model cannot tell from each other;
+// "" if it can tell all.
+func (s *State) lacks() string {
 	if s.Reading == nil {
-		return 0
+		return ""
 	}
+	n := 0
 	for _, w := range slices.Concat(s.Reading.Prompt, s.Reading.Answer) {
 		if w.Unknown {
 			n++
 		}
 	}
-	return n
+	return when(n > 0, "This model lacks "+count(n, "word")+" of the question and its answer.")
 }
+
+// unknownRead is what the model does with these words.
+const unknownRead = "It reads each as the same unknown word, so the numbers say little."
 
 // sentenceOf is an error's words as a sentence. One that begins with the name of a place
 // in a file keeps it as it is.
@@ -193,7 +198,7 @@ func (s *State) kindOfLoss() string {
 	case 1:
 		return "Nothing is gone: chain " + done[0] + " is complete, the others go on."
 	}
-	return "Nothing is gone: chains " + strings.Join(done[:len(done)-1], ", ") + " and " + done[len(done)-1] + " are complete."
+	return "Nothing is gone: chains " + enumerated(done) + " are complete."
 }
 
 // queueText is the place in the queue and the time, in words.
@@ -231,6 +236,5 @@ func (s *State) endText() string {
 	if len(sc.order) == 0 {
 		return "No chain could be scored."
 	}
-	best := sc.order[0]
-	return "All " + count(len(r.Chains), "chain") + " ready. Best: chain " + intText(best+1) + ", reward " + number(s.chainScore(best).R) + "; no reasoning " + number(s.group().Base) + "."
+	return "All " + count(len(r.Chains), "chain") + " ready. Best: " + sc.first(s.Mode) + ", reward " + number(s.chainScore(sc.order[0]).R) + "; no reasoning " + number(s.group().Base) + "." + when(s.lacks() != "", " "+s.lacks()+" "+unknownRead)
 }

@@ -54,19 +54,23 @@ func (p *page) slope(s *State) {
 	for i, l := range lanes {
 		svgText(p, "lane"+when(i == len(lanes)-1, " on"), x[i], 13, l.label)
 	}
+	places, shared := make([][]int, len(lanes)), make([][]int, len(lanes))
+	last := 0 // row of the worst rank
+	for i, l := range lanes {
+		places[i], shared[i] = sc.places(l.modes[0]), sc.sharing(l.modes[0])
+		last = max(last, slices.Max(sc.ranks[l.modes[0]])-1)
+	}
 	for k := range n {
 		label := intText(k + 1)
 		switch {
+		case !slices.ContainsFunc(shared, func(n []int) bool { return n[k+1] > 0 }):
+			continue // chains that tie have the rank of the first of their rows
 		case labels && k == 0:
 			label = "best 1"
-		case labels && k == n-1:
+		case labels && k == last:
 			label = "worst " + label
 		}
 		svgText(p, "e", left-24, rows.At(k)+4, label)
-	}
-	places := make([][]int, len(lanes))
-	for i, l := range lanes {
-		places[i] = sc.places(l.modes[0])
 	}
 	on := s.chain()
 	y := make([]float64, len(lanes))
@@ -84,23 +88,46 @@ func (p *page) slope(s *State) {
 	if j := sc.at[on]; j >= 0 { // above the others
 		line(j, " on")
 	}
+	for i, l := range lanes { // one bubble for the chains that share a rank
+		for j, c := range sc.chains {
+			rank := sc.ranks[l.modes[0]][c]
+			if m := shared[i][rank]; m > 1 && places[i][j] == rank-1 {
+				r := rows.Bubble
+				p.raw(`<rect class="bub`, when(sc.groups[l.modes[0]].Chains[j].Harmful, " cl"), `" x="`, chart.Num(x[i]-r), `" y="`, chart.Num(rows.At(rank-1)-r),
+					`" width="`, chart.Num(2*r), `" height="`, chart.Num(2*r+float64(m-1)*rows.Step), `" rx="`, chart.Num(r), `"/>`)
+			}
+		}
+	}
 	for j, c := range sc.chains {
 		p.raw(`<g class="pickable" data-act="chain" data-value="`).int(c).raw(`">`)
 		for i, l := range lanes {
-			class := ""
+			class, r := "", rows.Bubble
 			if c == on {
 				class = " on"
 			} else if sc.groups[l.modes[0]].Chains[j].Harmful {
 				class = " cl"
 			}
-			cy := rows.At(places[i][j])
-			p.raw(`<circle class="bub`, class, `" cx="`, chart.Num(x[i]), `" cy="`, chart.Num(cy), `" r="`, chart.Num(rows.Bubble), `"/>`)
+			cy, bubble := rows.At(places[i][j]), class
+			if shared[i][sc.ranks[l.modes[0]][c]] > 1 { // within the one that they share
+				r -= 1.5
+				bubble += when(c != on, " in")
+			}
+			p.raw(`<circle class="bub`, bubble, `" cx="`, chart.Num(x[i]), `" cy="`, chart.Num(cy), `" r="`, chart.Num(r), `"/>`)
 			svgText(p, "bt"+class, x[i], cy+4, intText(c+1))
 		}
 		p.raw(`</g>`)
 	}
 	s.advantageRow(p, lanes, x, left, bottom+18)
 	p.raw(`</svg>`)
+}
+
+// sharing counts the scored chains by their rank under a formula.
+func (sc *scores) sharing(m reward.Mode) []int {
+	n := make([]int, len(sc.chains)+1)
+	for _, c := range sc.chains {
+		n[sc.ranks[m][c]]++
+	}
+	return n
 }
 
 // places are the rows of the scored chains under a formula.
@@ -150,9 +177,29 @@ func slopeSummary(s *State) string {
 	sc := s.scores()
 	text := "Ranks of " + count(len(sc.chains), "chain") + " under each formula."
 	for _, l := range s.lanes() {
-		text += " " + l.label + ": chain " + intText(slices.Index(sc.ranks[l.modes[0]], 1)+1) + " first."
+		text += " " + l.label + ": " + sc.first(l.modes[0]) + " first."
 	}
 	return text
+}
+
+// first names the chains that a formula puts first: "chain 6", or those that tie there.
+func (sc *scores) first(m reward.Mode) string {
+	var list []string
+	for _, c := range sc.chains {
+		if sc.ranks[m][c] == 1 {
+			list = append(list, intText(c+1))
+		}
+	}
+	return plural(len(list), "chain") + " " + enumerated(list)
+}
+
+// enumerated is "1", "1 and 2", "1, 2 and 3".
+func enumerated(list []string) string {
+	last := len(list) - 1
+	if last < 1 {
+		return strings.Join(list, "")
+	}
+	return strings.Join(list[:last], ", ") + " and " + list[last]
 }
 
 // dots is the plot of the rewards, in the rows of the slope graph's last lane,

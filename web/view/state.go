@@ -287,10 +287,11 @@ func (s *State) request(letter string) wire.Head {
 type Typing struct {
 	Question, Answer             string
 	QuestionPieces, AnswerPieces []wire.Piece
-	Known                        bool // false: the vocabulary is not loaded yet
-	Takes, Reads                 int  // tokens of both with their frame, and that the model reads in all; 0 unknown
-	Words                        int  // that the model knows
-	Refused                      bool // it was sent while a part was missing
+	Known                        bool   // false: the vocabulary is not loaded yet
+	Takes, Reads                 int    // tokens of both with their frame, and that the model reads in all; 0 unknown
+	Words                        int    // that the model knows
+	Refused                      bool   // it was sent while a part was missing
+	told                         string // what was said to be wrong
 }
 
 // Missing says what is still to be written, "" if nothing is.

@@ -46,7 +46,7 @@ func (p *page) typedNote(s *State) {
 		p.raw(`<b class="down" role="alert">`).text(missing).raw(`</b>`)
 		return
 	case t.strange() != "" && t.tooLong() == "":
-		p.raw(`<b class="down">This model knows `).text(count(t.Words, "word")).raw(`, but not `).text(t.strange()).raw(`:</b> it reads what it does not know as one and the same word.`)
+		p.raw(`<b class="down">`).text(t.strange()).raw(`</b> `, strangeRead)
 		p.patterns(s)
 		return
 	case strings.TrimSpace(t.Answer) == "" || !t.Known:
@@ -65,7 +65,11 @@ func (p *page) typedNote(s *State) {
 	}
 }
 
-// strange names what is typed and unknown to the model, and counts it from the fifth word on.
+// strangeRead is what the model does with words that it does not know.
+const strangeRead = `it reads what it does not know as one and the same word.`
+
+// strange says what of the typed the model does not know, "" if it knows all: it names the
+// words, and counts them from the fifth on.
 func (t *Typing) strange() string {
 	var list []string
 	for _, x := range slices.Concat(t.QuestionPieces, t.AnswerPieces) {
@@ -76,7 +80,21 @@ func (t *Typing) strange() string {
 	if n := len(list) - 4; n > 0 {
 		list = append(list[:4], count(n, "other"))
 	}
-	return strings.Join(list, ", ")
+	return when(len(list) > 0, "This model knows "+count(t.Words, "word")+", but not "+strings.Join(list, ", ")+":")
+}
+
+// rest is when the reader pauses: what is wrong with the typed is said once, and once
+// that it is right again.
+func (s State) rest() State {
+	t := &s.Typing
+	wrong := t.tooLong()
+	if text := t.strange(); wrong == "" && text != "" {
+		wrong = text + " " + strangeRead
+	}
+	if t.Known && wrong != t.told {
+		t.told, s.Say = wrong, either(wrong != "", wrong, "The model knows all of this now, and it fits.")
+	}
+	return s
 }
 
 // patterns are saved questions in the model's own words, to start from.

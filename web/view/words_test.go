@@ -372,3 +372,85 @@ func TestRightChainsAreMarked(t *testing.T) {
 		t.Errorf("the second best chain is right, and the lesson says %q", have)
 	}
 }
+
+// Chains that tie have one rank in the list, in the graph of the ranks, where they share
+// a bubble in every formula's lane, and in words.
+func TestTiesShareARank(t *testing.T) {
+	for _, c := range []struct {
+		by           func(chain int) float64
+		list, axis   string
+		shared       int // bubbles
+		first, ready string
+	}{
+		{func(k int) float64 { return 0.01 * float64(k/3) }, "1 1 3 3 3 6 6 6", "best 1|3|worst 6", 12, "AM: chains 7 and 8 first.", "Best: chains 7 and 8, reward"},
+		{func(int) float64 { return 0.01 }, "1 1 1 1 1 1 1 1", "best 1", 4, "AM: chains 1, 2, 3, 4, 5, 6, 7 and 8 first.", "Best: chains 1, 2, 3, 4, 5, 6, 7 and 8, reward"},
+		{func(k int) float64 { return 0.001 * float64(k) }, "1 2 3 4 5 6 7 8", "best 1|2|3|4|5|6|7|worst 8", 0, "AM: chain 8 first.", "Best: chain 8, reward"},
+	} {
+		s := moved(8, c.by)
+		find := func(html, pattern string) (list []string) {
+			for _, m := range regexp.MustCompile(pattern).FindAllStringSubmatch(html, -1) {
+				list = append(list, m[1])
+			}
+			return list
+		}
+		if have := strings.Join(find(Fragment(&s, "chains"), `class="rk" aria-hidden="true">(\d+)<`), " "); have != c.list {
+			t.Errorf("the list ranks %s, want %s", have, c.list)
+		}
+		slope := Fragment(&s, "slope")
+		if have := strings.Join(find(slope, `<text class="e" [^>]*>([^<]*)<`), "|"); have != c.axis {
+			t.Errorf("the graph's rows are %s, want %s", have, c.axis)
+		}
+		if have := len(find(slope, `<rect class="bub( cl)?"`)); have != c.shared {
+			t.Errorf("%d bubbles are shared, want %d", have, c.shared)
+		}
+		wants(t, slope, c.first)
+		wants(t, s.endText(), c.ready)
+	}
+}
+
+// What the model does not know of a typed question is said once, when the reader pauses,
+// and again when the chains are there.
+func TestUnknownWordsAreSaid(t *testing.T) {
+	s := testState()
+	said := func() string {
+		s.Say = ""
+		s, _ = s.Do("rest", "")
+		return s.Say
+	}
+	if have := said(); have != "" {
+		t.Errorf("of nothing it says %q", have)
+	}
+	unknown := []wire.Piece{{Text: "Paris", Unknown: true}}
+	s.Typing = Typing{Question: "Paris", Known: true, Words: 7, QuestionPieces: unknown}
+	wants(t, said(), "This model knows 7 words, but not “Paris”: it reads")
+	if have := said(); have != "" {
+		t.Errorf("nothing is new, and it says %q", have)
+	}
+	s.Typing.Known = false // the vocabulary of another model is on its way
+	if have := said(); have != "" {
+		t.Errorf("before it knows it says %q", have)
+	}
+	s.Typing.Known, s.Typing.QuestionPieces = true, nil
+	wants(t, said(), "knows all of this now")
+	s.Typing.Takes, s.Typing.Reads = 9, 9
+	wants(t, said(), "Too long: ")
+
+	r := *s.Reading
+	r.Prompt = unknown
+	s.Reading = &r
+	wants(t, s.endText(), "All 8 chains ready.", "This model lacks 1 word of the question")
+}
+
+// Where there is no curve the charts say why, unless it is on its way.
+func TestChartsSayWhyTheyAreEmpty(t *testing.T) {
+	e := testExample()
+	e.Runs = []wire.State{{Run: "world:nrt", Method: "nrt", Saved: true, Of: 80, Status: wire.StatusDone}}
+	s := New([]Example{e})
+	for link, why := range map[Link]string{Saved: "", Loading: "", Live: "", Waiting: "needs the server", Offline: "needs the server", Locked: "needs the server"} {
+		s.Link = link
+		wants(t, Curves(&s), `"runs":[]`, `"why":"`+why+`"`)
+	}
+	s.Link = Waiting
+	s.Runs[0].Steps = []wire.Point{{Step: 1}}
+	wants(t, Curves(&s), `"why":""`)
+}
