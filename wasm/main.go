@@ -321,6 +321,8 @@ func (a *app) keepFocus(was js.Value) {
 			a.lost = "#train .acts :enabled"
 		case id == "act-through":
 			a.lost = "#step"
+		case id == "act-cancel":
+			a.lost = "#act-again:enabled, #act-retry:enabled"
 		case id != "":
 			a.lost = "#" + id + ":enabled"
 		}
@@ -337,8 +339,11 @@ func (a *app) keepFocus(was js.Value) {
 	}
 	if gone {
 		a.stand = byID("reading")
-		if strings.HasPrefix(a.lost, "#train") {
+		switch {
+		case strings.HasPrefix(a.lost, "#train"):
 			a.stand = byID("train")
+		case a.s.Size.Phone: // which has no box for the reading
+			a.stand = byID("chains")
 		}
 		a.stand.Set("tabIndex", -1)
 		focus(a.stand)

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/chromedp/chromedp"
+	"github.com/chromedp/chromedp/kb"
 )
 
 const (
@@ -26,20 +27,26 @@ func (b *tab) slow(tokens int) {
 	b.during("chains are being written", writing)
 }
 
-// A reader's question is stopped; the next one is answered.
+// A reader's question is stopped, by the mouse and by keyboard, which then can go on; the
+// next one is answered.
 func TestCancel(t *testing.T) {
 	s := serve(t, "--model", slowModel(t), "--no-train")
-	b := open(t, desk)
-	b.load(s.url())
-	b.slow(480)
-	for range 2 {
-		b.during("chains are being written", writing)
-		b.click("#act-cancel")
-		b.until("it has stopped", `!document.querySelector("#chains [data-act=cancel]")`)
-		if eval[bool](b, ranked) {
-			t.Error("it went on to the end")
+	for _, v := range []view{desk, phone} {
+		b := open(t, v)
+		b.load(s.url())
+		b.slow(480)
+		for range 2 {
+			b.during("chains are being written", writing)
+			b.click("#act-cancel")
+			b.until("it has stopped", `!document.querySelector("#chains [data-act=cancel]")`)
+			if eval[bool](b, ranked) {
+				t.Error("it went on to the end")
+			}
+			b.click("#act-again")
 		}
-		b.click("#act-again")
+		b.during("chains are being written", writing)
+		b.run(chromedp.Focus("#act-cancel", chromedp.ByQuery), chromedp.KeyEvent(kb.Enter))
+		b.until("New chains has the focus", `!document.querySelector("#act-cancel") && document.activeElement.id === "act-again"`)
 	}
 }
 
