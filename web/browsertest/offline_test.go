@@ -137,6 +137,7 @@ func TestPageOpensWithoutItsServer(t *testing.T) {
 		}
 		const pager = `document.querySelector(".pager .cap").innerText`
 		before := eval[string](b, pager)
+		b.until("the charts say why they are empty", `[...document.querySelectorAll("#trainchart .canvas")].every(e => e.innerText.trim() === "needs the server" && e.ariaLabel.endsWith(": needs the server"))`)
 		b.choose("#modeselect", "logp")
 		b.until("the formula changes the reward", pager+` !== $ && location.hash.includes("mode=logp")`, before)
 		b.click(`#chain .sent.is-on`)

@@ -398,14 +398,27 @@ func TestUnknownWordsAreNoDeadEnd(t *testing.T) {
 	b.until("connected", live)
 	b.ask("What is the capital of France ?", "Paris", nil)
 	b.complete(8)
+	const said = `document.querySelector("#status").textContent`
+	b.until("it is said that words are not known", said+`.includes("ready.") && `+said+`.includes("This model lacks ")`)
 	b.click("#note-words")
 	b.until("the form has what was asked", `document.querySelector("#ask-question").value.includes("France")`)
 	b.until("the words are named", `document.querySelector("#ask-note").innerText.includes("“France”") && /knows \d+ words/.test(document.querySelector("#ask-note").innerText)`)
+	// Outside of an open dialog nothing is announced, and within it not every key.
+	b.until("it is said within the form", `document.querySelector("#ask #status") && `+said+`.includes("“France”")`)
+	b.choose("#ask-question", "who ?")
+	b.until("the rest is said", said+`.includes("but not “Paris”:")`)
+	b.run(chromedp.Evaluate(`globalThis.told = []; new MutationObserver(() => told.push(`+said+`)).observe(document.querySelector("#status"), {childList: true, characterData: true, subtree: true})`, nil))
+	for n := range "zebra" {
+		b.choose("#ask-answer", "zebra"[:n+1])
+		frame(b)
+	}
+	b.until("of what was typed only the whole is said", `told.length === 1 && told[0].includes("“zebra”")`)
 	b.run(chromedp.Focus("#ask-answer"), chromedp.KeyEvent(kb.Tab), chromedp.KeyEvent(kb.Enter))
 	b.until("the form is filled", `/^step : \w+ has /.test(document.querySelector("#ask-question").value) && document.querySelector("#ask-answer").value.includes("coins")`)
 	b.until("and its words are known", `document.activeElement.id === "ask-question" && !document.querySelector("#ask .unk")`)
 	b.click("#ask-go")
 	b.complete(8)
+	b.until("after it the page says what is new", `!document.querySelector("dialog #status") && `+said+`.startsWith("All 8 chains ready.")`)
 }
 
 // What is set in the form counts when it is sent, and not before: Discard discards.
