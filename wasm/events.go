@@ -22,6 +22,7 @@ func (a *app) listen() {
 	on(document(), "invalid", a.invalid, false)
 	on(document(), "close", func(event js.Value) {
 		document().Get("body").Call("append", a.els["status"])
+		stop(&a.pause)
 		if _, ok := closest(event, "#edit"); ok {
 			a.stopEdit()
 			a.do("edit-leave", "")

@@ -419,6 +419,9 @@ func TestUnknownWordsAreNoDeadEnd(t *testing.T) {
 	b.click("#ask-go")
 	b.complete(8)
 	b.until("after it the page says what is new", `!document.querySelector("dialog #status") && `+said+`.startsWith("All 8 chains ready.")`)
+	if eval[bool](b, `new Promise(done => setTimeout(() => done(!`+said+`.startsWith("All 8 chains ready.")), 1500))`) {
+		t.Errorf("then it says %q", eval[string](b, said))
+	}
 }
 
 // What is set in the form counts when it is sent, and not before: Discard discards.
