@@ -1,5 +1,6 @@
-// Package web holds the files that a browser fetches: style, the loader, the
-// service worker, the vendored chart library and, once built, the WebAssembly client.
+// Package web holds the files that a browser fetches: the style sheet, whose parts are
+// in style/, and what is in static/, the loader, the service worker, the vendored chart
+// library and, once built, the WebAssembly client.
 //
 // `make wasm` writes the client (app.wasm.br, app.wasm.gz) and Go's
 // wasm_exec.js into static/. A plain `go build` works without them: [Client]
@@ -18,16 +19,44 @@ import (
 	"sync"
 )
 
-//go:embed static
+//go:embed static style
 var files embed.FS
 
-// Static is the folder static/: names are slash-separated and relative to it.
-func Static() fs.FS {
-	sub, err := fs.Sub(files, "static")
+// Sheet is the page's style: one file, since a browser paints nothing before it has all.
+const Sheet = "style.css"
+
+// parts are what Sheet is joined of.
+var parts = []string{"static/vendor/uplot.css", "style/base.css", "style/panels.css", "style/phone.css", "style/states.css"}
+
+// Read is a file by its name: [Sheet], or slash-separated below static/.
+func Read(name string) ([]byte, error) {
+	if name != Sheet {
+		return files.ReadFile(path.Join("static", name))
+	}
+	var all []byte
+	for _, part := range parts {
+		text, err := files.ReadFile(part)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, text...)
+	}
+	return all, nil
+}
+
+// Names are those of all files that can be read.
+func Names() []string {
+	list := []string{Sheet}
+	err := fs.WalkDir(files, "static", func(name string, d fs.DirEntry, err error) error {
+		if err == nil && !d.IsDir() {
+			list = append(list, strings.TrimPrefix(name, "static/"))
+		}
+		return err
+	})
 	if err != nil {
 		panic(err) // the directory is embedded under this very name
 	}
-	return sub
+	return list
 }
 
 // Build describes the WebAssembly client that was built into the binary.
@@ -40,7 +69,7 @@ type Build struct {
 // Client reads static/app.json. ok is false when the binary was built without
 // `make wasm`.
 func Client() (b Build, ok bool, err error) {
-	raw, err := files.ReadFile("static/app.json")
+	raw, err := Read("app.json")
 	if err != nil {
 		return Build{}, false, nil
 	}
@@ -63,9 +92,9 @@ func Hash(name string) string {
 	if h, ok := hashes.Load(name); ok {
 		return h.(string)
 	}
-	raw, err := files.ReadFile(path.Join("static", name))
+	raw, err := Read(name)
 	if err != nil {
-		if raw, err = files.ReadFile(path.Join("static", name+".br")); err != nil {
+		if raw, err = Read(name + ".br"); err != nil {
 			return ""
 		}
 	}

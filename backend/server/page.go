@@ -34,7 +34,7 @@ type page struct {
 
 func newPage(s *Server) (*page, error) {
 	p := &page{raw: json.RawMessage("[]"), examples: []example{}}
-	raw, err := fs.ReadFile(web.Static(), Baked)
+	raw, err := web.Read(Baked)
 	switch {
 	case err == nil:
 		if p.baked, err = view.ReadExamples(raw); err != nil {

@@ -8,7 +8,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"mime"
 	"net/http"
 	"path"
@@ -187,30 +186,24 @@ func newStatic() (*static, error) {
 	if err != nil {
 		return nil, err
 	}
-	files := web.Static()
-	err = fs.WalkDir(files, ".", func(name string, d fs.DirEntry, err error) error {
-		if err != nil || d.IsDir() {
-			return err
-		}
+	for _, name := range web.Names() {
 		if ext := path.Ext(name); ext == ".br" || ext == ".gz" || name == workerName {
-			return nil // halves of what is packed already; what is served elsewhere
+			continue // halves of what is packed already; what is served elsewhere
 		}
-		raw, err := fs.ReadFile(files, name)
+		raw, err := web.Read(name)
 		if err != nil {
-			return err
+			return nil, fmt.Errorf("static files: %w", err)
 		}
-		s.files[name], err = newAsset(typeOf(name), raw)
-		return err
-	})
-	if err != nil {
-		return nil, fmt.Errorf("static files: %w", err)
+		if s.files[name], err = newAsset(typeOf(name), raw); err != nil {
+			return nil, fmt.Errorf("static files: %w", err)
+		}
 	}
 	if built {
 		a := &asset{kind: types[".wasm"], tag: `"` + web.Hash("app.wasm") + `"`, size: int(build.Size)}
-		if a.br, err = fs.ReadFile(files, "app.wasm.br"); err != nil {
+		if a.br, err = web.Read("app.wasm.br"); err != nil {
 			return nil, err
 		}
-		if a.gz, err = fs.ReadFile(files, "app.wasm.gz"); err != nil {
+		if a.gz, err = web.Read("app.wasm.gz"); err != nil {
 			return nil, err
 		}
 		s.files["app.wasm"], s.wasm = a, build.Size

@@ -7,7 +7,6 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
-	"io/fs"
 	"net/http"
 
 	"nrt/templates"
@@ -46,7 +45,7 @@ func newBuild(p templates.Page) (build, error) {
 
 // newWorker is static/worker.js for a build.
 func newWorker(b build) (*asset, error) {
-	text, err := fs.ReadFile(web.Static(), workerName)
+	text, err := web.Read(workerName)
 	if err != nil {
 		return nil, err
 	}

@@ -2,7 +2,6 @@ package server
 
 import (
 	"encoding/json"
-	"io/fs"
 	"net/http"
 	"regexp"
 	"slices"
@@ -18,7 +17,7 @@ func (r *rig) told() build {
 	r.t.Helper()
 	_, body := r.get("/worker.js")
 	line, text, _ := strings.Cut(body, "\n")
-	want, err := fs.ReadFile(web.Static(), workerName)
+	want, err := web.Read(workerName)
 	if err != nil {
 		r.t.Fatal(err)
 	}

@@ -38,7 +38,7 @@ func TestTextIsReadableOnEveryColour(t *testing.T) {
 
 // The style sheet's text and fill colours, on all grounds that they stand on.
 func TestPageColoursAreReadable(t *testing.T) {
-	css, err := os.ReadFile("../static/style.css")
+	css, err := os.ReadFile("../style/base.css")
 	if err != nil {
 		t.Fatal(err)
 	}

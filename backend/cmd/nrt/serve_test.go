@@ -4,7 +4,6 @@ import (
 	"bufio"
 	"context"
 	"io"
-	"io/fs"
 	"math"
 	"net"
 	"net/http"
@@ -195,7 +194,7 @@ func TestBakedIsWhatTheModelSays(t *testing.T) {
 		return examples
 	}
 	have := read(os.ReadFile(path))
-	want := read(fs.ReadFile(web.Static(), server.Baked))
+	want := read(web.Read(server.Baked))
 	if len(have) != len(want) {
 		t.Fatalf("%d examples, want %d: nrt bake writes them again", len(have), len(want))
 	}
