@@ -111,6 +111,7 @@ func (p *page) notes(s *State) {
 	}
 	if sc, g := s.scores(), s.group(); sc.ready && g != nil {
 		switch {
+		case s.Reading.Status == Cancelled: // of some chains, which would not be trained on
 		case len(s.Reading.Chains) == 1:
 			p.note("", iconNone, "One chain has no group.", "Its advantage is 0: ask for two chains or more to compare them.", nil)
 		case g.AllHarmful:

@@ -242,6 +242,45 @@ func TestIDsAndActions(t *testing.T) {
 	}
 }
 
+// poorExample is testExample with chains that are all worse than none.
+func poorExample() Example {
+	poor := testExample()
+	for i := range poor.Frame.Tokens {
+		if poor.Frame.Tokens[i].Part == wire.PartReference {
+			lp := logs(testBase)
+			for j := range lp {
+				lp[j] -= 0.1
+			}
+			poor.Frame.Tokens[i].LogProbs = lp
+		}
+	}
+	return poor
+}
+
+// TestNoGradient: it is said of a whole group; of one that was stopped nothing is trained.
+func TestNoGradient(t *testing.T) {
+	const said = "No gradient from this group."
+	e := poorExample()
+	s := New([]Example{e})
+	if !strings.Contains(Fragment(&s, "notes"), said) {
+		t.Error("nothing is said of a group without a gradient")
+	}
+	s = testState().receives(&wire.Welcome{Session: "s", Models: []wire.Model{{Name: "test"}, {Name: "other"}}})
+	s, out := s.Do("model", "other")
+	id := out[0].Header().ID
+	e.Start.ID, e.Frame.ID = id, id
+	e.Frame.Done = e.Frame.Done[:2]
+	s = s.receives(&e.Start)
+	s = s.receives(&e.Frame)
+	s = s.receives(&wire.End{Head: wire.Head{ID: id}, Cancelled: true})
+	if sc := s.scores(); !sc.ready || len(sc.chains) != 2 || !s.group().AllHarmful {
+		t.Fatalf("%d chains have a score", len(s.scores().chains))
+	}
+	if strings.Contains(Fragment(&s, "notes"), said) {
+		t.Error("it is said of a group that was stopped")
+	}
+}
+
 // moments are states of the page that matter.
 func moments(t *testing.T) map[string]State {
 	t.Helper()
@@ -286,17 +325,7 @@ func moments(t *testing.T) map[string]State {
 		x.Size.Phone = true
 		m["mode "+mode.String()] = x
 	}
-	poor := testExample()
-	for i := range poor.Frame.Tokens {
-		if poor.Frame.Tokens[i].Part == wire.PartReference {
-			lp := logs(testBase)
-			for j := range lp {
-				lp[j] -= 0.1
-			}
-			poor.Frame.Tokens[i].LogProbs = lp
-		}
-	}
-	m["no gradient"] = New([]Example{poor})
+	m["no gradient"] = New([]Example{poorExample()})
 	sheet := listening(t)
 	sheet, _ = sheet.Do("pick", "1")
 	sheet, _ = sheet.Do("sheet", "")
