@@ -264,9 +264,10 @@ func (a *app) markMissing() {
 	}
 }
 
-// over is the pointer above a word, or above nothing of the kind.
+// over is the pointer above a word, or above nothing of the kind. Where the page moved
+// under a pointer that rests, as after a click, nothing is pointed at.
 func (a *app) over(event js.Value) {
-	if event.Get("pointerType").String() == "touch" {
+	if event.Get("pointerType").String() == "touch" || !a.moved(event) {
 		return
 	}
 	a.pointCard(event)
@@ -286,9 +287,17 @@ func (a *app) over(event js.Value) {
 	}
 }
 
+// moved reports whether the pointer is elsewhere than at the last event.
+func (a *app) moved(event js.Value) bool {
+	was := a.pointer
+	a.pointer = [2]float64{event.Get("clientX").Float(), event.Get("clientY").Float()}
+	return a.pointer != was
+}
+
 // press remembers the container under a pressed pointer: were it drawn again
 // before the release, the click would be lost.
 func (a *app) press(event js.Value) {
+	a.moved(event)
 	a.tapElsewhere(event)
 	a.held = ""
 	if el, ok := closest(event, "select"); ok {

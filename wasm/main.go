@@ -68,14 +68,16 @@ type app struct {
 		form  *token.Format
 		words int // that it knows
 	}
-	play   js.Func
-	try    js.Func  // has what is typed in the sheet scored
-	rest   js.Value // its timer
-	told   js.Func  // says what is wrong with a typed question
-	pause  js.Value // its timer
-	ticker bool
-	upload string
-	synced synced
+	play  js.Func
+	try   js.Func  // has what is typed in the sheet scored
+	rest  js.Value // its timer
+	told  js.Func  // says what is wrong with a typed question
+	pause js.Value // its timer
+
+	pointer [2]float64 // where it was last seen, px
+	ticker  bool
+	upload  string
+	synced  synced
 }
 
 func main() {

@@ -112,6 +112,32 @@ func TestCardByMouse(t *testing.T) {
 	b.until("its button closes it", `!(`+cardOpen+`)`)
 }
 
+// Where the page moves under a pointer that rests, no card opens: the reader has pressed
+// something and the words came to lie there.
+func TestNoCardUnderARestingPointer(t *testing.T) {
+	s := serve(t)
+	b := open(t, desk)
+	b.load(s.url())
+	b.until("connected", live)
+	word, head := b.box("#word-2"), b.box("#reading .strip-h")
+	x, y := (word.Left+word.Right)/2, (head.Top+head.Bottom)/2
+	b.run(chromedp.MouseClickXY(x, y))
+	moved := eval[bool](b, `(e => {
+		e.style.position = "relative";
+		e.style.top = $ + "px";
+		return document.elementFromPoint($, $)?.closest("#word-2") !== null;
+	})(document.body)`, y-(word.Top+word.Bottom)/2, x, y)
+	if !moved {
+		t.Fatal("the word is not under the pointer")
+	}
+	if !eval[bool](b, `new Promise(done => setTimeout(() => done(!(`+cardOpen+`)), 700))`) {
+		t.Error("a card opens though the pointer rests")
+	}
+	b.point("#chain .chain-h")
+	b.point("#word-2")
+	b.until("the card opens", cardOpen)
+}
+
 // On a phone it fits, its button is large enough, and a tap elsewhere closes it.
 func TestCardOnAPhone(t *testing.T) {
 	s := serve(t)
