@@ -454,3 +454,24 @@ func TestChartsSayWhyTheyAreEmpty(t *testing.T) {
 	s.Runs[0].Steps = []wire.Point{{Step: 1}}
 	wants(t, Curves(&s), `"why":""`)
 }
+
+// While one types, what both parts take is counted against what the model reads, and
+// what is too long is not sent.
+func TestTypingIsCounted(t *testing.T) {
+	s := testState()
+	s.Link = Live
+	s, _ = s.Do("question", "who ?")
+	s, _ = s.Do("answer", "ruth")
+	s.Typing.Known, s.Typing.AnswerPieces = true, []wire.Piece{{Text: "ruth"}, {Text: "end", Special: true}}
+	s.Typing.Takes, s.Typing.Reads = 12, 128
+	if have := Fragment(&s, "ask-note"); !strings.Contains(have, "2 tokens, end included. With the question 12 of the 128 that this model reads") {
+		t.Errorf("have %s", have)
+	}
+	s.Typing.Takes = 128
+	if have := Fragment(&s, "ask-note"); !strings.Contains(have, "Too long: question and answer take 128 tokens") {
+		t.Errorf("have %s", have)
+	}
+	if s, out := s.Do("ask", ""); len(out) != 0 || !s.Typing.Refused {
+		t.Errorf("asks %v", out)
+	}
+}
