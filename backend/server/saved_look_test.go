@@ -264,3 +264,50 @@ func TestRunTrainedElsewhereHasReaders(t *testing.T) {
 	}
 	all.Wait()
 }
+
+// A run is shown before it has done a step or kept a model. The models that it keeps
+// later are asked first, and may be of a vocabulary that the server has not seen before.
+func TestRunTrainedElsewhereBegins(t *testing.T) {
+	x := &elsewhere{run: SavedRun{State: wire.State{Run: "study/mine", Method: "nrt", Mode: "ws-logp", Status: wire.StatusRunning, Of: 80}}}
+	r := x.shows(t)
+	c := r.reader(nil)
+	c.say(&wire.Watch{Run: "study/mine"})
+	if st := expect[*wire.State](c); st.Step != 0 || len(st.Checkpoints) != 0 {
+		t.Errorf("at first: %+v", st)
+	}
+	if m := expect[*wire.Step](c); !m.Whole || len(m.Points) != 0 {
+		t.Errorf("its points: %+v", m)
+	}
+	x.change(func(r *SavedRun) { r.State.Step, r.Metrics = 1, append(r.Metrics, step(1, 0.5)) })
+	r.look(r.saved[0])
+	if m := expect[*wire.Step](c); len(m.Points) != 1 || m.Points[0].Step != 1 {
+		t.Errorf("a step before the first model: %+v", m)
+	}
+	dir := x.keeps(t, 10, "study/mine/checkpoint-10", "world:nrt")
+	chat := []byte(`{"bos_token": "<bos>", "eos_token": "<eos>", "unk_token": "<eos>"}`)
+	if err := os.WriteFile(filepath.Join(dir, "tokenizer_config.json"), chat, 0o666); err != nil {
+		t.Fatal(err)
+	}
+	r.look(r.saved[0])
+	list := expect[*wire.Models](c).Models
+	if list[0].Name != "study/mine/checkpoint-10" || list[1].Name != r.o.Models[0].Name {
+		t.Errorf("the models are %s", names(list))
+	}
+	if slices.ContainsFunc(list[1:], func(m wire.Model) bool { return m.Vocab == list[0].Vocab }) {
+		t.Error("the test wants a vocabulary of its own")
+	}
+	if resp, body := r.get("/vocab/" + list[0].Vocab); resp.StatusCode != http.StatusOK {
+		t.Errorf("its vocabulary: %d %s", resp.StatusCode, body)
+	}
+	q := question()
+	q.Model, q.K = list[0].Name, 1
+	c.say(q)
+	for {
+		switch m := c.next().(type) {
+		case *wire.End:
+			return
+		case *wire.Failed:
+			t.Fatalf("its model: %+v", m)
+		}
+	}
+}

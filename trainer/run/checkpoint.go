@@ -42,9 +42,10 @@ const (
 	asideEnd = ".aside"
 
 	metricsFile   = "metrics.jsonl"
-	lockFile      = ".lock"   // of whoever trains in a run's folder
-	finalName     = "final"   // the trained model's folder
-	adapterName   = "adapter" // in it, LoRA's factors by themselves
+	beginFile     = "run.json" // what the run is, a State at its step 0
+	lockFile      = ".lock"    // of whoever trains in a run's folder
+	finalName     = "final"    // the trained model's folder
+	adapterName   = "adapter"  // in it, LoRA's factors by themselves
 	optimizerFile = "optimizer.bin"
 	stateFile     = "trainer_state.json"
 	sumsFile      = "checksums.json"
@@ -261,12 +262,14 @@ func (c *Checkpoints) commit(tmp, path string) error {
 
 // writeJSON writes v indented, as Hugging Face does, and flushes the file.
 func writeJSON(d disk, path string, v any) error {
-	return writeFile(d, path, func(w io.Writer) error {
-		enc := json.NewEncoder(w)
-		enc.SetEscapeHTML(false)
-		enc.SetIndent("", "  ")
-		return enc.Encode(v)
-	})
+	return writeFile(d, path, func(w io.Writer) error { return encodeJSON(w, v) })
+}
+
+func encodeJSON(w io.Writer, v any) error {
+	enc := json.NewEncoder(w)
+	enc.SetEscapeHTML(false)
+	enc.SetIndent("", "  ")
+	return enc.Encode(v)
 }
 
 // prune removes all but the last few checkpoints and the best. The one just

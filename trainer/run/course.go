@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"time"
@@ -54,27 +55,28 @@ func OpenCourse(dir string, now time.Time) (*Course, error) {
 // checkpoint when the run is over. After an error the course is to be looked at again:
 // its folder may be changing.
 func (c *Course) Look(now time.Time) error {
-	if _, err := os.Stat(filepath.Join(c.dir, metricsFile)); err != nil {
-		return fmt.Errorf("%w: want the folder that a run's --output names", err)
-	}
 	held := Locked(filepath.Join(c.dir, lockFile)) // first: what is then read is complete if it is not
 	folder := &Checkpoints{dir: c.dir}
 	steps, err := folder.Steps()
 	if err != nil {
 		return err
 	}
-	if len(steps) == 0 {
-		return fmt.Errorf("%s holds no checkpoint yet, and only checkpoints say what the run is: come back after the first, which nrt train saves after --save-every steps", c.dir)
-	}
-	s, err := readState(folder.Path(steps[len(steps)-1]))
+	s, err := c.began(steps)
 	if err != nil {
 		return err
 	}
-	over := s.Step >= s.MaxSteps && !held
+	saved := 0
+	if n := len(steps); n > 0 {
+		saved = steps[n-1]
+		if _, err := os.Stat(filepath.Join(c.dir, metricsFile)); err != nil {
+			return fmt.Errorf("%w: want the folder that a run's --output names", err)
+		}
+	}
+	over := saved >= s.MaxSteps && !held
 	c.Config, c.Steps, c.Kept = s.Config, s.MaxSteps, nil
 	for _, step := range steps {
 		path := folder.Path(step)
-		if final := filepath.Join(c.dir, finalName); over && step == s.Step {
+		if final := filepath.Join(c.dir, finalName); over && step == saved {
 			if _, err := os.Stat(filepath.Join(final, "tokenizer.json")); err == nil { // which comes after the weights
 				path = final
 			}
@@ -83,16 +85,16 @@ func (c *Course) Look(now time.Time) error {
 			c.Kept = append(c.Kept, Kept{step, path, info.ModTime()})
 		}
 	}
-	if len(c.Kept) == 0 {
+	if len(c.Kept) == 0 && len(steps) > 0 {
 		return fmt.Errorf("%s: its checkpoints have just been removed: try again", c.dir)
 	}
 	last, grown, err := c.readMetrics()
 	if err != nil {
 		return err
 	}
-	c.Step = max(s.Step, last)
+	c.Step = max(saved, last)
 	c.locks = c.locks || held
-	c.Training = held || !c.locks && s.Step < s.MaxSteps && now.Sub(grown) < time.Minute
+	c.Training = held || !c.locks && saved < s.MaxSteps && now.Sub(grown) < time.Minute
 	if !c.Training {
 		c.curve.close() // nothing more comes for a while
 	}
@@ -100,11 +102,28 @@ func (c *Course) Look(now time.Time) error {
 	return nil
 }
 
+// began is what the run is, as it was when it was last started. Folders of older versions
+// say it in their checkpoints, of which these are the steps.
+func (c *Course) began(steps []int) (State, error) {
+	s, err := readStateFile(filepath.Join(c.dir, beginFile))
+	switch {
+	case !errors.Is(err, fs.ErrNotExist):
+		return s, err
+	case len(steps) > 0:
+		return readState((&Checkpoints{dir: c.dir}).Path(steps[len(steps)-1]))
+	}
+	return s, fmt.Errorf("%s holds no run: want the folder that nrt train --output names, which is one as soon as data and model have been read", c.dir)
+}
+
 // readMetrics reads the lines that are new, and says of which step the last one of the
 // file is, and when it was written. Where the lines before are no longer what they were,
 // all are: a run that goes on after a crash replaces the file by its beginning.
 func (c *Course) readMetrics() (step int, grown time.Time, err error) {
 	f, err := os.Open(filepath.Join(c.dir, metricsFile))
+	if errors.Is(err, fs.ErrNotExist) { // a run makes it next
+		c.Evals, c.curve, c.read = nil, curve{}, metricsRead{}
+		return 0, grown, nil
+	}
 	if err != nil {
 		return 0, grown, err
 	}
@@ -158,8 +177,9 @@ func (c *Course) take(v Values) {
 }
 
 // readState reads a checkpoint's trainer_state.json.
-func readState(path string) (s State, err error) {
-	file := filepath.Join(path, stateFile)
+func readState(path string) (State, error) { return readStateFile(filepath.Join(path, stateFile)) }
+
+func readStateFile(file string) (s State, err error) {
 	raw, err := os.ReadFile(file)
 	if err != nil {
 		return s, err

@@ -142,8 +142,8 @@ func TestCourseStands(t *testing.T) {
 	info, err := os.Stat(filepath.Join(dir, "metrics.jsonl"))
 	check(t, err)
 	soon, late := info.ModTime().Add(50*time.Second), info.ModTime().Add(70*time.Second)
-	if _, err := OpenCourse(dir, soon); err == nil || !strings.Contains(err.Error(), "come back after the first") {
-		t.Errorf("without a checkpoint: %v", err)
+	if _, err := OpenCourse(dir, soon); err == nil || !strings.Contains(err.Error(), "holds no run") {
+		t.Errorf("of which nothing says what it is: %v", err)
 	}
 	keepStep(t, dir, 1, 2)
 	c, err := OpenCourse(dir, soon)
@@ -172,6 +172,41 @@ func TestCourseStands(t *testing.T) {
 	stands("over", soon, false, "final")
 	keepStep(t, dir, 2, 3)
 	stands("let go of", soon, false, "checkpoint-2")
+}
+
+// TestCourseBegins: a run is known from its start on, before its log and its first
+// checkpoint; one that goes on to another length has that length at once.
+func TestCourseBegins(t *testing.T) {
+	dir, now := t.TempDir(), time.Now()
+	starts := func(steps int) {
+		t.Helper()
+		c := Default(objective.NRT)
+		c.Output.Dir = dir
+		check(t, (&trainer{c: c, total: steps}).begin())
+	}
+	starts(10)
+	c, err := OpenCourse(dir, now)
+	check(t, err)
+	stands := func(what string, step, of, means, kept int) {
+		t.Helper()
+		check(t, c.Look(now))
+		if c.Step != step || c.Steps != of || len(c.Means) != means || len(c.Kept) != kept || c.Config.Objective.Method != objective.NRT {
+			t.Errorf("%s: step %d of %d, %d means, %d models", what, c.Step, c.Steps, len(c.Means), len(c.Kept))
+		}
+	}
+	stands("before its log", 0, 10, 0, 0)
+	m := openMetrics(t, dir, -1)
+	stands("before its first step", 0, 10, 0, 0)
+	check(t, m.Log(1, Values{"loss": 1}), m.Log(2, Values{"loss": 2}))
+	stands("before its first checkpoint", 2, 10, 2, 0)
+	keepStep(t, dir, 2, 10)
+	stands("with one", 2, 10, 2, 1)
+	check(t, m.Close())
+	starts(20)
+	stands("made longer", 2, 20, 2, 1)
+	check(t, os.RemoveAll(filepath.Join(dir, "checkpoint-2")), os.Remove(filepath.Join(dir, "metrics.jsonl")))
+	starts(5)
+	stands("another one begins", 0, 5, 0, 0)
 }
 
 // TestLockedDoesNotDisturb: who looks at a lock keeps nobody from taking it.

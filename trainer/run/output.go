@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -85,6 +86,9 @@ func (t *trainer) openOutput(ctx context.Context) (err error) {
 		}
 		after = t.state.Step
 	}
+	if err := t.begin(); err != nil {
+		return err
+	}
 	if t.metrics, err = OpenMetrics(o.Dir, after); err != nil {
 		return err
 	}
@@ -93,6 +97,17 @@ func (t *trainer) openOutput(ctx context.Context) (err error) {
 	}
 	t.progress = NewProgress(t.env.Log, t.env.Terminal, t.total, t.env.Now)
 	t.note("%s of %s", stepCount(t.total), t.work()) // the first may take long
+	return nil
+}
+
+// begin writes down what the run is: whoever looks at its folder before the first
+// checkpoint knows nothing else of it.
+func (t *trainer) begin() error {
+	s := State{Format: stateFormat, MaxSteps: t.total, Config: t.c, ConfigHash: t.c.Hash()}
+	path := filepath.Join(t.c.Output.Dir, beginFile)
+	if err := WriteTo(path, func(w io.Writer) error { return encodeJSON(w, s) }); err != nil {
+		return fmt.Errorf("output.dir (--output): %w", err)
+	}
 	return nil
 }
 

@@ -235,6 +235,9 @@ func statusText(r *Run) string {
 	case wire.StatusQueued:
 		return "waits for its turn"
 	case wire.StatusRunning:
+		if r.Step == 0 {
+			return "training, no step done yet"
+		}
 		return "training, now at " + intText(r.Step)
 	case wire.StatusPaused:
 		return "paused at " + intText(r.Step)
@@ -383,11 +386,13 @@ func Curves(s *State) string {
 
 // noCurve says why none is drawn, "" while they are on their way.
 func (s *State) noCurve() string {
-	switch {
-	case s.run(s.Run) == nil:
+	switch r := s.run(s.Run); {
+	case r == nil:
 		return "no run yet"
 	case s.away():
 		return "needs the server"
+	case r.State.Saved && !embedded(&r.State) && r.State.Step == 0:
+		return "no step yet"
 	}
 	return ""
 }

@@ -75,6 +75,11 @@ func TestShownRunSaysWhereItStands(t *testing.T) {
 	if want := "Training run study/mine: done."; s.Say != want {
 		t.Errorf("a reader hears %q, want %q", s.Say, want)
 	}
+	r.Step = 0
+	s.Runs[0] = r
+	if have := statusText(&r); have != "training, no step done yet" || !strings.Contains(Curves(&s), `"why":"no step yet"`) {
+		t.Errorf("before its first step it is %q, the charts say %s", have, Curves(&s))
+	}
 	if r.State.Run = "world:nrt"; statusText(&r) != "saved" {
 		t.Errorf("a run that came with the program: %q", statusText(&r))
 	}

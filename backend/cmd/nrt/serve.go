@@ -51,8 +51,8 @@ Serves the page on this machine alone and prints its address. Without --model it
 offers the built-in models; with it, these first, the built-in ones after them.
 --show-run adds a training run: its curves, and the models that it keeps, to be
 read and asked step by step (nrt train --keep 0 keeps all that it saves). While
-another process trains it, from its first checkpoint on, the page follows within
-seconds.
+another process trains it the page follows within seconds, from before its first
+step on.
 
 Listening on any other address asks readers for a token: it is part of the
 address that is printed. If readers reach it by a host name, give that name with

@@ -26,6 +26,7 @@ type shownRun struct {
 	name   string
 	start  []wire.Checkpoint // the model that it started from, if that is to be had
 	kept   []int             // steps whose models the page was shown last
+	looked bool              // small is known, as of the first kept model on
 	small  bool              // all of a run have one vocabulary, here the small world's
 }
 
@@ -64,7 +65,7 @@ func (e *env) shownRuns(dirs []string, now time.Time) (list []server.SavedRun, m
 		if e.builtin(from) == nil {
 			var served bool
 			if name, served = nameStart(x.name, shortName(from), files, models); !served {
-				models = append(models, server.Source{Name: name, Files: files, World: x.small})
+				models = append(models, server.Source{Name: name, Files: files, World: e.kin(files) != nil})
 			}
 		}
 		x.start = []wire.Checkpoint{{Model: name}}
@@ -102,11 +103,6 @@ func (e *env) openShownRun(dir string, now time.Time) (x *shownRun, err error) {
 	if x.name, err = runName(dir); err != nil {
 		return nil, err
 	}
-	files, err := e.modelFiles(x.course.Kept[len(x.course.Kept)-1].Path)
-	if err != nil {
-		return nil, err
-	}
-	x.small = e.kin(files) != nil
 	return x, nil
 }
 
@@ -142,6 +138,9 @@ func (x *shownRun) saved() (server.SavedRun, error) {
 		}
 		if err != nil {
 			return r, err
+		}
+		if !x.looked {
+			x.looked, x.small = true, x.e.kin(files) != nil
 		}
 		model := x.name + "/" + filepath.Base(k.Path)
 		r.Models = append(r.Models, server.Source{Name: model, Files: files, World: x.small, Made: k.Made})

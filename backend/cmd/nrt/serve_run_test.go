@@ -43,7 +43,7 @@ func TestShownRun(t *testing.T) {
 	if code, _, stderr := s.nrt(t, "serve", "--model", out); code != exitFailure || !strings.Contains(stderr, "try "+filepath.Join(out, "final")) {
 		t.Errorf("a run's folder as a model: exit %d, %s", code, stderr)
 	}
-	if code, _, stderr := s.nrt(t, "serve", "--show-run", dir); code != exitFailure || !strings.Contains(stderr, "--show-run") || !strings.Contains(stderr, "metrics.jsonl") {
+	if code, _, stderr := s.nrt(t, "serve", "--show-run", dir); code != exitFailure || !strings.Contains(stderr, "--show-run: ") || !strings.Contains(stderr, "holds no run") {
 		t.Errorf("a folder without a run: exit %d, %s", code, stderr)
 	}
 	if code, _, stderr := s.nrt(t, "serve", "--show-run", out, "--show-run", out+"/"); code != exitUsage || !strings.Contains(stderr, "study/nrt") {
@@ -149,14 +149,14 @@ func TestShownRunGrows(t *testing.T) {
 	if err := os.MkdirAll(dir, 0o777); err != nil {
 		t.Fatal(err)
 	}
-	now := logs(strings.Join(lines[:3], "")) // an evaluation before, a step, an evaluation
 	e := &env{ctx: t.Context(), err: io.Discard, builtins: known}
-	if _, _, err := e.shownRuns([]string{dir}, now); err == nil || !strings.Contains(err.Error(), "come back") {
-		t.Errorf("before the first checkpoint: %v", err)
+	if _, _, err := e.shownRuns([]string{dir}, time.Now()); err == nil || !strings.Contains(err.Error(), "holds no run") {
+		t.Errorf("before it begins: %v", err)
 	}
-	moves("checkpoint-1")
+	moves("run.json")
+	now := logs("")
 	list, models, err := e.shownRuns([]string{dir}, now)
-	if err != nil || len(list) != 1 || len(models) != 1 {
+	if err != nil || len(list) != 1 || len(models) != 0 {
 		t.Fatalf("%v, %v, %v", list, models, err)
 	}
 	r := list[0]
@@ -167,18 +167,26 @@ func TestShownRunGrows(t *testing.T) {
 			t.Errorf("%s: %v", what, err)
 		}
 		if st.Status != status || st.Step != step || st.Of != 20 || len(r.Metrics) != points || len(r.Evals) != evals ||
-			len(st.Checkpoints) != kept+1 || len(r.Models) != kept || r.Models[0].Name != "study/grows/"+last || !r.Models[0].World ||
-			st.Checkpoints[kept].Model != r.Models[0].Name || st.Checkpoints[0].Model != "world:base" {
+			len(st.Checkpoints) != kept+1 || len(r.Models) != kept || st.Checkpoints[0].Model != "world:base" {
 			t.Errorf("%s: %d points, %d evaluations, %+v", what, len(r.Metrics), len(r.Evals), st)
 		}
+		if kept > 0 && (r.Models[0].Name != "study/grows/"+last || !r.Models[0].World || st.Checkpoints[kept].Model != r.Models[0].Name) {
+			t.Errorf("%s: its last model is %+v, want %s", what, r.Models[0], last)
+		}
 	}
-	stands("at first", wire.StatusRunning, 1, 1, 2, 1, "checkpoint-1")
+	stands("at first", wire.StatusRunning, 0, 0, 0, 0, "")
 	look := func() {
 		t.Helper()
 		if r, err = r.Look(now); err != nil {
 			t.Fatal(err)
 		}
 	}
+	now = logs(strings.Join(lines[:3], "")) // an evaluation before, a step, an evaluation
+	look()
+	stands("before its first checkpoint", wire.StatusRunning, 1, 1, 2, 0, "")
+	moves("checkpoint-1")
+	look()
+	stands("with one", wire.StatusRunning, 1, 1, 2, 1, "checkpoint-1")
 	now = logs(strings.Join(lines[:5], "") + lines[5][:20])
 	moves("checkpoint-2")
 	look()
