@@ -417,6 +417,9 @@ func (c Config) Changed(old Config) []string {
 	if old.Optim.Moments == 0 && c.Optim.Moments != 0 {
 		old.Optim.Moments = 32
 	}
+	if !c.Objective.Method.Rollouts() { // older versions wrote a length of chains that are not drawn
+		old.Rollout.MaxChain = c.Rollout.MaxChain
+	}
 	var list []string
 	was := old.options()
 	for i, o := range c.options() {

@@ -522,7 +522,7 @@ func TestMeans(t *testing.T) {
 		}
 	}
 	for _, m := range objective.Methods() {
-		if err := Default(m).Idle(); err != nil {
+		if err := Default(m).Idle(Default(m)); err != nil {
 			t.Errorf("%s: %v", m, err)
 		}
 		var text bytes.Buffer

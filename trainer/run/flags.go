@@ -73,6 +73,7 @@ func (f *Flags) Config() (Config, error) {
 	if former := f.former(); former != nil && (method == "" || method == former.Objective.Method) {
 		c = *former
 	}
+	start := c
 	options := c.options()
 	if root != nil {
 		if err := parseSections(root, options); err != nil {
@@ -89,7 +90,7 @@ func (f *Flags) Config() (Config, error) {
 	for _, s := range f.args {
 		given = append(given, s.flag)
 	}
-	return c, c.Idle(given...)
+	return c, c.Idle(start, given...)
 }
 
 // former is the configuration of the run that --resume goes on with, and nil where

@@ -1,6 +1,7 @@
 package run
 
 import (
+	"io"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -62,6 +63,43 @@ func TestResumeTakesTheRunsConfiguration(t *testing.T) {
 	} {
 		if have, err := parse(t, c.args...); err != nil || !reflect.DeepEqual(have, c.want) {
 			t.Errorf("%s: %v, changed %v\nhave %+v\nwant %+v", name, err, have.Changed(c.want), have.Output, c.want.Output)
+		}
+	}
+}
+
+// TestEveryMethodResumes: of whatever method a run is, --resume alone goes on with it, and
+// with one that an older version has stopped.
+func TestEveryMethodResumes(t *testing.T) {
+	dev := newCPU(t)
+	for _, m := range objective.Methods() {
+		c := tinyRun(t, m)
+		c.Train.Steps, c.Output.SaveEvery, c.Optim.Schedule, c.Optim.Warmup = 2, 1, "constant", 0
+		if err := train(t.Context(), dev, c, io.Discard); err != nil {
+			t.Fatal(err)
+		}
+		older := filepath.Join(c.Output.Dir, "checkpoint-2", stateFile)
+		state, err := readStateFile(older)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, steps := range []string{"3", "4"} {
+			next, err := parse(t, "--resume", "--output", c.Output.Dir, "--steps", steps)
+			if err == nil {
+				err = train(t.Context(), dev, next, io.Discard)
+			}
+			if err != nil {
+				t.Errorf("%s: %v", m, err)
+			}
+		}
+		if m.Rollouts() {
+			continue
+		}
+		state.Config.Rollout.MaxChain = 48
+		if err := writeJSON(osDisk{}, filepath.Join(c.Output.Dir, "checkpoint-4", stateFile), state); err != nil {
+			t.Fatal(err)
+		}
+		if next, err := parse(t, "--resume", "--output", c.Output.Dir); err != nil || len(next.Changed(state.Config)) > 0 {
+			t.Errorf("%s of an older version: %v", m, err)
 		}
 	}
 }

@@ -92,15 +92,14 @@ var means = map[string]struct {
 }
 
 // Idle is an error for the first option whose value was chosen and has no effect:
-// who sets one believes that it has. A value that is the method's own was not
-// chosen, so that presets, and the files that PrintConfig writes, pass; but a
-// switch that the flags given turn on was.
-func (c Config) Idle(given ...string) error {
-	def := Default(c.Objective.Method)
-	own := def.options()
+// who sets one believes that it has. A value that the method or the run that goes on
+// has of its own was not chosen, so that presets, and the files that PrintConfig writes,
+// pass; but a switch that the flags given turn on was.
+func (c Config) Idle(own Config, given ...string) error {
+	was := own.options()
 	for i, o := range c.options() {
 		m, ok := means[o.path()]
-		chosen := o.text() != own[i].text() || o.text() == "true" && slices.Contains(given, o.flag)
+		chosen := o.text() != was[i].text() || o.text() == "true" && slices.Contains(given, o.flag)
 		if !ok || !chosen {
 			continue
 		}

@@ -92,11 +92,11 @@ func TestIdleOptionsChangeNothing(t *testing.T) {
 				}
 				alone := Default(m) // the variant itself may be idle
 				vary(&alone)
-				if alone.Idle() != nil {
+				if alone.Idle(Default(m)) != nil {
 					continue
 				}
 				change(alone.options()[i])
-				if alone.Idle() == nil {
+				if alone.Idle(Default(m)) == nil {
 					continue
 				}
 				if metrics == nil {

@@ -138,7 +138,9 @@ func (t *trainer) openChain(context.Context) error {
 	if err := t.c.checkChain(positions); err != nil {
 		return &ConfigError{err}
 	}
-	t.c.Rollout.MaxChain = t.c.chainFor(positions)
+	if t.c.Objective.Method.Rollouts() {
+		t.c.Rollout.MaxChain = t.c.chainFor(positions)
+	}
 	if t.from == nil {
 		return nil
 	}
