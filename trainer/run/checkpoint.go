@@ -36,6 +36,8 @@ import (
 //	                        checkpoint-N is not there, or else is removed
 //	checkpoint-N.aside      set aside by Rewind, kept for the user, as are
 //	                        checkpoint-N.aside.2 and so on
+//
+// The trained model's folder, final, is written as final.tmp.
 const (
 	tmpEnd   = ".tmp"
 	oldEnd   = ".old"
@@ -83,7 +85,7 @@ func (c *Checkpoints) clean() error {
 	}
 	for _, e := range entries {
 		path := filepath.Join(c.dir, e.Name())
-		if base, ok := strings.CutSuffix(e.Name(), tmpEnd); ok && isCheckpoint(base) {
+		if base, ok := strings.CutSuffix(e.Name(), tmpEnd); ok && (isCheckpoint(base) || base == finalName) {
 			if err := c.disk.RemoveAll(path); err != nil {
 				return err
 			}
@@ -178,8 +180,8 @@ type Parts struct {
 // removes the checkpoints that are no longer to be kept.
 func (c *Checkpoints) Save(p Parts) (string, error) {
 	path := c.Path(p.State.Step)
-	if err := c.save(path, p); err != nil {
-		return "", c.mendable(fmt.Errorf("save %s: %w", path, err))
+	if err := c.place(path, func(tmp string) error { return c.fill(tmp, p) }); err != nil {
+		return "", fmt.Errorf("save %s: %w", path, err)
 	}
 	if err := c.prune(p.State); err != nil {
 		return path, fmt.Errorf("remove old checkpoints: %w", err)
@@ -187,23 +189,65 @@ func (c *Checkpoints) Save(p Parts) (string, error) {
 	return path, nil
 }
 
-// mendable is an error of the disk with what a run can go on from after it.
-func (c *Checkpoints) mendable(err error) error {
-	if last, lastErr := LastCheckpoint(c.dir); lastErr == nil && last != "" {
-		err = fmt.Errorf("%w; once that is mended, --resume goes on from %s", err, last)
+// mendable is an error of the disk, after so many steps, with what is lost by it and what
+// can be done.
+func (c *Checkpoints) mendable(err error, done int) error {
+	steps, listErr := c.Steps()
+	if listErr != nil {
+		return err
 	}
-	return err
+	if len(steps) == 0 {
+		return fmt.Errorf("%w; no checkpoint is kept: once that is mended, the same command begins the run again", err)
+	}
+	last := steps[len(steps)-1]
+	lost := "nothing is lost"
+	if n := done - last; n > 0 {
+		lost = fmt.Sprintf("lost is what came after step %d (%s)", last, stepCount(n))
+	}
+	return fmt.Errorf("%w; %s: once that is mended, --resume goes on from %s", err, lost, c.Path(last))
 }
 
-func (c *Checkpoints) save(path string, p Parts) (err error) {
+// saveFinal makes final/ of what fill writes into a folder, and returns its path. In one
+// that an earlier end of the run has left, fill replaces its files: others stay.
+func (c *Checkpoints) saveFinal(fill func(dir string) error) (path string, err error) {
+	path = filepath.Join(c.dir, finalName)
+	if _, err = os.Stat(path); errors.Is(err, fs.ErrNotExist) {
+		err = c.place(path, fill)
+	} else if err == nil {
+		err = fill(path)
+	}
+	if err != nil {
+		return "", fmt.Errorf("save %s: %w", path, err)
+	}
+	return path, nil
+}
+
+// place makes a folder of what fill writes into one beside it, of which nothing is left
+// when that fails: on a full disk it is in the way of what could mend it.
+func (c *Checkpoints) place(path string, fill func(dir string) error) (err error) {
 	tmp := path + tmpEnd
-	defer func() { err = Instead(err, tmp, path) }()
+	defer func() {
+		if err != nil {
+			err = errors.Join(Instead(err, tmp, path), c.disk.RemoveAll(tmp))
+		}
+	}()
 	if err := c.disk.RemoveAll(tmp); err != nil {
 		return err
 	}
 	if err := c.disk.MkdirAll(tmp); err != nil {
 		return err
 	}
+	if err := fill(tmp); err != nil {
+		return err
+	}
+	if err := syncTree(c.disk, tmp); err != nil {
+		return err
+	}
+	return c.commit(tmp, path)
+}
+
+// fill writes what a checkpoint is made of, its checksums last.
+func (c *Checkpoints) fill(tmp string, p Parts) error {
 	if err := p.Model(tmp); err != nil {
 		return fmt.Errorf("model: %w", err)
 	}
@@ -227,10 +271,7 @@ func (c *Checkpoints) save(path string, p Parts) (err error) {
 	if err := writeJSON(c.disk, filepath.Join(tmp, sumsFile), sums); err != nil {
 		return fmt.Errorf("%s: %w", sumsFile, err)
 	}
-	if err := syncTree(c.disk, tmp); err != nil {
-		return err
-	}
-	return c.commit(tmp, path)
+	return nil
 }
 
 // commit puts a finished folder in its place. One that stands there already is

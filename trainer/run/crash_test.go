@@ -154,32 +154,6 @@ func (d *crashDisk) cut(t *testing.T, lost int) {
 	}
 }
 
-// Whoever reads that a checkpoint could not be written, the disk being full, reads
-// which one is left.
-func TestSaveFailsSaysWhatIsLeft(t *testing.T) {
-	dir := t.TempDir()
-	for _, c := range []struct {
-		step int
-		left string
-	}{{0, ""}, {1, "; once that is mended, --resume goes on from " + filepath.Join(dir, "checkpoint-1")}} {
-		d := newCrashDisk(1<<30, false)
-		all, err := openCheckpoints(d, dir, 0)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if c.step > 0 {
-			if _, err := all.Save(parts(d, c.step)); err != nil {
-				t.Fatal(err)
-			}
-		}
-		d.left = 2
-		_, err = all.Save(parts(d, 7))
-		if !errors.Is(err, errCrash) || !strings.HasSuffix(err.Error(), errCrash.Error()+c.left) {
-			t.Errorf("%v", err)
-		}
-	}
-}
-
 // A run that saves, keeps one and the best, replaces a checkpoint and rewinds is
 // stopped at every change it makes to the disk. Whatever is there under the name
 // of a checkpoint afterwards is whole, and the last one saved is there.

@@ -63,6 +63,12 @@ func (osDisk) SyncDir(path string) (err error) {
 	return d.Sync()
 }
 
+// onDisk tells whether an error is of a file or folder.
+func onDisk(err error) bool {
+	path, link := new(fs.PathError), new(os.LinkError)
+	return errors.As(err, &path) || errors.As(err, &link)
+}
+
 // makeDir makes a folder, and those above it, and their names durable.
 func makeDir(d disk, path string) error {
 	if _, err := os.Stat(path); err == nil {

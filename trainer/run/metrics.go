@@ -127,7 +127,7 @@ func cutLines(d disk, path string, step int) (err error) {
 		return copyLines(w, in, step)
 	})
 	if err != nil {
-		return err
+		return errors.Join(Instead(err, tmp, path), d.RemoveAll(tmp))
 	}
 	closed = true // before the rename: Windows replaces no open file
 	if err := in.Close(); err != nil {

@@ -144,7 +144,12 @@ func (t *trainer) close() error {
 }
 
 // loop is the run: one rollout, its updates, its logs, and again.
-func (t *trainer) loop(ctx context.Context) error {
+func (t *trainer) loop(ctx context.Context) (err error) {
+	defer func() {
+		if onDisk(err) {
+			err = t.checkpoints.mendable(err, t.state.Step)
+		}
+	}()
 	saved := t.state.Step
 	// stopped saves what there is when err is that ctx ended.
 	stopped := func(err error) error {
@@ -189,9 +194,9 @@ func (t *trainer) loop(ctx context.Context) error {
 			saved = s
 		}
 	}
-	final := filepath.Join(t.c.Output.Dir, finalName)
-	if err := t.export(final); err != nil {
-		return t.checkpoints.mendable(err)
+	final, err := t.checkpoints.saveFinal(t.export)
+	if err != nil {
+		return err
 	}
 	lines, err := ReadMetrics(t.c.Output.Dir)
 	if err != nil {
