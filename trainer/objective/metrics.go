@@ -67,7 +67,7 @@ func (p *Plan) describeRewards(rewards [][]float64, spreads []reward.Spread) {
 		sigma += s.Sigma
 		zero += truth(s.ZeroVariance)
 		if spreads != nil {
-			floored += truth(spreads[i].Divisor > s.Sigma && !p.cfg.Reward.NoStd)
+			floored += truth(spreads[i].Floored)
 		}
 		for k, x := range r {
 			p.earned[i][k].Reward = x

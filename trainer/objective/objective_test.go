@@ -169,6 +169,33 @@ func TestAllHarmful(t *testing.T) {
 	}
 }
 
+// TestFloorOfOneGroup: where the average is of one σ it is that σ, whatever rounding makes
+// of it, and no group is floored.
+func TestFloorOfOneGroup(t *testing.T) {
+	r := rand.New(rand.NewPCG(1, 2))
+	for range 1000 {
+		g := Group{Baseline: []float64{-9}}
+		for range 4 {
+			g.Samples = append(g.Samples, Sample{Chain: []float64{-1}, Closed: r.IntN(2) == 0, Answer: []float64{-8 * r.Float64()}})
+		}
+		g.RefBaseline = g.Baseline
+		for _, m := range []Method{NRT, RLPR, RLVR} {
+			for k := range g.Samples {
+				g.Samples[k].Matched = k == 0
+			}
+			c := DefaultConfig(m)
+			c.SigmaFloor = true
+			if m == NRT {
+				c.Reward.Mode = reward.Modes()[r.IntN(len(reward.Modes()))]
+			}
+			p := mustPlan(t, mustNew(t, c), []Group{g})
+			if x := p.Metrics()["nrt/floored_groups"]; x != 0 {
+				t.Fatalf("%s %v: %v of one group is floored by its own σ %v", m, c.Reward.Mode, x, p.Metrics()["nrt/sigma_floor"])
+			}
+		}
+	}
+}
+
 // TestSigmaFloor follows the average over three rollouts by hand.
 func TestSigmaFloor(t *testing.T) {
 	// am without clipping: two chains with answers p and q have σ = |p−q|/√2.

@@ -47,7 +47,8 @@ type Group struct {
 	ZeroVariance bool
 	// AllHarmful: clipping left every R' = 0; the group teaches nothing.
 	AllHarmful bool
-	// Floored: the floor, not σ, divided.
+	// Floored: the floor, not σ, divided. A floor within rounding of σ is σ, and one
+	// below rounding is none.
 	Floored bool
 	Chains  []Scored
 
@@ -193,14 +194,17 @@ func (g *Group) statistics() {
 // floor (0 is none), without scoring again.
 func (g *Group) Normalize(floor float64) {
 	g.o.SigmaFloor = floor
-	g.Floored = !g.o.NoStd && floor > g.Sigma
+	if floor > 0 {
+		floor *= math.Exp(-g.unit)
+	}
+	g.Floored = !g.o.NoStd && floors(floor, g.sigma, g.noise)
 	for j := range g.Chains {
-		g.normalize(&g.Chains[j])
+		g.normalize(&g.Chains[j], max(g.sigma, floor))
 	}
 }
 
-// normalize sets A and G of a chain from the group's μ and σ.
-func (g *Group) normalize(sc *Scored) {
+// normalize sets A and G of a chain from the group's μ and its σ or the floor.
+func (g *Group) normalize(sc *Scored, sigma float64) {
 	k := float64(len(g.Chains))
 	sc.Advantage = 0
 	if g.o.NoStd {
@@ -209,10 +213,6 @@ func (g *Group) normalize(sc *Scored) {
 		}
 		copy(sc.TokenWeight, sc.G)
 		return
-	}
-	sigma := g.sigma
-	if g.o.SigmaFloor > 0 {
-		sigma = max(sigma, g.o.SigmaFloor*math.Exp(-g.unit))
 	}
 	if sigma <= g.noise || math.IsInf(sigma, 0) {
 		fill(sc.TokenWeight, 0)

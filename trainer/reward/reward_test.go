@@ -367,6 +367,9 @@ func TestTies(t *testing.T) {
 		close(t, "g/floor", g.Chains[0].TokenWeight[0], g.Chains[0].G[0]/.25, 1e-12)
 		// A floor below rounding is none.
 		g.Normalize(1e-300)
+		if g.Floored {
+			t.Errorf("%+v: a floor below rounding divided", o)
+		}
 		if w := g.Chains[0].TokenWeight[0]; w != 0 {
 			t.Errorf("%+v: divided by rounding: %v", o, w)
 		}

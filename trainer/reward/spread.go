@@ -10,6 +10,7 @@ type Spread struct {
 	// Divisor is what a token weight is to be divided by: max(σ, floor), or 1
 	// without std; 0 when the group has no σ and hence no token weight.
 	Divisor float64
+	Floored bool // as Group's
 }
 
 // Advantages sets a_k = (r_k − μ)/max(σ, floor) for rewards of any other kind
@@ -34,7 +35,7 @@ func Advantages(a, r []float64, floor float64, noStd bool) Spread {
 	case noStd:
 		sp.Divisor = 1
 	case max(sp.Sigma, floor) > equal*scale:
-		sp.Divisor = max(sp.Sigma, floor)
+		sp.Divisor, sp.Floored = max(sp.Sigma, floor), floors(floor, sp.Sigma, equal*scale)
 	}
 	for i, x := range r {
 		switch {
@@ -48,6 +49,10 @@ func Advantages(a, r []float64, floor float64, noStd bool) Spread {
 	}
 	return sp
 }
+
+// floors tells whether a floor divides in the place of σ, by more than rounding: the
+// average of a single σ may be an ulp above it.
+func floors(floor, sigma, noise float64) bool { return floor > max(noise, sigma*(1+equal)) }
 
 // unbiased is sqrt(ss/(k−1)), or 0 where that is no more than noise.
 func unbiased(ss float64, k int, noise float64) float64 {
