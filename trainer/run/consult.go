@@ -26,6 +26,9 @@ func (t *trainer) baseIs() string {
 // Consult has the policy from before training score rollouts: its baseline, for
 // FixedBaseline, and with kl its log-probabilities of the chains.
 func Consult(ctx context.Context, ref *engine.Engine, l Layout, kl bool, rolls []Rollout) error {
+	if err := checkAll(rolls); err != nil {
+		return err
+	}
 	reqs := make([]engine.Request, len(rolls))
 	for i, r := range rolls {
 		reqs[i] = engine.Request{Prompt: r.Prompt, Close: l.Close, Reference: r.Answer, Baseline: true, Forced: [][]int32{}}

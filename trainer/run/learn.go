@@ -3,7 +3,6 @@ package run
 import (
 	"cmp"
 	"context"
-	"fmt"
 	"maps"
 	"math"
 	"slices"
@@ -82,11 +81,11 @@ func (l *Learner) Free() {
 // updates are made. The learning rate is that of the progress through the run all
 // the same: the updates that were not made are left out of the schedule.
 func (l *Learner) Learn(ctx context.Context, rolls []Rollout) (map[string]float64, *objective.Plan, error) {
+	if err := checkAll(rolls); err != nil {
+		return nil, nil, err
+	}
 	groups := make([]objective.Group, len(rolls))
 	for i, r := range rolls {
-		if err := r.check(); err != nil {
-			return nil, nil, fmt.Errorf("rollout %d: %w", i, err)
-		}
 		groups[i] = l.observe(r)
 	}
 	plan, err := l.Objective.Plan(groups)

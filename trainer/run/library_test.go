@@ -6,6 +6,7 @@ import (
 	"strings"
 	"testing"
 
+	"nrt/backend/engine"
 	"nrt/trainer/objective"
 	"nrt/trainer/optim"
 )
@@ -56,11 +57,23 @@ func TestRolloutsThatDoNotFit(t *testing.T) {
 		"rollout 1: chain 2: reference: want the answer's 3 tokens, have 2": func(r *Rollout) {
 			r.Chains[2].Reference = r.Chains[2].Reference[:2]
 		},
+		"rollout 1: chain 0: tokens: want the one that ended it last, have none": func(r *Rollout) {
+			r.Chains[0].Closed, r.Chains[0].Finish, r.Chains[0].Tokens = true, "close", nil
+		},
+		"rollout 1: chain 1: tokens: want the one that ended it last, have none": func(r *Rollout) {
+			r.Chains[1].Closed, r.Chains[1].Finish, r.Chains[1].Tokens = false, "stop", nil
+		},
+		"rollout 1: chain 1: want one end, have a boundary (Closed) and a stop token (Finish)": func(r *Rollout) {
+			r.Chains[1].Closed, r.Chains[1].Finish = true, "stop"
+		},
 	} {
 		rolls := tinyRollouts(t, l, tinyQuestions(2), 3)
 		change(&rolls[1])
 		if _, _, err := l.Learn(context.Background(), rolls); err == nil || err.Error() != want {
 			t.Errorf("want %q, have %v", want, err)
+		}
+		if err := Consult(context.Background(), engine.New(l.Model, nil, engine.Options{}), Layout{Close: l.Close}, true, rolls); err == nil || err.Error() != want {
+			t.Errorf("the reference: want %q, have %v", want, err)
 		}
 	}
 	if n := l.Objective.State().Step + l.Optim.Updates(); n != 0 {

@@ -41,8 +41,23 @@ func (r *Rollout) check() error {
 		return errors.New("prompt: no tokens")
 	}
 	for k, c := range r.Chains {
-		if len(c.Reference) != len(r.Answer) {
+		switch stopped := c.Finish == "stop"; {
+		case len(c.Reference) != len(r.Answer):
 			return fmt.Errorf("chain %d: reference: want the answer's %d tokens, have %d", k, len(r.Answer), len(c.Reference))
+		case c.Closed && stopped:
+			return fmt.Errorf("chain %d: want one end, have a boundary (Closed) and a stop token (Finish)", k)
+		case (c.Closed || stopped) && len(c.Tokens) == 0:
+			return fmt.Errorf("chain %d: tokens: want the one that ended it last, have none", k)
+		}
+	}
+	return nil
+}
+
+// checkAll checks rollouts where they enter.
+func checkAll(rolls []Rollout) error {
+	for i := range rolls {
+		if err := rolls[i].check(); err != nil {
+			return fmt.Errorf("rollout %d: %w", i, err)
 		}
 	}
 	return nil
