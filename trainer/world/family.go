@@ -34,7 +34,9 @@ type family struct {
 
 	state  map[string]int // word to index in states
 	opWord map[string]int // word to index in ops
-	held   *holdout
+	// weights are those of the operations in each state, 0 for one that does not apply.
+	weights [][]float64 // (states, ops)
+	held    *holdout
 }
 
 func (f *family) index() {
@@ -43,8 +45,17 @@ func (f *family) index() {
 		f.state[s] = i
 	}
 	f.opWord = make(map[string]int, len(f.ops))
+	f.weights = make([][]float64, len(f.states))
+	for s := range f.weights {
+		f.weights[s] = make([]float64, len(f.ops))
+	}
 	for i, o := range f.ops {
 		f.opWord[o.word] = i
+		for s, next := range o.next {
+			if next != none {
+				f.weights[s][i] = float64(o.weight)
+			}
+		}
 	}
 }
 

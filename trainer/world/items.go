@@ -46,24 +46,23 @@ func (w *World) Longer(n int, seed uint64, families ...string) []Item {
 func (w *World) items(n int, r *rand.Rand, split string, families []string) []Item {
 	const tries = 20
 	turn := w.chosen(families)
-	seen := make(map[string]bool, n)
+	seen := make(map[key]bool, n)
 	items := make([]Item, n)
 	for i := range items {
 		f := turn[i%len(turn)]
 		n := steps(r, split)
 		var p problem
-		var question string
 		for range tries {
 			p = f.draw(r, n, split == SplitHeldOut || split == SplitLonger)
-			if question = strings.Join(p.question(), " "); !seen[question] {
+			if !seen[p.key()] {
 				break
 			}
 		}
-		seen[question] = true
+		seen[p.key()] = true
 		final := p.final()
 		answer := p.answer(r, final, referenceCasual)
 		items[i] = Item{
-			Question: question, Answer: strings.Join(answer, " "),
+			Question: strings.Join(p.question(), " "), Answer: strings.Join(answer, " "),
 			Family: f.name, Steps: len(p.seq), Split: split, Keys: p.keys(answer, final),
 		}
 	}

@@ -36,8 +36,9 @@ func (p problem) final() int {
 // a held-out triple, without they contain none.
 func (f *family) draw(r *rand.Rand, n int, heldOut bool) problem {
 	// Rejection is quick: at worst (n = 3, held out) one draw in three passes.
+	seq := make([]int, 0, n)
 	for range 1 << 16 {
-		p := problem{family: f, start: r.IntN(len(f.states))}
+		p := problem{family: f, start: r.IntN(len(f.states)), seq: seq}
 		s := p.start
 		for range n {
 			o := f.drawOp(r, s, p.seq, false) // in every state one applies
@@ -62,13 +63,15 @@ func (f *family) draw(r *rand.Rand, n int, heldOut bool) problem {
 // seen draws among those only that do not complete a held-out triple. none if
 // there is no such operation.
 func (f *family) drawOp(r *rand.Rand, s int, seq []int, seen bool) int {
-	weights := make([]float64, len(f.ops))
-	total := 0.
-	for i, o := range f.ops {
-		if o.next[s] != none && !(seen && f.held.ends(seq, i)) {
-			weights[i] = float64(o.weight)
-			total += weights[i]
+	if !seen {
+		return pick(r, f.weights[s])
+	}
+	weights, total := slices.Clone(f.weights[s]), 0.
+	for i := range weights {
+		if f.held.ends(seq, i) {
+			weights[i] = 0
 		}
+		total += weights[i]
 	}
 	if total == 0 {
 		return none
@@ -84,6 +87,21 @@ func drawPrice(r *rand.Rand, s int) int {
 		return low + r.IntN(s-low+1)
 	}
 	return s + 1 + r.IntN(high-s)
+}
+
+// key is of two problems the same if they are the same question.
+type key struct {
+	family        *family
+	subject       string
+	start, paying int
+	steps         int
+	seq           [maxSteps]int
+}
+
+func (p problem) key() key {
+	k := key{family: p.family, subject: p.subjectName, start: p.start, paying: p.paying, steps: len(p.seq)}
+	copy(k.seq[:], p.seq)
+	return k
 }
 
 // question writes the problem out.

@@ -123,7 +123,7 @@ func (e *env) eval(m modelFlags, a evalArgs) (err error) {
 	}
 	var q exam
 	if small {
-		err = q.world(l.tok, f, a, split)
+		err = q.world(e.ctx, l.tok, f, a, split)
 	} else {
 		err = q.file(e.ctx, f, examples, extract)
 	}
@@ -132,6 +132,9 @@ func (e *env) eval(m modelFlags, a evalArgs) (err error) {
 	}
 	unknown := 0
 	for _, it := range q.items {
+		if err := e.ctx.Err(); err != nil {
+			return err
+		}
 		unknown += run.Unknown(l.tok, it.Prompt, it.Reference)
 	}
 	e.warnUnknown(l.tok, unknown, "all questions and answers")
@@ -147,6 +150,9 @@ func (e *env) eval(m modelFlags, a evalArgs) (err error) {
 		Sampling: engine.Sampling{Temperature: a.temperature}, Seed: a.seed, K: a.k, NoChain: a.noChain,
 	}
 	for from := 0; from < len(q.items); from += eval.Batch {
+		if err := e.ctx.Err(); err != nil {
+			return err
+		}
 		var together []engine.Request
 		for i, it := range q.items[from:min(from+eval.Batch, len(q.items))] {
 			together = append(together, how.Request(it, from+i))
@@ -306,8 +312,8 @@ func worldSplit(name string) (string, bool) {
 	return rest[1:], true
 }
 
-// world draws questions of the small world.
-func (q *exam) world(tok *token.Tokenizer, f *token.Format, a evalArgs, split string) error {
+// world draws questions of the small world, until ctx ends.
+func (q *exam) world(ctx context.Context, tok *token.Tokenizer, f *token.Format, a evalArgs, split string) error {
 	w := world.New(a.worldSeed)
 	draw := map[string]func(int, uint64, ...string) []world.Item{
 		world.SplitHeldOut: w.HeldOut, world.SplitLonger: w.Longer, world.SplitTrain: w.Train,
@@ -328,14 +334,24 @@ func (q *exam) world(tok *token.Tokenizer, f *token.Format, a evalArgs, split st
 	if n == 0 {
 		n = 420
 	}
-	for _, it := range draw(n, 1) {
+	drawn := make(chan []world.Item, 1)
+	go func() { drawn <- draw(n, 1) }() // takes seconds for a million
+	var items []world.Item
+	select {
+	case items = <-drawn:
+	case <-ctx.Done():
+	}
+	for _, it := range items {
+		if ctx.Err() != nil {
+			break
+		}
 		q.items = append(q.items, eval.Item{
 			Prompt: f.Prompt(it.Question), Reference: f.Answer(it.Answer), Family: it.Family,
 			Grade: func(answer []int32) bool { return grade(it, tok.Decode(answer, true)) },
 			Kind:  func(chain []int32) string { return w.Kind(it, tok.Decode(chain, true)) },
 		})
 	}
-	return nil
+	return ctx.Err()
 }
 
 // file lays the examples of a file out, until ctx ends.

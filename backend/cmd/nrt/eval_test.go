@@ -1,10 +1,14 @@
 package main
 
 import (
+	"context"
+	"errors"
 	"fmt"
+	"io"
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"nrt/trainer/eval"
 )
@@ -89,6 +93,22 @@ func TestEvalTakesTheTrainedLength(t *testing.T) {
 		if r.ChainLength > 3 || r.ChainLength < 1 {
 			t.Errorf("%s: chains of %g tokens", model, r.ChainLength)
 		}
+	}
+}
+
+// An evaluation is interrupted while its questions are drawn, too.
+func TestEvalIsInterrupted(t *testing.T) {
+	known, err := builtins()
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+	defer cancel()
+	e := &env{ctx: ctx, err: io.Discard, builtins: known}
+	begun := time.Now()
+	err = e.eval(modelFlags{name: "world:base"}, evalArgs{data: "world", worldSeed: worldSeed, k: 1, n: 3e6})
+	if took := time.Since(begun); !errors.Is(err, context.DeadlineExceeded) || took > 5*time.Second {
+		t.Errorf("after %v: %v", took, err)
 	}
 }
 
