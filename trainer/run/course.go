@@ -1,13 +1,13 @@
 package run
 
 import (
-	"bufio"
 	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"time"
@@ -143,24 +143,20 @@ func (c *Course) readMetrics() (step int, grown time.Time, err error) {
 	if _, err := f.Seek(r.bytes, io.SeekStart); err != nil {
 		return 0, grown, err
 	}
-	for in := bufio.NewReader(f); ; {
-		line, err := in.ReadBytes('\n')
+	for in := newLineReader(f); ; {
+		line, v, err := in.next()
 		if err == io.EOF {
 			return r.step, info.ModTime(), nil // a line without its end is read when it has one
-		}
-		var v Values
-		if err == nil {
-			err = json.Unmarshal(line, &v)
 		}
 		if err != nil {
 			return 0, grown, fmt.Errorf("%s:%d: %w", f.Name(), r.lines+1, err)
 		}
-		r.bytes, r.lines, r.last, r.step = r.bytes+int64(len(line)), r.lines+1, line, int(v["step"])
+		r.bytes, r.lines, r.last, r.step = r.bytes+int64(len(line)), r.lines+1, append(r.last[:0], line...), int(v["step"])
 		c.take(v)
 	}
 }
 
-// take is the next line of metrics.
+// take is the next line of metrics, which is not kept.
 func (c *Course) take(v Values) {
 	if _, trained := v["loss"]; trained {
 		c.curve.add(v)
@@ -173,7 +169,7 @@ func (c *Course) take(v Values) {
 		}
 		c.Evals = half
 	}
-	c.Evals = append(c.Evals, v)
+	c.Evals = append(c.Evals, maps.Clone(v))
 }
 
 // readState reads a checkpoint's trainer_state.json.

@@ -23,22 +23,22 @@ type mean struct {
 	of    map[string]float64
 }
 
-// meanOf is of one line. Numbers that are not known are left out.
-func meanOf(v Values) mean {
-	m := mean{lines: 1, step: v["step"], sum: Values{}, of: map[string]float64{}}
+// add takes in a line. Numbers that are not known are left out.
+func (m *mean) add(v Values) {
+	if m.lines == 0 {
+		m.sum, m.of = make(Values, len(v)), make(map[string]float64, len(v))
+	}
+	m.lines, m.step = m.lines+1, v["step"]
 	for name, x := range v {
 		if !math.IsNaN(x) {
-			m.sum[name], m.of[name] = x, 1
+			m.sum[name] += x
+			m.of[name]++
 		}
 	}
-	return m
 }
 
 // join is the mean of m's lines and n's, which follow them.
 func (m mean) join(n mean) mean {
-	if m.lines == 0 {
-		return n
-	}
 	for name := range n.sum {
 		m.sum[name] += n.sum[name]
 		m.of[name] += n.of[name]
@@ -59,7 +59,7 @@ func (m mean) value() Values {
 
 // add takes the next line.
 func (c *curve) add(v Values) {
-	if c.open = c.open.join(meanOf(v)); c.open.lines >= c.each {
+	if c.open.add(v); c.open.lines >= c.each {
 		c.close()
 	}
 }

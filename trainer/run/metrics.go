@@ -142,6 +142,7 @@ func cutLines(d disk, path string, step int) (err error) {
 // copyLines copies the lines whose step is at most the given one.
 func copyLines(w io.Writer, r io.Reader, step int) error {
 	in, out := bufio.NewReader(r), bufio.NewWriter(w)
+	metrics := newLineReader(nil)
 	for {
 		line, err := in.ReadBytes('\n')
 		if err == io.EOF {
@@ -150,11 +151,17 @@ func copyLines(w io.Writer, r io.Reader, step int) error {
 		if err != nil {
 			return err
 		}
-		var head struct {
-			Step *int `json:"step"`
-		}
-		if json.Unmarshal(line, &head) != nil || head.Step == nil || *head.Step > step {
-			continue
+		if metrics.parse(line) && metrics.v["step"] == math.Trunc(metrics.v["step"]) {
+			if at, ok := metrics.v["step"]; !ok || at > float64(step) {
+				continue
+			}
+		} else {
+			var head struct {
+				Step *int `json:"step"`
+			}
+			if json.Unmarshal(line, &head) != nil || head.Step == nil || *head.Step > step {
+				continue
+			}
 		}
 		if _, err := out.Write(line); err != nil {
 			return err
@@ -207,30 +214,4 @@ func (m *Metrics) Log(step int, v Values) error {
 		b = v.appendFields(append(b, ", "...))
 	}
 	return m.write(append(b, "}\n"...))
-}
-
-// ReadMetrics reads the lines of dir/metrics.jsonl, each with its "step". A torn
-// last line is left out.
-func ReadMetrics(dir string) ([]Values, error) {
-	f, err := os.Open(filepath.Join(dir, metricsFile))
-	if err != nil {
-		return nil, fmt.Errorf("read metrics: %w", err)
-	}
-	var all []Values
-	in := bufio.NewReader(f)
-	for n := 1; ; n++ {
-		line, err := in.ReadBytes('\n')
-		if err == io.EOF {
-			break
-		}
-		var v Values
-		if err == nil {
-			err = json.Unmarshal(line, &v)
-		}
-		if err != nil {
-			return nil, errors.Join(fmt.Errorf("read metrics: metrics.jsonl:%d: %w", n, err), f.Close())
-		}
-		all = append(all, v)
-	}
-	return all, f.Close()
 }

@@ -3,6 +3,7 @@ package run
 import (
 	"fmt"
 	"io"
+	"maps"
 	"math"
 	"os"
 	"strings"
@@ -176,19 +177,25 @@ func span(d time.Duration) string {
 	return fmt.Sprintf("%dd%02dh", s/86400, s/3600%24)
 }
 
-// gains say what a run has changed, by the lines of its metrics: the mean reward of the
-// first and last tenth of its steps, and the first and last evaluation.
-func gains(lines []Values) (out []string) {
-	var rewards []float64
-	var exams []Values
-	for _, v := range lines {
-		if r, ok := v["reward"]; ok {
-			rewards = append(rewards, r)
-		}
-		if _, ok := v["eval/reference_logprob"]; ok {
-			exams = append(exams, v)
-		}
+// gains are what a run has changed, by the lines of its metrics.
+type gains struct {
+	rewards []float64 // of its steps
+	exams   []Values  // the first evaluation and the last
+}
+
+func (g *gains) add(v Values) {
+	if r, ok := v["reward"]; ok {
+		g.rewards = append(g.rewards, r)
 	}
+	if _, ok := v["eval/reference_logprob"]; ok {
+		g.exams = append(g.exams[:min(len(g.exams), 1)], maps.Clone(v))
+	}
+}
+
+// text is the mean reward of the first and last tenth of the steps, and the two
+// evaluations.
+func (g *gains) text() (out []string) {
+	rewards := g.rewards
 	if n := len(rewards) / 10; n > 0 {
 		mean := func(part []float64) (m float64) {
 			for _, r := range part {
@@ -198,8 +205,8 @@ func gains(lines []Values) (out []string) {
 		}
 		out = append(out, fmt.Sprintf("reward %.4g → %.4g, means of the first and last tenth of the steps", mean(rewards[:n]), mean(rewards[len(rewards)-n:])))
 	}
-	if n := len(exams); n > 1 {
-		first, last := exams[0], exams[n-1]
+	if len(g.exams) > 1 {
+		first, last := g.exams[0], g.exams[1]
 		out = append(out, fmt.Sprintf("held-out reference log-prob %.4f → %.4f a token, step %.0f → %.0f", first["eval/reference_logprob"], last["eval/reference_logprob"], first["step"], last["step"]))
 	}
 	return out

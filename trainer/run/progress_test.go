@@ -149,6 +149,13 @@ func TestGains(t *testing.T) {
 	lines = append(lines[:5:5], append([]Values{{"step": 5, "eval/reference_logprob": -2}}, lines[5:]...)...)
 	lines = append(lines, Values{"step": 20, "eval/reference_logprob": -1.25})
 	want := []string{"reward 0.5 → 18.5, means of the first and last tenth of the steps", "held-out reference log-prob -2.0000 → -1.2500 a token, step 5 → 20"}
+	gains := func(lines []Values) []string {
+		var g gains
+		for _, v := range lines {
+			g.add(v)
+		}
+		return g.text()
+	}
 	if have := gains(lines); !slices.Equal(have, want) {
 		t.Errorf("have %q\nwant %q", have, want)
 	}

@@ -198,11 +198,11 @@ func (t *trainer) loop(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	lines, err := ReadMetrics(t.c.Output.Dir)
-	if err != nil {
+	var g gains
+	if err := eachMetrics(t.c.Output.Dir, g.add); err != nil {
 		return err
 	}
-	for _, line := range gains(lines) {
+	for _, line := range g.text() {
 		t.note("%s", line)
 	}
 	t.note("done: %s", final)
