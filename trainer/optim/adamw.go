@@ -142,9 +142,8 @@ type NonFiniteError struct {
 	Param  string // the first parameter whose gradient is not finite
 }
 
-// Error says what happened and what usually helps.
 func (e *NonFiniteError) Error() string {
-	return fmt.Sprintf("update %d: the gradient of %s is not finite; the update was not made: lower the learning rate or the gradient clip, or resume from an earlier checkpoint", e.Update, e.Param)
+	return fmt.Sprintf("update %d: the gradient of %s is not finite; the update was not made", e.Update, e.Param)
 }
 
 // Step makes one update with learning rate lr from the gradients times scale

@@ -20,6 +20,7 @@ import (
 	"nrt/trainer/data"
 	"nrt/trainer/eval"
 	"nrt/trainer/objective"
+	"nrt/trainer/optim"
 )
 
 // Env is what a run needs from its surroundings.
@@ -230,8 +231,9 @@ func (t *trainer) step(ctx context.Context) error {
 	// From the first update on the step cannot be undone; it is not interrupted.
 	v, plan, err := t.learner.Learn(context.WithoutCancel(ctx), rolls)
 	var odd *objective.NotFiniteError
-	if errors.As(err, &odd) {
-		err = fmt.Errorf("%w; the model has diverged: a lower --lr or --max-grad-norm may keep it from that, from the start or an earlier checkpoint", odd)
+	var steep *optim.NonFiniteError
+	if errors.As(err, &odd) || errors.As(err, &steep) {
+		err = fmt.Errorf("%w; the model has diverged, and --resume would repeat it: begin a new run with a lower --lr or --max-grad-norm, from the start or with --model from a checkpoint", err)
 	}
 	if err != nil {
 		return fmt.Errorf("step %d: %w", next, err)

@@ -291,12 +291,13 @@ func TestRefusals(t *testing.T) {
 
 // A run whose numbers have left all bounds says what that is and what may help.
 func TestDivergence(t *testing.T) {
-	c := tinyRun(t, objective.NRT)
-	c.Optim.LR = 1e30
-	c.Optim.Warmup = 0
-	err := train(context.Background(), newCPU(t), c, io.Discard)
-	if err == nil || !strings.Contains(err.Error(), "lower") || !strings.Contains(err.Error(), "learning rate") && !strings.Contains(err.Error(), "--lr") {
-		t.Errorf("have %v", err)
+	for m, lr := range map[objective.Method]float64{objective.NRT: 1e30, objective.SFT: 1e6} { // of its probabilities, or of its gradient
+		c := tinyRun(t, m)
+		c.Optim.LR, c.Optim.Warmup, c.Optim.MaxGradNorm = lr, 0, 0
+		err := train(context.Background(), newCPU(t), c, io.Discard)
+		if err == nil || !strings.HasSuffix(err.Error(), "; the model has diverged, and --resume would repeat it: begin a new run with a lower --lr or --max-grad-norm, from the start or with --model from a checkpoint") {
+			t.Errorf("%s: %v", m, err)
+		}
 	}
 }
 
