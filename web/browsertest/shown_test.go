@@ -31,11 +31,11 @@ func TestShownRunIsFollowed(t *testing.T) {
 	}
 	trainer := train()
 	for end := time.Now().Add(patience); ; time.Sleep(20 * time.Millisecond) {
-		if _, err := os.Stat(filepath.Join(run, "checkpoint-5")); err == nil {
+		if _, err := os.Stat(filepath.Join(run, "run.json")); err == nil {
 			break
 		}
 		if time.Now().After(end) {
-			t.Fatal("the run saves nothing")
+			t.Fatal("the run does not begin")
 		}
 	}
 	s := serve(t, "--no-train", "--show-run", run)
