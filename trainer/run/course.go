@@ -72,14 +72,18 @@ func (c *Course) Look(now time.Time) error {
 			return fmt.Errorf("%w: want the folder that a run's --output names", err)
 		}
 	}
+	final := filepath.Join(c.dir, finalName)
+	_, noFinal := os.Stat(filepath.Join(final, "tokenizer.json")) // which comes after the weights
+	if len(steps) == 0 && noFinal == nil && !held {               // somebody has removed the checkpoints
+		saved = s.MaxSteps
+		steps = append(steps, saved)
+	}
 	over := saved >= s.MaxSteps && !held
 	c.Config, c.Steps, c.Kept = s.Config, s.MaxSteps, nil
 	for _, step := range steps {
 		path := folder.Path(step)
-		if final := filepath.Join(c.dir, finalName); over && step == saved {
-			if _, err := os.Stat(filepath.Join(final, "tokenizer.json")); err == nil { // which comes after the weights
-				path = final
-			}
+		if over && step == saved && noFinal == nil {
+			path = final
 		}
 		if info, err := os.Stat(path); err == nil { // it may just have been removed
 			c.Kept = append(c.Kept, Kept{step, path, info.ModTime()})

@@ -172,6 +172,11 @@ func TestCourseStands(t *testing.T) {
 	stands("over", soon, false, "final")
 	keepStep(t, dir, 2, 3)
 	stands("let go of", soon, false, "checkpoint-2")
+	check(t, os.RemoveAll(filepath.Join(dir, "checkpoint-2")), (&trainer{c: Config{Output: OutputConfig{Dir: dir}}, total: 2}).begin())
+	stands("its checkpoints are removed", soon, false, "final")
+	if c.Step != 2 || c.Steps != 2 {
+		t.Errorf("at step %d of %d", c.Step, c.Steps)
+	}
 }
 
 // TestCourseBegins: a run is known from its start on, before its log and its first
