@@ -87,6 +87,20 @@ func TestDiskIsFull(t *testing.T) {
 	}
 }
 
+// TestLogIsTakenAway: a run whose log somebody moves away while it trains ends well.
+func TestLogIsTakenAway(t *testing.T) {
+	dev := newCPU(t)
+	c := tinyRun(t, objective.SFT)
+	c.Train.Steps = 2
+	c.settle()
+	var log strings.Builder
+	x := &trainer{c: c, dev: dev, env: Env{Device: dev, Log: &log}}
+	check(t, x.env.defaults(), x.open(t.Context()), os.Remove(filepath.Join(c.Output.Dir, "metrics.jsonl")), x.loop(t.Context()), x.close())
+	if !strings.Contains(log.String(), "cannot be said: read metrics: ") || !strings.Contains(log.String(), "done: ") {
+		t.Errorf("it says %s", log.String())
+	}
+}
+
 // TestFinalIsWhole: final/ is there with all that belongs into it or not at all. What
 // somebody puts into one stays when the run goes on.
 func TestFinalIsWhole(t *testing.T) {

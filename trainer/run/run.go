@@ -200,8 +200,8 @@ func (t *trainer) loop(ctx context.Context) (err error) {
 		return err
 	}
 	var g gains
-	if err := eachMetrics(t.c.Output.Dir, g.add); err != nil {
-		return err
+	if err := eachMetrics(t.c.Output.Dir, g.add); err != nil { // somebody has taken it away
+		t.note("what the run has gained cannot be said: %v", err)
 	}
 	for _, line := range g.text() {
 		t.note("%s", line)
