@@ -48,7 +48,7 @@ type Options struct {
 type Report struct {
 	N             int                `json:"n"` // items, each with K chains
 	Accuracy      float64            `json:"accuracy"`
-	Low           float64            `json:"accuracy_low"` // its 95 % interval (Wilson), as if all answers were independent; 0 without a grader
+	Low           float64            `json:"accuracy_low"` // its 95 % interval over questions (Wilson); 0 without a grader
 	High          float64            `json:"accuracy_high"`
 	Families      map[string]Family  `json:"by_family,omitempty"`
 	RefLogProb    float64            `json:"mean_reference_logprob"` // per token, after the chain
@@ -122,6 +122,7 @@ func (o Options) Request(it Item, at int) engine.Request {
 type tally struct {
 	n, chains           int
 	graded, right       int
+	shares              []float64 // of right answers, of each item that is graded
 	refTokens           int
 	baseTokens          int
 	ref, base           float64
@@ -154,8 +155,12 @@ func (t *tally) add(it Item, r engine.Result, o Options) {
 		t.base += tok.LogProb
 	}
 	t.baseTokens += len(baseline)
+	before := t.right
 	for _, c := range r.Chains {
 		t.chain(it, c, o, f)
+	}
+	if it.Grade != nil {
+		t.shares = append(t.shares, float64(t.right-before)/float64(len(r.Chains)))
 	}
 }
 
@@ -209,7 +214,7 @@ func (t *tally) report() Report {
 	if t.graded > 0 {
 		p := float64(t.right) / float64(t.graded)
 		r.Accuracy = p
-		r.Low, r.High = wilson(t.right, t.graded)
+		r.Low, r.High = wilson(p, independent(p, t.shares, t.graded))
 	}
 	if _, none := t.families[""]; none && len(t.families) == 1 {
 		t.families = nil // these questions have no families
@@ -230,18 +235,31 @@ func (t *tally) report() Report {
 	return r
 }
 
+// independent is how many independent answers tell as much as those that were given, of
+// which p are right, these shares of those to each question: so many of which p(1 − p)/n is
+// the variance that the mean share has. Answers to one question are alike, at temperature 0
+// they are the same, so that there may be as few as there are questions.
+func independent(p float64, shares []float64, answers int) float64 {
+	n, ss := float64(len(shares)), 0.0
+	for _, x := range shares {
+		ss += (x - p) * (x - p)
+	}
+	if p == 0 || p == 1 || n == 1 {
+		return n
+	}
+	return min(max(p*(1-p)*n*(n-1)/ss, n), float64(answers))
+}
+
 // wilson is the 95 % score interval of a share (Wilson 1927): unlike the normal
 // approximation it does not shrink to nothing where all or none are right.
-func wilson(right, of int) (low, high float64) {
+func wilson(p, n float64) (low, high float64) {
 	const z = 1.959964
-	n := float64(of)
-	p := float64(right) / n
 	middle := (p + z*z/(2*n)) / (1 + z*z/n)
 	half := z / (1 + z*z/n) * math.Sqrt(p*(1-p)/n+z*z/(4*n*n))
-	if low = middle - half; right == 0 {
+	if low = middle - half; p == 0 {
 		low = 0 // rounding leaves a trace
 	}
-	if high = middle + half; right == of {
+	if high = middle + half; p == 1 {
 		high = 1
 	}
 	return low, high
