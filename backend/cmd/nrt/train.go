@@ -26,10 +26,11 @@ by what they do to the probability of the answer.
 
 Without --model a new, small model is made, and a tokenizer is trained on the
 data. The output folder gets checkpoint-N/ (Hugging Face folders that hold all a
-resume needs), metrics.jsonl (TRL's names), completions.jsonl (chains to read)
-and final/ (the trained model). A run stopped at any moment goes on with
---output DIR --resume as if it had never stopped: it knows its own flags, refuses
-those that would change the result, and with --print-config writes all down.
+resume needs), metrics.jsonl (TRL's names), completions.jsonl (chains to read),
+run.json (what the run is) and final/ (the trained model). A run stopped at any
+moment goes on with --output DIR --resume as if it had never stopped: it knows its
+own flags, refuses those that would change the result, and with --print-config
+writes all down.
 
 With --lora-rank the model stays as it is and thin factors beside its matrices
 learn, in a fraction of the memory; checkpoints are then adapters as PEFT has
