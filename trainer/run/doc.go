@@ -26,7 +26,7 @@
 // config.go (what can be chosen; options.go, config_yaml.go, flags.go and idle.go are
 // its names, its file, its flags and what is refused), memory.go and free.go (the plan,
 // and what there is for it) and origin.go (what a run started from). checkpoint.go,
-// state.go, sums.go, disk.go, aside.go and atomic.go are what lies on the disk,
+// state.go, sums.go, disk.go, aside.go, atomic.go and room.go are what lies on the disk,
 // metrics.go (metrics_read.go reads it), completions.go and progress.go what can be read
 // meanwhile, course.go and curve.go what is made of that.
 package run

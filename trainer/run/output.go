@@ -96,6 +96,9 @@ func (t *trainer) openOutput(ctx context.Context) (err error) {
 		return err
 	}
 	t.progress = NewProgress(t.env.Log, t.env.Terminal, t.total, t.env.Now)
+	if err := t.warnRoom(freeDisk(o.Dir)); err != nil {
+		return err
+	}
 	t.note("%s of %s", stepCount(t.total), t.work()) // the first may take long
 	return nil
 }

@@ -353,8 +353,7 @@ func (t *trainer) save() error {
 // export writes the trained model by itself, in the type asked for. LoRA's factors
 // are merged into it, and lie in a folder of it by themselves too.
 func (t *trainer) export(dir string) error {
-	types := map[string]safetensors.DType{"float32": safetensors.F32, "bfloat16": safetensors.BF16, "float16": safetensors.F16}
-	if err := t.model.Save(dir, types[t.c.Model.SaveDType]); err != nil {
+	if err := t.model.Save(dir, saveTypes[t.c.Model.SaveDType]); err != nil {
 		return err
 	}
 	if t.c.LoRA.On() {
