@@ -59,7 +59,7 @@ func (c *Course) Look(now time.Time) error {
 	folder := &Checkpoints{dir: c.dir}
 	steps, err := folder.Steps()
 	if err != nil {
-		return err
+		return fmt.Errorf("%s: %w: %s", c.dir, because(err), wantRun)
 	}
 	s, err := c.began(steps)
 	if err != nil {
@@ -69,7 +69,7 @@ func (c *Course) Look(now time.Time) error {
 	if n := len(steps); n > 0 {
 		saved = steps[n-1]
 		if _, err := os.Stat(filepath.Join(c.dir, metricsFile)); err != nil {
-			return fmt.Errorf("%w: want the folder that a run's --output names", err)
+			return fmt.Errorf("%s: %w: %s", filepath.Join(c.dir, metricsFile), because(err), wantRun)
 		}
 	}
 	final := filepath.Join(c.dir, finalName)
@@ -116,8 +116,10 @@ func (c *Course) began(steps []int) (State, error) {
 	case len(steps) > 0:
 		return readState((&Checkpoints{dir: c.dir}).Path(steps[len(steps)-1]))
 	}
-	return s, fmt.Errorf("%s holds no run: want the folder that nrt train --output names, which is one as soon as data and model have been read", c.dir)
+	return s, fmt.Errorf("%s holds no run: %s", c.dir, wantRun)
 }
+
+const wantRun = "want the folder that nrt train --output names, which holds one as soon as data and model have been read"
 
 // readMetrics reads the lines that are new, and says of which step the last one of the
 // file is, and when it was written. Where the lines before are no longer what they were,

@@ -142,8 +142,10 @@ func TestCourseStands(t *testing.T) {
 	info, err := os.Stat(filepath.Join(dir, "metrics.jsonl"))
 	check(t, err)
 	soon, late := info.ModTime().Add(50*time.Second), info.ModTime().Add(70*time.Second)
-	if _, err := OpenCourse(dir, soon); err == nil || !strings.Contains(err.Error(), "holds no run") {
-		t.Errorf("of which nothing says what it is: %v", err)
+	for folder, want := range map[string]string{dir: "holds no run", filepath.Join(dir, "none"): "no"} {
+		if _, err := OpenCourse(folder, soon); err == nil || !strings.HasPrefix(err.Error(), folder) || !strings.Contains(err.Error(), want) || !strings.HasSuffix(err.Error(), wantRun) {
+			t.Errorf("%s: %v", folder, err)
+		}
 	}
 	keepStep(t, dir, 1, 2)
 	c, err := OpenCourse(dir, soon)
