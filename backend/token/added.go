@@ -78,8 +78,12 @@ func (m *matcher) find(s string, special bool, yield func(id int32, from, to int
 		if done < start {
 			yield(-1, done, start)
 		}
-		yield(at.ID, min(start, stop), stop)
-		done = max(done, stop)
+		// A token within the white space that the one before took along counts all the
+		// same, unless it would strip itself away, and what follows it comes again.
+		if start < stop {
+			yield(at.ID, start, stop)
+			done = stop
+		}
 	}
 	if done < len(s) {
 		yield(-1, done, len(s))

@@ -170,6 +170,24 @@ func TestDecoderTiming(t *testing.T) {
 	}
 }
 
+// TestStripped: added tokens within the white space that another one strips. The ids are
+// those of Hugging Face's tokenizers 0.23.2.
+func TestStripped(t *testing.T) {
+	tk, err := Parse("t", []byte(file(`"added_tokens":[{"id":4,"content":"<r>","rstrip":true},{"id":5,"content":"  "},{"id":6,"content":"\n","lstrip":true,"rstrip":true}]`,
+		`"model":{"type":"BPE","vocab":{"a":0,"b":1,"ab":2," ":3},"merges":["a b"]}`)), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for text, want := range map[string][]int32{
+		"a<r>   ab": {0, 4, 5, 3, 2}, "<r>  \nab": {4, 5, 6, 2}, "\n\n\na": {6, 0}, "<r>\n": {4},
+		"a  \n <r>    b": {0, 5, 6, 4, 5, 5, 1}, "<r>    ": {4, 5, 5},
+	} {
+		if got := tk.Encode(text); !slices.Equal(got, want) {
+			t.Errorf("%q: have %v, want %v", text, got, want)
+		}
+	}
+}
+
 // TestSkipNormalizedSpecial: Decode leaves out every token marked special, also
 // those looked for in normalised text, which decode to something else than their
 // content.
