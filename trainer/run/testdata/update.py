@@ -86,10 +86,16 @@ class Averages:
         return sum(w * x for w, x in zip(weights, values)) / sum(weights) if values else 0.0
 
 
+def average(values):
+    values = list(values)
+    return sum(values) / len(values)
+
+
 def credit(o, number, questions, averages, metrics):
     """Sets of each chain: advantage; weights of the answer's tokens (None: untrained); out."""
     method, centred = o["method"], o["no_std"]
     chains = [c for q in questions for c in q]
+    spreads = floor = None
     for c in chains:
         c.advantage, c.weights, c.out, c.forces = 0.0, None, False, False
     if method in ("sft", "lm"):
@@ -99,16 +105,23 @@ def credit(o, number, questions, averages, metrics):
         for c in chains:
             c.out, c.forces, c.advantage = not c.right, True, float(c.right)
             c.weights = torch.ones(len(c.answer), dtype=torch.float64)
+            c.earned = float(c.right)
+        spreads = [deviation([c.earned for c in q]) for q in questions]
+        metrics["reward"] = average(c.earned for c in chains)
     elif method == "jepo":
+        bounds, spread = [], []
         for q in questions:
             total = torch.stack([c.old.answer.sum() for c in q]).requires_grad_(True)
             bound = torch.logsumexp(total, 0) - math.log(len(q))
             (shares,) = torch.autograd.grad(bound, total)
+            bounds.append(bound.item())
+            spread.append(deviation(total.tolist()))
             for i, c in enumerate(q):
                 others = torch.logsumexp(torch.cat((total[:i], total[i + 1 :])), 0) - math.log(len(q) - 1)
                 # The sum over chains is not a mean: K undoes the one that all methods have.
                 c.advantage = len(q) * (bound - others).item()
                 c.weights = len(q) * shares[i] * torch.ones(len(c.answer), dtype=torch.float64)
+        metrics["reward"], metrics["reward_std"] = average(bounds), average(spread)
     else:
         for q in questions:
             for c in q:
@@ -121,6 +134,7 @@ def credit(o, number, questions, averages, metrics):
                 value = (r - base) * (not harmful) if o["reward_clip"] else r
                 (c.weights,) = torch.autograd.grad(value, s)
                 c.earned, c.scale = value.item(), max(abs(r.item()), abs(base.item()) * o["reward_clip"])
+                c.raw, c.base, c.clipped, c.harmful = r.item(), base.item(), value.item(), harmful
                 if method == "rlpr":
                     c.earned = (1 - o["format_reward"]) * c.earned + o["format_reward"] * c.closed
                     c.weights = None
@@ -130,8 +144,8 @@ def credit(o, number, questions, averages, metrics):
             if any(spreads):
                 averages.add("floor", sum(spreads) / sum(x > 0 for x in spreads))
             floor = averages.get("floor")
-        metrics["reward"] = sum(c.earned for c in chains) / len(chains)
-        metrics["reward_std"] = sum(spreads) / len(spreads)
+        metrics["reward"] = average(c.earned for c in chains)
+        metrics["reward_std"] = average(spreads)
         for q, spread in zip(questions, spreads):
             by = 1.0 if centred else max(spread, floor)
             for i, c in enumerate(q):
@@ -143,6 +157,15 @@ def credit(o, number, questions, averages, metrics):
                 # Only RLPR filters; there is nothing to compare with before its first step.
                 c.out = method == "rlpr" and number >= o["filter_from"] and spread < o["filter_beta"] * averages.get("filter")
         averages.add("filter", metrics["reward_std"])
+        metrics["nrt/floored_groups"] = average(not centred and floor > x for x in spreads)
+        if o["sigma_floor"] and not centred:
+            metrics["nrt/sigma_floor"] = floor
+    if spreads is not None:
+        metrics["reward_std"] = average(spreads)
+        metrics["frac_reward_zero_std"] = average(x == 0 for x in spreads)
+    derived = [w for c in chains if c.weights is not None and not c.out for w in c.weights.tolist()]
+    if o["token_cap"] and o["token_loss"] == "derived" and derived:
+        metrics["nrt/token_capped"] = average(w > o["token_cap"] for w in derived)
     for c in chains:
         if o["token_loss"] == "nll":
             c.weights = torch.ones(len(c.answer), dtype=torch.float64)
@@ -152,7 +175,64 @@ def credit(o, number, questions, averages, metrics):
             c.weights = c.weights.clamp(max=o["token_cap"])
         c.advantage *= not c.out
     if method not in ("sft", "lm"):
-        metrics["nrt/advantage_abs"] = sum(abs(c.advantage) for c in chains) / len(chains)
+        describe(method, questions, metrics)
+
+
+def describe(method, questions, metrics):
+    """What the metrics say of a rollout, beside its rewards."""
+    chains = [c for q in questions for c in q]
+    metrics["nrt/advantage_abs"] = average(abs(c.advantage) for c in chains)
+    metrics["nrt/advantage_max"] = max(abs(c.advantage) for c in chains)
+    weights = [[] if c.weights is None or c.out else c.weights.tolist() for c in chains]
+    if any(weights):
+        metrics["nrt/token_weight"] = average(w for list in weights for w in list)
+        metrics["nrt/token_weight_max"] = max(w for list in weights for w in list)
+    acts = {id(c): c.advantage != 0 or any(list) for c, list in zip(chains, weights)}
+    metrics["nrt/signal_groups"] = average(any(acts[id(c)] for c in q) for q in questions)
+    if method in ("nrt", "rlpr", "verifree"):
+        metrics["nrt/reward_raw"], metrics["nrt/reward_base"] = average(c.raw for c in chains), average(c.base for c in chains)
+        metrics["nrt/harmful"] = average(c.harmful for c in chains)
+    if method == "rlpr":
+        metrics["nrt/filtered_groups"] = average(all(c.out for c in q) for q in questions)
+    if method in ("star", "rlvr"):
+        metrics["nrt/matched"] = average(c.right for c in chains)
+    metrics["nrt/closed"] = average(c.closed for c in chains)
+    metrics["nrt/answer_logprob"] = average(x for c in chains for x in c.old.answer.tolist())
+    metrics["nrt/answer_prob"] = average(math.exp(x) for c in chains for x in c.old.answer.tolist())
+    metrics["nrt/base_prob"] = average(math.exp(x) for q in questions for x in q[0].present.tolist())
+    lengths = [len(c.drawn) for c in chains]
+    metrics["completions/mean_length"], metrics["completions/min_length"], metrics["completions/max_length"] = average(lengths), min(lengths), max(lengths)
+    metrics["completions/clipped_ratio"] = average(not c.closed and not c.stopped for c in chains)
+    metrics["entropy"] = average(x for c in chains for x in c.old.entropy.tolist())
+
+
+class Watch:
+    """What the chains looked like that updates were made of."""
+
+    def __init__(self):
+        self.ratios, self.low, self.high, self.whole, self.kl, self.loss = [], [], [], [], [], 0.0
+
+    def metrics(self, o):
+        ratios = [r for list in self.ratios for r in list]
+        if not ratios:
+            return {}
+        shifts = [abs(math.log(r)) for r in ratios]
+        low, high = [x for list in self.low for x in list], [x for list in self.high for x in list]
+        m = {
+            "clip_ratio/low_mean": average(low),
+            "clip_ratio/high_mean": average(high),
+            "clip_ratio/region_mean": average(a or b for a, b in zip(low, high)),
+            "clip_ratio/low_min": min(average(list) for list in self.low),
+            "clip_ratio/high_max": max(average(list) for list in self.high),
+            "nrt/ratio_mean": average(ratios),
+            "nrt/ratio_max": max(ratios),
+            "nrt/logprob_shift_mean": average(shifts),
+            "nrt/logprob_shift_max": max(shifts),
+            "nrt/sequence_clipped": average(not 1 - o["clip_low"] <= r <= 1 + o["clip_high"] for r in self.whole),
+        }
+        if self.kl:
+            m["kl"] = average(self.kl)
+        return m
 
 
 def norms(o, questions):
@@ -168,14 +248,20 @@ def norms(o, questions):
             c.by = {"constant": c.mean * o["length_constant"], "token": sum(d.length for d in chains)}.get(o["length_norm"], c.mean * c.length)
 
 
-def loss(o, c, now):
+def loss(o, c, now, watch):
     """The loss of one chain."""
     if c.out:
         return 0.0
     low, high = 1 - o["clip_low"], 1 + o["clip_high"]
     ratio, whole = (now.drawn - c.old.drawn).detach().exp(), (now.drawn - c.old.drawn).detach().sum().exp()
     corrects = o["ratio"] and c.sampled
-    keep = ~((ratio > high) & (c.advantage > 0) | (ratio < low) & (c.advantage < 0))
+    above, below = (ratio > high) & (c.advantage > 0), (ratio < low) & (c.advantage < 0)
+    keep = ~(above | below)
+    if c.sampled:
+        watch.ratios.append(ratio.tolist())
+        watch.high.append((above & corrects).tolist())
+        watch.low.append((below & corrects).tolist())
+        watch.whole.append(whole.item())
     trace = ratio.clamp(low, high) * keep if corrects else torch.ones_like(ratio)
     gain = o["lambda_trace"] * c.advantage * (trace * now.drawn).sum() + o["entropy"] * now.entropy.sum()
     if c.weights is not None:
@@ -184,6 +270,7 @@ def loss(o, c, now):
     if o["kl"]:
         d = c.before.drawn - now.drawn
         gain = gain - o["kl"] * (d.exp() - d - 1).sum()
+        watch.kl += (d.exp() - d - 1).tolist()
     if c.forces and o["method"] != "sft":
         gain = gain + o["lambda_trace"] * now.boundary.sum()
     if c.boundary and o["format_per_length"]:
@@ -234,16 +321,18 @@ def train(request):
                     c.boundary = []
                 with torch.no_grad():
                     c.old, c.before = policy.read(c, temperature), policy.read(c, temperature, before=True)
+                    c.present = policy.read(empty, 1.0).answer
                     c.baseline = policy.read(empty, 1.0, before=o["fixed_baseline"]).answer
             questions.append(chains)
         credit(o, number, questions, averages, metrics)
         norms(o, questions)
         counted = [q for q in questions if not all(c.out for c in q)]
-        gradients = []
+        gradients, watch = [], Watch()
         for _ in range(optim["iterations"]):
             for at in range(0, len(counted), mini):
                 batch = counted[at : at + mini]
-                part = sum(loss(o, c, policy.read(c, temperature)) for q in batch for c in q)
+                part = sum(loss(o, c, policy.read(c, temperature), watch) for q in batch for c in q)
+                watch.loss += float(part) / optim["iterations"]
                 adam.zero_grad()
                 part.backward()
                 norm = torch.sqrt(sum((x.grad**2).sum() for x in learned)).item() * len(counted) / len(batch)
@@ -257,6 +346,9 @@ def train(request):
                     group["lr"] = rate(optim, (number - 1) * each + len(gradients), request["total"] * each)
                 adam.step()
         metrics["grad_norm"] = sum(gradients) / max(1, len(gradients))
+        if not o["kl"]: # whose weights, times log-probabilities, are no divergence
+            metrics["loss"] = watch.loss
+        metrics.update(watch.metrics(o))
         if gradients:
             metrics["learning_rate"] = adam.param_groups[0]["lr"]
         answer["metrics"].append(metrics)
