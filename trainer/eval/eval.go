@@ -11,6 +11,7 @@ import (
 	"context"
 	"fmt"
 	"math"
+	"math/rand/v2"
 	"slices"
 
 	"nrt/backend/engine"
@@ -107,7 +108,7 @@ func Run(ctx context.Context, e *engine.Engine, items []Item, o Options) (Report
 // Batch of them, one after the other in the list, are asked together.
 func (o Options) Request(it Item, at int) engine.Request {
 	r := engine.Request{
-		Prompt: it.Prompt, N: max(1, o.K), Sampling: o.Sampling, Seed: o.Seed + uint64(at),
+		Prompt: it.Prompt, N: max(1, o.K), Sampling: o.Sampling, Seed: o.seedOf(at),
 		MaxChain: cmp.Or(it.MaxChain, o.MaxChain), Close: o.Close, StopText: o.StopText, Stop: o.End,
 		Reference: it.Reference, Baseline: true,
 		MaxAnswer: cmp.Or(it.MaxAnswer, o.MaxAnswer), AnswerStop: o.End,
@@ -117,6 +118,11 @@ func (o Options) Request(it Item, at int) engine.Request {
 	}
 	return r
 }
+
+// seedOf is the seed of an item's chains. Their sum would not do: under the next seed
+// each item would draw with the numbers of the one after it, and the means of both would
+// err alike.
+func (o Options) seedOf(at int) uint64 { return rand.NewPCG(o.Seed, uint64(at)).Uint64() }
 
 // tally sums over items.
 type tally struct {

@@ -77,7 +77,7 @@ func TestRunIsWhatTheEngineSays(t *testing.T) {
 	var reqs []engine.Request
 	for i, it := range list {
 		reqs = append(reqs, engine.Request{
-			Prompt: it.Prompt, N: 3, Sampling: o.Sampling, Seed: o.Seed + uint64(i), MaxChain: o.MaxChain, Close: o.Close,
+			Prompt: it.Prompt, N: 3, Sampling: o.Sampling, Seed: o.Request(it, i).Seed, MaxChain: o.MaxChain, Close: o.Close,
 			Stop: o.End, Reference: it.Reference, Baseline: true,
 		})
 	}
@@ -237,5 +237,18 @@ func TestIntervalOverQuestions(t *testing.T) {
 		if share := float64(holds) / times; share < .93 || share > .98 {
 			t.Errorf("with %d chains a question it holds the true share in %.3f", chains, share)
 		}
+	}
+}
+
+// TestSeeds: no two items draw with the same numbers, under one seed or under others.
+func TestSeeds(t *testing.T) {
+	seen := map[uint64]bool{}
+	for seed := range uint64(20) {
+		for at := range 1000 {
+			seen[Options{Seed: seed}.Request(Item{}, at).Seed] = true
+		}
+	}
+	if len(seen) != 20*1000 {
+		t.Errorf("20 seeds have %d among 1000 items each", len(seen))
 	}
 }

@@ -66,7 +66,7 @@ func Run(ctx context.Context, base *llama.Model, w *world.World, name string, p 
 		o     EvalOptions
 	}{
 		{&trial.HeldOut, w.HeldOut(p.EvalN, evalSeed, p.Families...), EvalOptions{NoChain: noChain}},
-		{&trial.Sampled, w.HeldOut(p.EvalN, evalSeed, p.Families...), EvalOptions{NoChain: noChain, Temperature: 1, Seed: 1}},
+		{&trial.Sampled, w.HeldOut(p.EvalN, evalSeed, p.Families...), EvalOptions{NoChain: noChain, Temperature: 1, Seed: p.Seed}},
 		{&trial.Longer, w.Longer(p.EvalN, evalSeed, p.Families...), EvalOptions{NoChain: noChain}},
 	} {
 		if *x.to, err = Evaluate(ctx, e, w, f, x.items, x.o); err != nil {
@@ -75,7 +75,7 @@ func Run(ctx context.Context, base *llama.Model, w *world.World, name string, p 
 	}
 	if noChain {
 		trial.Chained, trial.ChainedSampled = new(eval.Report), new(eval.Report)
-		for to, o := range map[*eval.Report]EvalOptions{trial.Chained: {}, trial.ChainedSampled: {Temperature: 1, Seed: 1}} {
+		for to, o := range map[*eval.Report]EvalOptions{trial.Chained: {}, trial.ChainedSampled: {Temperature: 1, Seed: p.Seed}} {
 			if *to, err = Evaluate(ctx, e, w, f, w.HeldOut(p.EvalN, evalSeed, p.Families...), o); err != nil {
 				return nil, err
 			}
