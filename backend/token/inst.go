@@ -45,13 +45,15 @@ func layoutLlama2(l *line, msgs []Message) error {
 	return nil
 }
 
-// layoutMistral puts a system message before the last question.
+// layoutMistral puts a system message before the last question. Some of its templates
+// trim what the assistant said.
 func layoutMistral(l *line, msgs []Message) error {
 	_, tokens := l.t.ID("[INST]")
 	space := " "
 	if t := l.t.config.ChatTemplate; strings.Contains(t, "[INST]") && !strings.Contains(t, "[INST] ") {
 		space = ""
 	}
+	trims := strings.Contains(strings.ReplaceAll(l.t.config.ChatTemplate, " ", ""), "|trim+eos_token")
 	system, last := "", 0
 	for i, m := range msgs {
 		switch {
@@ -77,6 +79,9 @@ func layoutMistral(l *line, msgs []Message) error {
 			}
 			l.added("[/INST]")
 		case "assistant":
+			if trims {
+				m.Content = strings.TrimSpace(m.Content)
+			}
 			l.write(space + m.Content)
 			l.end()
 		}

@@ -61,10 +61,10 @@ const list = [
     "{%- set default_system_message = '' %}\n{{- bos_token }}\n{%- if messages[0]['role'] == 'system' %}\n    {{- '[SYSTEM_PROMPT]' -}}\n    {{- messages[0]['content'] -}}\n    {{- '[/SYSTEM_PROMPT]' -}}\n    {%- set turns = messages[1:] %}\n{%- else %}\n    {%- set turns = messages %}\n    {%- if default_system_message != '' %}\n        {{- '[SYSTEM_PROMPT]' + default_system_message + '[/SYSTEM_PROMPT]' }}\n    {%- endif %}\n{%- endif %}\n{%- for message in turns %}\n    {%- if message['role'] == 'user' %}\n        {{- '[INST]' + message['content'] + '[/INST]' }}\n    {%- else %}\n        {{- message['content'] + eos_token }}\n    {%- endif %}\n{%- endfor %}\n", v7],
 ];
 
-const conversation = [ // as in format_test.go
+const conversation = [ // as in format_test.go, but for a line break that some templates trim
   { role: 'system', content: 'Be brief.' },
   { role: 'user', content: '  What is 2+2?\n' },
-  { role: 'assistant', content: '4' },
+  { role: 'assistant', content: '4\n' },
   { role: 'user', content: 'And 3+3?' },
 ];
 
