@@ -283,7 +283,7 @@ def loss(o, c, now, watch):
 
 def rate(o, u, total):
     """The learning rate of update u, from 1, of so many."""
-    warmup = round(o["warmup"] * total) if o["warmup"] < 1 else o["warmup"]
+    warmup = math.floor(o["warmup"] * total + 0.5) if o["warmup"] < 1 else o["warmup"]
     start = max(warmup, total - math.ceil(o["decay"] * total)) if o["schedule"] == "wsd" else warmup
     if u <= warmup:
         return o["lr"] * u / warmup
