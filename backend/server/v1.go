@@ -121,8 +121,9 @@ func (s *Server) v1(endpoint string, serve func(a *api) error) http.HandlerFunc 
 		if s.permitted(r) {
 			err = serve(a)
 		}
-		s.metrics.programs.WithLabelValues(endpoint, a.result(err)).Inc()
-		if errors.Is(err, errCut) {
+		result := a.result(err)
+		s.metrics.programs.WithLabelValues(endpoint, result).Inc()
+		if result == "left" { // who has only stopped sending must not take what came, or nothing, for an answer
 			panic(http.ErrAbortHandler)
 		}
 	}

@@ -221,6 +221,36 @@ func TestV1Leaving(t *testing.T) {
 	})
 }
 
+// TestV1HalfClosed: to a reader who has stopped sending, and may still read, a request
+// that ends with that looks broken and not answered.
+func TestV1HalfClosed(t *testing.T) {
+	r := start(t, slow)
+	for _, stream := range []bool{true, false} {
+		body, err := json.Marshal(chatRequest(object{"n": 16, "stream": stream}))
+		if err != nil {
+			t.Fatal(err)
+		}
+		c, err := net.Dial("tcp", strings.TrimPrefix(r.http.URL, "http://"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		fmt.Fprintf(c, "POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s", len(body), body)
+		settled(t, "slots", func() bool { busy, _ := r.sched.load(); return busy == 1 })
+		if err := c.(*net.TCPConn).CloseWrite(); err != nil {
+			t.Fatal(err)
+		}
+		resp, err := http.ReadResponse(bufio.NewReader(c), nil)
+		if err == nil {
+			_, err = io.Copy(io.Discard, resp.Body)
+		}
+		if err == nil {
+			t.Errorf("stream %v: %s, to its end", stream, resp.Status)
+		}
+		settled(t, "slots", func() bool { busy, _ := r.sched.load(); return busy == 0 })
+	}
+}
+
 // TestV1IsRated: requests that are refused count too, since taking them apart is work.
 func TestV1IsRated(t *testing.T) {
 	for what, request := range map[string]object{"taken": textRequest(object{"max_tokens": 1}), "refused": {"model": "none", "prompt": 7}} {
