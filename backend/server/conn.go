@@ -1,6 +1,7 @@
 package server
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -125,6 +126,8 @@ func (c *conn) greet() (*wire.Welcome, uint64, error) {
 	if err := c.ws.SetReadDeadline(time.Now().Add(c.server.o.HelloWithin)); err != nil {
 		return nil, 0, err
 	}
+	// Nobody who has not said hello keeps the server from stopping.
+	defer context.AfterFunc(c.server.serving, func() { c.ws.SetReadDeadline(time.Now()) })()
 	m, err := c.next(4 << 10)
 	if err == nil {
 		if _, ok := m.(*wire.Hello); !ok {
@@ -135,6 +138,8 @@ func (c *conn) greet() (*wire.Welcome, uint64, error) {
 		var bad *wire.Error
 		if errors.As(err, &bad) {
 			c.refuse(c.bad(bad), websocket.ClosePolicyViolation)
+		} else if stop := c.server.running(); stop != nil {
+			err = c.stopping(stop)
 		}
 		return nil, 0, err
 	}

@@ -79,8 +79,8 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 	err := s.Close()
 	wait, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 	defer cancel()
-	if stop := h.Shutdown(wait); stop != nil {
-		err = errors.Join(err, stop, h.Close())
+	if h.Shutdown(wait) != nil { // a slow download, say: no reason to call the end a failed one
+		err = errors.Join(err, h.Close())
 	}
 	if served := <-failed; !errors.Is(served, http.ErrServerClosed) {
 		err = errors.Join(err, served)

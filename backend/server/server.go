@@ -33,17 +33,18 @@ type Server struct {
 	buffers sync.Pool    // of websocket writers
 	logs    atomic.Int64 // bytes of all sessions' logs
 
-	shut func() error    // Close, once
-	ctx  context.Context // ends at Close
-	stop context.CancelFunc
-	work sync.WaitGroup // questions at work, models being read
+	shut    func() error    // Close, once
+	serving context.Context // ends when Close begins
+	unserve context.CancelFunc
+	ctx     context.Context // ends when Close has seen readers and runs off
+	stop    context.CancelFunc
+	work    sync.WaitGroup // questions at work, models being read
 
 	mu       sync.Mutex
 	sessions map[string]*session
 	conns    int
 	near     map[string]int // connections by address
 	empty    *sync.Cond     // conns == 0
-	closed   bool
 }
 
 // New makes a server, and goes on with the training runs that its state folder
@@ -55,6 +56,7 @@ func New(o Options) (*Server, error) {
 	s := &Server{o: o, log: o.Log, sessions: map[string]*session{}, near: map[string]int{}, saved: newSaved(o.Saved)}
 	s.empty = sync.NewCond(&s.mu)
 	s.shut = sync.OnceValue(s.shutDown)
+	s.serving, s.unserve = context.WithCancel(context.Background())
 	s.ctx, s.stop = context.WithCancel(context.Background())
 	s.metrics = newMetrics(s)
 	s.rates.burst, s.streams.most = float64(o.Burst), o.StreamBytes
@@ -91,7 +93,7 @@ func (s *Server) Close() error { return s.shut() }
 
 func (s *Server) shutDown() error {
 	s.mu.Lock()
-	s.closed = true
+	s.unserve()
 	var conns []*conn
 	for _, x := range s.sessions {
 		x.mu.Lock()
@@ -131,7 +133,7 @@ func (s *Server) enter(from string) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	switch {
-	case s.closed:
+	case s.serving.Err() != nil:
 		return errNotRunning
 	case s.conns >= s.o.Conns:
 		return errors.New("as many readers are connected as the server takes; try again in a moment")
@@ -216,7 +218,7 @@ func (s *Server) newSession(owner string, manager bool) (*session, error) {
 	defer s.mu.Unlock()
 	// Readers who are away count, so that reconnecting cannot fill the memory.
 	switch {
-	case s.closed:
+	case s.serving.Err() != nil:
 		x.end()
 		return nil, errNotRunning
 	case len(s.sessions) >= 2*s.o.Conns:
@@ -237,7 +239,7 @@ func (s *Server) forget(x *session) {
 func (s *Server) running() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.closed {
+	if s.serving.Err() != nil {
 		return errNotRunning
 	}
 	return nil

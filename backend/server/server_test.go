@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"math"
+	"net"
 	"net/http"
 	"slices"
 	"strings"
@@ -402,6 +403,60 @@ func TestServeStopsInOrder(t *testing.T) {
 	resp.Body.Close()
 	if resp.StatusCode != http.StatusServiceUnavailable {
 		t.Errorf("readyz: %d", resp.StatusCode)
+	}
+}
+
+// TestStopWithoutHello: a connection that says nothing does not keep the server from
+// stopping.
+func TestStopWithoutHello(t *testing.T) {
+	r := start(t, func(o *Options) { o.HelloWithin = patience })
+	c := r.dial()
+	closed := make(chan error, 1)
+	go func() { closed <- r.Close() }()
+	select {
+	case err := <-closed:
+		if err != nil {
+			t.Error(err)
+		}
+	case <-time.After(patience / 2):
+		t.Fatal("it still waits")
+	}
+	if f := expect[*wire.Failed](c); f.Code != wire.CodeStopping {
+		t.Errorf("have %+v", f)
+	}
+	if _, err := c.read(); !websocket.IsCloseError(err, closeRestart) {
+		t.Errorf("closed with %v", err)
+	}
+}
+
+// TestServeEndsWithoutError: a client that is still at it when the server has stopped
+// does not make that a failure.
+func TestServeEndsWithoutError(t *testing.T) {
+	r := start(t, nil)
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, stop := context.WithCancel(t.Context())
+	ended := make(chan error)
+	go func() { ended <- r.Serve(ctx, l) }()
+	c, err := net.Dial("tcp", l.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	fmt.Fprint(c, "POST /v1/score HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 10\r\n\r\n{")
+	settled(t, "requests", func() bool {
+		r.rates.mu.Lock()
+		defer r.rates.mu.Unlock()
+		return len(r.rates.of) > 0
+	})
+	stop()
+	if err := <-ended; err != nil {
+		t.Error(err)
+	}
+	if n, err := c.Read(make([]byte, 1)); n > 0 || err == nil {
+		t.Error("the connection stays open")
 	}
 }
 

@@ -322,7 +322,7 @@ func (a *api) find(model string) error {
 func (a *api) compute(work func(ctx context.Context, r *replica) error) error {
 	s := a.s
 	s.mu.Lock()
-	if s.closed {
+	if s.serving.Err() != nil {
 		s.mu.Unlock()
 		return errNotRunning
 	}
