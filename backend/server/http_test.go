@@ -56,6 +56,11 @@ func (r *rig) send(method, path string, content io.Reader, headers []string) (*h
 	return resp, string(body)
 }
 
+// cookie is what a browser sends that was let in with a token.
+func (r *rig) cookie(token string) string {
+	return cookie(httptest.NewRequest(http.MethodGet, r.http.URL, nil)) + "=" + token
+}
+
 func TestHostAndOrigin(t *testing.T) {
 	r := start(t, func(o *Options) { o.Hosts = []string{"teach.example.org"} })
 	own := strings.TrimPrefix(r.http.URL, "http://")
@@ -107,7 +112,7 @@ func TestTokenGuardsWhatComputes(t *testing.T) {
 	if resp, _ := r.get("/api/models", "Authorization: Bearer sesame"); resp.StatusCode != 200 {
 		t.Errorf("with a bearer token: %d", resp.StatusCode)
 	}
-	if resp, _ := r.get("/api/models", "Cookie: nrt_token=guess"); resp.StatusCode != 401 {
+	if resp, _ := r.get("/api/models", "Cookie: "+r.cookie("guess")); resp.StatusCode != 401 {
 		t.Errorf("with a wrong cookie: %d", resp.StatusCode)
 	}
 	resp, _ := r.get("/?token=sesame&x=1")
@@ -134,7 +139,7 @@ func TestTokenGuardsWhatComputes(t *testing.T) {
 	for _, who := range []struct {
 		head string
 		told bool
-	}{{"Cookie: nrt_token=guess", false}, {"Cookie: nrt_token=sesame", true}} {
+	}{{"Cookie: " + r.cookie("guess"), false}, {"Cookie: " + r.cookie("sesame"), true}} {
 		if _, body := r.get("/", who.head); strings.Contains(body, secret) != who.told {
 			t.Errorf("%s: the page tells the served model's name: %v", who.head, !who.told)
 		}
@@ -142,6 +147,31 @@ func TestTokenGuardsWhatComputes(t *testing.T) {
 	_, body := r.get("/api/status")
 	if !strings.Contains(body, `"token":"needed"`) {
 		t.Errorf("status: %s", body)
+	}
+}
+
+// TestTwoServersOneBrowser: a browser keeps the tokens of two servers on one computer.
+func TestTwoServersOneBrowser(t *testing.T) {
+	jar, err := cookiejar.New(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	browser := http.Client{Jar: jar}
+	var list []string
+	for _, token := range []string{"sesame", "letmein"} {
+		r := start(t, func(o *Options) { o.Token = token })
+		list = append(list, r.http.URL+"/?token="+token, r.http.URL+"/api/models")
+		t.Cleanup(browser.CloseIdleConnections)
+	}
+	for _, at := range []int{0, 2, 1, 3} {
+		resp, err := browser.Get(list[at])
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp.Body.Close()
+		if resp.StatusCode != http.StatusOK {
+			t.Errorf("%s: %s", list[at], resp.Status)
+		}
 	}
 }
 

@@ -91,7 +91,7 @@ func TestTokenHolderStopsAnyRun(t *testing.T) {
 		c.welcome = expect[*wire.Welcome](c)
 		return c
 	}
-	page := http.Header{"Cookie": {cookie + "=letmein"}}
+	page := http.Header{"Cookie": {r.cookie("letmein")}}
 	c, other, keeper := dial(page), dial(page), dial(http.Header{"Authorization": {"Bearer letmein"}})
 	c.say(short(500))
 	until(c, "run1", wire.StatusRunning)

@@ -12,8 +12,12 @@ import (
 	"time"
 )
 
-// cookie holds the token after the first visit.
-const cookie = "nrt_token"
+// cookie names what holds the token after the first visit. To browsers all ports of a
+// computer are one: two servers on it must not take each other's cookie.
+func cookie(r *http.Request) string {
+	_, port, _ := net.SplitHostPort(r.Host) // none where that is the usual one
+	return "nrt_token" + port
+}
 
 // NewToken makes a token for Options.Token: 128 random bits.
 func NewToken() (string, error) {
@@ -114,7 +118,7 @@ func (s *Server) permitted(r *http.Request) bool {
 	if s.manages(r) {
 		return true
 	}
-	c, err := r.Cookie(cookie)
+	c, err := r.Cookie(cookie(r))
 	return err == nil && s.isToken(c.Value)
 }
 
@@ -147,7 +151,7 @@ func (s *Server) admit(w http.ResponseWriter, r *http.Request) bool {
 		return true
 	}
 	http.SetCookie(w, &http.Cookie{
-		Name: cookie, Value: s.o.Token, Path: "/", HttpOnly: true, SameSite: http.SameSiteStrictMode,
+		Name: cookie(r), Value: s.o.Token, Path: "/", HttpOnly: true, SameSite: http.SameSiteStrictMode,
 		Secure: s.encrypted(r), MaxAge: int((30 * 24 * time.Hour).Seconds()),
 	})
 	q.Del("token")
