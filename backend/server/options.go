@@ -146,7 +146,7 @@ func (o *Options) defaults() error {
 	case o.Device == nil:
 		return errors.New("no device to compute with")
 	case strings.ContainsFunc(o.Token, func(c rune) bool { return c <= ' ' || c >= 0x7f || strings.ContainsRune(`",;\`, c) }):
-		return errors.New(`Options.Token: want letters, digits and signs of ASCII, without spaces and ",;\, as browsers keep it in a cookie`)
+		return errors.New(`token: want letters, digits and signs of ASCII, without spaces and ",;\, as browsers keep it in a cookie`)
 	case o.Chain > wire.MaxChain:
 		return fmt.Errorf("Limits.Chain: want at most %d, which readers can ask for, have %d", wire.MaxChain, o.Chain)
 	case o.KeepRuns > most:

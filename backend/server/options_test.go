@@ -48,7 +48,7 @@ func TestOptions(t *testing.T) {
 		"Limits.Chain: want at most":      func(o *Options) { o.Chain = wire.MaxChain + 1 },
 		"Limits.KeepRuns: want at most":   func(o *Options) { o.KeepRuns = o.MostRuns() + 1 },
 		"Limits.LogBytes: want 0 or more": func(o *Options) { o.LogBytes = -1 },
-		"Options.Token: want letters":     func(o *Options) { o.Token = "klasse 3b" },
+		"token: want letters":             func(o *Options) { o.Token = "klasse 3b" },
 	} {
 		o := Options{Models: []Source{{Name: "m"}}, Device: dev}
 		change(&o)

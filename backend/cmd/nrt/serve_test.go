@@ -382,7 +382,7 @@ func TestServeTokenOfOnesOwn(t *testing.T) {
 		t.Fatal(err)
 	}
 	code, _, stderr := setting{builtins: known}.nrt(t, "serve", "--addr", "127.0.0.1:0", "--no-train", "--token", "klasse 3b;")
-	if code == exitOK || !strings.Contains(stderr, "Token: want letters") {
+	if code == exitOK || !strings.Contains(stderr, ": token: want letters") {
 		t.Errorf("exit %d, %s", code, stderr)
 	}
 }
