@@ -88,6 +88,10 @@ func TestHostAndOrigin(t *testing.T) {
 			t.Errorf("%v: %d %s, want %d", x.headers, resp.StatusCode, body, x.code)
 		}
 	}
+	// As through a proxy that names the server by its own address for it.
+	if _, body := r.get("/api/status", "Origin: https://teach.example.org"); !strings.Contains(body, "proxy in between must hand on the header Host") || !strings.Contains(body, own) {
+		t.Errorf("have %s", body)
+	}
 	for _, h := range []http.Header{{"Origin": {"http://evil.example.com"}}, {"Host": {"evil.example.com"}}} {
 		_, resp, err := websocket.DefaultDialer.Dial(r.url(), h)
 		if err == nil {

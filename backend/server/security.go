@@ -58,7 +58,8 @@ func (s *Server) secure(next http.Handler) http.Handler {
 			return
 		}
 		if !sameOrigin(r) {
-			s.deny(w, r, http.StatusForbidden, "requests from other sites are not answered")
+			s.deny(w, r, http.StatusForbidden, fmt.Sprintf("requests from other sites are not answered: this one is of %q and asks %q; a proxy in between must hand on the header Host",
+				clip(r.Header.Get("Origin"), 100), clip(r.Host, 100)))
 			return
 		}
 		next.ServeHTTP(w, r)
