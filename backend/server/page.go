@@ -2,6 +2,7 @@ package server
 
 import (
 	"compress/gzip"
+	"crypto/rand"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -94,11 +95,7 @@ func (s *Server) servePage(w http.ResponseWriter, r *http.Request) {
 	if s.admit(w, r) {
 		return
 	}
-	nonce, err := NewToken() // for this page alone
-	if err != nil {
-		s.refuse(w, http.StatusInternalServerError, err.Error())
-		return
-	}
+	nonce := rand.Text()    // for this page alone
 	var models []wire.Model // what is served is told to those alone who may ask it
 	if s.permitted(r) {
 		models = s.models()
@@ -117,7 +114,7 @@ func (s *Server) servePage(w http.ResponseWriter, r *http.Request) {
 		z = gzip.NewWriter(w)
 		out = z
 	}
-	err = templates.Shell(p).Render(r.Context(), out)
+	err := templates.Shell(p).Render(r.Context(), out)
 	if z != nil {
 		err = errors.Join(err, z.Close())
 	}

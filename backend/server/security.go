@@ -1,9 +1,7 @@
 package server
 
 import (
-	"crypto/rand"
 	"crypto/subtle"
-	"encoding/base64"
 	"fmt"
 	"net"
 	"net/http"
@@ -17,15 +15,6 @@ import (
 func cookie(r *http.Request) string {
 	_, port, _ := net.SplitHostPort(r.Host) // none where that is the usual one
 	return "nrt_token" + port
-}
-
-// NewToken makes a token for Options.Token: 128 random bits.
-func NewToken() (string, error) {
-	var raw [16]byte
-	if _, err := rand.Read(raw[:]); err != nil {
-		return "", err
-	}
-	return base64.RawURLEncoding.EncodeToString(raw[:]), nil
 }
 
 // Loopback tells whether an address to listen on is reached from this machine

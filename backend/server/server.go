@@ -3,7 +3,6 @@ package server
 import (
 	"context"
 	"crypto/rand"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -13,6 +12,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/gorilla/websocket"
 
 	"nrt/web/wire"
 )
@@ -105,7 +106,7 @@ func (s *Server) shutDown() error {
 	s.mu.Unlock()
 	for _, c := range conns {
 		c.session.say(fail("", wire.CodeStopping, "the server is stopping; it may be back in a moment"))
-		c.leave(closeRestart, "the server is stopping")
+		c.leave(websocket.CloseServiceRestart, "the server is stopping")
 	}
 	var err error
 	if s.runs != nil {
@@ -124,9 +125,6 @@ func (s *Server) shutDown() error {
 	s.hub.close()
 	return err
 }
-
-// closeRestart is RFC 6455's registered code 1012: the service restarts.
-const closeRestart = 1012
 
 // enter counts a connection from an address, if there is room for it.
 func (s *Server) enter(from string) error {
@@ -200,12 +198,8 @@ func (s *Server) session(id string) *session {
 }
 
 func (s *Server) newSession(owner string, manager bool) (*session, error) {
-	var raw [16]byte
-	if _, err := rand.Read(raw[:]); err != nil {
-		return nil, err
-	}
 	x := &session{
-		id: hex.EncodeToString(raw[:]), server: s,
+		id: rand.Text(), server: s,
 		asks: map[string]context.CancelCauseFunc{},
 		rate: newBucket(askBurst, askRate), scores: newBucket(askBurst, askRate), fresh: newBucket(askBurst, askRate),
 	}

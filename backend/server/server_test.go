@@ -387,7 +387,7 @@ func TestServeStopsInOrder(t *testing.T) {
 	}
 	for {
 		if _, err := c.read(); err != nil {
-			if !websocket.IsCloseError(err, closeRestart) {
+			if !websocket.IsCloseError(err, websocket.CloseServiceRestart) {
 				t.Errorf("closed with %v", err)
 			}
 			break
@@ -424,7 +424,7 @@ func TestStopWithoutHello(t *testing.T) {
 	if f := expect[*wire.Failed](c); f.Code != wire.CodeStopping {
 		t.Errorf("have %+v", f)
 	}
-	if _, err := c.read(); !websocket.IsCloseError(err, closeRestart) {
+	if _, err := c.read(); !websocket.IsCloseError(err, websocket.CloseServiceRestart) {
 		t.Errorf("closed with %v", err)
 	}
 }
