@@ -143,9 +143,6 @@ func decode(data []byte, limit int, list []Message) (Message, error) {
 	if err := d.Decode(m); err != nil {
 		return nil, jsonError(h.T, err)
 	}
-	if d.More() {
-		return nil, &Error{Type: h.T, Reason: "more than one JSON value"}
-	}
 	if err := validate(m); err != nil {
 		return nil, err
 	}
