@@ -169,7 +169,6 @@ func policy(nonce, host string) string {
 		"font-src 'self'",
 		"connect-src 'self' ws://" + host + " wss://" + host,
 		"worker-src 'self'",
-		"manifest-src 'self'",
 		"base-uri 'none'",
 		"form-action 'self'",
 		"frame-ancestors 'none'",

@@ -2,13 +2,13 @@ package server
 
 import (
 	"bytes"
+	"cmp"
 	"compress/gzip"
 	"crypto/sha256"
 	"encoding/base64"
 	"errors"
 	"fmt"
 	"io"
-	"mime"
 	"net/http"
 	"path"
 	"strconv"
@@ -159,23 +159,13 @@ type static struct {
 	wasm  int64 // bytes of the client uncompressed, 0 without it
 }
 
-// types are those that the system's table may lack or have wrong.
+// types are those of the files that there are.
 var types = map[string]string{
 	".wasm": "application/wasm", ".js": "text/javascript; charset=utf-8", ".css": "text/css; charset=utf-8",
 	".svg": "image/svg+xml", ".json": "application/json", ".LICENSE": "text/plain; charset=utf-8",
-	".webmanifest": "application/manifest+json",
 }
 
-func typeOf(name string) string {
-	ext := path.Ext(name)
-	if t := types[ext]; t != "" {
-		return t
-	}
-	if t := mime.TypeByExtension(ext); t != "" {
-		return t
-	}
-	return "application/octet-stream"
-}
+func typeOf(name string) string { return cmp.Or(types[path.Ext(name)], "application/octet-stream") }
 
 // loadStatic compresses once for all servers of the process.
 var loadStatic = sync.OnceValues(newStatic)
