@@ -86,15 +86,15 @@ func (a *app) click(event js.Value) {
 		a.readUpload(el)
 		return
 	}
-	el, ok := closest(event, "#askform .dlg-f [data-close]")
-	if ok {
+	if _, ok := closest(event, "#askform .dlg-f [data-close]"); ok {
 		for _, field := range typedFields { // Discard
 			byID("ask-"+field).Set("value", "")
 			a.do(field, "")
 		}
 		return
 	}
-	if el, ok = closest(event, "[data-act]"); !ok {
+	el, ok := closest(event, "[data-act]")
+	if !ok {
 		return
 	}
 	if _, ok := closest(event, `[id^="sent-"]`); ok && !window().Call("getSelection").Get("isCollapsed").Bool() {

@@ -74,7 +74,7 @@ func (s *Server) serveSocket(w http.ResponseWriter, r *http.Request) {
 	up := websocket.Upgrader{
 		HandshakeTimeout: 5 * time.Second,
 		ReadBufferSize:   2 << 10, WriteBufferSize: 4 << 10, WriteBufferPool: &s.buffers,
-		CheckOrigin: func(r *http.Request) bool { return sameOrigin(r) },
+		CheckOrigin: sameOrigin,
 		Error: func(w http.ResponseWriter, _ *http.Request, status int, reason error) {
 			s.refuse(w, status, reason.Error())
 		},

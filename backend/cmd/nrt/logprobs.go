@@ -117,13 +117,9 @@ func (e *env) logprobs(m modelFlags, text string, ids []int32, top int, asJSON b
 
 // positions prepares scored tokens for printing and sums their log-probabilities.
 func (l *loaded) positions(tokens []engine.Token) (list []position, sum float64) {
-	ids := make([]int32, len(tokens))
-	for i, t := range tokens {
-		ids[i] = t.ID
-	}
-	texts := make([]string, len(ids))
+	texts := make([]string, len(tokens))
 	if l.tok != nil {
-		texts = verdict.Spell(l.tok, ids)
+		texts = verdict.Spell(l.tok, engine.IDsOf(tokens))
 	}
 	for i, t := range tokens {
 		p := position{ID: t.ID, Text: texts[i], Top: []alternative{}}
