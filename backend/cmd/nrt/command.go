@@ -23,8 +23,7 @@ type command struct {
 	bind func(f *flags) func(e *env) error
 	// prepare rewrites the arguments before they are parsed; nil leaves them.
 	prepare func(args []string) []string
-	// more prints flags that another package declared, in its own order; nil
-	// lists them by name with the others.
+	// more prints flags that another package declared; nil if there are none.
 	more func(w io.Writer)
 }
 
@@ -70,9 +69,6 @@ func (c *command) help(w io.Writer, f *flags) {
 	fmt.Fprintf(w, "nrt %s: %s\n\nusage: nrt %s %s\n", c.name, c.short, c.name, c.args)
 	if c.long != "" {
 		fmt.Fprintf(w, "\n%s\n", strings.TrimSpace(c.long))
-	}
-	if c.more == nil {
-		f.adopt()
 	}
 	fmt.Fprint(w, "\nflags:\n")
 	width := 0
@@ -272,20 +268,6 @@ func (f *flags) toggle(p *bool, name, usage string) {
 func (f *flags) value(v flag.Value, name, arg, usage string) {
 	f.note(name, arg, usage, v.String())
 	f.set.Var(v, name, "")
-}
-
-// adopt lists the flags that another package declared on the set, for help.
-func (f *flags) adopt() {
-	known := map[string]bool{}
-	for _, i := range f.list {
-		known[i.name] = true
-	}
-	f.set.VisitAll(func(g *flag.Flag) {
-		if !known[g.Name] {
-			arg, usage := flag.UnquoteUsage(g)
-			f.note(g.Name, arg, usage, g.DefValue)
-		}
-	})
 }
 
 // given tells whether the call named the flag.
