@@ -5,6 +5,7 @@ import (
 	"strings"
 	"testing"
 
+	"nrt/trainer/eval"
 	"nrt/web/wire"
 )
 
@@ -39,6 +40,40 @@ func TestBuiltinModels(t *testing.T) {
 	}
 	if code, _, stderr := s.nrt(t, "explain", "--model", wordModel(t)); code != exitUsage || !strings.Contains(stderr, "want --question and --answer") {
 		t.Errorf("a model of something else: exit %d, %s", code, stderr)
+	}
+}
+
+// Without a file the small world asks, of which the trained model knows more than the
+// one before it. Its questions are for its models alone.
+func TestEvalAsksTheSmallWorld(t *testing.T) {
+	list, err := builtins()
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := setting{builtins: list}
+	right := func(model string, flags ...string) float64 {
+		var r eval.Report
+		decode(t, s.ok(t, append([]string{"eval", "--model", model, "--n", "70", "--json"}, flags...)...), &r)
+		if r.N != 70 || len(r.Families) != 7 || len(r.Kinds) == 0 {
+			t.Errorf("%s: %+v", model, r)
+		}
+		return r.Accuracy
+	}
+	base, trained, longer, exact := right("world:base"), right("world:nrt"), right("world:nrt", "--data", "world:longer"), right("world:nrt", "--exact")
+	if base > 0.5 || trained < 0.95 || longer < 0.95 || exact > trained/2 {
+		t.Errorf("right: %g before training, %g after, %g of longer ones, %g to the letter", base, trained, longer, exact)
+	}
+	text := s.ok(t, "eval", "--n", "14")
+	for _, want := range []string{"world:nrt on world, 14 questions\n", "\n  right answers ", "\n  kinds of chain ", "\n  kin "} {
+		if !strings.Contains(text, want) {
+			t.Errorf("no %q in\n%s", want, text)
+		}
+	}
+	if code, _, stderr := s.nrt(t, "eval", "--data", "world:new"); code != exitUsage || !strings.Contains(stderr, "want world:heldout") {
+		t.Errorf("exit %d, %s", code, stderr)
+	}
+	if code, _, stderr := s.nrt(t, "eval", "--model", wordModel(t)); code != exitFailure || !strings.Contains(stderr, "was not made for the small world") {
+		t.Errorf("exit %d, %s", code, stderr)
 	}
 }
 
