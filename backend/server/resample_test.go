@@ -226,22 +226,7 @@ func TestCancelResample(t *testing.T) {
 	c.say(running)
 	expect[*wire.Frame](c)
 	m := again(running, 0, []int32{5, 6, 7, 8}, 0, 1, 2, 3)
-	c.say(m)
-	if q := expect[*wire.Queued](c); q.ID != "f1" || q.Place != 0 {
-		t.Errorf("have %+v", q)
-	}
-	c.say(&wire.Cancel{Head: wire.Head{ID: "f1"}})
-	if e := expect[*wire.End](c); e.ID != "f1" || !e.Cancelled || e.Seconds != 0 {
-		t.Errorf("have %+v", e)
-	}
-	c.say(&wire.Cancel{Head: wire.Head{ID: "q1"}})
-	expect[*wire.End](c)
-	c.say(m)
-	settled(t, "slots", func() bool { busy, _ := r.sched.load(); return busy == 1 })
-	c.say(&wire.Cancel{Head: wire.Head{ID: "f1"}})
-	if e := expect[*wire.End](c); e.ID != "f1" || !e.Cancelled || e.Seconds == 0 {
-		t.Errorf("have %+v", e)
-	}
+	r.cancelled(c, running.ID, m)
 	m.Cuts = m.Cuts[:1]
 	fresh(t, c, m)
 }
@@ -251,14 +236,7 @@ func TestResampleSurvivesReconnect(t *testing.T) {
 	r := start(t, func(o *Options) { o.onToken = func() { time.Sleep(time.Millisecond / 4) } })
 	c := r.reader(nil)
 	c.say(again(question(), 0, []int32{5, 6, 7}, 0, 2))
-	x := r.session(c.welcome.Session)
-	settled(t, "requests", func() bool { x.mu.Lock(); defer x.mu.Unlock(); return len(x.asks) == 1 || x.last > 0 })
-	c.ws.NetConn().Close()
-	settled(t, "requests", func() bool { x.mu.Lock(); defer x.mu.Unlock(); return len(x.asks) == 0 && x.last > 0 })
-	c = r.reader(c)
-	if !c.welcome.Resumed {
-		t.Fatal("not resumed")
-	}
+	c = r.away(c)
 	seen := map[int]bool{}
 	for range 2 {
 		seen[expect[*wire.Resampled](c).Cut] = true

@@ -198,6 +198,43 @@ func expect[T wire.Message](c *client) T {
 	}
 }
 
+// away is the reader who asked something, lost the connection, and came back after all
+// was said.
+func (r *rig) away(c *client) *client {
+	r.t.Helper()
+	x := r.session(c.welcome.Session)
+	settled(r.t, "requests", func() bool { x.mu.Lock(); defer x.mu.Unlock(); return len(x.asks) == 1 || x.last > 0 })
+	c.ws.NetConn().Close()
+	settled(r.t, "requests", func() bool { x.mu.Lock(); defer x.mu.Unlock(); return len(x.asks) == 0 && x.last > 0 })
+	if c = r.reader(c); !c.welcome.Resumed {
+		r.t.Fatal("not resumed")
+	}
+	return c
+}
+
+// cancelled asks m, which ends when it is told to: first waiting for the only slot, which
+// the request running has, then at work there.
+func (r *rig) cancelled(c *client, running string, m wire.Message) {
+	r.t.Helper()
+	id := m.Header().ID
+	for _, works := range []bool{false, true} {
+		c.say(m)
+		if works {
+			settled(r.t, "slots", func() bool { busy, _ := r.sched.load(); return busy == 1 })
+		} else if q := expect[*wire.Queued](c); q.ID != id || q.Place != 0 {
+			r.t.Errorf("have %+v", q)
+		}
+		c.say(&wire.Cancel{Head: wire.Head{ID: id}})
+		if e := expect[*wire.End](c); e.ID != id || !e.Cancelled || (e.Seconds > 0) != works {
+			r.t.Errorf("have %+v", e)
+		}
+		if !works {
+			c.say(&wire.Cancel{Head: wire.Head{ID: running}})
+			expect[*wire.End](c)
+		}
+	}
+}
+
 func question() *wire.Ask {
 	item := smallWorld.HeldOut(1, 3)[0]
 	return &wire.Ask{

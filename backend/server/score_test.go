@@ -251,22 +251,7 @@ func TestCancelScore(t *testing.T) {
 		t.Errorf("have %+v", f)
 	}
 	m.ID = "s1"
-	c.say(m)
-	if q := expect[*wire.Queued](c); q.ID != "s1" || q.Place != 0 {
-		t.Errorf("have %+v", q)
-	}
-	c.say(&wire.Cancel{Head: wire.Head{ID: "s1"}})
-	if e := expect[*wire.End](c); e.ID != "s1" || !e.Cancelled || e.Seconds != 0 {
-		t.Errorf("have %+v", e)
-	}
-	c.say(&wire.Cancel{Head: wire.Head{ID: "q1"}})
-	expect[*wire.End](c)
-	c.say(m)
-	settled(t, "slots", func() bool { busy, _ := r.sched.load(); return busy == 1 })
-	c.say(&wire.Cancel{Head: wire.Head{ID: "s1"}})
-	if e := expect[*wire.End](c); e.ID != "s1" || !e.Cancelled || e.Seconds == 0 {
-		t.Errorf("have %+v", e)
-	}
+	r.cancelled(c, running.ID, m)
 	slow.Store(false)
 	c.say(m)
 	expect[*wire.Scored](c)
@@ -277,14 +262,7 @@ func TestScoreSurvivesReconnect(t *testing.T) {
 	r := start(t, func(o *Options) { o.onToken = func() { time.Sleep(time.Millisecond) } })
 	c := r.reader(nil)
 	c.say(whatIfs(question(), []int32{5, 6, 7}, nil))
-	x := r.session(c.welcome.Session)
-	settled(t, "requests", func() bool { x.mu.Lock(); defer x.mu.Unlock(); return len(x.asks) == 1 || x.last > 0 })
-	c.ws.NetConn().Close()
-	settled(t, "requests", func() bool { x.mu.Lock(); defer x.mu.Unlock(); return len(x.asks) == 0 && x.last > 0 })
-	c = r.reader(c)
-	if !c.welcome.Resumed {
-		t.Fatal("not resumed")
-	}
+	c = r.away(c)
 	if got := expect[*wire.Scored](c); len(got.Variants) != 2 {
 		t.Errorf("have %+v", got)
 	}
