@@ -4,7 +4,9 @@ import (
 	"bytes"
 	"compress/gzip"
 	"encoding/json"
+	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/http/cookiejar"
 	"net/http/httptest"
@@ -88,6 +90,16 @@ func TestHostAndOrigin(t *testing.T) {
 			t.Errorf("%v: %d %s, want %d", x.headers, resp.StatusCode, body, x.code)
 		}
 	}
+	// As HAProxy looks whether a server lives.
+	c, err := net.Dial("tcp", own)
+	if err != nil {
+		t.Fatal(err)
+	}
+	fmt.Fprint(c, "GET /healthz HTTP/1.0\r\n\r\n")
+	if all, err := io.ReadAll(c); err != nil || !strings.HasSuffix(string(all), "\r\n\r\nok\n") {
+		t.Errorf("%v: %s", err, all)
+	}
+	c.Close()
 	// As through a proxy that names the server by its own address for it.
 	if _, body := r.get("/api/status", "Origin: https://teach.example.org"); !strings.Contains(body, "proxy in between must hand on the header Host") || !strings.Contains(body, own) {
 		t.Errorf("have %s", body)
