@@ -1,6 +1,7 @@
 package server
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -41,6 +42,7 @@ type runs struct {
 	list  []*training // oldest first
 	next  int         // number of the next run
 	atOne int         // runs at work
+	turn  int         // counts runs that began
 }
 
 // errInUse: two servers must not train in one folder.
@@ -209,6 +211,9 @@ func (r *runs) admit(t *training) error {
 // another; else the oldest ended one; without one, the oldest paused run whose reader
 // is not here, since nobody else can stop it. r.mu is held.
 func (r *runs) room(base, owner string) (int, error) {
+	if err := r.leaves(owner); err != nil {
+		return -1, err
+	}
 	if len(r.list) < r.server.o.KeepRuns {
 		return -1, nil
 	}
@@ -225,6 +230,21 @@ func (r *runs) room(base, owner string) (int, error) {
 	return -1, failed(wire.CodeBusy, "%d runs are under way, paused, or what others start from; stop one first", len(r.list))
 }
 
+// leaves refuses one more run under way of owner's where half of the places would not be
+// left to others. r.mu is held.
+func (r *runs) leaves(owner string) error {
+	n := 0
+	for _, t := range r.list {
+		if t.info.Owner == owner && !t.ended() {
+			n++
+		}
+	}
+	if n < max(1, r.server.o.KeepRuns/2) {
+		return nil
+	}
+	return failed(wire.CodeBusy, "%d runs of yours have not ended, as many as one reader may have; stop one first, or wait for it", n)
+}
+
 // needed reports whether t kept what a run starts from that has not ended, or base: it
 // is read again when the run goes on.
 func (r *runs) needed(t *training, base string) bool {
@@ -233,30 +253,47 @@ func (r *runs) needed(t *training, base string) bool {
 		slices.ContainsFunc(r.list, func(u *training) bool { return !u.ended() && slices.Contains(kept, u.info.Model) })
 }
 
-// dispatch lets queued runs work while there is room, oldest first.
+// dispatch lets queued runs work while there is room.
 func (r *runs) dispatch() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.ctx.Err() != nil {
-		return
-	}
-	for _, t := range r.list {
-		if r.atOne >= r.server.o.Runs {
+	for r.ctx.Err() == nil && r.atOne < r.server.o.Runs {
+		queue := r.order()
+		i := slices.IndexFunc(queue, (*training).begin)
+		if i < 0 {
 			return
 		}
-		if t.begin() {
-			r.atOne++
-			r.work.Add(1)
-			go func() {
-				defer r.work.Done()
-				t.work()
-				r.mu.Lock()
-				r.atOne--
-				r.mu.Unlock()
-				r.dispatch()
-			}()
-		}
+		t := queue[i]
+		r.turn++
+		t.began = r.turn
+		r.atOne++
+		r.work.Add(1)
+		go func() {
+			defer r.work.Done()
+			t.work()
+			r.mu.Lock()
+			r.atOne--
+			r.mu.Unlock()
+			r.dispatch()
+		}()
 	}
+}
+
+// order is the runs, who may begin first: those of readers of whom the fewest are at
+// work, then of readers whose latest began longest ago, then the oldest, so that one run
+// does not wait for the many of another. r.mu is held.
+func (r *runs) order() []*training {
+	working, latest := map[string]int{}, map[string]int{}
+	for _, t := range r.list {
+		if t.state().Status == wire.StatusRunning {
+			working[t.info.Owner]++
+		}
+		latest[t.info.Owner] = max(latest[t.info.Owner], t.began)
+	}
+	return slices.SortedStableFunc(slices.Values(r.list), func(a, b *training) int {
+		x, y := a.info.Owner, b.info.Owner
+		return cmp.Or(working[x]-working[y], latest[x]-latest[y])
+	})
 }
 
 func (r *runs) busy() int {
@@ -283,6 +320,14 @@ func (r *runs) resume(x *session, name, id string) error {
 	t, err := r.findFor(x, name)
 	if err != nil {
 		return err
+	}
+	if t.ended() {
+		r.mu.Lock()
+		err = r.leaves(t.info.Owner)
+		r.mu.Unlock()
+		if err != nil {
+			return err
+		}
 	}
 	t.turn(wire.StatusQueued)
 	if _, err := r.find(name); err != nil {

@@ -232,6 +232,36 @@ func TestRunsQueueAndStop(t *testing.T) {
 	settled(t, "runs", func() bool { return r.runs.busy() == 0 })
 }
 
+// TestOneRunBesideMany: a reader's run goes before the second of another who started
+// many, of whom half the places are left.
+func TestOneRunBesideMany(t *testing.T) {
+	r := trainer(t, t.TempDir())
+	r.o.Runs, r.o.KeepRuns = 1, 6
+	many, one := r.owned("many"), r.owned("one")
+	for _, run := range []string{"run1", "run2", "run3"} {
+		many.say(short(500))
+		until(many, run, wire.StatusQueued)
+	}
+	many.say(short(500))
+	if f := expect[*wire.Failed](many); f.Code != wire.CodeBusy || !strings.Contains(f.Message, "3 runs of yours") {
+		t.Errorf("have %+v", f)
+	}
+	one.say(short(1))
+	until(one, "run4", wire.StatusQueued)
+	many.say(&wire.TrainStop{Run: "run1"})
+	until(one, "run4", wire.StatusDone)
+	many.say(short(500))
+	until(many, "run5", wire.StatusQueued)
+	many.say(&wire.TrainResume{Run: "run1"}) // which would be one more
+	if f := expect[*wire.Failed](many); f.Code != wire.CodeBusy {
+		t.Errorf("have %+v", f)
+	}
+	for _, run := range []string{"run2", "run3", "run5"} {
+		many.say(&wire.TrainStop{Run: run})
+		until(many, run, wire.StatusStopped)
+	}
+}
+
 func TestUploadedRun(t *testing.T) {
 	r := trainer(t, t.TempDir())
 	var lines strings.Builder

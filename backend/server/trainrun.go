@@ -48,8 +48,9 @@ type runInfo struct {
 // training is one run. Its status is queued until begin, running until end, which says
 // what comes then: done, failed, or what turn was told meanwhile.
 type training struct {
-	runs *runs
-	n    int
+	runs  *runs
+	n     int
+	began int // under runs.mu: of how many it was the last to begin
 
 	saving sync.Mutex // held while run.json is written, before mu
 	gone   bool       // under saving: its folder is removed

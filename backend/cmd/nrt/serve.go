@@ -93,7 +93,7 @@ server is started again.`,
 			f.texts(&s.proxies, "trusted-proxy", "A", "an address or network whose X-Forwarded-For names readers' addresses, and whose\nX-Forwarded-Proto says whether they came by https; may be given several times")
 			f.amount(&s.limits.Chain, "max-chain", "N", "longest chain in tokens; 0 is 512")
 			f.amount(&s.limits.Runs, "runs", "N", "runs that train at once; 0 is 2")
-			f.amount(&s.limits.KeepRuns, "keep-runs", "N", "runs kept; the oldest that has ended is removed beyond; 0 is 20")
+			f.amount(&s.limits.KeepRuns, "keep-runs", "N", "runs kept, at most half of which one reader may have under way; the oldest that\nhas ended is removed beyond; 0 is 20")
 			f.toggle(&s.verbose, "verbose", "log more")
 			return func(e *env) error {
 				if n := s.limits.Chain; n > wire.MaxChain {
