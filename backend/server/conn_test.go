@@ -167,14 +167,7 @@ func TestSlowReaderIsDropped(t *testing.T) {
 	r := start(t, func(o *Options) {
 		o.LogBytes, o.SocketBytes, o.WriteWithin, o.Grace = 32<<10, 4<<10, 500*time.Millisecond, 10*time.Millisecond
 	})
-	slow := r.dial()
-	if err := slow.ws.NetConn().(*net.TCPConn).SetReadBuffer(4 << 10); err != nil {
-		t.Fatal(err)
-	}
-	slow.say(&wire.Hello{})
-	id := slow.next().(*wire.Welcome).Session
-	x := r.session(id)
-	fill := strings.Repeat("x", 1000)
+	x := r.stalled()
 	for range 20_000 { // 20 MB, more than all buffers between
 		x.say(fail("", wire.CodeInternal, "%s", fill))
 		x.mu.Lock()
@@ -190,7 +183,35 @@ func TestSlowReaderIsDropped(t *testing.T) {
 	fine := r.reader(nil)
 	fine.say(question())
 	expect[*wire.End](fine)
-	settled(t, "slow readers", func() bool { return r.session(id) == nil })
+	settled(t, "slow readers", func() bool { return r.session(x.id) == nil })
+}
+
+// stalled is a reader who takes next to nothing.
+func (r *rig) stalled() *session {
+	r.t.Helper()
+	c := r.dial()
+	if err := c.ws.NetConn().(*net.TCPConn).SetReadBuffer(4 << 10); err != nil {
+		r.t.Fatal(err)
+	}
+	c.say(&wire.Hello{})
+	return r.session(c.next().(*wire.Welcome).Session)
+}
+
+// fill is a message of a kilobyte.
+var fill = strings.Repeat("x", 1000)
+
+// TestStopWithAStalledReader: whoever does not take what was said does not keep the
+// server from stopping.
+func TestStopWithAStalledReader(t *testing.T) {
+	r := start(t, func(o *Options) { o.SocketBytes, o.WriteWithin = 4<<10, patience })
+	x := r.stalled()
+	for range 1500 {
+		x.say(fail("", wire.CodeInternal, "%s", fill))
+	}
+	began := time.Now()
+	if err := r.Close(); err != nil || time.Since(began) > patience/2 {
+		t.Errorf("it took %v, %v", time.Since(began), err)
+	}
 }
 
 func TestDroppedReaderIsToldWhy(t *testing.T) {

@@ -112,6 +112,12 @@ func (s *Server) shutDown() error {
 	if s.runs != nil {
 		err = s.runs.close()
 	}
+	late := time.AfterFunc(lastWords, func() {
+		for _, c := range conns {
+			c.ws.Close()
+		}
+	})
+	defer late.Stop()
 	s.mu.Lock()
 	for s.conns > 0 {
 		s.empty.Wait()
@@ -125,6 +131,9 @@ func (s *Server) shutDown() error {
 	s.hub.close()
 	return err
 }
+
+// lastWords is how long readers have, when all else is saved, to take what was said.
+const lastWords = 3 * time.Second
 
 // enter counts a connection from an address, if there is room for it.
 func (s *Server) enter(from string) error {
