@@ -211,7 +211,7 @@ func (r *runs) admit(t *training) error {
 // another; else the oldest ended one; without one, the oldest paused run whose reader
 // is not here, since nobody else can stop it. r.mu is held.
 func (r *runs) room(base, owner string) (int, error) {
-	if err := r.leaves(owner); err != nil {
+	if err := r.fair(owner); err != nil {
 		return -1, err
 	}
 	if len(r.list) < r.server.o.KeepRuns {
@@ -230,9 +230,9 @@ func (r *runs) room(base, owner string) (int, error) {
 	return -1, failed(wire.CodeBusy, "%d runs are under way, paused, or what others start from; stop one first", len(r.list))
 }
 
-// leaves refuses one more run under way of owner's where half of the places would not be
+// fair refuses one more run under way of owner's where half of the places would not be
 // left to others. r.mu is held.
-func (r *runs) leaves(owner string) error {
+func (r *runs) fair(owner string) error {
 	n := 0
 	for _, t := range r.list {
 		if t.info.Owner == owner && !t.ended() {
@@ -323,7 +323,7 @@ func (r *runs) resume(x *session, name, id string) error {
 	}
 	if t.ended() {
 		r.mu.Lock()
-		err = r.leaves(t.info.Owner)
+		err = r.fair(t.info.Owner)
 		r.mu.Unlock()
 		if err != nil {
 			return err

@@ -47,8 +47,11 @@ func (s *Server) secure(next http.Handler) http.Handler {
 			return
 		}
 		if !sameOrigin(r) {
-			s.deny(w, r, http.StatusForbidden, fmt.Sprintf("requests from other sites are not answered: this one is of %q and asks %q; a proxy in between must hand on the header Host",
-				clip(r.Header.Get("Origin"), 100), clip(r.Host, 100)))
+			reason := "requests from other sites are not answered"
+			if site := r.Header.Get("Origin"); site != "" {
+				reason += fmt.Sprintf(": this one is of %q and asks %q; a proxy in between must hand on the header Host", clip(site, 100), clip(r.Host, 100))
+			}
+			s.deny(w, r, http.StatusForbidden, reason)
 			return
 		}
 		next.ServeHTTP(w, r)
