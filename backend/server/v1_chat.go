@@ -140,7 +140,11 @@ func (f *fields) messages() []token.Message {
 	var turns []token.Message
 	for i, raw := range list {
 		m := &fields{raw: raw}
-		t := token.Message{Role: m.text("role", 100), Content: m.content()}
+		t := token.Message{Role: m.text("role", 100)}
+		if t.Role != "assistant" || string(m.raw["content"]) != `""` { // an answer may have been empty
+			t.Content = m.content()
+		}
+		m.take("content")
 		m.take("name")
 		m.take("reasoning_content") // of an earlier answer: a layout has no place for it
 		name := fmt.Sprintf("messages[%d]", i)

@@ -208,6 +208,11 @@ func TestV1Conversation(t *testing.T) {
 	if x.Usage.Prompt != len(want) {
 		t.Errorf("the prompt has %d tokens, want %d", x.Usage.Prompt, len(want))
 	}
+	turns[2]["content"] = "" // no tokens were left for it
+	if x := good[chatWhole](r, "chat/completions", chatRequest(object{"model": "tulu", "messages": turns})); x.Usage.Prompt != len(want)-1 {
+		t.Errorf("the prompt has %d tokens, want %d", x.Usage.Prompt, len(want)-1)
+	}
+	turns[2]["content"] = "lena"
 	resp, body := r.post("chat/completions", chatRequest(object{"messages": turns}))
 	if e := told(t, body); resp.StatusCode != http.StatusBadRequest || value(e.Param) != "messages" {
 		t.Errorf("%d %s", resp.StatusCode, body)
