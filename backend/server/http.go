@@ -43,7 +43,7 @@ func (s *Server) Handler() http.Handler {
 	mux.HandleFunc("GET /api/models", s.guard(s.serveModels))
 	mux.HandleFunc("GET /api/examples", s.guard(s.serveExamples))
 	mux.HandleFunc("GET /api/runs", s.guard(s.serveRuns))
-	mux.HandleFunc("GET /api/runs/{run}", s.guard(s.serveRun))
+	mux.HandleFunc("GET /api/runs/{run...}", s.guard(s.serveRun))
 	mux.HandleFunc("GET /v1/models", s.v1("models", s.v1Models))
 	mux.HandleFunc("GET /v1/models/{model...}", s.v1("models", s.v1Model))
 	mux.HandleFunc("POST /v1/chat/completions", s.v1("chat", s.v1Chat))
