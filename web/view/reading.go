@@ -78,17 +78,20 @@ func (s *State) sentenceText(p *page, i, k, at int, tokens []Token, writing bool
 		rewritten, written = s.Edit.text(k)
 	}
 	written = written && !off
+	// The space before its first word comes before its number, which no line then ends with.
+	text := textOf(tokens)
+	body := strings.TrimLeft(text, " \n")
 	p.raw(`<span role="button" class="sent`, when(writing, ` todo`), when(k == at, ` is-on`), when(off, ` off`), when(written, ` own`),
 		when(known && losses[k] < 0, ` neg`), when(known && losses[k] > 0, ` pos`), `"`)
 	if known {
 		p.raw(` style="--imp:`).unit(math.Abs(losses[k]) / largest(losses)).raw(`"`)
 	}
 	p.raw(` id="sent-`).int(k).raw(`" data-act="sentence" data-value="`).int(k).raw(`" tabindex="`, either(k == at || at < 0 && k == 0, "0", "-1"),
-		`" aria-pressed="`, strconv.FormatBool(!off), `"`, when(k == at, ` aria-current="true"`), `><span class="no">`).int(k+1).raw(`<span class="vh">: </span></span>`, when(off, `<s>`))
+		`" aria-pressed="`, strconv.FormatBool(!off), `"`, when(k == at, ` aria-current="true"`), `>`).text(text[:len(text)-len(body)]).raw(`<span class="no">`).int(k+1).raw(`<span class="vh">: </span></span>`, when(off, `<s>`))
 	if written {
 		p.text(strings.TrimSpace(rewritten))
 	} else {
-		p.text(textOf(tokens))
+		p.text(body)
 	}
 	p.raw(when(off, `</s>`))
 	if known {

@@ -42,7 +42,7 @@ func TestSwitchingASentenceOff(t *testing.T) {
 		if !reflect.DeepEqual(*s.group(), was) {
 			t.Error("the what-if changed the group")
 		}
-		wants(t, Fragment(&s, "chain"), `class="sent is-on off neg"`, "<s> Ruth is the mother of Leo", "Without sentence 3 the reward falls from 0.372 to 0.1", "▼ 0.2", `data-act="undo"`, "Switch on")
+		wants(t, Fragment(&s, "chain"), `class="sent is-on off neg"`, "<s>Ruth is the mother of Leo", "Without sentence 3 the reward falls from 0.372 to 0.1", "▼ 0.2", `data-act="undo"`, "Switch on")
 		wants(t, Fragment(&s, "chains"), `class="chain ghost"`, "What-if: chain 5 without sentence 3")
 		wants(t, Fragment(&s, "strip"), `class="b2"`, "% without sentence 3")
 		wants(t, Fragment(&s, "dots"), `class="dot gh"`)
