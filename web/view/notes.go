@@ -71,6 +71,10 @@ func (p *page) act(name, label string) {
 	p.raw(`<button type="button" class="btn" id="note-`, name, `" data-act="`, name, `">`, label, `</button>`)
 }
 
+func (p *page) changeQuestion() {
+	p.raw(`<button type="button" class="btn" id="note-words" data-act="open" data-dialog="ask">Change the question</button>`)
+}
+
 // notes are what is wrong or going on, above the question: the link, the queue,
 // a refusal, a group without a gradient.
 func (p *page) notes(s *State) {
@@ -93,16 +97,18 @@ func (p *page) notes(s *State) {
 		}
 		shared := n.Code == CodeShared
 		p.note(when(!shared, " warn"), either(shared, iconLink, iconWarning), head, text, func() {
-			if r != nil && r.Status == Failed && n.Code != wire.CodeNoModel {
+			switch {
+			case r == nil || r.Status != Failed || n.Code == wire.CodeNoModel:
+			case n.Code == wire.CodeTooLong: // and would be again
+				p.changeQuestion()
+			default:
 				p.act("retry", "Try again")
 			}
 			p.act("dismiss", "Close")
 		})
 	}
 	if head := s.lacks(); head != "" {
-		p.note("", iconWarning, head, unknownRead, func() {
-			p.raw(`<button type="button" class="btn" id="note-words" data-act="open" data-dialog="ask">Change the question</button>`)
-		})
+		p.note("", iconWarning, head, unknownRead, p.changeQuestion)
 	}
 	if !s.Clip {
 		p.note("", iconNone, "The clip is off.", "A chain below no reasoning counts with its whole reward, as R′ = R.", func() {

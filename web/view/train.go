@@ -196,7 +196,7 @@ func (s *State) slider(p *page, r *Run) {
 		p.raw(`<div class="prog" role="progressbar" aria-label="Steps done" aria-valuemin="0" aria-valuemax="`).int(r.Of).raw(`" aria-valuenow="`).int(r.Step).raw(`" style="--p:`, fixed(share, 1), `%"><i></i></div>`)
 	}
 	p.raw(`<span class="at">step `).int(at).raw(` <small>of `).int(r.Of).raw(` · `).text(statusText(r))
-	if c := r.checkpoint(at); c != nil && s.Reading != nil {
+	if c := r.checkpoint(at); c != nil && s.Reading != nil && len(s.Reading.Chains) > 0 {
 		removed := !slices.ContainsFunc(r.Checkpoints, func(c wire.Checkpoint) bool { return c.Model == s.Reading.reader() })
 		switch {
 		case c.Model == s.Reading.By:

@@ -475,3 +475,25 @@ func TestTypingIsCounted(t *testing.T) {
 		t.Errorf("asks %v", out)
 	}
 }
+
+// A question that no model could read is not asked again as it is; of chains that there
+// are none of nothing is said.
+func TestTooLongToAsk(t *testing.T) {
+	s := testState().receives(&wire.Welcome{Session: "s", Models: []wire.Model{{Name: "test"}}})
+	s.Runs = []Run{{State: wire.State{Run: "world:nrt", Saved: true, Of: 80, Checkpoints: []wire.Checkpoint{{Step: 0, Model: s.Model}, {Step: 80, Model: "other"}}}}}
+	s.Run, s.AtStep = "world:nrt", -1
+	if html := Fragment(&s, "train"); !strings.Contains(html, "wrote these chains") {
+		t.Fatalf("with chains it says %s", html)
+	}
+	s.Reading = &Reading{Ask: s.Reading.Ask, Status: Failed}
+	if html := Fragment(&s, "train"); strings.Contains(html, "these chains") {
+		t.Errorf("without chains it says %s", html)
+	}
+	for code, want := range map[string]string{wire.CodeTooLong: "Change the question", wire.CodeInternal: "Try again"} {
+		s.Notice = &Notice{Code: code, Text: "It did not work."}
+		html := Fragment(&s, "notes")
+		if has := strings.Contains(html, "Try again"); has != (want == "Try again") || !strings.Contains(html, want) {
+			t.Errorf("%s: want %q alone in %s", code, want, html)
+		}
+	}
+}
