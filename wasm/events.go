@@ -433,12 +433,15 @@ func (a *app) arrow(event js.Value, key string) bool {
 		return false
 	}
 	list := document().Call("querySelectorAll", `[id^="`+kind+`-"]`)
-	n := list.Length()
+	n, left := list.Length(), -1
+	if js.Global().Call("getComputedStyle", el.Call("closest", "[dir]")).Get("direction").String() == "rtl" {
+		left = 1
+	}
 	switch key {
 	case "ArrowLeft":
-		at--
+		at += left
 	case "ArrowRight":
-		at++
+		at -= left
 	case "Home":
 		at = 0
 	case "End":

@@ -84,6 +84,11 @@ func TestNotesLeaveRoom(t *testing.T) {
 	b.load(s.url())
 	b.until("connected", live)
 	eval[bool](b, note)
+	eval[bool](b, `document.getElementById("sent-0").click(); true`)
+	b.until("a what-if is scored", `document.querySelector("#chains .ghost")`)
+	if n := eval[int](b, `(e => e.scrollHeight - e.clientHeight)(document.querySelector("#chains .rows"))`); n > 0 {
+		t.Errorf("eight chains beside a note and a variant are %d px too high", n)
+	}
 	if out := eval[[]float64](b, `[document.documentElement.scrollHeight - 900, document.querySelector(".whatif").getBoundingClientRect().bottom - document.querySelector("#reading").getBoundingClientRect().bottom]`); out[0] > 0 || out[1] > 0 {
 		t.Errorf("on a desk a note makes the page %.0f px too high; the what-if bar ends %.0f px below its panel", out[0], out[1])
 	}
@@ -148,6 +153,17 @@ func TestLongAndRightToLeft(t *testing.T) {
 	b.choose("#ask-question", "ما هي عاصمة فرنسا؟")
 	if have := eval[string](b, `getComputedStyle(document.getElementById("ask-question")).direction`); have != "rtl" {
 		t.Errorf("its field reads %s", have)
+	}
+
+	// The words of an Arabic answer go from right to left, their numbers do not.
+	b.run(chromedp.Evaluate(`location.hash = "#model=world:base&k=2&q=who&a=" + encodeURIComponent("عاصمة فرنسا هي باريس")`, nil))
+	b.until("the answer is scored", ranked+` && document.querySelector("#word-0 .chip").textContent.includes("عاصمة") && document.querySelector("#word-0 .pct b")`)
+	if !eval[bool](b, `(e => e.querySelector("b").getBoundingClientRect().left > (r => (r.selectNode(e.firstChild), r.getBoundingClientRect().left))(document.createRange()))(document.querySelector("#word-0 .pct"))`) {
+		t.Error("the number after the arrow stands before it")
+	}
+	b.run(chromedp.Focus("#word-1", chromedp.ByQuery), chromedp.KeyEvent(kb.ArrowLeft))
+	if have := eval[string](b, focused); have != "word-2" {
+		t.Errorf("the left arrow goes from word-1 to %s", have)
 	}
 }
 
@@ -274,6 +290,60 @@ func TestNumbersKeepApart(t *testing.T) {
 					t.Errorf("%s, %s, %d px: %q", hash, mode, w, list)
 				}
 			}
+		}
+	}
+}
+
+// The words of an answer keep their size when few of them are left for the last row, and
+// a word is not cut where there is room.
+func TestLastRowOfWords(t *testing.T) {
+	s := serve(t)
+	b := open(t, desk)
+	for _, answer := range []string{"lena", "you see that guy is called lena", "you see that guy is called lena i guess", "well you see that guy is called lena i guess so .", strings.Repeat("b", 40) + " lena"} {
+		b.load(s.url() + "#model=world:nrt&k=2&q=who+%3F&a=" + strings.ReplaceAll(answer, " ", "+"))
+		b.until("it is scored", ranked)
+		for _, width := range []int64{390, 740, 853, 1200, 1280, 1440} {
+			b.run(chromedp.EmulateViewport(width, 1000))
+			frame(b)
+			if list := eval[[]string](b, `(strip => [...strip.querySelectorAll(".tok")].flatMap(e => {
+				const w = e.getBoundingClientRect().width, own = e.querySelector(".chip"), cut = own.scrollWidth > own.clientWidth + 1;
+				return w > strip.clientWidth / 4 + 1 && own.textContent.length < 20 || cut && own.textContent.length < 9 || w > strip.clientWidth ? [own.textContent + " " + w] : [];
+			}))(document.querySelector("#strip .toks"))`); len(list) > 0 {
+				t.Errorf("%q at %d px: %q", answer, width, list)
+			}
+		}
+	}
+}
+
+// However long the answer is, the chain below it can be read.
+func TestChainBelowALongAnswer(t *testing.T) {
+	s := serve(t)
+	b := open(t, desk)
+	for _, n := range []int{1, 2, 3, 6} {
+		b.load(s.url() + "#model=world:nrt&k=2&q=kin+%3A+fay+a%29+friend+b%29+mother+who+%3F&a=" + strings.Repeat("well+you+see+that+guy+is+called+lena+i+guess+", n) + ".")
+		b.until("it is scored", ranked)
+		for _, v := range []view{{width: 820, height: 1180}, {width: 1280, height: 720}, desk, {width: 1920, height: 1080}} {
+			b.run(chromedp.EmulateViewport(v.width, v.height))
+			frame(b)
+			for _, sel := range []string{"#chain .sent", "#chain .whatif"} {
+				if top := eval[string](b, `(e => { e.scrollIntoView({block: "center"}); const r = e.getBoundingClientRect(), at = document.elementFromPoint(r.left + 12, r.top + r.height / 2); return e.contains(at) ? "" : at?.className || "nothing"; })(document.querySelector($))`, sel); top != "" {
+					t.Errorf("%d words at %d × %d px: over %s lies %q", 10*n, v.width, v.height, sel, top)
+				}
+			}
+		}
+	}
+}
+
+// A sentence's number stands on the line that its words begin on.
+func TestNumbersStandWithTheirSentences(t *testing.T) {
+	s := serve(t)
+	b := open(t, desk)
+	b.load(s.url())
+	for width := int64(700); width < 1180; width += 15 {
+		b.run(chromedp.EmulateViewport(width, 900))
+		frame(b)
+		if list := eval[[]string](b, `[...document.querySelectorAll("#chain .sent")].filter(e => { const r = document.createRange(), words = [...e.childNodes].find(n => n.nodeType === 3 && n.data.trim()); i = words.data.search(/\S/); r.setStart(words, i); r.setEnd(words, i + 1); return Math.abs(r.getBoundingClientRect().bottom - e.querySelector(".no").getBoundingClientRect().bottom) > 12; }).map(e => e.innerText)`); len(list) > 0 {
+			t.Errorf("at %d px: %q", width, list)
 		}
 	}
 }
