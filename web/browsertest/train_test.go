@@ -223,6 +223,16 @@ func TestTrainingSurvivesTheServer(t *testing.T) {
 	b.until("all its steps are drawn", `[...document.querySelectorAll("#trainchart figure:first-child tr:last-child th, #trainchart figure:first-child tr:last-child td")][0].textContent > 180`)
 }
 
+// The tables behind the curves hold what the curves end with, and no empty rows.
+func TestCurvesAsTables(t *testing.T) {
+	s := serve(t)
+	b := open(t, desk)
+	b.load(s.url())
+	b.until("curves are drawn", `document.querySelectorAll("#trainchart canvas").length === 4`)
+	last := eval[string](b, `document.querySelector("#train .at").innerText.match(/of (\d+)/)[1]`)
+	b.until("the tables are whole", `[...document.querySelectorAll("#trainchart table")].every(t => t.rows.length > 10 && t.rows.length < 14 && [...t.rows].at(-1).cells[0].textContent === $ && [...t.querySelectorAll("td")].every(e => e.textContent))`, last)
+}
+
 // Two runs are drawn beside each other, the first dashed.
 func TestTwoRunsSideBySide(t *testing.T) {
 	s := serve(t)

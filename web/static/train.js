@@ -137,11 +137,14 @@
     c.plot.root.parentElement.setAttribute("aria-label", steps.length ? `${name} at step ${steps[i] ?? data.at}: ${rows.map(part("no value")).join(" and ")}. Arrow keys move along the run.` : `${name}: no run yet`);
   }
 
-  // table is the same curve for a screen reader: at most twelve rows.
+  // table is the same curve for a screen reader: at most twelve rows, the last step among
+  // them, none of a step without values.
   function table(key, figure) {
     const [steps, ...rows] = charts.get(key).plot.data;
     const t = figure.querySelector("table");
-    const every = Math.max(1, Math.ceil(steps.length / 12));
+    const has = (v) => v !== null && v !== undefined;
+    const list = [...steps.keys()].filter((i) => rows.some((r) => has(r[i])));
+    const every = Math.max(1, Math.ceil(list.length / 12));
     const cell = (kind, text) => {
       const e = document.createElement(kind);
       e.textContent = text;
@@ -153,8 +156,8 @@
       return e;
     };
     t.replaceChildren(line(cell("th", "step"), ...data.runs.slice(0, 2).map((r) => cell("th", r.name))));
-    for (let i = 0; i < steps.length; i += every) {
-      t.append(line(cell("th", String(steps[i])), ...rows.map((r) => cell("td", r[i] === null ? "" : say[key](r[i])))));
+    for (const i of list.filter((_, n) => (list.length - 1 - n) % every === 0)) {
+      t.append(line(cell("th", String(steps[i])), ...rows.map((r) => cell("td", has(r[i]) ? say[key](r[i]) : ""))));
     }
   }
 

@@ -121,17 +121,20 @@ func (p *page) notes(s *State) {
 		case len(s.Reading.Chains) == 1:
 			p.note("", iconNone, "One chain has no group.", "Its advantage is 0: ask for two chains or more to compare them.", nil)
 		case g.AllHarmful:
-			p.note(" warn", iconNone, "No gradient from this group.", "No chain scored higher than no reasoning at all: all gains clip to 0, and nothing is learned here.", func() {
+			p.note(" warn", iconNone, noGradient, "No chain scored higher than no reasoning at all: all gains clip to 0, and nothing is learned here.", func() {
 				p.act("again", "New chains")
 				p.act("clip-off", "Switch the clip off")
 			})
 		case g.ZeroVariance:
-			p.note("", iconNone, "No gradient from this group.", "All chains earn the same, so none is better than the others.", func() { p.act("again", "New chains") })
+			p.note("", iconNone, noGradient, "All chains earn the same, so none is better than the others.", func() { p.act("again", "New chains") })
 		}
 	} else if sc.err != nil {
 		p.note(" warn", iconWarning, "These numbers cannot be scored.", sc.err.Error(), nil)
 	}
 }
+
+// noGradient is said of a group that teaches nothing.
+const noGradient = "No gradient from this group."
 
 // lacks counts, in a sentence, the words that the model cannot tell from each other;
 // "" if it can tell all.
@@ -243,5 +246,7 @@ func (s *State) endText() string {
 	if len(sc.order) == 0 {
 		return "No chain could be scored."
 	}
-	return "All " + count(len(r.Chains), "chain") + " ready. Best: " + sc.first(s.Mode) + ", reward " + number(s.chainScore(sc.order[0]).R) + "; no reasoning " + number(s.group().Base) + "." + when(s.lacks() != "", " "+s.lacks()+" "+unknownRead)
+	g := s.group()
+	return "All " + count(len(r.Chains), "chain") + " ready. Best: " + sc.first(s.Mode) + ", reward " + number(s.chainScore(sc.order[0]).R) + "; no reasoning " + number(g.Base) + "." +
+		when(len(r.Chains) > 1 && (g.AllHarmful || g.ZeroVariance), " "+noGradient) + when(s.lacks() != "", " "+s.lacks()+" "+unknownRead)
 }

@@ -262,8 +262,11 @@ func TestNoGradient(t *testing.T) {
 	const said = "No gradient from this group."
 	e := poorExample()
 	s := New([]Example{e})
-	if !strings.Contains(Fragment(&s, "notes"), said) {
-		t.Error("nothing is said of a group without a gradient")
+	if !strings.Contains(Fragment(&s, "notes"), said) || !strings.Contains(s.endText(), said) {
+		t.Errorf("nothing is said of a group without a gradient, or %q alone", s.endText())
+	}
+	if ready := testState(); strings.Contains(ready.endText(), said) {
+		t.Errorf("of a group with a gradient it is said %q", ready.endText())
 	}
 	s = testState().receives(&wire.Welcome{Session: "s", Models: []wire.Model{{Name: "test"}, {Name: "other"}}})
 	s, out := s.Do("model", "other")
