@@ -334,6 +334,22 @@ func TestChainBelowALongAnswer(t *testing.T) {
 	}
 }
 
+// On a desk a chain of many lines scrolls in its place, and the panel around it does not.
+func TestLongChainScrollsAlone(t *testing.T) {
+	s := serve(t)
+	b := open(t, desk)
+	b.load(s.url())
+	b.until("connected", live)
+	b.click("#sent-0")
+	b.click("#act-edit")
+	b.typed(strings.Repeat("forward-2 ", 60))
+	b.click("#edit-go")
+	b.until("it is scored", `!document.querySelector("#edit").open && document.querySelector("#chains .ghost")`)
+	if out := eval[[]int](b, `["#reading", "#chain .text"].map(s => (e => e.scrollHeight - e.clientHeight)(document.querySelector(s)))`); out[0] > 0 || out[1] < 50 {
+		t.Errorf("the panel scrolls by %d px, the chain by %d", out[0], out[1])
+	}
+}
+
 // A sentence's number stands on the line that its words begin on.
 func TestNumbersStandWithTheirSentences(t *testing.T) {
 	s := serve(t)
