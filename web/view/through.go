@@ -343,7 +343,7 @@ func (s *State) stepName(model string) string {
 			case r.Run == s.Run:
 				return "step " + intText(c.Step)
 			case name == model: // the first other run
-				name = "step " + intText(c.Step) + " of " + runLabel(r)
+				name = "step " + intText(c.Step) + " of " + either(embedded(r), methodLabel(r), runLabel(r))
 			}
 		}
 	}

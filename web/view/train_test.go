@@ -57,6 +57,12 @@ func TestModelLabel(t *testing.T) {
 			t.Errorf("%s is called %q, want %q", name, have, want)
 		}
 	}
+	s.Run = "world:rlpr"
+	for name, want := range map[string]string{"world:rlpr@40": "step 40", "world:nrt": "step 80 of NRT ws-logp", "run1@5": "step 5 of NRT · run1"} {
+		if have := s.stepName(name); have != want {
+			t.Errorf("in a sentence %s is called %q, want %q", name, have, want)
+		}
+	}
 }
 
 // A run that another process trains says where it stands; those that came with the
