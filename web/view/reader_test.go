@@ -327,6 +327,8 @@ func TestNoChangeHasNoColour(t *testing.T) {
 		t.Fatalf("losses %v", losses)
 	}
 	wants(t, Fragment(&s, "why"), `<span class="e e1 num">0.000</span>`)
+	s.Sentence = 0
+	wants(t, Fragment(&s, "chain"), `Without sentence 1 the reward would stay 0.372.`)
 }
 
 // On a narrow phone the three advantages of the first lane leave the next its room.

@@ -136,7 +136,8 @@ func (s *State) sentenceNote(p *page, i int, list []sentence) {
 		sure := percent(math.Exp(sum / float64(len(tokens))))
 		if losses := s.losses(i); k < len(losses) {
 			score := s.chainScore(i)
-			p.raw(`Without sentence `).int(k+1).raw(` the reward would be `, number(score.R+losses[k]), ` instead of `, number(score.R), `.</b> <span class="cap">`)
+			now, without := number(score.R), number(score.R+losses[k])
+			p.raw(`Without sentence `).int(k+1).raw(` the reward would `, either(without == now, `stay `+now, `be `+without+` instead of `+now), `.</b> <span class="cap">`)
 			if s.Sentence == k || answer == "" {
 				p.raw(`While it wrote, the model was `).text(sure).raw(` % sure of each word, on average; the reward does not look at that.`)
 			} else {
