@@ -37,13 +37,16 @@ func (a *app) listen() {
 	on(document(), "visibilitychange", func(js.Value) { a.scheduled = false; a.schedule() }, true)
 	on(document(), "focusout", func(js.Value) { a.pulled, a.unfolded = false, false; a.schedule() }, true)
 	a.tellsOpen = js.Global().Get("CSS").Call("supports", "selector(:open)").Bool()
-	on(window(), "hashchange", func(js.Value) {
-		hash := location().Get("hash").String()
-		a.hashSeen = hash
-		if hash != a.hash {
-			a.open(hash)
-		}
-	}, true)
+	// A step back out of the lesson changes more of the address than its hash.
+	for _, changed := range []string{"hashchange", "popstate"} {
+		on(window(), changed, func(js.Value) {
+			hash := location().Get("hash").String()
+			a.hashSeen = hash
+			if hash != a.hash {
+				a.open(hash)
+			}
+		}, true)
+	}
 	on(window(), "resize", func(js.Value) { a.measure(); a.placeCard(); a.schedule() }, true)
 	a.swipes()
 }

@@ -84,6 +84,27 @@ func TestLessonIsOffered(t *testing.T) {
 	}
 }
 
+// What the reader had before the lesson is one step back, while the lesson is open and
+// after it.
+func TestBackLeavesTheLesson(t *testing.T) {
+	s := serve(t)
+	b := open(t, desk)
+	for _, closed := range []bool{false, true} {
+		b.load(s.url() + "#e=kin&mode=am&z=3&off=4")
+		b.until("connected", live)
+		own := eval[string](b, `location.hash`)
+		b.click("#lesson-open")
+		b.until("the lesson's question is shown", `document.querySelector("#question").innerText.includes("coins")`)
+		b.click("#lesson [data-lesson='1']")
+		b.until("the second step opens", step+`.startsWith("2 of")`)
+		if closed {
+			b.run(chromedp.KeyEvent(kb.Escape))
+		}
+		b.run(chromedp.Evaluate(`history.back()`, nil))
+		b.until("the reader's view is back, without the lesson", step+` === "" && location.search === "" && location.hash === $ && document.querySelector("#chains .ghost") && document.querySelector("#chain h2").textContent === "Chain 3"`, own)
+	}
+}
+
 func TestLessonByAddress(t *testing.T) {
 	s := serve(t)
 	b := open(t, desk)

@@ -63,6 +63,7 @@
   };
   button.addEventListener("click", () => {
     if (at >= 0) return close();
+    history.pushState(history.state, "", location.href); // what the reader had is one step back
     show(0);
     next.focus({ preventScroll: true });
   });
@@ -72,6 +73,9 @@
     if (by === "close" || at + Number(by) >= steps.length) return close();
     show(at + Number(by));
     if (document.activeElement === document.body || document.activeElement.disabled) next.focus({ preventScroll: true });
+  });
+  addEventListener("popstate", () => {
+    if (at >= 0 && !new URLSearchParams(location.search).has("lesson")) show(-1);
   });
   box.addEventListener("keydown", (e) => {
     if (e.key !== "Escape") return;
