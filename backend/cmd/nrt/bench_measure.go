@@ -3,6 +3,8 @@ package main
 import (
 	"slices"
 	"time"
+
+	"nrt/backend/cpu/peak"
 )
 
 // spread is how fast something went: the median of its runs, the slowest and the
@@ -58,9 +60,9 @@ func (b *bench) repeat(seconds float64, run func() (float64, error)) ([]float64,
 // clock makes a run of something that is timed as a whole.
 func clock(do func() error) func() (float64, error) {
 	return func() (float64, error) {
-		began := time.Now()
+		began := peak.Now()
 		err := do()
-		return time.Since(began).Seconds(), err
+		return (peak.Now() - began).Seconds(), err
 	}
 }
 
@@ -70,14 +72,14 @@ func burst(do func(), done func() error) func() (float64, error) {
 	n := 1
 	return func() (float64, error) {
 		for {
-			began := time.Now()
+			began := peak.Now()
 			for range n {
 				do()
 			}
 			if err := done(); err != nil {
 				return 0, err
 			}
-			t := time.Since(began)
+			t := peak.Now() - began
 			if t >= 5*time.Millisecond || n >= 1<<20 {
 				return t.Seconds() / float64(n), nil
 			}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"time"
 
+	"nrt/backend/cpu/peak"
 	"nrt/backend/device"
 	"nrt/backend/engine"
 )
@@ -71,14 +72,14 @@ func (b *bench) decode() error {
 		ask := []engine.Request{{Prompt: arbitraries(0, l.context, b.config.Vocab), N: k, MaxChain: generate, Sampling: engine.Sampling{Temperature: 1}}}
 		runs := 0
 		times, err := b.repeat(b.o.seconds, func() (float64, error) {
-			var first, last time.Time
+			var first, last time.Duration
 			var marks error
 			runs++
 			_, err := eng.Generate(b.e.ctx, ask, func(v engine.Event) {
 				if v.Part != engine.PartChain {
 					return
 				}
-				last = time.Now()
+				last = peak.Now()
 				if v.Index == 0 {
 					first = last
 				}
@@ -86,7 +87,7 @@ func (b *bench) decode() error {
 					marks = errors.Join(marks, b.mark(v.Index == profiledFrom))
 				}
 			})
-			return last.Sub(first).Seconds(), errors.Join(err, marks)
+			return (last - first).Seconds(), errors.Join(err, marks)
 		})
 		eng.Close()
 		if err != nil {
@@ -202,13 +203,13 @@ func (b *bench) score() error {
 	b.progress("scoring sampled chains")
 	sampled := engine.Request{Prompt: prompt, N: groupChains, MaxChain: l.chain, Sampling: engine.Sampling{Temperature: 1}, Reference: reference}
 	after, err := b.repeat(b.o.seconds, func() (float64, error) {
-		var last time.Time
+		var last time.Duration
 		_, err := eng.Generate(b.e.ctx, []engine.Request{sampled}, func(v engine.Event) {
 			if v.Part == engine.PartChain {
-				last = time.Now()
+				last = peak.Now()
 			}
 		})
-		return time.Since(last).Seconds(), err
+		return (peak.Now() - last).Seconds(), err
 	})
 	if err != nil {
 		return err

@@ -10,6 +10,7 @@ import (
 	"net/netip"
 	"net/url"
 	"os"
+	"path"
 	"path/filepath"
 	"runtime"
 	"slices"
@@ -287,10 +288,9 @@ func (b *builtin) source() server.Source {
 
 // shortName is what readers call a folder's model: they need not know where it
 // lies. A checkpoint is named with its run.
-func shortName(path string) string {
-	path = filepath.ToSlash(filepath.Clean(path))
-	dir, name := filepath.Split(path)
-	if dir = filepath.Base(dir); (name == "final" || strings.HasPrefix(name, "checkpoint-")) && dir != "." && dir != "/" {
+func shortName(folder string) string {
+	dir, name := path.Split(filepath.ToSlash(filepath.Clean(folder)))
+	if dir = path.Base(dir); (name == "final" || strings.HasPrefix(name, "checkpoint-")) && dir != "." && dir != "/" {
 		return dir + "/" + name
 	}
 	return name
