@@ -289,7 +289,7 @@ func (r *Reader) parse(line []byte) (Example, *LineError) {
 		hint := ""
 		switch {
 		case trimmed[0] == '[':
-			hint = "; a file that is one JSON list is not JSON lines: write each element on its own line"
+			hint = "; a file that is one JSON list is not JSON lines: write each element on its own line, as jq -c '.[]' does"
 		case strings.HasSuffix(r.file, ".csv") || strings.HasSuffix(r.file, ".tsv"):
 			hint = "; of tables only those in Parquet are read: write each row as an object of its columns"
 		}

@@ -85,7 +85,7 @@ func TestBadLines(t *testing.T) {
 		{"null", `{"question": null, "answer": "1"}`, "f.jsonl:2: question: is null: want a string; line 1 settled"},
 		{"twice", `{"question": "b", "answer": "1", "\u0061nswer": "2"}`, "f.jsonl:2: the field answer stands twice: which is meant?"},
 		{"empty", `{"question": "b", "answer": " \n"}`, "f.jsonl:2: answer: is empty"},
-		{"no object", `["a"]`, `f.jsonl:2: want one JSON object a line, have "[\"a\"]"; a file that is one JSON list is not JSON lines`},
+		{"no object", `["a"]`, `f.jsonl:2: want one JSON object a line, have "[\"a\"]"; a file that is one JSON list is not JSON lines: write each element on its own line, as jq -c '.[]' does`},
 		{"no JSON", `question: a`, `f.jsonl:2: want one JSON object a line, have "question: a"`},
 		{"cut off", `{"question": "b", "answer": "1`, "f.jsonl:2: bad JSON: unexpected end of JSON input"},
 		{"two objects", `{"question": "b", "answer": "1"} {}`, "f.jsonl:2: bad JSON: invalid character"},
