@@ -3,7 +3,8 @@
 // look like. It needs a grader only for accuracy; log-probabilities need none.
 //
 // What is drawn for an item follows from the seed and the item's place in the list
-// alone. Read eval.go, then answer.go (which answers count as equal).
+// alone. Read eval.go, then hardness.go (where chains help) and answer.go (which answers
+// count as equal).
 package eval
 
 import (
@@ -59,6 +60,7 @@ type Report struct {
 	ClosedShare   float64            `json:"closed_share"`           // chains that closed themselves
 	Kinds         map[string]float64 `json:"chain_kinds,omitempty"`  // share of each kind
 	ReferenceToks int                `json:"reference_tokens"`
+	Hardness      []Hardness         `json:"by_hardness,omitempty"` // easy tokens first; none where there are no chains
 }
 
 // Family is the part of a report that concerns one family of questions.
@@ -137,6 +139,7 @@ type tally struct {
 	kinds               map[string]int
 	kinded              int
 	families            map[string]*familyTally
+	hardness            [len(hardnesses) - 1]Hardness // sums
 }
 
 type familyTally struct {
@@ -164,6 +167,7 @@ func (t *tally) add(it Item, r engine.Result, o Options) {
 	before := t.right
 	for _, c := range r.Chains {
 		t.chain(it, c, o, f)
+		t.harder(c.Reference, r.Baseline)
 	}
 	if it.Grade != nil {
 		t.shares = append(t.shares, float64(t.right-before)/float64(len(r.Chains)))
@@ -208,7 +212,7 @@ func (t *tally) chain(it Item, c engine.Chain, o Options, f *familyTally) {
 }
 
 func (t *tally) report() Report {
-	r := Report{N: t.n, Accuracy: -1, ReferenceToks: t.refTokens, Families: map[string]Family{}}
+	r := Report{N: t.n, Accuracy: -1, ReferenceToks: t.refTokens, Hardness: t.byHardness(), Families: map[string]Family{}}
 	if t.n == 0 {
 		return r
 	}

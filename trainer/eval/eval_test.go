@@ -113,6 +113,29 @@ func TestRunIsWhatTheEngineSays(t *testing.T) {
 			t.Errorf("%s: have %.15g, want %.15g", name, x[0], x[1])
 		}
 	}
+	inBuckets := 0
+	for i, h := range got.Hardness {
+		want := Hardness{From: h.From, To: h.To}
+		for _, r := range results {
+			for _, c := range r.Chains {
+				for j, x := range c.Reference {
+					if b := math.Exp(r.Baseline[j].LogProb); b >= h.From && (b < h.To || h.To == 1) {
+						want.Tokens++
+						want.Base += b
+						want.After += math.Exp(x.LogProb)
+					}
+				}
+			}
+		}
+		n := float64(want.Tokens)
+		if h.Tokens != want.Tokens || math.Abs(h.Base-want.Base/n) > 1e-12 || math.Abs(h.After-want.After/n) > 1e-12 || i > 0 && h.To > got.Hardness[i-1].From {
+			t.Errorf("bucket %+v, want the sums %+v", h, want)
+		}
+		inBuckets += h.Tokens
+	}
+	if inBuckets != 45 || len(got.Hardness) < 2 {
+		t.Errorf("%d tokens of 45 are in %d buckets", inBuckets, len(got.Hardness))
+	}
 	if got.N != 5 || got.Accuracy != -1 || got.Families["even"].N != 3 || got.Families["odd"].Accuracy != -1 {
 		t.Errorf("report %+v", got)
 	}
@@ -170,7 +193,7 @@ func TestGradingAndNoChain(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if seen != 5 || got.Accuracy != 0.4 || got.Kinds["none"] != 1 || got.ChainLength != 0 {
+	if seen != 5 || got.Accuracy != 0.4 || got.Hardness != nil || got.Kinds["none"] != 1 || got.ChainLength != 0 {
 		t.Errorf("graded %d, report %+v", seen, got)
 	}
 	if math.Abs(got.RefLogProb-got.BaseLogProb) > 1e-12 {

@@ -24,9 +24,12 @@ func evalCommand() *command {
 		long: `
 Each question is asked once: the model writes a chain, then an answer. Reported
 are the share of right answers, the mean log-probability of the reference per
-token (after the chain, and after an empty one), and the chains' entropy and
-length. An answer is right if it equals the reference; in the small world, if
-its key words are right, however it is phrased (--exact asks for equality).
+token (after the chain, and after an empty one), the chains' entropy and length,
+and where chains help: how probable the reference's tokens are after the chain,
+by how sure the model is of them without one.
+
+An answer is right if it equals the reference; in the small world, if its key
+words are right, however it is phrased (--exact asks for equality).
 --answer-regex compares only a part: '#### (.*)' is what follows the last ####.
 
 --data names a file as for "nrt train", or a split of the small world:
@@ -396,6 +399,13 @@ func (e *env) printReport(model, data, asked string, r eval.Report) {
 			parts = append(parts, fmt.Sprintf("%s %.0f %%", k, 100*r.Kinds[k]))
 		}
 		row("kinds of chain", "%s", strings.Join(parts, ", "))
+	}
+	if len(r.Hardness) > 0 {
+		fmt.Fprint(e.out, "\n  sure of a token                 mean\n  without a chain    tokens    without     with\n")
+	}
+	for _, h := range r.Hardness {
+		name := fmt.Sprintf("%.0f %% to %.0f %%", 100*h.From, 100*h.To)
+		fmt.Fprintf(e.out, "  %-16s %6.1f %%  %7.1f %%  %5.1f %%\n", name, 100*float64(h.Tokens)/float64(r.ReferenceToks), 100*h.Base, 100*h.After)
 	}
 	if len(r.Families) < 2 {
 		return

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bufio"
 	"context"
 	"errors"
 	"fmt"
@@ -93,6 +94,27 @@ func TestEvalTakesTheTrainedLength(t *testing.T) {
 		if r.ChainLength > 3 || r.ChainLength < 1 {
 			t.Errorf("%s: chains of %g tokens", model, r.ChainLength)
 		}
+	}
+}
+
+// What chains do is told by how sure the model is without one.
+func TestEvalShowsWhereChainsHelp(t *testing.T) {
+	var out strings.Builder
+	e := &env{out: bufio.NewWriter(&out)}
+	e.printReport("m", "f.jsonl", "1 question", eval.Report{ReferenceToks: 8, Hardness: []eval.Hardness{
+		{From: 0.9, To: 1, Tokens: 7, Base: 0.95, After: 0.96}, {From: 0.01, To: 0.05, Tokens: 1, Base: 0.02, After: 0.5},
+	}})
+	if err := e.out.Flush(); err != nil {
+		t.Fatal(err)
+	}
+	const want = `
+  sure of a token                 mean
+  without a chain    tokens    without     with
+  90 % to 100 %      87.5 %     95.0 %   96.0 %
+  1 % to 5 %         12.5 %      2.0 %   50.0 %
+`
+	if !strings.HasSuffix(out.String(), want) {
+		t.Errorf("have %s\nwant %s", out.String(), want)
 	}
 }
 
