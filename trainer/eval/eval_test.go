@@ -133,6 +133,23 @@ func TestRunIsWhatTheEngineSays(t *testing.T) {
 		}
 		inBuckets += h.Tokens
 	}
+	gain, hards := 0.0, 0.0
+	for _, r := range results {
+		for _, c := range r.Chains {
+			for j, x := range c.Reference {
+				if b := math.Exp(r.Baseline[j].LogProb); b < 0.2 {
+					gain += math.Exp(x.LogProb) - b
+					hards++
+				}
+			}
+		}
+	}
+	if have, ok := got.HardGain(); !ok || hards == 0 || math.Abs(have-gain/hards) > 1e-12 {
+		t.Errorf("hard tokens gain %g, %v, want %g of %g", have, ok, gain/hards, hards)
+	}
+	if _, ok := (Report{Hardness: got.Hardness[:1]}).HardGain(); ok && got.Hardness[0].From >= 0.2 {
+		t.Error("easy tokens are hard")
+	}
 	if inBuckets != 45 || len(got.Hardness) < 2 {
 		t.Errorf("%d tokens of 45 are in %d buckets", inBuckets, len(got.Hardness))
 	}

@@ -19,7 +19,9 @@ type Hardness struct {
 }
 
 // hardnesses are the edges of the buckets, easy tokens first.
-var hardnesses = [...]float64{1, 0.9, 0.5, 0.2, 0.05, 0.01, 0}
+var hardnesses = [...]float64{1, 0.9, 0.5, hard, 0.05, 0.01, 0}
+
+const hard = 0.2 // less is hard
 
 // harder adds a reference after one chain to the buckets, where baseline is the same
 // reference after the empty chain.
@@ -47,4 +49,17 @@ func (t *tally) byHardness() []Hardness {
 		}
 	}
 	return list
+}
+
+// HardGain is how much more probable chains made the tokens that had less than 20 %
+// without one: their mean c − b. ok is false where there were none.
+func (r Report) HardGain() (gain float64, ok bool) {
+	n := 0.0
+	for _, h := range r.Hardness {
+		if h.To <= hard {
+			n += float64(h.Tokens)
+			gain += float64(h.Tokens) * (h.After - h.Base)
+		}
+	}
+	return gain / max(1, n), n > 0
 }

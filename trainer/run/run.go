@@ -312,6 +312,9 @@ func (t *trainer) evaluate(ctx context.Context) error {
 		}
 		v["eval/baseline_logprob"], v["eval/entropy"] = r.BaseLogProb, r.ChainEntropy
 		v["eval/mean_length"], v["eval/closed_share"] = r.ChainLength, r.ClosedShare
+		if gain, ok := r.HardGain(); ok {
+			v["eval/hard_gain"] = gain
+		}
 		right := ""
 		if r.Accuracy >= 0 {
 			v["eval/accuracy"] = r.Accuracy
