@@ -84,11 +84,14 @@ func (r *lineReader) parse(line []byte) bool {
 	rest, ok := bytes.CutPrefix(line, []byte(`{"`))
 	for ok {
 		var name, number []byte
-		if name, rest, ok = bytes.Cut(rest, []byte(`": `)); !ok || !plain(name) {
+		if name, rest, ok = bytes.Cut(rest, []byte(`": `)); !ok {
 			return false
 		}
 		key, known := r.names[string(name)]
 		if !known {
+			if !plain(name) {
+				return false
+			}
 			key = string(name)
 			r.names[key] = key
 		}
