@@ -151,17 +151,18 @@ func copyLines(w io.Writer, r io.Reader, step int) error {
 		if err != nil {
 			return err
 		}
-		if metrics.parse(line) && metrics.v["step"] == math.Trunc(metrics.v["step"]) {
-			if at, ok := metrics.v["step"]; !ok || at > float64(step) {
-				continue
-			}
-		} else {
+		at, ok := metrics.stepOf(line)
+		if !ok {
 			var head struct {
 				Step *int `json:"step"`
 			}
-			if json.Unmarshal(line, &head) != nil || head.Step == nil || *head.Step > step {
+			if json.Unmarshal(line, &head) != nil || head.Step == nil {
 				continue
 			}
+			at = *head.Step
+		}
+		if at > step {
+			continue
 		}
 		if _, err := out.Write(line); err != nil {
 			return err

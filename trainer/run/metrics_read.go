@@ -117,6 +117,16 @@ func (r *lineReader) parse(line []byte) bool {
 	return false
 }
 
+// stepOf is the step that begins a line that parse reads.
+func (r *lineReader) stepOf(line []byte) (int, bool) {
+	rest, ok := bytes.CutPrefix(line, []byte(`{"step": `))
+	if !ok || !r.parse(line) {
+		return 0, false
+	}
+	step, err := strconv.Atoi(string(rest[:bytes.IndexAny(rest, ",}")]))
+	return step, err == nil && r.v["step"] == float64(step) // not said twice
+}
+
 // plain tells a name that JSON writes as it is.
 func plain(name []byte) bool {
 	for _, c := range name {

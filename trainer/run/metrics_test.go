@@ -109,6 +109,7 @@ func TestMetricsResume(t *testing.T) {
 // to the one resumed from and nothing else, and opening again changes nothing.
 func FuzzCutLines(f *testing.F) {
 	f.Add([]byte("{\"step\": 1}\n{\"step\": 5}\n{\"st"), 3)
+	f.Add([]byte("{\"step\": 1e0}\n{\"step\": 1, \"step\": 9}\n{\"step\": null}\n{\"step\": 2, \"x\": 0}\n{\"x\": 0}\n"), 3)
 	f.Add([]byte("\n\n{}\r\n{\"step\": null}\n[1]\n"), 0)
 	f.Fuzz(func(t *testing.T, raw []byte, step int) {
 		var once, twice strings.Builder
