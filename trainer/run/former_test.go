@@ -104,6 +104,23 @@ func TestEveryMethodResumes(t *testing.T) {
 	}
 }
 
+// TestResumeWithDataElsewhere: a run goes on with its data wherever they lie by then, and
+// says so where it does not find them.
+func TestResumeWithDataElsewhere(t *testing.T) {
+	dev := newCPU(t)
+	c := tinyRun(t, objective.SFT)
+	c.Train.Steps, c.Optim.Schedule, c.Optim.Warmup = 2, "constant", 0
+	check(t, train(t.Context(), dev, c, io.Discard))
+	moved := filepath.Join(t.TempDir(), "moved.jsonl")
+	check(t, os.Rename(c.Data.Train[0], moved))
+	c.Output.Resume, c.Train.Steps = "latest", 3
+	if err := train(t.Context(), dev, c, io.Discard); err == nil || !strings.Contains(err.Error(), c.Data.Train[0]) || !strings.HasSuffix(err.Error(), "is for --data and --eval-data to say") {
+		t.Errorf("have %v", err)
+	}
+	c.Data.Train = []string{moved}
+	check(t, train(t.Context(), dev, c, io.Discard))
+}
+
 // Where there is nothing to go on from, that is what is said, and not that the
 // data are missing.
 func TestResumeOfNothing(t *testing.T) {

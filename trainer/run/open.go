@@ -352,7 +352,11 @@ func (t *trainer) checkTokenizer(shape llama.Config) (err error) {
 
 // tryData refuses a file that cannot be opened before the others are read.
 func (t *trainer) tryData(context.Context) error {
-	return data.Try(slices.Concat(t.c.Data.Train, t.c.Data.Eval)...)
+	err := data.Try(slices.Concat(t.c.Data.Train, t.c.Data.Eval)...)
+	if t.from != nil && errors.Is(err, fs.ErrNotExist) { // moved, or named from another folder
+		err = fmt.Errorf("%w: where the run's data lie now is for --data and --eval-data to say", err)
+	}
+	return err
 }
 
 // openTokenizer reads the tokenizer, unless one is trained on the data: of a run that
