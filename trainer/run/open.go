@@ -151,7 +151,7 @@ func (t *trainer) openChain(context.Context) error {
 func (t *trainer) openBase() (fs.FS, error) {
 	source, err := t.env.Open(t.c.Model.Path)
 	if err != nil && t.from != nil {
-		err = fmt.Errorf("%w; the run needs what is there as %s", err, t.baseIs())
+		err = fmt.Errorf("%w; the run needs what is there as %s: say with --model where it lies now", err, t.baseIs())
 	}
 	if err != nil {
 		return nil, fmt.Errorf("model.path (--model): %w", err)
@@ -160,9 +160,13 @@ func (t *trainer) openBase() (fs.FS, error) {
 }
 
 // checkChanged refuses to go on with another configuration. The run's length may
-// change where the learning rate does not depend on it.
+// change where the learning rate does not depend on it. Where the model lies that the
+// run started from may change too: compare knows it by its files.
 func (t *trainer) checkChanged() error {
 	was := t.from.State.Config
+	if o := t.from.State.Origin; o != nil && o.Model != nil {
+		was.Model.Path = t.c.Model.Path
+	}
 	if t.c.Optim.Schedule == "constant" {
 		was.Train.Steps, was.Train.Epochs = t.c.Train.Steps, t.c.Train.Epochs
 	}

@@ -81,9 +81,25 @@ func TestResumeFromItsOwnStart(t *testing.T) {
 		if err := train(context.Background(), dev, c, io.Discard); err == nil || !strings.Contains(err.Error(), "the run needs what is there as the reference policy") {
 			t.Errorf("%s: no model: %v", name, err)
 		}
+		// It is known wherever it lies, and goes on from there.
+		moved := c
+		moved.Model.Path = other
+		if err := train(context.Background(), dev, moved, io.Discard); err == nil || !strings.Contains(err.Error(), other+" is not the model that the run started from") {
+			t.Errorf("%s: another model elsewhere: %v", name, err)
+		}
+		copied := filepath.Join(t.TempDir(), "out")
+		put(t, copied, c.Output.Dir)
+		moved.Model.Path, moved.Output.Dir = one, copied
+		if err := train(context.Background(), dev, moved, io.Discard); err != nil {
+			t.Errorf("%s: its own model elsewhere: %v", name, err)
+		}
 		put(t, base, one)
 		if err := train(context.Background(), dev, c, io.Discard); err != nil {
 			t.Errorf("%s: its own model: %v", name, err)
+		}
+		_, there, _ := outcome(t, moved)
+		if _, here, _ := outcome(t, c); !bytes.Equal(there, here) {
+			t.Errorf("%s: from a model elsewhere it becomes another", name)
 		}
 	}
 
