@@ -299,7 +299,7 @@ func TestNumbersKeepApart(t *testing.T) {
 func TestLastRowOfWords(t *testing.T) {
 	s := serve(t)
 	b := open(t, desk)
-	for _, answer := range []string{"lena", "you see that guy is called lena", "you see that guy is called lena i guess", "well you see that guy is called lena i guess so .", strings.Repeat("b", 40) + " lena"} {
+	for _, answer := range []string{"lena", "you see that guy is called lena", "you see that guy is called lena i guess", "well you see that guy is called lena i guess so .", "grandmother lena", strings.Repeat("b", 28) + " lena", strings.Repeat("c", 400) + " lena"} {
 		b.load(s.url() + "#model=world:nrt&k=2&q=who+%3F&a=" + strings.ReplaceAll(answer, " ", "+"))
 		b.until("it is scored", ranked)
 		for _, width := range []int64{390, 740, 853, 1200, 1280, 1440} {
@@ -307,7 +307,8 @@ func TestLastRowOfWords(t *testing.T) {
 			frame(b)
 			if list := eval[[]string](b, `(strip => [...strip.querySelectorAll(".tok")].flatMap(e => {
 				const w = e.getBoundingClientRect().width, own = e.querySelector(".chip"), cut = own.scrollWidth > own.clientWidth + 1;
-				return w > strip.clientWidth / 4 + 1 && own.textContent.length < 20 || cut && own.textContent.length < 9 || w > strip.clientWidth ? [own.textContent + " " + w] : [];
+				const few = !strip.matches(".many"), letters = own.textContent.length;
+				return w > strip.clientWidth / 4 + 1 && letters < 11 || cut && letters < (few ? 30 : 8) || w > strip.clientWidth ? [own.textContent + " " + w] : [];
 			}))(document.querySelector("#strip .toks"))`); len(list) > 0 {
 				t.Errorf("%q at %d px: %q", answer, width, list)
 			}
