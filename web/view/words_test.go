@@ -476,8 +476,8 @@ func TestTypingIsCounted(t *testing.T) {
 	}
 }
 
-// A question that no model could read is not asked again as it is; of chains that there
-// are none of nothing is said.
+// A question that is too long is not asked again as it is; where there are no chains none
+// is spoken of.
 func TestTooLongToAsk(t *testing.T) {
 	s := testState().receives(&wire.Welcome{Session: "s", Models: []wire.Model{{Name: "test"}}})
 	s.Runs = []Run{{State: wire.State{Run: "world:nrt", Saved: true, Of: 80, Checkpoints: []wire.Checkpoint{{Step: 0, Model: s.Model}, {Step: 80, Model: "other"}}}}}
