@@ -92,6 +92,7 @@ func TestBackLeavesTheLesson(t *testing.T) {
 	for _, closed := range []bool{false, true} {
 		b.load(s.url() + "#e=kin&mode=am&z=3&off=4")
 		b.until("connected", live)
+		b.until("the address says all that is shown", `location.hash.includes("model=")`)
 		own := eval[string](b, `location.hash`)
 		b.click("#lesson-open")
 		b.until("the lesson's question is shown", `document.querySelector("#question").innerText.includes("coins")`)
