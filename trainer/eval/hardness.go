@@ -12,7 +12,7 @@ import (
 // is at a loss, or make it surer of what it knew?
 type Hardness struct {
 	From   float64 `json:"baseline_from"`
-	To     float64 `json:"baseline_to"`   // 1 belongs to the last
+	To     float64 `json:"baseline_to"`   // 1 is in the first bucket too
 	Tokens int     `json:"tokens"`        // each once for every chain
 	Base   float64 `json:"mean_baseline"` // mean b
 	After  float64 `json:"mean_after"`    // mean c, after the chain
