@@ -31,7 +31,7 @@ func (a *app) syncForms() {
 		a.synced.choice = ""
 		if el := byID("model"); el.Truthy() {
 			el.Call("replaceChildren")
-			for _, m := range a.s.Models {
+			for _, m := range a.s.ModelMenu() {
 				option(el, "append", m.Name, a.s.ModelLabel(m.Name))
 			}
 		}

@@ -84,7 +84,7 @@ func (p *page) shell(s *Server, models []wire.Model) templates.Page {
 	}
 	state := p.state
 	state.Models = models
-	for _, m := range models {
+	for _, m := range state.ModelMenu() {
 		t.Models = append(t.Models, templates.Option{Value: m.Name, Label: state.ModelLabel(m.Name)})
 	}
 	return t

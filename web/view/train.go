@@ -91,6 +91,38 @@ func (s *State) ModelLabel(name string) string {
 	return name
 }
 
+// ModelMenu is the models as a reader looks for them: in the server's order, those of a
+// run together and step by step.
+func (s *State) ModelMenu() []wire.Model {
+	type place struct {
+		run  string
+		step int
+	}
+	of := func(m wire.Model) (list []place) { // several start from one model
+		for i := range s.Runs {
+			for _, c := range s.Runs[i].Checkpoints {
+				if s.Runs[i].Saved && c.Model == m.Name {
+					list = append(list, place{s.Runs[i].State.Run, c.Step})
+				}
+			}
+		}
+		if len(list) == 0 {
+			list = append(list, place{cmp.Or(m.Run, "the model "+m.Name), m.Step})
+		}
+		return list
+	}
+	first := map[string]int{} // place in the server's order
+	for i, m := range slices.Backward(s.Models) {
+		for _, p := range of(m) {
+			first[p.run] = i
+		}
+	}
+	return slices.SortedStableFunc(slices.Values(s.Models), func(a, b wire.Model) int {
+		by := func(x, y place) int { return cmp.Or(first[x.run]-first[y.run], x.step-y.step) }
+		return by(slices.MinFunc(of(a), by), slices.MinFunc(of(b), by))
+	})
+}
+
 // checkpoint is the kept step at or before at, the latest for −1, nil without
 // any.
 func (r *Run) checkpoint(at int) *wire.Checkpoint {

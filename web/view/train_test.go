@@ -65,6 +65,29 @@ func TestModelLabel(t *testing.T) {
 	}
 }
 
+// The models of a run stand together, before training first; others stay where the server
+// has them.
+func TestModelMenu(t *testing.T) {
+	s := State{Runs: []Run{
+		{State: wire.State{Run: "world:rlpr", Saved: true, Checkpoints: []wire.Checkpoint{{Step: 0, Model: "base"}, {Step: 40, Model: "rlpr@40"}, {Step: 80, Model: "rlpr"}}}},
+		{State: wire.State{Run: "world:nrt", Saved: true, Checkpoints: []wire.Checkpoint{{Step: 0, Model: "base"}, {Step: 40, Model: "nrt@40"}, {Step: 80, Model: "nrt"}}}},
+	}}
+	for _, name := range []string{"mine", "nrt", "base", "sft", "rlpr", "rlpr@40", "nrt@40", "run1@9", "other", "run1@5"} {
+		m := wire.Model{Name: name}
+		if step, ok := strings.CutPrefix(name, "run1@"); ok {
+			m.Run, m.Step = "run1", int(step[0]-'0')
+		}
+		s.Models = append(s.Models, m)
+	}
+	var have []string
+	for _, m := range s.ModelMenu() {
+		have = append(have, m.Name)
+	}
+	if want := "mine base nrt@40 nrt rlpr@40 rlpr sft run1@5 run1@9 other"; strings.Join(have, " ") != want {
+		t.Errorf("have %v, want %s", have, want)
+	}
+}
+
 // A run that another process trains says where it stands; those that came with the
 // program are only saved.
 func TestShownRunSaysWhereItStands(t *testing.T) {
