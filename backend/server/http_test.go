@@ -259,10 +259,10 @@ func TestStaticFiles(t *testing.T) {
 	}
 	resp, _ := r.get("/static/style.css")
 	tag := resp.Header.Get("ETag")
-	if resp.Header.Get("Cache-Control") != "no-cache" || tag == "" {
+	if resp.Header.Get("Cache-Control") != "no-cache" || !strings.HasPrefix(tag, `W/"`) { // one tag for three encodings must be weak
 		t.Errorf("without version: %v", resp.Header)
 	}
-	if resp, body := r.get("/static/style.css", "If-None-Match: W/"+tag); resp.StatusCode != http.StatusNotModified || body != "" {
+	if resp, body := r.get("/static/style.css", "If-None-Match: "+strings.TrimPrefix(tag, "W/")); resp.StatusCode != http.StatusNotModified || body != "" {
 		t.Errorf("unchanged: %d, %d bytes", resp.StatusCode, len(body))
 	}
 	if resp, _ := r.get(web.URL("style.css")); !strings.Contains(resp.Header.Get("Cache-Control"), "immutable") {

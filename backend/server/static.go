@@ -76,7 +76,7 @@ func (a *asset) serve(w http.ResponseWriter, r *http.Request, forEver bool) {
 	h := w.Header()
 	h.Set("Content-Type", a.kind)
 	h.Set("Vary", "Accept-Encoding")
-	h.Set("ETag", a.tag)
+	h.Set("ETag", "W/"+a.tag) // weak: the same file in three encodings
 	h.Set("Cache-Control", "no-cache")
 	if forEver {
 		h.Set("Cache-Control", "public, max-age=31536000, immutable")
@@ -123,7 +123,7 @@ func unzip(gz []byte, size int) ([]byte, error) {
 	return io.ReadAll(io.LimitReader(z, int64(size)))
 }
 
-// noneMatch tells whether If-None-Match has the tag; a weak one counts.
+// noneMatch tells whether If-None-Match has the tag, weak or not.
 func noneMatch(header, tag string) bool {
 	for part := range strings.SplitSeq(header, ",") {
 		part = strings.TrimSpace(part)
