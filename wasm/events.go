@@ -437,7 +437,7 @@ func (a *app) arrow(event js.Value, key string) bool {
 	}
 	list := document().Call("querySelectorAll", `[id^="`+kind+`-"]`)
 	n, left := list.Length(), -1
-	if js.Global().Call("getComputedStyle", el.Call("closest", "[dir]")).Get("direction").String() == "rtl" {
+	if window().Call("getComputedStyle", el).Get("direction").String() == "rtl" {
 		left = 1
 	}
 	switch key {
