@@ -44,6 +44,17 @@ type Options struct {
 	NoChain             bool // answer after the empty chain, as SFT is trained
 
 	Progress func(done, all int64) // told at every token how many chains are done; may be nil
+	// Each is told every chain, in order, and ends the evaluation by an error; may be nil.
+	Each func(Answered) error
+}
+
+// Answered is one chain of an item and the answer after it, as they were judged.
+type Answered struct {
+	Item, K  int // places of the item in the list, of the chain among its chains
+	Chain    engine.Chain
+	Baseline []engine.Token // the reference after the empty chain
+	Right    *bool          // nil without a grader
+	Kind     string         // "" where nothing names it
 }
 
 // Report is the outcome. Accuracy is −1 without a grader.
@@ -100,7 +111,9 @@ func Run(ctx context.Context, e *engine.Engine, items []Item, o Options) (Report
 			return Report{}, fmt.Errorf("evaluate: %w", err)
 		}
 		for i, r := range results {
-			t.add(part[i], r, o)
+			if err := t.add(from+i, part[i], r, o); err != nil {
+				return Report{}, fmt.Errorf("evaluate: %w", err)
+			}
 		}
 	}
 	return t.report(), nil
@@ -148,7 +161,7 @@ type familyTally struct {
 	ref              float64
 }
 
-func (t *tally) add(it Item, r engine.Result, o Options) {
+func (t *tally) add(at int, it Item, r engine.Result, o Options) error {
 	t.n++
 	f := t.families[it.Family]
 	if f == nil {
@@ -165,16 +178,23 @@ func (t *tally) add(it Item, r engine.Result, o Options) {
 	}
 	t.baseTokens += len(baseline)
 	before := t.right
-	for _, c := range r.Chains {
-		t.chain(it, c, o, f)
+	for k, c := range r.Chains {
+		right, kind := t.chain(it, c, o, f)
 		t.harder(c.Reference, r.Baseline)
+		if o.Each == nil {
+			continue
+		}
+		if err := o.Each(Answered{at, k, c, baseline, right, kind}); err != nil {
+			return err
+		}
 	}
 	if it.Grade != nil {
 		t.shares = append(t.shares, float64(t.right-before)/float64(len(r.Chains)))
 	}
+	return nil
 }
 
-func (t *tally) chain(it Item, c engine.Chain, o Options, f *familyTally) {
+func (t *tally) chain(it Item, c engine.Chain, o Options, f *familyTally) (right *bool, kind string) {
 	t.chains++
 	for _, tok := range c.Reference {
 		t.ref += tok.LogProb
@@ -196,7 +216,8 @@ func (t *tally) chain(it Item, c engine.Chain, o Options, f *familyTally) {
 		if n := len(answer); n > 0 && slices.Contains(o.End, answer[n-1]) {
 			answer = answer[:n-1]
 		}
-		if it.Grade(answer) {
+		ok := it.Grade(answer)
+		if right = &ok; ok {
 			t.right++
 			f.right++
 		}
@@ -206,9 +227,11 @@ func (t *tally) chain(it Item, c engine.Chain, o Options, f *familyTally) {
 		if c.Closed && len(chain) >= len(o.Close) && o.StopText == "" {
 			chain = chain[:len(chain)-len(o.Close)]
 		}
-		t.kinds[it.Kind(chain)]++
+		kind = it.Kind(chain)
+		t.kinds[kind]++
 		t.kinded++
 	}
+	return right, kind
 }
 
 func (t *tally) report() Report {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"maps"
+	"os"
 	"slices"
 	"strings"
 	"time"
@@ -39,6 +40,7 @@ model has too few positions is left out and named.`,
 			"nrt eval --model world:nrt",
 			"nrt eval --model world:sft --no-chain",
 			"nrt eval --model out/nrt/final --data test.jsonl --n 200 --max-chain 48 --json",
+			"nrt eval --model world:nrt --temperature 1 --k 8 --completions nrt.jsonl",
 		},
 		bind: func(f *flags) func(*env) error {
 			var m modelFlags
@@ -54,6 +56,7 @@ model has too few positions is left out and named.`,
 			f.amount(&a.chain, "max-chain", "N", "longest chain, in tokens; 0 takes what the model was trained with, 20 in the\nsmall world, else 256 or what fits")
 			f.amount(&a.answer, "max-answer", "N", "longest answer, in tokens; 0 takes the longest reference and half as much again")
 			f.integer(&a.k, "k", "K", "chains per question, over which all is averaged")
+			f.text(&a.completions, "completions", "F", "write every chain and answer, judged, as JSON lines to this new file, for people\nand \"nrt words\" to read")
 			f.toggle(&a.noChain, "no-chain", "answer at once, after the empty chain")
 			f.toggle(&a.exact, "exact", "in the small world too, only the reference itself is right")
 			f.number(&a.temperature, "temperature", "X", "0 always takes the likeliest token")
@@ -93,10 +96,14 @@ type evalArgs struct {
 	format               string
 	question, reference  string // fields of a file
 	regex                string
+	completions          string // file
 	noChain, exact, json bool
 }
 
 func (e *env) eval(m modelFlags, a evalArgs) (err error) {
+	if _, err := os.Lstat(a.completions); a.completions != "" && err == nil {
+		return fmt.Errorf("--completions: %s exists; name a new file, or remove it", a.completions)
+	}
 	if err := checkChains("k", a.k); err != nil {
 		return err
 	}
@@ -166,8 +173,18 @@ func (e *env) eval(m modelFlags, a evalArgs) (err error) {
 	}
 	progress := run.NewEvaluating(e.err, e.watched, time.Now)
 	how.Progress = progress.Show
-	r, err := eval.Run(e.ctx, l.engine, q.items, how)
-	if progress.Done(); err != nil {
+	var r eval.Report
+	ask := func() (err error) {
+		r, err = eval.Run(e.ctx, l.engine, q.items, how)
+		progress.Done()
+		return err
+	}
+	if a.completions != "" {
+		err = writeCompletions(a.completions, l.tok, f, q.items, &how, ask)
+	} else {
+		err = ask()
+	}
+	if err != nil {
 		return err
 	}
 	if a.json {

@@ -250,7 +250,7 @@ func TestEveryFlagSaysWhatItWants(t *testing.T) {
 
 func TestHelp(t *testing.T) {
 	golden(t, "help/nrt.txt", setting{}.ok(t))
-	for _, name := range []string{"explain", "generate", "score", "logprobs", "tokenize", "eval", "train", "world", "export", "models", "devices", "bench", "version"} {
+	for _, name := range []string{"explain", "generate", "score", "logprobs", "tokenize", "eval", "train", "world", "export", "words", "models", "devices", "bench", "version"} {
 		have := setting{}.ok(t, name, "--help")
 		golden(t, "help/"+name+".txt", have)
 		if again := (setting{}).ok(t, "help", name); again != have {

@@ -22,6 +22,7 @@ func commands() []*command {
 		trainCommand(),
 		worldCommand(),
 		exportCommand(),
+		wordsCommand(),
 		modelsCommand(),
 		devicesCommand(),
 		benchCommand(),
