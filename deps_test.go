@@ -72,7 +72,7 @@ trainer/verdict:            std backend/engine backend/token trainer/reward
 templates:                  std web/heat web/chart web/wire web/view github.com/a-h/templ
 
 level 6  the loop
-trainer/run:                std backend/engine backend/llama backend/device backend/safetensors backend/token trainer/reward trainer/objective trainer/data trainer/optim trainer/eval go.yaml.in/yaml/v3 golang.org/x/sys
+trainer/run:                std backend/engine backend/llama backend/device backend/safetensors backend/token trainer/reward trainer/objective trainer/data trainer/optim trainer/eval go.yaml.in/yaml/v3 golang.org/x/sys google.golang.org/protobuf
 
 level 7  the recipe of the embedded models
 trainer/recipe:             std trainer/world/models backend/engine backend/llama backend/device backend/safetensors backend/token trainer/reward trainer/objective trainer/optim trainer/world trainer/eval trainer/run
@@ -98,6 +98,7 @@ golang.org/x/sys              which vector instructions this processor has; a lo
 golang.org/x/text             Unicode normal forms, which tokenizers ask for
 go.yaml.in/yaml/v3            the one configuration file of a training run
 gonum.org/v1/plot             draws a study; only the plot program links it
+google.golang.org/protobuf    the wire format of TensorBoard's event files
 gorgonia.org/cu               the CUDA driver's functions in Go; linked only with the tag cuda
 
 not-in-wasm

@@ -191,6 +191,7 @@ type OutputConfig struct {
 	Resume      string
 	LogEvery    int
 	Completions int
+	TensorBoard bool
 }
 
 // Default is the configuration of a method: its published settings, and where

@@ -298,5 +298,7 @@ func (o *OutputConfig) options() []option {
 			meaning: "write metrics every so many steps: their means since the last line"},
 		{key: "completions", flag: "completions", value: &o.Completions, rule: notNegative, free: true,
 			meaning: "chains of each step to write into completions.jsonl; 0 is none"},
+		{key: "tensorboard", flag: "tensorboard", value: &o.TensorBoard, free: true,
+			meaning: "write the metrics for TensorBoard too, into the output folder's tensorboard/, under the names that transformers' trainer gives them there"},
 	}
 }

@@ -95,6 +95,11 @@ func (t *trainer) openOutput(ctx context.Context) (err error) {
 	if t.completions, err = OpenCompletions(o.Dir, after, o.Completions, 4096); err != nil {
 		return err
 	}
+	if o.TensorBoard {
+		if t.board, err = openBoard(osDisk{}, o.Dir, after, t.env.Now); err != nil {
+			return err
+		}
+	}
 	t.progress = NewProgress(t.env.Log, t.env.Terminal, t.total, t.env.Now)
 	if err := t.warnRoom(freeDisk(o.Dir)); err != nil {
 		return err

@@ -108,6 +108,7 @@ type trainer struct {
 	checkpoints *Checkpoints
 	metrics     *Metrics
 	completions *Completions
+	board       *board // nil without TensorBoard
 	progress    *Progress
 	state       State
 	times       []float64 // of the steps since the last line of metrics
@@ -124,6 +125,9 @@ func (t *trainer) close() error {
 	}
 	if t.completions != nil {
 		errs = append(errs, t.completions.Close())
+	}
+	if t.board != nil {
+		errs = append(errs, t.board.Close())
 	}
 	if t.engine != nil {
 		t.engine.Close()
@@ -255,7 +259,7 @@ func (t *trainer) step(ctx context.Context) error {
 		for _, s := range t.times { // not in the state: a resumed run has other times
 			line["step_time"] += s / float64(len(t.times))
 		}
-		if err := t.metrics.Log(next, line); err != nil {
+		if err := t.log(next, line); err != nil {
 			return err
 		}
 		t.times = t.times[:0]
@@ -271,6 +275,14 @@ func (t *trainer) step(ctx context.Context) error {
 	}
 	t.progress.Step(Status{Step: next, Reward: known("reward"), Loss: v["loss"], Entropy: known("entropy"), Tokens: tokens})
 	return nil
+}
+
+// log writes a line of metrics, wherever they are wanted.
+func (t *trainer) log(step int, v Values) error {
+	if err := t.metrics.Log(step, v); err != nil || t.board == nil {
+		return err
+	}
+	return t.board.Log(step, v)
 }
 
 // evaluate asks the evaluation questions and logs what came out.
@@ -308,7 +320,7 @@ func (t *trainer) evaluate(ctx context.Context) error {
 		}
 		if m == objective.LM {
 			t.progress.Note("step %d: %d held-out texts: log-prob %.4f a token", t.state.Step, r.N, r.RefLogProb)
-			return t.metrics.Log(t.state.Step, v)
+			return t.log(t.state.Step, v)
 		}
 		v["eval/baseline_logprob"], v["eval/entropy"] = r.BaseLogProb, r.ChainEntropy
 		v["eval/mean_length"], v["eval/closed_share"] = r.ChainLength, r.ClosedShare
@@ -326,7 +338,7 @@ func (t *trainer) evaluate(ctx context.Context) error {
 		}
 		t.progress.Note("step %d: %d held-out questions: %sreference log-prob %.4f a token (empty chain %.4f), chain %.1f tokens",
 			t.state.Step, r.N, right, r.RefLogProb, r.BaseLogProb, r.ChainLength)
-		return t.metrics.Log(t.state.Step, v)
+		return t.log(t.state.Step, v)
 	})
 }
 
