@@ -153,6 +153,25 @@ func TestPool(t *testing.T) {
 	expectGoroutines(t, before)
 }
 
+// TestTasksAreShort: however much an operation has to do, and with one thread too, a
+// task is a few million simple operations.
+func TestTasksAreShort(t *testing.T) {
+	const n, cost = 30_000_000, 8
+	for _, threads := range []int{1, 2} {
+		p := newPool(threads)
+		var items, longest atomic.Int64
+		p.divide(n, cost, ranger(func(_, lo, hi int) {
+			items.Add(int64(hi - lo))
+			for l := longest.Load(); int64(hi-lo) > l && !longest.CompareAndSwap(l, int64(hi-lo)); l = longest.Load() {
+			}
+		}))
+		if items.Load() != n || longest.Load()*cost > 5_000_000 {
+			t.Errorf("%d threads: %d items, %d in one task, of %d", threads, items.Load(), longest.Load(), n)
+		}
+		p.close()
+	}
+}
+
 // goroutines is how many there are once none comes or goes: those of an earlier test may
 // be ending, and a browser starts one for the first Sleep.
 func goroutines() int {

@@ -237,11 +237,19 @@ func (p *pool) each(n, cost int, f func(worker, lo, hi int)) {
 }
 
 // divide computes the n items of j, in parallel when n·cost (in simple
-// operations) is worth it.
+// operations) is worth it, and in tasks of a few milliseconds: assembly is not
+// interrupted, and whatever else wants its processor, or to stop the world, waits.
 func (p *pool) divide(n, cost int, j job) {
-	const small = 1 << 14 // operations; starting workers costs about as much
-	tasks := min(n, 4*p.threads, n*max(cost, 1)/small)
-	if tasks <= 1 || p.threads == 1 {
+	const (
+		small = 1 << 14 // operations; starting workers costs about as much
+		large = 1 << 22
+	)
+	work, tasks := n*max(cost, 1), 1
+	if p.threads > 1 {
+		tasks = min(4*p.threads, work/small)
+	}
+	tasks = min(n, max(tasks, work/large))
+	if tasks <= 1 {
 		if n > 0 {
 			j.do(0, 0, n)
 		}
