@@ -332,6 +332,37 @@ func TestDrawnEqualsTrained(t *testing.T) {
 	}
 }
 
+// TestSampleHuge: where what rounding takes from scaled logits is nats, the likeliest has
+// no mass of 1, or none, or an infinite one, and is drawn.
+func TestSampleHuge(t *testing.T) {
+	for _, k := range tables(t) {
+		t.Run(k.name, func(t *testing.T) { drawsHuge(t, newDev(k, 1)) })
+	}
+}
+
+func drawsHuge(t *testing.T, d device.Device) {
+	const vocab = 50
+	rng := rand.New(rand.NewPCG(8, 8))
+	x, logits, out := make([]float32, vocab), d.Alloc(vocab), make([]device.Sampled, 1)
+	for range 200 {
+		for size, temperature := range map[float64]float64{20: device.Coldest, 2e4: 1e-4, 1e12: 1, 1e30: 1e20} {
+			best := rng.IntN(vocab)
+			for i := range x {
+				x[i] = float32(size * (1 - 0.3*rng.Float64()))
+			}
+			x[best] = float32(size * (1.1 + rng.Float64()))
+			d.Write(logits, x)
+			for _, row := range []device.SampleRow{{}, {TopK: 30}, {TopP: 1e-300}, {TopP: 5e-324}, {TopP: 0.9, MinP: 0.1}, {MinP: 1}} {
+				row.Temperature, row.U = temperature*(1+rng.Float64()), rng.Float64()
+				d.Sample(out, logits, []device.SampleRow{row}, vocab)
+				if out[0].ID != int32(best) {
+					t.Fatalf("logits of %g, %+v: drew %d, want %d", size, row, out[0].ID, best)
+				}
+			}
+		}
+	}
+}
+
 // TestFamilies holds families against a walk over all pairs of Seqs.
 func TestFamilies(t *testing.T) {
 	const seed = 41

@@ -129,10 +129,11 @@ type order[T real] struct {
 
 // draw truncates by TopK, then by TopP of what is left, then by MinP of the
 // likeliest, and picks by inverse CDF. It is not ok when the row has NaN or
-// infinity, which have no mass to go by.
+// infinity, or numbers whose rounding alone is some hundred nats: they have no mass
+// to go by.
 func (o *order[T]) draw(r device.SampleRow) (id int32, ok bool) {
 	all, kept := o.k.above(o.x, o.p, T(math.Inf(-1)))
-	if !(kept > 0) {
+	if !(kept > 0 && kept <= math.MaxFloat64) {
 		return -1, false
 	}
 	if r.TopK > 0 && r.TopK < all {
@@ -140,7 +141,7 @@ func (o *order[T]) draw(r device.SampleRow) (id int32, ok bool) {
 	}
 	if r.TopP > 0 && r.TopP < 1 {
 		limit := r.TopP * kept
-		_, kept = o.reach(all, kept, func(_ int, m float64) bool { return m >= limit })
+		_, kept = o.reach(all, kept, func(n int, m float64) bool { return n >= 1 && m >= limit }) // which may be 0
 	}
 	if r.MinP > 0 {
 		// p ≥ MinP of the likeliest's is x ≥ top + log(MinP) nats; what is kept
