@@ -24,11 +24,12 @@ import (
 // compiler is fixed to one version: another would write other bytes.
 const compiler = "clang-16"
 
-// flags are for the oldest GPU that has bf16 tensor cores and cp.async; the
-// driver compiles PTX for what it finds. Headers of CUDA are not there to read.
+// flags are for the oldest GPU that has bf16 tensor cores and cp.async, and for the
+// PTX of the oldest driver, that of CUDA 11.4; the driver compiles PTX for what it
+// finds. Headers of CUDA are not there to read.
 var flags = []string{
 	"-x", "cuda", "--cuda-device-only", "-nocudainc", "-nocudalib",
-	"--cuda-gpu-arch=sm_80", "--cuda-feature=+ptx78", "-fdeclspec", "-std=c++17",
+	"--cuda-gpu-arch=sm_80", "--cuda-feature=+ptx74", "-fdeclspec", "-std=c++17",
 	"-O3", "-ffp-contract=fast", "-fno-math-errno", "-fno-strict-aliasing",
 	"-Wall", "-Werror", "-S",
 }

@@ -50,6 +50,20 @@ func TestPTXIsOfTheseSources(t *testing.T) {
 	}
 }
 
+// A driver refuses PTX of a later version than its own, which is 7.4 for CUDA 11.4, the
+// oldest that docs/gpu.md and the errors of package driver name.
+func TestPTXIsForTheOldestDriver(t *testing.T) {
+	for _, name := range complete(t) {
+		text, err := os.ReadFile(filepath.Join(committed, name+".ptx"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !strings.Contains(string(text), "\n.version 7.4\n") {
+			t.Errorf("ptx/%s.ptx is not of version 7.4", name)
+		}
+	}
+}
+
 // NVIDIA's assembler, where it is installed, takes every module for each
 // architecture that there is a difference to.
 func TestPTXAssembles(t *testing.T) {
