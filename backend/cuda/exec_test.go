@@ -188,6 +188,49 @@ func TestOutOfMemory(t *testing.T) {
 	}
 }
 
+// Weights that there is no memory for are an error before any of them is read, give back
+// what they took, and leave the device as it was.
+func TestWeightsOutOfMemory(t *testing.T) {
+	c := emulator(t)
+	d := openTest(t, dtF32)
+	x := random(1, 100)
+	b := put(d, device.Compute, x)
+	d.Sync()
+	have := c.Live("bytes")
+	defer c.Memory(8 << 30)
+	const rows, cols = 1 << 10, 1 << 12
+	for _, try := range []struct {
+		f    device.Format
+		room int
+	}{{device.F32, 10 << 20}, {device.BF16, 6 << 20}, {device.Q8, 3 << 20}, {device.Q8, 4<<20 + 4096}} { // the last has none for scales
+		c.Memory(have + try.room)
+		w, err := d.NewWeights(try.f, rows, cols, func(int, []float32) error {
+			t.Errorf("%v was read", try.f)
+			return nil
+		})
+		if err == nil || w != nil || !strings.Contains(err.Error(), d.Name()+": weights of 1024 × 4096 numbers: cuMemAllocFromPoolAsync") {
+			t.Errorf("%v: %v, %v", try.f, w, err)
+		}
+		if err := d.Sync(); err != nil {
+			t.Fatalf("%v: %v", try.f, err)
+		}
+		if n := c.Live("bytes") - have; n != 0 {
+			t.Errorf("%v: %d bytes are kept", try.f, n)
+		}
+	}
+	c.Memory(8 << 30)
+	d.Scale(b, 2)
+	for i := range x {
+		x[i] *= 2
+	}
+	equal(t, "a buffer afterwards", get(d, b), x)
+	w, err := d.NewWeights(device.Q8, rows, cols, func(int, []float32) error { return nil })
+	if err != nil {
+		t.Fatal(err)
+	}
+	d.Free(w)
+}
+
 // Mistakes of the caller panic with a text that names them.
 func TestMisuse(t *testing.T) {
 	d, e := openTest(t, dtBF16), openTest(t, dtBF16)

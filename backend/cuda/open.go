@@ -154,15 +154,25 @@ func (d *dev) failed() bool { return d.ex.failure.Load() != nil }
 
 // allocate returns memory of the card, a multiple of 256, and 0 for none or where
 // the driver fails. release gives it back once the current list is done.
-func (d *dev) allocate(bytes int) (p devptr) {
+func (d *dev) allocate(bytes int) devptr {
+	p, err := d.reserve(bytes)
+	d.ex.fail(err)
+	return p
+}
+
+// reserve is allocate whose failure is not the device's yet.
+func (d *dev) reserve(bytes int) (p devptr, err error) {
 	if bytes == 0 {
-		return 0
+		return 0, nil
 	}
-	d.do(func() (err error) {
+	if err := d.ex.err(); err != nil {
+		return 0, err
+	}
+	err = d.ex.call(func() (err error) {
 		p, err = d.ex.allocate(bytes)
 		return err
 	})
-	return p
+	return p, err
 }
 
 func (d *dev) release(p devptr) {

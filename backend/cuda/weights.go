@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math"
 
+	"nrt/backend/cuda/internal/driver"
 	"nrt/backend/device"
 )
 
@@ -102,14 +103,10 @@ func (d *dev) NewWeights(f device.Format, rows, cols int, read func(first int, d
 	default:
 		w.dt, w.pitch = dtF32, roundUp(cols, groupLen)
 	}
-	d.lock()
-	w.data = d.allocate(rows * w.pitch * w.dt.size())
-	if w.dt == dtQ8 {
-		n := rows * w.scalePitch()
-		w.scales = d.allocate(2 * n)
-		d.zero(w.scales, dtBF16, n)
+	if err := d.makeRoom(w); err != nil {
+		d.Free(w)
+		return nil, fmt.Errorf("%s: weights of %d × %d numbers: %w", d.name, rows, cols, err)
 	}
-	d.unlock()
 	step := min(rows, max(1, d.gemm.limits.packed/cols))
 	buf := make([]float32, step*cols)
 	for i := 0; i < rows; i += step {
@@ -124,6 +121,23 @@ func (d *dev) NewWeights(f device.Format, rows, cols int, read func(first int, d
 		d.unlock()
 	}
 	return w, nil
+}
+
+// makeRoom takes the memory of w. That there is none is an error and no failure of
+// the device, which goes on with the models that it has.
+func (d *dev) makeRoom(w *weights) (err error) {
+	d.lock()
+	defer d.unlock()
+	if w.data, err = d.reserve(w.rows * w.pitch * w.dt.size()); err == nil && w.dt == dtQ8 {
+		n := w.rows * w.scalePitch()
+		if w.scales, err = d.reserve(2 * n); err == nil {
+			d.zero(w.scales, dtBF16, n)
+		}
+	}
+	if !driver.OutOfMemory(err) {
+		d.ex.fail(err)
+	}
+	return err
 }
 
 // pack enqueues the packing of x into w.

@@ -149,7 +149,8 @@ type Device interface {
 	AllocAs(k Kind, n int) Buffer
 	// NewWeights makes Weights of rows that read hands over a few at a time, in
 	// order: it fills dst, whole rows of cols numbers, from row first on. So the
-	// matrix need never exist in float32 as a whole. An error of read is returned.
+	// matrix need never exist in float32 as a whole. An error of read is returned, and
+	// on a card that there is no memory for them, which is no failure that sticks.
 	NewWeights(f Format, rows, cols int, read func(first int, dst []float32) error) (Weights, error)
 	// Free gives a buffer from Alloc (not a view) or Weights back.
 	Free(b Buffer)
