@@ -225,6 +225,7 @@ func BenchmarkRows(b *testing.B) {
 		{"Zero", params, func() { d.Zero(m1) }},
 		{"Sample/16x1024", 16 * 1024, sample(16, 1024, device.SampleRow{Temperature: 1})},
 		{"Sample/1x32000", 32000, sample(1, 32000, device.SampleRow{Temperature: 1})},
+		{"Sample/1x32000/top=all", 32000, sample(1, 32000, device.SampleRow{Top: 32000})},
 		{"Sample/16x32000", 16 * 32000, sample(16, 32000, device.SampleRow{Temperature: 1})},
 		{"Sample/16x32000/top-p=0.9", 16 * 32000, sample(16, 32000, device.SampleRow{Temperature: 1, TopP: 0.9})},
 	} {
