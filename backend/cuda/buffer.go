@@ -126,20 +126,11 @@ func (d *dev) AllocAs(k device.Kind, n int) device.Buffer {
 	return b
 }
 
-// opaque is what Weights are to the operations of this file.
-type opaque interface {
-	device.Weights
-	// release gives the memory back, read fills dst with the numbers; the caller
-	// holds the lock.
-	release(d *dev)
-	read(d *dev, dst []float32)
-}
-
 func (d *dev) Free(b device.Buffer) {
 	d.lock()
 	defer d.unlock()
-	if w, ok := b.(opaque); ok {
-		w.release(d)
+	if w, ok := b.(*weights); ok {
+		d.weights("Free", "b", w, w.rows, w.cols).release()
 		return
 	}
 	buf := d.own("Free", "b", b)

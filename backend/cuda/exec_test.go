@@ -238,6 +238,15 @@ func TestMisuse(t *testing.T) {
 	view := freed.View(2, 3)
 	d.Free(freed)
 	m, v := d.AllocAs(device.Moment8, 10), d.AllocAs(device.Variance8, 10)
+	someWeights := func(d *dev) device.Weights {
+		w, err := d.NewWeights(device.BF16, 2, 5, func(int, []float32) error { return nil })
+		if err != nil {
+			t.Fatal(err)
+		}
+		return w
+	}
+	w, x := someWeights(d), someWeights(e)
+	d.Free(w)
 	for _, c := range []struct {
 		want string
 		do   func()
@@ -245,6 +254,9 @@ func TestMisuse(t *testing.T) {
 		{"cuda: Scale: b was freed", func() { d.Scale(freed, 1) }},
 		{"cuda: Scale: b was freed", func() { d.Scale(view, 1) }},
 		{"cuda: Free: b was freed", func() { d.Free(freed) }},
+		{"cuda: Free: b was freed", func() { d.Free(w) }},
+		{"cuda: Read: src was freed", func() { d.Read(make([]float32, 10), w) }},
+		{"cuda: Free: b is of another device", func() { d.Free(x) }},
 		{"cuda: Free of a view", func() { d.Free(a.View(0, 9)) }},
 		{"cuda: Copy: src is a buffer of another device", func() { d.Copy(a, b) }},
 		{"cuda: Write: dst has 10 floats, want 9", func() { d.Write(a, make([]float32, 9)) }},
@@ -269,13 +281,13 @@ func TestMisuse(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	x := f.Alloc(1)
+	b = f.Alloc(1)
 	for range 2 {
 		if err := f.Close(); err != nil {
 			t.Error(err)
 		}
 	}
-	for name, do := range map[string]func(){"Alloc": func() { f.Alloc(1) }, "Free": func() { f.Free(x) }, "Sync": func() { f.Sync() }} {
+	for name, do := range map[string]func(){"Alloc": func() { f.Alloc(1) }, "Free": func() { f.Free(b) }, "Sync": func() { f.Sync() }} {
 		func() {
 			defer func() {
 				if have := recover(); have != "cuda: used after Close" {

@@ -85,12 +85,13 @@ func (d *dev) Read64(dst []float64, src device.Buffer) {
 func (d *dev) read(op string, n int, src device.Buffer, take func(from []float32, at int), none func()) {
 	d.lock()
 	defer d.unlock()
-	if w, ok := src.(opaque); ok {
+	if w, ok := src.(*weights); ok {
+		d.weights(op, "src", w, w.rows, w.cols)
 		if w.Len() != n {
 			panic(fmt.Sprintf("cuda: %s: src has %d floats, want %d", op, w.Len(), n))
 		}
 		x := make([]float32, n)
-		w.read(d, x)
+		w.read(x)
 		take(x, 0)
 		return
 	}

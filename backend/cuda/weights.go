@@ -163,8 +163,10 @@ func (d *dev) unpackWeights(to devptr, dt dtype, w *weights, first, n, ld int) {
 		at(to), at(w.data), at(w.scales), w.code(), i32(w.pitch), i32(first), i32(n), i32(ld))
 }
 
-// read fills dst with the numbers, as the device computes with them.
-func (w *weights) read(d *dev, dst []float32) {
+// read fills dst with the numbers, as the device computes with them. The caller holds
+// the lock.
+func (w *weights) read(dst []float32) {
+	d := w.d
 	ld := roundUp(w.cols, groupLen)
 	step := min(w.rows, max(1, d.gemm.limits.packed/ld))
 	buf := make([]float32, step*ld)
@@ -193,9 +195,9 @@ func roundBF16(x float32) float32 {
 	return math.Float32frombits((bits + 0x7fff + bits>>16&1) &^ 0xffff)
 }
 
-// release gives the memory back.
-func (w *weights) release(d *dev) {
+// release gives the memory back. The caller holds the lock.
+func (w *weights) release() {
 	w.freed = true
-	d.release(w.data)
-	d.release(w.scales)
+	w.d.release(w.data)
+	w.d.release(w.scales)
 }
