@@ -153,6 +153,31 @@ func TestPool(t *testing.T) {
 	expectGoroutines(t, before)
 }
 
+// TestPanics: a task's panic, whoever has it, is the caller's when all others have ended,
+// and the pool goes on.
+func TestPanics(t *testing.T) {
+	p := newPool(3)
+	defer p.close()
+	const n = 40
+	for bad := range n {
+		var ended atomic.Int32
+		func() {
+			defer func() {
+				if v := fmt.Sprint(recover()); !strings.HasPrefix(v, fmt.Sprint("item ", bad)) || !strings.Contains(v, "TestPanics") || ended.Load() != n-1 {
+					t.Fatalf("item %d: %s, after %d of %d", bad, v, ended.Load(), n-1)
+				}
+			}()
+			p.start(n, n, ranger(func(_, i, _ int) {
+				if i == bad {
+					panic(fmt.Sprint("item ", i))
+				}
+				time.Sleep(10 * time.Microsecond)
+				ended.Add(1)
+			}))
+		}()
+	}
+}
+
 // TestTasksAreShort: however much an operation has to do, and with one thread too, a
 // task is a few million simple operations.
 func TestTasksAreShort(t *testing.T) {

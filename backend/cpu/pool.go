@@ -1,7 +1,9 @@
 package cpu
 
 import (
+	"fmt"
 	"runtime"
+	"runtime/debug"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -37,8 +39,9 @@ type pool struct {
 
 	_       apart // what is read often, and written when somebody sleeps
 	parked  atomic.Int32
-	waiting atomic.Bool   // the caller has gone to sleep until
-	target  atomic.Uint32 // the shares' ends sum to this
+	waiting atomic.Bool            // the caller has gone to sleep until
+	target  atomic.Uint32          // the shares' ends sum to this
+	failure atomic.Pointer[string] // of a task that panicked
 	_       apart
 }
 
@@ -108,7 +111,8 @@ func newPool(threads int) *pool {
 	return p
 }
 
-// start computes the n items of j in so many tasks.
+// start computes the n items of j in so many tasks. A panic in one of them is the
+// caller's, once all have ended.
 func (p *pool) start(n, tasks int, j job) {
 	if tasks <= 1 || p.threads == 1 || p.closed.Load() {
 		for t := range tasks {
@@ -128,6 +132,10 @@ func (p *pool) start(n, tasks int, j job) {
 	}
 	p.work(0, order)
 	p.wait(target)
+	if f := p.failure.Load(); f != nil {
+		p.failure.Store(nil)
+		panic(*f)
+	}
 }
 
 // ended is how many tasks have ended, ever.
@@ -153,13 +161,24 @@ func (p *pool) work(worker int, order uint64) {
 				break
 			}
 			t += first
-			p.job.do(worker, p.n*t/tasks, p.n*(t+1)/tasks)
+			p.task(worker, p.n*t/tasks, p.n*(t+1)/tasks)
 			own.ended.Store(own.ended.Load() + 1)
 			if p.waiting.Load() && p.ended() == p.target.Load() && p.waiting.CompareAndSwap(true, false) {
 				p.finished <- struct{}{}
 			}
 		}
 	}
+}
+
+// task does one, and keeps the first panic with where it was.
+func (p *pool) task(worker, lo, hi int) {
+	defer func() {
+		if v := recover(); v != nil {
+			text := fmt.Sprintf("%v\n%s", v, debug.Stack())
+			p.failure.CompareAndSwap(nil, &text)
+		}
+	}()
+	p.job.do(worker, lo, hi)
 }
 
 // wait returns when so many tasks have ended.

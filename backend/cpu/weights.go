@@ -81,27 +81,34 @@ func (d *dev[T]) NewWeights(f device.Format, rows, cols int, read func(first int
 		if err := read(i, part); err != nil {
 			return nil, err
 		}
-		d.mu.Lock()
-		d.pool.each((n+nr-1)/nr, 8*nr*cols, func(worker, lo, hi int) {
-			for t := lo; t < hi; t++ {
-				s := &d.scratch[worker]
-				panel, h := grow(&s.b, nr*cols), min(nr, n-t*nr)
-				if h < nr {
-					clear(panel)
-				}
-				from := part[t*nr*cols : (t*nr+h)*cols]
-				x, same := any(from).([]T)
-				if !same {
-					x = grow(&s.a, len(from))
-					convert(x, from)
-				}
-				d.k.transpose(panel, nr, x, cols, h, cols)
-				w.p.set(i/nr+t, nr, panel)
-			}
-		})
-		d.mu.Unlock()
+		d.pack(w, i, part)
 	}
 	return w, nil
+}
+
+// pack stores rows of numbers, from row first on, which begins a panel.
+func (d *dev[T]) pack(w *weights[T], first int, part []float32) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	cols, nr := w.cols, w.nr
+	rows := len(part) / cols
+	d.pool.each((rows+nr-1)/nr, 8*nr*cols, func(worker, lo, hi int) {
+		for t := lo; t < hi; t++ {
+			s := &d.scratch[worker]
+			panel, h := grow(&s.b, nr*cols), min(nr, rows-t*nr)
+			if h < nr {
+				clear(panel)
+			}
+			from := part[t*nr*cols : (t*nr+h)*cols]
+			x, same := any(from).([]T)
+			if !same {
+				x = grow(&s.a, len(from))
+				convert(x, from)
+			}
+			d.k.transpose(panel, nr, x, cols, h, cols)
+			w.p.set(first/nr+t, nr, panel)
+		}
+	})
 }
 
 // set stores panel t, given as (k, nr) of numbers.
