@@ -37,8 +37,6 @@ func allocatesNothing(t *testing.T, d device.Device) {
 			rows[i].TopP = 0.9
 		case 2:
 			rows[i].TopK, rows[i].MinP = 20, 0.01
-		case 3:
-			rows[i].Ban = ids[:1]
 		}
 	}
 	h := device.Heads{Query: heads, KV: heads, Dim: dim / heads}

@@ -21,7 +21,6 @@ func (d *dev[T]) Sample(out []device.Sampled, logits device.Buffer, rows []devic
 		if r.U < 0 || r.U >= 1 || r.Temperature < 0 || r.TopK < 0 || r.Top < 0 {
 			panic(fmt.Sprintf("cpu: %s: rows[%d]: %+v", op, i, r))
 		}
-		checkIDs(op, "Ban", r.Ban, vocab)
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -54,7 +53,7 @@ type candidate[T real] struct {
 // sampler is the memory of one worker's draws.
 type sampler[T real] struct {
 	candidates []candidate[T]
-	free, p    []T // see draw
+	p          []T // relative to the likeliest
 }
 
 // before is the order of drawing: descending probability, ties by lower id.
@@ -74,29 +73,17 @@ func (d *dev[T]) draw(s *sampler[T], x []T, r device.SampleRow) device.Sampled {
 	lse := sp.lse()
 	logp := func(id int32) float64 { return float64(scale*x[id]) - lse }
 
-	free, top := x, sp.top // what may be drawn: x, but −Inf where it may not
-	if len(r.Ban) > 0 {
-		free = grow(&s.free, len(x))
-		copy(free, x)
-		for _, id := range r.Ban {
-			free[id] = T(math.Inf(-1))
-		}
-		top = d.spread(free, scale).top
-	}
 	id, ok := int32(0), false
 	if !r.Greedy() {
 		p := grow(&s.p, len(x))
-		d.k.exp(p, free, scale, T(top))
-		o := order[T]{k: d.k, s: s, x: free, p: p, top: T(top) / scale, unit: 1 / scale}
+		d.k.exp(p, x, scale, T(sp.top))
+		o := order[T]{k: d.k, s: s, x: x, p: p, top: T(sp.top) / scale, unit: 1 / scale}
 		id, ok = o.draw(r)
 	}
 	if !ok {
-		id = likeliest(free)
+		id = likeliest(x)
 	}
-	res := device.Sampled{ID: -1, LogProb: math.Inf(-1), Entropy: sp.entropy()}
-	if !slices.Contains(r.Ban, id) { // or all are banned
-		res.ID, res.LogProb = id, logp(id)
-	}
+	res := device.Sampled{ID: id, LogProb: logp(id), Entropy: sp.entropy()}
 	if n := min(r.Top, len(x)); n > 0 {
 		res.Top = make([]device.Alternative, n)
 		for i, t := range best(x, n) {

@@ -112,9 +112,6 @@ func rowWork(d *dev, off int, keep func(what string, x []float64)) {
 			rows, drawn := make([]device.SampleRow, n), make([]device.Sampled, n)
 			for i := range rows {
 				rows[i] = device.SampleRow{Temperature: float64(g.r.IntN(3)), U: g.r.Float64(), TopK: g.r.IntN(w + 1), TopP: g.r.Float64(), MinP: g.r.Float64() / 9, Top: g.r.IntN(4)}
-				if i%2 == 0 {
-					rows[i].Ban = g.ids(3, w)
-				}
 			}
 			d.Sample(drawn, g.buf(k, n*w), rows, w)
 			for _, s := range drawn {

@@ -18,7 +18,7 @@ type sampleRequest struct {
 	topP, minP, u float64
 	scale         float32
 	greedy, topK  int32
-	ban, bans     int32 // in the list of all rows' bans
+	_, _          int32
 	top, at       int32 // alternatives, and where in the list of all rows' they go
 	_             int32
 }
@@ -59,7 +59,6 @@ func (d *dev) Sample(out []device.Sampled, logits device.Buffer, rows []device.S
 		if !(r.U >= 0 && r.U < 1) || r.Temperature < 0 || r.TopK < 0 || r.Top < 0 {
 			panic(fmt.Sprintf("cuda: %s: rows[%d]: %+v", op, i, r))
 		}
-		checkIDs(op, "Ban", r.Ban, vocab)
 	}
 	d.lock()
 	defer d.unlock()
@@ -67,10 +66,10 @@ func (d *dev) Sample(out []device.Sampled, logits device.Buffer, rows []device.S
 	if len(rows) == 0 {
 		return
 	}
-	requests, bans := make([]sampleRequest, len(rows)), []int32{}
+	requests := make([]sampleRequest, len(rows))
 	tops := 0
 	for i, r := range rows {
-		q := sampleRequest{topK: int32(min(r.TopK, vocab)), minP: r.MinP, u: r.U, scale: 1, top: int32(min(r.Top, vocab)), at: int32(tops), ban: int32(len(bans))}
+		q := sampleRequest{topK: int32(min(r.TopK, vocab)), minP: r.MinP, u: r.U, scale: 1, top: int32(min(r.Top, vocab)), at: int32(tops)}
 		if r.Greedy() {
 			q.greedy = 1
 		} else {
@@ -79,10 +78,6 @@ func (d *dev) Sample(out []device.Sampled, logits device.Buffer, rows []device.S
 		if r.TopP < 1 {
 			q.topP = r.TopP
 		}
-		bans = append(bans, r.Ban...)
-		slices.Sort(bans[q.ban:])
-		bans = append(bans[:q.ban], slices.Compact(bans[q.ban:])...)
-		q.bans = int32(len(bans)) - q.ban
 		requests[i] = q
 		tops += int(q.top)
 	}
@@ -90,10 +85,6 @@ func (d *dev) Sample(out []device.Sampled, logits device.Buffer, rows []device.S
 	to := d.workspace("sample", len(found))
 	parts := (vocab + samplePart - 1) / samplePart
 	sums := at(d.workspace("sample parts", len(rows)*parts*partBytes))
-	bits := sums // not used
-	if len(bans) > 0 {
-		bits = at(d.workspace("sample bans", len(rows)*parts*samplePart/8))
-	}
 	asked := at(d.upload(unsafe.Slice((*byte)(unsafe.Pointer(&requests[0])), len(requests)*requestBytes)))
 	// A thread takes 16 logits at once; two warps are the fewest that can look for
 	// one of many equal tokens.
@@ -101,9 +92,9 @@ func (d *dev) Sample(out []device.Sampled, logits device.Buffer, rows []device.S
 	inPart, inRow := threads(min(vocab, samplePart), 256), threads(vocab, 512)
 	const columns = 16 * 8 // bytes a thread
 	suffix := x.dt().suffix()
-	d.launch("sample_top_"+suffix, grid(len(rows), parts), inPart, 0, sums, p(x), asked, at(d.upload32(bans)), bits, i32(vocab))
-	d.launch("sample_sum_"+suffix, grid(len(rows), parts), inPart, columns*inPart, sums, p(x), asked, bits, i32(vocab))
-	d.launch("sample_draw_"+suffix, grid(len(rows)), inRow, columns*inRow, at(to), sums, p(x), asked, bits, i32(len(rows)), i32(vocab))
+	d.launch("sample_top_"+suffix, grid(len(rows), parts), inPart, 0, sums, p(x), asked, sums, sums, i32(vocab)) // no bans, nor bits of them
+	d.launch("sample_sum_"+suffix, grid(len(rows), parts), inPart, columns*inPart, sums, p(x), asked, sums, i32(vocab))
+	d.launch("sample_draw_"+suffix, grid(len(rows)), inRow, columns*inRow, at(to), sums, p(x), asked, sums, i32(len(rows)), i32(vocab))
 	d.download(found, to)
 	results := unsafe.Slice((*drawn)(unsafe.Pointer(&found[0])), len(rows))
 	var all []alternative

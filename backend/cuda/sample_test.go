@@ -65,14 +65,10 @@ func TestSampleAgainstSorting(t *testing.T) {
 					if r.IntN(2) == 0 {
 						rows[i].MinP = 0.2 * r.Float64()
 					}
-					for range r.IntN(3) * r.IntN(200) {
-						rows[i].Ban = append(rows[i].Ban, int32(r.IntN(vocab)))
-					}
 				}
 				d.Sample(out, b, rows, vocab)
 				for i := range rows {
 					if err := plausible(x[i*vocab:(i+1)*vocab], rows[i], out[i]); err != nil {
-						rows[i].Ban = rows[i].Ban[:min(len(rows[i].Ban), 5)]
 						t.Errorf("%v, %d %s logits (seed %d), %+v: %v", dt, vocab, name, seed, rows[i], err)
 					}
 				}
@@ -113,20 +109,10 @@ func plausible(x []float64, r device.SampleRow, s device.Sampled) error {
 		}
 	}
 
-	banned := map[int32]bool{}
-	for _, id := range r.Ban {
-		banned[id] = true
-	}
-	kept := slices.DeleteFunc(slices.Clone(all), func(id int32) bool { return banned[id] })
-	if len(kept) == 0 {
-		if s.ID != -1 {
-			return fmt.Errorf("drew %d of none", s.ID)
-		}
-		return nil
-	}
+	kept := all
 	at := slices.Index(kept, s.ID)
 	if at < 0 {
-		return fmt.Errorf("drew %d, which is banned or nothing", s.ID)
+		return fmt.Errorf("drew %d, which is nothing", s.ID)
 	}
 	if math.Abs(s.LogProb-logp(s.ID)) > 1e-4*(1+math.Abs(logp(s.ID))) {
 		return fmt.Errorf("log-probability %g, want %g", s.LogProb, logp(s.ID))
@@ -175,27 +161,19 @@ func plausible(x []float64, r device.SampleRow, s device.Sampled) error {
 func TestSampleEqual(t *testing.T) {
 	for _, dt := range []dtype{dtF32, dtBF16} {
 		d := openTest(t, dt)
-		for _, ban := range [][]int32{nil, {0, 31, 32, 100, 700}} {
-			const vocab = 701
-			var allowed []int32
-			for id := range int32(vocab) {
-				if !slices.Contains(ban, id) {
-					allowed = append(allowed, id)
-				}
-			}
-			b := d.Alloc(len(allowed) * vocab)
-			rows, out := make([]device.SampleRow, len(allowed)), make([]device.Sampled, len(allowed))
-			for i := range rows {
-				rows[i] = device.SampleRow{Temperature: 1, U: (float64(i) + 0.5) / float64(len(rows)), Ban: ban}
-			}
-			d.Sample(out, b, rows, vocab)
-			for i, want := range allowed {
-				if out[i].ID != want {
-					t.Errorf("%v, without %v: U %g drew %d, want %d", dt, ban, rows[i].U, out[i].ID, want)
-				}
-			}
-			d.Free(b)
+		const vocab = 701
+		b := d.Alloc(vocab * vocab)
+		rows, out := make([]device.SampleRow, vocab), make([]device.Sampled, vocab)
+		for i := range rows {
+			rows[i] = device.SampleRow{Temperature: 1, U: (float64(i) + 0.5) / vocab}
 		}
+		d.Sample(out, b, rows, vocab)
+		for i := range rows {
+			if out[i].ID != int32(i) {
+				t.Errorf("%v: U %g drew %d, want %d", dt, rows[i].U, out[i].ID, i)
+			}
+		}
+		d.Free(b)
 	}
 }
 
@@ -206,32 +184,28 @@ func TestSampleNotFinite(t *testing.T) {
 		d := openTest(t, dt)
 		for _, c := range []struct {
 			x    []float64
-			ban  []int32
 			want []int32 // with U 0, 0.5 and almost 1
 			nan  bool    // LogProb
 		}{
-			{[]float64{-inf, 0, -inf, 0}, nil, []int32{1, 3, 3}, false},
-			{[]float64{-inf, -inf}, nil, []int32{0, 1, 1}, true},
-			{[]float64{1, inf, 2, inf}, nil, []int32{1, 3, 3}, true},
-			{[]float64{nan, 1, 1}, nil, []int32{1, 2, 2}, true},
-			{[]float64{nan, nan}, nil, []int32{0, 1, 1}, true},
-			{[]float64{-inf, 3, nan}, []int32{1}, []int32{0, 0, 0}, true},
-			{[]float64{inf, 3}, []int32{0, 0}, []int32{1, 1, 1}, true},
-			{[]float64{0, math.Copysign(0, -1)}, nil, []int32{0, 1, 1}, false},
-			{[]float64{5, 5}, []int32{0, 1}, []int32{-1, -1, -1}, false},
+			{[]float64{-inf, 0, -inf, 0}, []int32{1, 3, 3}, false},
+			{[]float64{-inf, -inf}, []int32{0, 1, 1}, true},
+			{[]float64{1, inf, 2, inf}, []int32{1, 3, 3}, true},
+			{[]float64{nan, 1, 1}, []int32{1, 2, 2}, true},
+			{[]float64{nan, nan}, []int32{0, 1, 1}, true},
+			{[]float64{0, math.Copysign(0, -1)}, []int32{0, 1, 1}, false},
 		} {
 			b := d.AllocAs(device.Wide, len(c.x))
 			d.Write64(b, c.x)
 			for i, u := range []float64{0, 0.5, 0.999999} {
 				for _, temperature := range []float64{1, 0} {
 					var out [1]device.Sampled
-					d.Sample(out[:], b, []device.SampleRow{{Temperature: temperature, U: u, Ban: c.ban, Top: 2}}, len(c.x))
+					d.Sample(out[:], b, []device.SampleRow{{Temperature: temperature, U: u, Top: 2}}, len(c.x))
 					want := c.want[i]
 					if temperature == 0 {
 						want = c.want[0]
 					}
 					if out[0].ID != want || math.IsNaN(out[0].LogProb) != c.nan {
-						t.Errorf("%v without %v, temperature %g, U %g: %+v, want %d", c.x, c.ban, temperature, u, out[0], want)
+						t.Errorf("%v, temperature %g, U %g: %+v, want %d", c.x, temperature, u, out[0], want)
 					}
 				}
 			}
@@ -276,11 +250,8 @@ func TestSampleWide(t *testing.T) {
 					{Temperature: 1, U: r.Float64(), Top: 3},
 					{Temperature: 0.7, U: r.Float64(), TopP: 0.999},
 					{Temperature: 1, U: math.Nextafter(1, 0), TopP: math.Nextafter(1, 0)},
-					{Temperature: 2, U: r.Float64(), TopK: 1 + r.IntN(vocab), TopP: r.Float64(), MinP: 0.01, Ban: []int32{int32(r.IntN(vocab))}, Top: 300},
+					{Temperature: 2, U: r.Float64(), TopK: 1 + r.IntN(vocab), TopP: r.Float64(), MinP: 0.01, Top: 300},
 				} {
-					if name == "one" && len(row.Ban) > 0 {
-						row.Ban = nil
-					}
 					var out [1]device.Sampled
 					d.Sample(out[:], b, []device.SampleRow{row}, vocab)
 					if err := plausible(x, row, out[0]); err != nil {

@@ -88,9 +88,6 @@ type SampleRow struct {
 	TopP, MinP  float64
 	U           float64
 	Top         int // how many alternatives to report
-	// Ban lists ids that must not be drawn (their probability is still counted
-	// in LogProb and Entropy). With everything banned ID is −1, LogProb −Inf.
-	Ban []int32
 }
 
 // Greedy tells whether the row takes the likeliest token.

@@ -9,14 +9,11 @@ import (
 	"nrt/backend/device"
 )
 
-// ranking is the ids of x by descending value, ties by lower id, without those
-// in ban.
-func ranking(x []float64, ban []int32) []int32 {
-	var ids []int32
-	for i := range x {
-		if !slices.Contains(ban, int32(i)) {
-			ids = append(ids, int32(i))
-		}
+// ranking is the ids of x by descending value, ties by lower id.
+func ranking(x []float64) []int32 {
+	ids := make([]int32, len(x))
+	for i := range ids {
+		ids[i] = int32(i)
 	}
 	slices.SortStableFunc(ids, func(a, b int32) int { return cmp.Compare(x[b], x[a]) })
 	return ids
@@ -30,9 +27,6 @@ func testSample(s *suite) {
 		}
 		x := s.random(vocab)
 		r := device.SampleRow{Temperature: []float64{1, 0.5, 2, 0}[s.r.IntN(4)], Top: s.r.IntN(vocab + 3), U: s.r.Float64()}
-		if s.r.IntN(3) == 0 {
-			r.Ban = s.ids(1+s.r.IntN(vocab-1), vocab)
-		}
 		want, logp := s.expect(x.x, &r)
 		out := make([]device.Sampled, 1)
 		s.d.Sample(out, x.Buffer, []device.SampleRow{r}, vocab)
@@ -42,7 +36,7 @@ func testSample(s *suite) {
 		}
 		s.near("LogProb", []float64{have.LogProb}, []float64{logp[want]}, 2*s.tol.Value)
 		s.near("Entropy", []float64{have.Entropy}, []float64{entropy(logp)}, 2*s.tol.Value)
-		all := ranking(x.x, nil)
+		all := ranking(x.x)
 		if len(have.Top) != min(r.Top, vocab) {
 			s.Fatalf("%d alternatives, want %d of %d", len(have.Top), r.Top, vocab)
 		}
@@ -65,7 +59,7 @@ func (s *suite) expect(x []float64, r *device.SampleRow) (id int32, logp []float
 		}
 	}
 	logp, _ = logSoftmax(scaled)
-	kept := ranking(x, r.Ban)
+	kept := ranking(x)
 	if r.Temperature == 0 {
 		return kept[0], logp
 	}
@@ -125,9 +119,6 @@ func testSampleCold(s *suite) {
 		}
 		logits := s.put(x)
 		row := device.SampleRow{U: s.r.Float64(), Top: 3}
-		if s.r.IntN(2) == 0 {
-			row.Ban = s.ids(5, vocab)
-		}
 		draw := func(temperature float64) device.Sampled {
 			row, out := row, make([]device.Sampled, 1)
 			row.Temperature = temperature
@@ -149,15 +140,15 @@ func testSampleCold(s *suite) {
 	}
 }
 
-// testSampleTies: with everything banned nothing is drawn; equal tokens stand in the
-// order of their ids, U picks along them, and the ends of [0,1) are in.
+// testSampleTies: equal tokens stand in the order of their ids, U picks along them, and
+// the ends of [0,1) are in.
 func testSampleTies(s *suite) {
 	const n = 40
 	logits := s.put(make([]float64, 3*n))
 	out := make([]device.Sampled, 3)
 	s.d.Sample(out, logits.Buffer, []device.SampleRow{
-		{Temperature: 1, U: 0, Top: 3}, {Temperature: 1, U: 0.9999999}, {Temperature: 0, Ban: []int32{0, 1}}}, n)
-	for i, want := range []int32{0, n - 1, 2} {
+		{Temperature: 1, U: 0, Top: 3}, {Temperature: 1, U: 0.9999999}, {Temperature: 0}}, n)
+	for i, want := range []int32{0, n - 1, 0} {
 		if out[i].ID != want {
 			s.Errorf("row %d drew %d, want %d", i, out[i].ID, want)
 		}
@@ -165,16 +156,6 @@ func testSampleTies(s *suite) {
 	for i, a := range out[0].Top {
 		if a.ID != int32(i) {
 			s.Errorf("alternative %d is %d", i, a.ID)
-		}
-	}
-	all := make([]int32, n)
-	for i := range all {
-		all[i] = int32(i)
-	}
-	s.d.Sample(out[:2], logits.View(0, 2*n), []device.SampleRow{{Temperature: 1, Ban: all}, {Ban: all}}, n)
-	for _, drawn := range out[:2] {
-		if drawn.ID != -1 || !math.IsInf(drawn.LogProb, -1) {
-			s.Errorf("with all banned: %+v", drawn)
 		}
 	}
 	for i := range n {

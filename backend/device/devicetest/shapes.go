@@ -82,7 +82,6 @@ func testShapes(s *suite) {
 		{"Sample rows", func() { d.Sample(make([]device.Sampled, 1), b(8), make([]device.SampleRow, 2), 4) }},
 		{"Sample logits", func() { d.Sample(make([]device.Sampled, 2), b(7), make([]device.SampleRow, 2), 4) }},
 		{"Sample U", func() { d.Sample(make([]device.Sampled, 1), b(4), []device.SampleRow{{U: 1}}, 4) }},
-		{"Sample ban", func() { d.Sample(make([]device.Sampled, 1), b(4), []device.SampleRow{{Ban: []int32{4}}}, 4) }},
 		{"AdamW", func() { d.AdamW(b(3), w(4), w(3), w(3), adamw(1)) }},
 		{"AdamW step", func() { d.AdamW(b(3), w(3), w(3), w(3), adamw(0)) }},
 	} {
