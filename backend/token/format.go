@@ -46,8 +46,8 @@ type Message struct {
 //	llama2        ‹bos›[INST] {q} [/INST]<think>    (‹bos› before each question; a
 //	              system message is within the first, <<SYS>>\n{s}\n<</SYS>>\n\n{q})
 //	mistral       ‹bos›[INST] {q} [/INST]<think>    (‹[INST]› {q}‹[/INST]› where
-//	              the vocabulary has these as tokens, ‹[INST]›{q}‹[/INST]› where
-//	              the template has no space there)
+//	              the vocabulary has these as tokens; with a template, the spaces
+//	              that it has)
 //	mistral-v7    ‹bos›‹[SYSTEM_PROMPT]›{s}‹[/SYSTEM_PROMPT]›‹[INST]›{q}‹[/INST]›<think>
 //	              (a space after the first of each pair if the template has it; the
 //	              system turn that the template has where none is given, or none)

@@ -180,6 +180,13 @@ func TestFormats(t *testing.T) {
 			messages: "<s>[INST]   What is 2+2?\n [/INST] 4</s>[INST] Be brief.\n\nAnd 3+3? [/INST]<think>",
 			closing:  "", end: "</s>", stop: "</think>",
 		},
+		{ // Mistral 7B's first template
+			family: "llama2-metaspace", format: "mistral",
+			config:   `{"bos_token":"<s>","eos_token":"</s>","chat_template":"{{ bos_token }}{% for message in messages %}{% if message['role'] == 'user' %}{{ '[INST] ' + message['content'] + ' [/INST]' }}{% else %}{{ message['content'] + eos_token + ' ' }}{% endif %}{% endfor %}"}`,
+			prompt:   "<s>[INST] Why? [/INST]<think>",
+			messages: "<s>[INST]   What is 2+2?\n [/INST]4</s> [INST] Be brief.\n\nAnd 3+3? [/INST]<think>",
+			end:      "</s>", stop: "</think>",
+		},
 		{
 			family: "llama2", format: "llama2",
 			prompt:   "<s>[INST] Why? [/INST]<think>",

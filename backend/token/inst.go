@@ -45,45 +45,51 @@ func layoutLlama2(l *line, msgs []Message) error {
 	return nil
 }
 
-// layoutMistral puts a system message before the last question. Some of its templates
-// trim what the assistant said.
+// layoutMistral has its spaces where the template has them, without one as Mistral 7B
+// has them. A system message stands in the last question, or where the template says so
+// in the first.
 func layoutMistral(l *line, msgs []Message) error {
-	_, tokens := l.t.ID("[INST]")
-	space := " "
-	if t := l.t.config.ChatTemplate; strings.Contains(t, "[INST]") && !strings.Contains(t, "[INST] ") {
-		space = ""
+	template := strings.ReplaceAll(l.t.config.ChatTemplate, `"`, "'")
+	space := func(mark string, unsaid bool) string {
+		if strings.Contains(template, mark) || unsaid && !strings.Contains(template, "[INST]") {
+			return " "
+		}
+		return ""
 	}
-	trims := strings.Contains(strings.ReplaceAll(l.t.config.ChatTemplate, " ", ""), "|trim+eos_token")
-	system, last := "", 0
+	_, tokens := l.t.ID("[INST]")
+	open, start, end := space("' [INST]", false), space("[INST] ", true), space(" [/INST]", !tokens)
+	reply, done := space("' ' + ", true), space("eos_token + ' '", false)
+	trims := strings.Contains(strings.ReplaceAll(template, " ", ""), "|trim+eos_token")
+	first := strings.Contains(template, "loop.first and system_message")
+	system, with := "", -1
 	for i, m := range msgs {
 		switch {
 		case m.Role == "system" && i > 0:
 			return fmt.Errorf("messages[%d].role: a system message must come first", i)
 		case m.Role == "system":
 			system = m.Content + "\n\n"
-		case m.Role == "user":
-			last = i
+		case m.Role == "user" && (with < 0 || !first):
+			with = i
 		}
 	}
 	for i, m := range msgs {
 		switch m.Role {
 		case "user":
+			l.write(open)
 			l.added("[INST]")
-			l.write(space)
-			if i == last {
+			l.write(start)
+			if i == with {
 				l.write(system)
 			}
-			l.write(m.Content)
-			if !tokens {
-				l.write(" ")
-			}
+			l.write(m.Content + end)
 			l.added("[/INST]")
 		case "assistant":
 			if trims {
 				m.Content = strings.TrimSpace(m.Content)
 			}
-			l.write(space + m.Content)
+			l.write(reply + m.Content)
 			l.end()
+			l.write(done)
 		}
 	}
 	return nil
