@@ -18,7 +18,6 @@ type sampleRequest struct {
 	topP, minP, u float64
 	scale         float32
 	greedy, topK  int32
-	_, _          int32
 	top, at       int32 // alternatives, and where in the list of all rows' they go
 	_             int32
 }
@@ -39,7 +38,7 @@ type alternative struct {
 // partBytes what they leave: PART and part in kernels/sample.h.
 const (
 	samplePart = 8192
-	partBytes  = 8 + 8 + 4*4 + 16*(8+4)
+	partBytes  = 8 + 4*4 + 16*(8+4)
 )
 
 const (
@@ -92,9 +91,9 @@ func (d *dev) Sample(out []device.Sampled, logits device.Buffer, rows []device.S
 	inPart, inRow := threads(min(vocab, samplePart), 256), threads(vocab, 512)
 	const columns = 16 * 8 // bytes a thread
 	suffix := x.dt().suffix()
-	d.launch("sample_top_"+suffix, grid(len(rows), parts), inPart, 0, sums, p(x), asked, sums, sums, i32(vocab)) // no bans, nor bits of them
-	d.launch("sample_sum_"+suffix, grid(len(rows), parts), inPart, columns*inPart, sums, p(x), asked, sums, i32(vocab))
-	d.launch("sample_draw_"+suffix, grid(len(rows)), inRow, columns*inRow, at(to), sums, p(x), asked, sums, i32(len(rows)), i32(vocab))
+	d.launch("sample_top_"+suffix, grid(len(rows), parts), inPart, 0, sums, p(x), asked, i32(vocab))
+	d.launch("sample_sum_"+suffix, grid(len(rows), parts), inPart, columns*inPart, sums, p(x), asked, i32(vocab))
+	d.launch("sample_draw_"+suffix, grid(len(rows)), inRow, columns*inRow, at(to), sums, p(x), asked, i32(len(rows)), i32(vocab))
 	d.download(found, to)
 	results := unsafe.Slice((*drawn)(unsafe.Pointer(&found[0])), len(rows))
 	var all []alternative

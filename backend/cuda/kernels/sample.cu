@@ -59,7 +59,7 @@ template <typename T> DEVICE int tied(const row<T>& r, unsigned key, int n, shar
 		int from = begin + warp() * each, to = end - from > each ? from + each : end;
 		int count = 0;
 #pragma unroll 4
-		for (int i = from + lane(); i < to; i += 32) count += key_of(to_float(r.x[i])) == key && allowed(r, i);
+		for (int i = from + lane(); i < to; i += 32) count += key_of(to_float(r.x[i])) == key;
 		mass none = 0;
 		add_lanes(count, none);
 		if (lane() == 0) s.counts[warp()] = count;
@@ -72,7 +72,7 @@ template <typename T> DEVICE int tied(const row<T>& r, unsigned key, int n, shar
 		if (each <= 32) break;
 	}
 	int i = begin + lane();
-	bool is = i < end && key_of(to_float(r.x[i])) == key && allowed(r, i);
+	bool is = i < end && key_of(to_float(r.x[i])) == key;
 	int before = __builtin_popcount(ballot(is) & ((1u << lane()) - 1));
 	return begin + __builtin_ctz(ballot(is && before == n));
 }
@@ -89,18 +89,18 @@ template <typename T> DEVICE range extent(const row<T>& r, range k, shared& s) {
 	return {~unsigned(largest(first, s)), unsigned(last)};
 }
 
-// reach finds the first token at which g is reached; all tokens together do. It
-// goes from bin to bin until few tokens are in one, and ranks those. Where a bin has
-// most of them again they may be equal, or far from its ends: extent tells.
+// reach finds the first token at which g is reached; all tokens together do, and are
+// counted in s.first. It goes from bin to bin until few tokens are in one, and ranks
+// those. Where a bin has most of them again they may be equal, or far from its ends:
+// extent tells.
 template <typename T> DEVICE cut reach(const row<T>& r, const goal& g, shared& s, mass* columns) {
 	range k = {0, r.top};
-	int before = 0, count = r.all; // tokens before the range, and in it
+	int before = 0, count = r.vocab; // tokens before the range, and in it
 	mass mass_before = 0;
 	for (int pass = 0; count > few && k.first < k.last; pass++) {
 		bins b = bins_of(r, k, pass);
-		const bool known = pass == 0 && r.binned;
-		if (!known) split(r, k, b, s, columns);
-		const tally& t = known ? s.first : s.split;
+		if (pass > 0) split(r, k, b, s, columns);
+		const tally& t = pass > 0 ? s.split : s.first;
 		int n = 0;
 		for (; n < BINS - 1 && !enough(g, before + t.counts[n], mass_before + t.masses[n]); n++) {
 			before += t.counts[n];
@@ -182,46 +182,30 @@ template <typename T> DEVICE void list(alternative* to, const row<T>& r, const c
 	});
 }
 
-// row_at is row i of a call; bits is where the rows' bans are, parts of PART/32
-// words each.
-template <typename T>
-DEVICE row<T> row_at(const T* logits, const request& q, unsigned* bits, int i, int parts, int vocab) {
-	const unsigned* banned = q.bans > 0 ? bits + (long long)i * parts * (PART / 32) : nullptr;
-	return {logits + (long long)i * vocab, vocab, q.scale, banned, 0, 0, 0, vocab, false};
+// row_at is row i of a call.
+template <typename T> DEVICE row<T> row_at(const T* logits, const request& q, int i, int vocab) {
+	return {logits + (long long)i * vocab, vocab, q.scale, 0, 0, 0};
 }
 
 // tops joins what sample_top found in the parts of a row.
 struct tops {
-	mass best, first;
+	mass best;
 	float bottom;
 };
 DEVICE tops tops_of(const part* of, int parts, shared& s) {
-	tops t = {0, 0, bits_float(0x7f800000u)};
+	tops t = {0, bits_float(0x7f800000u)};
 	for (int i = thread(); i < parts; i += threads()) {
 		t.best = of[i].best > t.best ? of[i].best : t.best;
-		t.first = of[i].first > t.first ? of[i].first : t.first;
 		t.bottom = f_min(of[i].bottom, t.bottom);
 	}
-	return {largest(t.best, s), largest(t.first, s), -block_max(-t.bottom, s.floats)};
+	return {largest(t.best, s), -block_max(-t.bottom, s.floats)};
 }
 
-// top: block (row, part). It also makes bits of the bans in its part.
-template <typename T>
-DEVICE void top(part* out, const T* logits, const request* requests, const int* bans, unsigned* bits, int vocab, shared& s) {
-	const request q = requests[block_x()];
-	const row<T> r = row_at(logits, q, bits, block_x(), grid_y(), vocab);
+// top: block (row, part).
+template <typename T> DEVICE void top(part* out, const T* logits, const request* requests, int vocab, shared& s) {
+	const row<T> r = row_at(logits, requests[block_x()], block_x(), vocab);
 	const int begin = block_y() * PART, end = vocab - begin > PART ? begin + PART : vocab;
-	if (q.bans > 0) {
-		bits += ((long long)block_x() * grid_y() + block_y()) * (PART / 32);
-		for (int i = thread(); i < PART / 32; i += threads()) bits[i] = 0;
-		sync();
-		for (int i = thread(); i < q.bans; i += threads()) {
-			int id = bans[q.ban + i] - begin;
-			if (id >= 0 && id < PART) atomic_add(reinterpret_cast<int*>(&bits[id >> 5]), int(1u << (id & 31))); // no id stands twice
-		}
-		sync();
-	}
-	mass best = 0, first = 0;
+	mass best = 0;
 	float bottom = bits_float(0x7f800000u);
 	each_chunk(r, begin, end, [&](const float* x, int i, bool all) {
 		UNROLL for (int e = 0; e < CHUNK; e++) {
@@ -230,47 +214,40 @@ DEVICE void top(part* out, const T* logits, const request* requests, const int* 
 			mass place = place_of(x[e], at);
 			bottom = f_min(x[e], bottom);
 			best = place > best ? place : best;
-			if (r.banned && allowed(r, at)) first = place > first ? place : first;
 		}
 	});
 	best = largest(best, s);
-	first = r.banned ? largest(first, s) : best;
 	bottom = -block_max(-bottom, s.floats);
 	if (thread()) return;
 	part& to = out[(long long)block_x() * grid_y() + block_y()];
-	to.best = best, to.first = first, to.bottom = bottom;
+	to.best = best, to.bottom = bottom;
 }
 
 // sum: block (row, part).
 template <typename T>
-DEVICE void sum(part* parts, const T* logits, const request* requests, unsigned* bits, int vocab, shared& s, mass* columns) {
+DEVICE void sum(part* parts, const T* logits, const request* requests, int vocab, shared& s, mass* columns) {
 	part* of = parts + (long long)block_x() * grid_y();
-	const request q = requests[block_x()];
-	row<T> r = row_at(logits, q, bits, block_x(), grid_y(), vocab);
+	row<T> r = row_at(logits, requests[block_x()], block_x(), vocab);
 	const int begin = block_y() * PART, end = vocab - begin > PART ? begin + PART : vocab;
 	const tops t = tops_of(of, grid_y(), s);
-	const float high = value_of(unsigned(t.best >> 32));
-	likeliest(r, t.first, t.bottom);
+	likeliest(r, t.best, t.bottom);
 	const bins b = bins_of(r, {0, r.top}, 0);
 	clear(columns);
 	float sum = 0, weighted = 0;
 	auto add = [&](float x) {
-		float y = r.scale * (x - high), e = f_exp_below(y);
+		float y = r.scale * (x - r.high), e = f_exp_below(y);
 		sum += e;
 		if (e > 0) weighted = f_fma(e, y, weighted);
 		return e;
 	};
 	auto count = [&](float x, mass m) { columns[bin_of(b, x, key_of(x)) * threads() + thread()] += one + m; };
 	each_chunk(r, begin, end, [&](const float* x, int i, bool all) {
-		if (all && !r.banned) { // the usual case: the likeliest of all and of the allowed are one
+		if (all) {
 			UNROLL for (int e = 0; e < CHUNK; e++) count(x[e], mass_of(r, x[e], add(x[e])));
 			return;
 		}
 		UNROLL for (int e = 0; e < CHUNK; e++) {
-			int at = id<T>(i, e);
-			if (at >= end) continue;
-			add(x[e]);
-			if (allowed(r, at)) count(x[e], mass_of(r, x[e]));
+			if (id<T>(i, e) < end) count(x[e], mass_of(r, x[e], add(x[e])));
 		}
 	});
 	part& to = of[block_y()];
@@ -282,15 +259,15 @@ DEVICE void sum(part* parts, const T* logits, const request* requests, unsigned*
 
 // draw: block row.
 template <typename T>
-DEVICE void draw(unsigned char* out, const part* parts, const T* logits, const request* requests, unsigned* bits, int rows, int vocab,
-                 shared& s, mass* columns) {
+DEVICE void draw(unsigned char* out, const part* parts, const T* logits, const request* requests, int rows, int vocab, shared& s,
+                 mass* columns) {
 	const int count = (vocab + PART - 1) / PART;
 	const request q = requests[block_x()];
 	const part* of = parts + (long long)block_x() * count;
-	row<T> r = row_at(logits, q, bits, block_x(), count, vocab);
+	row<T> r = row_at(logits, q, block_x(), vocab);
 	const tops t = tops_of(of, count, s);
-	likeliest(r, t.first, t.bottom);
-	result res = {-1, 0, value_of(unsigned(t.best >> 32)), 0, 0, 0};
+	likeliest(r, t.best, t.bottom);
+	result res = {int(~unsigned(t.best)), 0, r.high, 0, 0, 0};
 	for (int i = thread(); i < count; i += threads()) {
 		res.sum += of[i].sum;
 		res.weighted += of[i].weighted;
@@ -309,17 +286,14 @@ DEVICE void draw(unsigned char* out, const part* parts, const T* logits, const r
 	}
 	sync();
 	mass kept = 0;
-	r.all = 0;
-	r.binned = true;
-	for (int b = 0; b < BINS; b++) r.all += s.first.counts[b], kept += s.first.masses[b];
+	for (int b = 0; b < BINS; b++) kept += s.first.masses[b];
 
 	// Each stage but greedy drawing looks for a place in the order.
 	enum { top_k, top_p, draw, alternatives, stages };
-	if (r.all > 0 && q.greedy) res.id = int(~unsigned(t.first));
-	for (int stage = r.all > 0 && !q.greedy ? top_k : alternatives; stage < stages; stage++) {
+	for (int stage = q.greedy ? alternatives : top_k; stage < stages; stage++) {
 		goal g = {1, 0};
 		if (stage == top_k) {
-			if (q.top_k <= 0 || q.top_k >= r.all) continue;
+			if (q.top_k <= 0 || q.top_k >= vocab) continue;
 			g.count = q.top_k;
 		} else if (stage == top_p) {
 			if (!(q.top_p > 0)) continue;
@@ -332,16 +306,10 @@ DEVICE void draw(unsigned char* out, const part* parts, const T* logits, const r
 			g.least = share(q.u, kept) + 1; // more than the share u
 			if (g.least > kept) g.least = kept;
 		} else {
-			if (res.id >= 0) res.x = to_float(r.x[res.id]);
+			res.x = to_float(r.x[res.id]);
 			if (thread() == 0) reinterpret_cast<result*>(out)[block_x()] = res;
 			if (q.alternatives <= 0) return;
-			g.count = q.alternatives; // of all tokens, banned or not
-			if (r.banned) {
-				r.banned = nullptr;
-				r.all = vocab;
-				r.binned = false;
-				likeliest(r, t.best, t.bottom);
-			}
+			g.count = q.alternatives;
 		}
 		cut c = reach(r, g, s, columns);
 		if (stage == draw) {
@@ -354,22 +322,21 @@ DEVICE void draw(unsigned char* out, const part* parts, const T* logits, const r
 	}
 }
 
-#define SAMPLE(suffix, T)                                                                                                       \
-	KERNEL_OF(256, sample_top_##suffix, (part* parts, const T* logits, const request* requests, const int* bans,               \
-	                                     unsigned* bits, int vocab)) {                                                         \
-		SHARED(shared, s, 1);                                                                                                  \
-		top(parts, logits, requests, bans, bits, vocab, s[0]);                                                                 \
-	}                                                                                                                          \
-	KERNEL_OF(256, sample_sum_##suffix, (part* parts, const T* logits, const request* requests, unsigned* bits, int vocab)) {  \
-		SHARED(shared, s, 1);                                                                                                  \
-		DYNAMIC_SHARED(mass, columns);                                                                                         \
-		sum(parts, logits, requests, bits, vocab, s[0], columns);                                                              \
-	}                                                                                                                          \
-	KERNEL_OF(512, sample_draw_##suffix, (unsigned char* out, const part* parts, const T* logits, const request* requests,     \
-	                                      unsigned* bits, int rows, int vocab)) {                                              \
-		SHARED(shared, s, 1);                                                                                                  \
-		DYNAMIC_SHARED(mass, columns);                                                                                         \
-		draw(out, parts, logits, requests, bits, rows, vocab, s[0], columns);                                                  \
+#define SAMPLE(suffix, T)                                                                                                      \
+	KERNEL_OF(256, sample_top_##suffix, (part* parts, const T* logits, const request* requests, int vocab)) {                 \
+		SHARED(shared, s, 1);                                                                                                 \
+		top(parts, logits, requests, vocab, s[0]);                                                                            \
+	}                                                                                                                         \
+	KERNEL_OF(256, sample_sum_##suffix, (part* parts, const T* logits, const request* requests, int vocab)) {                 \
+		SHARED(shared, s, 1);                                                                                                 \
+		DYNAMIC_SHARED(mass, columns);                                                                                        \
+		sum(parts, logits, requests, vocab, s[0], columns);                                                                   \
+	}                                                                                                                         \
+	KERNEL_OF(512, sample_draw_##suffix, (unsigned char* out, const part* parts, const T* logits, const request* requests,    \
+	                                      int rows, int vocab)) {                                                             \
+		SHARED(shared, s, 1);                                                                                                 \
+		DYNAMIC_SHARED(mass, columns);                                                                                        \
+		draw(out, parts, logits, requests, rows, vocab, s[0], columns);                                                       \
 	}
 SAMPLE(f32, float)
 SAMPLE(bf16, bf16)

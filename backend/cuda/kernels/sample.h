@@ -21,14 +21,13 @@ struct request {
 	double top_p, min_p, u; // top_p 0, min_p 0: off
 	float scale;            // 1/temperature
 	int greedy, top_k;      // top_k 0: off
-	int ban, bans;          // which must not be drawn: bans[ban] …, so many, none twice
 	int alternatives, at;   // how many, and where the first goes
 	int unused;
 };
 
 // result is what the host makes the row's log-probabilities of.
 struct result {
-	int id;              // −1 if all are banned
+	int id;
 	float x;             // its logit
 	float top;           // the largest logit
 	float sum, weighted; // Σ e and Σ e·y with y = scale·(x−top), e = exp y
@@ -48,11 +47,11 @@ struct tally {
 
 // part is what is known of a part of a row: by sample_top, then by sample_sum.
 struct part {
-	mass best, first; // the likeliest token of all and of the allowed, see place_of
-	float bottom;     // the smallest logit, NaN aside
+	mass best;    // the likeliest token, see place_of
+	float bottom; // the smallest logit, NaN aside
 	float sum, weighted;
 	int unused;
-	tally bins; // of the allowed
+	tally bins;
 };
 
 // key_of is an integer that orders as x does; NaN comes before −Inf, and both
@@ -126,20 +125,12 @@ template <typename T> struct row {
 	const T* x;
 	int vocab;
 	float scale;
-	const unsigned* banned; // a bit for each id, or null
-	unsigned top;           // key of the likeliest that is not banned
-	float high;             // its logit
-	float inverse;          // of the width of the first bins
-	int all;                // how many are not banned
-	bool binned;            // they are counted in shared.first
+	unsigned top;  // key of the likeliest
+	float high;    // its logit
+	float inverse; // of the width of the first bins
 };
 
-template <typename T> DEVICE bool allowed(const row<T>& r, int i) {
-	return !r.banned || !(r.banned[i >> 5] >> (i & 31) & 1);
-}
-
-// likeliest makes known the likeliest token that may be drawn, and the smallest
-// logit of the row.
+// likeliest makes known the likeliest token and the smallest logit of the row.
 template <typename T> DEVICE void likeliest(row<T>& r, mass place, float bottom) {
 	r.top = unsigned(place >> 32);
 	r.high = value_of(r.top);
@@ -185,9 +176,8 @@ struct range {
 	unsigned first, last;
 };
 
-// each_inside calls f(x, id) with the tokens at [begin, end) that are allowed and
-// have a key in the range. What few lanes do the others wait for: so each goes
-// through its own list.
+// each_inside calls f(x, id) with the tokens at [begin, end) that have a key in the
+// range. What few lanes do the others wait for: so each goes through its own list.
 template <typename T, typename F> DEVICE void each_inside(const row<T>& r, range k, int begin, int end, F f) {
 	each_chunk(r, begin, end, [&](const float* x, int i, bool all) {
 		unsigned in = 0;
@@ -197,7 +187,7 @@ template <typename T, typename F> DEVICE void each_inside(const row<T>& r, range
 		}
 		for (; in; in &= in - 1) {
 			int at = id<T>(i, __builtin_ctz(in));
-			if (allowed(r, at)) f(to_float(r.x[at]), at);
+			f(to_float(r.x[at]), at);
 		}
 	});
 }
