@@ -392,8 +392,12 @@ func (r *fields) ropeObject(name string, theta float64) (float64, *RopeScaling) 
 	case "default":
 		return theta, nil
 	case "llama3":
-	case "":
-		o.fail("rope_type", "required, but missing")
+	case "": // the default, as for transformers; but more fields than its own mean another
+		delete(o.m, "rope_theta")
+		delete(o.m, "partial_rotary_factor")
+		if len(o.m) > 0 {
+			o.fail("rope_type", "required, but missing")
+		}
 		return theta, nil
 	default:
 		o.fail("rope_type", `only "llama3" and "default" are supported, have %q`, kind)

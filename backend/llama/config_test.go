@@ -116,6 +116,8 @@ func TestParseConfigDefaults(t *testing.T) {
 		{"dtype", small + `,"dtype":"bfloat16"`, func(c *Config) { c.DType = "bfloat16" }},
 		{"rope_theta as int", small + `,"rope_theta":500000`, func(c *Config) { c.RopeTheta = 5e5 }},
 		{"rope_parameters", small + `,"rope_parameters":{"rope_type":"default","rope_theta":1e6}`, func(c *Config) { c.RopeTheta = 1e6 }},
+		{"rope_parameters without a type", small + `,"rope_parameters":{"rope_theta":1e6,"partial_rotary_factor":1.0}`, func(c *Config) { c.RopeTheta = 1e6 }},
+		{"rope_parameters without anything", small + `,"rope_theta":100.0,"rope_parameters":{}`, func(c *Config) { c.RopeTheta = 100 }},
 		{"rope_scaling default", small + `,"rope_theta":100.0,"rope_scaling":{"type":"default"}`, func(c *Config) { c.RopeTheta = 100 }},
 		{"rope_scaling", small + `,"rope_scaling":{"factor":8.0,"low_freq_factor":1.0,"high_freq_factor":4.0,"original_max_position_embeddings":8192,"rope_type":"llama3"}`,
 			func(c *Config) {
