@@ -94,9 +94,15 @@ func parseConfig(raw []byte) (Config, error) {
 	c.Layers = r.integer("num_hidden_layers", required)
 	c.Heads = r.integer("num_attention_heads", required)
 	bos, eos := defaultID(1, c.Vocab), defaultID(2, c.Vocab)
+	kvHeads := func(missing int) int {
+		if _, null := r.m["num_key_value_heads"]; null {
+			missing = c.Heads
+		}
+		return r.integer("num_key_value_heads", missing)
+	}
 	switch c.ModelType {
 	case "mistral":
-		c.KVHeads = r.integer("num_key_value_heads", 8)
+		c.KVHeads = kvHeads(8)
 		c.MaxPositions = r.integer("max_position_embeddings", 131072)
 		c.SlidingWindow = 4096
 		if r.has("sliding_window") {
@@ -105,11 +111,11 @@ func parseConfig(raw []byte) (Config, error) {
 			c.SlidingWindow = 0
 		}
 	case "qwen2", "qwen3": // whose sliding_window means nothing, since use_sliding_window is false
-		c.KVHeads = r.integer("num_key_value_heads", 32)
+		c.KVHeads = kvHeads(32)
 		c.MaxPositions = r.integer("max_position_embeddings", 32768)
 		bos, eos = nil, nil
 	default:
-		c.KVHeads = r.integer("num_key_value_heads", c.Heads)
+		c.KVHeads = kvHeads(c.Heads)
 		c.MaxPositions = r.integer("max_position_embeddings", 2048)
 		c.SlidingWindow = r.integer("sliding_window", 0)
 	}
@@ -154,7 +160,7 @@ func defaultID(id int32, vocab int) []int32 {
 }
 
 // fields reads typed values from a JSON object and keeps the first error.
-// JSON null counts as absent, as it does for transformers.
+// JSON null counts as absent.
 type fields struct {
 	prefix string // "rope_scaling." within a nested object
 	m      map[string]json.RawMessage

@@ -144,6 +144,9 @@ func TestParseConfigDefaults(t *testing.T) {
 		{"qwen2", qwen("qwen2") + `,"num_key_value_heads":4`, func(c *Config) {
 			c.ModelType, c.MaxPositions, c.BOS, c.EOS = "qwen2", 32768, nil, nil
 		}},
+		{"qwen2 with a null", qwen("qwen2") + `,"num_key_value_heads":null`, func(c *Config) {
+			c.ModelType, c.MaxPositions, c.BOS, c.EOS = "qwen2", 32768, nil, nil
+		}},
 		{"qwen2 without a window", qwen("qwen2") + `,"num_key_value_heads":2,"use_sliding_window":false,"sliding_window":32768,"max_window_layers":1,"attention_bias":false,"eos_token_id":5`, func(c *Config) {
 			c.ModelType, c.MaxPositions, c.KVHeads, c.BOS, c.EOS = "qwen2", 32768, 2, nil, []int32{5}
 		}},
