@@ -32,6 +32,11 @@ type checkpoint struct {
 	files []*safetensors.File // sorted by name
 	found []place             // by index of the spec
 	merge Source              // adds an adapter's factors to what was read; nil where there is none
+
+	// The head of a tied model whose files have the embedding too: it must be the same
+	// numbers.
+	head       *place
+	headValues []float32 // memory
 }
 
 // place is where one tensor lies.
@@ -53,6 +58,26 @@ func (ck *checkpoint) read(i, from int, dst []float32) error {
 	}
 	if err := finite(dst, from, math.MaxFloat32); err != nil {
 		return fmt.Errorf("%s: tensor %q: %w", at.file.Name(), at.Name, err)
+	}
+	if ck.head != nil && at.Name == embedTokens {
+		return ck.checkHead(from, dst)
+	}
+	return nil
+}
+
+// checkHead compares elements of the embedding, from one on, with the head's. Of
+// different ones it is open which are meant: transformers tied them before version 5,
+// and does not since.
+func (ck *checkpoint) checkHead(from int, embedding []float32) error {
+	ck.headValues = resized(ck.headValues, len(embedding))
+	if err := ck.head.file.Read(lmHead, from, ck.headValues); err != nil {
+		return err
+	}
+	for j, x := range ck.headValues {
+		if x != embedding[j] {
+			return fmt.Errorf("%s: tensor %q: element %d is %v, but %v in %q, with which %s ties it: to use both, let tie_word_embeddings be false",
+				ck.head.file.Name(), lmHead, from+j, x, embedding[j], embedTokens, configFile)
+		}
 	}
 	return nil
 }
@@ -206,7 +231,9 @@ func (ck *checkpoint) find(source string, specs []TensorSpec) error {
 			if err := head.check(s.Shape); err != nil {
 				return err
 			}
-			if !ok {
+			if ok {
+				ck.head = &head
+			} else {
 				at, ok = head, true
 			}
 		}

@@ -490,6 +490,10 @@ func TestMismatchErrors(t *testing.T) {
 	if want := `tensor "lm_head.weight": want shape [11, 8], have [12, 8]`; err == nil || !strings.Contains(err.Error(), want) {
 		t.Errorf("tied head of another shape: error %v lacks %q", err, want)
 	}
+	_, err = read(folder(t, tied, tiedValues, func(l []stored) []stored { return append(l, extra(lmHead, 11, 8)) }), tied)
+	if want := `tensor "lm_head.weight": element 0 is 0, but`; err == nil || !strings.Contains(err.Error(), want) {
+		t.Errorf("tied head of other numbers: error %v lacks %q", err, want)
+	}
 	// Integers, as quantized checkpoints have them.
 	raw := []byte(`{"model.norm.weight":{"dtype":"I8","shape":[8],"data_offsets":[0,8]}}`)
 	raw = append(append(binary.LittleEndian.AppendUint64(nil, uint64(len(raw))), raw...), make([]byte, 8)...)
