@@ -1,14 +1,10 @@
 package engine
 
-import (
-	"strings"
-	"unicode/utf8"
-)
+import "strings"
 
 // endsChain looks for the boundary's text at the end of a chain.
 func (b *batch) endsChain(r *Request, tokens []Token) bool {
-	from := max(0, len(tokens)-len(r.StopText)-1) // a token is at least a byte long
-	return strings.Contains(b.spell(r, IDsOf(tokens[from:]), from == 0), r.StopText)
+	return strings.Contains(b.e.text.Decode(IDsOf(lastFew(r, tokens)), false), r.StopText)
 }
 
 // closes tells whether the last of the ids completes the boundary's text, as it
@@ -17,34 +13,14 @@ func (b *batch) closes(r *Request, ids []int32) bool {
 	if len(ids) == 0 {
 		return false
 	}
-	from := max(0, len(ids)-len(r.StopText)-1)
-	ids = ids[from:]
-	i := strings.LastIndex(b.spell(r, ids, from == 0), r.StopText)
-	return i >= 0 && i+len(r.StopText) > len(b.spell(r, ids[:len(ids)-1], from == 0))
+	ids = lastFew(r, ids)
+	before := b.e.text.Decode(ids[:len(ids)-1], false)
+	i := strings.LastIndex(b.e.text.Decode(ids, false), r.StopText)
+	return i >= 0 && !strings.HasPrefix(before[min(i, len(before)):], r.StopText)
 }
 
-// spell is the text of a chain or of its end. A whole chain without a boundary is text
-// that goes on after the prompt: it is spelt after the prompt's last tokens, since what
-// begins a text may lose a space, and a character may begin in the prompt.
-func (b *batch) spell(r *Request, ids []int32, whole bool) string {
-	if !whole || len(r.Close) > 0 {
-		return b.e.text.Decode(ids, false)
-	}
-	const enough = 16 // more than the bytes of a character, each of which may be a token
-	var all []int32
-	for _, id := range r.Prompt[max(0, len(r.Prompt)-enough):] {
-		if !b.e.text.Special(id) {
-			all = append(all, id)
-		}
-	}
-	before := b.e.text.Decode(all, false)
-	text := b.e.text.Decode(append(all, ids...), false)
-	n := 0
-	for n < min(len(before), len(text)) && before[n] == text[n] {
-		n++
-	}
-	for n > 0 && n < len(text) && !utf8.RuneStart(text[n]) {
-		n--
-	}
-	return text[n:]
+// lastFew is the end of a chain, as long as the boundary's text may be and one token
+// more, which may be spelt otherwise than behind others: a token is at least a byte long.
+func lastFew[T any](r *Request, chain []T) []T {
+	return chain[max(0, len(chain)-len(r.StopText)-1):]
 }

@@ -128,7 +128,6 @@ type Event struct {
 // token. backend/token's Tokenizer provides it.
 type StopTexter interface {
 	Decode(ids []int32, skipSpecial bool) string
-	Special(id int32) bool // not text, and nothing that a text begins after
 }
 
 // Options bound the engine's memory; values that are not positive choose defaults.

@@ -1,11 +1,12 @@
 package engine
 
 import (
-	"fmt"
 	"math"
 	"slices"
 	"strings"
 	"testing"
+
+	"nrt/backend/token"
 )
 
 type letters struct{}
@@ -18,78 +19,27 @@ func (letters) Decode(ids []int32, _ bool) string {
 	return b.String()
 }
 
-func (letters) Special(int32) bool { return false }
+// bytes are tokens of a byte each: a character may take several.
+type bytes struct{}
 
-// words have a space before them, which a text does not begin with. The prompt's
-// first token is special.
-type words struct{}
-
-func (words) Decode(ids []int32, _ bool) string {
-	var b strings.Builder
-	for _, id := range ids {
-		fmt.Fprintf(&b, " %c", 'a'+rune(id))
+func (bytes) Decode(ids []int32, _ bool) string {
+	text := make([]byte, len(ids))
+	for i, id := range ids {
+		text[i] = "0123456789\xc3\xa9\xe2"[id]
 	}
-	return strings.TrimPrefix(b.String(), " ")
+	return token.Valid(string(text))
 }
 
-func (words) Special(id int32) bool { return id == 0 }
-
-// TestStopTextAtOnce: a text that goes on is spelt after its prompt, in which no stop
-// text is looked for.
-func TestStopTextAtOnce(t *testing.T) {
-	m := newModel(t, false)
-	for name, c := range map[string]struct {
-		prompt []int32
-		close  []int32
-		cut    int // of the first word: its space
-		want   int // tokens
-	}{
-		"goes on":              {[]int32{0, 5, 3, 7}, nil, 0, 1},
-		"without its space":    {[]int32{0, 5, 3, 7}, nil, 1, 1},
-		"nothing goes before":  {[]int32{0}, nil, 1, 1},
-		"and so no space":      {[]int32{0}, nil, 0, 12},
-		"a chain begins anew":  {[]int32{0, 5, 3, 7}, []int32{12}, 0, 12},
-		"and has no space":     {[]int32{0, 5, 3, 7}, []int32{12}, 1, 1},
-		"not within a prompt":  {[]int32{0, 5, 3, 7}, nil, -1, 12},
-		"nor across its bound": {[]int32{0, 5, 7, 3}, nil, -2, 12},
-	} {
-		r := Request{Prompt: c.prompt, N: 1, MaxChain: 12}
-		first := generate(t, New(m, nil, Options{}), []Request{r}, nil)[0].Chains[0].Tokens[0].ID
-		again := 0
-		for _, tok := range generate(t, New(m, nil, Options{}), []Request{r}, nil)[0].Chains[0].Tokens {
-			if tok.ID == first {
-				again++
-			}
+// TestStopTextOfParts: the token that completes a character completes the stop text that
+// ends with it, and no token after it does.
+func TestStopTextOfParts(t *testing.T) {
+	e := New(newModel(t, false), bytes{}, Options{})
+	defer e.Close()
+	r := Request{Prompt: []int32{1}, Close: []int32{5}, StopText: "1é", Forced: [][]int32{{1, 10, 11}, {1, 10}, {1, 10, 11, 10}, {1, 10, 11, 2}, {1, 10, 11, 1, 10, 11}}}
+	for i, c := range generate(t, e, []Request{r}, nil)[0].Chains {
+		if want := i == 0 || i == 4; c.Closed != want {
+			t.Errorf("chain %d, %v: closed %v", i, r.Forced[i], c.Closed)
 		}
-		word := fmt.Sprintf(" %c", 'a'+rune(first))
-		switch c.cut {
-		case -1:
-			word = " d h"
-		case -2:
-			word = " h d" + word
-		default:
-			word = word[c.cut:]
-		}
-		r.Close, r.StopText = c.close, word
-		e := New(m, words{}, Options{})
-		got := generate(t, e, []Request{r}, nil)[0].Chains[0]
-		if c.want == 1 && len(got.Tokens) != 1 || c.want > 1 && (again == 1 || c.cut < 0) && len(got.Tokens) != c.want {
-			t.Errorf("%s: stop text %q, %d tokens, want %d: %+v", name, word, len(got.Tokens), c.want, got)
-		}
-		e.Close()
-		if c.want > 1 {
-			continue
-		}
-		var ids []int32
-		for _, tok := range got.Tokens {
-			ids = append(ids, tok.ID)
-		}
-		r.Forced = [][]int32{ids}
-		e = New(m, words{}, Options{})
-		if given := generate(t, e, []Request{r}, nil)[0].Chains[0]; !given.Closed {
-			t.Errorf("%s: stop text %q, given: %+v", name, word, given)
-		}
-		e.Close()
 	}
 }
 
