@@ -115,12 +115,12 @@ type order[T real] struct {
 }
 
 // draw truncates by TopK, then by TopP of what is left, then by MinP of the
-// likeliest, and picks by inverse CDF. It is not ok when the row has NaN or
-// infinity, or numbers whose rounding alone is some hundred nats: they have no mass
-// to go by.
+// likeliest, and picks by inverse CDF. It is not ok when there is no mass to go by: the
+// row has NaN or infinity, or numbers so large that rounding the largest is worth many
+// nats.
 func (o *order[T]) draw(r device.SampleRow) (id int32, ok bool) {
 	all, kept := o.k.above(o.x, o.p, T(math.Inf(-1)))
-	if !(kept > 0 && kept <= math.MaxFloat64) {
+	if !(kept > 0) || math.IsInf(kept, 1) {
 		return -1, false
 	}
 	if r.TopK > 0 && r.TopK < all {
@@ -128,7 +128,7 @@ func (o *order[T]) draw(r device.SampleRow) (id int32, ok bool) {
 	}
 	if r.TopP > 0 && r.TopP < 1 {
 		limit := r.TopP * kept
-		_, kept = o.reach(all, kept, func(n int, m float64) bool { return n >= 1 && m >= limit }) // which may be 0
+		_, kept = o.reach(all, kept, func(n int, m float64) bool { return n >= 1 && m >= limit })
 	}
 	if r.MinP > 0 {
 		// p ≥ MinP of the likeliest's is x ≥ top + log(MinP) nats; what is kept
@@ -205,21 +205,17 @@ func (o *order[T]) reach(n int, mass float64, enough func(n int, mass float64) b
 	return c[at].id, min(mHi+m, mass)
 }
 
-// best is the n likeliest tokens in order. Twice as many are gathered before they are
-// sorted and cut to n.
+// best is the n likeliest tokens in order.
 func best[T real](x []T, n int) []candidate[T] {
-	var top []candidate[T]
-	full := false // the first n are the likeliest before the others
+	top := make([]candidate[T], 0, n+1)
 	for i, v := range x {
 		t := candidate[T]{id: int32(i), x: v}
-		if full && before(t, top[n-1]) > 0 {
+		if len(top) == n && before(t, top[n-1]) > 0 {
 			continue
 		}
-		if top = append(top, t); len(top) == 2*n {
-			slices.SortFunc(top, before[T])
-			top, full = top[:n], true
-		}
+		at, _ := slices.BinarySearchFunc(top, t, before)
+		top = slices.Insert(top, at, t)
+		top = top[:min(len(top), n)]
 	}
-	slices.SortFunc(top, before[T])
-	return top[:n]
+	return top
 }
