@@ -56,6 +56,7 @@ type Message struct {
 //	plain         ‹bos›{q}\n<think>
 //	world         ‹bos› {q} <think>    (words)
 //
+// Where no system message is given, it is the one that the template sets, if it does.
 // The templates of chatml and zephyr have no BOS, and programs do not agree on one:
 // they have it here if the template mentions it, or the tokenizer puts it before any
 // text, as it did when these models were trained on rendered text.
@@ -230,6 +231,9 @@ func (f *Format) Prompt(question string) []int32 {
 func (f *Format) prompt(msgs []Message) ([]int32, error) {
 	l := line{t: f.t}
 	l.begin(f.bare)
+	if text := defaultSystem(f.t.config.ChatTemplate); text != "" && msgs[0].Role != "system" {
+		msgs = append([]Message{{"system", text}}, msgs...)
+	}
 	if err := f.layout(&l, msgs); err != nil {
 		return nil, err
 	}
@@ -403,6 +407,47 @@ func imSystem(template string) (text string, ok bool) {
 			return rest[:at], true
 		}
 	}
+}
+
+// defaultSystem finds the system message that a template takes where none is given, if
+// it sets system_message to a string before it looks, or in the else of that.
+func defaultSystem(template string) string {
+	done, rest, found := strings.Cut(template, "set system_message =")
+	for found {
+		branch := ""
+		for _, tag := range strings.SplitAfter(done, "{%")[1:] {
+			if word, _, _ := strings.Cut(strings.TrimLeft(tag, "- "), " "); word == "if" || word == "elif" || word == "else" {
+				branch = word
+			}
+		}
+		text, after, ok := quoted(rest)
+		if ok && text != "" && (branch == "" || branch == "else") && strings.HasPrefix(strings.TrimLeft(after, "- "), "%}") {
+			return text
+		}
+		var more string
+		more, rest, found = strings.Cut(rest, "set system_message =")
+		done += more
+	}
+	return ""
+}
+
+// quoted is the string that code in a template begins with, and what follows it.
+func quoted(code string) (text, rest string, ok bool) {
+	code = strings.TrimSpace(code)
+	if code == "" || code[0] != '\'' && code[0] != '"' {
+		return "", code, false
+	}
+	end := 1
+	for end < len(code) && code[end] != code[0] {
+		if code[end] == '\\' {
+			end++
+		}
+		end++
+	}
+	if end >= len(code) {
+		return "", code, false
+	}
+	return unescapeJinja.Replace(code[1:end]), code[end+1:], true
 }
 
 // ends tells whether s begins with the end of a string in a template, or with code.

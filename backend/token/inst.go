@@ -124,20 +124,11 @@ func systemV7(template string) (text string, ok bool) {
 		if after, today := strings.CutPrefix(rest, "today"); today && strings.Contains(template, `set today = strftime_now("%Y-%m-%d")`) {
 			text, rest = text+todayV7, after
 		} else {
-			if rest == "" || rest[0] != '\'' && rest[0] != '"' {
+			part, after, ok := quoted(rest)
+			if !ok {
 				return "", false
 			}
-			end := 1
-			for end < len(rest) && rest[end] != rest[0] {
-				if rest[end] == '\\' {
-					end++
-				}
-				end++
-			}
-			if end >= len(rest) {
-				return "", false
-			}
-			text, rest = text+unescapeJinja.Replace(rest[1:end]), rest[end+1:]
+			text, rest = text+part, after
 		}
 		if rest, found = strings.CutPrefix(strings.TrimSpace(rest), "+"); !found {
 			return text, strings.HasPrefix(rest, "%}") || strings.HasPrefix(rest, "-%}")
