@@ -2,6 +2,7 @@ package world
 
 import (
 	"math/rand/v2"
+	"slices"
 	"strings"
 )
 
@@ -67,6 +68,17 @@ func (w *World) items(n int, r *rand.Rand, split string, families []string) []It
 		}
 	}
 	return items
+}
+
+// Distinct takes out of items, which it changes, those whose question came before: a
+// family has only so many.
+func Distinct(items []Item) []Item {
+	seen := make(map[string]bool, len(items))
+	return slices.DeleteFunc(items, func(item Item) bool {
+		again := seen[item.Question]
+		seen[item.Question] = true
+		return again
+	})
 }
 
 // steps draws the number of operations for a split.

@@ -259,3 +259,27 @@ func TestItems(t *testing.T) {
 		}
 	}
 }
+
+// TestDistinct: a test of more questions than a family has holds each once, those that
+// came first, and one that has no repeats stays as it is.
+func TestDistinct(t *testing.T) {
+	w := New(1)
+	drawn := w.HeldOut(2000, 1, "bool")
+	have := Distinct(w.HeldOut(2000, 1, "bool"))
+	seen := map[string]bool{}
+	for _, item := range drawn {
+		if seen[item.Question] {
+			continue
+		}
+		if n := len(seen); n >= len(have) || have[n].Question != item.Question || have[n].Answer != item.Answer {
+			t.Fatalf("item %d is not %+v", n, item)
+		}
+		seen[item.Question] = true
+	}
+	if len(have) != len(seen) || len(have) == len(drawn) {
+		t.Errorf("%d of %d items, %d of them differ", len(have), len(drawn), len(seen))
+	}
+	if n := len(Distinct(w.HeldOut(700, 1))); n != 700 {
+		t.Errorf("%d of 700 that differ", n)
+	}
+}

@@ -35,7 +35,8 @@ words are right, however it is phrased (--exact asks for equality).
 
 --data names a file as for "nrt train", or a split of the small world:
 world (as world:heldout), world:longer, world:train. A question for which the
-model has too few positions is left out and named.`,
+model has too few positions is left out and named, and one of the small world that
+came before is not asked again: of more than 1500, some are such.`,
 		examples: []string{
 			"nrt eval --model world:nrt",
 			"nrt eval --model world:sft --no-chain",
@@ -73,6 +74,9 @@ model has too few positions is left out and named.`,
 						if f.given(flag) {
 							return usagef("--%s: is for a file, not for the small world", flag)
 						}
+					}
+					if a.n > mostQuestions {
+						return usagef("--n: want 0 to %d of the small world, have %d", mostQuestions, a.n)
 					}
 				} else {
 					for _, flag := range []string{"exact", "world-seed"} {
@@ -140,6 +144,9 @@ func (e *env) eval(m modelFlags, a evalArgs) (err error) {
 	if err != nil {
 		return err
 	}
+	if n := q.all - len(q.items); n > 0 {
+		fmt.Fprintf(e.err, "nrt: left out, since they came before: %s; the small world has no more of some families\n", plural(n, "question"))
+	}
 	unknown := 0
 	for _, it := range q.items {
 		if err := e.ctx.Err(); err != nil {
@@ -198,8 +205,12 @@ func (e *env) eval(m modelFlags, a evalArgs) (err error) {
 type exam struct {
 	items []eval.Item
 	where []string // each item's file and line; nil for the small world
-	all   int      // lines read
+	all   int      // lines read, or questions drawn
 }
+
+// mostQuestions is how many questions of the small world are drawn at once: more is a
+// slip of the hand, and they lie in memory.
+const mostQuestions = 1_000_000
 
 // asked says how many of how many, where that is not all.
 func (q *exam) asked() string {
@@ -361,7 +372,8 @@ func (q *exam) world(ctx context.Context, tok *token.Tokenizer, f *token.Format,
 	case items = <-drawn:
 	case <-ctx.Done():
 	}
-	for _, it := range items {
+	q.all = len(items)
+	for _, it := range world.Distinct(items) {
 		if ctx.Err() != nil {
 			break
 		}

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"nrt/trainer/eval"
+	"nrt/trainer/world"
 )
 
 // lines writes a file of JSON lines.
@@ -128,9 +129,27 @@ func TestEvalIsInterrupted(t *testing.T) {
 	defer cancel()
 	e := &env{ctx: ctx, err: io.Discard, builtins: known}
 	begun := time.Now()
-	err = e.eval(modelFlags{name: "world:base"}, evalArgs{data: "world", worldSeed: worldSeed, k: 1, n: 3e6})
+	err = e.eval(modelFlags{name: "world:base"}, evalArgs{data: "world", worldSeed: worldSeed, k: 1, n: mostQuestions})
 	if took := time.Since(begun); !errors.Is(err, context.DeadlineExceeded) || took > 5*time.Second {
 		t.Errorf("after %v: %v", took, err)
+	}
+}
+
+// No question of the small world is asked twice, and how many were is said.
+func TestEvalAsksNothingTwice(t *testing.T) {
+	known, err := builtins()
+	if err != nil {
+		t.Fatal(err)
+	}
+	w := world.New(worldSeed)
+	differ := map[string]bool{}
+	for _, item := range w.HeldOut(1600, 1) {
+		differ[item.Question] = true
+	}
+	n := len(differ)
+	code, text, errs := setting{builtins: known}.nrt(t, "eval", "--n", "1600", "--no-chain", "--max-answer", "1")
+	if code != exitOK || n == 1600 || !strings.Contains(text, fmt.Sprintf(", %d of 1600 questions\n", n)) || !strings.Contains(errs, fmt.Sprintf("came before: %d questions; ", 1600-n)) {
+		t.Errorf("exit %d, %d differ: %s%s", code, n, errs, text)
 	}
 }
 
@@ -145,6 +164,7 @@ func TestEvalFields(t *testing.T) {
 		"--answer-regex x --data " + in: "--answer-regex: want one group",
 		"--answer-regex (x)":            "--answer-regex: is for a file, not for the small world",
 		"--exact --data " + in:          "--exact: is for the small world, not for a file",
+		"--n 1000001":                   "--n: want 0 to 1000000 of the small world, have 1000001",
 		"--answer-field gold --question-field problem --answer-regex (x) --data " + in: in + ":1: the reference holds nothing that --answer-regex (x) matches",
 	} {
 		if code, _, errs := (setting{}).nrt(t, append([]string{"eval", "--model", dir}, strings.Fields(args)...)...); code == exitOK || !strings.Contains(errs, want) {

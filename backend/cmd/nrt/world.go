@@ -47,7 +47,7 @@ base model reads before it is trained on them. Without flags it shows examples.
 			f.text(&a.out, "out", "DIR", "write questions and text here")
 			f.integer(&a.docs, "docs", "N", "documents of text: for --out and for the base of --models")
 			f.integer(&a.train, "train", "N", "training questions for --out")
-			f.integer(&a.tests, "tests", "N", "questions of each test for --out")
+			f.integer(&a.tests, "tests", "N", "questions of each test for --out; fewer where a family has no more that differ")
 			f.text(&a.models, "models", "DIR", "make the models here")
 			f.toggle(&a.keepBase, "keep-base", "with --models: take the base model that DIR holds instead of pretraining one")
 			f.text(&a.study, "study", "FILE", "write the study here")
@@ -86,9 +86,14 @@ type worldArgs struct {
 }
 
 func (e *env) world(a worldArgs) error {
-	for name, n := range map[string]int{"docs": a.docs, "train": a.train, "tests": a.tests, "seeds": a.seeds, "steps": a.steps} {
-		if n < 1 {
-			return usagef("--%s: want 1 or more, have %d", name, n)
+	for _, x := range []struct {
+		name    string
+		n, most int
+	}{
+		{"docs", a.docs, 1e9}, {"train", a.train, mostQuestions}, {"tests", a.tests, mostQuestions}, {"seeds", a.seeds, 1e6}, {"steps", a.steps, 1e5},
+	} {
+		if x.n < 1 || x.n > x.most {
+			return usagef("--%s: want 1 to %d, have %d", x.name, x.most, x.n)
 		}
 	}
 	w := world.New(a.worldSeed)
@@ -174,8 +179,8 @@ func (e *env) writeWorld(w *world.World, a worldArgs) error {
 	}{
 		{"text.jsonl", func(out io.Writer) error { return world.WriteTexts(out, w.Pretrain(a.docs, 1)) }},
 		{"train.jsonl", func(out io.Writer) error { return world.WriteItems(out, w.Train(a.train, 1)) }},
-		{"heldout.jsonl", func(out io.Writer) error { return world.WriteItems(out, w.HeldOut(a.tests, 1)) }},
-		{"longer.jsonl", func(out io.Writer) error { return world.WriteItems(out, w.Longer(a.tests, 1)) }},
+		{"heldout.jsonl", func(out io.Writer) error { return world.WriteItems(out, world.Distinct(w.HeldOut(a.tests, 1))) }},
+		{"longer.jsonl", func(out io.Writer) error { return world.WriteItems(out, world.Distinct(w.Longer(a.tests, 1))) }},
 	} {
 		path := filepath.Join(a.out, file.name)
 		if err := run.WriteTo(path, func(out io.Writer) error { return file.fill(untilDone{e.ctx, out}) }); err != nil {
