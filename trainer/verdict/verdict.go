@@ -124,7 +124,7 @@ func Judge(q Question, tok *token.Tokenizer, form *token.Format, res engine.Resu
 	v := Verdict{
 		Model: q.Model, Question: q.Question, Answer: q.Answer, Mode: o.Mode.String(),
 		Base: Number(g.Base), Mean: Number(g.Mean), Sigma: Number(g.Sigma),
-		Gradient: !g.ZeroVariance, Note: note(g),
+		Gradient: teaches(g), Note: note(g),
 	}
 	for i, text := range Spell(tok, q.Reference) {
 		v.Tokens = append(v.Tokens, Spelled{q.Reference[i], text})
@@ -158,14 +158,23 @@ func chainText(c engine.Chain, tok *token.Tokenizer, form *token.Format) string 
 	return text
 }
 
+// teaches tells whether any weight of the group is not 0. Chains that tie have no
+// advantage, but without std the answer's tokens keep their weights.
+func teaches(g reward.Group) bool {
+	return slices.ContainsFunc(g.Chains, func(c reward.Scored) bool {
+		return c.Advantage != 0 || slices.ContainsFunc(c.TokenWeight, func(x float64) bool { return x != 0 })
+	})
+}
+
 // note says why a group teaches nothing; "" if it teaches.
 func note(g reward.Group) string {
 	switch {
+	case teaches(g):
 	case g.AllHarmful:
 		return "No gradient from this group. Every chain scored no higher than no reasoning at all."
-	case g.ZeroVariance && len(g.Chains) == 1:
+	case len(g.Chains) == 1:
 		return "No gradient from this group. One chain has no others to be compared with."
-	case g.ZeroVariance:
+	default:
 		return "No gradient from this group. All rewards are equal."
 	}
 	return ""

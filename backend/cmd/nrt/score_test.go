@@ -151,6 +151,27 @@ func TestTiesShareARank(t *testing.T) {
 	}
 }
 
+// Chains that tie have no advantage. Without std they teach the answer all the same,
+// unless no chain does it any good.
+func TestTiesWithoutStd(t *testing.T) {
+	dir := wordModel(t)
+	for _, c := range []struct{ chains, flags, note string }{
+		{`["no"]`, "", "One chain has no others"},
+		{`["no"]`, "--no-std", ""},
+		{`["no", "no"]`, "", "All rewards are equal"},
+		{`["no", "no"]`, "--no-std", ""},
+		{`[""]`, "--no-std --clip", "Every chain scored no higher"},
+	} {
+		in := setting{stdin: `{"question": "who is ann ?", "answer": "it is bob .", "chains": ` + c.chains + "}\n"}
+		args := append([]string{"score", "--model", dir, "--in", "-", "--clip=false", "--json"}, strings.Fields(c.flags)...)
+		v := decodeScores(t, in.ok(t, args...))[0]
+		weighs := v.Chains[0].TokenWeight[0] != 0
+		if v.Gradient != (c.note == "") || v.Gradient != weighs || !strings.Contains(v.Note, c.note) || v.Gradient && v.Note != "" {
+			t.Errorf("%s %s: gradient %t, token weight %v, %q", c.chains, c.flags, v.Gradient, v.Chains[0].TokenWeight[0], v.Note)
+		}
+	}
+}
+
 // A chain may be as long as a model reads: what is left out of it costs no more than
 // reading it once.
 func TestClip(t *testing.T) {
