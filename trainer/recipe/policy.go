@@ -53,6 +53,9 @@ func NewPolicy(name string, seed uint64) (Policy, error) {
 	method, mode, named := strings.Cut(name, ":")
 	c := objective.DefaultConfig(objective.Method(method))
 	if named {
+		if c.Method != objective.NRT {
+			return Policy{}, fmt.Errorf("method %q: only nrt comes in modes, as nrt:gm", name)
+		}
 		var err error
 		if c.Reward.Mode, err = reward.ParseMode(mode); err != nil {
 			return Policy{}, fmt.Errorf("method %q: %w", name, err)

@@ -155,8 +155,13 @@ func TestPoliciesLearn(t *testing.T) {
 	for _, name := range Methods {
 		train(name, 2)
 	}
-	if _, err := NewPolicy("nrt:nonsense", 1); err == nil || !strings.Contains(err.Error(), "nonsense") {
-		t.Errorf("unknown mode: error %v", err)
+}
+
+func TestPolicyNames(t *testing.T) {
+	for name, want := range map[string]string{"nrt:nonsense": "nonsense", "rlvr:gm": "only nrt comes in modes", "sft:": "only nrt comes in modes"} {
+		if _, err := NewPolicy(name, 1); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: error %v, want %q", name, err, want)
+		}
 	}
 }
 
@@ -168,7 +173,7 @@ func TestSummary(t *testing.T) {
 	if len(s) != 1 || math.Abs(s[0].HeldOut-.7) > 1e-12 || math.Abs(s[0].HeldOutSD-math.Sqrt(.02)) > 1e-12 || math.Abs(s[0].At[20]-.6) > 1e-12 || s[0].Entropy != 2 {
 		t.Errorf("summary %+v", s)
 	}
-	if md := Markdown(s, []int{20}); !strings.Contains(md, "| nrt:gm | all | 60.0 | 70.0 ± 14.1 | 0.0 | 0.0 | 0 % | 0 % | 2.00 |") {
+	if md := Markdown(s, []int{20, 40}); !strings.Contains(md, "| nrt:gm | all | 60.0 | – | 70.0 ± 14.1 | 0.0 | 0.0 | 0 % | 0 % | 2.00 |") {
 		t.Errorf("table:\n%s", md)
 	}
 }

@@ -191,8 +191,9 @@ func Markdown(list []Summary, steps []int) string {
 		}
 		fmt.Fprintf(&b, "| %s | %s |", s.Method, families)
 		trained, chains := s.At != nil, s.Method != string(objective.SFT)
-		for _, at := range steps {
-			cell("%.1f", 100*s.At[at], trained)
+		for _, step := range steps {
+			at, measured := s.At[step]
+			cell("%.1f", 100*at, measured)
 		}
 		if trained {
 			fmt.Fprintf(&b, " %.1f ± %.1f |", 100*s.HeldOut, 100*s.HeldOutSD)
