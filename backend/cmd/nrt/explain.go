@@ -84,6 +84,8 @@ func (x *explainFlags) check(e *env, f *flags) error {
 		return err
 	}
 	switch q, a := f.given("question"), f.given("answer"); {
+	case (q || a) && f.given("sample"):
+		return usagef("--sample: names a sample question, which --question and --answer take the place of")
 	case q && a:
 		var err error
 		if x.question, err = e.asked("question", x.question, false); err != nil {

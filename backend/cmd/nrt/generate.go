@@ -51,6 +51,11 @@ log-probability (at the sampling temperature) and entropy.`,
 					return usagef("want either --prompt or --question")
 				}
 				g.asks = f.given("question")
+				for _, flag := range []string{"max-chain", "format"} {
+					if !g.asks && f.given(flag) {
+						return usagef("--%s: is for --question: a text that is gone on with has no chain and no layout", flag)
+					}
+				}
 				if err := checkChains("n", g.n); err != nil {
 					return err
 				}
