@@ -52,6 +52,9 @@ type Policy struct {
 func NewPolicy(name string, seed uint64) (Policy, error) {
 	method, mode, named := strings.Cut(name, ":")
 	c := objective.DefaultConfig(objective.Method(method))
+	if c.Method == objective.LM {
+		return Policy{}, fmt.Errorf("method %q: is for text, and a policy learns from questions and answers", name)
+	}
 	if named {
 		if c.Method != objective.NRT {
 			return Policy{}, fmt.Errorf("method %q: only nrt comes in modes, as nrt:gm", name)

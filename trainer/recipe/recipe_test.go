@@ -158,7 +158,7 @@ func TestPoliciesLearn(t *testing.T) {
 }
 
 func TestPolicyNames(t *testing.T) {
-	for name, want := range map[string]string{"nrt:nonsense": "nonsense", "rlvr:gm": "only nrt comes in modes", "sft:": "only nrt comes in modes"} {
+	for name, want := range map[string]string{"nrt:nonsense": "nonsense", "rlvr:gm": "only nrt comes in modes", "sft:": "only nrt comes in modes", "lm": "is for text"} {
 		if _, err := NewPolicy(name, 1); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: error %v, want %q", name, err, want)
 		}
