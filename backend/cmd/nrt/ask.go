@@ -78,16 +78,18 @@ func (l *loaded) room(flag string, asked, used, most int) (int, error) {
 }
 
 // afford refuses requests that are asked together and would not fit into the memory
-// that is free. flags name what makes them smaller.
-func (l *loaded) afford(flags string, together ...engine.Request) error {
+// that is free. what names what makes them smaller.
+func (l *loaded) afford(what string, together ...engine.Request) error {
 	need := l.dev.bytes(engine.Memory(l.model.Config, l.bounds, together...))
-	free := l.dev.free()
-	if free <= 0 || need <= free {
+	if l.free <= 0 || need <= l.free {
 		return nil
 	}
 	chains, longest := 0, 0
 	for _, r := range together {
 		chains, longest = chains+max(r.N, len(r.Forced)), max(longest, r.MaxChain)
+		for _, given := range r.Forced {
+			longest = max(longest, len(given))
+		}
 	}
-	return fmt.Errorf("memory: %s of up to %s would take %s, and %s are free: lower %s", plural(chains, "chain"), plural(longest, "token"), gigabytes(need), gigabytes(free), flags)
+	return fmt.Errorf("memory: %s of up to %s would take %s, and %s are free: lower %s", plural(chains, "chain"), plural(longest, "token"), gigabytes(need), gigabytes(l.free), what)
 }

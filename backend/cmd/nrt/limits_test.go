@@ -15,6 +15,8 @@ func TestNoRoom(t *testing.T) {
 	writeFile(t, in, `{"question": "who is bob ?", "answer": "no ."}`+"\n")
 	many := filepath.Join(t.TempDir(), "many.jsonl")
 	writeFile(t, many, strings.Repeat(`{"question": "who is bob ?", "answer": "no ."}`+"\n", 130))
+	crowd := filepath.Join(t.TempDir(), "crowd.jsonl")
+	writeFile(t, crowd, `{"question": "who is bob ?", "answer": "no .", "chains": [`+strings.Repeat(`"it was bob", `, 2000)+`"no"]}`+"\n")
 	out := filepath.Join(t.TempDir(), "out")
 	for args, want := range map[string]string{
 		"explain --question who --answer no --k 1024 --model " + dir:                      "memory: 1024 chains of up to 5",
@@ -22,6 +24,7 @@ func TestNoRoom(t *testing.T) {
 		"generate --question who --n 512 --model " + dir:                                  "lower --n, --max-chain or --max-tokens",
 		"eval --k 700 --model " + dir + " --data " + in:                                   "lower --k, --max-chain or --max-answer",
 		"eval --temperature 1 --k 8 --max-chain 40 --model " + dir + " --data " + many:    "memory: 1024 chains of up to 40 tokens",
+		"score --model " + dir + " --in " + crowd:                                         crowd + ":1: chains: memory: 2001 chains of up to 3 tokens would take",
 		"train --hidden 16000 --layers 100 --vocab 300 --data " + in + " --output " + out: "memory: the run would hold",
 		"train --k 1024 --vocab 300 --data " + in + " --output " + out:                    "memory: the run would hold",
 	} {
@@ -33,6 +36,7 @@ func TestNoRoom(t *testing.T) {
 	s := setting{free: 1 << 30}
 	s.ok(t, "explain", "--question", "who", "--answer", "no", "--k", "3", "--model", dir)
 	s.ok(t, "eval", "--k", "3", "--model", dir, "--data", in)
+	s.ok(t, "score", "--model", dir, "--in", crowd)
 	// Where one cache for all would be too large, they take turns in a smaller one.
 	setting{free: 10 << 20}.ok(t, "eval", "--temperature", "1", "--k", "32", "--max-chain", "40", "--model", dir, "--data", many)
 }

@@ -198,6 +198,7 @@ type loaded struct {
 	model  *llama.Model
 	engine *engine.Engine
 	bounds engine.Options
+	free   int64            // bytes that were free before the engine took any; 0 if not known
 	tok    *token.Tokenizer // nil when the folder has no tokenizer.json
 }
 
@@ -229,7 +230,8 @@ func (e *env) open(m modelFlags) (*loaded, error) {
 	if l.tok != nil {
 		text = l.tok
 	}
-	l.bounds = l.dev.engineOptions(l.dev.free())
+	l.free = l.dev.free()
+	l.bounds = l.dev.engineOptions(l.free)
 	l.engine = engine.New(l.model, text, l.bounds)
 	return l, nil
 }

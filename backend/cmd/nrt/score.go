@@ -150,6 +150,9 @@ func (s *scoreFlags) line(e *env, l *loaded, form *token.Format, lines *data.Rea
 			return wrong(fmt.Sprintf("chains[%d]", i), "question, chain and answer are %d tokens; the model reads at most %d", n, limit)
 		}
 	}
+	if err := l.afford("their number", req); err != nil {
+		return wrong("chains", "%v", err)
+	}
 	results, err := l.engine.Generate(e.ctx, []engine.Request{req}, nil)
 	if err != nil {
 		return err
