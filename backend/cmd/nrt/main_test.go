@@ -456,6 +456,8 @@ func TestRefusedAtOnce(t *testing.T) {
 		{[]string{"world", "--study", filepath.Join(dir, "none", "study.json")}, exitFailure, "no such file"},
 		{[]string{"world", "--study", dir}, exitFailure, "is a folder"},
 		{[]string{"world", "--study", filepath.Join(file, "study.json")}, exitFailure, "--study: open " + file + "/study.json: not a directory"},
+		{[]string{"world", "--study", filepath.Join(dir, "study.json"), "--base", damaged}, exitFailure, "--base: model \"" + damaged + "\" was not made for the small world: its token 0 is"},
+		{[]string{"world", "--study", filepath.Join(dir, "study.json"), "--base", wordless}, exitFailure, "holds no tokenizer.json"},
 		{[]string{"world", "--out", filepath.Join(file, "w")}, exitFailure, "--out: " + file + " is a file, want a folder"},
 		{[]string{"world", "--models", file}, exitFailure, "--models: " + file + " is a file, want a folder"},
 		{[]string{"world", "--models", runs}, exitFailure, "--models: " + filepath.Join(runs, "nrt") + " is a training run"},

@@ -210,11 +210,20 @@ func (e *env) study(w *world.World, dev device.Device, a worldArgs, families []s
 	if err != nil {
 		return err
 	}
+	tok, err := e.tokenizer(a.base)
+	if err != nil {
+		return err
+	}
+	for id := range int32(w.Tokenizer().Size()) {
+		if have, want := tok.Token(id), w.Tokenizer().Token(id); have != want {
+			return fmt.Errorf("--base: model %q was not made for the small world: its token %d is %q, not %q", a.base, id, have, want)
+		}
+	}
 	show, shown := e.loading()
 	base, err := llama.Load(dev, files, show)
 	shown()
 	if err != nil {
-		return err
+		return fmt.Errorf("model %q: %w", a.base, err)
 	}
 	defer base.Free()
 	var trials []*recipe.Trial
