@@ -12,6 +12,7 @@ import (
 
 	"nrt/backend/device"
 	"nrt/backend/llama"
+	"nrt/backend/token"
 	"nrt/trainer/data"
 )
 
@@ -163,9 +164,11 @@ type bench struct {
 	dev     *place
 	kernels string // as package peak names them
 	config  llama.Config
-	files   fs.FS        // of --model, else nil
-	model   *llama.Model // nil until a part needs it
-	learns  bool         // the model is one to train, not one to serve
+	files   fs.FS            // of --model, else nil
+	tok     *token.Tokenizer // of --model, where the part tokenizer needs it
+	text    string           // of --text
+	model   *llama.Model     // nil until a part needs it
+	learns  bool             // the model is one to train, not one to serve
 	lengths benchLengths
 	unused  int64 // bytes free before anything was made; 0 where that is not known
 
@@ -174,16 +177,25 @@ type bench struct {
 }
 
 // bench measures the parts one by one. A part that memory has no room for is
-// left out, with the numbers, unless it was asked for by name.
+// left out, with the numbers, and so is that of a tokenizer which the model lacks,
+// unless it was asked for by name.
 func (e *env) bench(o benchOptions) (report *benchReport, err error) {
+	b := &bench{o: o, e: e, reading: map[int]spread{}}
 	if o.text != "" {
 		if err := data.Try(o.text); err != nil {
 			return nil, fmt.Errorf("--text: %w", err)
 		}
+		raw, err := os.ReadFile(o.text)
+		if err == nil && len(raw) == 0 {
+			err = fmt.Errorf("%s is empty", o.text)
+		}
+		if err != nil {
+			return nil, fmt.Errorf("--text: %w", err)
+		}
+		b.text = string(raw)
 	}
-	b := &bench{o: o, e: e, reading: map[int]spread{}}
 	if o.model != "" {
-		if b.files, err = e.files(o.model); err != nil {
+		if b.files, err = e.modelFiles(o.model); err != nil {
 			return nil, err
 		}
 		if b.config, err = llama.ReadConfig(b.files); err != nil {
@@ -230,6 +242,14 @@ func (e *env) bench(o benchOptions) (report *benchReport, err error) {
 	chosen := benchParts[:0:0]
 	for _, p := range benchParts {
 		if len(o.only) == 0 && (!o.profile || p.marked) || slices.Contains(o.only, p.name) {
+			if p.name == "tokenizer" && o.model != "" {
+				if b.tok, err = e.tokenizer(o.model); err != nil && len(o.only) > 0 {
+					return nil, err
+				} else if err != nil {
+					b.LeftOut = append(b.LeftOut, benchLeftOut{p.name, err.Error()})
+					continue
+				}
+			}
 			chosen = append(chosen, p)
 		}
 	}

@@ -4,9 +4,11 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"math"
 	"math/rand/v2"
 	"os"
+	"path/filepath"
 	"runtime"
 	"strings"
 	"testing"
@@ -71,6 +73,31 @@ func TestBenchJSON(t *testing.T) {
 	}
 	if len(r.Rows) != 1 || r.Rows[0].Part != "prefill" || r.Rows[0].Unit != "tokens/s" || r.Threads != 1 || r.Model != "world" || r.Trip != nil {
 		t.Errorf("report is %+v", r)
+	}
+}
+
+// What the tokenizer's part lacks is told before the others take their time: a model
+// may have no tokenizer, and is measured without.
+func TestBenchWithoutTokenizer(t *testing.T) {
+	dir, empty := wordModel(t), filepath.Join(t.TempDir(), "empty.txt")
+	writeFile(t, empty, "")
+	if err := os.Remove(filepath.Join(dir, "tokenizer.json")); err != nil {
+		t.Fatal(err)
+	}
+	for args, want := range map[string]string{
+		"--model " + dir + " --only prefill,tokenizer":           "holds no tokenizer.json",
+		"--model testdata --only prefill":                        "holds no config.json",
+		"--shape world --only prefill,tokenizer --text " + empty: "--text: " + empty + " is empty",
+	} {
+		code, out, errs := setting{}.nrt(t, append([]string{"bench", "--seconds", "0.001"}, strings.Fields(args)...)...)
+		if code != exitFailure || !strings.Contains(errs, want) || strings.Contains(errs, "prefill of") || out != "" {
+			t.Errorf("%s: exit %d, %q", args, code, errs)
+		}
+	}
+	e := &env{ctx: t.Context(), err: io.Discard}
+	r, err := e.bench(benchOptions{model: dir, seconds: 1e-3, large: 1 << 20})
+	if err != nil || len(r.LeftOut) != 1 || r.LeftOut[0].Part != "tokenizer" || r.Rows[len(r.Rows)-1].Part != "rollout" {
+		t.Errorf("%v, %+v", err, r)
 	}
 }
 

@@ -3,7 +3,6 @@ package main
 import (
 	"fmt"
 	"math/rand/v2"
-	"os"
 	"slices"
 	"strings"
 
@@ -14,20 +13,12 @@ import (
 // tokenizer measures how fast text becomes ids: --model's tokenizer, or one of
 // the embedded models and a byte-level BPE trained on the text itself.
 func (b *bench) tokenizer() error {
-	text := prose(1<<20, 1)
-	if b.o.text != "" {
-		raw, err := os.ReadFile(b.o.text)
-		if err != nil {
-			return err
-		}
-		text = string(raw)
+	text := b.text
+	if text == "" {
+		text = prose(1<<20, 1)
 	}
-	if b.o.model != "" {
-		tok, err := b.e.tokenizer(b.o.model)
-		if err != nil {
-			return err
-		}
-		return b.encode(b.o.model, tok, text)
+	if b.tok != nil {
+		return b.encode(b.o.model, b.tok, text)
 	}
 	small, err := b.e.tokenizer(defaultModel)
 	if err != nil {
