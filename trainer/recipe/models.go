@@ -88,7 +88,12 @@ func (k *Maker) base(ctx context.Context) (*llama.Model, error) {
 	}
 	if k.KeepBase {
 		k.list = append(k.list, info)
-		return llama.Load(k.Dev, os.DirFS(filepath.Join(k.Dir, info.Dir)))
+		dir := filepath.Join(k.Dir, info.Dir)
+		m, err := llama.Load(k.Dev, os.DirFS(dir))
+		if err != nil {
+			return nil, fmt.Errorf("the base to keep, %s: %w", dir, err)
+		}
+		return m, nil
 	}
 	began := time.Now()
 	m, err := k.Base.Pretrain(ctx, k.Dev, k.World, func(update, total int, loss float64, tokens int) {

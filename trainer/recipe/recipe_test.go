@@ -112,6 +112,10 @@ func TestMakeStopsAtTheGate(t *testing.T) {
 	if _, err := os.Stat(filepath.Join(dir, "index.json")); err == nil {
 		t.Error("an index was written")
 	}
+	k.Dir, k.KeepBase = filepath.Join(dir, "none"), true
+	if err := k.Make(context.Background()); err == nil || !strings.Contains(err.Error(), "the base to keep, "+filepath.Join(k.Dir, "base")+": ") {
+		t.Errorf("error %v, want the folder's that holds no base", err)
+	}
 }
 
 // TestPoliciesLearn: a few steps from the embedded base raise NRT's share of
