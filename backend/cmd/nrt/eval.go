@@ -35,8 +35,8 @@ words are right, however it is phrased (--exact asks for equality).
 
 --data names a file as for "nrt train", or a split of the small world:
 world (as world:heldout), world:longer, world:train. A question for which the
-model has too few positions is left out and named, and one of the small world that
-came before is not asked again: of more than 1500, some are such.`,
+model has too few positions is left out and named. Of the small world, whose
+families have only so many, no question is asked twice.`,
 		examples: []string{
 			"nrt eval --model world:nrt",
 			"nrt eval --model world:sft --no-chain",
