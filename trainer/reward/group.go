@@ -21,7 +21,7 @@ import (
 // (leave-one-out), because centring with a mean that holds R'_k itself returns
 // (K−1)/K of the gradient. Only this form is unbiased, and the tests show it.
 //
-// A group of one chain has no others: A = 0, and without NoStd G = 0 too.
+// A group of one chain has no others: A = 0, and G = 0 too unless NoStd or a floor is set.
 //
 // # Departures from the paper
 //
