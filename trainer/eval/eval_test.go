@@ -158,6 +158,73 @@ func TestRunIsWhatTheEngineSays(t *testing.T) {
 	}
 }
 
+// TestGradesOfChains recomputes what depends on a grader: shares of all and of families,
+// the interval, and the kinds, which are of chains without their boundary.
+func TestGradesOfChains(t *testing.T) {
+	e := newEngine(t)
+	list, o := items(), options()
+	o.K = 4
+	right := func(answer []int32) bool { return len(answer) > 0 && answer[0]%2 == 0 }
+	kind := func(chain []int32) string { return []string{"none", "one", "more"}[min(2, len(chain))] }
+	var reqs []engine.Request
+	for i := range list {
+		list[i].Grade, list[i].Kind = right, kind
+		reqs = append(reqs, o.Request(list[i], i))
+	}
+	got, err := Run(context.Background(), e, list, o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	results, err := e.Generate(context.Background(), reqs, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	n, all, closed := map[string]float64{}, 0., 0
+	rights, refs, kinds, shares := map[string]float64{}, map[string]float64{}, map[string]float64{}, []float64{}
+	for i, r := range results {
+		share, family := 0., list[i].Family
+		for _, c := range r.Chains {
+			ids := engine.IDsOf(c.Tokens)
+			if c.Closed {
+				closed++
+				ids = ids[:len(ids)-1]
+			}
+			kinds[kind(ids)] += 1. / 20
+			answer := engine.IDsOf(c.Answer)
+			if right(slices.DeleteFunc(answer, func(id int32) bool { return id == endID })) {
+				share += .25
+			}
+			for _, x := range c.Reference {
+				refs[family] += x.LogProb
+				n[family]++
+			}
+		}
+		shares = append(shares, share)
+		all += share / 5
+		rights[family] += share
+	}
+	if closed == 0 || closed == 20 || all == 0 || all == 1 {
+		t.Fatalf("%d of 20 chains closed, %g right: they tell nothing", closed, all)
+	}
+	low, high := wilson(all, independent(all, shares, 20))
+	want := map[string][2]float64{"accuracy": {got.Accuracy, all}, "low": {got.Low, low}, "high": {got.High, high}}
+	for family, items := range map[string]float64{"even": 3, "odd": 2} {
+		want["accuracy of "+family] = [2]float64{got.Families[family].Accuracy, rights[family] / items}
+		want["reference of "+family] = [2]float64{got.Families[family].RefLogProb, refs[family] / n[family]}
+	}
+	for name, share := range kinds {
+		want["kind "+name] = [2]float64{got.Kinds[name], share}
+	}
+	for name, x := range want {
+		if math.Abs(x[0]-x[1]) > 1e-12 {
+			t.Errorf("%s is %.15g, want %.15g", name, x[0], x[1])
+		}
+	}
+	if len(got.Kinds) != len(kinds) {
+		t.Errorf("kinds %v, want %v", got.Kinds, kinds)
+	}
+}
+
 // A question has the lengths that it brings, is asked without a chain whatever
 // its length would be, and a report without families has none.
 func TestOwnRoom(t *testing.T) {

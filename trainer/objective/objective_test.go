@@ -263,6 +263,9 @@ func TestRLPRFilter(t *testing.T) {
 	equal(t, "average", o.State().Std.Value(), std/2)
 	p := mustPlan(t, o, []Group{group(.9, .1), group(.5, .32), group(.5, .29)}) // bar: .2·.9/√2
 	equal(t, "filtered", p.Metrics()["nrt/filtered_groups"], 1./3)
+	if !p.Counts(0) || p.Counts(1) || !p.Counts(2) {
+		t.Errorf("the groups count: %t, %t, %t", p.Counts(0), p.Counts(1), p.Counts(2))
+	}
 	w, _ := mustWeights(t, p, 1, 0, nil)
 	for _, x := range append(append(w.Chain, w.Boundary...), w.Answer...) {
 		equal(t, "dropped group", x, 0)
