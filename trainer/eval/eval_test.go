@@ -321,6 +321,12 @@ func TestIntervalOverQuestions(t *testing.T) {
 		p := float64(right) / float64(questions*chains)
 		return wilson(p, independent(p, shares, questions*chains))
 	}
+	// Where all or none are right, and for one question, nothing tells how they differ.
+	for _, shares := range [][]float64{{1, 1, 1}, {0, 0, 0}, {.5}, {1}} {
+		if n := independent(shares[0], shares, 8*len(shares)); n != float64(len(shares)) {
+			t.Errorf("shares %v count as %g", shares, n)
+		}
+	}
 	known := func(i int) float64 { return float64(i % 2) } // the same k times
 	low, high := interval(k, known)
 	if a, b := wilson(.5, questions); math.Abs(low-a) > 1e-12 || math.Abs(high-b) > 1e-12 {
