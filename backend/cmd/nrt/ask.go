@@ -22,14 +22,19 @@ func checkChains(flag string, n int) error {
 }
 
 // asked is a flag's text, or for "-" what standard input holds, if a model can
-// be asked it: the same is checked of a line of "nrt score".
-func (e *env) asked(flag, text string, empty bool) (string, error) {
+// be asked it: the same is checked of a line of "nrt score". Text that is not taken as
+// it stands must not be empty, and the line break that ends what was piped is no part
+// of it.
+func (e *env) asked(flag, text string, asIs bool) (string, error) {
 	piped := text == "-"
 	text, err := e.textOrStdin(text)
 	if err != nil {
 		return "", err
 	}
-	switch problem := textProblem(text, empty); {
+	if piped && !asIs {
+		text = strings.TrimSuffix(strings.TrimSuffix(text, "\n"), "\r")
+	}
+	switch problem := textProblem(text, asIs); {
 	case problem == "":
 		return text, nil
 	case piped:

@@ -97,7 +97,29 @@ func TestBadText(t *testing.T) {
 	if problem := textProblem("é🙂 \uFFFD", false); problem != "" {
 		t.Error(problem)
 	}
-	setting{stdin: "who is ann ?\n"}.ok(t, "explain", "--question", "-", "--answer", "no", "--k", "2", "--max-chain", "4", "--model", dir)
+}
+
+// A question that is piped is the one that a flag names: what ends its line is not asked.
+// A text to go on with is taken as it stands.
+func TestPipedQuestion(t *testing.T) {
+	dir := byteModel(t)
+	for _, args := range [][]string{
+		{"explain", "--answer", "no", "--k", "2", "--max-chain", "4", "--json"},
+		{"generate", "--max-chain", "4", "--max-tokens", "4", "--json"},
+	} {
+		args = append(args, "--model", dir, "--question")
+		want := setting{}.ok(t, append(args, "who is ann ?")...)
+		for _, end := range []string{"", "\n", "\r\n"} {
+			if have := (setting{stdin: "who is ann ?" + end}).ok(t, append(args, "-")...); have != want {
+				t.Errorf("%s with %q at its end: have\n%s\nwant\n%s", args[0], end, have, want)
+			}
+		}
+	}
+	var r generateResult
+	decode(t, setting{stdin: "who\n"}.ok(t, "generate", "--max-tokens", "2", "--json", "--model", dir, "--prompt", "-"), &r)
+	if r.Prompt != "who\n" {
+		t.Errorf("the prompt is %q", r.Prompt)
+	}
 }
 
 // A model of words warns, once and with their number, of words that it lacks.
