@@ -220,21 +220,16 @@ type EvalOptions struct {
 	Temperature float64
 	Seed        uint64
 	NoChain     bool
-	Exact       bool // grade by exact match instead of by the key words
 }
 
-// Evaluate asks world questions and grades the answers.
+// Evaluate asks world questions and grades the answers by their key words.
 func Evaluate(ctx context.Context, e *engine.Engine, w *world.World, f *token.Format, items []world.Item, o EvalOptions) (eval.Report, error) {
 	tok := w.Tokenizer()
-	grade := w.Key
-	if o.Exact {
-		grade = w.Exact
-	}
 	asked := make([]eval.Item, len(items))
 	for i, it := range items {
 		asked[i] = eval.Item{
 			Prompt: f.Prompt(it.Question), Reference: f.Answer(it.Answer), Family: it.Family,
-			Grade: func(answer []int32) bool { return grade(it, tok.Decode(answer, false)) },
+			Grade: func(answer []int32) bool { return w.Key(it, tok.Decode(answer, false)) },
 			Kind:  func(chain []int32) string { return w.Kind(it, tok.Decode(chain, false)) },
 		}
 	}

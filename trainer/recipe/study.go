@@ -210,10 +210,5 @@ func Markdown(list []Summary, steps []int) string {
 	return b.String()
 }
 
-// Methods are those that the small world's study compares, and FreeFamilies
-// those whose answers come in so many paraphrases that equality cannot grade
-// them: there the verifier is tried apart.
-var (
-	Methods      = []string{"sft", "rlpr", "verifree", "jepo", "star", "rlvr", "nrt:logp", "nrt:p", "nrt:gm", "nrt:am", "nrt:ws-1/p", "nrt:ws-logp"}
-	FreeFamilies = []string{"step", "why", "date"}
-)
+// Methods are those that the small world's study compares.
+var Methods = []string{"sft", "rlpr", "verifree", "jepo", "star", "rlvr", "nrt:logp", "nrt:p", "nrt:gm", "nrt:am", "nrt:ws-1/p", "nrt:ws-logp"}
