@@ -2,6 +2,7 @@ package eval
 
 import (
 	"context"
+	"fmt"
 	"math"
 	"math/rand/v2"
 	"slices"
@@ -165,7 +166,7 @@ func TestGradesOfChains(t *testing.T) {
 	list, o := items(), options()
 	o.K = 4
 	right := func(answer []int32) bool { return len(answer) > 0 && answer[0]%2 == 0 }
-	kind := func(chain []int32) string { return []string{"none", "one", "more"}[min(2, len(chain))] }
+	kind := func(chain []int32) string { return fmt.Sprint(len(chain), slices.Contains(chain, closeID)) }
 	var reqs []engine.Request
 	for i := range list {
 		list[i].Grade, list[i].Kind = right, kind
@@ -222,6 +223,39 @@ func TestGradesOfChains(t *testing.T) {
 	}
 	if len(got.Kinds) != len(kinds) {
 		t.Errorf("kinds %v, want %v", got.Kinds, kinds)
+	}
+}
+
+// TestHardness: each token is in the bucket of its probability without a chain, whose
+// lower edge is in it, and so is 1.
+func TestHardness(t *testing.T) {
+	tokens := func(p ...float64) (list []engine.Token) {
+		for _, x := range p {
+			list = append(list, engine.Token{LogProb: math.Log(x)})
+		}
+		return list
+	}
+	var all tally
+	all.harder(tokens(1, .8, .7, .6, .1, .4, .5), tokens(1, .95, .89, .6, .25, .19, .06))
+	all.harder(tokens(.3, .2, .9, .1), tokens(.04, .02, .009, 1e-30))
+	want := []Hardness{
+		{.9, 1, 2, .975, .9}, {.5, .9, 2, .745, .65}, {hard, .5, 1, .25, .1}, {.05, hard, 2, .125, .45}, {.01, .05, 2, .03, .25}, {0, .01, 2, .0045, .5},
+	}
+	have := all.byHardness()
+	if len(have) != len(want) {
+		t.Fatalf("have %+v", have)
+	}
+	for i, h := range have {
+		w := want[i]
+		if h.From != w.From || h.To != w.To || h.Tokens != w.Tokens || math.Abs(h.Base-w.Base) > 1e-12 || math.Abs(h.After-w.After) > 1e-12 {
+			t.Errorf("have %+v, want %+v", h, w)
+		}
+	}
+	if gain, ok := (Report{Hardness: have}).HardGain(); !ok || math.Abs(gain-(.65+.44+.991)/6) > 1e-12 {
+		t.Errorf("hard tokens gain %g, %v", gain, ok)
+	}
+	if gain, ok := (Report{Hardness: have[:3]}).HardGain(); ok || gain != 0 {
+		t.Errorf("none is hard, but they gain %g", gain)
 	}
 }
 
