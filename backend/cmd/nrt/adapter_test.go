@@ -69,6 +69,13 @@ func TestAdapterIsAModel(t *testing.T) {
 		t.Errorf("with a config.json: have\n%s\nwant\n%s", have, want)
 	}
 
+	// Its own tokenizer serves without the model that it names.
+	words := s.ok(t, "tokenize", "--model", base, "--text", "who is ann ?")
+	writeFile(t, filepath.Join(checkpoint, llama.AdapterConfig), `{"peft_type": "LORA", "base_model_name_or_path": "nowhere"}`)
+	if have := s.ok(t, "tokenize", "--model", checkpoint, "--text", "who is ann ?"); have != words {
+		t.Errorf("without its model: have\n%s\nwant\n%s", have, words)
+	}
+
 	for config, want := range map[string]string{
 		`{"peft_type": "LORA", "base_model_name_or_path": "nowhere"}`:     `(base_model_name_or_path): "nowhere": no such folder here, nor a built-in model: write where it lies into adapter_config.json`,
 		`{"peft_type": "LORA", "base_model_name_or_path": "` + out + `"}`: `(base_model_name_or_path): model "` + out + `": holds no config.json; this is the folder of a training run: try ` + final,

@@ -170,6 +170,9 @@ func isFile(path string) bool {
 // tokenizer reads a model's tokenizer.
 func (e *env) tokenizer(name string) (*token.Tokenizer, error) {
 	files, err := e.files(name)
+	if own, failed := e.folder(name); err != nil && failed == nil && isFile(filepath.Join(name, "tokenizer.json")) {
+		files, err = own, nil // an adapter's own serves without the model that it names
+	}
 	if err != nil {
 		return nil, err
 	}
