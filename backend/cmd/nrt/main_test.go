@@ -11,6 +11,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"reflect"
 	"regexp"
 	"strconv"
 	"strings"
@@ -22,6 +23,7 @@ import (
 	"nrt/backend/safetensors"
 	"nrt/backend/token"
 	"nrt/trainer/recipe"
+	"nrt/trainer/world"
 )
 
 var update = flag.Bool("update", false, "write the golden files")
@@ -401,6 +403,29 @@ func TestInterruptedWorldLeavesNothing(t *testing.T) {
 	}
 	if left, err := os.ReadDir(dir); err != nil || len(left) > 0 {
 		t.Errorf("left %v, %v", left, err)
+	}
+}
+
+// What is written is what the small world draws, and no question of a test twice.
+func TestWorldOut(t *testing.T) {
+	dir := t.TempDir()
+	setting{}.ok(t, "world", "--out", dir, "--docs", "9", "--train", "21", "--tests", "1700", "--world-seed", "2")
+	w := world.New(2)
+	for name, want := range map[string][]world.Item{
+		"train.jsonl": w.Train(21, 1), "heldout.jsonl": world.Distinct(w.HeldOut(1700, 1)), "longer.jsonl": w.Longer(1700, 1),
+	} {
+		raw, err := os.ReadFile(filepath.Join(dir, name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		have, err := world.ReadItems(bytes.NewReader(raw), name)
+		if err != nil || !reflect.DeepEqual(have, want) || name == "heldout.jsonl" && len(have) == 1700 {
+			t.Errorf("%s: %d items, want %d, %v", name, len(have), len(want), err)
+		}
+	}
+	raw, err := os.ReadFile(filepath.Join(dir, "text.jsonl"))
+	if n := bytes.Count(raw, []byte("\n")); err != nil || n != 9 {
+		t.Errorf("%d documents, %v", n, err)
 	}
 }
 
