@@ -3,9 +3,12 @@ package main
 import (
 	"bufio"
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
+	"math"
+	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -132,6 +135,28 @@ func TestEvalIsInterrupted(t *testing.T) {
 	err = e.eval(modelFlags{name: "world:base"}, evalArgs{data: "world", worldSeed: worldSeed, k: 1, n: mostQuestions})
 	if took := time.Since(begun); !errors.Is(err, context.DeadlineExceeded) || took > 5*time.Second {
 		t.Errorf("after %v: %v", took, err)
+	}
+}
+
+// A model whose numbers overflow is told of, in place of a report of none.
+func TestEvalOfNoNumbers(t *testing.T) {
+	dir := wordModel(t)
+	path := filepath.Join(dir, "model.safetensors")
+	raw, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := 8 + int(binary.LittleEndian.Uint64(raw)); i < len(raw); i += 4 {
+		if x := raw[i:]; math.Float32frombits(binary.LittleEndian.Uint32(x)) == 1 { // a norm's
+			binary.LittleEndian.PutUint32(x, math.Float32bits(3e38))
+		}
+	}
+	writeFile(t, path, string(raw))
+	for _, args := range [][]string{{"--json"}, {"--no-chain"}} {
+		code, out, errs := setting{}.nrt(t, append([]string{"eval", "--model", dir, "--data", lines(t, whoIs)}, args...)...)
+		if code != exitFailure || out != "" || !strings.Contains(errs, "its log-probabilities are not finite") {
+			t.Errorf("%v: exit %d, %q, %q", args, code, out, errs)
+		}
 	}
 }
 
