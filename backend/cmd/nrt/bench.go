@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"math"
 	"os"
 	"runtime"
 	"runtime/debug"
@@ -106,8 +107,8 @@ it under one that waits for the marks, as ncu --profile-from-start off.`,
 			f.json(&asJSON)
 			return func(e *env) error {
 				switch {
-				case !(o.seconds > 0):
-					return usagef("--seconds: want more than 0, have %g", o.seconds)
+				case !(o.seconds > 0) || math.IsInf(o.seconds, 0):
+					return usagef("--seconds: want more than 0 and an end, have %g", o.seconds)
 				case o.model != "" && f.given("shape"):
 					return usagef("--shape and --model: want one of them")
 				case o.model == "" && !slices.Contains(names, o.shape):
@@ -120,6 +121,11 @@ it under one that waits for the marks, as ncu --profile-from-start off.`,
 						return usagef("--only: want parts of %s, have %q", strings.Join(benchPartNames(), ","), p)
 					}
 					o.only = append(o.only, p)
+				}
+				for _, x := range [][2]string{{"at", "decode"}, {"text", "tokenizer"}} {
+					if f.given(x[0]) && len(o.only) > 0 && !slices.Contains(o.only, x[1]) {
+						return usagef("--%s: is for the part %s, which --only leaves out", x[0], x[1])
+					}
 				}
 				var err error
 				if o.at, err = widths(at); err != nil {
