@@ -98,7 +98,7 @@ func TestDefaults(t *testing.T) {
 	if c := DefaultConfig(NRT); c.Reward.Mode != reward.WSLogP || !c.Reward.Clip || !c.SigmaFloor || c.TokenLoss != Derived || c.KL != 0 || c.Entropy != 0 || c.Format != .3 || c.ClipHigh != .28 {
 		t.Errorf("nrt: %+v", c)
 	}
-	if c := DefaultConfig(RLPR); c.Reward.Mode != reward.AM || c.TokenLoss != Off || c.ClipHigh != .27 || c.FilterBeta != .5 || c.FilterFrom != 11 || !c.FixedBaseline {
+	if c := DefaultConfig(RLPR); c.Reward.Mode != reward.AM || c.TokenLoss != Off || c.ClipHigh != .27 || c.FilterBeta != .5 || c.FilterFrom != 11 || !c.FixedBaseline || !c.Ratio || c.FormatReward != .1 {
 		t.Errorf("rlpr: %+v", c)
 	}
 	if c := DefaultConfig(VeriFree); c.Reward.Mode != reward.P || c.Reward.Clip || !c.Reward.NoStd || c.Ratio {

@@ -74,6 +74,9 @@ func TestRatio(t *testing.T) {
 	equal(t, "low_min", m["clip_ratio/low_min"], 0)
 	equal(t, "high_max", m["clip_ratio/high_max"], .2)
 	equal(t, "ratio_max", m["nrt/ratio_max"], 1.5)
+	equal(t, "ratio_mean", m["nrt/ratio_mean"], (1.5+1.2+.7+.9+1.1)/5)
+	equal(t, "shift_max", m["nrt/logprob_shift_max"], math.Log(1.5))
+	equal(t, "shift_mean", m["nrt/logprob_shift_mean"], math.Log(1.5*1.2/.7/.9*1.1)/5)
 
 	// ρ is clamped, never dropped.
 	for i := range now.Chain {
