@@ -205,17 +205,21 @@ func (o *order[T]) reach(n int, mass float64, enough func(n int, mass float64) b
 	return c[at].id, min(mHi+m, mass)
 }
 
-// best is the n likeliest tokens in order.
+// best is the n likeliest tokens in order. Twice as many are gathered before they are
+// sorted and cut to n.
 func best[T real](x []T, n int) []candidate[T] {
-	top := make([]candidate[T], 0, n+1)
+	var top []candidate[T]
+	full := false // the first n are the likeliest before the others
 	for i, v := range x {
 		t := candidate[T]{id: int32(i), x: v}
-		if len(top) == n && before(t, top[n-1]) > 0 {
+		if full && before(t, top[n-1]) > 0 {
 			continue
 		}
-		at, _ := slices.BinarySearchFunc(top, t, before)
-		top = slices.Insert(top, at, t)
-		top = top[:min(len(top), n)]
+		if top = append(top, t); len(top) == 2*n {
+			slices.SortFunc(top, before[T])
+			top, full = top[:n], true
+		}
 	}
-	return top
+	slices.SortFunc(top, before[T])
+	return top[:n]
 }
