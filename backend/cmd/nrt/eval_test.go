@@ -152,7 +152,8 @@ func TestEvalOfNoNumbers(t *testing.T) {
 		}
 	}
 	writeFile(t, path, string(raw))
-	for _, args := range [][]string{{"--json"}, {"--no-chain"}} {
+	file := filepath.Join(t.TempDir(), "chains.jsonl")
+	for _, args := range [][]string{{"--json"}, {"--no-chain"}, {"--completions", file}} {
 		code, out, errs := setting{}.nrt(t, append([]string{"eval", "--model", dir, "--data", lines(t, whoIs)}, args...)...)
 		if code != exitFailure || out != "" || !strings.Contains(errs, "its log-probabilities are not finite") {
 			t.Errorf("%v: exit %d, %q, %q", args, code, out, errs)
