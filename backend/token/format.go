@@ -42,6 +42,9 @@ type Message struct {
 //	              (with the system turn that the template has where none is given;
 //	              Qwen3 begins a chain with \n, an answer with \n\n, and forgets the
 //	              chains of earlier turns)
+//	deepseek      ‹bos›{s}‹<｜User｜>›{q}‹<｜Assistant｜>›<think>\n    (R1 and what it
+//	              taught: an answer begins with \n\n, chains of earlier turns are
+//	              forgotten)
 //	zephyr        <|user|>\n{q}‹eos›\n<|assistant|>\n<think>
 //	llama2        ‹bos›[INST] {q} [/INST]<think>    (‹bos› before each question; a
 //	              system message is within the first, <<SYS>>\n{s}\n<</SYS>>\n\n{q})
@@ -91,6 +94,7 @@ var formats = []struct {
 }{
 	{name: "llama3", layout: layoutLlama3, end: "<|eot_id|>", need: []string{"<|start_header_id|>", "<|end_header_id|>"}},
 	{name: "chatml", layout: layoutChatML, bare: true, end: "<|im_end|>", need: []string{"<|im_start|>"}},
+	{name: "deepseek", layout: layoutDeepSeek, need: []string{deepSeekUser, deepSeekAssistant}},
 	{name: "zephyr", layout: layoutZephyr, bare: true},
 	{name: "llama2", layout: layoutLlama2},
 	{name: "mistral", layout: layoutMistral},
@@ -131,10 +135,10 @@ func (t *Tokenizer) Format(name string) (*Format, error) {
 	}
 	known := formats[i]
 	f := &Format{Name: name, t: t, layout: known.layout, bare: known.bare}
-	if name == "chatml" && t.templateHas(OpenText+"\n") {
+	if name == "deepseek" || name == "chatml" && t.templateHas(OpenText+"\n") {
 		f.open = "\n"
 	}
-	if name == "chatml" && t.templateHas(CloseText+"\n\n") {
+	if name == "deepseek" || name == "chatml" && t.templateHas(CloseText+"\n\n") {
 		f.lead = "\n\n"
 	}
 	end := cmp.Or(known.end, t.Token(t.eos))
@@ -168,6 +172,8 @@ func (t *Tokenizer) guessFormat() string {
 	_, opens := t.ID(OpenText)
 	_, closes := t.ID(CloseText)
 	switch {
+	case has(deepSeekUser) && has(deepSeekAssistant):
+		return "deepseek"
 	case has("<|start_header_id|>"):
 		return "llama3"
 	case has("<|im_start|>") && has("<|im_end|>"):
@@ -457,6 +463,15 @@ func ends(s string) bool {
 
 var unescapeJinja = strings.NewReplacer(`\n`, "\n", `\t`, "\t", `\'`, "'", `\"`, `"`, `\\`, `\`)
 
+// withoutChain is what stands after the last chain of a turn, if it had one.
+func withoutChain(content string) (answer string, had bool) {
+	i := strings.LastIndex(content, CloseText)
+	if i < 0 {
+		return content, false
+	}
+	return content[i+len(CloseText):], true
+}
+
 func layoutChatML(l *line, msgs []Message) error {
 	turn := func(role, content string) {
 		l.token("<|im_start|>")
@@ -469,15 +484,38 @@ func layoutChatML(l *line, msgs []Message) error {
 	}
 	forgets := l.t.templateHas("split('" + CloseText + "')")
 	for _, m := range msgs {
-		if m.Role == "assistant" && forgets {
-			if i := strings.LastIndex(m.Content, CloseText); i >= 0 {
-				m.Content = strings.TrimLeft(m.Content[i+len(CloseText):], "\n")
-			}
+		if answer, had := withoutChain(m.Content); had && m.Role == "assistant" && forgets {
+			m.Content = strings.TrimLeft(answer, "\n")
 		}
 		turn(m.Role, m.Content)
 	}
 	l.token("<|im_start|>")
 	l.write("assistant\n")
+	return nil
+}
+
+// The tokens before a turn of DeepSeek R1 and of the Llama and Qwen models that it taught.
+const deepSeekUser, deepSeekAssistant = "<｜User｜>", "<｜Assistant｜>"
+
+func layoutDeepSeek(l *line, msgs []Message) error {
+	for i, m := range msgs {
+		switch m.Role {
+		case "system":
+			if i > 0 {
+				return fmt.Errorf("messages[%d].role: a system message must come first", i)
+			}
+			l.write(m.Content)
+		case "user":
+			l.token(deepSeekUser)
+			l.write(m.Content)
+		case "assistant":
+			answer, _ := withoutChain(m.Content)
+			l.token(deepSeekAssistant)
+			l.write(answer)
+			l.end()
+		}
+	}
+	l.token(deepSeekAssistant)
 	return nil
 }
 

@@ -427,19 +427,18 @@ func TestTemplateFile(t *testing.T) {
 func TestUnknownTemplate(t *testing.T) {
 	tk := loadFamily(t, "llama2")
 	for name, template := range map[string]string{
-		"DeepSeek-R1-Distill-Llama": "{{'<｜User｜>' + message['content']}}{{'<｜Assistant｜><think>\\n'}}",
-		"Vicuna":                    "{{ 'USER: ' + message['content'] + ' ASSISTANT:' }}",
-		"Phi-3":                     "{% for message in messages %}{% if message['role'] == 'user' %}{{'<|user|>\n' + message['content'] + '<|end|>\n'}}{% elif message['role'] == 'assistant' %}{{'<|assistant|>\n' + message['content'] + '<|end|>\n'}}{% endif %}{% endfor %}",
-		"own system turn":           "{{ '[SYSTEM_PROMPT]' + rule + '[/SYSTEM_PROMPT]' }}{{ '[INST]' + message['content'] + '[/INST]' }}",
-		"spelt out":                 "{{ '[SYSTEM_PROMPT]Be kind.[/SYSTEM_PROMPT]' }}{{ '[INST]' + message['content'] + '[/INST]' }}",
-		"Magistral":                 "{{ '[SYSTEM_PROMPT]' + system_message + '[/SYSTEM_PROMPT]' }}{{ '[INST]' + message['content'] + '[/INST]' + '[THINK]' }}",
-		"another day":               "{%- set default_system_message = 'It is ' + yesterday %}{{ '[SYSTEM_PROMPT]' + default_system_message + '[/SYSTEM_PROMPT]' }}{{ '[INST]' + message['content'] + '[/INST]' }}",
-		"unfinished":                "{{ '[SYSTEM_PROMPT]' + default_system_message + '[/SYSTEM_PROMPT]' }}[INST]{%- set default_system_message = 'It is \\",
-		"today of another kind":     "{% set today = 'now' %}{%- set default_system_message = today %}{{ '[SYSTEM_PROMPT]' + default_system_message + '[/SYSTEM_PROMPT]' }}[INST]",
-		"Llama 2, one BOS":          "{{ bos_token }}{{ '[INST] <<SYS>>' + system + '<</SYS>>' + content + ' [/INST]' }}{{ ' ' + content + ' ' + eos_token }}",
-		"Llama 2, own system":       "{% set system_message = 'Be kind.' %}{{ bos_token + '[INST] ' + content.strip() + ' [/INST]' }}{{ ' ' + content.strip() + ' ' + eos_token }}<<SYS>>",
-		"Llama 2, no EOS":           "{{ bos_token + '[INST] ' + content.strip() + ' [/INST]' }}{{ ' ' + content.strip() }}<<SYS>>",
-		"Gemma":                     "{{ '<start_of_turn>' + role + '\n' + message['content'] + '<end_of_turn>\n' }}",
+		"Vicuna":                "{{ 'USER: ' + message['content'] + ' ASSISTANT:' }}",
+		"Phi-3":                 "{% for message in messages %}{% if message['role'] == 'user' %}{{'<|user|>\n' + message['content'] + '<|end|>\n'}}{% elif message['role'] == 'assistant' %}{{'<|assistant|>\n' + message['content'] + '<|end|>\n'}}{% endif %}{% endfor %}",
+		"own system turn":       "{{ '[SYSTEM_PROMPT]' + rule + '[/SYSTEM_PROMPT]' }}{{ '[INST]' + message['content'] + '[/INST]' }}",
+		"spelt out":             "{{ '[SYSTEM_PROMPT]Be kind.[/SYSTEM_PROMPT]' }}{{ '[INST]' + message['content'] + '[/INST]' }}",
+		"Magistral":             "{{ '[SYSTEM_PROMPT]' + system_message + '[/SYSTEM_PROMPT]' }}{{ '[INST]' + message['content'] + '[/INST]' + '[THINK]' }}",
+		"another day":           "{%- set default_system_message = 'It is ' + yesterday %}{{ '[SYSTEM_PROMPT]' + default_system_message + '[/SYSTEM_PROMPT]' }}{{ '[INST]' + message['content'] + '[/INST]' }}",
+		"unfinished":            "{{ '[SYSTEM_PROMPT]' + default_system_message + '[/SYSTEM_PROMPT]' }}[INST]{%- set default_system_message = 'It is \\",
+		"today of another kind": "{% set today = 'now' %}{%- set default_system_message = today %}{{ '[SYSTEM_PROMPT]' + default_system_message + '[/SYSTEM_PROMPT]' }}[INST]",
+		"Llama 2, one BOS":      "{{ bos_token }}{{ '[INST] <<SYS>>' + system + '<</SYS>>' + content + ' [/INST]' }}{{ ' ' + content + ' ' + eos_token }}",
+		"Llama 2, own system":   "{% set system_message = 'Be kind.' %}{{ bos_token + '[INST] ' + content.strip() + ' [/INST]' }}{{ ' ' + content.strip() + ' ' + eos_token }}<<SYS>>",
+		"Llama 2, no EOS":       "{{ bos_token + '[INST] ' + content.strip() + ' [/INST]' }}{{ ' ' + content.strip() }}<<SYS>>",
+		"Gemma":                 "{{ '<start_of_turn>' + role + '\n' + message['content'] + '<end_of_turn>\n' }}",
 	} {
 		tk.config.ChatTemplate = template
 		_, err := tk.Format("")
@@ -485,7 +484,8 @@ func TestFormatErrors(t *testing.T) {
 		{"gpt2", "llama3", `chat format "llama3": token "<|start_header_id|>" is not in the vocabulary`},
 		{"gpt2", "world", `chat format "world": token "<think>" is not in the vocabulary`},
 		{"gpt2", "chatml", `chat format "chatml": token "<|im_start|>" is not in the vocabulary`},
-		{"gpt2", "vicuna", `chat format "vicuna": want one of llama3, chatml, zephyr, llama2, mistral, mistral-v7, tulu, tulu-thinker, plain, world`},
+		{"gpt2", "deepseek", `chat format "deepseek": token "<｜User｜>" is not in the vocabulary`},
+		{"gpt2", "vicuna", `chat format "vicuna": want one of llama3, chatml, deepseek, zephyr, llama2, mistral, mistral-v7, tulu, tulu-thinker, plain, world`},
 		{"metaspace-never", "plain", ""},
 		{"wordlevel", "world", ""},
 	} {

@@ -290,7 +290,7 @@ func TestValidate(t *testing.T) {
 		{"model.vocab (--vocab): want 1 to ", func(c *Config) { c.Model.Vocab = 1 << 40 }},
 		{"objective.reward_mode (--reward-mode): reward mode: ", func(c *Config) { c.Objective.Reward.Mode = 99 }},
 		{"objective.clip_low (--clip-low): want 0 to 1, have 2", func(c *Config) { c.Objective.ClipLow = 2 }},
-		{`model.template (--template): want one of llama3, chatml, zephyr, llama2, mistral, mistral-v7, tulu, tulu-thinker, plain, world, or none for the tokenizer's, have "foo"`, func(c *Config) { c.Model.Template = "foo" }},
+		{`model.template (--template): want one of llama3, chatml, deepseek, zephyr, llama2, mistral, mistral-v7, tulu, tulu-thinker, plain, world, or none for the tokenizer's, have "foo"`, func(c *Config) { c.Model.Template = "foo" }},
 		{"objective.kl (--kl): want rollout.temperature 1, which the reference policy is read at, have 0.9", func(c *Config) { c.Objective.KL, c.Rollout.Temperature = 0.1, 0.9 }},
 		{"objective.reward_mode (--reward-mode): want am, have gm, for rlpr", func(c *Config) { *c = Default(objective.RLPR); c.Objective.Reward.Mode = reward.GM }},
 		{"objective.base_floor (--base-floor): want 0 or 1e-30 to 1, have 2", func(c *Config) { c.Objective.Reward.BaseFloor = 2 }},
