@@ -114,7 +114,9 @@ func TestBeginAgain(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	c.Output.Resume = "auto" // there is none
+	if c, err = parse(t, "--output", c.Output.Dir, "--resume=auto"); err != nil { // there is none
+		t.Fatal(err)
+	}
 	var log strings.Builder
 	if err := train(context.Background(), dev, c, &log); err != nil {
 		t.Fatal(err)

@@ -384,7 +384,11 @@ func LastCheckpoint(dir string) (string, error) {
 }
 
 func nothingIn(dir string) error {
-	return fmt.Errorf("%s holds no checkpoint to resume from, start without --resume: %w", dir, fs.ErrNotExist)
+	begin := "start without --resume"
+	if _, err := os.Stat(filepath.Join(dir, beginFile)); err == nil {
+		begin = "--resume=auto begins its run again"
+	}
+	return fmt.Errorf("%s holds no checkpoint to resume from, %s: %w", dir, begin, fs.ErrNotExist)
 }
 
 // Latest opens the latest checkpoint. When it is damaged, the error says so and

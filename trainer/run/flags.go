@@ -38,8 +38,8 @@ func AddFlags(fs *flag.FlagSet) *Flags {
 }
 
 // Config is defaults, file and flags together, after fs.Parse. It has been
-// validated. Of a run that goes on without a file, its own configuration stands
-// for the defaults.
+// validated. Of a run that goes on, or begins again, without a file, its own
+// configuration stands for the defaults.
 func (f *Flags) Config() (Config, error) {
 	c := Default(objective.NRT)
 	if rest := f.set.Args(); len(rest) > 0 {
@@ -83,6 +83,9 @@ func (f *Flags) Config() (Config, error) {
 	if err := f.apply(options); err != nil {
 		return c, err
 	}
+	if from := start.Output.Resume; from != "" && c.Output.Resume == "auto" {
+		c.Output.Resume = from
+	}
 	if err := c.Validate(); err != nil {
 		return c, err
 	}
@@ -93,26 +96,37 @@ func (f *Flags) Config() (Config, error) {
 	return c, c.Idle(start, given...)
 }
 
-// former is the configuration of the run that --resume goes on with, and nil where
-// there is none or a file says what the run is to be. A checkpoint that cannot be
-// read is told of when it is opened.
+// former is the configuration of the run that --resume goes on with, or that auto
+// begins again, and nil where there is none or a file says what the run is to be. Its
+// Output.Resume is the checkpoint that a run to begin again had begun from, if from one.
+// What cannot be read is told of when it is opened.
 func (f *Flags) former() *Config {
 	c := Default(objective.NRT)
 	if err := f.apply(c.options()); err != nil || f.file != "" || c.Output.Resume == "" {
 		return nil
 	}
 	path := filepath.Clean(c.Output.Resume)
+	dir, file, again := filepath.Dir(path), filepath.Join(path, stateFile), false
 	if path == "latest" || path == "auto" {
-		var err error
-		if path, err = LastCheckpoint(c.Output.Dir); err != nil || path == "" {
+		dir = c.Output.Dir
+		switch last, err := LastCheckpoint(dir); {
+		case err == nil && last != "":
+			file = filepath.Join(last, stateFile)
+		case err == nil && path == "auto":
+			file, again = filepath.Join(dir, beginFile), true
+		default:
 			return nil
 		}
 	}
-	s, err := readState(path)
+	s, err := readStateFile(file)
 	if err != nil {
 		return nil
 	}
-	s.Config.Output.Dir = filepath.Dir(path) // wherever the folder has been moved to
+	o := &s.Config.Output
+	o.Dir = dir // wherever the folder has been moved to
+	if !again || o.Resume == "latest" || o.Resume == "auto" {
+		o.Resume = ""
+	}
 	return &s.Config
 }
 

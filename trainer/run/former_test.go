@@ -46,6 +46,13 @@ func TestResumeTakesTheRunsConfiguration(t *testing.T) {
 		return c
 	}
 	nine := filepath.Join(dir, "checkpoint-9")
+	begun := func(resume string) string {
+		c, at := older, t.TempDir()
+		c.Output.Resume = resume
+		check(t, writeJSON(osDisk{}, filepath.Join(at, beginFile), State{Format: stateFormat, Config: c}))
+		return at
+	}
+	begunAuto, begunFresh, begunFrom := begun("auto"), begun(""), begun(nine)
 	for name, c := range map[string]struct {
 		args []string
 		want Config
@@ -57,6 +64,10 @@ func TestResumeTakesTheRunsConfiguration(t *testing.T) {
 		"the same again":    {[]string{"--resume", "--output", dir, "--method", "rlpr", "--data", "a.jsonl"}, as(latest, func(c *Config) { c.Output.Resume, c.Data.Train = "latest", []string{"a.jsonl"} })},
 		"a change":          {[]string{"--resume", "--output", dir, "--lr", "0.1"}, as(latest, func(c *Config) { c.Output.Resume, c.Optim.LR = "latest", 0.1 })},
 		"auto, none yet":    {[]string{"--output", other, "--resume=auto"}, as(Default(objective.NRT), func(c *Config) { c.Output.Resume, c.Output.Dir = "auto", other })},
+		"auto, begun":       {[]string{"--output", begunAuto, "--resume=auto"}, as(older, func(c *Config) { c.Output.Resume, c.Output.Dir = "auto", begunAuto })},
+		"auto, begun fresh": {[]string{"--output", begunFresh, "--resume=auto", "--lr", "0.1"}, as(older, func(c *Config) { c.Output.Resume, c.Output.Dir, c.Optim.LR = "auto", begunFresh, 0.1 })},
+		"auto, begun from":  {[]string{"--output", begunFrom, "--resume=auto"}, as(older, func(c *Config) { c.Output.Resume, c.Output.Dir = nine, begunFrom })},
+		"latest, begun":     {[]string{"--output", begunFresh, "--resume"}, as(Default(objective.NRT), func(c *Config) { c.Output.Resume, c.Output.Dir = "latest", begunFresh })},
 		"no resume":         {[]string{"--output", dir}, as(Default(objective.NRT), func(c *Config) { c.Output.Dir = dir })},
 		"a file":            {[]string{"--resume", "--output", dir, "--config", file}, as(Default(objective.NRT), func(c *Config) { c.Output.Resume, c.Output.Dir, c.Optim.LR = "latest", dir, 0.25 })},
 		"of another method": {[]string{"--resume", "--output", dir, "--method", "star"}, as(Default(objective.STaR), func(c *Config) { c.Output.Resume, c.Output.Dir = "latest", dir })},
@@ -134,5 +145,10 @@ func TestResumeOfNothing(t *testing.T) {
 	}
 	if _, err := os.Stat(c.Output.Dir); err == nil {
 		t.Error("a folder was made for nothing")
+	}
+	c.Output.Dir = t.TempDir()
+	check(t, writeJSON(osDisk{}, filepath.Join(c.Output.Dir, beginFile), State{Format: stateFormat, Config: c}))
+	if err := (&trainer{c: c}).openStart(t.Context()); err == nil || !strings.Contains(err.Error(), "resume from, --resume=auto begins its run again") {
+		t.Error(err)
 	}
 }

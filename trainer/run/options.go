@@ -293,7 +293,7 @@ func (o *OutputConfig) options() []option {
 		{key: "keep", flag: "keep", value: &o.Keep, rule: notNegative, also: "save-total-limit", free: true,
 			meaning: "keep so many latest checkpoints, and that of the best evaluation (most log-probability of the reference); 0 keeps all"},
 		{key: "resume", flag: "resume", value: &o.Resume, also: "resume-from-checkpoint", free: true,
-			meaning: "go on from a checkpoint: latest, its folder, or auto, which begins where there is none yet; --resume alone is latest. Without --config the run's own configuration holds, and need not be repeated. A checkpoint of another folder begins a new run in output"},
+			meaning: "go on from a checkpoint: latest, its folder, or auto, which begins, or begins again, where there is none yet; --resume alone is latest. Without --config the run's own configuration holds, and need not be repeated. A checkpoint of another folder begins a new run in output"},
 		{key: "log_every", flag: "log-every", value: &o.LogEvery, rule: positive, also: "logging-steps", free: true,
 			meaning: "write metrics every so many steps: their means since the last line"},
 		{key: "completions", flag: "completions", value: &o.Completions, rule: notNegative, free: true,
