@@ -231,3 +231,41 @@ func TestBestIsKept(t *testing.T) {
 		}
 	}
 }
+
+// TestOtherExam: evaluations that ask other questions do not compare with those before,
+// and a run that goes on with the same ones compares on.
+func TestOtherExam(t *testing.T) {
+	dev := newCPU(t)
+	c := tinyRun(t, objective.SFT)
+	c.Train.Steps, c.Eval.Every, c.Output.SaveEvery, c.Output.Keep = 4, 2, 2, 1
+	c.Optim.LR, c.Optim.Schedule, c.Optim.Warmup = 1, "constant", 12 // worse and worse
+	check(t, train(t.Context(), dev, c, io.Discard))
+	state := func() State {
+		last, err := LastCheckpoint(c.Output.Dir)
+		check(t, err)
+		s, err := readState(last)
+		check(t, err)
+		return s
+	}
+	c.Output.Resume = "latest"
+	for _, k := range []struct{ steps, questions, from int }{{6, 256, 0}, {8, 2, 7}, {10, 2, 7}} {
+		var log strings.Builder
+		c.Train.Steps, c.Eval.N = k.steps, k.questions
+		check(t, train(t.Context(), dev, c, &log))
+		s, best := state(), Best{}
+		for step, v := range evals(t, c, "eval/reference_logprob") {
+			if step >= k.from && (best.Metric == "" || v > best.Value) {
+				best = Best{step, "eval/reference_logprob", v}
+			}
+		}
+		if s.Exam == nil || s.Exam.From != k.from || s.Best == nil || *s.Best != best {
+			t.Errorf("%+v: exam %+v, the best is %+v, want %+v", k, s.Exam, s.Best, best)
+		}
+		if told := strings.Contains(log.String(), "evaluations ask other questions than before: the best of those, after step "); told != (k.steps == 8) {
+			t.Errorf("%+v: told: %v\n%s", k, told, log.String())
+		}
+		if since := strings.Contains(log.String(), fmt.Sprintf("a token, step %d → %d", k.from+k.from%2, k.steps)); since != (k.steps != 8) {
+			t.Errorf("%+v:\n%s", k, log.String())
+		}
+	}
+}

@@ -86,6 +86,7 @@ func (t *trainer) openOutput(ctx context.Context) (err error) {
 		}
 		after = t.state.Step
 	}
+	t.compareExam()
 	if err := t.begin(); err != nil {
 		return err
 	}

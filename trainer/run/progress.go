@@ -179,15 +179,16 @@ func span(d time.Duration) string {
 
 // gains are what a run has changed, by the lines of its metrics.
 type gains struct {
+	from    int       // the first step whose evaluation asks what the last one does
 	rewards []float64 // of its steps
-	exams   []Values  // the first evaluation and the last
+	exams   []Values  // the first such evaluation and the last
 }
 
 func (g *gains) add(v Values) {
 	if r, ok := v["reward"]; ok {
 		g.rewards = append(g.rewards, r)
 	}
-	if _, ok := v["eval/reference_logprob"]; ok {
+	if _, ok := v["eval/reference_logprob"]; ok && v["step"] >= float64(g.from) {
 		g.exams = append(g.exams[:min(len(g.exams), 1)], maps.Clone(v))
 	}
 }

@@ -2,6 +2,9 @@ package run
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/binary"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"slices"
@@ -78,6 +81,43 @@ func (t *trainer) drawExam() {
 		t.exam[i] = all[at]
 	}
 	t.note("evaluations ask %d of %d questions (--eval-n), drawn by the seed", n, len(all))
+}
+
+// compareExam forgets the best evaluation where others asked other questions: the two
+// do not compare.
+func (t *trainer) compareExam() {
+	s, now := &t.state, fingerprint(t.exam)
+	if len(t.exam) == 0 || s.Exam != nil && s.Exam.Fingerprint == now {
+		return
+	}
+	was := s.Exam
+	s.Exam = &Exam{Fingerprint: now}
+	if was == nil {
+		return
+	}
+	if s.Exam.From = s.Step; !s.Unevaluated {
+		s.Exam.From++
+	}
+	if s.Best != nil {
+		t.note("evaluations ask other questions than before: the best of those, after step %d, is compared and kept no more", s.Best.Step)
+		s.Best = nil
+	}
+}
+
+// fingerprint tells apart lists of questions.
+func fingerprint(list []Question) string {
+	h := sha256.New()
+	var b []byte
+	for _, q := range list {
+		for _, ids := range [][]int32{q.Prompt, q.Answer} {
+			b = binary.LittleEndian.AppendUint64(b[:0], uint64(len(ids)))
+			for _, id := range ids {
+				b = binary.LittleEndian.AppendUint32(b, uint32(id))
+			}
+			h.Write(b)
+		}
+	}
+	return hex.EncodeToString(h.Sum(nil))[:32]
 }
 
 // ask lays examples out, until ctx ends. What a layout cannot hold is a bad line like

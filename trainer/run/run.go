@@ -204,6 +204,9 @@ func (t *trainer) loop(ctx context.Context) (err error) {
 		return err
 	}
 	var g gains
+	if x := t.state.Exam; x != nil {
+		g.from = x.From
+	}
 	if err := eachMetrics(t.c.Output.Dir, g.add); err != nil { // somebody has taken it away
 		t.note("what the run has gained cannot be said: %v", err)
 	}
@@ -315,7 +318,11 @@ func (t *trainer) evaluate(ctx context.Context) error {
 			return err
 		}
 		v := Values{"eval/reference_logprob": r.RefLogProb}
-		if b := t.state.Best; b == nil || r.RefLogProb > b.Value {
+		best := math.Inf(-1)
+		if b := t.state.Best; b != nil {
+			best = b.Value
+		}
+		if r.RefLogProb > best {
 			t.state.Best = &Best{Step: t.state.Step, Metric: "eval/reference_logprob", Value: r.RefLogProb}
 		}
 		if m == objective.LM {

@@ -26,7 +26,10 @@ type State struct {
 	Objective json.RawMessage `json:"objective,omitempty"`
 	// Unevaluated says that the run was stopped in the evaluation after Step.
 	Unevaluated bool `json:"unevaluated,omitempty"`
-	// Best is the best evaluation so far, nil before the first.
+	// Exam is what evaluations ask; nil where they ask nothing, and in files of older
+	// versions.
+	Exam *Exam `json:"exam,omitempty"`
+	// Best is the best evaluation so far of these questions, nil before the first.
 	Best *Best `json:"best,omitempty"`
 	// LogHistory is the tail of the metrics.
 	LogHistory []Values `json:"log_history,omitempty"`
@@ -36,6 +39,12 @@ type State struct {
 	// of it that decides the result.
 	ConfigHash string `json:"config_hash"`
 	Config     Config `json:"config"`
+}
+
+// Exam tells apart evaluations that asked different questions.
+type Exam struct {
+	Fingerprint string `json:"fingerprint"` // of the questions
+	From        int    `json:"from"`        // the first step that they may have been asked at
 }
 
 // Best is the step with the best evaluation.
