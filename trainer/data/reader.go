@@ -134,11 +134,7 @@ func readFile(ctx context.Context, path string, o Options, all *[]Example, repor
 		}
 		defer func() { err = errors.Join(err, f.Close()) }()
 	}
-	var in io.Reader = untilDone{ctx, f}
-	if info, err := f.Stat(); err == nil && !info.Mode().IsRegular() {
-		in = Until(ctx, f)
-	}
-	r := NewReader(in, name(path), o)
+	r := NewReader(Until(ctx, f), name(path), o)
 	r.others = "; --question-field and --answer-field name others"
 	return readAll(r, o, all, report)
 }
@@ -175,26 +171,6 @@ func Try(paths ...string) error {
 		}
 	}
 	return nil
-}
-
-// untilDone is a file that fails once its context has ended.
-type untilDone struct {
-	ctx context.Context
-	*os.File
-}
-
-func (u untilDone) Read(p []byte) (int, error) {
-	if err := u.ctx.Err(); err != nil {
-		return 0, err
-	}
-	return u.File.Read(p)
-}
-
-func (u untilDone) ReadAt(p []byte, at int64) (int, error) {
-	if err := u.ctx.Err(); err != nil {
-		return 0, err
-	}
-	return u.File.ReadAt(p, at)
 }
 
 func readAll(r *Reader, o Options, all *[]Example, report *Skipped) error {

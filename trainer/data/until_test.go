@@ -40,7 +40,15 @@ func TestUntil(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer f.Close()
-	if Until(ctx, f) != io.Reader(f) {
-		t.Error("a file cannot be read at its end any more, as one of Parquet is")
+	if _, err := f.WriteString("begun"); err != nil {
+		t.Fatal(err)
+	}
+	in := Until(t.Context(), f)
+	end := make([]byte, 2)
+	if n, err := in.(io.ReaderAt).ReadAt(end, 3); n != 2 || err != nil || string(end) != "un" {
+		t.Errorf("a file's end, where one of Parquet begins: %q, %v", end, err)
+	}
+	if n, err := io.Copy(io.Discard, Until(ctx, f)); n != 0 || !errors.Is(err, context.Canceled) {
+		t.Errorf("%d bytes of a file were read, %v", n, err)
 	}
 }

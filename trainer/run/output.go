@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"strings"
 
+	"nrt/trainer/data"
 	"nrt/trainer/objective"
 )
 
@@ -151,7 +152,7 @@ func (t *trainer) restore(ctx context.Context) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, r.Close()) }()
-	if err := t.learner.Optim.Load(untilDone{ctx, r}); err != nil {
+	if err := t.learner.Optim.Load(data.Until(ctx, r)); err != nil {
 		return err
 	}
 	moved, err := t.checkpoints.Rewind(t.state.Step)

@@ -7,6 +7,8 @@ import (
 	"errors"
 	"io"
 	"io/fs"
+
+	"nrt/trainer/data"
 )
 
 // fileSum tells whether a file is still what it was.
@@ -23,19 +25,6 @@ func sumOf(ctx context.Context, files fs.FS, name string) (s fileSum, err error)
 	}
 	defer func() { err = errors.Join(err, f.Close()) }()
 	h := sha256.New()
-	n, err := io.Copy(h, untilDone{ctx, f})
+	n, err := io.Copy(h, data.Until(ctx, f))
 	return fileSum{n, hex.EncodeToString(h.Sum(nil))}, err
-}
-
-// untilDone is a reader that fails once its context has ended.
-type untilDone struct {
-	ctx context.Context
-	io.Reader
-}
-
-func (u untilDone) Read(p []byte) (int, error) {
-	if err := u.ctx.Err(); err != nil {
-		return 0, err
-	}
-	return u.Reader.Read(p)
 }
