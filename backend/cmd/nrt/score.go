@@ -72,7 +72,7 @@ func (s *scoreFlags) run(e *env) (err error) {
 			return failed
 		}
 		defer func() { err = errors.Join(err, f.Close()) }()
-		in, name = f, s.in
+		in, name = data.Until(e.ctx, f), s.in
 	}
 	l, err := e.openText(s.model)
 	if err != nil {

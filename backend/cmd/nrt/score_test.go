@@ -1,6 +1,8 @@
 package main
 
 import (
+	"context"
+	"fmt"
 	"math"
 	"os"
 	"path/filepath"
@@ -29,6 +31,29 @@ func decodeScores(t *testing.T, text string) []scoreResult {
 		list = append(list, r)
 	}
 	return list
+}
+
+// TestScoreOfAPipeIsInterrupted: Ctrl-C ends the wait for a program that writes into a
+// pipe, as <(…) names one.
+func TestScoreOfAPipeIsInterrupted(t *testing.T) {
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer w.Close()
+	defer r.Close()
+	pipe := fmt.Sprintf("/dev/fd/%d", r.Fd())
+	if _, err := os.Stat(pipe); err != nil {
+		t.Skip(err) // not on this system
+	}
+	ctx, stop := context.WithCancel(t.Context())
+	go func() {
+		fmt.Fprint(w, strings.Repeat("\n", 1<<20)) // more than a pipe holds
+		stop()
+	}()
+	if code, _, errs := (setting{ctx: ctx}).nrt(t, "score", "--model", wordModel(t), "--in", pipe); code != exitFailure || !strings.Contains(errs, "interrupted") {
+		t.Errorf("exit %d, %q", code, errs)
+	}
 }
 
 // The numbers that score prints are those of package reward, and hang together.
