@@ -104,8 +104,12 @@ func TestBeginAgain(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if err := train(context.Background(), dev, c, io.Discard); err == nil || !strings.Contains(err.Error(), "already holds a run (final): choose another --output") {
-		t.Errorf("a finished run's folder: %v", err)
+	for _, resume := range []string{"", "auto"} {
+		over := c
+		over.Output.Resume, over.Model.Path = resume, filepath.Join(t.TempDir(), "none") // which is not looked for
+		if err := train(context.Background(), dev, over, io.Discard); err == nil || !strings.Contains(err.Error(), "already holds a run (final): choose another --output") {
+			t.Errorf("a finished run's folder: %v", err)
+		}
 	}
 	first, err := os.ReadFile(filepath.Join(c.Output.Dir, "metrics.jsonl"))
 	if err == nil {

@@ -385,7 +385,9 @@ func LastCheckpoint(dir string) (string, error) {
 
 func nothingIn(dir string) error {
 	begin := "start without --resume"
-	if _, err := os.Stat(filepath.Join(dir, beginFile)); err == nil {
+	_, begun := os.Stat(filepath.Join(dir, beginFile))
+	_, done := os.Stat(filepath.Join(dir, finalName))
+	if begun == nil && done != nil {
 		begin = "--resume=auto begins its run again"
 	}
 	return fmt.Errorf("%s holds no checkpoint to resume from, %s: %w", dir, begin, fs.ErrNotExist)

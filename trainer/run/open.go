@@ -74,8 +74,11 @@ func (t *trainer) openFrom(ctx context.Context) (err error) {
 		return err
 	case "auto":
 		steps, err := all.Steps()
-		if err != nil || len(steps) == 0 {
+		if err != nil {
 			return err
+		}
+		if len(steps) == 0 {
+			return all.Fresh() // the run begins
 		}
 		t.from, err = all.Latest(ctx)
 		return err
@@ -231,6 +234,9 @@ func (t *trainer) openData(ctx context.Context) (err error) {
 		var train, held []data.Example
 		if err := unlessDone(ctx, func() { train, held = data.Split(t.train, t.c.Data.HeldOut, t.c.Train.Seed) }); err != nil {
 			return err
+		}
+		if len(train) == 0 {
+			return &ConfigError{fmt.Errorf("data.held_out (--held-out): want a share that leaves something to train on: %v of these %d examples are all", t.c.Data.HeldOut, len(held))}
 		}
 		t.train, t.held = train, held
 		t.note("%d of them are held out for evaluations", len(t.held))

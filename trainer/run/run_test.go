@@ -274,6 +274,7 @@ func TestRefusals(t *testing.T) {
 		"optim.lr":                       func(c *Config) { c.Output.Resume = "latest"; c.Optim.LR = 5e-3 },
 		"holds no checkpoint":            func(c *Config) { c.Output.Resume = "latest"; c.Output.Dir = t.TempDir() },
 		"data.train (--data)":            func(c *Config) { c.Data.Train = nil },
+		"0.9999 of these 24 examples":    func(c *Config) { c.Output.Dir = t.TempDir(); c.Data.HeldOut = 0.9999 },
 		"want rollout.temperature 1":     func(c *Config) { c.Output.Dir = t.TempDir(); c.Objective.KL = 1; c.Rollout.Temperature = 2 },
 		"no example is left to train on": func(c *Config) { c.Output.Dir = t.TempDir(); c.Data.MaxPrompt = 2 },
 		"model.path (--model)":           func(c *Config) { c.Output.Dir = t.TempDir(); c.Model.Path = filepath.Join(t.TempDir(), "none") },
