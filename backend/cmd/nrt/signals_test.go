@@ -82,3 +82,34 @@ func TestSavedThoughNobodyReads(t *testing.T) {
 	}
 	run(syscall.SIGHUP, true, "nohup")
 }
+
+// TestTrainedThoughNobodyReads: a run goes on to its end where whoever read its log has
+// left.
+func TestTrainedThoughNobodyReads(t *testing.T) {
+	const child = "NRT_TEST_TRAINS"
+	if args := os.Getenv(child); args != "" {
+		e := &env{ctx: t.Context(), out: bufio.NewWriter(os.Stdout), err: os.Stderr, getenv: os.Getenv}
+		if code := execute(e, commands(), strings.Fields(args)); code != exitOK {
+			t.Errorf("exit %d", code)
+		}
+		return
+	}
+	out := filepath.Join(t.TempDir(), "out")
+	in := filepath.Join(t.TempDir(), "in.jsonl")
+	if err := os.WriteFile(in, []byte(`{"question": "who is ann ?", "answer": "it is bob ."}`), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	log, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^TestTrainedThoughNobodyReads$")
+	c.Env = append(os.Environ(), child+"=train --method sft --model "+wordModel(t)+" --data "+in+" --questions 1 --steps 1 --output "+out)
+	c.Stderr = w
+	if err := errors.Join(log.Close(), c.Start(), w.Close()); err != nil {
+		t.Fatal(err)
+	}
+	if err := c.Wait(); err != nil || !isFile(filepath.Join(out, "final", "tokenizer.json")) {
+		t.Errorf("no model is saved: %v", err)
+	}
+}

@@ -5,7 +5,9 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"os/signal"
 	"path/filepath"
+	"syscall"
 	"time"
 
 	"nrt/backend/device"
@@ -89,6 +91,7 @@ func (e *env) next(c run.Config) {
 
 // train runs a configuration to its end.
 func (e *env) train(c run.Config) (err error) {
+	signal.Ignore(syscall.SIGPIPE) // of "nrt train … | less" the second may be left first
 	on, err := device.ParseChoice(c.Train.Device) // as validated
 	if err != nil {
 		return err
