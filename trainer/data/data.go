@@ -20,6 +20,7 @@ import (
 	"encoding/binary"
 	"encoding/hex"
 	"encoding/json"
+	"slices"
 )
 
 // Message is one turn of a conversation; fields as in token.Message.
@@ -95,16 +96,22 @@ func Split(examples []Example, share float64, seed uint64) (train, held []Exampl
 }
 
 // Shared counts the held examples whose prompt (text, for the form text) a training
-// example has too.
+// example has too, in whatever form.
 func Shared(train, held []Example) (n int) {
-	asked := make(map[[sha256.Size]byte]int, len(held)) // held examples with this prompt
-	for i := range held {
-		asked[held[i].prompt(0)]++
+	prompt := func(e Example) [sha256.Size]byte {
+		if slices.Equal(e.Messages, []Message{{"user", e.Question}}) {
+			e.Messages = nil
+		}
+		return e.prompt(0)
 	}
-	for i := range train {
-		prompt := train[i].prompt(0)
-		n += asked[prompt]
-		delete(asked, prompt)
+	asked := make(map[[sha256.Size]byte]int, len(held)) // held examples with this prompt
+	for _, e := range held {
+		asked[prompt(e)]++
+	}
+	for _, e := range train {
+		p := prompt(e)
+		n += asked[p]
+		delete(asked, p)
 	}
 	return n
 }

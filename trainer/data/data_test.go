@@ -207,6 +207,7 @@ func TestShared(t *testing.T) {
 		{[]Example{asked("q", "c"), asked("q", "a"), asked("s", "a")}, 2},
 		{[]Example{asked("r", "a"), asked("r", "z", system), asked("q", "a", system)}, 1},
 		{[]Example{{Text: "t"}, {Text: "u"}, asked("t", "")}, 1},
+		{[]Example{asked("q", "a", Message{"user", "q"}), asked("q", "a", Message{"user", "p"}, Message{"assistant", "o"}, Message{"user", "q"})}, 1},
 	} {
 		if n := Shared(train, c.held); n != c.want {
 			t.Errorf("%v: have %d, want %d", c.held, n, c.want)
