@@ -74,18 +74,31 @@ func Writable(path string) error {
 }
 
 // WritableDir is an error if no file could be put into that folder now, which need not
-// be there yet.
+// be there yet. What it tries is in nobody's way.
 func WritableDir(path string) error {
-	undo, err := MakeDirs(path)
-	if err != nil {
-		return err
+	there, rest := filepath.Clean(path), "" // what is there of the path, and what is not
+	for {
+		info, err := os.Stat(there)
+		if err == nil && !info.IsDir() {
+			return fmt.Errorf("%s is a file, want a folder", there)
+		}
+		if _, link := os.Lstat(there); err != nil && link == nil { // to nothing
+			return fmt.Errorf("%s cannot be made: %w", there, because(err))
+		}
+		up := filepath.Dir(there)
+		if err == nil || up == there {
+			break
+		}
+		there, rest = up, filepath.Join(filepath.Base(there), rest)
 	}
-	defer undo()
-	f, err := os.CreateTemp(path, ".try-")
+	try, err := os.MkdirTemp(there, ".try-")
 	if err != nil {
-		return fmt.Errorf("%s: no file can be written into it: %w", path, because(err))
+		return fmt.Errorf("%s: no file can be written into it: %w", there, because(err))
 	}
-	return errors.Join(f.Close(), os.Remove(f.Name()))
+	if err = os.MkdirAll(filepath.Join(try, rest), 0o755); err != nil {
+		err = fmt.Errorf("%s cannot be made: %w", path, because(err))
+	}
+	return errors.Join(err, os.RemoveAll(try))
 }
 
 // MakeDirs makes a folder and those above it. undo removes those of them that were not
@@ -109,10 +122,11 @@ func MakeDirs(path string) (undo func(), err error) {
 				return err
 			}
 		}
-		if err := os.Mkdir(dir, 0o755); err != nil {
+		if err := os.Mkdir(dir, 0o755); err == nil {
+			made = append(made, dir)
+		} else if info, there := os.Stat(dir); there != nil || !info.IsDir() { // nor has another made it
 			return fmt.Errorf("%s cannot be made: %w", dir, because(err))
 		}
-		made = append(made, dir)
 		return nil
 	}
 	if err := need(filepath.Clean(path)); err != nil {

@@ -6,7 +6,9 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
+	"sync"
 	"testing"
 )
 
@@ -18,14 +20,18 @@ func TestTriedFolderIsGone(t *testing.T) {
 	if err := errors.Join(os.Mkdir(there, 0o755), os.WriteFile(file, nil, 0o644)); err != nil {
 		t.Fatal(err)
 	}
-	for path, want := range map[string]string{
+	paths := map[string]string{
 		there:                          "",
 		filepath.Join(there, "a", "b"): "",
 		file:                           file + " is a file, want a folder",
 		filepath.Join(file, "a"):       file + " is a file, want a folder",
 		filepath.Join(there, strings.Repeat("x", 300)):      "cannot be made",
 		filepath.Join(there, "a", strings.Repeat("x", 300)): "cannot be made",
-	} {
+	}
+	if link := filepath.Join(root, "link"); os.Symlink("nowhere", link) == nil {
+		paths[filepath.Join(link, "a")] = link + " cannot be made"
+	}
+	for path, want := range paths {
 		if err := WritableDir(path); want == "" && err != nil || want != "" && (err == nil || !strings.Contains(err.Error(), want)) {
 			t.Errorf("%s: %v, want %q", path, err, want)
 		}
@@ -43,6 +49,31 @@ func TestTriedFolderIsGone(t *testing.T) {
 	undo()
 	if inside, err := os.ReadDir(filepath.Join(there, "a")); err != nil || len(inside) != 1 || inside[0].Name() != "kept" {
 		t.Errorf("left %v, %v", inside, err)
+	}
+}
+
+// TestFoldersTriedAtOnce: runs that begin at the same time in folders of one that is not
+// there yet do not disturb each other.
+func TestFoldersTriedAtOnce(t *testing.T) {
+	root := t.TempDir()
+	var all sync.WaitGroup
+	for i := range 8 {
+		all.Go(func() {
+			for range 50 {
+				if err := WritableDir(filepath.Join(root, "new", "out", strconv.Itoa(i))); err != nil {
+					t.Error(err)
+				}
+			}
+			for range 50 {
+				if _, err := MakeDirs(filepath.Join(root, "made", strconv.Itoa(i))); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	all.Wait()
+	if left, err := os.ReadDir(root); err != nil || len(left) != 1 {
+		t.Errorf("left %v, %v", left, err)
 	}
 }
 
