@@ -236,6 +236,19 @@ func TestBestIsKept(t *testing.T) {
 	}
 }
 
+// TestKeepFewer: a run that goes on keeps no more checkpoints than it is told to by then.
+func TestKeepFewer(t *testing.T) {
+	dev := newCPU(t)
+	c := tinyRun(t, objective.SFT)
+	c.Data.HeldOut, c.Train.Steps, c.Output.SaveEvery, c.Output.Keep = 0, 3, 1, 0
+	check(t, train(t.Context(), dev, c, io.Discard))
+	c.Output.Resume, c.Output.Keep = "latest", 2
+	check(t, train(t.Context(), dev, c, io.Discard))
+	if have := steps(t, &Checkpoints{dir: c.Output.Dir}); !slices.Equal(have, []int{2, 3}) {
+		t.Errorf("kept %v", have)
+	}
+}
+
 // TestOtherExam: evaluations that ask other questions do not compare with those before,
 // and a run that goes on with the same ones compares on.
 func TestOtherExam(t *testing.T) {

@@ -162,6 +162,10 @@ func (t *trainer) restore(ctx context.Context) (err error) {
 	if len(moved) > 0 {
 		t.note("set aside, since the run goes on from before them: %s", strings.Join(moved, ", "))
 	}
+	// With a smaller --keep there may be room again before the next one is written.
+	if err := t.checkpoints.prune(&t.state); err != nil {
+		return fmt.Errorf("remove old checkpoints: %w", err)
+	}
 	if !t.checkpoints.holds(t.from.Path) {
 		if err := t.freshLogs(); err != nil {
 			return err
