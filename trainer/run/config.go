@@ -415,6 +415,9 @@ func (c Config) Changed(old Config) []string {
 	if old.Train.DType == "" && c.Train.DType != "" { // written when there was no other type
 		old.Train.DType = "f32"
 	}
+	if now, before := c.Train, old.Train; now.onCard() && before.onCard() { // whichever of them
+		old.Train.Device = now.Device
+	}
 	if old.Optim.Moments == 0 && c.Optim.Moments != 0 {
 		old.Optim.Moments = 32
 	}

@@ -3,6 +3,8 @@ package main
 import (
 	"encoding/json"
 	"errors"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -73,6 +75,28 @@ func TestDeviceFlag(t *testing.T) {
 				t.Errorf("opened %+v, want %+v", opened, c.opens)
 			}
 		})
+	}
+}
+
+// TestResumeOnItsCard: a run goes on on the card that it was on, or on the one that is
+// named by then.
+func TestResumeOnItsCard(t *testing.T) {
+	second := aCard
+	second.Ordinal = 1
+	var opened []cuda.Options
+	s := setting{cards: fakeCards(&opened, aCard, second)}
+	in, out := filepath.Join(t.TempDir(), "in.jsonl"), filepath.Join(t.TempDir(), "out")
+	if err := os.WriteFile(in, []byte(`{"question": "who is ann ?", "answer": "it is bob ."}`), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	s.ok(t, "train", "--method", "sft", "--model", wordModel(t), "--data", in, "--questions", "1", "--schedule", "constant", "--steps", "1", "--device", "cuda:1", "--output", out)
+	s.ok(t, "train", "--output", out, "--resume", "--steps", "2")
+	s.ok(t, "train", "--output", out, "--resume", "--steps", "3", "--device", "cuda")
+	if len(opened) != 3 || opened[0].Ordinal != 1 || opened[1].Ordinal != 1 || opened[2].Ordinal != 0 {
+		t.Errorf("opened %+v", opened)
+	}
+	if code, _, errs := s.nrt(t, "train", "--output", out, "--resume", "--device", "cpu"); code != exitFailure || !strings.Contains(errs, "train.device (--device): \"cpu\", was \"cuda\"") {
+		t.Errorf("exit %d, %s", code, errs)
 	}
 }
 

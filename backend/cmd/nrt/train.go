@@ -91,7 +91,8 @@ func (e *env) next(c run.Config) {
 
 // train runs a configuration to its end.
 func (e *env) train(c run.Config) (err error) {
-	signal.Ignore(syscall.SIGPIPE) // of "nrt train … | less" the second may be left first
+	// Of "nrt train … | less" the second may be left first.
+	signal.Ignore(syscall.SIGPIPE)
 	on, err := device.ParseChoice(c.Train.Device) // as validated
 	if err != nil {
 		return err
@@ -102,7 +103,8 @@ func (e *env) train(c run.Config) (err error) {
 	}
 	defer func() { err = errors.Join(err, dev.Close()) }()
 	// What was chosen decides the result, so a resume must find it again.
-	c.Train.Device, c.Train.DType = dev.kind, dev.dtype
+	on.Name = dev.kind
+	c.Train.Device, c.Train.DType = on.String(), dev.dtype
 	err = run.Train(e.ctx, c, run.Env{
 		Device: dev, Open: func(name string) (fs.FS, error) { return e.modelFiles(name) },
 		Log: e.err, Terminal: e.watched, Now: time.Now, Free: dev.free(),
