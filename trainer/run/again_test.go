@@ -192,6 +192,22 @@ func TestLongerRun(t *testing.T) {
 	}
 }
 
+// TestStoppedTwice: an evaluation that was stopped is made once when the run goes on, and
+// not again by a later resume.
+func TestStoppedTwice(t *testing.T) {
+	dev := newCPU(t)
+	whole := tinyRun(t, objective.SFT) // evaluates after step 3
+	check(t, train(t.Context(), dev, whole, io.Discard))
+	want, weights, _ := outcome(t, whole)
+	c := whole
+	c.Output.Dir = filepath.Join(t.TempDir(), "out")
+	c = stopped(t, stopped(t, c, "step 3/"), "step 5/")
+	check(t, train(t.Context(), dev, c, io.Discard))
+	if have, w, _ := outcome(t, c); !reflect.DeepEqual(have, want) || string(w) != string(weights) {
+		t.Errorf("have %v\nwant %v", have, want)
+	}
+}
+
 // The best evaluation's checkpoint is kept, wherever between saves it falls, and
 // a run stopped and resumed keeps the same ones.
 func TestBestIsKept(t *testing.T) {
