@@ -394,6 +394,32 @@ func TestLogEvery(t *testing.T) {
 	}
 }
 
+// TestStepTime: a line has the mean time of its own steps, here by a clock that slows down.
+func TestStepTime(t *testing.T) {
+	dev := newCPU(t)
+	times := func(every int) (list []float64) {
+		c := tinyRun(t, objective.SFT)
+		c.Output.LogEvery = every
+		now, tick := time.Time{}, time.Second
+		check(t, Train(t.Context(), c, Env{Device: dev, Now: func() time.Time {
+			now, tick = now.Add(tick), tick+time.Second
+			return now
+		}}))
+		metrics, err := ReadMetrics(c.Output.Dir)
+		check(t, err)
+		for _, v := range metrics {
+			if x, ok := v["step_time"]; ok {
+				list = append(list, x)
+			}
+		}
+		return list
+	}
+	each, have := times(1), times(2)
+	if want := []float64{(each[0] + each[1]) / 2, (each[2] + each[3]) / 2, (each[4] + each[5]) / 2, each[6]}; !slices.Equal(have, want) {
+		t.Errorf("have %v\nwant %v, of %v", have, want, each)
+	}
+}
+
 // TestCompletionsAreTrained: completions.jsonl shows the rewards and coefficients
 // that the step was trained with, as its metrics do.
 func TestCompletionsAreTrained(t *testing.T) {
