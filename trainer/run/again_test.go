@@ -301,4 +301,10 @@ func TestOtherExam(t *testing.T) {
 			t.Errorf("%+v:\n%s", k, log.String())
 		}
 	}
+	for stopped, from := range map[bool]int{false: 6, true: 5} { // in the evaluation after step 5, which is made now
+		x := trainer{exam: []Question{{Prompt: []int32{1}}}, state: State{Step: 5, Unevaluated: stopped, Exam: &Exam{}}}
+		if x.compareExam(); x.state.Exam.From != from {
+			t.Errorf("stopped %v: from %d", stopped, x.state.Exam.From)
+		}
+	}
 }
