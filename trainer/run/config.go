@@ -166,6 +166,12 @@ type TrainConfig struct {
 	Threads int
 }
 
+// kind is what computes, whichever of the cards it is.
+func (t TrainConfig) kind() string {
+	kind, _, _ := strings.Cut(t.Device, ":")
+	return kind
+}
+
 // Total is the number of steps over so many examples, of which each step takes
 // so many questions.
 func (t TrainConfig) Total(examples, questions int) int {
@@ -390,6 +396,7 @@ func (c Config) checkChain(positions int) error {
 // run: the options that may not change at a resume.
 func (c Config) Hash() string {
 	h := sha256.New()
+	c.Train.Device = c.Train.kind()
 	for _, o := range c.options() {
 		if !o.free {
 			fmt.Fprintf(h, "%s=%s\n", o.path(), o.text())
@@ -415,9 +422,7 @@ func (c Config) Changed(old Config) []string {
 	if old.Train.DType == "" && c.Train.DType != "" { // written when there was no other type
 		old.Train.DType = "f32"
 	}
-	if now, before := c.Train, old.Train; now.onCard() && before.onCard() { // whichever of them
-		old.Train.Device = now.Device
-	}
+	c.Train.Device, old.Train.Device = c.Train.kind(), old.Train.kind()
 	if old.Optim.Moments == 0 && c.Optim.Moments != 0 {
 		old.Optim.Moments = 32
 	}

@@ -313,6 +313,7 @@ func TestValidate(t *testing.T) {
 
 func TestHashAndChanged(t *testing.T) {
 	a, b := Default(objective.NRT), Default(objective.NRT)
+	a.Train.Device, b.Train.Device = "cuda", "cuda:1"
 	b.Output.Dir, b.Output.SaveEvery, b.Train.Threads, b.Eval.Every, b.Output.Resume = "elsewhere", 1, 7, 5, "latest"
 	if a.Hash() != b.Hash() || len(a.Changed(b)) > 0 {
 		t.Errorf("what may change at a resume counts: %v", a.Changed(b))

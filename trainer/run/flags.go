@@ -99,7 +99,7 @@ func (f *Flags) Config() (Config, error) {
 // former is the configuration of the run that --resume goes on with, or that auto
 // begins again, and nil where there is none or a file says what the run is to be. Its
 // Output.Resume is the checkpoint that a run to begin again had begun from, if from one.
-// What cannot be read is told of when it is opened.
+// A checkpoint that cannot be read is told of when it is opened.
 func (f *Flags) former() *Config {
 	c := Default(objective.NRT)
 	if err := f.apply(c.options()); err != nil || f.file != "" || c.Output.Resume == "" {

@@ -54,7 +54,7 @@ func (t TrainConfig) widths() widths {
 }
 
 // onCard tells whether a CUDA device computes.
-func (t TrainConfig) onCard() bool { return strings.HasPrefix(t.Device, "cuda") }
+func (t TrainConfig) onCard() bool { return t.kind() == "cuda" }
 
 func (w widths) of(f llama.Floats) int64 {
 	return w.compute*int64(f.Compute) + w.wide*int64(f.Wide)
