@@ -298,14 +298,18 @@ func TestStateCheck(t *testing.T) {
 	}
 }
 
+// The history is as long as a line of the log needs it, too.
 func TestHistoryTail(t *testing.T) {
-	var s State
-	v := Values{"loss": 1}
-	for i := range 250 {
-		s.Remember(i, v)
-	}
-	if len(s.LogHistory) != historyTail || s.LogHistory[0]["step"] != 150 || len(v) != 1 {
-		t.Errorf("%d lines, first %v", len(s.LogHistory), s.LogHistory[0])
+	for every, want := range map[int]int{1: historyTail, 130: 130} {
+		var s State
+		s.Config.Output.LogEvery = every
+		v := Values{"loss": 1}
+		for i := range 250 {
+			s.Remember(i, v)
+		}
+		if len(s.LogHistory) != want || s.LogHistory[0]["step"] != float64(250-want) || len(v) != 1 {
+			t.Errorf("--log-every %d: %d lines, first %v", every, len(s.LogHistory), s.LogHistory[0])
+		}
 	}
 }
 
