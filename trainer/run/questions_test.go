@@ -11,6 +11,9 @@ import (
 	"testing"
 	"time"
 
+	"nrt/backend/llama"
+	"nrt/backend/token"
+	"nrt/trainer/data"
 	"nrt/trainer/objective"
 )
 
@@ -98,6 +101,54 @@ func TestOpeningStops(t *testing.T) {
 	tr = &trainer{c: c, env: tr.env, dev: dev, train: tr.train}
 	if _, err := tr.start(ended); !OnlyStopped(err) { // a tokenizer made of the data
 		t.Errorf("tokenizer, stopped: %v", err)
+	}
+}
+
+// TestExampleThatFills: an example is trained on that leaves just room for the longest
+// chain in the model's positions, and one with a token more is left out.
+func TestExampleThatFills(t *testing.T) {
+	dev, c := newCPU(t), tinyRun(t, objective.NRT)
+	c.Model.Path = tinyBase(t, 1)
+	c.Data.HeldOut, c.Train.Steps, c.Rollout.Questions = 0, 1, 1
+	tok, err := token.LoadDir(c.Model.Path)
+	check(t, err)
+	form, err := tok.Format("")
+	check(t, err)
+	shape, err := llama.ReadConfig(os.DirFS(c.Model.Path))
+	check(t, err)
+	e := data.Example{Answer: "it is 3"}
+	size := func() int {
+		q, err := Ask(form, e, 0)
+		check(t, err)
+		return len(q.Prompt) + len(q.Answer)
+	}
+	room := shape.MaxPositions - c.Rollout.MaxChain - len(form.Close)
+	for size() < room {
+		e.Question += "x" // a token each
+	}
+	for more, left := range []string{"", "no example is left to train on"} {
+		c.Output.Dir = t.TempDir()
+		c.Data.Train = []string{jsonl(t, fmt.Sprintf(`{"question":%q,"answer":%q}`, e.Question, e.Answer))}
+		if n := size(); n != room+more {
+			t.Fatalf("%d tokens, want %d", n, room+more)
+		}
+		if err := train(t.Context(), dev, c, io.Discard); left == "" && err != nil || left != "" && (err == nil || !strings.Contains(err.Error(), left)) {
+			t.Errorf("%d tokens where there is room for %d: %v", size(), room, err)
+		}
+		e.Question += "x"
+	}
+}
+
+// TestLimit: it is of the examples to train on.
+func TestLimit(t *testing.T) {
+	c := tinyRun(t, objective.SFT)
+	c.Data.HeldOut, c.Data.Limit, c.Data.Eval, c.Train.Steps = 0, 3, c.Data.Train, 1
+	var log strings.Builder
+	check(t, train(t.Context(), newCPU(t), c, &log))
+	for _, want := range []string{"3 training examples\n", "24 evaluation examples\n"} {
+		if !strings.Contains(log.String(), want) {
+			t.Errorf("want %q in\n%s", want, log.String())
+		}
 	}
 }
 
