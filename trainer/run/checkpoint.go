@@ -313,8 +313,7 @@ func encodeJSON(w io.Writer, v any) error {
 	return enc.Encode(v)
 }
 
-// prune removes all but the last few checkpoints and the best. The one just
-// saved always stays.
+// prune removes all but the last few checkpoints and the best.
 func (c *Checkpoints) prune(s *State) error {
 	if c.keep <= 0 {
 		return nil
@@ -324,7 +323,7 @@ func (c *Checkpoints) prune(s *State) error {
 		return err
 	}
 	for _, n := range steps[:max(0, len(steps)-c.keep)] {
-		if n == s.Step || s.Best != nil && n == s.Best.Step {
+		if s.Best != nil && n == s.Best.Step {
 			continue
 		}
 		// First the name goes: half a checkpoint must not bear it.
