@@ -87,7 +87,6 @@ func TestCheckpointRoundTrip(t *testing.T) {
 	p.State.Objective = json.RawMessage(`{"sigma": 0.30000000000000004}`)
 	p.State.Best = &Best{Step: 10, Metric: "eval/reference_logprob", Value: -1.5}
 	p.State.Config.Data.Train = []string{"a <b>.jsonl", "c"}
-	p.State.ConfigHash = p.State.Config.Hash()
 	p.State.Remember(12, Values{"loss": 1.25, "kl": math.NaN()})
 	path := save(t, c, p)
 	if path != filepath.Join(dir, "checkpoint-12") || path != c.Path(12) {

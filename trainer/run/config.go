@@ -1,8 +1,6 @@
 package run
 
 import (
-	"crypto/sha256"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"math"
@@ -390,19 +388,6 @@ func (c Config) checkChain(positions int) error {
 		return fmt.Errorf("rollout.max_chain (--max-chain): want at most %d, since question and answer share the %d positions %s with the chain, have %d", positions-least, positions, of, n)
 	}
 	return nil
-}
-
-// Hash identifies everything in the configuration that decides the result of a
-// run: the options that may not change at a resume.
-func (c Config) Hash() string {
-	h := sha256.New()
-	c.Train.Device = c.Train.kind()
-	for _, o := range c.options() {
-		if !o.free {
-			fmt.Fprintf(h, "%s=%s\n", o.path(), o.text())
-		}
-	}
-	return hex.EncodeToString(h.Sum(nil))[:32]
 }
 
 // settle fills in what depends on the device. A resume compares what came of it.

@@ -22,7 +22,7 @@ import (
 var update = flag.Bool("update", false, "rewrite golden files")
 
 // The table has every field of Config once, so that none can be forgotten in
-// YAML, flags, checks or the hash.
+// YAML, flags, checks or what a resume compares.
 func TestTableIsComplete(t *testing.T) {
 	c := Default(objective.NRT)
 	in := map[uintptr]string{}
@@ -155,8 +155,8 @@ func TestConfigRoundTrip(t *testing.T) {
 		if err := json.Unmarshal(raw, &got); err != nil || !reflect.DeepEqual(got, c) {
 			t.Fatalf("seed %d, configuration %d through JSON: %v, changed %v", seed, i, err, got.Changed(c))
 		}
-		if got.Hash() != c.Hash() || len(got.Changed(c)) > 0 {
-			t.Fatalf("seed %d, configuration %d: another hash", seed, i)
+		if changed := got.Changed(c); len(changed) > 0 {
+			t.Fatalf("seed %d, configuration %d: changed %v", seed, i, changed)
 		}
 	}
 }
@@ -311,17 +311,14 @@ func TestValidate(t *testing.T) {
 	}
 }
 
-func TestHashAndChanged(t *testing.T) {
+func TestChanged(t *testing.T) {
 	a, b := Default(objective.NRT), Default(objective.NRT)
 	a.Train.Device, b.Train.Device = "cuda", "cuda:1"
 	b.Output.Dir, b.Output.SaveEvery, b.Train.Threads, b.Eval.Every, b.Output.Resume = "elsewhere", 1, 7, 5, "latest"
-	if a.Hash() != b.Hash() || len(a.Changed(b)) > 0 {
+	if len(a.Changed(b)) > 0 {
 		t.Errorf("what may change at a resume counts: %v", a.Changed(b))
 	}
 	b.Optim.LR, b.Data.MaxPrompt = 1e-3, 9
-	if a.Hash() == b.Hash() {
-		t.Error("the same hash with another learning rate")
-	}
 	if got := fmt.Sprint(b.Changed(a)); got != "[data.max_prompt (--max-prompt): 9, was 4096 optim.lr (--lr): 0.001, was 2e-06]" {
 		t.Errorf("have %s", got)
 	}

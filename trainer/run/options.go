@@ -108,7 +108,7 @@ func (o option) checkNumber(v float64, text string) error {
 }
 
 // options is the table of all that can be chosen, with pointers into c. YAML,
-// flags, help, checks and the configuration's hash are made from it.
+// flags, help, checks and what a resume compares are made from it.
 func (c *Config) options() []option {
 	var all []option
 	add := func(section string, list []option) {

@@ -80,7 +80,7 @@ func (t *trainer) openOutput(ctx context.Context) (err error) {
 		if err := t.freshLogs(); err != nil {
 			return err
 		}
-		t.state = State{MaxSteps: t.total, Config: t.c, ConfigHash: t.c.Hash(), Origin: t.origin}
+		t.state = State{MaxSteps: t.total, Config: t.c, Origin: t.origin}
 	} else {
 		if err := t.restore(ctx); err != nil {
 			return fmt.Errorf("resume %s: %w", t.from.Path, err)
@@ -113,7 +113,7 @@ func (t *trainer) openOutput(ctx context.Context) (err error) {
 // begin writes down what the run is: whoever looks at its folder before the first
 // checkpoint knows nothing else of it.
 func (t *trainer) begin() error {
-	s := State{Format: stateFormat, MaxSteps: t.total, Config: t.c, ConfigHash: t.c.Hash()}
+	s := State{Format: stateFormat, MaxSteps: t.total, Config: t.c}
 	path := filepath.Join(t.c.Output.Dir, beginFile)
 	if err := WriteTo(path, func(w io.Writer) error { return encodeJSON(w, s) }); err != nil {
 		return fmt.Errorf("output.dir (--output): %w", err)

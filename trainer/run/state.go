@@ -35,10 +35,8 @@ type State struct {
 	LogHistory []Values `json:"log_history,omitempty"`
 	// Origin is what the run started from; nil in files of older versions.
 	Origin *Origin `json:"origin,omitempty"`
-	// Config is the whole configuration of the run; ConfigHash covers the part
-	// of it that decides the result.
-	ConfigHash string `json:"config_hash"`
-	Config     Config `json:"config"`
+	// Config is the whole configuration of the run.
+	Config Config `json:"config"`
 }
 
 // Exam tells apart evaluations that asked different questions.
