@@ -20,6 +20,7 @@ func formerRun(t *testing.T) (dir string, older, latest Config) {
 		c.Data.Train = []string{"a.jsonl", "b.jsonl"}
 		c.Optim.LR, c.Output.LogEvery = 0.5, step
 		c.Output.Dir = "moved since" // what the folder was called then
+		c.Output.Resume = "begun/from/checkpoint-3"
 		at := filepath.Join(dir, (&Checkpoints{}).Path(step))
 		if err := os.MkdirAll(at, 0o755); err != nil {
 			t.Fatal(err)
