@@ -26,7 +26,7 @@ type Page struct {
 	Example   string
 	Models    []Option
 	Model     string
-	Base      string      // the model that training starts from
+	Base      string      // the model that training starts from, as the lists call it
 	WASMSize  int64       // bytes of app.wasm uncompressed; 0: not built
 	Choice    view.Choice // the first values of the forms
 	MaxChain  int         // tokens, of the server

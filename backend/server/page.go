@@ -74,7 +74,7 @@ func (p *page) shell(s *Server, models []wire.Model) templates.Page {
 		t.Examples = append(t.Examples, templates.Option{Value: e.Name, Label: e.Title})
 	}
 	if len(models) > 0 { // names are for those who have the token
-		t.Model, t.Base = models[0].Name, s.o.Train.Base
+		t.Model, t.Base = models[0].Name, p.state.ModelLabel(s.o.Train.Base)
 	}
 	if len(p.baked) > 0 {
 		t.Example, t.Model = p.baked[0].Name, p.baked[0].Ask.Model

@@ -53,7 +53,7 @@ func (b *tab) fillTraining(settings map[string]string, upload string) {
 }
 
 // The form asks for a formula only where the method has one to choose, and says from
-// which model a run starts.
+// which model a run starts, by the name that the lists have for it.
 func TestTrainingFormulaIsOfNRT(t *testing.T) {
 	s := serve(t)
 	b := open(t, desk)
@@ -61,7 +61,7 @@ func TestTrainingFormulaIsOfNRT(t *testing.T) {
 	b.until("connected", live)
 	b.click("#act-open")
 	const shown = `document.querySelector("[name=train-mode]").checkVisibility()`
-	b.until("nrt has formulas", shown+` && document.querySelector("#trainform").innerText.includes("starts from world:base")`)
+	b.until("nrt has formulas", shown+` && document.querySelector("#trainform").innerText.includes("starts from the model before training.")`)
 	b.choose("#trainform [name=method]", "rlpr")
 	b.until("rlpr has its own", "!"+shown)
 	b.choose("#trainform [name=method]", "nrt")
