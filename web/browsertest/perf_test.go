@@ -4,6 +4,8 @@ import (
 	"math"
 	"slices"
 	"testing"
+
+	"github.com/chromedp/chromedp"
 )
 
 // fakeSocket stands for the server: it answers an ask with 16 chains of 256
@@ -127,5 +129,26 @@ func TestQuickWithSixteenLongChains(t *testing.T) {
 	}
 	if switching > budget {
 		t.Errorf("switching the formula takes %.1f ms", switching)
+	}
+}
+
+// To look where things are makes the browser lay the page out: that is done once all of a
+// drawing's content is in its place, and not for each container.
+func TestDrawingDoesNotLook(t *testing.T) {
+	s := serve(t)
+	b := open(t, desk)
+	b.script(`
+		let morph, within = false;
+		window.looks = [0, 0]; // while a container is drawn, and otherwise
+		Object.defineProperty(window, "nrtMorph", {get: () => (e, html) => { within = true; morph(e, html); within = false; }, set: f => { morph = f; }});
+		const width = Object.getOwnPropertyDescriptor(Element.prototype, "scrollWidth");
+		Object.defineProperty(Element.prototype, "scrollWidth", {get() { looks[within ? 0 : 1]++; return width.get.call(this); }});
+	`)
+	b.load(s.url())
+	b.until("connected", live)
+	b.run(chromedp.Evaluate(`looks = [0, 0]`, nil), chromedp.KeyEvent("n"))
+	b.until("what is chosen is looked for", `looks[1] > 0`)
+	if n := eval[int](b, `looks[0]`); n > 0 {
+		t.Errorf("%d looks while content is written", n)
 	}
 }

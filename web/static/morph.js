@@ -99,6 +99,13 @@
   }
   for (const id of ["strip", "chain", "chains", "why"]) reveal(document.getElementById(id));
 
+  // To look where things are lays the page out: once for all that is drawn together.
+  const drawn = new Set();
+  const look = () => {
+    for (const element of drawn) reveal(element);
+    drawn.clear();
+  };
+
   globalThis.nrtMorph = (element, html) => {
     // A drawing without state of its own is quicker made anew.
     if ("plain" in element.dataset && !element.contains(document.activeElement)) {
@@ -108,6 +115,7 @@
     template.innerHTML = html;
     children(element, template.content);
     template.replaceChildren();
-    reveal(element);
+    if (!drawn.size) queueMicrotask(look);
+    drawn.add(element);
   };
 })();
