@@ -35,6 +35,9 @@
     const height = pinned && getComputedStyle(pinned).position === "sticky" ? pinned.offsetHeight : 0;
     document.documentElement.style.setProperty("--pinned", height + (phone ? 24 : 12) + "px");
     seen?.scrollIntoView({ block: phone ? "start" : "nearest" });
+    // What has no room there ends above the lesson: its last line is what it comes to.
+    const room = box.getBoundingClientRect().top;
+    if (phone && seen && seen.offsetHeight > room - height) scrollBy(0, seen.getBoundingClientRect().bottom - room);
   };
 
   // show shows step n; keep leaves the address's hash as it is.

@@ -13,7 +13,7 @@ import (
 type Lesson struct {
 	Title, Text string
 	Hash        string // without the #
-	Show        string // id of the container to look at
+	Show        string // id of the element to look at
 }
 
 // Lessons is the tour through the saved examples. Chains, words and figures are
@@ -58,14 +58,14 @@ func (t *tour) reward(s State, best int, sc *reward.Scored) {
 		"Grey is how sure the model was of a word without any reasoning, purple is what this chain added, orange what it took away. "+
 			"Of “%s” it was %s %% sure before, and %s %% after reading the chain.",
 		s.answerWord(word), percent(s.scores().b[word]), percent(sc.C[word]))
-	t.add("From the words to one number", "why", step(3),
+	t.add("From the words to one number", "why-words", step(3),
 		"The reward R of a chain adds its words up. %s gives most weight to words that were hard to guess without reasoning. "+
 			"That makes R = %s here, and %s without reasoning.", modeLabel(s.Mode), number(sc.R), number(sc.Base))
 	for _, i := range slices.Backward(s.scores().order) {
 		if c := s.chainScore(i); c.Harmful {
 			x := step(4)
 			x.Chain = i
-			t.add("Reasoning that does not help earns nothing", "chain", x,
+			t.add("Reasoning that does not help earns nothing", "pipeline", x,
 				"Chain %d has R = %s, below the %s of no reasoning at all. Its gain is cut off at 0: "+
 					"a chain is paid for nothing but making the answer more probable.", i+1, number(c.R), number(c.Base))
 			break

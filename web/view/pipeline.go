@@ -111,8 +111,9 @@ func (s *State) gained(x *phase, sc *reward.Scored) {
 		x.label, x.detail = "Counts", "clip is off: R as it is"
 		x.say = "The clip is off, so R goes on as it is."
 	case sc.Harmful:
-		x.detail = r + either(r == base, " is not above ", " is below ") + base
-		x.say = "This chain does not beat no reasoning: its gain is clipped to 0."
+		how := either(r == base, " is not above ", " is below ")
+		x.detail = r + how + base
+		x.say = "R = " + r + how + "the " + base + " of no reasoning: the gain is clipped to 0."
 	default:
 		x.big = gain(sc.R, sc.Base)
 		x.detail = r + either(sc.Base < 0, " + "+number(-sc.Base), " − "+base) + ", at least 0"
