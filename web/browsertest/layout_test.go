@@ -220,7 +220,7 @@ func TestCurvesMoveNothing(t *testing.T) {
 }
 
 // On a desk of 1440 × 900 the curves have room, and the saved question of most words is in
-// its panels whole; a chain that another model reads says so without being cut.
+// its panels whole, beside a note, too; a chain that another model reads says so without being cut.
 func TestDeskHasRoom(t *testing.T) {
 	s := serve(t)
 	b := open(t, desk)
@@ -229,12 +229,12 @@ func TestDeskHasRoom(t *testing.T) {
 	if w := eval[float64](b, `Math.min(...[...document.querySelectorAll("#trainchart .u-over")].map(e => e.getBoundingClientRect().width))`); w < 110 {
 		t.Errorf("the curves are drawn %.0f px wide", w)
 	}
-	for _, example := range []string{"cups", "kin", "step"} {
-		b.choose("#example", example)
-		b.until(example+" is shown", `document.querySelector("#question .asked").innerText.startsWith($)`, example)
+	for _, view := range []string{"e=cups", "e=kin", "e=step", "e=cups&clip=false", "e=kin&clip=false", "e=step"} {
+		b.run(chromedp.Evaluate(bind(`location.hash = $`, []any{view}), nil))
+		b.until(view+" is shown", `new URLSearchParams($).get("e") === document.querySelector("#example").value && document.querySelectorAll(".note").length === $`, view, strings.Count(view, "clip"))
 		for _, panel := range []string{"why", "reading"} {
 			if n := eval[int](b, `(e => e.scrollHeight - e.clientHeight)(document.getElementById($))`, panel); n > 0 {
-				t.Errorf("%s: the panel %s is %d px too high", example, panel, n)
+				t.Errorf("%s: the panel %s is %d px too high", view, panel, n)
 			}
 		}
 	}
