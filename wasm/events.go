@@ -3,12 +3,10 @@
 package main
 
 import (
-	"encoding/json"
 	"strconv"
 	"strings"
 	"syscall/js"
 
-	"nrt/trainer/reward"
 	"nrt/web/view"
 )
 
@@ -205,68 +203,6 @@ func (a *app) submit(event js.Value) {
 	}
 }
 
-// settings takes the fields of an own question's form over, all or none: one that is
-// refused says why itself.
-func (a *app) settings() bool {
-	s := a.s
-	list := document().Call("querySelectorAll", "#askform [data-change]")
-	for i := range list.Length() {
-		el := list.Index(i)
-		name := attr(el, "data-change")
-		s.Notice = nil
-		s, _ = s.Do(name, argument(el))
-		if s.Notice != nil {
-			el.Call("setCustomValidity", s.Notice.Text)
-			el.Call("reportValidity")
-			return false
-		}
-	}
-	a.s = s
-	return true
-}
-
-// invalid is a field that keeps its form from being sent: an empty question or
-// answer is also said in words.
-func (a *app) invalid(event js.Value) {
-	if _, ok := closest(event, "[data-input]"); ok {
-		event.Call("preventDefault") // the browser's bubble would cover the words
-		a.ask()
-		if el := document().Call("querySelector", "#askform [data-input]:invalid"); el.Truthy() {
-			el.Call("focus")
-		}
-	}
-}
-
-// typedFields are the two fields of an own question.
-var typedFields = []string{"question", "answer"}
-
-// ask asks what the form says, which the state refuses if a part is missing.
-func (a *app) ask() bool {
-	for _, field := range typedFields {
-		if el := byID("ask-" + field); el.Truthy() {
-			a.do(field, el.Get("value").String())
-		}
-	}
-	a.do("ask", "")
-	a.markMissing()
-	return !a.s.Typing.Refused
-}
-
-// markMissing marks the empty fields of a question that was refused.
-func (a *app) markMissing() {
-	for _, field := range typedFields {
-		el := byID("ask-" + field)
-		if !el.Truthy() {
-			continue
-		}
-		if a.s.Typing.Refused && strings.TrimSpace(el.Get("value").String()) == "" {
-			el.Call("setAttribute", "aria-invalid", "true")
-		} else {
-			el.Call("removeAttribute", "aria-invalid")
-		}
-	}
-}
-
 // over is the pointer above a word, or above nothing of the kind. Where the page moved
 // under a pointer that rests, as after a click, nothing is pointed at.
 func (a *app) over(event js.Value) {
@@ -334,136 +270,6 @@ func (a *app) choosing(el js.Value) bool {
 		return active.Call("matches", ":open").Bool()
 	}
 	return a.unfolded
-}
-
-// key are the page's keys. Fields, dialogs, the menu and combinations but Ctrl+Z are
-// left alone.
-func (a *app) key(event js.Value) {
-	if _, ok := closest(event, "select"); ok {
-		switch event.Get("key").String() {
-		case " ", "Enter", "F4":
-			a.unfolded = !a.unfolded
-		case "Escape", "Tab":
-			a.unfolded = false
-		case "ArrowDown", "ArrowUp":
-			a.unfolded = a.unfolded || event.Get("altKey").Bool()
-		}
-		a.pulled = false
-	}
-	control := event.Get("ctrlKey").Bool() || event.Get("metaKey").Bool()
-	undo := control && event.Get("key").String() == "z"
-	if control && !undo || event.Get("altKey").Bool() || event.Get("defaultPrevented").Bool() {
-		return
-	}
-	if document().Call("querySelector", `dialog[open], [popovertarget][aria-expanded="true"]`).Truthy() {
-		return
-	}
-	key := event.Get("key").String()
-	if el, ok := closest(event, "input, textarea, select, [contenteditable]"); ok {
-		switch el.Get("type").String() {
-		case "radio", "checkbox", "range":
-		case "select-one":
-			if a.choosing(el) || !strings.Contains("123456npNP", key) {
-				return // Space and the arrows are the list's
-			}
-		default:
-			return
-		}
-	}
-	if undo {
-		key = "undo"
-	}
-	used := true
-	switch key {
-	case "undo":
-		a.do("undo", "")
-	case "Delete", "Backspace":
-		if el, ok := closest(event, `[id^="sent-"]`); ok {
-			a.do("pick", attr(el, "data-value"))
-		}
-		a.do("switch", "")
-	case " ", "Enter":
-		used = a.pressKey(event, key)
-	case "n", "p", "N", "P":
-		a.do(map[string]string{"n": "next", "p": "prev", "N": "train-next", "P": "train-prev"}[key], "")
-	case "ArrowLeft", "ArrowRight", "Home", "End":
-		used = a.arrow(event, key)
-	case "Escape":
-		a.stayCard()
-		a.do("release", "")
-	case "1", "2", "3", "4", "5", "6":
-		a.do("mode", reward.Modes()[key[0]-'1'].String())
-	default:
-		used = false
-	}
-	if used {
-		event.Call("preventDefault")
-	}
-}
-
-// pressKey is Space and Enter: on a sentence Space acts as a click and Enter edits,
-// elsewhere Space goes one phase further unless the focused element needs it.
-func (a *app) pressKey(event js.Value, key string) bool {
-	if el, ok := closest(event, `[id^="sent-"]`); ok && key == "Enter" {
-		a.do("pick", attr(el, "data-value"))
-		a.openDialog("edit")
-		return true
-	}
-	if el, ok := closest(event, `[role="button"][data-act]`); ok {
-		a.do(attr(el, "data-act"), argument(el))
-		return true
-	}
-	if key != " " {
-		return false
-	}
-	if _, ok := closest(event, "button, a, summary, input, [role]:not(main):not(section)"); ok {
-		return false
-	}
-	a.do("step", "")
-	return true
-}
-
-// arrow moves between the words, or between the sentences, whose list has the
-// focus.
-func (a *app) arrow(event js.Value, key string) bool {
-	el, ok := closest(event, `[id^="word-"], [id^="sent-"]`)
-	if !ok {
-		return false
-	}
-	kind, number, _ := strings.Cut(el.Get("id").String(), "-")
-	at, err := strconv.Atoi(number)
-	if err != nil {
-		return false
-	}
-	list := document().Call("querySelectorAll", `[id^="`+kind+`-"]`)
-	n, left := list.Length(), -1
-	if window().Call("getComputedStyle", el).Get("direction").String() == "rtl" {
-		left = 1
-	}
-	switch key {
-	case "ArrowLeft":
-		at += left
-	case "ArrowRight":
-		at -= left
-	case "Home":
-		at = 0
-	case "End":
-		at = n - 1
-	}
-	if at < 0 || at >= n {
-		return true
-	}
-	next := byID(kind + "-" + strconv.Itoa(at))
-	if kind == "word" {
-		next.Call("focus")
-		a.do("word", strconv.Itoa(at))
-		return true
-	}
-	// A sentence changes by Space, Enter and Delete, not by passing over it.
-	el.Set("tabIndex", -1)
-	next.Set("tabIndex", 0)
-	next.Call("focus")
-	return true
 }
 
 // swipes turn the chains on a phone.
@@ -552,46 +358,4 @@ func (a *app) export() {
 	link.Set("download", name)
 	link.Call("click")
 	js.Global().Get("URL").Call("revokeObjectURL", url)
-}
-
-// readUpload keeps the text of the chosen file for the training form.
-func (a *app) readUpload(el js.Value) {
-	a.upload = ""
-	files := el.Get("files")
-	note := func(text string) {
-		if n := byID("upload-note"); n.Truthy() {
-			n.Set("textContent", text)
-		}
-	}
-	if files.Length() == 0 {
-		note("Without a file the small world asks.")
-		return
-	}
-	file := files.Index(0)
-	most := a.s.Limits.Upload
-	if size := file.Get("size").Int(); most > 0 && size > most {
-		note("This file has " + strconv.Itoa(size) + " bytes; at most " + strconv.Itoa(most) + " are taken.")
-		return
-	}
-	then(file.Call("text"), func(text js.Value) {
-		a.upload = text.String()
-		note(strconv.Itoa(strings.Count(strings.TrimSpace(a.upload), "\n")+1) + " lines, checked when the run starts.")
-	}, note)
-}
-
-// trainForm is the form's fields as JSON.
-func (a *app) trainForm(form js.Value) string {
-	fields := map[string]string{"upload": a.upload}
-	list := form.Get("elements")
-	for i := range list.Length() {
-		el := list.Index(i)
-		if name := el.Get("name").String(); name != "" && name != "upload" && el.Get("type").String() != "submit" {
-			fields[name] = el.Get("value").String()
-		}
-	}
-	data, err := json.Marshal(fields)
-	if err != nil {
-		warn("training form", err.Error())
-	}
-	return string(data)
 }

@@ -280,3 +280,107 @@ func (a *app) cutTyped() {
 	t.Known, t.Words = true, a.vocab.words
 	a.schedule()
 }
+
+// settings takes the fields of an own question's form over, all or none: one that is
+// refused says why itself.
+func (a *app) settings() bool {
+	s := a.s
+	list := document().Call("querySelectorAll", "#askform [data-change]")
+	for i := range list.Length() {
+		el := list.Index(i)
+		name := attr(el, "data-change")
+		s.Notice = nil
+		s, _ = s.Do(name, argument(el))
+		if s.Notice != nil {
+			el.Call("setCustomValidity", s.Notice.Text)
+			el.Call("reportValidity")
+			return false
+		}
+	}
+	a.s = s
+	return true
+}
+
+// invalid is a field that keeps its form from being sent: an empty question or
+// answer is also said in words.
+func (a *app) invalid(event js.Value) {
+	if _, ok := closest(event, "[data-input]"); ok {
+		event.Call("preventDefault") // the browser's bubble would cover the words
+		a.ask()
+		if el := document().Call("querySelector", "#askform [data-input]:invalid"); el.Truthy() {
+			el.Call("focus")
+		}
+	}
+}
+
+// typedFields are the two fields of an own question.
+var typedFields = []string{"question", "answer"}
+
+// ask asks what the form says, which the state refuses if a part is missing.
+func (a *app) ask() bool {
+	for _, field := range typedFields {
+		if el := byID("ask-" + field); el.Truthy() {
+			a.do(field, el.Get("value").String())
+		}
+	}
+	a.do("ask", "")
+	a.markMissing()
+	return !a.s.Typing.Refused
+}
+
+// markMissing marks the empty fields of a question that was refused.
+func (a *app) markMissing() {
+	for _, field := range typedFields {
+		el := byID("ask-" + field)
+		if !el.Truthy() {
+			continue
+		}
+		if a.s.Typing.Refused && strings.TrimSpace(el.Get("value").String()) == "" {
+			el.Call("setAttribute", "aria-invalid", "true")
+		} else {
+			el.Call("removeAttribute", "aria-invalid")
+		}
+	}
+}
+
+// readUpload keeps the text of the chosen file for the training form.
+func (a *app) readUpload(el js.Value) {
+	a.upload = ""
+	files := el.Get("files")
+	note := func(text string) {
+		if n := byID("upload-note"); n.Truthy() {
+			n.Set("textContent", text)
+		}
+	}
+	if files.Length() == 0 {
+		note("Without a file the small world asks.")
+		return
+	}
+	file := files.Index(0)
+	most := a.s.Limits.Upload
+	if size := file.Get("size").Int(); most > 0 && size > most {
+		note("This file has " + strconv.Itoa(size) + " bytes; at most " + strconv.Itoa(most) + " are taken.")
+		return
+	}
+	then(file.Call("text"), func(text js.Value) {
+		a.upload = text.String()
+		note(strconv.Itoa(strings.Count(strings.TrimSpace(a.upload), "\n")+1) + " lines, checked when the run starts.")
+	}, note)
+}
+
+// trainForm is the form's fields as JSON.
+func (a *app) trainForm(form js.Value) string {
+	fields := map[string]string{"upload": a.upload}
+	list := form.Get("elements")
+	for i := range list.Length() {
+		el := list.Index(i)
+		if name := el.Get("name").String(); name != "" && name != "upload" && el.Get("type").String() != "submit" {
+			fields[name] = el.Get("value").String()
+		}
+	}
+	data, err := json.Marshal(fields)
+	if err != nil {
+		warn("training form", err.Error())
+	}
+	return string(data)
+}

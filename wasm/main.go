@@ -5,11 +5,12 @@
 // states and states into the containers' content, and does nothing else.
 //
 //	main.go    the state and the loop that draws it, at most once a frame
-//	events.go  clicks, changes, keys → actions
+//	events.go  the pointer and what it changes → actions; dialogs, sharing, saving
+//	keys.go    keys → actions
 //	socket.go  the websocket: resume, waiting, slices of work
 //	card.go    the card beside an answer word
 //	sheet.go   the dialog in which a sentence is rewritten
-//	forms.go   pickers and fields that the templates own; the vocabulary
+//	forms.go   pickers, fields and forms that the templates own; the vocabulary
 //	dom.go     short names for the browser
 package main
 
