@@ -343,29 +343,44 @@ func (a *app) markMissing() {
 	}
 }
 
-// readUpload keeps the text of the chosen file for the training form.
+// readUpload keeps the text of the chosen file for the training form, which is not sent
+// with a file that was not read.
 func (a *app) readUpload(el js.Value) {
 	a.upload = ""
-	files := el.Get("files")
-	note := func(text string) {
-		if n := byID("upload-note"); n.Truthy() {
-			n.Set("textContent", text)
-		}
+	note := byID("upload-note")
+	say := func(text, wrong string) {
+		note.Set("textContent", text)
+		el.Call("setCustomValidity", wrong)
 	}
+	refuse := func(text string) { say(text, text) }
+	files := el.Get("files")
 	if files.Length() == 0 {
-		note("Without a file the small world asks.")
+		say("Without a file the small world asks.", "")
 		return
 	}
 	file := files.Index(0)
 	most := a.s.Limits.Upload
 	if size := file.Get("size").Int(); most > 0 && size > most {
-		note("This file has " + strconv.Itoa(size) + " bytes; at most " + strconv.Itoa(most) + " are taken.")
+		refuse("This file has " + strconv.Itoa(size) + " bytes; at most " + strconv.Itoa(most) + " are taken.")
 		return
 	}
-	then(file.Call("text"), func(text js.Value) {
-		a.upload = text.String()
-		note(strconv.Itoa(strings.Count(strings.TrimSpace(a.upload), "\n")+1) + " lines, checked when the run starts.")
-	}, note)
+	now := func() bool { return file.Equal(el.Get("files").Index(0)) } // it may be another by then
+	refuse("This file is being read.")
+	then(file.Call("text"), func(v js.Value) {
+		text := v.String()
+		switch n := strings.Count(strings.TrimSpace(text), "\n") + 1; {
+		case !now():
+		case strings.TrimSpace(text) == "":
+			refuse("This file is empty.")
+		default:
+			a.upload = text
+			say(strconv.Itoa(n)+" lines, checked when the run starts.", "")
+		}
+	}, func(why string) {
+		if now() {
+			refuse(why)
+		}
+	})
 }
 
 // trainForm is the form's fields as JSON.

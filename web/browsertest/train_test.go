@@ -280,6 +280,28 @@ func TestUpload(t *testing.T) {
 	}
 }
 
+// A file that is not taken is not passed over in silence: no run starts without it.
+func TestUploadThatIsNotTaken(t *testing.T) {
+	s := serve(t)
+	b := open(t, desk)
+	b.load(s.url())
+	b.until("connected", live)
+	b.click("#act-open")
+	for text, said := range map[string]string{strings.Repeat("x", 1<<20+1): "at most", " \n": "is empty"} {
+		file := filepath.Join(t.TempDir(), "file.jsonl")
+		if err := os.WriteFile(file, []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		b.run(chromedp.SetUploadFiles("#upload", []string{file}, chromedp.ByQuery))
+		b.until("it is said", `document.querySelector("#upload-note").innerText.includes($)`, said)
+		b.click("#traindlg [type=submit]")
+		b.drawn()
+		if have := eval[string](b, `document.querySelector("#traindlg").open ? document.querySelector("#upload").validationMessage : "it was sent"`); !strings.Contains(have, said) {
+			t.Errorf("a file that %s: %s", said, have)
+		}
+	}
+}
+
 // Two runs of another reader have long names: on a desk they stand in one line and
 // nothing scrolls; on a phone nothing is wider than it.
 func TestAnothersRunsSideBySide(t *testing.T) {
