@@ -361,7 +361,7 @@ func Shell(p Page) templ.Component {
 		if templ_7745c5c3_Err != nil {
 			return templ_7745c5c3_Err
 		}
-		templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 30, "</section><div class=\"foot\"><section class=\"ranks panel\" aria-labelledby=\"hr\"><div class=\"bar\"><h2 id=\"hr\">Change the formula, change the winner?</h2><span class=\"cap\">logP, P, GM agree; AM and WS may not. Dashed: no gain.</span></div><div class=\"plots\"><div class=\"plot\" id=\"slope\" data-plain>")
+		templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 30, "</section><div class=\"foot\"><section class=\"ranks panel\" aria-labelledby=\"hr\"><div class=\"bar\"><h2 id=\"hr\">Change the formula, change the winner?</h2><span class=\"cap\">logP, P, GM agree; AM and WS may not. Dashed: no gain.</span></div><div class=\"plots\" role=\"group\" aria-labelledby=\"hr\"><div class=\"plot\" id=\"slope\" data-plain>")
 		if templ_7745c5c3_Err != nil {
 			return templ_7745c5c3_Err
 		}
@@ -475,7 +475,7 @@ func head(p Page) templ.Component {
 		if templ_7745c5c3_Err != nil {
 			return templ_7745c5c3_Err
 		}
-		templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 37, "<label class=\"pick ex\"><span class=\"k only-desk\">Question</span><span class=\"vh only-phone\">Question</span> <select id=\"example\" name=\"example\" data-change=\"example\" disabled>")
+		templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 37, "<label class=\"pick ex\"><span class=\"k only-desk\">Question</span> <select id=\"example\" name=\"example\" aria-label=\"Question\" data-change=\"example\" disabled>")
 		if templ_7745c5c3_Err != nil {
 			return templ_7745c5c3_Err
 		}
@@ -529,7 +529,7 @@ func head(p Page) templ.Component {
 		if templ_7745c5c3_Err != nil {
 			return templ_7745c5c3_Err
 		}
-		templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 44, "</label> <button type=\"button\" class=\"btn own\" data-act=\"open\" data-dialog=\"ask\" disabled>")
+		templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 44, "</label> <button type=\"button\" class=\"btn own\" data-act=\"open\" data-dialog=\"ask\" aria-label=\"Your own question\" disabled>")
 		if templ_7745c5c3_Err != nil {
 			return templ_7745c5c3_Err
 		}
@@ -537,14 +537,14 @@ func head(p Page) templ.Component {
 		if templ_7745c5c3_Err != nil {
 			return templ_7745c5c3_Err
 		}
-		templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 45, "<span class=\"only-desk\">Your own</span><span class=\"vh only-phone\">Your own question</span></button> <label class=\"pick model\"><span class=\"k only-desk\">Model</span><span class=\"vh only-phone\">Model</span> <select id=\"model\" name=\"model\" data-change=\"model\" title=\"")
+		templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 45, "<span class=\"only-desk\">Your own</span></button> <label class=\"pick model\"><span class=\"k only-desk\">Model</span> <select id=\"model\" name=\"model\" aria-label=\"Model\" data-change=\"model\" title=\"")
 		if templ_7745c5c3_Err != nil {
 			return templ_7745c5c3_Err
 		}
 		var templ_7745c5c3_Var24 string
 		templ_7745c5c3_Var24, templ_7745c5c3_Err = templ.JoinStringErrs(p.Model)
 		if templ_7745c5c3_Err != nil {
-			return templ.Error{Err: templ_7745c5c3_Err, FileName: `page.templ`, Line: 109, Col: 70}
+			return templ.Error{Err: templ_7745c5c3_Err, FileName: `page.templ`, Line: 109, Col: 89}
 		}
 		_, templ_7745c5c3_Err = templ_7745c5c3_Buffer.WriteString(templ.EscapeString(templ_7745c5c3_Var24))
 		if templ_7745c5c3_Err != nil {

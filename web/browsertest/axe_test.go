@@ -49,6 +49,15 @@ func TestAccessibility(t *testing.T) {
 		}
 		name := fmt.Sprintf("%d px, dark %t", v.width, v.dark)
 		check(name)
+		if !v.phone {
+			for _, width := range []int64{720, 1000, 1200} {
+				b.run(chromedp.EmulateViewport(width, 600))
+				frame(b)
+				check(fmt.Sprintf("%d px, dark %t", width, v.dark))
+			}
+			b.run(chromedp.EmulateViewport(v.width, v.height))
+			frame(b)
+		}
 		b.run(chromedp.Evaluate(`document.getElementById("sent-0").click()`, nil))
 		b.until("a what-if is scored", `document.querySelector("#chain .whatif b")?.innerText.includes("the reward")`)
 		check(name + ", a sentence off")
@@ -75,5 +84,11 @@ func TestAccessibility(t *testing.T) {
 			check(name + ", dialog " + id)
 			b.run(chromedp.Evaluate(bind(`document.getElementById($).close()`, []any{id}), nil))
 		}
+		b.run(chromedp.Evaluate(`location.hash = "#e=kin&model=world:base&k=16"`, nil))
+		b.complete(16)
+		check(name + ", sixteen chains")
+		b.run(chromedp.Evaluate(`location.hash = "#a=lena&q=" + "who+is+lena+%3F+".repeat(200)`, nil))
+		b.until("it is shown", `document.querySelector("#question .asked").innerText.length > 1000`)
+		check(name + ", a long question")
 	}
 }

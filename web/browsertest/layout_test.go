@@ -271,12 +271,13 @@ func TestNumbersKeepApart(t *testing.T) {
 		const text = e => { const r = document.createRange(); r.selectNodeContents(e); return r.getBoundingClientRect(); };
 		const rows = [...document.querySelectorAll("#why .words tbody tr")].map(r => [...r.cells]);
 		rows.push(...[...document.querySelectorAll("#why .sb")].map(r => [...r.querySelectorAll(".e")]));
-		return rows.flatMap(cells => cells.flatMap((e, i) => {
+		const out = [...document.querySelectorAll(".lifesay *")].filter(e => e.getBoundingClientRect().right > innerWidth - 2).map(e => e.textContent + " and the window's edge");
+		return out.concat(rows.flatMap(cells => cells.flatMap((e, i) => {
 			if (!i || !e.textContent) return [];
 			const apart = text(e).left - (cells[i - 1].matches("th") ? cells[i - 1].getBoundingClientRect() : text(cells[i - 1])).right;
 			if (text(e).right > e.closest("#why").getBoundingClientRect().right - 2) return [e.textContent + " and the edge"];
 			return apart < 3 ? [cells[i - 1].textContent + " and " + e.textContent + ": " + apart.toFixed(1) + " px"] : [];
-		}));
+		})));
 	})()`
 	for _, hash := range []string{"e=cups", "q=who+%3F&a=ruth+lena+jane+ruth+lena+%21+%21+emil&model=world:nrt&k=4", "q=who+%3F&a=%21+ruth+emil&model=world:base&k=4"} {
 		b.load(s.url() + "#" + hash)

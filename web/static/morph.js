@@ -104,9 +104,16 @@
   const look = () => {
     for (const element of drawn) reveal(element);
     drawn.clear();
+    // Where a part scrolls by itself and holds nothing to focus, it is focused itself.
+    for (const e of document.querySelectorAll("#question, .plots")) {
+      if (e.scrollHeight > e.clientHeight) e.tabIndex = 0;
+      else e.removeAttribute("tabindex");
+    }
   };
 
   globalThis.nrtMorph = (element, html) => {
+    if (!drawn.size) queueMicrotask(look);
+    drawn.add(element);
     // A drawing without state of its own is quicker made anew.
     if ("plain" in element.dataset && !element.contains(document.activeElement)) {
       element.innerHTML = html;
@@ -115,7 +122,5 @@
     template.innerHTML = html;
     children(element, template.content);
     template.replaceChildren();
-    if (!drawn.size) queueMicrotask(look);
-    drawn.add(element);
   };
 })();
