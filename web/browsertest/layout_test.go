@@ -68,6 +68,20 @@ func TestForcedColours(t *testing.T) {
 	}
 }
 
+// On paper, which is light, the curves are dark, whatever the page's own colours are.
+func TestCurvesOnPaper(t *testing.T) {
+	s := serve(t)
+	b := open(t, desk)
+	b.load(s.url() + "?theme=dark")
+	b.until("curves are drawn", `document.querySelectorAll("#trainchart canvas").length === 4`)
+	const dark = `[...document.querySelectorAll("#trainchart canvas")].every(c => { const of = [0, 0], p = c.getContext("2d").getImageData(0, 0, c.width, c.height).data; for (let i = 0; i < p.length; i += 4) if (p[i + 3] > 200) { if (p[i] < 35) of[0]++; if (p[i] > 230) of[1]++; } return of[0] > of[1]; })`
+	b.until("they are light", "!"+dark)
+	b.run(emulation.SetEmulatedMedia().WithMedia("print"))
+	b.until("they are dark", dark)
+	b.run(emulation.SetEmulatedMedia().WithMedia("screen"))
+	b.until("they are light again", "!"+dark)
+}
+
 // A note on a phone is read in lines, with its buttons below; on a desk it takes
 // nothing from the panels that the what-if bar needs.
 func TestNotesLeaveRoom(t *testing.T) {

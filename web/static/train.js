@@ -229,7 +229,7 @@
 
   const rebuild = () => keys.forEach(build);
   document.addEventListener("nrt:theme", rebuild);
-  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", rebuild);
+  for (const query of ["(prefers-color-scheme: dark)", "print"]) matchMedia(query).addEventListener("change", rebuild);
   const box = document.getElementById("trainchart");
   if (!box) return;
   box.classList.add("empty");
