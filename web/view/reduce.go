@@ -12,11 +12,17 @@ import (
 // of requests that the page no longer waits for change nothing but the sequence
 // number.
 func (s State) Receive(m wire.Message) (State, []wire.Message) {
+	var out []wire.Message
 	if w, ok := m.(*wire.Welcome); ok {
-		s, out := s.welcome(w)
-		return s.wants(out)
+		s, out = s.welcome(w)
+	} else {
+		s = s.receive(m)
 	}
-	return s.receive(m).wants(nil)
+	if d := s.doubt; d.until > 0 && d.until <= s.Seq+1 {
+		s.doubt = doubt{}
+		s, out = s.unheard(d, out)
+	}
+	return s.wants(out)
 }
 
 func (s State) receive(m wire.Message) State {
@@ -205,10 +211,9 @@ func (s State) welcome(w *wire.Welcome) (State, []wire.Message) {
 	if s.Notice != nil && s.Notice.Code == codeOffline {
 		s.Notice = nil
 	}
-	missed := s.Seq < w.Seq
+	s.doubt = doubt{}
 	if !resumed {
-		s.Seq = 0
-		s.TrainID = ""
+		s.Seq, s.TrainID = 0, ""
 	}
 	known := s.Session != ""
 	s.Session = w.Session
@@ -235,26 +240,44 @@ func (s State) welcome(w *wire.Welcome) (State, []wire.Message) {
 		}
 	}
 	s.stopped = ""
-	r := s.Reading
-	if r == nil || r.Saved || !r.under() {
-		return s, out
+	if r := s.Reading; !resumed && r != nil && !r.Saved && r.under() {
+		return s.askAgain(out)
 	}
-	if !resumed || r.Status == Asked && !missed {
-		if resumed {
-			out = append(out, cancel(r.Ask.ID))
+	if resumed {
+		s.doubt = doubt{until: w.Seq + 1, run: s.TrainID}
+		if s.Reading != nil {
+			s.doubt.ask = s.Reading.Ask.ID
 		}
-		chain, word, edit, drafts, fresh, reader, at := s.Chain, s.Word, s.Edit, s.drafts, s.Fresh, s.Reader, s.AtStep
-		s.Reading = nil
-		a := r.Ask
-		if a.Model == "" && len(s.Models) > 0 {
-			a.Model = s.Models[0].Name
-			s.Model = a.Model
-		}
-		next, more := s.ask(a)
-		next.Chain, next.Word, next.Edit, next.drafts, next.Fresh, next.Reader, next.AtStep = chain, word, edit, drafts, fresh, reader, at
-		return next, append(out, more...)
 	}
 	return s, out
+}
+
+// unheard is when all has come that the server had to say, and nothing of what was in
+// doubt. A question is asked again; a run is the reader's to start.
+func (s State) unheard(d doubt, out []wire.Message) (State, []wire.Message) {
+	if r := s.Reading; r != nil && !r.Saved && r.Status == Asked && r.Ask.ID == d.ask {
+		s, out = s.askAgain(append(out, cancel(r.Ask.ID)))
+	}
+	if d.run != "" && s.TrainID == d.run {
+		s.TrainID, s.Say = "", "The connection was lost before the training run was asked for. Start it again."
+		s.Notice = &Notice{Code: codeOffline, Text: s.Say}
+	}
+	return s, out
+}
+
+// askAgain asks the question that is under way anew; what the reader chose of its chains
+// stays chosen.
+func (s State) askAgain(out []wire.Message) (State, []wire.Message) {
+	chain, word, edit, drafts, fresh, reader, at := s.Chain, s.Word, s.Edit, s.drafts, s.Fresh, s.Reader, s.AtStep
+	a := s.Reading.Ask
+	s.Reading = nil
+	if a.Model == "" && len(s.Models) > 0 {
+		a.Model = s.Models[0].Name
+		s.Model = a.Model
+	}
+	next, more := s.ask(a)
+	next.Chain, next.Word, next.Edit, next.drafts, next.Fresh, next.Reader, next.AtStep = chain, word, edit, drafts, fresh, reader, at
+	return next, append(out, more...)
 }
 
 // firstRuns are the run that the page follows at first and the one drawn beside it:

@@ -254,7 +254,15 @@ type State struct {
 	Typing    Typing
 	back      *State // before the question that is asked: where a refusal leads
 	stopped   string // a request that was stopped and that the server does not know of
+	doubt     doubt
 	sc        *scores
+}
+
+// doubt is, after a reconnection, what the server may never have heard of, until it has
+// sent all that it had to say.
+type doubt struct {
+	until    uint64 // the number of its first message that will be new; 0: no doubt
+	ask, run string // requests
 }
 
 // with is a copy of a map with one entry more, without one with an entry less: states
