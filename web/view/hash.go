@@ -13,8 +13,9 @@ import (
 	"nrt/web/wire"
 )
 
-// maxHash bounds an address that is read: a question, an answer, some numbers.
-const maxHash = 4 * (wire.MaxQuestion + wire.MaxAnswer)
+// maxHash bounds an address that is read: a question, an answer, the reader's sentences,
+// some numbers. Three characters stand for a byte that is no letter of English.
+const maxHash = 4 * (wire.MaxQuestion + wire.MaxAnswer + maxSentences*maxRewrite)
 
 // Hash writes what differs from the default choice as the address's part after
 // #, without the #.

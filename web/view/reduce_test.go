@@ -328,6 +328,14 @@ func TestHashKeepsEveryChoice(t *testing.T) {
 	if err != nil || !reflect.DeepEqual(have, c) {
 		t.Errorf("have %+v (%v), want %+v", have, err, c)
 	}
+	// Whatever is taken in the page is taken in its address.
+	c.Question, c.Answer = strings.Repeat("щ", wire.MaxQuestion/2), strings.Repeat("щ", wire.MaxAnswer/2)
+	for k := range maxSentences {
+		c.Edit = c.Edit.rewrite(k, strings.Repeat("щ", maxRewrite/2), false)
+	}
+	if have, err = ParseHash("#" + c.Hash()); err != nil || !reflect.DeepEqual(have, c) {
+		t.Errorf("the longest address is not read: %v", err)
+	}
 	if h := DefaultChoice().Hash(); h != "" {
 		t.Errorf("the default choice has the hash %q", h)
 	}
