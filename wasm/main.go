@@ -253,7 +253,11 @@ func (a *app) draw() {
 		}
 	}
 	a.keepFocus(focused)
-	a.syncForms()
+	if head := byID("controls"); head.Truthy() && a.choosing(head) {
+		open = true
+	} else {
+		a.syncForms()
+	}
 	if !a.later {
 		a.drawCurves()
 	}

@@ -147,6 +147,7 @@ func TestFocusStays(t *testing.T) {
 func TestListsActAtOnce(t *testing.T) {
 	s := serve(t)
 	b := open(t, desk)
+	b.script(`window.WebSocket = class extends WebSocket { constructor(...a) { super(...a); window.socket = this; } }`)
 	b.load(s.url())
 	b.until("connected", live)
 	const paint = `document.querySelector("#strip .tok").getAttribute("style")`
@@ -169,6 +170,19 @@ func TestListsActAtOnce(t *testing.T) {
 	if !eval[bool](b, `document.querySelector("#against").matches(":open")`) {
 		t.Error("the open list was closed")
 	}
+	b.run(chromedp.KeyEvent(kb.Escape))
+
+	// So is that of the models, when a run keeps another one.
+	b.run(chromedp.Focus("#model", chromedp.ByQuery), chromedp.KeyEvent(" "))
+	b.until("the list of models is open", `document.querySelector("#model").matches(":open")`)
+	eval[bool](b, `(first = document.querySelector("#model option"), socket.onmessage({data: JSON.stringify({v: 1, t: "models", models: [...document.querySelector("#model").options].map(o => ({name: o.value})).concat({name: "run9@4"})})}), true)`)
+	frame(b)
+	frame(b)
+	if !eval[bool](b, `first.isConnected`) {
+		t.Error("the open list of models was filled anew")
+	}
+	b.run(chromedp.KeyEvent(kb.Escape))
+	b.until("the new model is in the list", `[...document.querySelector("#model").options].some(o => o.value === "run9@4")`)
 }
 
 // Ctrl+Enter sends a form, and does not press the button that opened it once more when
