@@ -160,3 +160,29 @@ func TestWhatIfOnAPhone(t *testing.T) {
 	b.click("#edit-go")
 	b.until("an empty sentence is switched off", `document.querySelector("#chain .sent.off") && document.querySelector("#chain .whatif b").innerText.includes("Without sentence")`)
 }
+
+// A dialog stays while its text is marked, wherever the pointer is let go; a click beside it
+// closes it.
+func TestMarkingTextClosesNoDialog(t *testing.T) {
+	s := serve(t)
+	b := open(t, desk)
+	b.load(s.url())
+	b.until("connected", live)
+	b.click("#act-edit")
+	const opened = `document.querySelector("#edit").open`
+	b.until("the sheet is open", opened)
+	at := eval[[]float64](b, `(r => [r.left + 60, r.top + 20])(document.querySelector("#edit-text").getBoundingClientRect())`)
+	mouse := func(kind input.MouseType, x, y float64) {
+		b.run(input.DispatchMouseEvent(kind, x, y).WithButton(input.Left).WithClickCount(1))
+	}
+	mouse(input.MousePressed, at[0], at[1])
+	mouse(input.MouseMoved, 40, at[1])
+	mouse(input.MouseReleased, 40, at[1])
+	b.drawn()
+	if !eval[bool](b, opened) {
+		t.Fatal("the sheet is gone, with what was written in it")
+	}
+	mouse(input.MousePressed, 40, at[1])
+	mouse(input.MouseReleased, 40, at[1])
+	b.until("it is closed", "!"+opened)
+}

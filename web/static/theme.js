@@ -30,8 +30,11 @@
     if (open) dialog(open.dataset.open)?.showModal();
     const close = e.target.closest("[data-close]");
     if (close) close.closest("dialog")?.close();
-    if (e.target instanceof HTMLDialogElement) e.target.close(); // a click beside it
+    // A click beside a dialog closes it; one that began in it, to mark its text, does not.
+    if (e.target instanceof HTMLDialogElement && e.target === pressed) e.target.close();
   });
+  let pressed = null;
+  document.addEventListener("pointerdown", (e) => (pressed = e.target), true);
   document.addEventListener("beforetoggle", (e) => {
     document.querySelector(`[popovertarget="${e.target.id}"]`)?.setAttribute("aria-expanded", e.newState === "open");
   }, true);
