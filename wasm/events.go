@@ -3,6 +3,7 @@
 package main
 
 import (
+	"math"
 	"strconv"
 	"strings"
 	"syscall/js"
@@ -283,7 +284,12 @@ func (a *app) swipes() {
 		t := event.Get("changedTouches").Index(0)
 		return t.Get("clientX").Float(), t.Get("clientY").Float()
 	}
-	on(el, "touchstart", func(event js.Value) { x, y = touch(event) }, true)
+	on(el, "touchstart", func(event js.Value) {
+		x, y = touch(event)
+		if event.Get("touches").Length() > 1 || window().Get("visualViewport").Get("scale").Float() > 1.01 {
+			x = math.NaN() // the page is magnified, or moved about as it is
+		}
+	}, true)
 	on(el, "touchend", func(event js.Value) {
 		toX, toY := touch(event)
 		dx, dy := toX-x, toY-y

@@ -5,6 +5,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/chromedp/cdproto/emulation"
+	"github.com/chromedp/cdproto/input"
 	"github.com/chromedp/chromedp"
 	"github.com/chromedp/chromedp/kb"
 )
@@ -234,4 +236,42 @@ func TestSheetWordsBeforeVocabulary(t *testing.T) {
 	b.typed("d) quark")
 	close(typed)
 	b.until("it is said", `document.querySelector("#edit-note").innerText.includes("does not know “quark”")`)
+}
+
+// A finger that goes over the chain turns to the next one; two, which magnify the page, do
+// not.
+func TestSwipe(t *testing.T) {
+	s := serve(t)
+	b := open(t, phone)
+	b.load(s.url())
+	b.until("connected", live)
+	y := eval[float64](b, `(e => { e.scrollIntoView({block: "center"}); const r = e.getBoundingClientRect(); return r.top + r.height / 2; })(document.querySelector("#chain .text"))`)
+	touch := func(kind input.TouchType, x ...float64) {
+		points := []*input.TouchPoint{}
+		for i, x := range x {
+			points = append(points, &input.TouchPoint{X: x, Y: y, ID: float64(i + 1)})
+		}
+		b.run(input.DispatchTouchEvent(kind, points))
+	}
+	const shown = `document.querySelector(".pager b").innerText.replace(/\s+/g, " ").trim()`
+	first := eval[string](b, shown)
+	touch(input.TouchStart, 150)
+	touch(input.TouchStart, 150, 250)
+	touch(input.TouchMove, 40, 350)
+	touch(input.TouchEnd)
+	b.drawn()
+	if have := eval[string](b, shown); have != first {
+		t.Errorf("two fingers turn from %q to %q", first, have)
+	}
+	b.run(emulation.SetPageScaleFactor(1))
+	for _, way := range [][2]float64{{300, 100}, {100, 300}} {
+		before := eval[string](b, shown)
+		touch(input.TouchStart, way[0])
+		touch(input.TouchMove, way[1])
+		touch(input.TouchEnd)
+		b.until("another chain comes", shown+` !== $`, before)
+	}
+	if have := eval[string](b, shown); have != first {
+		t.Errorf("there and back leads from %q to %q", first, have)
+	}
 }
