@@ -240,6 +240,9 @@ func (a *app) press(event js.Value) {
 	a.moved(event)
 	a.tapElsewhere(event)
 	a.held = ""
+	if event.Get("button").Int() != 0 {
+		return // it opens a menu, which may take the release
+	}
 	if el, ok := closest(event, "select"); ok {
 		a.pulled, a.unfolded = el.Get("size").Int() < 2, true
 	}

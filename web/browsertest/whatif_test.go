@@ -186,3 +186,16 @@ func TestMarkingTextClosesNoDialog(t *testing.T) {
 	mouse(input.MouseReleased, 40, at[1])
 	b.until("it is closed", "!"+opened)
 }
+
+// What a menu was opened on goes on: the release of that button need not come.
+func TestPanelUnderAMenuIsDrawn(t *testing.T) {
+	s := serve(t)
+	b := open(t, desk)
+	b.load(s.url())
+	b.until("connected", live)
+	at := eval[[]float64](b, `(r => [r.left + 80, r.top + 8])(document.querySelector("#chains .bar").getBoundingClientRect())`)
+	b.run(input.DispatchMouseEvent(input.MousePressed, at[0], at[1]).WithButton(input.Right).WithClickCount(1))
+	before := b.text("#chains .rows")
+	b.run(chromedp.KeyEvent("1"))
+	b.until("the chains are ranked by logP", `document.querySelector("#chains .rows").innerText.replace(/\s+/g, " ").trim() !== $`, before)
+}
