@@ -54,6 +54,8 @@ func (k *socket) now() {
 		return
 	}
 	k.tries = 0
+	k.app.s.Retry = 0
+	k.app.schedule()
 	k.connect()
 }
 

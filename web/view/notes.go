@@ -32,7 +32,7 @@ func (p *page) badge(s *State) {
 			text = "Training, step " + intText(r.Step)
 		}
 	case Waiting:
-		text = "Reconnecting, " + intText(s.Retry) + " s"
+		text = "Reconnecting" + when(s.Retry > 0, ", "+intText(s.Retry)+" s")
 		if s.Session == "" { // the page came from the browser's own store
 			text = "Offline"
 		}
@@ -177,7 +177,7 @@ func (s *State) away() bool { return s.Link == Waiting || s.Link == Offline || s
 const stillWorks = "Formulas, ranks and what-ifs that were scored still work. New chains, edits and training need the server."
 
 func (s *State) linkNote(p *page) {
-	again := "Trying again in " + intText(s.Retry) + " s."
+	again := either(s.Retry > 0, "Trying again in "+intText(s.Retry)+" s.", "Trying again now.")
 	switch {
 	case s.Link == Waiting && s.Session == "":
 		p.note("", iconPlug, "Offline: no server answers. "+again, stillWorks, func() { p.act("reconnect", "Now") })

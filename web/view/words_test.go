@@ -285,6 +285,11 @@ func TestOfflineIsSaid(t *testing.T) {
 	if Fragment(&s, "badge") != "<i></i>Reconnecting, 4 s" || BadgeKind(&s) != "wait" {
 		t.Errorf("badge %s, %s", Fragment(&s, "badge"), BadgeKind(&s))
 	}
+	s.Retry = 0 // the try is under way, which may take a while
+	wants(t, Fragment(&s, "notes"), "Connection lost. Trying again now.")
+	if Fragment(&s, "badge") != "<i></i>Reconnecting" {
+		t.Errorf("badge %s", Fragment(&s, "badge"))
+	}
 	s.Link = Offline
 	wants(t, Fragment(&s, "notes"), "Offline.", stillWorks)
 	s.Link = Locked
