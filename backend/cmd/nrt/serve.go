@@ -10,11 +10,13 @@ import (
 	"net/netip"
 	"net/url"
 	"os"
+	"os/signal"
 	"path"
 	"path/filepath"
 	"runtime"
 	"slices"
 	"strings"
+	"syscall"
 	"time"
 
 	"nrt/backend/device"
@@ -174,6 +176,7 @@ func (s *serveFlags) run(e *env) (err error) {
 	if err := e.out.Flush(); err != nil {
 		return errors.Join(err, listener.Close(), srv.Close())
 	}
+	signal.Ignore(syscall.SIGPIPE) // of "nrt serve … | less" the second may be left first
 	return srv.Serve(e.ctx, listener)
 }
 

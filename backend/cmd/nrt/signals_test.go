@@ -5,6 +5,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
+	"net/http"
 	"os"
 	"os/exec"
 	"os/signal"
@@ -111,5 +113,61 @@ func TestTrainedThoughNobodyReads(t *testing.T) {
 	}
 	if err := c.Wait(); err != nil || !isFile(filepath.Join(out, "final", "tokenizer.json")) {
 		t.Errorf("no model is saved: %v", err)
+	}
+}
+
+// TestServesThoughNobodyReads: a server goes on where whoever read its log has left.
+func TestServesThoughNobodyReads(t *testing.T) {
+	const child = "NRT_TEST_SERVES"
+	if args := os.Getenv(child); args != "" {
+		ctx, stop := interrupts()
+		defer stop()
+		e := &env{ctx: ctx, out: bufio.NewWriter(os.Stdout), err: os.Stderr, getenv: os.Getenv}
+		go func() { // a server logs what goes wrong
+			if _, err := io.ReadAll(os.Stdin); err == nil {
+				fmt.Fprintln(os.Stderr, "something is wrong")
+				fmt.Fprintln(os.Stderr, "and still is")
+			}
+		}()
+		if code := execute(e, commands(), strings.Fields(args)); code != exitOK {
+			t.Errorf("exit %d", code)
+		}
+		return
+	}
+	if runtime.GOOS == "windows" {
+		t.Skip("no such signals")
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	c := exec.CommandContext(ctx, os.Args[0], "-test.run=^TestServesThoughNobodyReads$")
+	c.Env = append(os.Environ(), child+"=serve --addr 127.0.0.1:0 --no-train --model "+wordModel(t))
+	in, err := c.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	out, err := c.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	log, err := c.StderrPipe()
+	if err == nil {
+		err = c.Start()
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	address, err := bufio.NewReader(out).ReadString('\n')
+	if err != nil {
+		t.Fatal(err)
+	}
+	answers := func() error {
+		r, err := http.Get(strings.TrimSpace(address) + "healthz")
+		if err != nil {
+			return err
+		}
+		return r.Body.Close()
+	}
+	if err := errors.Join(answers(), log.Close(), in.Close(), answers(), c.Process.Signal(syscall.SIGTERM), c.Wait()); err != nil {
+		t.Error(err)
 	}
 }
