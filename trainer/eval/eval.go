@@ -3,8 +3,8 @@
 // look like. It needs a grader only for accuracy; log-probabilities need none.
 //
 // What is drawn for an item follows from the seed and the item's place in the list
-// alone. Read eval.go, then hardness.go (where chains help) and answer.go (which answers
-// count as equal).
+// alone. Read eval.go, then hardness.go (where chains help), words.go (what chains say)
+// and answer.go (which answers count as equal).
 package eval
 
 import (

@@ -27,6 +27,6 @@
 // its names, its file, its flags and what is refused), memory.go and free.go (the plan,
 // and what there is for it) and origin.go (what a run started from). checkpoint.go,
 // state.go, sums.go, disk.go, aside.go, atomic.go and room.go are what lies on the disk,
-// metrics.go (metrics_read.go reads it), completions.go and progress.go what can be read
-// meanwhile, course.go and curve.go what is made of that.
+// metrics.go (metrics_read.go reads it), tensorboard.go, completions.go and progress.go
+// what can be read meanwhile, course.go and curve.go what is made of that.
 package run
