@@ -108,6 +108,8 @@ type batch struct {
 	targets  llama.Targets
 	rows     []int32
 	how      []device.SampleRow
+
+	odd bool // a token's log-probability was not finite
 }
 
 func newBatch(e *Engine, reqs []Request, emit func(Event)) *batch {
@@ -529,7 +531,9 @@ func (b *batch) put(br *branch, kind Part, i int, t Token) {
 			c.Answer = append(c.Answer, t)
 		}
 	}
-	if b.emit != nil {
+	if !t.finite() {
+		b.odd = true
+	} else if b.emit != nil {
 		b.emit(Event{Request: br.g.index, Chain: br.chain, Part: kind, Index: i, Token: t})
 	}
 }

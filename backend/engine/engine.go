@@ -77,6 +77,11 @@ func IDsOf(tokens []Token) []int32 {
 	return ids
 }
 
+// ErrNotFinite is what a model ends with that finds a token's probability to be no number.
+var ErrNotFinite = errors.New("the model's log-probabilities are not finite: its weights are too large, as of one that has diverged")
+
+func (t Token) finite() bool { return !math.IsNaN(t.LogProb) && !math.IsInf(t.LogProb, 0) }
+
 // LogProbsOf are the tokens' log-probabilities, in nats: of a reference after a chain
 // what package reward calls log c, after none log b.
 func LogProbsOf(tokens []Token) []float64 {
@@ -181,7 +186,7 @@ func (e *Engine) Close() {
 // Generate runs the requests to their ends. emit, if not nil, is called from
 // this goroutine for every token, in an order in which each chain's tokens are
 // consecutive by Index. When ctx ends, Generate returns its error at the next
-// token, or after at most BatchRows tokens of a prompt.
+// token, or after at most BatchRows tokens of a prompt. ErrNotFinite ends it too.
 func (e *Engine) Generate(ctx context.Context, reqs []Request, emit func(Event)) ([]Result, error) {
 	reqs = slices.Clone(reqs) // check settles them
 	need, largest := 0, 0
@@ -207,6 +212,9 @@ func (e *Engine) Generate(ctx context.Context, reqs []Request, emit func(Event))
 		b.step()
 		if err := e.model.Device().Sync(); err != nil {
 			return nil, err
+		}
+		if b.odd {
+			return nil, ErrNotFinite
 		}
 	}
 	return b.results, nil
@@ -250,7 +258,9 @@ func (e *Engine) LogProbs(ctx context.Context, ids []int32, top int) ([]Token, e
 		targets := ids[at+1 : min(at+n+1, len(ids))]
 		got := e.cache.Classify(llama.Targets{Rows: rows[:len(targets)], IDs: targets})
 		for i, id := range targets {
-			out[at+1+i] = Token{ID: id, LogProb: got.LogProb[i], Entropy: got.Entropy[i]}
+			if out[at+1+i] = (Token{ID: id, LogProb: got.LogProb[i], Entropy: got.Entropy[i]}); !out[at+1+i].finite() {
+				return nil, errors.Join(e.model.Device().Sync(), ErrNotFinite)
+			}
 		}
 		const chunk = 256 // rows of logits held at once
 		for i := 0; top > 0 && i < len(targets); i += chunk {

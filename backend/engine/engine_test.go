@@ -551,3 +551,40 @@ func FuzzSpans(f *testing.F) {
 		}
 	})
 }
+
+// TestNotFinite: a model whose numbers overflow is told of, whatever it is asked; nothing of
+// them is handed out, and once they are mended it goes on as before.
+func TestNotFinite(t *testing.T) {
+	m := newModel(t, false)
+	e := New(m, nil, Options{})
+	defer e.Close()
+	want := generate(t, e, []Request{request(1, 3)}, nil)
+	sound := make([]float32, m.NumParams())
+	m.Device().Read(sound, m.Flat())
+	huge := slices.Clone(sound)
+	for i, x := range huge {
+		if x == 1 { // a norm's
+			huge[i] = 3e38
+		}
+	}
+	m.Device().Write(m.Flat(), huge)
+	emit := func(x Event) {
+		if math.IsNaN(x.Token.LogProb) || math.IsInf(x.Token.LogProb, 0) {
+			t.Errorf("handed out: %+v", x)
+		}
+	}
+	scored := request(1, 1)
+	scored.Forced, scored.MaxAnswer, scored.Baseline = [][]int32{{3, 4}}, 0, false
+	for name, r := range map[string]Request{"drawn": request(1, 3), "given": scored} {
+		if got, err := e.Generate(context.Background(), []Request{r}, emit); !errors.Is(err, ErrNotFinite) || got != nil {
+			t.Errorf("%s: %v, %v", name, got, err)
+		}
+	}
+	if got, err := e.LogProbs(context.Background(), []int32{1, 5, 3}, 0); !errors.Is(err, ErrNotFinite) || got != nil {
+		t.Errorf("a text: %v, %v", got, err)
+	}
+	m.Device().Write(m.Flat(), sound)
+	if got := generate(t, e, []Request{request(1, 3)}, nil); !reflect.DeepEqual(got, want) {
+		t.Errorf("mended: %+v, want %+v", got, want)
+	}
+}

@@ -151,8 +151,11 @@ func (t *trainer) close() error {
 // loop is the run: one rollout, its updates, its logs, and again.
 func (t *trainer) loop(ctx context.Context) (err error) {
 	defer func() {
-		if onDisk(err) {
+		switch {
+		case onDisk(err):
 			err = t.checkpoints.mendable(err, t.state.Step)
+		case diverged(err):
+			err = fmt.Errorf("%w; the model has diverged, and --resume would repeat it: begin a new run with a lower --lr or --max-grad-norm, from the start or with --model from a checkpoint", err)
 		}
 	}()
 	saved := t.state.Step
@@ -217,6 +220,13 @@ func (t *trainer) loop(ctx context.Context) (err error) {
 	return nil
 }
 
+// diverged tells whether an error is of numbers that no sound model has.
+func diverged(err error) bool {
+	var odd *objective.NotFiniteError
+	var steep *optim.NonFiniteError
+	return errors.As(err, &odd) || errors.As(err, &steep) || errors.Is(err, engine.ErrNotFinite)
+}
+
 // step is one rollout and its updates.
 func (t *trainer) step(ctx context.Context) error {
 	began := t.env.Now()
@@ -237,11 +247,6 @@ func (t *trainer) step(ctx context.Context) error {
 	}
 	// From the first update on the step cannot be undone; it is not interrupted.
 	v, plan, err := t.learner.Learn(context.WithoutCancel(ctx), rolls)
-	var odd *objective.NotFiniteError
-	var steep *optim.NonFiniteError
-	if errors.As(err, &odd) || errors.As(err, &steep) {
-		err = fmt.Errorf("%w; the model has diverged, and --resume would repeat it: begin a new run with a lower --lr or --max-grad-norm, from the start or with --model from a checkpoint", err)
-	}
 	if err != nil {
 		return fmt.Errorf("step %d: %w", next, err)
 	}

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"maps"
-	"math"
 	"os"
 	"slices"
 	"strings"
@@ -184,13 +183,8 @@ func (e *env) eval(m modelFlags, a evalArgs) (err error) {
 	var r eval.Report
 	ask := func() (err error) {
 		r, err = eval.Run(e.ctx, l.engine, q.items, how)
-		if progress.Done(); err != nil {
-			return err
-		}
-		if sum := r.RefLogProb + r.BaseLogProb + r.ChainEntropy; math.IsNaN(sum) || math.IsInf(sum, 0) {
-			return fmt.Errorf("model %q: its log-probabilities are not finite, as of weights that are too large: it has diverged, perhaps", m.name)
-		}
-		return nil
+		progress.Done()
+		return err
 	}
 	if a.completions != "" {
 		err = writeCompletions(a.completions, l.tok, f, q.items, &how, ask)

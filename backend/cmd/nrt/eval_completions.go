@@ -10,25 +10,24 @@ import (
 	"nrt/backend/token"
 	"nrt/trainer/eval"
 	"nrt/trainer/run"
-	"nrt/trainer/verdict"
 )
 
 // evalLine is a line of the file that --completions names: what a run's
 // completions.jsonl says of a chain, under the same names, without what depends on a
 // reward, and how the answer was judged.
 type evalLine struct {
-	Family    string           `json:"family,omitempty"`
-	Group     int              `json:"group"` // number of the question
-	Chain     int              `json:"chain"`
-	Question  string           `json:"question"`
-	Text      string           `json:"completion"`
-	Closed    bool             `json:"closed"`
-	Kind      string           `json:"kind,omitempty"`
-	Reference string           `json:"reference"`
-	Answer    string           `json:"answer"`
-	Matched   *bool            `json:"matched,omitempty"`
-	C         []verdict.Number `json:"c"` // probability of each reference token after the chain
-	B         []verdict.Number `json:"b"` // and after the empty chain
+	Family    string    `json:"family,omitempty"`
+	Group     int       `json:"group"` // number of the question
+	Chain     int       `json:"chain"`
+	Question  string    `json:"question"`
+	Text      string    `json:"completion"`
+	Closed    bool      `json:"closed"`
+	Kind      string    `json:"kind,omitempty"`
+	Reference string    `json:"reference"`
+	Answer    string    `json:"answer"`
+	Matched   *bool     `json:"matched,omitempty"`
+	C         []float64 `json:"c"` // probability of each reference token after the chain
+	B         []float64 `json:"b"` // and after the empty chain
 }
 
 // writeCompletions evaluates with ask, which reads how, and writes each chain to a file:
@@ -54,10 +53,10 @@ func writeCompletions(path string, tok *token.Tokenizer, f *token.Format, items 
 	})
 }
 
-func probabilities(list []engine.Token) []verdict.Number {
-	out := make([]verdict.Number, len(list))
+func probabilities(list []engine.Token) []float64 {
+	out := make([]float64, len(list))
 	for i, t := range list {
-		out[i] = verdict.Number(math.Exp(t.LogProb))
+		out[i] = math.Exp(t.LogProb)
 	}
 	return out
 }

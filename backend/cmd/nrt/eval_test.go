@@ -138,7 +138,7 @@ func TestEvalIsInterrupted(t *testing.T) {
 	}
 }
 
-// A model whose numbers overflow is told of, in place of a report of none.
+// A model whose numbers overflow is told of, whatever it is asked.
 func TestEvalOfNoNumbers(t *testing.T) {
 	dir := wordModel(t)
 	path := filepath.Join(dir, "model.safetensors")
@@ -152,13 +152,19 @@ func TestEvalOfNoNumbers(t *testing.T) {
 		}
 	}
 	writeFile(t, path, string(raw))
-	file := filepath.Join(t.TempDir(), "chains.jsonl")
-	for _, args := range [][]string{{"--json"}, {"--no-chain"}, {"--completions", file}} {
-		code, out, errs := setting{}.nrt(t, append([]string{"eval", "--model", dir, "--data", lines(t, whoIs)}, args...)...)
-		if code != exitFailure || out != "" || !strings.Contains(errs, "its log-probabilities are not finite") {
+	refused := func(args ...string) {
+		t.Helper()
+		code, out, errs := setting{}.nrt(t, append([]string{args[0], "--model", dir}, args[1:]...)...)
+		if code != exitFailure || out != "" || !strings.Contains(errs, "log-probabilities are not finite") {
 			t.Errorf("%v: exit %d, %q, %q", args, code, out, errs)
 		}
 	}
+	for _, args := range [][]string{{"--json"}, {"--no-chain"}, {"--completions", filepath.Join(t.TempDir(), "chains.jsonl")}} {
+		refused(append([]string{"eval", "--data", lines(t, whoIs)}, args...)...)
+	}
+	refused("generate", "--prompt", "who is", "--json")
+	refused("logprobs", "--text", "who is bob ?")
+	refused("score", "--in", lines(t, `{"question": "who is bob ?", "answer": "no .", "chains": ["it was ann"]}`))
 }
 
 // No question of the small world is asked twice, and how many were is said.

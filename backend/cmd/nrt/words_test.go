@@ -156,7 +156,7 @@ func TestEvalCompletions(t *testing.T) {
 			closed++
 		}
 		for _, c := range l.C {
-			after += float64(c)
+			after += c
 		}
 	}
 	for _, h := range r.Hardness {
