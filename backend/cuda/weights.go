@@ -105,6 +105,9 @@ func (d *dev) NewWeights(f device.Format, rows, cols int, read func(first int, d
 	}
 	if err := d.makeRoom(w); err != nil {
 		d.Free(w)
+		if driver.OutOfMemory(err) {
+			err = noMemory{err}
+		}
 		return nil, fmt.Errorf("%s: weights of %d × %d numbers: %w", d.name, rows, cols, err)
 	}
 	step := min(rows, max(1, d.gemm.limits.packed/cols))
@@ -122,6 +125,11 @@ func (d *dev) NewWeights(f device.Format, rows, cols int, read func(first int, d
 	}
 	return w, nil
 }
+
+// noMemory is a lack of memory as the driver tells it.
+type noMemory struct{ error }
+
+func (noMemory) Is(target error) bool { return target == device.ErrNoMemory }
 
 // makeRoom takes the memory of w. That there is none is an error and no failure of
 // the device, which goes on with the models that it has.

@@ -18,6 +18,8 @@
 // devicetest holds the conformance suite.
 package device
 
+import "errors"
+
 // Buffer is a run of floats, in the device's compute type unless its Kind is wider.
 type Buffer interface {
 	// Len is the number of floats.
@@ -131,6 +133,9 @@ type Rotation struct {
 // Scatter is one pair of ScatterRows: rows of Src go to rows of Dst.
 type Scatter struct{ Dst, Src Buffer }
 
+// ErrNoMemory is what NewWeights fails with on a card that has no memory left.
+var ErrNoMemory = errors.New("no memory")
+
 // Device computes. See the package comment for what all methods hold to.
 type Device interface {
 	// Name tells a person what computes, such as "cpu avx512 ×2".
@@ -147,7 +152,7 @@ type Device interface {
 	// NewWeights makes Weights of rows that read hands over a few at a time, in
 	// order: it fills dst, whole rows of cols numbers, from row first on. So the
 	// matrix need never exist in float32 as a whole. An error of read is returned, and
-	// on a card that there is no memory for them, which is no failure that sticks.
+	// ErrNoMemory where a card has none for them, which is no failure that sticks.
 	NewWeights(f Format, rows, cols int, read func(first int, dst []float32) error) (Weights, error)
 	// Free gives a buffer from Alloc (not a view) or Weights back.
 	Free(b Buffer)

@@ -282,7 +282,13 @@ func (h *hub) load(m *model, unwanted func() error) (*replica, error) {
 	if err != nil {
 		return nil, err
 	}
-	lm, err := llama.LoadReadOnly(h.o.Device, m.Files, m.weights, func(int64, int64) error { return unwanted() })
+	read := func() (*llama.Model, error) {
+		return llama.LoadReadOnly(h.o.Device, m.Files, m.weights, func(int64, int64) error { return unwanted() })
+	}
+	lm, err := read()
+	if errors.Is(err, device.ErrNoMemory) && h.clear() {
+		lm, err = read()
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -430,6 +436,13 @@ func (h *hub) retire(name string) bool {
 func (h *hub) close() {
 	h.mu.Lock()
 	h.closed = true
+	h.mu.Unlock()
+	h.clear()
+}
+
+// clear frees all that lies idle, and tells whether anything did.
+func (h *hub) clear() bool {
+	h.mu.Lock()
 	var out []*replica
 	for _, m := range h.models {
 		out = append(out, m.idle...)
@@ -439,6 +452,7 @@ func (h *hub) close() {
 	for _, r := range out {
 		r.free()
 	}
+	return len(out) > 0
 }
 
 func (r *replica) free() {

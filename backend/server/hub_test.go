@@ -2,6 +2,7 @@ package server
 
 import (
 	"context"
+	"fmt"
 	"io"
 	"io/fs"
 	"net/http"
@@ -10,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"nrt/backend/device"
 	"nrt/web/wire"
 )
 
@@ -45,6 +47,55 @@ func TestModelInUseStays(t *testing.T) {
 	}
 	r.post("completions", textRequest(object{"max_tokens": 1, "model": "world:nrt"}))
 	settled(t, "replicas", func() bool { return r.idleOf("world:base") == 0 && r.idleOf("world:nrt") == 1 })
+}
+
+// cramped is a card that has room for so many matrices of read-only weights.
+type cramped struct {
+	device.Device
+	room atomic.Int64
+}
+
+func (c *cramped) NewWeights(f device.Format, rows, cols int, read func(int, []float32) error) (device.Weights, error) {
+	if c.room.Add(-1) < 0 {
+		c.room.Add(1)
+		return nil, fmt.Errorf("weights: %w", device.ErrNoMemory)
+	}
+	return c.Device.NewWeights(f, rows, cols, read)
+}
+
+func (c *cramped) Free(b device.Buffer) {
+	if _, ok := b.(device.Weights); ok {
+		c.room.Add(1)
+	}
+	c.Device.Free(b)
+}
+
+// TestIdleMakesRoom: what lies idle goes where a card has no room beside it for the model
+// that is asked, and one for which there is none at all is told of and disturbs no other.
+func TestIdleMakesRoom(t *testing.T) {
+	var c *cramped
+	r := start(t, func(o *Options) {
+		c = &cramped{Device: o.Device}
+		o.Device = c
+		o.Models = append(o.Models, Source{Name: "world:nrt", Files: embedded(t, "world:nrt")})
+	})
+	c.room.Store(1 << 30)
+	good[textWhole](r, "completions", textRequest(nil))
+	c.room.Store(0)
+	if have := good[textWhole](r, "completions", textRequest(object{"model": "world:nrt"})); have.Choices[0].Text == "" {
+		t.Error("the second model does not answer")
+	}
+	if a, b := r.idleOf("world:base"), r.idleOf("world:nrt"); a != 0 || b != 1 {
+		t.Errorf("%d and %d replicas lie idle, want 0 and 1", a, b)
+	}
+	c.room.Add(-1)
+	if resp, text := r.post("completions", textRequest(nil)); resp.StatusCode != http.StatusInternalServerError || !strings.Contains(text, "no memory") {
+		t.Errorf("a model that is too large: %d %s", resp.StatusCode, text)
+	}
+	c.room.Add(1)
+	if have := good[textWhole](r, "completions", textRequest(nil)); have.Choices[0].Text == "" {
+		t.Error("the first model does not answer any more")
+	}
 }
 
 func (r *rig) idleOf(name string) int {
