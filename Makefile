@@ -127,7 +127,7 @@ check-browser: $(MADE) ## drive the page in Chromium (needs chromium)
 
 # The rules of accessibility are fetched for the tests alone.
 browser-tools: ## fetch axe-core for check-browser (needs npm)
-	@if test -e .cache/node_modules/axe-core/axe.min.js; then :; elif command -v npm >/dev/null; then npm install --silent --prefix .cache --no-save --no-package-lock --no-audit --no-fund --ignore-scripts axe-core@4.14.1; else echo 'axe-core: needs npm'; fi
+	@if test -e .cache/node_modules/axe-core/axe.min.js; then :; elif command -v npm >/dev/null; then npm install --loglevel=error --prefix .cache --no-save --no-package-lock --no-audit --no-fund --ignore-scripts axe-core@4.14.1; else echo 'axe-core: needs npm'; fi
 
 generate: ## write generated code again
 	$(GO) generate ./...
