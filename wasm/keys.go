@@ -48,16 +48,21 @@ func (a *app) key(event js.Value) {
 		key = "undo"
 	}
 	used := true
-	switch key {
+	switch held := event.Get("repeat").Bool(); key {
 	case "undo":
 		a.do("undo", "")
 	case "Delete", "Backspace":
+		if held { // once is meant: the next would undo it
+			break
+		}
 		if el, ok := closest(event, `[id^="sent-"]`); ok {
 			a.do("pick", attr(el, "data-value"))
 		}
 		a.do("switch", "")
 	case " ", "Enter":
-		used = a.pressKey(event, key)
+		if _, sentence := closest(event, `[id^="sent-"]`); !held || !sentence {
+			used = a.pressKey(event, key)
+		}
 	case "n", "p", "N", "P":
 		a.do(map[string]string{"n": "next", "p": "prev", "N": "train-next", "P": "train-prev"}[key], "")
 	case "ArrowLeft", "ArrowRight", "Home", "End":

@@ -104,6 +104,24 @@ func TestBackAndDelete(t *testing.T) {
 		b.run(chromedp.KeyEvent(key))
 		b.until("it is switched", `document.querySelector("#chain").innerText.replace(/\s+/g, "") !== $.replace(/\s+/g, "")`, before)
 	}
+	// A key that is held is pressed once.
+	const off = `document.querySelectorAll("#chain .sent.off").length`
+	press := func(key string, repeat bool) {
+		b.run(input.DispatchKeyEvent(input.KeyRawDown).WithKey(key).WithCode(key).WithAutoRepeat(repeat))
+		frame(b)
+	}
+	for range 2 {
+		n := eval[int](b, off)
+		press("Delete", false)
+		b.until("it is switched", off+` !== $`, n)
+		n = eval[int](b, off)
+		for range 3 {
+			press("Delete", true)
+			if have := eval[int](b, off); have != n {
+				t.Fatalf("held: %d sentences are off, want %d", have, n)
+			}
+		}
+	}
 }
 
 // The focus stays where it was used, whatever the page draws anew.
