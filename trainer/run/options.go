@@ -154,7 +154,7 @@ func (m *ModelConfig) options() []option {
 func (l *LoRAConfig) options() []option {
 	return []option{
 		{key: "rank", flag: "lora-rank", value: &l.Rank, rule: ranks, also: "lora-r",
-			meaning: "train LoRA factors of this rank beside the model's matrices, which stay as they are: 2 bytes a parameter on a card instead of 16; 0 trains all parameters. It wants about ten times the learning rate"},
+			meaning: "train LoRA factors of this rank beside the model's matrices, which stay as they are: 2 bytes a parameter on a card instead of 18; 0 trains all parameters. It wants about ten times the learning rate"},
 		{key: "alpha", flag: "lora-alpha", value: &l.Alpha, rule: notNegative, meaning: "what the factors add is multiplied by alpha/rank; 0 is twice the rank"},
 		{key: "modules", flag: "lora-modules", value: &l.Modules, choices: llama.LoRAModules(), also: "lora-target-modules",
 			meaning: "matrices that get factors, by PEFT's names; none is all seven of a layer; as a flag, give it once a matrix"},
