@@ -87,7 +87,7 @@ server is started again.`,
 			f.value(&s.weights, "weights", "F", weightsUsage)
 			f.text(&s.format, "format", "NAME", "how questions are laid out to a model whose chat template is none of the known ones")
 			s.on.bind(f)
-			f.amount(&s.limits.Slots, "slots", "N", "questions that compute at once; 0 is 4")
+			f.amount(&s.limits.Slots, "slots", "N", "questions that compute at once; 0 is 4\none of a model of more than 50 million parameters")
 			f.amount(&s.limits.Queue, "queue", "N", "questions that may wait; 0 is 64")
 			f.amount(&s.limits.QueueEach, "queue-each", "N", "of one reader of the page; 0 is 4")
 			f.amount(&s.limits.Burst, "burst", "N", "requests of one address to /v1 at once, which may all wait; 0 is 30")
