@@ -102,7 +102,8 @@ func (e *env) train(c run.Config) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, dev.Close()) }()
-	// What was chosen decides the result, so a resume must find it again.
+	// Kind and type decide the result, so a resume must find them again; of cards it
+	// takes the same where no other is named.
 	on.Name = dev.kind
 	c.Train.Device, c.Train.DType = on.String(), dev.dtype
 	err = run.Train(e.ctx, c, run.Env{
