@@ -30,7 +30,7 @@
 //   - All work of a device is in one stream, so memory that is freed may be used
 //     again by whatever comes later, without waiting.
 //   - The first failure of the driver sticks: later operations do nothing, reads
-//     give zeros, Sync tells.
+//     give zeros, Sync tells. That Weights find no memory is none.
 //   - Lists that shall be replayed must not differ: what changes from step to step
 //     is uploaded, grids are rounded up.
 package cuda

@@ -30,8 +30,8 @@
 // normalize.go with nfc.go, pretoken.go with scan.go and unicode.go (words), bpe.go
 // with alphabet.go or wordlevel.go (ids), post.go (BOS and such). decode.go goes back.
 // file.go and save.go are the file format, json.go how its errors name a field,
-// compact.go the one for browsers, format.go the chat templates, train.go the
-// trainer, pipeline.go the other path.
+// compact.go the one for browsers, format.go with inst.go the chat templates,
+// train.go the trainer, pipeline.go the other path.
 package token
 
 import (

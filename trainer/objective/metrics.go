@@ -8,7 +8,7 @@ import (
 
 // Metrics of a rollout. Names are TRL's where TRL has the thing, else nrt/….
 //
-//	reward                  mean over chains of what is normalised: R' (nrt), r
+//	reward                  mean over chains of what is normalised: R' (nrt, verifree), r
 //	                        (rlpr), 1[right] (rlvr, star), the bound (jepo)
 //	reward_std              mean over groups of σ
 //	frac_reward_zero_std    share of groups whose chains tie

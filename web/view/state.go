@@ -17,8 +17,9 @@
 //	sentences.go where a chain is cut into sentences
 //	hash.go      choices as the address's #…
 //	lessons.go   a tour through the saved examples
+//	export.go    what is shown, as CSV
 //	fragment.go  the list of containers, and numbers and text as HTML
-//	chains.go strip.go card.go reading.go why.go worth.go ranks.go pipeline.go train.go life.go notes.go
+//	typed.go chains.go strip.go card.go reading.go why.go worth.go ranks.go pipeline.go train.go life.go notes.go
 //
 // A State is a value: each function returns the next one and leaves the old one
 // as it was. States follow each other in a line; two futures of one state share
