@@ -23,7 +23,7 @@ func evalCommand() *command {
 		name: "eval", group: groupAsk, args: "[--model M] [--data F.jsonl | world] [flags]",
 		short: "measure a model on questions with known answers",
 		long: `
-Each question is asked once: the model writes a chain, then an answer. Reported
+To each question the model writes a chain, or --k of them, then an answer. Reported
 are the share of right answers, the mean log-probability of the reference per
 token (after the chain, and after an empty one), the chains' entropy and length,
 and where chains help: how probable the reference's tokens are after the chain,
