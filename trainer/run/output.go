@@ -98,7 +98,8 @@ func (t *trainer) openOutput(ctx context.Context) (err error) {
 		return err
 	}
 	if o.TensorBoard {
-		if t.board, err = openBoard(osDisk{}, o.Dir, after, t.env.Now); err != nil {
+		without := t.from != nil && !t.from.State.Config.Output.TensorBoard
+		if t.board, err = openBoard(osDisk{}, o.Dir, after, without, t.env.Now); err != nil {
 			return err
 		}
 	}

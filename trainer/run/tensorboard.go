@@ -30,8 +30,9 @@ type board struct {
 }
 
 // openBoard opens a new file in dir/tensorboard for a run that goes on after step, or for
-// a fresh one with step −1. The first file of a folder begins with what metrics.jsonl has.
-func openBoard(d disk, dir string, step int, now func() time.Time) (b *board, err error) {
+// a fresh one with step −1. A file that is the folder's first, or that comes after steps
+// without TensorBoard, takes the place of all before it, with what metrics.jsonl has.
+func openBoard(d disk, dir string, step int, without bool, now func() time.Time) (b *board, err error) {
 	folder := filepath.Join(dir, boardDir)
 	if err := makeDir(d, folder); err != nil {
 		return nil, fmt.Errorf("open TensorBoard's log: %w", err)
@@ -51,9 +52,13 @@ func openBoard(d disk, dir string, step int, now func() time.Time) (b *board, er
 	if b.f, err = d.OpenAppend(b.path); err != nil {
 		return nil, fmt.Errorf("open TensorBoard's log: %w", err)
 	}
+	whole, first := earlier == 0 || without, step+1
+	if whole {
+		first = 0
+	}
 	err = errors.Join(d.SyncDir(folder), b.write(b.event(0, fileVersion, []byte("brain.Event:2"))),
-		b.write(b.event(step+1, sessionLog, protowire.AppendVarint(protowire.AppendTag(nil, 1, protowire.VarintType), sessionStart))))
-	if err == nil && step >= 0 && earlier == 0 {
+		b.write(b.event(first, sessionLog, protowire.AppendVarint(protowire.AppendTag(nil, 1, protowire.VarintType), sessionStart))))
+	if err == nil && step >= 0 && whole {
 		var failed error
 		err = eachMetrics(dir, func(v Values) {
 			v = maps.Clone(v)

@@ -188,11 +188,29 @@ func TestTensorBoard(t *testing.T) {
 	}
 }
 
+// Steps that were made without TensorBoard are shown once it is wanted again.
+func TestTensorBoardBetween(t *testing.T) {
+	dev := newCPU(t)
+	c := tinyRun(t, objective.NRT)
+	c.Optim.Schedule = "constant" // a run that may be made longer
+	for _, part := range []struct {
+		steps int
+		on    bool
+	}{{3, true}, {5, false}, {7, true}} {
+		c.Train.Steps, c.Output.TensorBoard = part.steps, part.on
+		if err := train(context.Background(), dev, c, io.Discard); err != nil {
+			t.Fatal(err)
+		}
+		c.Output.Resume = "latest"
+	}
+	sameCurves(t, c.Output.Dir)
+}
+
 // The first bytes are those of every event file: length, its checksum as TensorFlow's
 // writers make it, and the time's tag.
 func TestTensorBoardHeader(t *testing.T) {
 	dir := t.TempDir()
-	b, err := openBoard(osDisk{}, dir, -1, func() time.Time { return time.Unix(1700000000, 5e8) })
+	b, err := openBoard(osDisk{}, dir, -1, false, func() time.Time { return time.Unix(1700000000, 5e8) })
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -223,7 +241,7 @@ func TestTensorBoardHeader(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(other, boardDir), nil, 0o644); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := openBoard(osDisk{}, other, -1, time.Now); err == nil || !strings.Contains(err.Error(), filepath.Join(other, boardDir)) {
+	if _, err := openBoard(osDisk{}, other, -1, false, time.Now); err == nil || !strings.Contains(err.Error(), filepath.Join(other, boardDir)) {
 		t.Errorf("a file in the way: %v", err)
 	}
 }
