@@ -28,9 +28,9 @@ func setAside(d disk, path string) (string, error) {
 // checkpoint from the one that begins in its folder. They are all that there is
 // of it.
 func setLogsAside(d disk, dir string) (moved []string, err error) {
-	for _, name := range []string{metricsFile, "completions.jsonl"} {
+	for _, name := range []string{metricsFile, "completions.jsonl", boardDir} {
 		path := filepath.Join(dir, name)
-		if info, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) || err == nil && info.Size() == 0 {
+		if info, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) || err == nil && !info.IsDir() && info.Size() == 0 {
 			continue
 		}
 		to, err := setAside(d, path)

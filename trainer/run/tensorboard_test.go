@@ -9,6 +9,7 @@ import (
 	"math"
 	"os"
 	"path/filepath"
+	"reflect"
 	"strings"
 	"testing"
 	"time"
@@ -204,6 +205,41 @@ func TestTensorBoardBetween(t *testing.T) {
 		c.Output.Resume = "latest"
 	}
 	sameCurves(t, c.Output.Dir)
+}
+
+// The curves of a run that left no checkpoint are not taken for those of the one that
+// begins in its folder, and are kept as its other logs are.
+func TestTensorBoardAside(t *testing.T) {
+	dev := newCPU(t)
+	c := tinyRun(t, objective.NRT)
+	c.Output.TensorBoard = true
+	if err := train(context.Background(), dev, c, io.Discard); err != nil {
+		t.Fatal(err)
+	}
+	folder := filepath.Join(c.Output.Dir, boardDir)
+	was := curves(t, folder)
+	for _, pattern := range []string{"checkpoint-*", "final"} {
+		names, err := filepath.Glob(filepath.Join(c.Output.Dir, pattern))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, name := range names {
+			if err := os.RemoveAll(name); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	c.Train.Steps, c.Output.TensorBoard = 3, false
+	var log strings.Builder
+	if err := train(context.Background(), dev, c, &log); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Stat(folder); !os.IsNotExist(err) {
+		t.Errorf("%s is still there: %v", folder, err)
+	}
+	if kept := curves(t, folder+asideEnd); !reflect.DeepEqual(kept, was) || !strings.Contains(log.String(), folder+asideEnd) {
+		t.Errorf("set aside: %v, want %v\n%s", kept, was, log.String())
+	}
 }
 
 // The first bytes are those of every event file: length, its checksum as TensorFlow's
