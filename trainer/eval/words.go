@@ -171,7 +171,7 @@ func mark(r []rune) int {
 		switch {
 		case c == '>' && i > 0:
 			return i + 2
-		case !letter(c) && !strings.ContainsRune("/|_-", c):
+		case !letter(c) && !strings.ContainsRune("/|_-｜▁", c): // the last two are DeepSeek's
 			return 0
 		}
 	}

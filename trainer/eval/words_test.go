@@ -15,6 +15,7 @@ func TestWords(t *testing.T) {
 		"Let's see: don’t 'quote'":         "let's|see|:|don’t|'|quote|'",
 		"#### \\boxed{12}</think>":         "####|\\|boxed|{|12|}|</think>",
 		"<|eot_id|><think>a<b":             "<|eot_id|>|<think>|a|<|b",
+		"so<｜end▁of▁sentence｜>":            "so|<｜end▁of▁sentence｜>",
 		"x<=y <1> <":                       "x|<=|y|<1>|<",
 		"所以 答案是12元":                        "所|以|答|案|是|12|元",
 		"e\u0301tude na\u00efve 3½":        "e\u0301tude|na\u00efve|3½",
