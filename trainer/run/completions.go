@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math"
 	"path/filepath"
+	"regexp"
 	"strconv"
 	"unicode/utf8"
 
@@ -155,3 +156,8 @@ func (c *Completions) cut(s string) string {
 	}
 	return fmt.Sprintf("%s … (%d more bytes)", s[:at], len(s)-at)
 }
+
+var cutEnd = regexp.MustCompile(` … \(\d+ more bytes\)$`)
+
+// Uncut is a text of completions.jsonl without the words that say that it was cut.
+func Uncut(s string) string { return s[:len(s)-len(cutEnd.FindString(s))] }

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bufio"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -13,6 +14,7 @@ import (
 	"nrt/trainer/data"
 	"nrt/trainer/eval"
 	"nrt/trainer/reward"
+	"nrt/trainer/run"
 )
 
 // wordsFlags are what words was asked.
@@ -35,9 +37,10 @@ file with another (--before). "before" and "after" are shares of chains. "A" is
 the advantage, under the reward of --mode, of chains with the word among those of
 the same question: above 0, training repeats such chains.
 
-Listed are words whose share changed by more than two standard errors. What is
-counted is questions, since chains of one question are alike. A run keeps 8
-chains of a step; "nrt train --completions 128" keeps more.`,
+Listed are words whose share changed by more than two standard errors; of words
+that did not change, chance lists about one in twenty. What is counted is
+questions, since chains of one question are alike. A run keeps 8 chains of a step
+("nrt train --completions 128" keeps more), and 4096 bytes of each.`,
 		examples: []string{
 			"nrt words --in out",
 			"nrt words --in nrt.jsonl --before base.jsonl",
@@ -90,11 +93,11 @@ func (s chainSample) String() string {
 func (w *wordsFlags) run(e *env) error {
 	after := chainFile{path: w.in}
 	before := chainFile{path: w.before}
-	if err := after.open(w.steps); err != nil {
+	if err := after.open(e.ctx, w.steps); err != nil {
 		return err
 	}
 	if w.before != "" {
-		if err := before.open(w.steps); err != nil {
+		if err := before.open(e.ctx, w.steps); err != nil {
 			return err
 		}
 	} else if err := before.beginning(after); err != nil {
@@ -103,10 +106,10 @@ func (w *wordsFlags) run(e *env) error {
 	var out compared
 	var was, is eval.Vocabulary
 	var err error
-	if out.Before, err = before.read(e, w.reward.Options, &was); err != nil {
+	if out.Before, err = before.read(e.ctx, w.reward.Options, &was); err != nil {
 		return err
 	}
-	if out.After, err = after.read(e, w.reward.Options, &is); err != nil {
+	if out.After, err = after.read(e.ctx, w.reward.Options, &is); err != nil {
 		return err
 	}
 	out.Words = eval.Changes(&was, &is)
@@ -169,12 +172,15 @@ type chainLine struct {
 
 // open finds which steps the file has. Its last ones count, steps of them or, if that is
 // 0, a fifth of all.
-func (c *chainFile) open(steps int) error {
-	if info, err := os.Stat(c.path); err == nil && info.IsDir() {
+func (c *chainFile) open(ctx context.Context, steps int) error {
+	switch info, err := os.Stat(c.path); {
+	case err == nil && info.IsDir():
 		c.path = filepath.Join(c.path, "completions.jsonl")
+	case err == nil && !info.Mode().IsRegular():
+		return usagef("%s: want a file, which can be read twice", c.path)
 	}
 	c.first = math.MaxInt
-	err := c.each(func(l chainLine) error {
+	err := c.each(ctx, func(l chainLine) error {
 		c.first, c.last = min(c.first, l.Step), max(c.last, l.Step)
 		return nil
 	})
@@ -206,8 +212,8 @@ func (c *chainFile) beginning(of chainFile) error {
 	return nil
 }
 
-// each hands over every line.
-func (c *chainFile) each(take func(chainLine) error) (err error) {
+// each hands over every line, until ctx ends.
+func (c *chainFile) each(ctx context.Context, take func(chainLine) error) (err error) {
 	f, err := data.Open(c.path)
 	if err != nil {
 		return err
@@ -215,6 +221,9 @@ func (c *chainFile) each(take func(chainLine) error) (err error) {
 	defer func() { err = errors.Join(err, f.Close()) }()
 	in := bufio.NewReaderSize(f, 1<<16)
 	for n := 1; ; n++ {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
 		line, err := in.ReadBytes('\n')
 		switch {
 		case err == io.EOF && !json.Valid(line): // nothing, or a line that is being written
@@ -236,7 +245,7 @@ func (c *chainFile) each(take func(chainLine) error) (err error) {
 }
 
 // read adds the chains of the steps that count to a vocabulary, question by question.
-func (c *chainFile) read(e *env, o reward.Options, v *eval.Vocabulary) (chainSample, error) {
+func (c *chainFile) read(ctx context.Context, o reward.Options, v *eval.Vocabulary) (chainSample, error) {
 	type question struct{ step, group int }
 	var at question
 	var texts []string
@@ -252,10 +261,7 @@ func (c *chainFile) read(e *env, o reward.Options, v *eval.Vocabulary) (chainSam
 		v.Add(texts, advantages)
 		texts, logc = nil, nil
 	}
-	err := c.each(func(l chainLine) error {
-		if err := e.ctx.Err(); err != nil {
-			return err
-		}
+	err := c.each(ctx, func(l chainLine) error {
 		if l.Step < c.from || l.Step > c.to {
 			return nil
 		}
@@ -263,7 +269,7 @@ func (c *chainFile) read(e *env, o reward.Options, v *eval.Vocabulary) (chainSam
 			flush()
 			at = q
 		}
-		texts, logc, logb = append(texts, *l.Text), append(logc, logs(l.C)), logs(l.B)
+		texts, logc, logb = append(texts, run.Uncut(*l.Text)), append(logc, logs(l.C)), logs(l.B)
 		return nil
 	})
 	flush()

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"os"
@@ -9,6 +10,7 @@ import (
 	"testing"
 
 	"nrt/trainer/eval"
+	"nrt/trainer/run"
 )
 
 // chainsOf is a run's folder whose chains say "hmm" in the first half of so many steps and
@@ -119,6 +121,50 @@ func TestWordsErrors(t *testing.T) {
 	decode(t, setting{}.ok(t, "words", "--in", odd, "--before", odd, "--json"), &r)
 	if r.After.Questions != 2 || r.After.Chains != 3 || len(r.Words) != 2 || r.Words[0].Questions != 0 {
 		t.Errorf("%+v", r)
+	}
+}
+
+// What a run says of a chain that it cut is no word of the chain.
+func TestWordsOfCutChains(t *testing.T) {
+	dir := t.TempDir()
+	log, err := run.OpenCompletions(dir, -1, 1, 16)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for step := 1; step <= 20; step++ {
+		text := "it is so"
+		if step > 10 {
+			text = "it is so (bytes) and on it goes"
+		}
+		if err := log.Log(step, []run.Completion{{Text: text}}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := log.Close(); err != nil {
+		t.Fatal(err)
+	}
+	var r compared
+	decode(t, setting{}.ok(t, "words", "--in", dir, "--json"), &r)
+	var words []string
+	for _, w := range r.Words {
+		words = append(words, w.Word)
+	}
+	if have := strings.Join(words, " "); have != "( ) bytes is it so" {
+		t.Errorf("have %q", have)
+	}
+}
+
+// A long file is left when the command is interrupted; what cannot be read twice is refused.
+func TestWordsReadsFiles(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "chains.jsonl")
+	writeFile(t, path, `{"group":0,"completion":"a"}`+"\nx\n")
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if code, _, errs := (setting{ctx: ctx}).nrt(t, "words", "--in", path); code != exitFailure || !strings.Contains(errs, "interrupted") {
+		t.Errorf("interrupted: exit %d, %s", code, errs)
+	}
+	if code, _, errs := (setting{}).nrt(t, "words", "--in", os.DevNull); code != exitUsage || !strings.Contains(errs, os.DevNull+": want a file") {
+		t.Errorf("exit %d, %s", code, errs)
 	}
 }
 
