@@ -154,6 +154,8 @@ func (t *trainer) loop(ctx context.Context) (err error) {
 		switch {
 		case onDisk(err):
 			err = t.checkpoints.mendable(err, t.state.Step)
+		case diverged(err) && t.learner.Optim.Updates() == 0:
+			err = fmt.Errorf("%w; no update has been made: it is the model that the run begins with (--model)", err)
 		case diverged(err):
 			err = fmt.Errorf("%w; the model has diverged, and --resume would repeat it: begin a new run with a lower --lr or --max-grad-norm, from the start or with --model from a checkpoint", err)
 		}

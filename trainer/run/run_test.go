@@ -300,6 +300,21 @@ func TestDivergence(t *testing.T) {
 			t.Errorf("%s: %v", m, err)
 		}
 	}
+	// A run that begins with such a model does not blame its own settings.
+	c := tinyRun(t, objective.NRT)
+	c.Optim.LR, c.Optim.Warmup, c.Optim.MaxGradNorm, c.Optim.MiniBatch, c.Train.Steps, c.Data.HeldOut = 1e30, 0, 0, 0, 1, 0
+	if err := train(context.Background(), newCPU(t), c, io.Discard); err != nil {
+		t.Fatal(err)
+	}
+	bad := filepath.Join(c.Output.Dir, "final")
+	for _, m := range []objective.Method{objective.NRT, objective.SFT} {
+		c := tinyRun(t, m)
+		c.Model.Path = bad
+		err := train(context.Background(), newCPU(t), c, io.Discard)
+		if err == nil || !strings.HasSuffix(err.Error(), "; no update has been made: it is the model that the run begins with (--model)") {
+			t.Errorf("%s, from a diverged model: %v", m, err)
+		}
+	}
 }
 
 // TestOneRunAFolder: what a run is writing is not another's to clear away.
