@@ -105,8 +105,13 @@ type evalArgs struct {
 }
 
 func (e *env) eval(m modelFlags, a evalArgs) (err error) {
-	if _, err := os.Lstat(a.completions); a.completions != "" && err == nil {
-		return fmt.Errorf("--completions: %s exists; name a new file, or remove it", a.completions)
+	if a.completions != "" { // a mistake in a file is told before a model has been read
+		if _, err := os.Lstat(a.completions); err == nil {
+			return fmt.Errorf("--completions: %s exists; name a new file, or remove it", a.completions)
+		}
+		if err := run.Writable(a.completions); err != nil {
+			return fmt.Errorf("--completions: %w", err)
+		}
 	}
 	if err := checkChains("k", a.k); err != nil {
 		return err
@@ -121,7 +126,7 @@ func (e *env) eval(m modelFlags, a evalArgs) (err error) {
 	}
 	split, small := worldSplit(a.data)
 	var examples []data.Example
-	if !small { // a mistake in a file is told before a model has been read
+	if !small {
 		if examples, _, err = data.Read(e.ctx, []string{a.data}, data.Options{Limit: a.n, Question: a.question, Answer: a.reference}); err != nil {
 			return err
 		}

@@ -220,8 +220,9 @@ func TestEvalCompletions(t *testing.T) {
 	if now, err := os.ReadFile(path); err != nil || string(now) != string(content) {
 		t.Errorf("the file changed: %v", err)
 	}
-	code, _, errs := setting{}.nrt(t, append(call, "--completions", filepath.Join(dir, "none", "f"))...)
-	if code != exitFailure || !strings.Contains(errs, filepath.Join("none", "f")) {
+	place := filepath.Join(dir, "none", "f")
+	code, _, errs := setting{}.nrt(t, "eval", "--model", filepath.Join(dir, "no-model"), "--completions", place) // said before a model is read
+	if code != exitFailure || !strings.Contains(errs, "--completions: open "+place+":") {
 		t.Errorf("no such folder: exit %d, %s", code, errs)
 	}
 }
