@@ -41,14 +41,16 @@ func openBoard(d disk, dir string, step int, without bool, now func() time.Time)
 	if err != nil {
 		return nil, fmt.Errorf("open TensorBoard's log: %w", err)
 	}
-	earlier := 0
+	earlier, at := 0, now().Unix()
 	for _, name := range names {
-		if strings.Contains(name.Name(), ".tfevents.") {
+		var was int64
+		if _, err := fmt.Sscanf(name.Name(), "events.out.tfevents.%d.", &was); err == nil {
 			earlier++
+			at = max(at, was+1) // TensorBoard reads files by their names, and this one last
 		}
 	}
 	b = &board{now: now}
-	b.path = filepath.Join(folder, fmt.Sprintf("events.out.tfevents.%010d.nrt.%d", now().Unix(), earlier))
+	b.path = filepath.Join(folder, fmt.Sprintf("events.out.tfevents.%010d.nrt", at))
 	if b.f, err = d.OpenAppend(b.path); err != nil {
 		return nil, fmt.Errorf("open TensorBoard's log: %w", err)
 	}

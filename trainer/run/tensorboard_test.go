@@ -242,6 +242,30 @@ func TestTensorBoardAside(t *testing.T) {
 	}
 }
 
+// A run that goes on writes the last file, whatever the clock says, as one that is set right
+// or another machine's does.
+func TestTensorBoardClock(t *testing.T) {
+	dir := t.TempDir()
+	for step, seconds := range []int64{1700000000, 1700000000, 1600000000, 1700000001, 1800000000} {
+		b, err := openBoard(osDisk{}, dir, step-1, false, func() time.Time { return time.Unix(seconds, 0) })
+		if err != nil {
+			t.Fatal(err)
+		}
+		for s := step; s < 5; s++ { // later ones are done again
+			if err := b.Log(s, Values{"loss": float64(step)}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := b.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	have := curves(t, filepath.Join(dir, boardDir))["train/loss"]
+	if want := []point{{0, 0}, {1, 1}, {2, 2}, {3, 3}, {4, 4}}; !reflect.DeepEqual(have, want) {
+		t.Errorf("have %v, want %v", have, want)
+	}
+}
+
 // The first bytes are those of every event file: length, its checksum as TensorFlow's
 // writers make it, and the time's tag.
 func TestTensorBoardHeader(t *testing.T) {
@@ -256,7 +280,7 @@ func TestTensorBoardHeader(t *testing.T) {
 	if err := b.Close(); err != nil {
 		t.Fatal(err)
 	}
-	have, err := os.ReadFile(filepath.Join(dir, boardDir, "events.out.tfevents.1700000000.nrt.0"))
+	have, err := os.ReadFile(filepath.Join(dir, boardDir, "events.out.tfevents.1700000000.nrt"))
 	if err != nil {
 		t.Fatal(err)
 	}
