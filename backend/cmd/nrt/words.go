@@ -149,7 +149,7 @@ func (w *wordsFlags) print(e *env, c compared) {
 			if x.Questions > 0 {
 				advantage = signed(x.Advantage)
 			}
-			fmt.Fprintf(e.out, "%-20s  %5.1f %%  %5.1f %%   %5s\n", x.Word, 100*x.Before, 100*x.After, advantage)
+			fmt.Fprintf(e.out, "%s  %5.1f %%  %5.1f %%   %5s\n", pad(clip(visible(x.Word), 20), 20), 100*x.Before, 100*x.After, advantage)
 		}
 	}
 }

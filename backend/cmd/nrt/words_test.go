@@ -154,6 +154,26 @@ func TestWordsOfCutChains(t *testing.T) {
 	}
 }
 
+// Words stand in columns, however wide they are, and do not drive the terminal.
+func TestWordsAreVisible(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "chains.jsonl")
+	var b strings.Builder
+	for step := range 20 {
+		text := ""
+		if step >= 10 {
+			text = "\\u001b[2J 答 " + strings.Repeat("x", 60)
+		}
+		fmt.Fprintf(&b, `{"step":%d,"completion":"%s"}`+"\n", step+1, text)
+	}
+	writeFile(t, path, b.String())
+	text := setting{}.ok(t, "words", "--in", path)
+	for _, want := range []string{"\n\uFFFD[  ", "\n答" + strings.Repeat(" ", 18) + "    0.0 %", "\n" + strings.Repeat("x", 19) + "…    0.0 %"} {
+		if !strings.Contains(text, want) {
+			t.Errorf("no %q in\n%q", want, text)
+		}
+	}
+}
+
 // A long file is left when the command is interrupted; what cannot be read twice is refused.
 func TestWordsReadsFiles(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "chains.jsonl")
