@@ -10,6 +10,7 @@ import (
 	"math"
 	"os"
 	"path/filepath"
+	"slices"
 
 	"nrt/trainer/data"
 	"nrt/trainer/eval"
@@ -128,9 +129,10 @@ func (w *wordsFlags) print(e *env, c compared) {
 		case x.Z > 2:
 			came = append(came, x)
 		case x.Z < -2:
-			went = append([]eval.Word{x}, went...)
+			went = append(went, x)
 		}
 	}
+	slices.Reverse(went)
 	for _, part := range []struct {
 		name  string
 		words []eval.Word
