@@ -531,10 +531,14 @@ func (b *batch) put(br *branch, kind Part, i int, t Token) {
 			c.Answer = append(c.Answer, t)
 		}
 	}
-	if !t.finite() {
-		b.odd = true
-	} else if b.emit != nil {
-		b.emit(Event{Request: br.g.index, Chain: br.chain, Part: kind, Index: i, Token: t})
+	b.odd = b.odd || !t.finite()
+	b.report(Event{Request: br.g.index, Chain: br.chain, Part: kind, Index: i, Token: t})
+}
+
+// report hands an event out, unless the step has found numbers that are not finite.
+func (b *batch) report(ev Event) {
+	if b.emit != nil && !b.odd {
+		b.emit(ev)
 	}
 }
 
@@ -545,7 +549,5 @@ func (b *batch) finish(br *branch) {
 	br.g.live--
 	b.e.spans.give(br.span)
 	br.span = device.Span{}
-	if b.emit != nil {
-		b.emit(Event{Request: br.g.index, Chain: br.chain, Part: PartEnd})
-	}
+	b.report(Event{Request: br.g.index, Chain: br.chain, Part: PartEnd})
 }

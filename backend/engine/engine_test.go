@@ -568,14 +568,11 @@ func TestNotFinite(t *testing.T) {
 		}
 	}
 	m.Device().Write(m.Flat(), huge)
-	emit := func(x Event) {
-		if math.IsNaN(x.Token.LogProb) || math.IsInf(x.Token.LogProb, 0) {
-			t.Errorf("handed out: %+v", x)
-		}
-	}
-	scored := request(1, 1)
+	emit := func(x Event) { t.Errorf("handed out: %+v", x) }
+	scored, one := request(1, 1), request(1, 3)
 	scored.Forced, scored.MaxAnswer, scored.Baseline = [][]int32{{3, 4}}, 0, false
-	for name, r := range map[string]Request{"drawn": request(1, 3), "given": scored} {
+	one.MaxChain, one.Close, one.Reference, one.MaxAnswer, one.Baseline = 1, nil, nil, 0, false
+	for name, r := range map[string]Request{"drawn": request(1, 3), "given": scored, "at its end at once": one} {
 		if got, err := e.Generate(context.Background(), []Request{r}, emit); !errors.Is(err, ErrNotFinite) || got != nil {
 			t.Errorf("%s: %v, %v", name, got, err)
 		}
