@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"io/fs"
@@ -16,6 +17,7 @@ import (
 	"testing"
 	"time"
 
+	"nrt/backend/device"
 	"nrt/web/wire"
 )
 
@@ -471,5 +473,34 @@ func TestV1Memory(t *testing.T) {
 		if resp, body := r.post(x.path, ask); resp.StatusCode != http.StatusOK {
 			t.Errorf("%s with 1 GiB free: %d %s", x.path, resp.StatusCode, body)
 		}
+	}
+}
+
+// broken is a device that fails once it is told to.
+type broken struct {
+	device.Device
+	wrong atomic.Bool
+}
+
+func (b *broken) Sync() error {
+	if b.wrong.Load() {
+		return errors.New("the card is gone")
+	}
+	return b.Device.Sync()
+}
+
+// TestV1LastStep: a device that fails in the step that ends an answer has not answered.
+func TestV1LastStep(t *testing.T) {
+	b := &broken{}
+	r := start(t, func(o *Options) { b.Device = o.Device; o.Device = b })
+	ask := textRequest(object{"max_tokens": 1})
+	good[textWhole](r, "completions", ask)
+	b.wrong.Store(true)
+	if resp, body := r.post("completions", ask); resp.StatusCode != http.StatusInternalServerError || !strings.Contains(body, "the card is gone") {
+		t.Errorf("have %d %s", resp.StatusCode, body)
+	}
+	ask["stream"] = true
+	if _, body := r.post("completions", ask); strings.Contains(body, "[DONE]") || !strings.Contains(body, "the card is gone") {
+		t.Errorf("as a stream: %s", body)
 	}
 }

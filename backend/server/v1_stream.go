@@ -128,8 +128,8 @@ func (a *api) run(ctx context.Context, r *replica, e endpoint, say func(piece)) 
 			enough() // what the engine would still say, nobody hears
 		}
 	})
-	if speaker.ended == len(speaker.voices) && ctx.Err() == nil {
-		err = nil
+	if errors.Is(err, context.Canceled) && ctx.Err() == nil {
+		err = nil // there was enough
 	}
 	return speaker.tally, err
 }
