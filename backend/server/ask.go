@@ -42,7 +42,7 @@ func (s *Server) answer(ctx context.Context, j *job, m *wire.Ask, r *replica) (w
 	})
 	heard := false
 	out := &stream{id: m.ID, tok: r.tok, form: r.form, req: &req, every: s.o.Frame, say: j.x.sayBorn, right: r.of.right(s.o.World, m.Question)}
-	_, err = r.engine.Generate(ctx, []engine.Request{req}, func(ev engine.Event) {
+	_, err = r.generate(ctx, []engine.Request{req}, func(ev engine.Event) {
 		s.o.onToken()
 		if !heard {
 			heard = true

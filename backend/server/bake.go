@@ -217,7 +217,7 @@ func bakeSeed(ctx context.Context, r *replica, w *world.World, ask wire.Ask) (vi
 	began := time.Now()
 	out := &stream{id: ask.ID, tok: tok, form: form, req: &req, every: math.MaxInt64, sent: began, right: r.of.right(w, ask.Question)}
 	out.say = func(m wire.Message, _ time.Time) { e.Frame = *m.(*wire.Frame) }
-	results, err := r.engine.Generate(ctx, []engine.Request{req}, out.event)
+	results, err := r.generate(ctx, []engine.Request{req}, out.event)
 	if err != nil {
 		return e, 0, err
 	}

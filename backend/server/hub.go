@@ -56,6 +56,7 @@ type model struct {
 // replica is a model's weights with an engine, and its tokenizer; one slot uses it
 // at a time.
 type replica struct {
+	hub    *hub
 	of     *model
 	model  *llama.Model
 	engine *engine.Engine
@@ -303,7 +304,7 @@ func (h *hub) load(m *model, unwanted func() error) (*replica, error) {
 			stop = append(stop, id)
 		}
 	}
-	return &replica{of: m, model: lm, engine: e, tok: tok, form: form, stop: stop}, nil
+	return &replica{hub: h, of: m, model: lm, engine: e, tok: tok, form: form, stop: stop}, nil
 }
 
 // give returns a replica; those of the models unused for longest are freed when
@@ -453,6 +454,21 @@ func (h *hub) clear() bool {
 		r.free()
 	}
 	return len(out) > 0
+}
+
+// generate has the engine do the requests, if there is memory to read them; what lies
+// idle goes where there is too little.
+func (r *replica) generate(ctx context.Context, reqs []engine.Request, emit func(engine.Event)) ([]engine.Result, error) {
+	more := r.engine.More(reqs...)
+	need, free := 4*int64(more.Compute+more.Wide), r.hub.o.Free()
+	short := func() bool { return free > 0 && need > free }
+	if short() && r.hub.clear() {
+		free = r.hub.o.Free()
+	}
+	if short() {
+		return nil, failed(wire.CodeTooLong, "reading this takes %.1f GB, and %.1f GB are free: want a shorter text, or fewer at once", float64(need)/1e9, float64(free)/1e9)
+	}
+	return r.engine.Generate(ctx, reqs, emit)
 }
 
 func (r *replica) free() {

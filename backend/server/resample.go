@@ -37,7 +37,7 @@ func resampled(ctx context.Context, m *wire.Resample, r *replica, say func(*wire
 	for i := range places {
 		places[i] = place{make([]wire.Fresh, m.N), m.N}
 	}
-	_, err = r.engine.Generate(ctx, reqs, func(ev engine.Event) {
+	_, err = r.generate(ctx, reqs, func(ev engine.Event) {
 		onToken()
 		p := &places[ev.Request]
 		f := &p.fresh[ev.Chain]

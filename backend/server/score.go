@@ -41,7 +41,7 @@ func scored(ctx context.Context, m *wire.Score, r *replica, chain int, emit func
 	if err != nil {
 		return nil, err
 	}
-	results, err := r.engine.Generate(ctx, reqs, emit)
+	results, err := r.generate(ctx, reqs, emit)
 	if err != nil {
 		return nil, err
 	}

@@ -71,6 +71,15 @@ func tooLong(param, format string, args ...any) *problem {
 	return p
 }
 
+// shorten is err, as the field param's where there is no memory to read what that holds.
+func shorten(param string, err error) error {
+	var f *failure
+	if errors.As(err, &f) && f.code == wire.CodeTooLong {
+		return tooLong(param, "%s", f.text)
+	}
+	return err
+}
+
 var errStopping = &problem{status: http.StatusServiceUnavailable, kind: kindServer, code: "stopping", text: "the server is stopping; it may be back in a moment", retry: 5}
 
 // MarshalJSON is the body of the answer.

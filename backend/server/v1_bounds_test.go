@@ -454,16 +454,29 @@ func FuzzV1(f *testing.F) {
 	})
 }
 
-// TestV1Memory: a request whose reading does not fit into memory is refused, with
-// the field to shorten, before anything is taken.
-func TestV1Memory(t *testing.T) {
-	free := int64(0)
-	r := start(t, func(o *Options) { o.Free = func() int64 { return free } })
-	for _, x := range []struct{ path, param string }{{"completions", "prompt"}, {"chat/completions", "messages"}} {
-		ask := chatRequest(nil)
-		if x.path == "completions" {
-			ask = object{"model": "world:base", "prompt": "kin : lena", "max_tokens": 2}
+// TestMemory: a request whose reading does not fit into memory is refused, with
+// the field to shorten, before anything is taken; what lies idle goes for it first.
+func TestMemory(t *testing.T) {
+	free, idle := int64(0), int64(0)
+	var r *rig
+	r = start(t, func(o *Options) {
+		o.Models = append(o.Models, Source{Name: "world:nrt", Files: embedded(t, "world:nrt")})
+		o.Free = func() int64 {
+			if r.idleOf("world:nrt") == 0 {
+				return free + idle
+			}
+			return free
 		}
+	})
+	for _, x := range []struct {
+		path, param string
+		ask         object
+	}{
+		{"completions", "prompt", object{"model": "world:base", "prompt": "kin : lena", "max_tokens": 2}},
+		{"chat/completions", "messages", chatRequest(nil)},
+		{"score", "question", scoreRequest(nil)},
+	} {
+		ask := x.ask
 		free = 1000
 		resp, body := r.post(x.path, ask)
 		if e := told(t, body); resp.StatusCode != http.StatusBadRequest || value(e.Param) != x.param || value(e.Code) != "context_length_exceeded" {
@@ -473,6 +486,17 @@ func TestV1Memory(t *testing.T) {
 		if resp, body := r.post(x.path, ask); resp.StatusCode != http.StatusOK {
 			t.Errorf("%s with 1 GiB free: %d %s", x.path, resp.StatusCode, body)
 		}
+		good[textWhole](r, "completions", textRequest(object{"model": "world:nrt"}))
+		free, idle = 1000, 1<<30
+		if resp, body := r.post(x.path, ask); resp.StatusCode != http.StatusOK {
+			t.Errorf("%s with 1 GiB in an idle model: %d %s", x.path, resp.StatusCode, body)
+		}
+		idle = 0
+	}
+	c := r.reader(nil)
+	c.say(question())
+	if f := expect[*wire.Failed](c); f.Code != wire.CodeTooLong || !strings.Contains(f.Message, "GB are free") {
+		t.Errorf("a question of the page with 1 kB free: %+v", f)
 	}
 }
 

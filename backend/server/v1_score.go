@@ -70,9 +70,9 @@ func (s *Server) v1Score(a *api) error {
 		if err != nil {
 			return err
 		}
-		results, err := r.engine.Generate(ctx, reqs, func(engine.Event) { s.o.onToken() })
+		results, err := r.generate(ctx, reqs, func(engine.Event) { s.o.onToken() })
 		if err != nil {
-			return err
+			return shorten("question", err)
 		}
 		whole := results[0]
 		for _, more := range results[1:] {

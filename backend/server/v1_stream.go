@@ -114,14 +114,10 @@ func (a *api) run(ctx context.Context, r *replica, e endpoint, say func(piece)) 
 	if err != nil {
 		return tally{}, err
 	}
-	more := r.engine.More(reqs...)
-	if need, free := 4*int64(more.Compute+more.Wide), a.s.o.Free(); free > 0 && need > free {
-		return tally{}, tooLong(g.asked, "reading this takes %.1f GB, and %.1f GB are free: want a shorter text, or fewer at once", float64(need)/1e9, float64(free)/1e9)
-	}
 	speaker := newSpeaker(r, reqs, g.tokens, g.stops, say)
 	within, enough := context.WithCancel(ctx)
 	defer enough()
-	_, err = r.engine.Generate(within, reqs, func(ev engine.Event) {
+	_, err = r.generate(within, reqs, func(ev engine.Event) {
 		a.s.o.onToken()
 		a.s.metrics.count(ev.Part)
 		if speaker.event(ev); speaker.ended == len(speaker.voices) {
@@ -131,7 +127,7 @@ func (a *api) run(ctx context.Context, r *replica, e endpoint, say func(piece)) 
 	if errors.Is(err, context.Canceled) && ctx.Err() == nil {
 		err = nil // there was enough
 	}
-	return speaker.tally, err
+	return speaker.tally, shorten(g.asked, err)
 }
 
 // streamed answers with server-sent events: one a piece, then usage if that was
