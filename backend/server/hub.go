@@ -10,6 +10,7 @@ import (
 	"os"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"nrt/backend/device"
@@ -28,6 +29,9 @@ const copied = 50_000_000
 type hub struct {
 	o     Options
 	freed func() // hears that there is room for a replica; may be nil
+
+	clearing sync.Mutex   // held by clear, before mu
+	cleared  atomic.Int64 // replicas that clear has freed
 
 	mu     sync.Mutex
 	turn   int      // counts replicas that were given back
@@ -286,8 +290,9 @@ func (h *hub) load(m *model, unwanted func() error) (*replica, error) {
 	read := func() (*llama.Model, error) {
 		return llama.LoadReadOnly(h.o.Device, m.Files, m.weights, func(int64, int64) error { return unwanted() })
 	}
+	before := h.cleared.Load()
 	lm, err := read()
-	if errors.Is(err, device.ErrNoMemory) && h.clear() {
+	if errors.Is(err, device.ErrNoMemory) && (h.clear() || h.cleared.Load() != before) { // or for another that was read meanwhile
 		lm, err = read()
 	}
 	if err != nil {
@@ -443,6 +448,8 @@ func (h *hub) close() {
 
 // clear frees all that lies idle, and tells whether anything did.
 func (h *hub) clear() bool {
+	h.clearing.Lock() // who comes second finds the memory free
+	defer h.clearing.Unlock()
 	h.mu.Lock()
 	var out []*replica
 	for _, m := range h.models {
@@ -453,6 +460,7 @@ func (h *hub) clear() bool {
 	for _, r := range out {
 		r.free()
 	}
+	h.cleared.Add(int64(len(out)))
 	return len(out) > 0
 }
 
@@ -462,7 +470,8 @@ func (r *replica) generate(ctx context.Context, reqs []engine.Request, emit func
 	more := r.engine.More(reqs...)
 	need, free := 4*int64(more.Compute+more.Wide), r.hub.o.Free()
 	short := func() bool { return free > 0 && need > free }
-	if short() && r.hub.clear() {
+	if short() {
+		r.hub.clear()
 		free = r.hub.o.Free()
 	}
 	if short() {

@@ -52,12 +52,16 @@ func TestModelInUseStays(t *testing.T) {
 // cramped is a card that has room for so many matrices of read-only weights.
 type cramped struct {
 	device.Device
-	room atomic.Int64
+	room  atomic.Int64
+	short func() // hears of a lack; may be nil
 }
 
 func (c *cramped) NewWeights(f device.Format, rows, cols int, read func(int, []float32) error) (device.Weights, error) {
 	if c.room.Add(-1) < 0 {
 		c.room.Add(1)
+		if c.short != nil {
+			c.short()
+		}
 		return nil, fmt.Errorf("weights: %w", device.ErrNoMemory)
 	}
 	return c.Device.NewWeights(f, rows, cols, read)
@@ -95,6 +99,11 @@ func TestIdleMakesRoom(t *testing.T) {
 	c.room.Add(1)
 	if have := good[textWhole](r, "completions", textRequest(nil)); have.Choices[0].Text == "" {
 		t.Error("the first model does not answer any more")
+	}
+	c.room.Store(0)
+	c.short = func() { r.hub.clear() }
+	if have := good[textWhole](r, "completions", textRequest(object{"model": "world:nrt"})); have.Choices[0].Text == "" {
+		t.Error("a model for which another's reader has just made room does not answer")
 	}
 }
 
