@@ -103,7 +103,7 @@ func (c *conn) serve() {
 	s := c.session
 	c.ws.SetPongHandler(func(text string) error {
 		if seq, err := strconv.ParseUint(text, 10, 64); err == nil {
-			s.received(seq)
+			s.received(c, seq)
 		}
 		return c.ws.SetReadDeadline(time.Now().Add(c.server.o.Silence))
 	})

@@ -118,7 +118,8 @@ func TestResumeOfWhatIsForgottenStartsAfresh(t *testing.T) {
 	c := r.reader(nil)
 	c.say(question())
 	expect[*wire.End](c)
-	r.session(c.welcome.Session).received(c.seen)
+	x := r.session(c.welcome.Session)
+	x.received(x.connection(), c.seen)
 	old := *c
 	old.seen = 1
 	fresh := r.reader(&old)
@@ -132,13 +133,27 @@ func TestResumeOfWhatIsForgottenStartsAfresh(t *testing.T) {
 	}
 }
 
+func (s *session) connection() *conn {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.conn
+}
+
 func TestSecondConnectionTakesOver(t *testing.T) {
 	r := start(t, nil)
 	a := r.reader(nil)
+	x := r.session(a.welcome.Session)
+	first := x.connection()
+	x.say(fail("", wire.CodeRate, "said to the first"))
 	b := r.reader(a)
+	x.received(first, 1)
+	if list, lost := x.since(0); lost || len(list) != 1 {
+		t.Error("the second connection lost what the first one has")
+	}
 	if !b.welcome.Resumed {
 		t.Fatal("not resumed")
 	}
+	a.next() // what was said
 	if _, err := a.read(); !websocket.IsCloseError(err, closeTaken) {
 		t.Errorf("the first connection: %v, want code %d", err, closeTaken)
 	}

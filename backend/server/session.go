@@ -108,10 +108,13 @@ func (s *session) forget(n int) {
 	}
 }
 
-// received forgets what the reader surely has: all up to seq.
-func (s *session) received(seq uint64) {
+// received forgets what the reader surely has, as it says by way of c: all up to seq.
+func (s *session) received(c *conn, seq uint64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if s.conn != c {
+		return // what a connection has that was taken over is not what this one has
+	}
 	n := 0
 	for n < len(s.log) && s.log[n].seq <= seq {
 		n++
