@@ -359,7 +359,11 @@ func (t *trainer) evaluate(ctx context.Context) error {
 // save writes checkpoint-N; metrics are flushed before, so that no checkpoint is
 // ahead of its log.
 func (t *trainer) save() error {
-	if err := errors.Join(t.metrics.Sync(), t.completions.Sync()); err != nil {
+	err := errors.Join(t.metrics.Sync(), t.completions.Sync())
+	if t.board != nil {
+		err = errors.Join(err, t.board.Sync())
+	}
+	if err != nil {
 		return err
 	}
 	obj, err := json.Marshal(t.learner.Objective.State())

@@ -136,6 +136,14 @@ func masked(b []byte) uint32 {
 	return (c>>15 | c<<17) + 0xa282ead8
 }
 
+// Sync makes the records so far survive a power cut.
+func (b *board) Sync() error {
+	if err := b.f.Sync(); err != nil {
+		return fmt.Errorf("write %s: %w", b.path, err)
+	}
+	return nil
+}
+
 // Close makes all records survive a power cut.
 func (b *board) Close() error {
 	if err := errors.Join(b.f.Sync(), b.f.Close()); err != nil {

@@ -122,7 +122,7 @@ func (w *wordsFlags) run(e *env) error {
 }
 
 func (w *wordsFlags) print(e *env, c compared) {
-	fmt.Fprintf(e.out, "before  %s\nafter   %s\n", c.Before, c.After)
+	fmt.Fprintf(e.out, "before  %s\nafter   %s\nA       under %s (--mode)\n", c.Before, c.After, w.reward.Mode)
 	var came, went []eval.Word
 	for _, x := range c.Words {
 		switch {

@@ -57,7 +57,7 @@ func TestWordsOfARun(t *testing.T) {
 
 	text := setting{}.ok(t, "words", "--in", dir, "--steps", "10", "--n", "2")
 	for _, want := range []string{
-		"before  " + filepath.Join(dir, "completions.jsonl") + ", steps 1 to 10: 40 chains of 20 questions\n", ", steps 11 to 20: 40 chains",
+		"before  " + filepath.Join(dir, "completions.jsonl") + ", steps 1 to 10: 40 chains of 20 questions\n", ", steps 11 to 20: 40 chains of 20 questions\nA       under ws-logp (--mode)\n",
 		"came                   before    after       A\nis                      0.0 %  100.0 %        \n", "… and 1 more\n",
 		"went                   before    after       A\nhmm                   100.0 %    0.0 %",
 	} {
