@@ -70,8 +70,8 @@ What is measured, unless --only chooses:
 
 A card gets more at once: 8 × 1024 tokens to train on, prompts of 1024, up to 256
 sequences, chains of 512 and 32 questions. The limits set beside are then its
-fastest product and copy. A rollout is one run there. A training step that does not
-fit recomputes layers or keeps moments in 8 bits, and says so.
+fastest product and copy. A rollout is one run there. A training step that does
+not fit recomputes layers or keeps moments in 8 bits, and says so.
 
 --profile marks, on a card, what a profiler shall look at: of train, prefill and
 decode one run each after two that warm up. The training step has two layers then,

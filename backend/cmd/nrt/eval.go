@@ -23,11 +23,11 @@ func evalCommand() *command {
 		name: "eval", group: groupAsk, args: "[--model M] [--data F.jsonl | world] [flags]",
 		short: "measure a model on questions with known answers",
 		long: `
-To each question the model writes a chain, or --k of them, then an answer. Reported
-are the share of right answers, the mean log-probability of the reference per
-token (after the chain, and after an empty one), the chains' entropy and length,
-and where chains help: how probable the reference's tokens are after the chain,
-by how sure the model is of them without one.
+To each question the model writes a chain, or --k of them, then an answer.
+Reported are the share of right answers, the mean log-probability of the
+reference per token (after the chain, and after an empty one), the chains' entropy
+and length, and where chains help: how probable the reference's tokens are after
+the chain, by how sure the model is of them without one.
 
 An answer is right if it equals the reference; in the small world, if its key
 words are right, however it is phrased (--exact asks for equality).
