@@ -20,5 +20,8 @@ func Devices() ([]Info, error) { return nil, errAbsent }
 // Open opens a card.
 func Open(Options) (device.Device, error) { return nil, errAbsent }
 
+// Kept is the memory that a device holds for what it makes next.
+func Kept(device.Device) int64 { return 0 }
+
 // Profile marks for a profiler what a card does.
 func Profile(device.Device, bool) error { return errAbsent }

@@ -163,7 +163,7 @@ func TestFailureSticks(t *testing.T) {
 func TestOutOfMemory(t *testing.T) {
 	c := emulator(t)
 	d := openTest(t, dtF32)
-	have := c.Live("bytes")
+	have := c.Live("bytes") + c.Live("kept")
 	c.Memory(have + 10<<20)
 	defer c.Memory(8 << 30)
 	for range 5 {
@@ -172,6 +172,16 @@ func TestOutOfMemory(t *testing.T) {
 		d.Free(a)
 	}
 	if err := d.Sync(); err != nil {
+		t.Fatal(err)
+	}
+	if n := Kept(d); n < 8<<20 {
+		t.Errorf("%d bytes are kept of 8 MiB that were given back", n)
+	}
+	a := d.Alloc(2 << 20)
+	if n := Kept(d); n >= 8<<20 {
+		t.Errorf("%d bytes are kept while 8 MiB are in use", n)
+	}
+	if err := d.Close(); err != nil {
 		t.Fatal(err)
 	}
 	e, err := open(Options{Type: F32})

@@ -197,6 +197,25 @@ func (d *dev) sticky() error {
 	return nil
 }
 
+// Kept is how many bytes d holds for what it makes next. They are taken, says the driver
+// (Info.Free), and yet d may use them. 0 where it does not say.
+func Kept(d device.Device) (bytes int64) {
+	x, ok := d.(*dev)
+	if !ok {
+		return 0
+	}
+	x.lock()
+	defer x.unlock()
+	err := x.ex.call(func() (err error) {
+		bytes, err = x.ex.pool.Kept()
+		return err
+	})
+	if err != nil {
+		return 0
+	}
+	return bytes
+}
+
 // Profile has a profiler look at what d does from here on, or no longer, where it
 // runs with one of NVIDIA's (ncu --profile-from-start off). What was asked of d before
 // is done first, so that the marks stand between the work and not beside it. The calls

@@ -83,6 +83,19 @@ func (p Pool) Free(at cu.DevicePtr, s cu.Stream) error {
 	return fail("cuMemFreeAsync", C.cuMemFreeAsync(C.CUdeviceptr(at), stream(s)))
 }
 
+// Kept is how many bytes the pool has that were given back and can be given again.
+func (p Pool) Kept() (int64, error) {
+	var all, given C.cuuint64_t
+	for attr, to := range map[C.CUmemPool_attribute]*C.cuuint64_t{
+		C.CU_MEMPOOL_ATTR_RESERVED_MEM_CURRENT: &all, C.CU_MEMPOOL_ATTR_USED_MEM_CURRENT: &given,
+	} {
+		if err := fail("cuMemPoolGetAttribute", C.cuMemPoolGetAttribute(p.p, attr, unsafe.Pointer(to))); err != nil {
+			return 0, err
+		}
+	}
+	return int64(all) - int64(given), nil
+}
+
 // Trim returns to the driver what is free in the pool.
 func (p Pool) Trim() error { return fail("cuMemPoolTrimTo", C.cuMemPoolTrimTo(p.p, 0)) }
 

@@ -81,7 +81,7 @@ func (c *Control) Calls(name string) int { return int(c.text("emu_calls", name))
 
 // Live is how many objects of a kind there are: device (allocations), host,
 // stream, event, module, graph, exec, pool, context; "" for all of them, and
-// "bytes" for the bytes of device memory.
+// "bytes" for the bytes of device memory, "kept" for those that pools have beside them.
 func (c *Control) Live(kind string) int { return int(c.text("emu_live", kind)) }
 
 // Memory sets how many bytes of memory the device has, 8 GiB at first.

@@ -255,7 +255,7 @@ func TestPools(t *testing.T) {
 	p := m.handle("cuMemAllocFromPoolAsync", 1000, pool, stream)
 	m.must("cuMemsetD8Async", p, 7, 1000, stream)
 	in := make([]uint64, 1)
-	const usedNow = 7
+	const threshold, reservedNow, usedNow = 4, 5, 7
 	m.must("cuMemPoolGetAttribute", pool, usedNow, address(in))
 	if in[0] != 1000 || m.Live("bytes")-used != 1000 {
 		t.Errorf("pool uses %d bytes, the device %d; want 1000", in[0], m.Live("bytes")-used)
@@ -265,7 +265,29 @@ func TestPools(t *testing.T) {
 	if n := m.Live("device") - live; n != 0 {
 		t.Errorf("%d allocations are left", n)
 	}
+	if n := m.Live("kept"); n != 0 {
+		t.Errorf("a pool that keeps nothing kept %d bytes", n)
+	}
+	for i, want := range []int{1000, 400, 1000} { // given back, of them 600 given again, and that too given back
+		if i == 0 {
+			m.must("cuMemPoolSetAttribute", pool, threshold, address([]uint64{1 << 40}))
+		}
+		if i < 2 {
+			p = m.handle("cuMemAllocFromPoolAsync", uintptr(1000-400*i), pool, stream)
+		}
+		if i != 1 {
+			m.must("cuMemFreeAsync", p, stream)
+			m.must("cuStreamSynchronize", stream)
+		}
+		m.must("cuMemPoolGetAttribute", pool, reservedNow, address(in))
+		if n := m.Live("kept"); n != want || in[0] != 1000 {
+			t.Errorf("%d: a pool of %d bytes keeps %d, want 1000 and %d", i, in[0], n, want)
+		}
+	}
 	m.must("cuMemPoolTrimTo", pool, 0)
+	if n := m.Live("kept"); n != 0 {
+		t.Errorf("%d bytes are kept after cuMemPoolTrimTo", n)
+	}
 	m.must("cuMemPoolDestroy", pool)
 	m.must("cuStreamDestroy_v2", stream)
 

@@ -316,7 +316,8 @@ EMU_EXPORT long emu_calls(const char* name) {
 }
 
 // emu_live is how many objects of a kind exist: device, host, stream, event,
-// module, graph, exec, pool or context; "" for all, "bytes" for device memory.
+// module, graph, exec, pool or context; "" for all, "bytes" for device memory, "kept" for
+// what pools have beside it.
 EMU_EXPORT long emu_live(const char* kind) {
 	Call call("emu_live", nothing);
 	long contexts = 0;
@@ -329,7 +330,10 @@ EMU_EXPORT long emu_live(const char* kind) {
 	long n = 0;
 	for (auto& [name, count] : counts)
 		if (!*kind || !strcmp(kind, name)) n += count;
-	return strcmp(kind, "bytes") ? n : long(state.used);
+	if (!strcmp(kind, "bytes")) n = state.used;
+	if (!strcmp(kind, "kept"))
+		for (Pool* p : state.pools) n += p->kept;
+	return n;
 }
 
 // emu_memory sets how many bytes of memory the device has.

@@ -79,7 +79,7 @@ struct Context {
 
 struct Pool {
 	cuuint64_t threshold = 0;
-	size_t used = 0;
+	size_t used = 0, kept = 0; // bytes that are given, and that were and stay the pool's
 };
 
 // State is the whole driver.

@@ -1,4 +1,5 @@
 // Device memory, pinned host memory, copies and fills.
+#include <algorithm>
 #include <cstdlib>
 
 #include "driver.h"
@@ -14,8 +15,15 @@ enum { guard_byte = 0xa5 };
 
 static unsigned char* at(uintptr_t p) { return reinterpret_cast<unsigned char*>(p); }
 
+static size_t available() {
+	size_t taken = state.used;
+	for (Pool* p : state.pools) taken += p->kept;
+	return state.memory < taken ? 0 : state.memory - taken;
+}
+
 static Allocation* allocate(size_t size, Pool* pool) {
-	if (size > state.memory - state.used || state.used > state.memory) return nullptr;
+	size_t again = pool ? std::min(size, pool->kept) : 0;
+	if (size - again > available()) return nullptr;
 	void* p;
 	if (posix_memalign(&p, 256, size + 2 * guard)) return nullptr;
 	uintptr_t base = reinterpret_cast<uintptr_t>(p) + guard;
@@ -23,13 +31,16 @@ static Allocation* allocate(size_t size, Pool* pool) {
 	memset(at(base + size), guard_byte, guard);
 	garbage(at(base), size);
 	state.used += size;
-	if (pool) pool->used += size;
+	if (pool) pool->used += size, pool->kept -= again;
 	return &(state.allocations[base] = {base, size, pool, nullptr});
 }
 
 static void release(const Allocation& a) {
 	state.used -= a.size;
-	if (a.pool) static_cast<Pool*>(a.pool)->used -= a.size;
+	if (auto p = static_cast<Pool*>(a.pool)) {
+		p->used -= a.size;
+		p->kept = std::min(p->kept + a.size, size_t(p->threshold));
+	}
 	garbage(at(a.base), a.size);
 	free(a.shadow);
 	free(at(a.base - guard));
@@ -120,7 +131,7 @@ using namespace emu;
 EMU_EXPORT CUresult cuMemGetInfo(size_t* free, size_t* total) {
 	EMU_ENTER(cuMemGetInfo, context);
 	*total = state.memory;
-	*free = state.memory < state.used ? 0 : state.memory - state.used;
+	*free = available();
 	return CUDA_SUCCESS;
 }
 
@@ -218,13 +229,21 @@ EMU_EXPORT CUresult cuMemPoolSetAttribute(CUmemoryPool pool, CUmemPool_attribute
 EMU_EXPORT CUresult cuMemPoolGetAttribute(CUmemoryPool pool, CUmemPool_attribute a, void* v) {
 	EMU_ENTER(cuMemPoolGetAttribute, started);
 	auto p = reinterpret_cast<Pool*>(pool);
-	*static_cast<cuuint64_t*>(v) = a == CU_MEMPOOL_ATTR_RELEASE_THRESHOLD ? p->threshold : p->used;
+	auto to = static_cast<cuuint64_t*>(v);
+	switch (a) {
+	case CU_MEMPOOL_ATTR_RELEASE_THRESHOLD: *to = p->threshold; break;
+	case CU_MEMPOOL_ATTR_RESERVED_MEM_CURRENT: *to = p->used + p->kept; break;
+	case CU_MEMPOOL_ATTR_USED_MEM_CURRENT: *to = p->used; break;
+	default: return CUDA_ERROR_INVALID_VALUE;
+	}
 	return CUDA_SUCCESS;
 }
 
-EMU_EXPORT CUresult cuMemPoolTrimTo(CUmemoryPool, size_t) {
+EMU_EXPORT CUresult cuMemPoolTrimTo(CUmemoryPool pool, size_t keep) {
 	EMU_ENTER(cuMemPoolTrimTo, started);
-	return CUDA_SUCCESS; // nothing is kept that was freed
+	auto p = reinterpret_cast<Pool*>(pool);
+	p->kept = std::min(p->kept, keep < p->used ? 0 : keep - p->used);
+	return CUDA_SUCCESS;
 }
 
 EMU_EXPORT CUresult cuMemGetAddressRange(CUdeviceptr* base, size_t* n, CUdeviceptr p) {
