@@ -19,11 +19,12 @@ type cards struct {
 	built bool
 	list  func() ([]cuda.Info, error)
 	open  func(cuda.Options) (device.Device, error)
+	kept  func(d device.Device) int64          // see cuda.Kept
 	mark  func(d device.Device, on bool) error // see cuda.Profile
 }
 
 // builtCards are those of package cuda, with or without its tag.
-var builtCards = cards{cuda.Built, cuda.Devices, cuda.Open, cuda.Profile}
+var builtCards = cards{cuda.Built, cuda.Devices, cuda.Open, cuda.Kept, cuda.Profile}
 
 // What is missing where no card can be taken.
 const (
@@ -153,7 +154,17 @@ func isAre(n int) string {
 	return fmt.Sprintf("are %d", n)
 }
 
-// free is how many bytes the device may still take; 0 where that is not known.
+// room is how many bytes the device may still take; 0 where that is not known. What a
+// card has given and got back does not look free, and is ready for the next taker.
+func (p *place) room() int64 {
+	free := p.free()
+	if p.kind == "cuda" && free > 0 {
+		free += p.e.cards.kept(p.Device)
+	}
+	return free
+}
+
+// free is how many bytes nobody has taken of the device's memory; 0 where that is not known.
 func (p *place) free() int64 {
 	if p.kind == "cuda" {
 		if list, err := p.e.cards.list(); err == nil && p.ordinal < len(list) {

@@ -11,6 +11,7 @@ import (
 	"nrt/backend/cpu"
 	"nrt/backend/cuda"
 	"nrt/backend/device"
+	"nrt/backend/server"
 )
 
 // fakeCards are cards that compute on the CPU; opened gets what was asked for.
@@ -22,6 +23,7 @@ func fakeCards(opened *[]cuda.Options, list ...cuda.Info) cards {
 			*opened = append(*opened, o)
 			return cpu.New(cpu.Options{Threads: 1})
 		},
+		kept: func(device.Device) int64 { return 0 },
 		mark: func(device.Device, bool) error { return nil },
 	}
 }
@@ -139,4 +141,25 @@ func TestFreeOfTheDevice(t *testing.T) {
 		t.Errorf("exit %d, %q", code, errs)
 	}
 	s.ok(t, append(args, "--device", "cpu")...)
+}
+
+// What a card has given and got back is room for readers and for training, though nobody
+// else may have it.
+func TestRoomToServe(t *testing.T) {
+	var opened []cuda.Options
+	card := aCard
+	card.Free = 3 << 30
+	e := &env{ctx: t.Context(), cards: fakeCards(&opened, card)}
+	e.cards.kept = func(device.Device) int64 { return 5 << 30 }
+	var o server.Options
+	closeAll, err := (&serveFlags{on: deviceFlags{on: choiceFlag{device.Choice{Name: "cuda"}}, dtype: "auto"}}).devices(e, &o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if o.Free() != 8<<30 || o.Train.Free() != 8<<30 {
+		t.Errorf("%d bytes for readers and %d for training, want 8 GiB", o.Free(), o.Train.Free())
+	}
+	if err := closeAll(); err != nil {
+		t.Error(err)
+	}
 }

@@ -335,20 +335,20 @@ func (s *serveFlags) devices(e *env, o *server.Options) (closeAll func() error, 
 	if err != nil {
 		return nil, err
 	}
-	o.Device, o.Free, o.Weights = dev, dev.free, s.weights.on(dev)
+	o.Device, o.Free, o.Weights = dev, dev.room, s.weights.on(dev)
 	o.IdleBytes = max(512<<20, dev.free()/2) // to read billions of parameters again takes long
 	if s.noTrain {
 		return dev.Close, nil
 	}
 	if dev.kind != "cpu" {
-		o.Train.Device, o.Train.Free, o.Train.On, o.Train.Type = dev, dev.free, dev.kind, dev.dtype
+		o.Train.Device, o.Train.Free, o.Train.On, o.Train.Type = dev, dev.room, dev.kind, dev.dtype
 		return dev.Close, nil
 	}
 	train, err := e.onCPU(deviceFlags{dtype: s.on.dtype, threads: max(1, s.on.threads/2)})
 	if err != nil {
 		return nil, errors.Join(err, dev.Close())
 	}
-	o.Train.Device, o.Train.Free, o.Train.On, o.Train.Type = train, train.free, train.kind, train.dtype
+	o.Train.Device, o.Train.Free, o.Train.On, o.Train.Type = train, train.room, train.kind, train.dtype
 	return func() error { return errors.Join(dev.Close(), train.Close()) }, nil
 }
 
