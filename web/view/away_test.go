@@ -132,3 +132,47 @@ func TestRefusalsAreSentences(t *testing.T) {
 		}
 	}
 }
+
+// What else the server had to say does not mean that it heard of a question, or of a run.
+func TestWhatNeverArrivedBesideARun(t *testing.T) {
+	s, id := live(t)
+	s.TrainID = "t9"
+	s.Seq = 4
+	s, out := s.Receive(&wire.Welcome{Head: wire.Head{Seq: 6}, Session: "s1", Resumed: true, Models: s.Models})
+	if len(out) != 0 || s.TrainID == "" {
+		t.Fatalf("while two messages are to come: %v, run %q", out, s.TrainID)
+	}
+	s, out = s.Receive(&wire.Models{Head: wire.Head{Seq: 5}, Models: s.Models})
+	if len(out) != 0 {
+		t.Fatalf("while one is to come: %v", out)
+	}
+	s, out = s.Receive(&wire.Models{Head: wire.Head{Seq: 6}, Models: s.Models})
+	if len(out) != 2 || out[0].Type() != "cancel" || out[0].Header().ID != id || out[1].Type() != "ask" {
+		t.Errorf("have %v, want the question asked again", out)
+	}
+	if s.TrainID != "" || s.Notice == nil || !strings.Contains(s.Notice.Text, "Start it again") {
+		t.Errorf("the run %q is still waited for; said is %+v", s.TrainID, s.Notice)
+	}
+	if s, out = s.Receive(&wire.Models{Head: wire.Head{Seq: 7}, Models: s.Models}); len(out) != 0 || s.Reading.Status != Asked {
+		t.Errorf("it is asked a third time: %v", out)
+	}
+
+	// What is asked meanwhile is not in doubt.
+	s, _ = live(t)
+	s, _ = s.Receive(&wire.Welcome{Head: wire.Head{Seq: 1}, Session: "s1", Resumed: true, Models: s.Models})
+	s.TrainID = "t9"
+	s, out = s.Do("again", "")
+	if s, out = s.Receive(&wire.Models{Head: wire.Head{Seq: 1}, Models: s.Models}); len(out) != 0 || s.TrainID == "" {
+		t.Errorf("have %v, run %q", out, s.TrainID)
+	}
+
+	// What it did hear of is answered by then.
+	s, id = live(t)
+	s.TrainID = "t9"
+	s, _ = s.Receive(&wire.Welcome{Head: wire.Head{Seq: 2}, Session: "s1", Resumed: true, Models: s.Models})
+	s = s.receives(&wire.State{Head: wire.Head{ID: "t9", Seq: 1}, Run: "run1", Method: "nrt", Status: wire.StatusRunning, Of: 4})
+	s, out = s.Receive(&wire.Queued{Head: wire.Head{ID: id, Seq: 2}})
+	if len(out) != 0 || s.Notice != nil || s.Run != "run1" {
+		t.Errorf("have %v, %+v, run %q", out, s.Notice, s.Run)
+	}
+}
