@@ -174,21 +174,19 @@ func (o *order[T]) reach(n int, mass float64, enough func(n int, mass float64) b
 			at = lo + (hi-lo)/2
 		}
 	}
-	// Half of all tokens may be > lo, which no processor guesses token by token, so
-	// stretches without a candidate are passed over at once.
+	// Which tokens are in it no processor guesses one by one, so each is written down,
+	// and written over by the next one where it is not.
 	const stretch = 64
+	var found [stretch]int32
 	c := o.s.candidates[:0]
 	for from := 0; from < len(o.x); from += stretch {
-		to := min(from+stretch, len(o.x))
-		x, p := o.x[from:to], o.p[from:to]
-		above, _ := o.k.above(x, p, lo)
-		if over, _ := o.k.above(x, p, hi); over == above {
-			continue
+		in := 0
+		for i, v := range o.x[from:min(from+stretch, len(o.x))] {
+			found[in] = int32(from + i)
+			in += one(v > lo) & one(v <= hi)
 		}
-		for i, v := range x {
-			if v > lo && v <= hi {
-				c = append(c, candidate[T]{int32(from + i), v, float64(p[i])})
-			}
+		for _, id := range found[:in] {
+			c = append(c, candidate[T]{id, o.x[id], float64(o.p[id])})
 		}
 	}
 	o.s.candidates = c
@@ -203,6 +201,14 @@ func (o *order[T]) reach(n int, mass float64, enough func(n int, mass float64) b
 		at--
 	}
 	return c[at].id, min(mHi+m, mass)
+}
+
+// one is 1 if b holds, else 0.
+func one(b bool) int {
+	if b {
+		return 1
+	}
+	return 0
 }
 
 // best is the n likeliest tokens in order. Twice as many are gathered before they are
