@@ -7497,16 +7497,12 @@ of4Columns:
 	JNZ          of4Block
 	ADDQ         BX, SI
 	ADDQ         DX, k+32(FP)
-	ADDQ         DX, soon+56(FP)
 	ADDQ         BX, SI
 	ADDQ         DX, k+32(FP)
-	ADDQ         DX, soon+56(FP)
 	ADDQ         BX, SI
 	ADDQ         DX, k+32(FP)
-	ADDQ         DX, soon+56(FP)
 	ADDQ         BX, SI
 	ADDQ         DX, k+32(FP)
-	ADDQ         DX, soon+56(FP)
 	MOVQ         lds+8(FP), DI
 	IMUL3Q       $0x10, DI, DI
 	ADDQ         DI, s+0(FP)
@@ -7738,13 +7734,10 @@ of3Columns:
 	JNZ          of3Block
 	ADDQ         BX, SI
 	ADDQ         DX, k+32(FP)
-	ADDQ         DX, soon+56(FP)
 	ADDQ         BX, SI
 	ADDQ         DX, k+32(FP)
-	ADDQ         DX, soon+56(FP)
 	ADDQ         BX, SI
 	ADDQ         DX, k+32(FP)
-	ADDQ         DX, soon+56(FP)
 	MOVQ         lds+8(FP), DI
 	IMUL3Q       $0x0c, DI, DI
 	ADDQ         DI, s+0(FP)
@@ -7938,10 +7931,8 @@ of2Columns:
 	JNZ          of2Block
 	ADDQ         BX, SI
 	ADDQ         DX, k+32(FP)
-	ADDQ         DX, soon+56(FP)
 	ADDQ         BX, SI
 	ADDQ         DX, k+32(FP)
-	ADDQ         DX, soon+56(FP)
 	MOVQ         lds+8(FP), DI
 	IMUL3Q       $0x08, DI, DI
 	ADDQ         DI, s+0(FP)
@@ -7954,6 +7945,13 @@ two:
 	MOVQ k+32(FP), DI
 	MOVQ soon+56(FP), R9
 	MOVQ s+0(FP), R10
+	CMPQ heads+64(FP), $0x02
+	JLE  pairLast
+	MOVQ DI, R9
+	ADDQ DX, R9
+	ADDQ DX, R9
+
+pairLast:
 	MOVQ blocks+72(FP), R11
 	MOVQ R11, (SP)
 
@@ -8223,10 +8221,8 @@ pairColumns:
 	JNZ          pairBlock
 	ADDQ         BX, SI
 	ADDQ         DX, k+32(FP)
-	ADDQ         DX, soon+56(FP)
 	ADDQ         BX, SI
 	ADDQ         DX, k+32(FP)
-	ADDQ         DX, soon+56(FP)
 	MOVQ         lds+8(FP), DI
 	IMUL3Q       $0x08, DI, DI
 	ADDQ         DI, s+0(FP)
@@ -8236,26 +8232,32 @@ pairColumns:
 	RET
 
 one:
-	MOVQ k+32(FP), DX
+	MOVQ k+32(FP), BX
 	MOVQ soon+56(FP), DI
 	MOVQ s+0(FP), R8
+	CMPQ heads+64(FP), $0x01
+	JLE  singleLast
+	MOVQ BX, DI
+	ADDQ DX, DI
+
+singleLast:
 	MOVQ blocks+72(FP), R9
 	MOVQ R9, (SP)
 
 singleBlock:
-	LEAQ   (DX)(AX*4), BX
+	LEAQ   (BX)(AX*4), DX
 	VXORPS Y4, Y4, Y4
 	MOVQ   dim+80(FP), R9
 
 singleColumns:
-	VMOVUPS      (DX), X0
-	VINSERTF128  $0x01, (BX), Y0, Y0
-	VMOVUPS      (DX)(AX*1), X1
-	VINSERTF128  $0x01, (BX)(AX*1), Y1, Y1
-	VMOVUPS      (DX)(AX*2), X2
-	VINSERTF128  $0x01, (BX)(AX*2), Y2, Y2
-	VMOVUPS      (DX)(CX*1), X3
-	VINSERTF128  $0x01, (BX)(CX*1), Y3, Y3
+	VMOVUPS      (BX), X0
+	VINSERTF128  $0x01, (DX), Y0, Y0
+	VMOVUPS      (BX)(AX*1), X1
+	VINSERTF128  $0x01, (DX)(AX*1), Y1, Y1
+	VMOVUPS      (BX)(AX*2), X2
+	VINSERTF128  $0x01, (DX)(AX*2), Y2, Y2
+	VMOVUPS      (BX)(CX*1), X3
+	VINSERTF128  $0x01, (DX)(CX*1), Y3, Y3
 	PREFETCHT0   (DI)
 	PREFETCHT0   (DI)(AX*1)
 	PREFETCHT0   (DI)(AX*2)
@@ -8277,14 +8279,14 @@ singleColumns:
 	VSHUFPS      $0xee, Y8, Y6, Y5
 	VBROADCASTSS 12(SI), Y6
 	VFMADD231PS  Y6, Y5, Y4
-	VMOVUPS      16(DX), X0
-	VINSERTF128  $0x01, 16(BX), Y0, Y0
-	VMOVUPS      16(DX)(AX*1), X1
-	VINSERTF128  $0x01, 16(BX)(AX*1), Y1, Y1
-	VMOVUPS      16(DX)(AX*2), X2
-	VINSERTF128  $0x01, 16(BX)(AX*2), Y2, Y2
-	VMOVUPS      16(DX)(CX*1), X3
-	VINSERTF128  $0x01, 16(BX)(CX*1), Y3, Y3
+	VMOVUPS      16(BX), X0
+	VINSERTF128  $0x01, 16(DX), Y0, Y0
+	VMOVUPS      16(BX)(AX*1), X1
+	VINSERTF128  $0x01, 16(DX)(AX*1), Y1, Y1
+	VMOVUPS      16(BX)(AX*2), X2
+	VINSERTF128  $0x01, 16(DX)(AX*2), Y2, Y2
+	VMOVUPS      16(BX)(CX*1), X3
+	VINSERTF128  $0x01, 16(DX)(CX*1), Y3, Y3
 	PREFETCHT0   (DI)
 	PREFETCHT0   (DI)(AX*1)
 	PREFETCHT0   (DI)(AX*2)
@@ -8306,14 +8308,14 @@ singleColumns:
 	VSHUFPS      $0xee, Y8, Y6, Y5
 	VBROADCASTSS 28(SI), Y6
 	VFMADD231PS  Y6, Y5, Y4
-	VMOVUPS      32(DX), X0
-	VINSERTF128  $0x01, 32(BX), Y0, Y0
-	VMOVUPS      32(DX)(AX*1), X1
-	VINSERTF128  $0x01, 32(BX)(AX*1), Y1, Y1
-	VMOVUPS      32(DX)(AX*2), X2
-	VINSERTF128  $0x01, 32(BX)(AX*2), Y2, Y2
-	VMOVUPS      32(DX)(CX*1), X3
-	VINSERTF128  $0x01, 32(BX)(CX*1), Y3, Y3
+	VMOVUPS      32(BX), X0
+	VINSERTF128  $0x01, 32(DX), Y0, Y0
+	VMOVUPS      32(BX)(AX*1), X1
+	VINSERTF128  $0x01, 32(DX)(AX*1), Y1, Y1
+	VMOVUPS      32(BX)(AX*2), X2
+	VINSERTF128  $0x01, 32(DX)(AX*2), Y2, Y2
+	VMOVUPS      32(BX)(CX*1), X3
+	VINSERTF128  $0x01, 32(DX)(CX*1), Y3, Y3
 	VUNPCKLPS    Y1, Y0, Y5
 	VUNPCKHPS    Y1, Y0, Y6
 	VUNPCKLPS    Y3, Y2, Y7
@@ -8330,14 +8332,14 @@ singleColumns:
 	VSHUFPS      $0xee, Y8, Y6, Y5
 	VBROADCASTSS 44(SI), Y6
 	VFMADD231PS  Y6, Y5, Y4
-	VMOVUPS      48(DX), X0
-	VINSERTF128  $0x01, 48(BX), Y0, Y0
-	VMOVUPS      48(DX)(AX*1), X1
-	VINSERTF128  $0x01, 48(BX)(AX*1), Y1, Y1
-	VMOVUPS      48(DX)(AX*2), X2
-	VINSERTF128  $0x01, 48(BX)(AX*2), Y2, Y2
-	VMOVUPS      48(DX)(CX*1), X3
-	VINSERTF128  $0x01, 48(BX)(CX*1), Y3, Y3
+	VMOVUPS      48(BX), X0
+	VINSERTF128  $0x01, 48(DX), Y0, Y0
+	VMOVUPS      48(BX)(AX*1), X1
+	VINSERTF128  $0x01, 48(DX)(AX*1), Y1, Y1
+	VMOVUPS      48(BX)(AX*2), X2
+	VINSERTF128  $0x01, 48(DX)(AX*2), Y2, Y2
+	VMOVUPS      48(BX)(CX*1), X3
+	VINSERTF128  $0x01, 48(DX)(CX*1), Y3, Y3
 	VUNPCKLPS    Y1, Y0, Y5
 	VUNPCKHPS    Y1, Y0, Y6
 	VUNPCKLPS    Y3, Y2, Y7
@@ -8362,21 +8364,21 @@ singleColumns:
 	SUBQ         AX, DI
 	SUBQ         AX, DI
 	SUBQ         AX, DI
-	ADDQ         $0x40, DX
 	ADDQ         $0x40, BX
+	ADDQ         $0x40, DX
 	ADDQ         $0x40, DI
 	ADDQ         $0x40, SI
 	SUBQ         $0x10, R9
 	JNZ          singleColumns
-	MOVQ         R8, BX
-	VMOVUPS      Y4, (BX)
+	MOVQ         R8, DX
+	VMOVUPS      Y4, (DX)
 	ADDQ         $0x20, R8
 	MOVQ         dim+80(FP), R9
 	SHLQ         $0x02, R9
 	SUBQ         R9, SI
-	SUBQ         R9, DX
-	LEAQ         (DX)(AX*4), DX
-	LEAQ         (DX)(AX*4), DX
+	SUBQ         R9, BX
+	LEAQ         (BX)(AX*4), BX
+	LEAQ         (BX)(AX*4), BX
 	SUBQ         R9, DI
 	LEAQ         (DI)(AX*4), DI
 	LEAQ         (DI)(AX*4), DI

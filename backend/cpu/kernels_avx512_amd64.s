@@ -14710,16 +14710,12 @@ of4Columns:
 	JNZ              of4Block
 	ADDQ             BX, SI
 	ADDQ             DX, k+32(FP)
-	ADDQ             DX, soon+56(FP)
 	ADDQ             BX, SI
 	ADDQ             DX, k+32(FP)
-	ADDQ             DX, soon+56(FP)
 	ADDQ             BX, SI
 	ADDQ             DX, k+32(FP)
-	ADDQ             DX, soon+56(FP)
 	ADDQ             BX, SI
 	ADDQ             DX, k+32(FP)
-	ADDQ             DX, soon+56(FP)
 	MOVQ             lds+8(FP), DI
 	IMUL3Q           $0x10, DI, DI
 	ADDQ             DI, s+0(FP)
@@ -14961,13 +14957,10 @@ of3Columns:
 	JNZ              of3Block
 	ADDQ             BX, SI
 	ADDQ             DX, k+32(FP)
-	ADDQ             DX, soon+56(FP)
 	ADDQ             BX, SI
 	ADDQ             DX, k+32(FP)
-	ADDQ             DX, soon+56(FP)
 	ADDQ             BX, SI
 	ADDQ             DX, k+32(FP)
-	ADDQ             DX, soon+56(FP)
 	MOVQ             lds+8(FP), DI
 	IMUL3Q           $0x0c, DI, DI
 	ADDQ             DI, s+0(FP)
@@ -15187,10 +15180,8 @@ of2Columns:
 	JNZ              of2Block
 	ADDQ             BX, SI
 	ADDQ             DX, k+32(FP)
-	ADDQ             DX, soon+56(FP)
 	ADDQ             BX, SI
 	ADDQ             DX, k+32(FP)
-	ADDQ             DX, soon+56(FP)
 	MOVQ             lds+8(FP), DI
 	IMUL3Q           $0x08, DI, DI
 	ADDQ             DI, s+0(FP)
@@ -15203,6 +15194,13 @@ two:
 	MOVQ k+32(FP), DI
 	MOVQ soon+56(FP), R11
 	MOVQ s+0(FP), R12
+	CMPQ heads+64(FP), $0x02
+	JLE  pairLast
+	MOVQ DI, R11
+	ADDQ DX, R11
+	ADDQ DX, R11
+
+pairLast:
 	MOVQ blocks+72(FP), R13
 	MOVQ R13, (SP)
 
@@ -15552,10 +15550,8 @@ pairColumns:
 	JNZ              pairBlock
 	ADDQ             BX, SI
 	ADDQ             DX, k+32(FP)
-	ADDQ             DX, soon+56(FP)
 	ADDQ             BX, SI
 	ADDQ             DX, k+32(FP)
-	ADDQ             DX, soon+56(FP)
 	MOVQ             lds+8(FP), DI
 	IMUL3Q           $0x08, DI, DI
 	ADDQ             DI, s+0(FP)
@@ -15565,41 +15561,47 @@ pairColumns:
 	RET
 
 one:
-	MOVQ k+32(FP), DX
-	MOVQ soon+56(FP), R9
-	MOVQ s+0(FP), R10
+	MOVQ k+32(FP), BX
+	MOVQ soon+56(FP), DI
+	MOVQ s+0(FP), R8
+	CMPQ heads+64(FP), $0x01
+	JLE  singleLast
+	MOVQ BX, DI
+	ADDQ DX, DI
+
+singleLast:
 	MOVQ blocks+72(FP), R11
 	MOVQ R11, (SP)
 
 singleBlock:
-	LEAQ   (DX)(AX*4), BX
-	LEAQ   (BX)(AX*4), DI
-	LEAQ   (DI)(AX*4), R8
+	LEAQ   (BX)(AX*4), DX
+	LEAQ   (DX)(AX*4), R9
+	LEAQ   (R9)(AX*4), R10
 	VPXORD Z20, Z20, Z20
 	MOVQ   dim+80(FP), R11
 
 singleColumns:
-	VMOVUPS          (DX), X0
-	VINSERTF32X4     $0x01, (BX), Z0, Z0
-	VINSERTF32X4     $0x02, (DI), Z0, Z0
-	VINSERTF32X4     $0x03, (R8), Z0, Z0
-	VMOVUPS          (DX)(AX*1), X1
-	VINSERTF32X4     $0x01, (BX)(AX*1), Z1, Z1
-	VINSERTF32X4     $0x02, (DI)(AX*1), Z1, Z1
-	VINSERTF32X4     $0x03, (R8)(AX*1), Z1, Z1
-	VMOVUPS          (DX)(AX*2), X2
-	VINSERTF32X4     $0x01, (BX)(AX*2), Z2, Z2
-	VINSERTF32X4     $0x02, (DI)(AX*2), Z2, Z2
-	VINSERTF32X4     $0x03, (R8)(AX*2), Z2, Z2
-	VMOVUPS          (DX)(CX*1), X3
-	VINSERTF32X4     $0x01, (BX)(CX*1), Z3, Z3
-	VINSERTF32X4     $0x02, (DI)(CX*1), Z3, Z3
-	VINSERTF32X4     $0x03, (R8)(CX*1), Z3, Z3
-	PREFETCHT0       (R9)
-	PREFETCHT0       (R9)(AX*1)
-	PREFETCHT0       (R9)(AX*2)
-	PREFETCHT0       (R9)(CX*1)
-	LEAQ             (R9)(AX*4), R9
+	VMOVUPS          (BX), X0
+	VINSERTF32X4     $0x01, (DX), Z0, Z0
+	VINSERTF32X4     $0x02, (R9), Z0, Z0
+	VINSERTF32X4     $0x03, (R10), Z0, Z0
+	VMOVUPS          (BX)(AX*1), X1
+	VINSERTF32X4     $0x01, (DX)(AX*1), Z1, Z1
+	VINSERTF32X4     $0x02, (R9)(AX*1), Z1, Z1
+	VINSERTF32X4     $0x03, (R10)(AX*1), Z1, Z1
+	VMOVUPS          (BX)(AX*2), X2
+	VINSERTF32X4     $0x01, (DX)(AX*2), Z2, Z2
+	VINSERTF32X4     $0x02, (R9)(AX*2), Z2, Z2
+	VINSERTF32X4     $0x03, (R10)(AX*2), Z2, Z2
+	VMOVUPS          (BX)(CX*1), X3
+	VINSERTF32X4     $0x01, (DX)(CX*1), Z3, Z3
+	VINSERTF32X4     $0x02, (R9)(CX*1), Z3, Z3
+	VINSERTF32X4     $0x03, (R10)(CX*1), Z3, Z3
+	PREFETCHT0       (DI)
+	PREFETCHT0       (DI)(AX*1)
+	PREFETCHT0       (DI)(AX*2)
+	PREFETCHT0       (DI)(CX*1)
+	LEAQ             (DI)(AX*4), DI
 	VUNPCKLPS        Z1, Z0, Z4
 	VUNPCKHPS        Z1, Z0, Z5
 	VUNPCKLPS        Z3, Z2, Z6
@@ -15612,27 +15614,27 @@ singleColumns:
 	VFMADD231PS.BCST 8(SI), Z4, Z20
 	VSHUFPS          $0xee, Z7, Z5, Z4
 	VFMADD231PS.BCST 12(SI), Z4, Z20
-	VMOVUPS          16(DX), X0
-	VINSERTF32X4     $0x01, 16(BX), Z0, Z0
-	VINSERTF32X4     $0x02, 16(DI), Z0, Z0
-	VINSERTF32X4     $0x03, 16(R8), Z0, Z0
-	VMOVUPS          16(DX)(AX*1), X1
-	VINSERTF32X4     $0x01, 16(BX)(AX*1), Z1, Z1
-	VINSERTF32X4     $0x02, 16(DI)(AX*1), Z1, Z1
-	VINSERTF32X4     $0x03, 16(R8)(AX*1), Z1, Z1
-	VMOVUPS          16(DX)(AX*2), X2
-	VINSERTF32X4     $0x01, 16(BX)(AX*2), Z2, Z2
-	VINSERTF32X4     $0x02, 16(DI)(AX*2), Z2, Z2
-	VINSERTF32X4     $0x03, 16(R8)(AX*2), Z2, Z2
-	VMOVUPS          16(DX)(CX*1), X3
-	VINSERTF32X4     $0x01, 16(BX)(CX*1), Z3, Z3
-	VINSERTF32X4     $0x02, 16(DI)(CX*1), Z3, Z3
-	VINSERTF32X4     $0x03, 16(R8)(CX*1), Z3, Z3
-	PREFETCHT0       (R9)
-	PREFETCHT0       (R9)(AX*1)
-	PREFETCHT0       (R9)(AX*2)
-	PREFETCHT0       (R9)(CX*1)
-	LEAQ             (R9)(AX*4), R9
+	VMOVUPS          16(BX), X0
+	VINSERTF32X4     $0x01, 16(DX), Z0, Z0
+	VINSERTF32X4     $0x02, 16(R9), Z0, Z0
+	VINSERTF32X4     $0x03, 16(R10), Z0, Z0
+	VMOVUPS          16(BX)(AX*1), X1
+	VINSERTF32X4     $0x01, 16(DX)(AX*1), Z1, Z1
+	VINSERTF32X4     $0x02, 16(R9)(AX*1), Z1, Z1
+	VINSERTF32X4     $0x03, 16(R10)(AX*1), Z1, Z1
+	VMOVUPS          16(BX)(AX*2), X2
+	VINSERTF32X4     $0x01, 16(DX)(AX*2), Z2, Z2
+	VINSERTF32X4     $0x02, 16(R9)(AX*2), Z2, Z2
+	VINSERTF32X4     $0x03, 16(R10)(AX*2), Z2, Z2
+	VMOVUPS          16(BX)(CX*1), X3
+	VINSERTF32X4     $0x01, 16(DX)(CX*1), Z3, Z3
+	VINSERTF32X4     $0x02, 16(R9)(CX*1), Z3, Z3
+	VINSERTF32X4     $0x03, 16(R10)(CX*1), Z3, Z3
+	PREFETCHT0       (DI)
+	PREFETCHT0       (DI)(AX*1)
+	PREFETCHT0       (DI)(AX*2)
+	PREFETCHT0       (DI)(CX*1)
+	LEAQ             (DI)(AX*4), DI
 	VUNPCKLPS        Z1, Z0, Z4
 	VUNPCKHPS        Z1, Z0, Z5
 	VUNPCKLPS        Z3, Z2, Z6
@@ -15645,27 +15647,27 @@ singleColumns:
 	VFMADD231PS.BCST 24(SI), Z4, Z20
 	VSHUFPS          $0xee, Z7, Z5, Z4
 	VFMADD231PS.BCST 28(SI), Z4, Z20
-	VMOVUPS          32(DX), X0
-	VINSERTF32X4     $0x01, 32(BX), Z0, Z0
-	VINSERTF32X4     $0x02, 32(DI), Z0, Z0
-	VINSERTF32X4     $0x03, 32(R8), Z0, Z0
-	VMOVUPS          32(DX)(AX*1), X1
-	VINSERTF32X4     $0x01, 32(BX)(AX*1), Z1, Z1
-	VINSERTF32X4     $0x02, 32(DI)(AX*1), Z1, Z1
-	VINSERTF32X4     $0x03, 32(R8)(AX*1), Z1, Z1
-	VMOVUPS          32(DX)(AX*2), X2
-	VINSERTF32X4     $0x01, 32(BX)(AX*2), Z2, Z2
-	VINSERTF32X4     $0x02, 32(DI)(AX*2), Z2, Z2
-	VINSERTF32X4     $0x03, 32(R8)(AX*2), Z2, Z2
-	VMOVUPS          32(DX)(CX*1), X3
-	VINSERTF32X4     $0x01, 32(BX)(CX*1), Z3, Z3
-	VINSERTF32X4     $0x02, 32(DI)(CX*1), Z3, Z3
-	VINSERTF32X4     $0x03, 32(R8)(CX*1), Z3, Z3
-	PREFETCHT0       (R9)
-	PREFETCHT0       (R9)(AX*1)
-	PREFETCHT0       (R9)(AX*2)
-	PREFETCHT0       (R9)(CX*1)
-	LEAQ             (R9)(AX*4), R9
+	VMOVUPS          32(BX), X0
+	VINSERTF32X4     $0x01, 32(DX), Z0, Z0
+	VINSERTF32X4     $0x02, 32(R9), Z0, Z0
+	VINSERTF32X4     $0x03, 32(R10), Z0, Z0
+	VMOVUPS          32(BX)(AX*1), X1
+	VINSERTF32X4     $0x01, 32(DX)(AX*1), Z1, Z1
+	VINSERTF32X4     $0x02, 32(R9)(AX*1), Z1, Z1
+	VINSERTF32X4     $0x03, 32(R10)(AX*1), Z1, Z1
+	VMOVUPS          32(BX)(AX*2), X2
+	VINSERTF32X4     $0x01, 32(DX)(AX*2), Z2, Z2
+	VINSERTF32X4     $0x02, 32(R9)(AX*2), Z2, Z2
+	VINSERTF32X4     $0x03, 32(R10)(AX*2), Z2, Z2
+	VMOVUPS          32(BX)(CX*1), X3
+	VINSERTF32X4     $0x01, 32(DX)(CX*1), Z3, Z3
+	VINSERTF32X4     $0x02, 32(R9)(CX*1), Z3, Z3
+	VINSERTF32X4     $0x03, 32(R10)(CX*1), Z3, Z3
+	PREFETCHT0       (DI)
+	PREFETCHT0       (DI)(AX*1)
+	PREFETCHT0       (DI)(AX*2)
+	PREFETCHT0       (DI)(CX*1)
+	LEAQ             (DI)(AX*4), DI
 	VUNPCKLPS        Z1, Z0, Z4
 	VUNPCKHPS        Z1, Z0, Z5
 	VUNPCKLPS        Z3, Z2, Z6
@@ -15678,27 +15680,27 @@ singleColumns:
 	VFMADD231PS.BCST 40(SI), Z4, Z20
 	VSHUFPS          $0xee, Z7, Z5, Z4
 	VFMADD231PS.BCST 44(SI), Z4, Z20
-	VMOVUPS          48(DX), X0
-	VINSERTF32X4     $0x01, 48(BX), Z0, Z0
-	VINSERTF32X4     $0x02, 48(DI), Z0, Z0
-	VINSERTF32X4     $0x03, 48(R8), Z0, Z0
-	VMOVUPS          48(DX)(AX*1), X1
-	VINSERTF32X4     $0x01, 48(BX)(AX*1), Z1, Z1
-	VINSERTF32X4     $0x02, 48(DI)(AX*1), Z1, Z1
-	VINSERTF32X4     $0x03, 48(R8)(AX*1), Z1, Z1
-	VMOVUPS          48(DX)(AX*2), X2
-	VINSERTF32X4     $0x01, 48(BX)(AX*2), Z2, Z2
-	VINSERTF32X4     $0x02, 48(DI)(AX*2), Z2, Z2
-	VINSERTF32X4     $0x03, 48(R8)(AX*2), Z2, Z2
-	VMOVUPS          48(DX)(CX*1), X3
-	VINSERTF32X4     $0x01, 48(BX)(CX*1), Z3, Z3
-	VINSERTF32X4     $0x02, 48(DI)(CX*1), Z3, Z3
-	VINSERTF32X4     $0x03, 48(R8)(CX*1), Z3, Z3
-	PREFETCHT0       (R9)
-	PREFETCHT0       (R9)(AX*1)
-	PREFETCHT0       (R9)(AX*2)
-	PREFETCHT0       (R9)(CX*1)
-	LEAQ             (R9)(AX*4), R9
+	VMOVUPS          48(BX), X0
+	VINSERTF32X4     $0x01, 48(DX), Z0, Z0
+	VINSERTF32X4     $0x02, 48(R9), Z0, Z0
+	VINSERTF32X4     $0x03, 48(R10), Z0, Z0
+	VMOVUPS          48(BX)(AX*1), X1
+	VINSERTF32X4     $0x01, 48(DX)(AX*1), Z1, Z1
+	VINSERTF32X4     $0x02, 48(R9)(AX*1), Z1, Z1
+	VINSERTF32X4     $0x03, 48(R10)(AX*1), Z1, Z1
+	VMOVUPS          48(BX)(AX*2), X2
+	VINSERTF32X4     $0x01, 48(DX)(AX*2), Z2, Z2
+	VINSERTF32X4     $0x02, 48(R9)(AX*2), Z2, Z2
+	VINSERTF32X4     $0x03, 48(R10)(AX*2), Z2, Z2
+	VMOVUPS          48(BX)(CX*1), X3
+	VINSERTF32X4     $0x01, 48(DX)(CX*1), Z3, Z3
+	VINSERTF32X4     $0x02, 48(R9)(CX*1), Z3, Z3
+	VINSERTF32X4     $0x03, 48(R10)(CX*1), Z3, Z3
+	PREFETCHT0       (DI)
+	PREFETCHT0       (DI)(AX*1)
+	PREFETCHT0       (DI)(AX*2)
+	PREFETCHT0       (DI)(CX*1)
+	LEAQ             (DI)(AX*4), DI
 	VUNPCKLPS        Z1, Z0, Z4
 	VUNPCKHPS        Z1, Z0, Z5
 	VUNPCKLPS        Z3, Z2, Z6
@@ -15711,46 +15713,46 @@ singleColumns:
 	VFMADD231PS.BCST 56(SI), Z4, Z20
 	VSHUFPS          $0xee, Z7, Z5, Z4
 	VFMADD231PS.BCST 60(SI), Z4, Z20
-	SUBQ             AX, R9
-	SUBQ             AX, R9
-	SUBQ             AX, R9
-	SUBQ             AX, R9
-	SUBQ             AX, R9
-	SUBQ             AX, R9
-	SUBQ             AX, R9
-	SUBQ             AX, R9
-	SUBQ             AX, R9
-	SUBQ             AX, R9
-	SUBQ             AX, R9
-	SUBQ             AX, R9
-	SUBQ             AX, R9
-	SUBQ             AX, R9
-	SUBQ             AX, R9
-	SUBQ             AX, R9
-	ADDQ             $0x40, DX
+	SUBQ             AX, DI
+	SUBQ             AX, DI
+	SUBQ             AX, DI
+	SUBQ             AX, DI
+	SUBQ             AX, DI
+	SUBQ             AX, DI
+	SUBQ             AX, DI
+	SUBQ             AX, DI
+	SUBQ             AX, DI
+	SUBQ             AX, DI
+	SUBQ             AX, DI
+	SUBQ             AX, DI
+	SUBQ             AX, DI
+	SUBQ             AX, DI
+	SUBQ             AX, DI
+	SUBQ             AX, DI
 	ADDQ             $0x40, BX
-	ADDQ             $0x40, DI
-	ADDQ             $0x40, R8
+	ADDQ             $0x40, DX
 	ADDQ             $0x40, R9
+	ADDQ             $0x40, R10
+	ADDQ             $0x40, DI
 	ADDQ             $0x40, SI
 	SUBQ             $0x10, R11
 	JNZ              singleColumns
-	MOVQ             R10, BX
-	VMOVUPS          Z20, (BX)
-	ADDQ             $0x40, R10
+	MOVQ             R8, DX
+	VMOVUPS          Z20, (DX)
+	ADDQ             $0x40, R8
 	MOVQ             dim+80(FP), R11
 	SHLQ             $0x02, R11
 	SUBQ             R11, SI
-	SUBQ             R11, DX
-	LEAQ             (DX)(AX*4), DX
-	LEAQ             (DX)(AX*4), DX
-	LEAQ             (DX)(AX*4), DX
-	LEAQ             (DX)(AX*4), DX
-	SUBQ             R11, R9
-	LEAQ             (R9)(AX*4), R9
-	LEAQ             (R9)(AX*4), R9
-	LEAQ             (R9)(AX*4), R9
-	LEAQ             (R9)(AX*4), R9
+	SUBQ             R11, BX
+	LEAQ             (BX)(AX*4), BX
+	LEAQ             (BX)(AX*4), BX
+	LEAQ             (BX)(AX*4), BX
+	LEAQ             (BX)(AX*4), BX
+	SUBQ             R11, DI
+	LEAQ             (DI)(AX*4), DI
+	LEAQ             (DI)(AX*4), DI
+	LEAQ             (DI)(AX*4), DI
+	LEAQ             (DI)(AX*4), DI
 	DECQ             (SP)
 	JNZ              singleBlock
 	VZEROUPPER

@@ -260,12 +260,15 @@ func (p *pool) each(n, cost int, f func(worker, lo, hi int)) {
 // interrupted, and whatever else wants its processor, or to stop the world, waits.
 func (p *pool) divide(n, cost int, j job) {
 	const (
-		small = 1 << 14 // operations; starting workers costs about as much
+		small = 1 << 12 // operations: starting workers costs about as much, and so do rows that lie in another's cache
 		large = 1 << 22
 	)
 	work, tasks := n*max(cost, 1), 1
 	if p.threads > 1 {
 		tasks = min(4*p.threads, work/small)
+		if tasks > p.threads {
+			tasks -= tasks % p.threads // each thread as many
+		}
 	}
 	tasks = min(n, max(tasks, work/large))
 	if tasks <= 1 {

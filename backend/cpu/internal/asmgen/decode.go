@@ -40,7 +40,6 @@ func (g *gen) dotRows() {
 		for range n {
 			ADDQ(ldq, q)
 			ADDQ(ldh, frame("k"))
-			ADDQ(ldh, frame("soon"))
 		}
 		Load(Param("lds"), next)
 		IMUL3Q(U8(4*n), next, next)
@@ -82,6 +81,15 @@ func (g *gen) dotHeads(name string, heads int, shared bool, x [4]VecVirtual, q, 
 	}
 	Load(Param("k"), at[0])
 	ask, to, left := Load(Param("soon"), GP64()), Load(Param("s"), GP64()), GP64()
+	if !shared {
+		CMPQ(frame("heads"), U8(heads))
+		JLE(LabelRef(name + "Last"))
+		MOVQ(at[0], ask)
+		for range heads {
+			ADDQ(ldh, ask)
+		}
+		Label(name + "Last")
+	}
 	Load(Param("blocks"), left)
 	MOVQ(left, blocks)
 	Label(name + "Block")
