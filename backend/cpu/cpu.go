@@ -33,6 +33,7 @@ import (
 	"runtime"
 	"slices"
 	"sync"
+	"unsafe"
 
 	"nrt/backend/device"
 )
@@ -208,6 +209,17 @@ func (d *dev[T]) AllocAs(k device.Kind, n int) device.Buffer {
 	}
 	m := &memory[T]{data: zeroed[T](n)}
 	return &buffer[T]{mem: m, data: m.data}
+}
+
+func (d *dev[T]) Lazy() bool { return true }
+
+func (d *dev[T]) Reserve(k device.Kind, n int) (device.Buffer, error) { return d.AllocAs(k, n), nil }
+
+func (d *dev[T]) Bytes(k device.Kind, n int64) int64 {
+	if k == device.Moment8 || k == device.Variance8 {
+		return n + 4*((n+device.Block8-1)/device.Block8)
+	}
+	return n * int64(unsafe.Sizeof(*new(T)))
 }
 
 func (d *dev[T]) Free(b device.Buffer) {

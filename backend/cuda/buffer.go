@@ -5,6 +5,7 @@ package cuda
 import (
 	"fmt"
 
+	"nrt/backend/cuda/internal/driver"
 	"nrt/backend/device"
 )
 
@@ -99,31 +100,76 @@ func (m *memory) bytes() int {
 func (d *dev) Alloc(n int) device.Buffer { return d.AllocAs(device.Compute, n) }
 
 func (d *dev) AllocAs(k device.Kind, n int) device.Buffer {
+	b, err := d.alloc(k, n)
+	d.ex.fail(err)
+	return b
+}
+
+func (d *dev) Reserve(k device.Kind, n int) (device.Buffer, error) {
+	b, err := d.alloc(k, n)
+	switch {
+	case driver.OutOfMemory(err):
+		return nil, fmt.Errorf("%s: %d numbers: %w", d.name, n, noMemory{err})
+	case err != nil:
+		d.ex.fail(err)
+		return nil, err
+	}
+	return b, nil
+}
+
+func (d *dev) Lazy() bool { return false }
+
+func (d *dev) Bytes(k device.Kind, n int64) int64 {
+	switch dt := d.typeOf(k); {
+	case dt == dtM8 || dt == dtV8:
+		return (n + device.Block8 - 1) / device.Block8 * (device.Block8 + 4)
+	case d.copies(k):
+		return n * int64(dt.size()+4)
+	default:
+		return n * int64(dt.size())
+	}
+}
+
+// copies tells whether buffers of a kind have a copy in float32 behind them.
+func (d *dev) copies(k device.Kind) bool { return k == device.Master && d.dt != dtF32 }
+
+// alloc takes the memory for a buffer; where the driver fails the buffer has none.
+func (d *dev) alloc(k device.Kind, n int) (*buffer, error) {
 	if n < 0 {
 		panic(fmt.Sprintf("cuda: Alloc(%d)", n))
 	}
-	m := &memory{d: d, kind: k, n: n}
-	switch k {
-	case device.Compute, device.Master:
-		m.dt = d.dt
-	case device.Wide:
-		m.dt = dtF32
-	case device.Moment8:
-		m.dt = dtM8
-	case device.Variance8:
-		m.dt = dtV8
-	default:
-		panic(fmt.Sprintf("cuda: Alloc of kind %v", k))
-	}
+	m := &memory{d: d, kind: k, n: n, dt: d.typeOf(k)}
+	b := &buffer{mem: m, n: n}
 	d.lock()
 	defer d.unlock()
-	m.base = d.allocate(m.bytes())
-	b := &buffer{mem: m, n: n}
-	if k == device.Master && d.dt != dtF32 {
-		m.master = d.allocate(4 * n)
+	var err error
+	if m.base, err = d.reserve(m.bytes()); err != nil {
+		return b, err
+	}
+	if d.copies(k) {
+		if m.master, err = d.reserve(4 * n); err != nil {
+			d.release(m.base)
+			m.base = 0
+			return b, err
+		}
 	}
 	d.clear(b)
-	return b
+	return b, nil
+}
+
+// typeOf is how buffers of a kind keep their numbers.
+func (d *dev) typeOf(k device.Kind) dtype {
+	switch k {
+	case device.Compute, device.Master:
+		return d.dt
+	case device.Wide:
+		return dtF32
+	case device.Moment8:
+		return dtM8
+	case device.Variance8:
+		return dtV8
+	}
+	panic(fmt.Sprintf("cuda: Alloc of kind %v", k))
 }
 
 func (d *dev) Free(b device.Buffer) {

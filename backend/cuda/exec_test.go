@@ -242,6 +242,44 @@ func TestWeightsOutOfMemory(t *testing.T) {
 	d.Free(w)
 }
 
+// Memory that is reserved and not there is an error, gives back what it took, and leaves the
+// device as it was.
+func TestReserveOutOfMemory(t *testing.T) {
+	for _, dt := range []dtype{dtF32, dtBF16} {
+		for _, k := range []device.Kind{device.Compute, device.Master, device.Wide, device.Moment8, device.Variance8} {
+			t.Run(fmt.Sprintf("%v of %v", k, dt), func(t *testing.T) {
+				c := emulator(t)
+				d := openTest(t, dt)
+				x := random(1, 100)
+				b := put(d, device.Wide, x)
+				d.Sync()
+				have := c.Live("bytes")
+				const n = 1 << 20
+				bytes := int(d.Bytes(k, n))
+				c.Memory(have + bytes - 256)
+				defer c.Memory(8 << 30)
+				got, err := d.Reserve(k, n)
+				if !errors.Is(err, device.ErrNoMemory) || got != nil || !strings.Contains(err.Error(), d.Name()+": 1048576 numbers: cuMemAllocFromPoolAsync") {
+					t.Errorf("%v, %v", got, err)
+				}
+				if err := d.Sync(); err != nil {
+					t.Fatal(err)
+				}
+				if left := c.Live("bytes") - have; left != 0 {
+					t.Errorf("%d bytes are kept", left)
+				}
+				c.Memory(have + bytes + 1<<16) // a pool may keep a little
+				if got, err = d.Reserve(k, n); err != nil {
+					t.Fatal(err)
+				}
+				d.Free(got)
+				c.Memory(8 << 30)
+				equal(t, "a buffer afterwards", get(d, b), x)
+			})
+		}
+	}
+}
+
 // Mistakes of the caller panic with a text that names them.
 func TestMisuse(t *testing.T) {
 	d, e := openTest(t, dtBF16), openTest(t, dtBF16)

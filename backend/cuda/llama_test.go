@@ -241,7 +241,10 @@ func decode(t *testing.T, d device.Device, create func(device.Device) (*llama.Mo
 	want := pass.Classify(targets).LogProb
 
 	const prompt, chain = 9, 7
-	cache := m.NewCache(40)
+	cache, err := m.NewCache(40)
+	if err != nil {
+		t.Fatal(err)
+	}
 	cache.Extend(llama.Batch{IDs: batch.IDs[:prompt], Pos: batch.Pos[:prompt], Seqs: batch.Seqs[:1]})
 	first := llama.Targets{Rows: []int32{prompt - 1, prompt - 1}, IDs: []int32{batch.IDs[prompt], batch.IDs[prompt+chain]}, InvTemp: targets.InvTemp}
 	have := make([]float64, len(want))

@@ -133,7 +133,7 @@ type Rotation struct {
 // Scatter is one pair of ScatterRows: rows of Src go to rows of Dst.
 type Scatter struct{ Dst, Src Buffer }
 
-// ErrNoMemory is what NewWeights fails with on a card that has no memory left.
+// ErrNoMemory is what Reserve and NewWeights fail with on a card that has no memory left.
 var ErrNoMemory = errors.New("no memory")
 
 // Device computes. See the package comment for what all methods hold to.
@@ -149,10 +149,18 @@ type Device interface {
 	Alloc(n int) Buffer
 	// AllocAs returns n zeroed floats of a kind.
 	AllocAs(k Kind, n int) Buffer
+	// Reserve is AllocAs for memory that there may not be: an error then, ErrNoMemory,
+	// which is no failure that sticks.
+	Reserve(k Kind, n int) (Buffer, error)
+	// Lazy tells whether memory takes nothing until it is written, as the system's does,
+	// and never lacks.
+	Lazy() bool
+	// Bytes is what n floats of a kind take.
+	Bytes(k Kind, n int64) int64
 	// NewWeights makes Weights of rows that read hands over a few at a time, in
 	// order: it fills dst, whole rows of cols numbers, from row first on. So the
 	// matrix need never exist in float32 as a whole. An error of read is returned, and
-	// ErrNoMemory where a card has none for them, which is no failure that sticks.
+	// ErrNoMemory as by Reserve.
 	NewWeights(f Format, rows, cols int, read func(first int, dst []float32) error) (Weights, error)
 	// Free gives a buffer from Alloc (not a view) or Weights back.
 	Free(b Buffer)

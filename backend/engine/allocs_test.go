@@ -13,7 +13,9 @@ func TestNoAllocations(t *testing.T) {
 	if err := e.check(&r); err != nil {
 		t.Fatal(err)
 	}
-	e.reserve(r.rows(), r.rows())
+	if err := e.reserve(memoryOf(e.model.Config, e.opts, []Request{r})); err != nil {
+		t.Fatal(err)
+	}
 	b := newBatch(e, []Request{r}, nil)
 	defer b.release()
 	for i := range b.results[0].Chains {

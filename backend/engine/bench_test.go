@@ -102,7 +102,10 @@ func BenchmarkScore(b *testing.B) {
 		rate(b)
 	})
 
-	cache := m.NewCache(len(prompt) + k*(64+16))
+	cache, err := m.NewCache(len(prompt) + k*(64+16))
+	if err != nil {
+		b.Fatal(err)
+	}
 	defer cache.Free()
 	row := func(i int) int { return len(prompt) + i*(64+16) }
 	read := func(in *llama.Batch, ids []int32, pos int, own int, past ...device.Span) {

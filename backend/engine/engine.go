@@ -186,10 +186,10 @@ func (e *Engine) Close() {
 // Generate runs the requests to their ends. emit, if not nil, is called from
 // this goroutine for every token, in an order in which each chain's tokens are
 // consecutive by Index. When ctx ends, Generate returns its error at the next
-// token, or after at most BatchRows tokens of a prompt. ErrNotFinite ends it too.
+// token, or after at most BatchRows tokens of a prompt. ErrNotFinite ends it too, and
+// device.ErrNoMemory before anything is read.
 func (e *Engine) Generate(ctx context.Context, reqs []Request, emit func(Event)) ([]Result, error) {
 	reqs = slices.Clone(reqs) // check settles them
-	need, largest := 0, 0
 	for i := range reqs {
 		if err := e.check(&reqs[i]); err != nil {
 			if len(reqs) > 1 {
@@ -197,11 +197,10 @@ func (e *Engine) Generate(ctx context.Context, reqs []Request, emit func(Event))
 			}
 			return nil, err
 		}
-		rows := reqs[i].rows()
-		need += rows
-		largest = max(largest, rows)
 	}
-	e.reserve(need, largest)
+	if err := e.reserve(memoryOf(e.model.Config, e.opts, reqs)); err != nil {
+		return nil, err
+	}
 	defer e.relax()
 	b := newBatch(e, reqs, emit)
 	defer b.release()
@@ -235,7 +234,14 @@ func (e *Engine) LogProbs(ctx context.Context, ids []int32, top int) ([]Token, e
 	if top < 0 {
 		return nil, fmt.Errorf("top: want at least 0, have %d", top)
 	}
-	e.reserve(len(ids), len(ids))
+	const chunk = 256 // rows of logits held at once
+	plan := memory{rows: len(ids), read: min(len(ids), e.opts.BatchRows)}
+	if top > 0 {
+		plan.drawn = min(chunk, plan.read)
+	}
+	if err := e.reserve(plan); err != nil {
+		return nil, err
+	}
 	defer e.relax()
 	start := e.spans.take(len(ids))
 	defer e.spans.give(device.Span{Start: start, Len: len(ids)})
@@ -262,7 +268,6 @@ func (e *Engine) LogProbs(ctx context.Context, ids []int32, top int) ([]Token, e
 				return nil, errors.Join(e.model.Device().Sync(), ErrNotFinite)
 			}
 		}
-		const chunk = 256 // rows of logits held at once
 		for i := 0; top > 0 && i < len(targets); i += chunk {
 			part := rows[i:min(i+chunk, len(targets))]
 			how := make([]device.SampleRow, len(part))
@@ -368,6 +373,20 @@ func (r *Request) rows() int {
 	return n
 }
 
+// atOnce is how many tokens of the request, settled, one step reads at most, which is
+// where all chains end together: each its last token, the boundary and the reference.
+func (r *Request) atOnce() int {
+	branch := 1 + len(r.Close) + len(r.Reference)
+	if r.Forced != nil {
+		branch += r.MaxChain
+	}
+	n := len(r.Prompt) + r.N*branch
+	if r.Baseline {
+		n += len(r.Close) + len(r.Reference)
+	}
+	return n
+}
+
 func (r *Request) branchRows() int {
 	return r.MaxChain + len(r.Close) + max(len(r.Reference), r.MaxAnswer)
 }
@@ -382,10 +401,19 @@ func CacheRows(c llama.Config, o Options, need, largest int) int {
 // Memory is what an engine takes, besides the weights, to run the requests in one
 // Generate: its cache, and what a step reads and draws from.
 func Memory(c llama.Config, o Options, reqs ...Request) llama.Floats {
-	need, largest, drawn, grow := 0, 0, 0, 0
+	m := memoryOf(c, o, reqs)
+	return c.CacheFloats(m.rows, m.read, m.drawn)
+}
+
+// memory is the rows of a cache, and how many are read and drawn from at a time.
+type memory struct{ rows, read, drawn int }
+
+func memoryOf(c llama.Config, o Options, reqs []Request) memory {
+	need, largest, read, drawn, grow := 0, 0, 0, 0, 0
 	for _, r := range reqs {
 		r.settle()
 		need += r.rows()
+		read += r.atOnce()
 		largest = max(largest, r.rows())
 		if r.Forced == nil || r.MaxAnswer > 0 {
 			drawn += r.N
@@ -394,7 +422,7 @@ func Memory(c llama.Config, o Options, reqs ...Request) llama.Floats {
 	}
 	rows := CacheRows(c, o, need, largest)
 	step := max(o.orDefaults().BatchRows, grow) // see DefaultBatchRows
-	return c.CacheFloats(rows, min(rows, step), min(drawn, step))
+	return memory{rows, min(rows, read, step), min(drawn, step)}
 }
 
 // More is what Memory says less what this engine's cache holds already.
@@ -407,16 +435,21 @@ func (e *Engine) More(reqs ...Request) llama.Floats {
 	return f
 }
 
-// reserve makes the cache hold `need` rows, or as many as the budget allows but
-// at least the largest request.
-func (e *Engine) reserve(need, largest int) {
-	rows := CacheRows(e.model.Config, e.opts, need, largest)
-	if e.cache != nil && e.cache.Rows() >= rows {
-		return
+// reserve makes the cache at least as large as m says. Where there is no memory the
+// engine is left without a cache.
+func (e *Engine) reserve(m memory) (err error) {
+	had := 0
+	if e.cache != nil {
+		had = e.cache.Rows()
+	} else if e.cache, err = e.model.NewCache(m.rows); err != nil {
+		return err
 	}
-	e.Close()
-	e.cache = e.model.NewCache(rows)
-	e.spans = newSpans(rows)
+	if err = e.cache.Reserve(m.rows, m.read, m.drawn); err != nil {
+		e.Close()
+	} else if m.rows > had {
+		e.spans = newSpans(m.rows)
+	}
+	return err
 }
 
 // relax gives a cache back that is larger than the budget, as one request may need

@@ -144,18 +144,24 @@ func TestStepsAreBounded(t *testing.T) {
 		run := func(rows int) (results []Result, most int) {
 			e := New(m, nil, Options{BatchRows: rows})
 			defer e.Close()
-			need, largest := 0, 0
 			for i := range c.reqs {
 				if err := e.check(&c.reqs[i]); err != nil {
 					t.Fatal(err)
 				}
-				need, largest = need+c.reqs[i].rows(), max(largest, c.reqs[i].rows())
 			}
-			e.reserve(need, largest)
+			plan := memoryOf(m.Config, e.opts, c.reqs)
+			if err := e.reserve(plan); err != nil {
+				t.Fatal(err)
+			}
+			drawn := 0
 			b := newBatch(e, c.reqs, nil)
 			for !b.done() {
 				b.step()
 				most = max(most, len(b.in.IDs))
+				drawn = max(drawn, len(b.rows))
+			}
+			if most > plan.read || drawn > plan.drawn {
+				t.Errorf("%s: a step reads %d tokens and draws %d, more than the planned %d and %d", name, most, drawn, plan.read, plan.drawn)
 			}
 			if e.spans.left() != e.cache.Rows() {
 				t.Errorf("%s: %d of %d cache rows free at the end", name, e.spans.left(), e.cache.Rows())
@@ -503,6 +509,53 @@ func TestRequestsStayAsTheyWere(t *testing.T) {
 	generate(t, e, reqs, nil)
 	if !reflect.DeepEqual(reqs, []Request{r}) {
 		t.Errorf("asked %+v, now it is %+v", r, reqs[0])
+	}
+}
+
+// cramped is a device that has no memory for caches while it is told so.
+type cramped struct {
+	device.Device
+	full bool
+}
+
+func (d *cramped) Reserve(k device.Kind, n int) (device.Buffer, error) {
+	if d.full {
+		return nil, fmt.Errorf("cramped: %w", device.ErrNoMemory)
+	}
+	return d.Device.Reserve(k, n)
+}
+
+// TestWithoutMemory: a lack of memory ends what is asked before any token is known, and
+// the engine answers again once there is some.
+func TestWithoutMemory(t *testing.T) {
+	of := newModel(t, false)
+	dev := &cramped{Device: of.Device()}
+	m, err := llama.New(dev, of.Config, 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer m.Free()
+	e := New(m, nil, Options{})
+	defer e.Close()
+	r := request(1, 3)
+	small := r
+	small.N, small.MaxChain = 1, 2
+	want := generate(t, e, []Request{r}, nil)
+	e.Close()
+	for range 2 {
+		generate(t, e, []Request{small}, nil) // which leaves a cache that is too small
+		dev.full = true
+		if _, err := e.Generate(context.Background(), []Request{r}, func(Event) { t.Error("a token became known") }); !errors.Is(err, device.ErrNoMemory) {
+			t.Errorf("Generate: %v", err)
+		}
+		if _, err := e.LogProbs(context.Background(), []int32{1, 2, 3}, 2); !errors.Is(err, device.ErrNoMemory) {
+			t.Errorf("LogProbs: %v", err)
+		}
+		dev.full = false
+		if have := generate(t, e, []Request{r}, nil); !reflect.DeepEqual(have, want) {
+			t.Error("afterwards the answer is another one")
+		}
+		e.Close()
 	}
 }
 

@@ -46,7 +46,7 @@ func noAllocations(t *testing.T, m *Model) {
 		g.Free()
 	}
 
-	cache := m.NewCache(40)
+	cache := newCache(m, 40)
 	defer cache.Free()
 	cache.Extend(batch)
 	next := Batch{IDs: []int32{1, 2}, Pos: []int32{7, 9}, Seqs: []device.Seq{

@@ -1,6 +1,7 @@
 package llama
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 
@@ -12,7 +13,7 @@ import (
 type Cache struct {
 	m    *Model
 	rows int
-	all  device.Buffer
+	all  scratch
 	k, v []device.Buffer // views of all, per layer (rows, kv·dim)
 
 	arena arena
@@ -32,16 +33,50 @@ type extendActs struct {
 	acts   acts          // of all layers in turn
 }
 
-// NewCache makes a cache of so many rows (tokens).
-func (m *Model) NewCache(rows int) *Cache {
-	c := &Cache{m: m, rows: rows, arena: newArena(m.dev), picked: scratch{dev: m.dev}, logits: scratch{dev: m.dev, kind: device.Wide}}
-	n := rows * m.Config.KVHeads * m.Config.HeadDim
-	c.all = m.dev.Alloc(2 * m.Config.Layers * n)
-	for l := range m.Config.Layers {
-		c.k = append(c.k, c.all.View(2*l*n, n))
-		c.v = append(c.v, c.all.View((2*l+1)*n, n))
+// NewCache makes a cache of so many rows (tokens). The error is device.ErrNoMemory, or
+// another of a device that has failed.
+func (m *Model) NewCache(rows int) (*Cache, error) {
+	c := &Cache{m: m, arena: newArena(m.dev), all: scratch{dev: m.dev}, picked: scratch{dev: m.dev}, logits: scratch{dev: m.dev, kind: device.Wide}}
+	if err := c.Reserve(rows, 0, 0); err != nil {
+		c.Free()
+		return nil, err
 	}
-	return c
+	return c, nil
+}
+
+// Reserve takes the memory that CacheFloats counts, where the cache has less, before the
+// next Extend. What was stored is lost where there are more rows than before. Errors are
+// NewCache's; with one the cache may have no rows left.
+//
+// Memory for reading and drawing is otherwise taken when it is needed, by which time a
+// lack is a failure of the device. One that is lazy has no lack, and is spared what would
+// mostly not be needed.
+func (c *Cache) Reserve(rows, read, drawn int) error {
+	cfg := c.m.Config
+	c.read = 0 // what is laid out moves
+	if rows > c.rows {
+		c.rows, c.k, c.v = 0, nil, nil
+		n := rows * cfg.KVHeads * cfg.HeadDim
+		if err := c.all.reserve(2 * cfg.Layers * n); err != nil {
+			return fmt.Errorf("keys and values of %d tokens: %w", rows, err)
+		}
+		c.rows = rows
+		for l := range cfg.Layers {
+			c.k = append(c.k, c.all.buf.View(2*l*n, n))
+			c.v = append(c.v, c.all.buf.View((2*l+1)*n, n))
+		}
+	}
+	if read+drawn == 0 || c.m.dev.Lazy() {
+		return nil
+	}
+	if err := errors.Join(
+		c.arena.reserve(func(a *arena) { cfg.layExtend(a, read) }),
+		c.picked.reserve(max(read, drawn)*cfg.Hidden),
+		c.logits.reserve(drawn*cfg.Vocab),
+	); err != nil {
+		return fmt.Errorf("reading %d tokens at a time and drawing %d: %w", read, drawn, err)
+	}
+	return nil
 }
 
 // Rows is the cache's capacity in tokens.
@@ -49,7 +84,7 @@ func (c *Cache) Rows() int { return c.rows }
 
 // Free gives the cache's memory back.
 func (c *Cache) Free() {
-	c.m.dev.Free(c.all)
+	c.all.free()
 	c.arena.free()
 	c.picked.free()
 	c.logits.free()
@@ -96,7 +131,7 @@ func (c Config) CacheFloats(rows, read, drawn int) Floats {
 // Floats is the memory that the cache holds.
 func (c *Cache) Floats() Floats {
 	return Floats{
-		Compute: c.all.Len() + c.arena.narrow.memory.held() + c.picked.held(),
+		Compute: c.all.held() + c.arena.narrow.memory.held() + c.picked.held(),
 		Wide:    c.arena.broad.memory.held() + c.logits.held(),
 	}
 }

@@ -163,7 +163,7 @@ func TestLoRAStartsAsItsBase(t *testing.T) {
 			}
 			batch, targets := tree(c.Vocab)
 			before := m.Base()
-			cache := before.NewCache(batch.Rows())
+			cache := newCache(before, batch.Rows())
 			cache.Extend(batch)
 			if have := cache.Classify(targets).LogProb; !slices.Equal(have, want) {
 				t.Errorf("%s: Base computes %v, the base %v", name, have, want)
@@ -235,7 +235,7 @@ func TestLoRAPasses(t *testing.T) {
 		}
 
 		batch, targets := tree(c.Vocab)
-		cache := m.NewCache(batch.Rows())
+		cache := newCache(m, batch.Rows())
 		have := make([]float64, len(want))
 		for _, s := range batch.Seqs {
 			for i := range s.Q.Len { // a token at a time

@@ -1,9 +1,18 @@
 package llama
 
-import "nrt/backend/device"
+import (
+	"errors"
+
+	"nrt/backend/device"
+)
 
 // Floats counts numbers by the kind of buffer that holds them.
 type Floats struct{ Compute, Wide int }
+
+// Bytes is what they take on a device.
+func (f Floats) Bytes(dev device.Device) int64 {
+	return dev.Bytes(device.Compute, int64(f.Compute)) + dev.Bytes(device.Wide, int64(f.Wide))
+}
 
 // scratch is a buffer that grows to the largest size asked for.
 type scratch struct {
@@ -24,10 +33,19 @@ func (s *scratch) take(n int) device.Buffer {
 
 // grow makes room for n floats.
 func (s *scratch) grow(n int) {
-	if s.buf == nil || s.buf.Len() < n {
+	if s.held() < n {
 		s.free()
 		s.buf = s.dev.AllocAs(s.kind, n)
 	}
+}
+
+// reserve is grow where there may be no memory.
+func (s *scratch) reserve(n int) (err error) {
+	if s.held() < n {
+		s.free()
+		s.buf, err = s.dev.Reserve(s.kind, n)
+	}
+	return err
 }
 
 // held is how many numbers its memory has room for.
@@ -64,11 +82,22 @@ func newArena(dev device.Device) arena {
 
 // layout divides the buffers anew, and replaces those that are too small.
 func (a *arena) layout(divide func(*arena)) {
-	a.narrow.used, a.broad.used, a.dry = 0, 0, true
-	divide(a)
+	a.count(divide)
 	a.narrow.memory.grow(a.narrow.used)
 	a.broad.memory.grow(a.broad.used)
 	a.narrow.used, a.broad.used, a.dry = 0, 0, false
+	divide(a)
+}
+
+// reserve makes the buffers large enough for a layout that is still to come.
+func (a *arena) reserve(divide func(*arena)) error {
+	a.count(divide)
+	return errors.Join(a.narrow.memory.reserve(a.narrow.used), a.broad.memory.reserve(a.broad.used))
+}
+
+// count lets a layout take nothing, for used.
+func (a *arena) count(divide func(*arena)) {
+	a.narrow.used, a.broad.used, a.dry = 0, 0, true
 	divide(a)
 }
 

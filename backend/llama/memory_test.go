@@ -1,6 +1,7 @@
 package llama
 
 import (
+	"errors"
 	"slices"
 	"testing"
 
@@ -134,18 +135,27 @@ func (p *Pass) floats() Floats {
 	return Floats{Compute: p.arena.narrow.memory.buf.Len() + p.picked.buf.Len() + p.dpicked.buf.Len(), Wide: p.arena.broad.memory.buf.Len()}
 }
 
-// TestCacheFloats holds the plan of a cache against what one takes.
+// TestCacheFloats holds the plan of a cache against what one takes, at once or as it is
+// needed.
 func TestCacheFloats(t *testing.T) {
 	for name, c := range shapes {
-		m := random(t, newDevice(t, false), c, 12)
-		cache := m.NewCache(20)
+		m := random(t, &cramped{Device: newDevice(t, false), reserved: map[device.Buffer]bool{}, most: 1 << 30}, c, 12)
 		batch, _ := tree(c.Vocab)
+		early := newCache(m, 20)
+		if err := early.Reserve(20, batch.Rows(), 3); err != nil {
+			t.Fatal(err)
+		}
+		if have, want := early.Floats(), c.CacheFloats(20, batch.Rows(), 3); have != want {
+			t.Errorf("%s: reserved, the cache holds %v floats, CacheFloats says %v", name, have, want)
+		}
+		early.Free()
+		cache := newCache(m, 20)
 		cache.Extend(batch)
 		rows := make([]int32, batch.Rows()) // as many targets as were read
 		cache.Classify(Targets{Rows: rows, IDs: rows})
 		cache.Sample([]int32{2, 5, 7}, make([]device.SampleRow, 3))
 		have := Floats{
-			Compute: cache.all.Len() + cache.arena.narrow.memory.buf.Len() + cache.picked.buf.Len(),
+			Compute: cache.all.buf.Len() + cache.arena.narrow.memory.buf.Len() + cache.picked.buf.Len(),
 			Wide:    cache.arena.broad.memory.buf.Len() + cache.logits.buf.Len(),
 		}
 		if cache.Floats() != have {
@@ -156,5 +166,75 @@ func TestCacheFloats(t *testing.T) {
 		}
 		cache.Free()
 		m.Free()
+	}
+}
+
+// cramped is a device that has memory for so many floats of caches, which it counts.
+type cramped struct {
+	device.Device
+	most, held int
+	reserved   map[device.Buffer]bool
+}
+
+func (d *cramped) Lazy() bool { return false }
+
+func (d *cramped) Reserve(k device.Kind, n int) (device.Buffer, error) {
+	if d.held+n > d.most {
+		return nil, device.ErrNoMemory
+	}
+	b, err := d.Device.Reserve(k, n)
+	d.reserved[b] = true
+	d.held += n
+	return b, err
+}
+
+func (d *cramped) Free(b device.Buffer) {
+	if d.reserved[b] {
+		delete(d.reserved, b)
+		d.held -= b.Len()
+	}
+	d.Device.Free(b)
+}
+
+// TestCacheWithoutMemory: what a device has no memory for is an error, wherever it runs
+// out; nothing is kept of what failed, and a cache that had more asked of it reads on.
+func TestCacheWithoutMemory(t *testing.T) {
+	c := shapes["gqa untied"]
+	dev := &cramped{Device: newDevice(t, false), reserved: map[device.Buffer]bool{}, most: 1 << 30}
+	m := random(t, dev, c, 12)
+	batch, targets := tree(c.Vocab)
+	logProbs := func(cache *Cache) []float64 {
+		cache.Extend(batch)
+		return cache.Classify(targets).LogProb
+	}
+	cache := newCache(m, 20)
+	if err := cache.Reserve(20, batch.Rows(), 3); err != nil {
+		t.Fatal(err)
+	}
+	all := dev.held
+	want := logProbs(cache)
+	cache.Free()
+	if dev.held != 0 {
+		t.Fatalf("%d floats are kept", dev.held)
+	}
+	failures := 0
+	for dev.most = 0; dev.most <= all; dev.most += 7 {
+		cache, err := m.NewCache(20)
+		if err == nil {
+			if err = cache.Reserve(20, batch.Rows(), 3); err != nil {
+				near(t, "after a lack of memory", logProbs(cache), want, 0)
+			}
+			cache.Free()
+		}
+		if err == nil || !errors.Is(err, device.ErrNoMemory) {
+			t.Fatalf("with memory for %d of %d floats: %v", dev.most, all, err)
+		}
+		if dev.held != 0 {
+			t.Fatalf("with memory for %d floats: %d are kept", dev.most, dev.held)
+		}
+		failures++
+	}
+	if failures < 100 {
+		t.Errorf("only %d trials", failures)
 	}
 }

@@ -44,6 +44,15 @@ func tiny(heads, kv int, tied bool, window int) Config {
 	return c
 }
 
+// newCache is m.NewCache on a device that has the memory.
+func newCache(m *Model, rows int) *Cache {
+	c, err := m.NewCache(rows)
+	if err != nil {
+		panic(err)
+	}
+	return c
+}
+
 func newDevice(t testing.TB, double bool) device.Device {
 	t.Helper()
 	o := cpu.Options{Type: cpu.Float32}
@@ -256,7 +265,7 @@ func cachedDecode(t *testing.T, m *Model, tol float64) {
 	pass.Forward(b)
 	want := pass.Classify(tg)
 
-	cache := m.NewCache(40)
+	cache := newCache(m, 40)
 	defer cache.Free()
 	const base = 13 // the run need not start at row 0
 	var got []float64

@@ -419,7 +419,7 @@ func (c oracleCase) compare(t *testing.T, dir string, req oracleRequest, want or
 func (c oracleCase) decode(m *Model, req oracleRequest, want oracleAnswer) float64 {
 	worst := 0.0
 	for s, seq := range req.Sequences {
-		cache := m.NewCache(len(seq.IDs))
+		cache := newCache(m, len(seq.IDs))
 		for at, n := 0, max(c.Prompt, 1); at < len(seq.IDs); {
 			n = min(n, len(seq.IDs)-at)
 			q := device.Seq{Q: device.Span{Len: n}, Own: at}

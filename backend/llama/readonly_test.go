@@ -151,7 +151,7 @@ func answers(m *Model) []float64 {
 	p.Forward(b)
 	got := p.Classify(targets)
 	all := append(append(got.LogProb, got.Entropy...), got.LSE...)
-	c := m.NewCache(12)
+	c := newCache(m, 12)
 	defer c.Free()
 	id := int32(1)
 	for i := range 8 {
@@ -265,7 +265,7 @@ func BenchmarkDecode(b *testing.B) {
 				}
 				b.Run(name, func(b *testing.B) {
 					const length = 128
-					c := m.NewCache(n * max(length, rows))
+					c := newCache(m, n*max(length, rows))
 					var in Batch
 					var pick []int32
 					var how []device.SampleRow

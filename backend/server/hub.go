@@ -287,14 +287,11 @@ func (h *hub) load(m *model, unwanted func() error) (*replica, error) {
 	if err != nil {
 		return nil, err
 	}
-	read := func() (*llama.Model, error) {
-		return llama.LoadReadOnly(h.o.Device, m.Files, m.weights, func(int64, int64) error { return unwanted() })
-	}
-	before := h.cleared.Load()
-	lm, err := read()
-	if errors.Is(err, device.ErrNoMemory) && (h.clear() || h.cleared.Load() != before) { // or for another that was read meanwhile
-		lm, err = read()
-	}
+	var lm *llama.Model
+	err = h.withRoom(func() (err error) {
+		lm, err = llama.LoadReadOnly(h.o.Device, m.Files, m.weights, func(int64, int64) error { return unwanted() })
+		return err
+	})
 	if err != nil {
 		return nil, err
 	}
@@ -464,11 +461,22 @@ func (h *hub) clear() bool {
 	return len(out) > 0
 }
 
+// withRoom does what takes memory, and where a card has none for it once more without what
+// lies idle.
+func (h *hub) withRoom(do func() error) error {
+	before := h.cleared.Load()
+	err := do()
+	if errors.Is(err, device.ErrNoMemory) && (h.clear() || h.cleared.Load() != before) { // or for another meanwhile
+		err = do()
+	}
+	return err
+}
+
 // generate has the engine do the requests, if there is memory to read them; what lies
 // idle goes where there is too little.
-func (r *replica) generate(ctx context.Context, reqs []engine.Request, emit func(engine.Event)) ([]engine.Result, error) {
+func (r *replica) generate(ctx context.Context, reqs []engine.Request, emit func(engine.Event)) (results []engine.Result, err error) {
 	more := r.engine.More(reqs...)
-	need, free := 4*int64(more.Compute+more.Wide), r.hub.o.Free()
+	need, free := more.Bytes(r.hub.o.Device), r.hub.o.Free()
 	short := func() bool { return free > 0 && need > free }
 	if short() {
 		r.hub.clear()
@@ -477,7 +485,14 @@ func (r *replica) generate(ctx context.Context, reqs []engine.Request, emit func
 	if short() {
 		return nil, failed(wire.CodeTooLong, "reading this takes %.1f GB, and %.1f GB are free: want a shorter text, or fewer at once", float64(need)/1e9, float64(free)/1e9)
 	}
-	return r.engine.Generate(ctx, reqs, emit)
+	err = r.hub.withRoom(func() error {
+		results, err = r.engine.Generate(ctx, reqs, emit)
+		return err
+	})
+	if errors.Is(err, device.ErrNoMemory) { // others took what was free
+		err = failed(wire.CodeBusy, "no memory is left to read this beside what is read now; try again in a moment, or ask for less at once")
+	}
+	return results, err
 }
 
 func (r *replica) free() {

@@ -107,6 +107,59 @@ func TestIdleMakesRoom(t *testing.T) {
 	}
 }
 
+// full is a card that has no memory for keys and values while full says so.
+type full struct {
+	device.Device
+	full func() bool
+}
+
+func (f *full) Reserve(k device.Kind, n int) (device.Buffer, error) {
+	if f.full() {
+		return nil, fmt.Errorf("keys: %w", device.ErrNoMemory)
+	}
+	return f.Device.Reserve(k, n)
+}
+
+// TestNoMemoryToRead: what lies idle goes where a card has no memory for a question's keys
+// and values. Where there still is none the reader is asked to try again, and the model
+// answers the next.
+func TestNoMemoryToRead(t *testing.T) {
+	f := &full{full: func() bool { return false }}
+	r := start(t, func(o *Options) {
+		f.Device, o.Device = o.Device, f
+		o.Models = append(o.Models, Source{Name: "world:nrt", Files: embedded(t, "world:nrt")})
+	})
+	other := textRequest(object{"model": "world:nrt"})
+	for _, ask := range []func(){
+		func() {
+			resp, body := r.post("completions", textRequest(nil))
+			if e := told(t, body); resp.StatusCode != http.StatusServiceUnavailable || value(e.Code) != "busy" || resp.Header.Get("Retry-After") == "" {
+				t.Errorf("without memory: %d %s", resp.StatusCode, body)
+			}
+		},
+		func() {
+			page := r.reader(nil)
+			page.say(question())
+			if f := expect[*wire.Failed](page); f.Code != wire.CodeBusy || !strings.Contains(f.Message, "no memory is left") {
+				t.Errorf("a question of the page without memory: %+v", f)
+			}
+		},
+	} {
+		good[textWhole](r, "completions", other)
+		tries := 0
+		f.full = func() bool { tries++; return true }
+		ask()
+		if tries != 2 {
+			t.Errorf("memory was asked for %d times, want once more after another model has gone", tries)
+		}
+		f.full = func() bool { return r.idleOf("world:nrt") > 0 }
+		good[textWhole](r, "completions", other)
+		if have := good[textWhole](r, "completions", textRequest(nil)); have.Choices[0].Text == "" {
+			t.Error("what lay idle made no room")
+		}
+	}
+}
+
 func (r *rig) idleOf(name string) int {
 	r.hub.mu.Lock()
 	defer r.hub.mu.Unlock()

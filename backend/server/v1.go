@@ -176,6 +176,8 @@ func (a *api) problem(err error) *problem {
 	case errors.Is(err, errTooMany):
 		return &problem{status: http.StatusTooManyRequests, kind: kindRate, code: "queue_full", retry: a.s.sched.retry(),
 			text: fmt.Sprintf("%d of your questions are waiting already", a.s.o.Burst)}
+	case errors.As(err, &f) && f.code == wire.CodeBusy:
+		return &problem{status: http.StatusServiceUnavailable, kind: kindServer, code: "busy", retry: max(1, a.s.sched.retry()), text: f.text}
 	case errors.As(err, &f) && f.code == wire.CodeNoModel:
 		return &problem{status: http.StatusNotFound, kind: kindRequest, param: "model", code: "model_not_found", text: f.text + ": GET /v1/models lists those that are"}
 	}

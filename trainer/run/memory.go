@@ -88,12 +88,16 @@ func (x extent) request(k, chain, answer int) int {
 	return x.prompt + k*(chain+x.close+answer) + x.close + x.answer
 }
 
-// asked is the engine's cache, in tokens, and the chains that grow in it at once:
-// those of a rollout or those of an evaluation, which draws none for sft and lm.
-func (x extent) asked(c Config) (cached, drawn int) {
-	add := func(questions, request, grow int) {
+// asked is the engine's cache, in tokens, how many of them a step reads, and the chains
+// that grow at once: those of a rollout or those of an evaluation, which draws none for
+// sft and lm.
+func (x extent) asked(c Config) (cached, read, drawn int) {
+	// A step reads most where all chains of a question end together, each with the token
+	// that was drawn last.
+	add := func(questions, request, most, grow int) {
 		o := engine.Options{CacheBytes: x.cache}
-		cached, drawn = max(cached, engine.CacheRows(x.model, o, questions*request, request)), max(drawn, questions*grow)
+		cached = max(cached, engine.CacheRows(x.model, o, questions*request, request))
+		read, drawn = max(read, questions*most), max(drawn, questions*grow)
 	}
 	r, m := c.Rollout, c.Objective.Method
 	if m.Rollouts() {
@@ -101,7 +105,7 @@ func (x extent) asked(c Config) (cached, drawn int) {
 		if m.Verifies() {
 			answer = sampledRoom(answer)
 		}
-		add(r.Questions, x.request(r.K, r.MaxChain, answer), r.K)
+		add(r.Questions, x.request(r.K, r.MaxChain, answer), x.request(r.K, 1, x.answer), r.K)
 	}
 	exam := min(x.exam, eval.Batch)
 	answer, grow := x.answer, 0
@@ -111,13 +115,13 @@ func (x extent) asked(c Config) (cached, drawn int) {
 	switch {
 	case exam == 0:
 	case m == objective.LM:
-		add(exam, x.prompt+answer, 0)
+		add(exam, x.prompt+answer, x.prompt+answer, 0)
 	case m == objective.SFT: // the one chain is the empty one
-		add(exam, x.prompt+x.close+answer, grow)
+		add(exam, x.prompt+x.close+answer, x.prompt+x.close+answer, grow)
 	default:
-		add(exam, x.request(c.Eval.K, r.MaxChain, answer), c.Eval.K)
+		add(exam, x.request(c.Eval.K, r.MaxChain, answer), x.request(c.Eval.K, 1, x.answer), c.Eval.K)
 	}
-	return cached, drawn
+	return cached, min(cached, read, engine.DefaultBatchRows), drawn
 }
 
 // planMemory adds up what a run takes at most.
@@ -141,8 +145,7 @@ func planMemory(c Config, x extent) memoryPlan {
 		}
 	}
 	rows := x.rows(c)
-	cached, drawn := x.asked(c)
-	read := min(cached, engine.DefaultBatchRows)
+	cached, read, drawn := x.asked(c)
 	kept := ""
 	if w.master > w.compute {
 		kept = "in bfloat16, with a copy in float32"

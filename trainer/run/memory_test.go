@@ -325,6 +325,10 @@ func (d *meter) take(b device.Buffer) device.Buffer {
 
 func (d *meter) Alloc(n int) device.Buffer                  { return d.take(d.Device.Alloc(n)) }
 func (d *meter) AllocAs(k device.Kind, n int) device.Buffer { return d.take(d.Device.AllocAs(k, n)) }
+func (d *meter) Reserve(k device.Kind, n int) (device.Buffer, error) {
+	b, err := d.Device.Reserve(k, n)
+	return d.take(b), err
+}
 func (d *meter) Free(b device.Buffer) {
 	d.bytes -= d.held[b]
 	delete(d.held, b)

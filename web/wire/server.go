@@ -305,7 +305,7 @@ const (
 	CodeBadMessage = "bad_message" // Message names the field
 	CodeNoModel    = "no_model"
 	CodeTooLong    = "too_long" // prompt and chain do not fit the model
-	CodeBusy       = "busy"     // the queue is full
+	CodeBusy       = "busy"     // the queue is full, or memory is
 	CodeRate       = "rate"     // too many requests of one reader
 	CodeForbidden  = "forbidden"
 	CodeNoRun      = "no_run"

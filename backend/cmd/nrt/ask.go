@@ -85,7 +85,7 @@ func (l *loaded) room(flag string, asked, used, most int) (int, error) {
 // afford refuses requests that are asked together and would not fit into the memory
 // that is free. what names what makes them smaller.
 func (l *loaded) afford(what string, together ...engine.Request) error {
-	need := l.dev.bytes(engine.Memory(l.model.Config, l.bounds, together...))
+	need := engine.Memory(l.model.Config, l.bounds, together...).Bytes(l.dev)
 	if l.free <= 0 || need <= l.free {
 		return nil
 	}

@@ -10,7 +10,6 @@ import (
 
 	"nrt/backend/cpu/peak"
 	"nrt/backend/device"
-	"nrt/backend/llama"
 )
 
 // machine measures what nothing can surpass.
@@ -207,7 +206,7 @@ func (b *bench) matmul() error {
 	}
 	for _, p := range b.products() {
 		m, n, k := p.m, p.n, p.k
-		need := b.dev.bytes(llama.Floats{Compute: m*k + 2*k*n + m*n})
+		need := b.dev.Bytes(device.Compute, int64(m*k+2*k*n+m*n))
 		if err := b.fits(p.name(), need, true); err != nil {
 			return err
 		}

@@ -58,14 +58,11 @@ func (b *bench) memory(part string) {
 // trainingBytes is for the weights of a model that learns. The CPU keeps them a
 // second time, as its kernels like to read them.
 func (b *bench) trainingBytes() int64 {
-	all := parameters(b.config)
-	switch {
-	case b.dev.kind == "cpu":
-		return 2 * 4 * all
-	case b.dev.dtype == "bf16":
-		return (2 + 4) * all
+	need := b.dev.Bytes(device.Master, parameters(b.config))
+	if b.dev.kind == "cpu" {
+		need *= 2
 	}
-	return 4 * all
+	return need
 }
 
 // servingBytes is for the weights of a model that only answers. Norms are of the
@@ -76,7 +73,7 @@ func (b *bench) servingBytes() int64 {
 		if len(t.Shape) == 2 {
 			n += b.format().Bytes(t.Shape[0], t.Shape[1])
 		} else {
-			n += b.dev.bytes(llama.Floats{Compute: t.Len()})
+			n += b.dev.Bytes(device.Compute, int64(t.Len()))
 		}
 	}
 	return n
@@ -103,11 +100,11 @@ func parameters(c llama.Config) (all int64) {
 // gradient, two moments, activations and their gradients.
 func (b *bench) trainBytes(rows int, how thrift) int64 {
 	all := parameters(b.config)
-	moments := 8 * all
+	moments := 2 * b.dev.Bytes(device.Wide, all)
 	if how.moments8 {
-		moments = 2*all + all/16 // two bytes, and a scale for every 256
+		moments = b.dev.Bytes(device.Moment8, all) + b.dev.Bytes(device.Variance8, all)
 	}
-	need := 4*all + moments + b.dev.bytes(b.config.PassFloats(rows, rows, how.recompute))
+	need := b.dev.Bytes(device.Wide, all) + moments + b.config.PassFloats(rows, rows, how.recompute).Bytes(b.dev)
 	if b.onCard() {
 		need += run.CardWorkspace
 	}
@@ -117,7 +114,7 @@ func (b *bench) trainBytes(rows int, how thrift) int64 {
 // serveBytes is for reading rows tokens at once into a cache of so many, and for
 // the logits of n of them.
 func (b *bench) serveBytes(rows, cache, n int) int64 {
-	return b.dev.bytes(b.config.CacheFloats(cache, rows, n))
+	return b.config.CacheFloats(cache, rows, n).Bytes(b.dev)
 }
 
 // thrift is what a training step does with less memory.

@@ -176,7 +176,10 @@ func (b *bench) score() error {
 			batch.targets.IDs = append(batch.targets.IDs, reference[i])
 		}
 	}
-	cache := b.model.NewCache(rows)
+	cache, err := b.model.NewCache(rows)
+	if err != nil {
+		return err
+	}
 	full, err := b.repeat(b.o.seconds, clock(func() error {
 		cache.Extend(batch.Batch)
 		cache.Classify(batch.targets)

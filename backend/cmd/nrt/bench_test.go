@@ -262,7 +262,12 @@ func TestBenchOnACard(t *testing.T) {
 		}
 	}
 	// Room for the model and little more.
-	b := &bench{o: o, dev: &place{kind: "cuda", dtype: "bf16", e: e}, config: benchShapes[0].config}
+	dev, err := e.cards.open(cuda.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer dev.Close()
+	b := &bench{o: o, dev: &place{Device: dev, kind: "cuda", dtype: "bf16", e: e}, config: benchShapes[0].config}
 	const rows = 1024
 	card.Free = b.trainingBytes() + b.trainBytes(rows, thrift{true, true})
 	if card.Free >= b.trainingBytes()+b.trainBytes(rows, thrift{recompute: true}) {

@@ -127,7 +127,7 @@ func (b *bench) step(passes []*benchBatch, what string) (step func() error, how 
 	}
 	pass, grad := m.NewPass(), m.NewGrad()
 	pass.Recompute = how.recompute
-	if left := b.room() - b.trainBytes(rows, how); !how.recompute && run.KeepsLogits(b.dev.bytes(b.config.LogitsFloats(most)), left) {
+	if left := b.room() - b.trainBytes(rows, how); !how.recompute && run.KeepsLogits(b.config.LogitsFloats(most).Bytes(b.dev), left) {
 		pass.KeepLogits = most
 	}
 	var params []optim.Param

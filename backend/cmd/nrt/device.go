@@ -10,7 +10,6 @@ import (
 	"nrt/backend/cuda"
 	"nrt/backend/device"
 	"nrt/backend/engine"
-	"nrt/backend/llama"
 	"nrt/trainer/run"
 )
 
@@ -184,18 +183,9 @@ func (p *place) engineOptions(free int64) engine.Options {
 	const usual = 1 << 30
 	switch half := free / 2; {
 	case p.kind == "cuda":
-		return engine.Options{CacheBytes: max(usual, half*4/p.bytes(llama.Floats{Compute: 1}))} // it counts four bytes a number
+		return engine.Options{CacheBytes: max(usual, half*4/p.Bytes(device.Compute, 1))} // it counts four bytes a number
 	case half > 0:
 		return engine.Options{CacheBytes: min(usual, half)}
 	}
 	return engine.Options{CacheBytes: usual}
-}
-
-// bytes is what so many numbers of buffers take; the CPU's are float32 whatever it
-// computes in.
-func (p *place) bytes(f llama.Floats) int64 {
-	if p.kind == "cuda" && p.dtype == "bf16" {
-		return 2*int64(f.Compute) + 4*int64(f.Wide)
-	}
-	return 4 * int64(f.Compute+f.Wide)
 }

@@ -86,6 +86,22 @@ func testKinds(s *suite) {
 		s.d.Zero(m)
 		s.same("Zero of a master", s.get(m), make([]float64, n*dim))
 	}
+	for k, most := range map[device.Kind]int64{device.Compute: 8, device.Master: 8, device.Wide: 8, device.Moment8: 2, device.Variance8: 2} {
+		b, err := s.d.Reserve(k, n*dim)
+		if err != nil {
+			s.Fatal(err)
+		}
+		if k <= device.Wide {
+			s.same("a reserved "+k.String(), s.get(b), make([]float64, n*dim))
+		}
+		if b.Len() != n*dim {
+			s.Errorf("Reserve(%v, %d) has %d floats", k, n*dim, b.Len())
+		}
+		s.d.Free(b)
+		if have := s.d.Bytes(k, n*dim); have < n*dim || have > most*n*dim && have > device.Block8+4 || s.d.Bytes(k, 1<<40) < 1<<40 {
+			s.Errorf("Bytes(%v, %d) is %d", k, n*dim, have)
+		}
+	}
 	table, out := s.putAs(device.Master, x), s.d.Alloc(n*dim)
 	ids := s.ids(n, n)
 	embed := func(what string, of []float64) {

@@ -19,6 +19,7 @@ func testShapes(s *suite) {
 	}{
 		{"Alloc", func() { d.Alloc(-1) }},
 		{"AllocAs", func() { d.AllocAs(99, 3) }},
+		{"Reserve", func() { d.Reserve(device.Wide, -1) }},
 		{"View past the end", func() { b(4).View(2, 3) }},
 		{"View before the start", func() { b(4).View(-1, 2) }},
 		{"Write", func() { d.Write(b(3), make([]float32, 4)) }},
