@@ -88,6 +88,30 @@ func (r *rig) report(run string) runReport {
 	return rep
 }
 
+// card is a device whose memory is its own.
+type card struct{ device.Device }
+
+func (card) Lazy() bool { return false }
+
+// TestRunHasTheCard: models that lie idle on a card make room for a run; in the system's
+// memory they stay.
+func TestRunHasTheCard(t *testing.T) {
+	for _, own := range []bool{true, false} {
+		r := trainer(t, t.TempDir(), func(o *Options) {
+			if own {
+				o.Train.Device = card{o.Train.Device}
+			}
+		})
+		good[textWhole](r, "completions", textRequest(nil))
+		c := r.reader(nil)
+		c.say(short(1))
+		until(c, "run1", wire.StatusDone)
+		if idle := r.idleOf("world:base"); (idle == 0) != own {
+			t.Errorf("memory of its own %v: %d replicas lie idle", own, idle)
+		}
+	}
+}
+
 func TestRun(t *testing.T) {
 	r := trainer(t, t.TempDir())
 	c, other := r.reader(nil), r.reader(nil)

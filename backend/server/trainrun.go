@@ -415,10 +415,14 @@ func (t *training) train(ctx context.Context) error {
 	judged := make(chan error, 1)
 	caught := t.runs.server.caught
 	go func() { judged <- caught(t.name(), func() error { return judge.run(ctx) }) }()
+	on := t.runs.server.o.Train
+	if !on.Device.Lazy() { // what lies idle on a card leaves the run less
+		t.runs.server.hub.clear()
+	}
 	err = caught(t.name(), func() error {
 		return run.Train(ctx, c, run.Env{
-			Device: t.runs.server.o.Train.Device, Open: func(string) (fs.FS, error) { return source.Files, nil },
-			Log: &nudge{steps}, Terminal: true, Now: time.Now, Free: t.runs.server.o.Train.Free(),
+			Device: on.Device, Open: func(string) (fs.FS, error) { return source.Files, nil },
+			Log: &nudge{steps}, Terminal: true, Now: time.Now, Free: on.Free(),
 		})
 	})
 	close(over)
