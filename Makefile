@@ -18,7 +18,7 @@ export GOFLAGS := $(strip $(GOFLAGS) $(filter-out $(GOFLAGS),-trimpath -buildvcs
 # The packages that run in a browser, as deps_test.go marks them, and those in
 # which goroutines meet.
 WASM_PACKAGES = ./trainer/reward ./trainer/objective ./backend/token ./backend/device ./web/wire ./web/heat ./web/chart ./web/view ./wasm
-RACE_PACKAGES = ./backend/cpu ./backend/engine ./trainer/run ./backend/server ./backend/cmd/nrt
+RACE_PACKAGES = ./backend/cpu ./backend/engine ./trainer/data ./trainer/run ./backend/server ./backend/cmd/nrt
 
 # A test that waits in vain says so itself, after minutes; this is for one that hangs.
 # What is tested is vetted whole, by a check of its own or a line earlier.
