@@ -30,15 +30,14 @@ func planJEPO(p *Plan, _ *State) error {
 				l[j] += x
 			}
 		}
-		all := logSumExp(l, -1)
-		bounds[i] = all - math.Log(k)
+		bounds[i] = logMeanExp(l, -1)
 		for j, s := range g.Samples {
-			share := k * math.Exp(l[j]-all)
+			share := math.Exp(l[j] - bounds[i])
 			token := make([]float64, len(s.Answer))
 			for t := range token {
 				token[t] = share
 			}
-			others := logSumExp(l, j) - math.Log(k-1)
+			others := logMeanExp(l, j)
 			p.earned[i][j].Reward = l[j]
 			p.signals[i][j] = signal{trace: k * (bounds[i] - others), token: token}
 		}
@@ -49,19 +48,22 @@ func planJEPO(p *Plan, _ *State) error {
 	return nil
 }
 
-// logSumExp is log Σ e^{l_j} without the term at skip (-1: with all).
-func logSumExp(l []float64, skip int) float64 {
+// logMeanExp is log of the mean of e^{l_j} without the term at skip (-1: with all).
+// Of equal terms it is that term to the last bit, so that chains that tie have no
+// trace weight at all, and not one of a random sign.
+func logMeanExp(l []float64, skip int) float64 {
 	top := math.Inf(-1)
 	for j, x := range l {
 		if j != skip {
 			top = max(top, x)
 		}
 	}
-	sum := 0.0
+	sum, n := 0.0, 0.0
 	for j, x := range l {
 		if j != skip {
 			sum += math.Exp(x - top)
+			n++
 		}
 	}
-	return top + math.Log(sum)
+	return top + math.Log(sum/n)
 }

@@ -53,7 +53,7 @@ func (w *toy) params() int      { return w.chainParams() + len(w.chains)*answers
 func (w *toy) answerAt(z, i int) int { return w.chainParams() + (z*answers+i)*vocab }
 
 func logSoftmax(logits []float64, v int) float64 {
-	return logits[v] - logSumExp(logits, -1)
+	return logits[v] - logMeanExp(logits, -1) - math.Log(float64(len(logits)))
 }
 
 // addGrad adds x·∇ log softmax(logits)[v].

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math"
 	"math/rand/v2"
+	"slices"
 	"reflect"
 	"strings"
 	"sync"
@@ -282,6 +283,30 @@ func TestLongAnswers(t *testing.T) {
 		if math.Abs(w.Answer[0]-want) > 1e-9 {
 			t.Errorf("share %d = %v, want %v", k, w.Answer[0], want)
 		}
+	}
+}
+
+// TestJEPOTies: chains that tie have no trace weight, by which no token is clipped
+// either, and a token weight of 1 each.
+func TestJEPOTies(t *testing.T) {
+	const seed = 15
+	r := rand.New(rand.NewPCG(seed, 0))
+	c := DefaultConfig(JEPO)
+	c.Ratio, c.LengthConstant = true, 1
+	for k := 2; k <= 9; k++ {
+		s := Sample{Chain: []float64{-1}, Answer: []float64{-.1 * r.Float64(), -.01 * r.Float64()}}
+		p := mustPlan(t, mustNew(t, c), []Group{{Samples: slices.Repeat([]Sample{s}, k)}})
+		if a := p.Metrics()["nrt/advantage_max"]; a != 0 {
+			t.Errorf("%d equal chains: an advantage of %g", k, a)
+		}
+		for _, now := range []float64{-3, -.1} {
+			w, stats := mustWeights(t, p, 0, 0, &Current{Chain: []float64{now}})
+			if w.Chain[0] != 0 || stats.Low+stats.High != 0 {
+				t.Errorf("%d equal chains: chain token weighs %g, dropped %d", k, w.Chain[0], stats.Low+stats.High)
+			}
+		}
+		w, _ := mustWeights(t, p, 0, 0, nil)
+		equal(t, fmt.Sprintf("token of %d equal chains", k), w.Answer[0], 1/float64(k))
 	}
 }
 
