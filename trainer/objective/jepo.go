@@ -17,8 +17,7 @@ import (
 // not underflow.
 
 func planJEPO(p *Plan, _ *State) error {
-	bounds := make([]float64, len(p.groups))
-	spread := 0.0
+	bounds, logP := make([]float64, len(p.groups)), make([][]float64, len(p.groups))
 	for i, g := range p.groups {
 		k := float64(len(g.Samples))
 		if k < 2 {
@@ -38,13 +37,12 @@ func planJEPO(p *Plan, _ *State) error {
 				token[t] = share
 			}
 			others := logMeanExp(l, j)
-			p.earned[i][j].Reward = l[j]
 			p.signals[i][j] = signal{trace: k * (bounds[i] - others), token: token}
 		}
-		spread += deviation(l) / float64(len(p.groups))
+		logP[i] = l
 	}
+	p.describeRewards(logP, nil)
 	p.metrics["reward"] = mean(bounds)
-	p.metrics["reward_std"] = spread
 	return nil
 }
 

@@ -151,12 +151,3 @@ func mean(x []float64) float64 {
 	}
 	return sum / float64(len(x))
 }
-
-// deviation is the unbiased standard deviation of two or more numbers.
-func deviation(x []float64) float64 {
-	m, ss := mean(x), 0.0
-	for _, v := range x {
-		ss += (v - m) * (v - m)
-	}
-	return math.Sqrt(ss / float64(len(x)-1))
-}

@@ -53,7 +53,7 @@ func TestMetricsByHand(t *testing.T) {
 	}
 	// P is 0.6, 0.1 and 0.1, 0.2; with two chains the others' mean is the other one.
 	bound := map[string]float64{
-		"reward": math.Log(.35*.15) / 2, "reward_std": math.Log(6*2) / root / 2, "nrt/signal_groups": 1,
+		"reward": math.Log(.35*.15) / 2, "reward_std": math.Log(6*2) / root / 2, "frac_reward_zero_std": 0, "nrt/signal_groups": 1,
 		"nrt/advantage_abs": (math.Log(.35/.1) + math.Log(.6/.35) + math.Log(.2/.15) + math.Log(.15/.1)) * 2 / 4,
 		"nrt/advantage_max": 2 * math.Log(.35/.1),
 		"nrt/token_weight":  1, "nrt/token_weight_max": 2 * .6 / .7,

@@ -299,6 +299,7 @@ func TestJEPOTies(t *testing.T) {
 		if a := p.Metrics()["nrt/advantage_max"]; a != 0 {
 			t.Errorf("%d equal chains: an advantage of %g", k, a)
 		}
+		equal(t, "groups that tie", p.Metrics()["frac_reward_zero_std"], 1)
 		for _, now := range []float64{-3, -.1} {
 			w, stats := mustWeights(t, p, 0, 0, &Current{Chain: []float64{now}})
 			if w.Chain[0] != 0 || stats.Low+stats.High != 0 {

@@ -121,7 +121,7 @@ def credit(o, number, questions, averages, metrics):
                 # The sum over chains is not a mean: K undoes the one that all methods have.
                 c.advantage = len(q) * (bound - others).item()
                 c.weights = len(q) * shares[i] * torch.ones(len(c.answer), dtype=torch.float64)
-        metrics["reward"], metrics["reward_std"] = average(bounds), average(spread)
+        metrics["reward"], spreads = average(bounds), spread
     else:
         for q in questions:
             for c in q:
