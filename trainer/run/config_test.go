@@ -264,7 +264,8 @@ func TestValidate(t *testing.T) {
 	}{
 		{"rollout.k (--k): want 1 to 1024, have 0", func(c *Config) { c.Rollout.K = 0 }},
 		{"rollout.k (--k): want >= 2 for nrt, which compares the chains of a question, have 1", func(c *Config) { c.Rollout.K = 1 }},
-		{"rollout.temperature (--temperature): want > 0, have 0", func(c *Config) { c.Rollout.Temperature = 0 }},
+		{"rollout.temperature (--temperature): want at least 1e-06, have 0", func(c *Config) { c.Rollout.Temperature = 0 }},
+		{"rollout.temperature (--temperature): want at least 1e-06, have 1e-07", func(c *Config) { c.Rollout.Temperature = 1e-7 }},
 		{"rollout.top_p (--top-p): want above 0 and at most 1, have 1.5", func(c *Config) { c.Rollout.TopP = 1.5 }},
 		{"optim.lr (--lr): want a finite number, have NaN", func(c *Config) { c.Optim.LR = math.NaN() }},
 		{"optim.lr (--lr): want a finite number, have +Inf", func(c *Config) { c.Optim.LR = math.Inf(1) }},

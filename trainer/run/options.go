@@ -50,8 +50,11 @@ var (
 	notNegative = rule{">= 0", func(x float64) bool { return x >= 0 }}
 	share       = rule{"0 to 1", func(x float64) bool { return x >= 0 && x <= 1 }}
 	shareAbove0 = rule{"above 0 and at most 1", func(x float64) bool { return x > 0 && x <= 1 }}
-	bits        = rule{"32 or 8", func(x float64) bool { return x == 32 || x == 8 }}
-	belowOne    = rule{"0 up to but not 1", func(x float64) bool { return x >= 0 && x < 1 }}
+	// Below it a draw is greedy and has log-probabilities at temperature 1 (device.Sampled):
+	// not those that the chain is trained at.
+	warm     = rule{fmt.Sprintf("at least %g", device.Coldest), func(x float64) bool { return x >= device.Coldest }}
+	bits     = rule{"32 or 8", func(x float64) bool { return x == 32 || x == 8 }}
+	belowOne = rule{"0 up to but not 1", func(x float64) bool { return x >= 0 && x < 1 }}
 	// More chains or questions than these are a slip of the hand.
 	chains  = rule{"1 to 1024", func(x float64) bool { return x >= 1 && x <= 1024 }}
 	ranks   = rule{"0 to 4096", func(x float64) bool { return x >= 0 && x <= 4096 }}
@@ -190,7 +193,7 @@ func (r *RolloutConfig) options() []option {
 		{key: "questions", flag: "questions", value: &r.Questions, rule: atOnce, meaning: "questions of one step (documents or their windows, for plain language modelling)"},
 		{key: "max_chain", flag: "max-chain", value: &r.MaxChain, rule: notNegative, also: "max-completion-length",
 			meaning: "longest chain in tokens; a longer one is cut, its answer is scored all the same; 0 is half of the model's positions, up to 2048"},
-		{key: "temperature", flag: "temperature", value: &r.Temperature, rule: positive, meaning: "sampling temperature; evaluations sample with it too, and with top-p, top-k and min-p"},
+		{key: "temperature", flag: "temperature", value: &r.Temperature, rule: warm, meaning: "sampling temperature; evaluations sample with it too, and with top-p, top-k and min-p"},
 		{key: "top_p", flag: "top-p", value: &r.TopP, rule: shareAbove0, meaning: "sample from the likeliest tokens that together have this probability; 1 is off"},
 		{key: "top_k", flag: "top-k", value: &r.TopK, rule: notNegative, meaning: "sample from so many likeliest tokens; 0 is off"},
 		{key: "min_p", flag: "min-p", value: &r.MinP, rule: belowOne, meaning: "leave out tokens less probable than this share of the likeliest; 0 is off"},
