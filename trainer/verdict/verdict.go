@@ -83,7 +83,7 @@ type Chain struct {
 	Weights      []Number `json:"weights"`
 	Contribution []Number `json:"contribution"`
 	G            []Number `json:"g"`
-	TokenWeight  []Number `json:"token_weight"` // g/σ, as training uses it
+	TokenWeight  []Number `json:"token_weight"` // g/σ; training may divide by a larger floor
 	R            Number   `json:"R"`
 	Base         Number   `json:"R_base"`
 	Clipped      Number   `json:"R_clipped"` // R′

@@ -40,7 +40,8 @@ the chain made the token likelier, orange and ▼ less likely, grey no change.
 
 The reward R sums this up (--mode says how); R′ is 0 for a chain that does not
 beat the empty one; the advantage A compares a chain with the others. A is what
-training multiplies the chain's gradient with.
+training multiplies the chain's gradient with; where a group's rewards differ less
+than the run's on average, it takes less ("nrt train --sigma-floor").
 
 Without a question, a built-in model, or one trained from it, is asked a sample
 question.`,
