@@ -7,11 +7,12 @@ package objective
 //
 // GRPO would put A_k on the tokens of the sampled answer y_k as well. Here the
 // answer's gradient is written with the *reference* tokens, which the trainer
-// has anyway: 1[y_k = y*]/σ on y*, uncentred. Both have the same expectation,
-// E_y[1[y = y*] ∇log π(y)] : a wrong answer contributes only through the
-// baseline, whose expectation is 0. (An answer that has the reference's text in
-// other tokens is right too, and is taught in the reference's.) TokenLoss off
-// leaves the chain alone.
+// has anyway: 1[y_k = y*]/σ on y*, uncentred. σ apart, both estimate
+// E_y[1[y = y*] ∇log π(y)], of which centring returns (K−1)/K (reward/group.go):
+// a wrong answer contributes only through the baseline, whose expectation is 0.
+// That is so where y_k is drawn at temperature 1. An answer that is right in other
+// tokens, or in the part that is compared, is taught in the reference's, as in
+// STaR. TokenLoss off leaves the chain alone.
 
 func presetRLVR(c *Config) { c.Ratio = true }
 
