@@ -429,11 +429,27 @@ func (s *State) noCurve() string {
 	return ""
 }
 
+// formula is what the run's reward is the mean of. ok is false where that is none of the
+// page's formulas: right answers, a bound of several chains, or nothing.
+func formula(r *wire.State) (m reward.Mode, ok bool) {
+	switch r.Method {
+	case "nrt":
+		m, err := reward.ParseMode(r.Mode)
+		return m, err == nil
+	case "rlpr":
+		return reward.AM, true
+	case "verifree":
+		return reward.P, true
+	}
+	return 0, false
+}
+
 // marks are the mean rewards of the shown question at the run's kept steps, as
 // far as they were asked with the same seed, under the run's own formula.
 func (s *State) marks(r *Run) []mark {
 	list := []mark{}
-	if s.Reading == nil {
+	mode, ok := formula(&r.State)
+	if s.Reading == nil || !ok {
 		return list
 	}
 	for _, c := range r.Checkpoints {
@@ -443,16 +459,12 @@ func (s *State) marks(r *Run) []mark {
 			if !same(&k.Ask, &a) {
 				continue
 			}
-			choice := s.Choice
-			if m, err := reward.ParseMode(r.Mode); err == nil {
-				choice.Mode = m
-			}
-			sc := score(k.by(""), choice)
+			sc := score(k.by(""), Choice{Mode: mode})
 			if len(sc.chains) == 0 {
 				continue
 			}
 			sum := 0.0
-			for _, x := range sc.groups[choice.Mode].Chains {
+			for _, x := range sc.groups[mode].Chains {
 				sum += x.R
 			}
 			list = append(list, mark{c.Step, sum / float64(len(sc.chains))})

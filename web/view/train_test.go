@@ -1,9 +1,11 @@
 package view
 
 import (
+	"math"
 	"strings"
 	"testing"
 
+	"nrt/trainer/reward"
 	"nrt/web/wire"
 )
 
@@ -111,6 +113,35 @@ func TestShownRunSaysWhereItStands(t *testing.T) {
 	}
 	if r.State.Run = "world:nrt"; statusText(&r) != "saved" {
 		t.Errorf("a run that came with the program: %q", statusText(&r))
+	}
+}
+
+// What the shown question earned is drawn on a run's rewards: under the run's formula,
+// whatever the reader has chosen, and not where the run's rewards are of another kind.
+func TestMarksAreOfTheRunsFormula(t *testing.T) {
+	s, id := live(t)
+	for _, m := range pieces(id) {
+		s = s.receives(m)
+	}
+	means := map[string]float64{}
+	for _, m := range reward.Modes() {
+		for _, c := range s.scores().groups[m].Chains {
+			means[m.String()] += c.R / float64(len(s.scores().chains))
+		}
+	}
+	s.Mode, s.Normalize = reward.GM, true
+	for run, want := range map[string]string{
+		"nrt ws-logp": "ws-logp", "nrt ws-1/p": "ws-1/p", "rlpr ": "am", "verifree ": "p",
+		"jepo ": "", "rlvr ": "", "star ": "", "sft ": "", "lm ": "",
+	} {
+		method, mode, _ := strings.Cut(run, " ")
+		marks := s.marks(&Run{State: wire.State{Run: "r", Method: method, Mode: mode, Checkpoints: []wire.Checkpoint{{Step: 7, Model: s.Reading.Ask.Model}}}})
+		switch {
+		case want == "" && len(marks) > 0:
+			t.Errorf("%s: have %v, want none", run, marks)
+		case want != "" && (len(marks) != 1 || marks[0].Step != 7 || math.Abs(marks[0].Reward-means[want]) > 1e-12):
+			t.Errorf("%s: have %v, want %v", run, marks, means[want])
+		}
 	}
 }
 
