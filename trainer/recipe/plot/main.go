@@ -62,7 +62,7 @@ func draws(in, out string) error {
 		return err
 	}
 	both := map[string]string{left: "NRT ws-logp", right: "RLPR"}
-	dynamics := panel("mean reward R′, and chain entropy in nats", "training step")
+	dynamics := panel("mean reward (NRT: R′; RLPR: 0.9 R′ + 0.1 format), and entropy in nats", "training step")
 	for i, m := range []string{left, right} {
 		for j, key := range []string{"reward", "entropy"} {
 			if err := line(dynamics, curve(byMethod[m], key), palette(i), j, both[m]+" "+key); err != nil {
