@@ -32,6 +32,11 @@ import (
 //	     /v1/…               for programs; v1.go says what is spoken             token
 //	GET  /healthz, /readyz   it lives; it can answer
 //	GET  /metrics            for Prometheus                                      token
+//
+// It stands at the root of its host, since the page names its files from there; /v1 may
+// stand under a prefix that http.StripPrefix takes off. The websocket needs a
+// ResponseWriter that http.ResponseController can hijack, a stream of /v1 that comes as
+// it is computed one that it can flush.
 func (s *Server) Handler() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /{$}", s.servePage)
@@ -134,12 +139,12 @@ func (r *recorder) Write(p []byte) (int, error) {
 
 // Hijack lets the websocket take the connection over.
 func (r *recorder) Hijack() (net.Conn, *bufio.ReadWriter, error) {
-	h, ok := r.ResponseWriter.(http.Hijacker)
-	if !ok {
-		return nil, nil, errors.New("this connection cannot become a websocket")
+	c, b, err := http.NewResponseController(r.ResponseWriter).Hijack()
+	if err != nil {
+		return nil, nil, fmt.Errorf("this connection cannot become a websocket: %w", err)
 	}
 	r.code, r.wrote = http.StatusSwitchingProtocols, true
-	return h.Hijack()
+	return c, b, nil
 }
 
 // Unwrap is for http.ResponseController.

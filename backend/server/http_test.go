@@ -357,3 +357,51 @@ func TestLoopback(t *testing.T) {
 		}
 	}
 }
+
+// unwrapping and opaque are writers of some other program's middleware.
+type unwrapping struct{ opaque }
+
+func (u unwrapping) Unwrap() http.ResponseWriter { return u.w }
+
+type opaque struct{ w http.ResponseWriter }
+
+func (o opaque) Header() http.Header         { return o.w.Header() }
+func (o opaque) Write(p []byte) (int, error) { return o.w.Write(p) }
+func (o opaque) WriteHeader(code int)        { o.w.WriteHeader(code) }
+
+// TestBehindMiddleware: a writer around the server's own gives it up for a websocket
+// where it unwraps; one that can do nothing but write has the whole of a stream.
+func TestBehindMiddleware(t *testing.T) {
+	r := start(t, nil)
+	for _, test := range []struct {
+		name   string
+		around func(w http.ResponseWriter) http.ResponseWriter
+		status int
+	}{
+		{"unwrapping", func(w http.ResponseWriter) http.ResponseWriter { return unwrapping{opaque{w}} }, http.StatusSwitchingProtocols},
+		{"opaque", func(w http.ResponseWriter) http.ResponseWriter { return opaque{w} }, http.StatusInternalServerError},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			around := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, q *http.Request) {
+				r.Handler().ServeHTTP(test.around(w), q)
+			}))
+			defer around.Close()
+			behind := &rig{t: t, Server: r.Server, http: around}
+			ws, resp, err := websocket.DefaultDialer.Dial(behind.url(), nil)
+			if err == nil {
+				ws.Close()
+			}
+			if resp == nil || resp.StatusCode != test.status {
+				t.Errorf("websocket: %v, want status %d", err, test.status)
+			}
+			resp, err = behind.open(t.Context(), "chat/completions", chatRequest(object{"stream": true, "logprobs": true}))
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer resp.Body.Close()
+			if body, err := io.ReadAll(resp.Body); err != nil || !strings.HasSuffix(string(body), "data: [DONE]\n\n") {
+				t.Errorf("stream: %d bytes, %v", len(body), err)
+			}
+		})
+	}
+}

@@ -222,7 +222,8 @@ func (a *api) write(t *tray, events [][]byte) bool {
 		}
 		t.wrote(len(e))
 	}
-	return a.out.Flush() == nil
+	err := a.out.Flush()
+	return err == nil || errors.Is(err, http.ErrNotSupported) // what is in between keeps them, and hands them on in its own time
 }
 
 // shelf is what all trays hold together, and answers that are being written.
