@@ -224,7 +224,7 @@ func (a *api) answer(status int, v any) {
 // longer than an ordinary answer may take. Where there are no deadlines none is
 // set.
 func (a *api) patience(n int) {
-	_ = a.out.SetWriteDeadline(time.Now().Add(a.s.o.WriteWithin + atPace(n)))
+	_ = a.out.SetWriteDeadline(time.Now().Add(a.s.o.WriteWithin).Add(atPace(n)))
 }
 
 // deny refuses a request before its handler, in the form that the path has.

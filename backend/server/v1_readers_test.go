@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"math"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -156,4 +157,14 @@ func TestV1DrippingReader(t *testing.T) {
 		t.Errorf("to the end: %d bytes, %v", len(body), err)
 	}
 	settled(t, "streams", func() bool { return r.streams.held.Load() == 0 })
+}
+
+// TestV1EndlessPatience: the longest time there is to write in is no time in the past.
+func TestV1EndlessPatience(t *testing.T) {
+	r := start(t, func(o *Options) { o.WriteWithin = math.MaxInt64 })
+	for _, stream := range []bool{false, true} {
+		if resp, body := r.post("chat/completions", chatRequest(object{"stream": stream})); resp.StatusCode != http.StatusOK || body == "" {
+			t.Errorf("stream %v: have status %d and %q", stream, resp.StatusCode, body)
+		}
+	}
 }
