@@ -175,10 +175,12 @@ func (d *dev[T]) Close() error {
 }
 
 // memory is one allocation. Its version counts the operations that wrote to
-// it, so that derived data (packed weights) can tell when they are stale.
+// it, so that derived data (packed weights) can tell when they are stale. Views keep
+// memory that was freed, so that it is known who uses it.
 type memory[T real] struct {
 	data    []T
 	version uint64
+	freed   bool
 }
 
 // buffer is a run of an allocation.
@@ -228,6 +230,9 @@ func (d *dev[T]) Free(b device.Buffer) {
 	d.jobs = jobs[T]{}
 	switch b := b.(type) {
 	case *weights[T]:
+		if b.p.n == 0 {
+			panic("cpu: Free: b was freed")
+		}
 		b.p = panels[T]{}
 	case *moments:
 		b.codes, b.scales = nil, nil
@@ -237,15 +242,18 @@ func (d *dev[T]) Free(b device.Buffer) {
 			panic("cpu: Free of a view")
 		}
 		d.packs.drop(buf.mem)
-		buf.mem.data, buf.data = nil, nil
+		buf.mem.data, buf.data, buf.mem.freed = nil, nil, true
 	}
 }
 
-// own converts a Buffer that must be of this kind of device.
+// own converts a Buffer that must be of this kind of device and alive.
 func (d *dev[T]) own(op, name string, b device.Buffer) *buffer[T] {
 	buf, ok := b.(*buffer[T])
 	if !ok {
 		panic(fmt.Sprintf("cpu: %s: %s is %T, not a buffer of this device", op, name, b))
+	}
+	if buf.mem.freed {
+		panic(fmt.Sprintf("cpu: %s: %s was freed", op, name))
 	}
 	return buf
 }

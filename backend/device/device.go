@@ -162,7 +162,8 @@ type Device interface {
 	// matrix need never exist in float32 as a whole. An error of read is returned, and
 	// ErrNoMemory as by Reserve.
 	NewWeights(f Format, rows, cols int, read func(first int, dst []float32) error) (Weights, error)
-	// Free gives a buffer from Alloc (not a view) or Weights back.
+	// Free gives a buffer from Alloc (not a view) or Weights back. To use them or their
+	// views later panics.
 	Free(b Buffer)
 	// Write and Read convert between the host's float32 or float64 and the
 	// device; lengths must agree.

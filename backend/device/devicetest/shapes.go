@@ -2,8 +2,8 @@ package devicetest
 
 import "nrt/backend/device"
 
-// testShapes: wrong shapes are the programmer's mistake and panic, before
-// anything is written.
+// testShapes: wrong shapes, and what was freed, are the programmer's mistake and panic,
+// before anything is written.
 func testShapes(s *suite) {
 	d := s.d
 	b := func(n int) device.Buffer { return d.Alloc(n) }
@@ -12,6 +12,11 @@ func testShapes(s *suite) {
 	one := []device.Seq{{Q: span(0, 2)}}
 	c2, short := newClassified(2), newClassified(2)
 	short.Logits = w(device.LogitsLen(2, 4) - 1)
+	gone := b(4)
+	lost, _ := s.weights(device.F32, 2, 2, []float64{1, 2, 3, 4})
+	part := gone.View(0, 2)
+	d.Free(gone)
+	d.Free(lost)
 	turn := func(x device.Buffer, heads int) []device.Rotation { return []device.Rotation{{X: x, Heads: heads}} }
 	for _, test := range []struct {
 		name string
@@ -29,6 +34,11 @@ func testShapes(s *suite) {
 		{"Copy", func() { d.Copy(b(3), b(4)) }},
 		{"Add", func() { d.Add(b(3), b(4)) }},
 		{"Free of a view", func() { d.Free(b(4).View(0, 2)) }},
+		{"Free of what was freed", func() { d.Free(gone) }},
+		{"Read of what was freed", func() { d.Read(make([]float32, 4), gone) }},
+		{"Scale of a view of what was freed", func() { d.Scale(part, 2) }},
+		{"Free of Weights that were freed", func() { d.Free(lost) }},
+		{"Read of Weights that were freed", func() { d.Read(make([]float32, 4), lost) }},
 		{"GatherRows dst", func() { d.GatherRows(b(5), b(6), []int32{0, 1}, 3) }},
 		{"GatherRows row", func() { d.GatherRows(b(3), b(6), []int32{2}, 3) }},
 		{"GatherRows negative", func() { d.GatherRows(b(3), b(6), []int32{-1}, 3) }},
