@@ -341,6 +341,9 @@ func (e *Engine) check(r *Request) error {
 				len(r.Prompt), r.MaxChain, len(r.Close), max(len(r.Reference), r.MaxAnswer), e.model.Config.MaxPositions)
 		}
 	}
+	if most := math.MaxInt32 / max(1, r.branchRows()); r.N > most { // int32 numbers the cache's rows
+		return fmt.Errorf("n: want at most %d chains of up to %d tokens with what follows, have %d", most, r.branchRows(), r.N)
+	}
 	return nil
 }
 

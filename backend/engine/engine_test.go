@@ -472,6 +472,7 @@ func TestBadRequests(t *testing.T) {
 		`stop text "x" needs a tokenizer`:  func(r *Request) { r.StopText = "x" },
 		"chain 1: token 0 is id 99":        func(r *Request) { r.Forced = [][]int32{{1}, {99}} },
 		"n: want at least 0":               func(r *Request) { r.N = -1 },
+		"n: want at most":                  func(r *Request) { r.N = math.MaxInt },
 		"max_answer: want at least 0":      func(r *Request) { r.MaxAnswer = -1 },
 		"answer stop: token 0 is id 70":    func(r *Request) { r.AnswerStop = []int32{70} },
 		"stop: token 0 is id 80":           func(r *Request) { r.Stop = []int32{80} },
