@@ -26,7 +26,7 @@ func (t *trainer) baseIs() string {
 // Consult has the policy from before training score rollouts: its baseline, for
 // FixedBaseline, and with kl its log-probabilities of the chains.
 func Consult(ctx context.Context, ref *engine.Engine, l Layout, kl bool, rolls []Rollout) error {
-	if err := checkAll(rolls); err != nil {
+	if err := checkAll(ref.Model().Config, rolls); err != nil {
 		return err
 	}
 	reqs := make([]engine.Request, len(rolls))

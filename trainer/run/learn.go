@@ -81,7 +81,7 @@ func (l *Learner) Free() {
 // updates are made. The learning rate is that of the progress through the run all
 // the same: the updates that were not made are left out of the schedule.
 func (l *Learner) Learn(ctx context.Context, rolls []Rollout) (map[string]float64, *objective.Plan, error) {
-	if err := checkAll(rolls); err != nil {
+	if err := checkAll(l.Model.Config, rolls); err != nil {
 		return nil, nil, err
 	}
 	groups := make([]objective.Group, len(rolls))

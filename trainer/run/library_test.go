@@ -53,7 +53,17 @@ func TestNoLearner(t *testing.T) {
 func TestRolloutsThatDoNotFit(t *testing.T) {
 	l := tinyLearner(t, objective.DefaultConfig(objective.NRT), 1e-3)
 	for want, change := range map[string]func(r *Rollout){
-		"rollout 1: prompt: no tokens": func(r *Rollout) { r.Prompt = nil },
+		"rollout 1: prompt: no tokens":                           func(r *Rollout) { r.Prompt = nil },
+		"rollout 1: prompt: token 0 is id 13, vocabulary has 13": func(r *Rollout) { r.Prompt = []int32{13} },
+		"rollout 1: answer: token 1 is id -1, vocabulary has 13": func(r *Rollout) { r.Answer = []int32{1, -1, 2} },
+		"rollout 1: chain 2: tokens: token 0 is id 99, vocabulary has 13": func(r *Rollout) {
+			r.Chains[2].Tokens[0].ID = 99
+		},
+		"rollout 1: chain 0: 65 tokens with prompt and answer exceed the model's 64 positions (max_position_embeddings)": func(r *Rollout) {
+			c := engine.Chain{Finish: "length", Reference: r.Chains[0].Reference}
+			c.Tokens = make([]engine.Token, 65-len(r.Prompt)-len(r.Answer))
+			r.Chains[0] = c
+		},
 		"rollout 1: chain 2: reference: want the answer's 3 tokens, have 2": func(r *Rollout) {
 			r.Chains[2].Reference = r.Chains[2].Reference[:2]
 		},

@@ -35,12 +35,27 @@ type Rollout struct {
 	Ref         []objective.RefLogProbs
 }
 
-// check refuses what cannot be trained on: rollouts may come from elsewhere.
-func (r *Rollout) check() error {
+// check refuses what a model of that shape cannot be trained on: rollouts may come from
+// elsewhere.
+func (r *Rollout) check(m llama.Config) error {
 	if len(r.Prompt) == 0 {
 		return errors.New("prompt: no tokens")
 	}
+	known := func(what string, ids []int32) error {
+		for i, id := range ids {
+			if id < 0 || int(id) >= m.Vocab {
+				return fmt.Errorf("%s: token %d is id %d, vocabulary has %d", what, i, id, m.Vocab)
+			}
+		}
+		return nil
+	}
+	if err := cmp.Or(known("prompt", r.Prompt), known("answer", r.Answer)); err != nil {
+		return err
+	}
 	for k, c := range r.Chains {
+		if err := cmp.Or(known("tokens", engine.IDsOf(c.Tokens)), known("boundary", engine.IDsOf(c.Boundary))); err != nil {
+			return fmt.Errorf("chain %d: %w", k, err)
+		}
 		switch stopped := c.Finish == "stop"; {
 		case len(c.Reference) != len(r.Answer):
 			return fmt.Errorf("chain %d: reference: want the answer's %d tokens, have %d", k, len(r.Answer), len(c.Reference))
@@ -49,14 +64,17 @@ func (r *Rollout) check() error {
 		case (c.Closed || stopped) && len(c.Tokens) == 0:
 			return fmt.Errorf("chain %d: tokens: want the one that ended it last, have none", k)
 		}
+		if n := len(r.Prompt) + len(c.Tokens) + len(c.Boundary) + len(r.Answer); n > m.MaxPositions {
+			return fmt.Errorf("chain %d: %d tokens with prompt and answer exceed the model's %d positions (max_position_embeddings)", k, n, m.MaxPositions)
+		}
 	}
 	return nil
 }
 
 // checkAll checks rollouts where they enter.
-func checkAll(rolls []Rollout) error {
+func checkAll(m llama.Config, rolls []Rollout) error {
 	for i := range rolls {
-		if err := rolls[i].check(); err != nil {
+		if err := rolls[i].check(m); err != nil {
 			return fmt.Errorf("rollout %d: %w", i, err)
 		}
 	}
