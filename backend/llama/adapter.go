@@ -6,7 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"math"
-	"os"
+	"path/filepath"
 	"runtime"
 	"slices"
 	"strings"
@@ -65,7 +65,8 @@ func (l *moduleList) UnmarshalJSON(raw []byte) error {
 }
 
 // SaveAdapter writes the factors into a folder as PEFT reads it, with every bit of
-// them; base is where the model that they belong to lies, for whoever loads them.
+// them; base is where the model that they belong to lies, for whoever loads them. Like
+// Save it leaves dir as it was when it fails.
 func (m *Model) SaveAdapter(dir, base string) error {
 	if m.lora == nil {
 		return errors.New("the model has no LoRA factors to save")
@@ -78,23 +79,23 @@ func (m *Model) SaveAdapter(dir, base string) error {
 	if err != nil {
 		return err
 	}
-	if err := os.MkdirAll(dir, 0o777); err != nil {
-		return fmt.Errorf("write adapter: %w", err)
-	}
 	all := split(specs, 4, math.MaxInt64)[0]
 	var data []float32
-	err = writeShard(dir, AdapterWeights, safetensors.F32, specs, all, func(i int) ([]float32, error) {
-		data = resized(data, specs[i].Len())
-		m.dev.Read(data, l.params[i].Value)
-		return data, nil
+	return writeDir(dir, func(stage string) error {
+		err := writeShard(stage, AdapterWeights, safetensors.F32, specs, all, func(i int) ([]float32, error) {
+			data = resized(data, specs[i].Len())
+			return data, m.read(data, l.params[i])
+		})
+		if err != nil {
+			return err
+		}
+		return writeFile(stage, AdapterConfig, append(config, '\n'))
+	}, func(dir, stage string) (steps []step, _ error) {
+		for _, name := range []string{AdapterWeights, AdapterConfig} {
+			steps = append(steps, step{filepath.Join(stage, name), filepath.Join(dir, name)})
+		}
+		return steps, nil
 	})
-	if err == nil {
-		err = writeFile(dir, AdapterConfig, append(config, '\n'))
-	}
-	if err != nil {
-		return fmt.Errorf("write adapter %s: %w", dir, err)
-	}
-	return syncDir(dir)
 }
 
 // resized is a slice of n numbers, of undefined content, in s's memory if it has room.
@@ -235,10 +236,7 @@ func (m *Model) merger() Source {
 	if m.lora == nil {
 		return func(int, int, []float32) error { return nil }
 	}
-	return m.lora.merger(m.Config, func(i int, dst []float32) error {
-		m.dev.Read(dst, m.lora.params[i].Value)
-		return nil
-	})
+	return m.lora.merger(m.Config, func(i int, dst []float32) error { return m.read(dst, m.lora.params[i]) })
 }
 
 // merger is W + s·(B·A) for elements of tensors of c, in float32: each element's

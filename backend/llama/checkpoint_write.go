@@ -72,16 +72,21 @@ func (ck *checkpoint) dtype() safetensors.DType {
 // a Hugging Face folder. get(i) returns the elements of tensor i of Config.Tensors and
 // is called once for each. Weights of more than maxShard bytes are split into shards.
 //
-// All is staged and synced first. A dir that does not exist yet then appears by
-// one rename: whole or not at all. In a dir that exists each file is replaced by
-// a rename, and the weights change by one of them, so that a crash leaves the
+// In a dir that exists the weights change by one rename, so that a crash leaves the
 // old weights or the new; only shards that overwrite as many old shards first
 // withdraw the old index, so that a crash leaves a folder that says it is
-// incomplete rather than a mixture. Other files in dir stay.
+// incomplete rather than a mixture.
 func writeCheckpoint(dir string, c Config, dt safetensors.DType, get func(i int) ([]float32, error), maxShard int64) error {
 	if !dt.Float() {
 		return fmt.Errorf("write %s: dtype: want F64, F32, F16 or BF16, have %q", dir, string(dt))
 	}
+	return writeDir(dir, func(stage string) error { return fill(stage, c, dt, get, maxShard) }, planReplace)
+}
+
+// writeDir stages and syncs the files that fill writes. A dir that does not exist yet
+// then appears by one rename: whole or not at all. In a dir that exists each file is
+// replaced by a rename, as plan has it. Other files in dir stay.
+func writeDir(dir string, fill func(stage string) error, plan func(dir, stage string) ([]step, error)) error {
 	dir = filepath.Clean(dir)
 	info, err := os.Stat(dir)
 	fresh := errors.Is(err, fs.ErrNotExist)
@@ -101,11 +106,13 @@ func writeCheckpoint(dir string, c Config, dt safetensors.DType, get func(i int)
 	if err := os.MkdirAll(stage, 0o777); err != nil {
 		return &writeError{dir, stage, err}
 	}
-	err = fill(stage, c, dt, get, maxShard)
+	if err = fill(stage); err == nil {
+		err = syncDir(stage)
+	}
 	if err == nil && fresh {
 		err = os.Rename(stage, dir)
 	} else if err == nil {
-		err = replace(dir, stage)
+		err = replace(dir, stage, plan)
 	}
 	if err != nil {
 		return errors.Join(&writeError{dir, stage, err}, os.RemoveAll(stage))
@@ -129,7 +136,7 @@ func (w *writeError) Error() string {
 
 func (w *writeError) Unwrap() error { return w.err }
 
-// fill writes and syncs every file of the checkpoint into an empty directory.
+// fill writes every file of the checkpoint into an empty directory.
 func fill(stage string, c Config, dt safetensors.DType, get func(i int) ([]float32, error), maxShard int64) error {
 	c.DType = dt.Torch()
 	config, err := c.marshalConfig()
@@ -164,7 +171,7 @@ func fill(stage string, c Config, dt safetensors.DType, get func(i int) ([]float
 		}
 	}
 	if len(shards) == 1 {
-		return syncDir(stage)
+		return nil
 	}
 	index, err := json.MarshalIndent(map[string]any{
 		"metadata":   map[string]any{"total_size": total},
@@ -173,10 +180,7 @@ func fill(stage string, c Config, dt safetensors.DType, get func(i int) ([]float
 	if err != nil {
 		return err
 	}
-	if err := writeFile(stage, indexFile, append(index, '\n')); err != nil {
-		return err
-	}
-	return syncDir(stage)
+	return writeFile(stage, indexFile, append(index, '\n'))
 }
 
 // split deals specs, in order, into shards of at most maxShard bytes; a larger
@@ -258,10 +262,9 @@ func (s step) do() error {
 	return os.Rename(s.from, s.to)
 }
 
-// replace moves the staged files over those in dir and removes weights that no
-// longer belong.
-func replace(dir, stage string) error {
-	steps, err := planReplace(dir, stage)
+// replace moves the staged files over those in dir.
+func replace(dir, stage string, plan func(dir, stage string) ([]step, error)) error {
+	steps, err := plan(dir, stage)
 	if err != nil {
 		return err
 	}
@@ -275,7 +278,7 @@ func replace(dir, stage string) error {
 
 // planReplace orders the steps so that one rename switches the weights: the new
 // shards come first, unseen; then the single file or the index, which the reader
-// looks for; then what only the old weights used goes.
+// looks for; then weights that no longer belong go.
 func planReplace(dir, stage string) ([]step, error) {
 	staged, err := weightNames(stage)
 	if err != nil {

@@ -117,15 +117,23 @@ func initial(c Config, seed uint64) Source {
 
 // Save writes the model as a Hugging Face folder (the tokenizer's files are the
 // caller's to add), with LoRA's factors merged into the matrices. dt is the type
-// the weights are stored in.
+// the weights are stored in. When it fails dir is as it was.
 func (m *Model) Save(dir string, dt safetensors.DType) error {
 	merge := m.merger()
 	var data []float32 // of one tensor after the other: a run has no room for all of them
 	return writeCheckpoint(dir, m.Config, dt, func(i int) ([]float32, error) {
 		data = resized(data, m.params[i].Value.Len())
-		m.dev.Read(data, m.params[i].Value)
+		if err := m.read(data, m.params[i]); err != nil {
+			return nil, err
+		}
 		return data, merge(i, 0, data)
 	}, maxShard)
+}
+
+// read fails where the device has, which leaves no numbers.
+func (m *Model) read(dst []float32, p Param) error {
+	m.dev.Read(dst, p.Value)
+	return m.dev.Sync()
 }
 
 // Clone copies the weights into a model of its own on the same device, of kind

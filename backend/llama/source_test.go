@@ -1,8 +1,10 @@
 package llama
 
 import (
+	"bytes"
 	"errors"
 	"os"
+	"path/filepath"
 	"runtime"
 	"testing"
 
@@ -95,5 +97,67 @@ func TestLoadStreams(t *testing.T) {
 		return nil
 	}); !errors.Is(err, stop) || s.freed == 0 {
 		t.Errorf("a source that fails: %v, %d buffers freed", err, s.freed)
+	}
+}
+
+// lost is a device that fails after so many reads, which then leave zeros.
+type lost struct {
+	device.Device
+	left int
+}
+
+func (l *lost) Read(dst []float32, src device.Buffer) {
+	if l.Device.Read(dst, src); l.left == 0 {
+		clear(dst)
+		return
+	}
+	l.left--
+}
+
+func (l *lost) Sync() error {
+	if l.left == 0 {
+		return errLost
+	}
+	return l.Device.Sync()
+}
+
+var errLost = errors.New("the device is lost")
+
+// A model of a device that fails while it is written is not written: what the device
+// leaves are no weights.
+func TestSaveOfALostDevice(t *testing.T) {
+	c := tiny(4, 2, true, 0)
+	dev := &lost{Device: newDevice(t, false), left: -1}
+	m, err := NewLoRAFrom(dev, c, LoRA{Rank: 2, Alpha: 4, Modules: LoRAModules()}, 1, initial(c, 1))
+	if err != nil {
+		t.Fatal(err)
+	}
+	adapter := func(dir string) error { return m.SaveAdapter(dir, "base") }
+	whole := func(dir string) error { return m.Save(dir, safetensors.F32) }
+	for name, save := range map[string]func(dir string) error{"model": whole, "adapter": adapter} {
+		dir := t.TempDir()
+		if err := save(dir); err != nil {
+			t.Fatal(err)
+		}
+		file := filepath.Join(dir, map[string]string{"model": weightsFile, "adapter": AdapterWeights}[name])
+		before, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for reads := range 2 * len(m.Learned()) {
+			dev.left = reads
+			err := save(dir)
+			enough := dev.left > 0
+			dev.left = -1
+			if enough {
+				break
+			}
+			if !errors.Is(err, errLost) {
+				t.Errorf("%s: a device lost after %d reads: have %v", name, reads, err)
+			}
+			if after, err := os.ReadFile(file); err != nil || !bytes.Equal(after, before) {
+				t.Errorf("%s: a device lost after %d reads: the file has changed, %v", name, reads, err)
+			}
+		}
 	}
 }
