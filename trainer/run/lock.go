@@ -6,7 +6,7 @@ import (
 	"time"
 )
 
-// ErrLocked says that another process works in a folder.
+// ErrLocked says that another process works in a folder, or another run in this one.
 var ErrLocked = errors.New("another process is using it")
 
 // Lock takes a file for this process alone, until unlock or the process's end.

@@ -45,7 +45,7 @@ func (t *trainer) lockOutput() (err error) {
 		return fmt.Errorf("output.dir (--output): %w", err)
 	}
 	if t.unlock, err = Lock(filepath.Join(dir, lockFile)); errors.Is(err, ErrLocked) {
-		return fmt.Errorf("output.dir (--output) %s: another nrt train is writing there; wait for it, or name another folder", dir)
+		return fmt.Errorf("output.dir (--output) %s: %w; wait for it, or name another folder", dir, err)
 	} else if err != nil {
 		return fmt.Errorf("output.dir (--output): %w", err)
 	}

@@ -59,7 +59,8 @@ func (c *ConfigError) Unwrap() error { return c.error }
 // Train runs a configuration from its start, or from a checkpoint, to its end.
 // A run that was stopped at any moment and resumed gives the same metrics and
 // weights, bit for bit, as one that never stopped. When ctx ends, a checkpoint
-// of the last finished step is saved and ctx's error returned.
+// of the last finished step is saved and ctx's error returned. The error is ErrLocked
+// where another run writes into the same folder.
 func Train(ctx context.Context, c Config, env Env) (err error) {
 	if err := c.Validate(); err != nil {
 		return err

@@ -334,7 +334,7 @@ func TestOneRunAFolder(t *testing.T) {
 	}
 	for _, resume := range []string{"", "latest"} {
 		c.Output.Resume = resume
-		if err := train(context.Background(), dev, c, io.Discard); err == nil || !strings.Contains(err.Error(), "another nrt train is writing there") {
+		if err := train(context.Background(), dev, c, io.Discard); !errors.Is(err, ErrLocked) || !strings.Contains(err.Error(), "wait for it, or name another folder") {
 			t.Errorf("resume %q: a second run in the folder: %v", resume, err)
 		}
 		if _, err := os.Stat(leftover); err != nil {
