@@ -33,10 +33,11 @@ import (
 //	GET  /healthz, /readyz   it lives; it can answer
 //	GET  /metrics            for Prometheus                                      token
 //
-// It stands at the root of its host, since the page names its files from there; /v1 may
-// stand under a prefix that http.StripPrefix takes off. The websocket needs a
-// ResponseWriter that http.ResponseController can hijack, a stream of /v1 that comes as
-// it is computed one that it can flush.
+// The page needs its client, which "make wasm" puts among the files that are built in;
+// /v1 does not. The page stands at the root of its host and names its files from there;
+// /v1 may stand under a prefix that http.StripPrefix takes off. The websocket needs a
+// ResponseWriter that http.ResponseController can hijack, and a stream of /v1 one that it
+// can flush, to come as it is computed.
 func (s *Server) Handler() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /{$}", s.servePage)
