@@ -28,26 +28,41 @@ func without(list []objective.Method, out ...objective.Method) []objective.Metho
 }
 
 // means is the table of options that mean something to some methods only, and
-// where one also needs another option, of that. What is not in it concerns all.
+// where one also needs another option, of that. What is not in it concerns all runs.
 var means = map[string]struct {
 	to    []objective.Method
 	when  string // what else it takes, in words and in code
 	holds func(Config) bool
 }{
+	"model.hidden":         {to: objective.Methods(), when: newModel, holds: makesModel},
+	"model.layers":         {to: objective.Methods(), when: newModel, holds: makesModel},
+	"model.heads":          {to: objective.Methods(), when: newModel, holds: makesModel},
+	"model.kv_heads":       {to: objective.Methods(), when: newModel, holds: makesModel},
+	"model.intermediate":   {to: objective.Methods(), when: newModel, holds: makesModel},
+	"model.positions":      {to: objective.Methods(), when: newModel, holds: makesModel},
+	"model.tie_embeddings": {to: objective.Methods(), when: newModel, holds: makesModel},
+	"model.vocab": {to: objective.Methods(), when: "a new tokenizer, which takes neither --model nor --tokenizer", holds: func(c Config) bool {
+		return c.Model.New() && c.Model.Tokenizer == ""
+	}},
+
 	"lora.alpha":   {to: objective.Methods(), when: "--lora-rank above 0", holds: func(c Config) bool { return c.LoRA.On() }},
 	"lora.modules": {to: objective.Methods(), when: "--lora-rank above 0", holds: func(c Config) bool { return c.LoRA.On() }},
 
-	"data.max_prompt":   {to: answerMethods},
-	"data.answer_regex": {to: answerMethods},
-	"eval.answers":      {to: answerMethods},
-	"eval.k":            {to: chainMethods},
+	"data.max_prompt": {to: answerMethods},
+	"data.answer_regex": {to: answerMethods, when: "answers to compare, which --method rlvr and star have, and evaluations (--held-out or --eval-data)", holds: func(c Config) bool {
+		return c.Objective.Method.Verifies() || c.evaluates() && c.Eval.Answers
+	}},
+	"eval.every":   {to: objective.Methods(), when: examined, holds: Config.evaluates},
+	"eval.n":       {to: objective.Methods(), when: examined, holds: Config.evaluates},
+	"eval.answers": {to: answerMethods, when: examined, holds: Config.evaluates},
+	"eval.k":       {to: chainMethods, when: examined, holds: Config.evaluates},
 
 	"rollout.k":           {to: chainMethods},
 	"rollout.max_chain":   {to: chainMethods},
-	"rollout.temperature": {to: answerMethods},
-	"rollout.top_p":       {to: answerMethods},
-	"rollout.top_k":       {to: answerMethods},
-	"rollout.min_p":       {to: answerMethods},
+	"rollout.temperature": {to: answerMethods, when: examined, holds: Config.draws},
+	"rollout.top_p":       {to: answerMethods, when: examined, holds: Config.draws},
+	"rollout.top_k":       {to: answerMethods, when: examined, holds: Config.draws},
+	"rollout.min_p":       {to: answerMethods, when: examined, holds: Config.draws},
 
 	"objective.reward_mode": {to: scoreMethods},
 	"objective.normalize_weights": {to: scoreMethods, when: "--reward-mode ws-1/p or ws-logp", holds: func(c Config) bool {
@@ -89,7 +104,30 @@ var means = map[string]struct {
 	"objective.filter_from": {to: []objective.Method{objective.RLPR}, when: "--filter-beta above 0", holds: func(c Config) bool {
 		return c.Objective.FilterBeta > 0
 	}},
+
+	"optim.decay": {to: objective.Methods(), when: "--schedule wsd", holds: func(c Config) bool { return c.Optim.Schedule == "wsd" }},
+	"optim.min_lr_ratio": {to: objective.Methods(), when: "--schedule linear, cosine or wsd", holds: func(c Config) bool {
+		return c.Optim.Schedule != "constant"
+	}},
+
+	"train.epochs": {to: objective.Methods(), when: "--steps 0, which takes as many as they need", holds: func(c Config) bool { return c.Train.Steps == 0 }},
+
+	"output.completions": {to: chainMethods},
 }
+
+// What else several options take, in words and in code.
+const (
+	newModel = "a new model, which is made where --model names none"
+	examined = "questions to evaluate on (--held-out or --eval-data)"
+)
+
+func makesModel(c Config) bool { return c.Model.New() }
+
+// evaluates tells whether the run has anything to evaluate on.
+func (c Config) evaluates() bool { return c.Data.HeldOut > 0 || len(c.Data.Eval) > 0 }
+
+// draws tells whether the run samples anything.
+func (c Config) draws() bool { return c.Objective.Method.Rollouts() || c.evaluates() && c.Eval.Answers }
 
 // Idle is an error for the first option whose value was chosen and has no effect:
 // who sets one believes that it has. A value that the method or the run that goes on
