@@ -188,7 +188,7 @@ func TestYAML(t *testing.T) {
 	c := Default(objective.NRT)
 	err := ParseConfig("run.yaml", []byte(`
 # The method's defaults come first, wherever it stands.
-optim: {lr: 3e-4, schedule: wsd}
+optim: {lr: 3e-4, schedule: wsd, recompute: True}
 data:
   train: [a.jsonl, "b c.jsonl"]
   eval: &files
@@ -207,7 +207,7 @@ output:
 		t.Fatalf("have %v", err)
 	}
 	if c.Optim.LR != 3e-4 || c.Optim.Schedule != "wsd" || fmt.Sprint(c.Data.Train) != "[a.jsonl b c.jsonl]" || fmt.Sprint(c.Data.Eval) != "[d.jsonl]" ||
-		c.Objective.ClipLow != 0.1 || c.Objective.ClipHigh != 0.27 || c.Objective.Ratio || c.Model.Path != "123" {
+		c.Objective.ClipLow != 0.1 || c.Objective.ClipHigh != 0.27 || c.Objective.Ratio || !c.Optim.Recompute || c.Model.Path != "123" {
 		t.Errorf("have %+v", c)
 	}
 	for _, empty := range []string{"", "# nothing\n", "---\n", "~\n", "data:\n"} {

@@ -225,7 +225,7 @@ func (o *option) set(text string) error {
 	case *[]string:
 		*v = []string{text}
 	case *bool:
-		switch text {
+		switch strings.ToLower(text) { // YAML's True is true
 		case "true", "yes", "on":
 			*v = true
 		case "false", "no", "off":
