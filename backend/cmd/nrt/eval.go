@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"nrt/backend/device"
 	"nrt/backend/engine"
 	"nrt/backend/token"
 	"nrt/trainer/data"
@@ -56,7 +57,7 @@ families have only so many, no question is asked twice.`,
 			f.text(&a.format, "format", "NAME", "layout of question, chain and answer; empty takes the tokenizer's")
 			f.amount(&a.chain, "max-chain", "N", "longest chain, in tokens; 0 takes what the model was trained with, 20 in the\nsmall world, else 256 or what fits")
 			f.amount(&a.answer, "max-answer", "N", "longest answer, in tokens; 0 takes the longest reference and half as much again")
-			f.integer(&a.k, "k", "K", "chains per question, over which all is averaged")
+			f.integer(&a.k, "k", "K", "chains per question, over which all is averaged\nseveral want a --temperature above 0")
 			f.text(&a.completions, "completions", "F", "write every chain and answer, judged, as JSON lines to this new file, for people\nand \"nrt words\" to read")
 			f.toggle(&a.noChain, "no-chain", "answer at once, after the empty chain")
 			f.toggle(&a.exact, "exact", "in the small world too, only the reference itself is right")
@@ -119,6 +120,9 @@ func (e *env) eval(m modelFlags, a evalArgs) (err error) {
 	drawn := samplingFlags{Sampling: engine.Sampling{Temperature: a.temperature}}
 	if err := drawn.check(); err != nil {
 		return err
+	}
+	if a.k > 1 && (device.SampleRow{Temperature: a.temperature}).Greedy() {
+		return usagef("--k: all chains of a question are the same at --temperature %g: name a higher one, such as 1, for %d that differ", a.temperature, a.k)
 	}
 	extract, err := eval.ParseExtract(a.regex)
 	if err != nil {

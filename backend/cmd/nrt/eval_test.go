@@ -191,6 +191,7 @@ func TestEvalFields(t *testing.T) {
 	setting{}.ok(t, "eval", "--model", dir, "--data", in, "--question-field", "problem", "--answer-field", "gold", "--answer-regex", "was (.*)")
 	for args, want := range map[string]string{
 		"--data " + in:                  "want question and answer",
+		"--k 8":                         "--k: all chains of a question are the same at --temperature 0: name a higher one",
 		"--no-chain --k 8":              "--k: there is no chain with --no-chain",
 		"--no-chain --max-chain 8":      "--max-chain: there is no chain with --no-chain",
 		"--answer-regex x --data " + in: "--answer-regex: want one group",

@@ -22,7 +22,7 @@ func TestNoRoom(t *testing.T) {
 		"explain --question who --answer no --k 1024 --model " + dir:                      "memory: 1024 chains of up to 5",
 		"generate --prompt who --n 512 --model " + dir:                                    "lower --n or --max-tokens",
 		"generate --question who --n 512 --model " + dir:                                  "lower --n, --max-chain or --max-tokens",
-		"eval --k 700 --model " + dir + " --data " + in:                                   "lower --k, --max-chain or --max-answer",
+		"eval --temperature 1 --k 700 --model " + dir + " --data " + in:                   "lower --k, --max-chain or --max-answer",
 		"eval --temperature 1 --k 8 --max-chain 40 --model " + dir + " --data " + many:    "memory: 1024 chains of up to 40 tokens",
 		"score --model " + dir + " --in " + crowd:                                         crowd + ":1: chains: memory: 2001 chains of up to 3 tokens would take",
 		"train --hidden 16000 --layers 100 --vocab 300 --data " + in + " --output " + out: "memory: the run would hold",
@@ -35,7 +35,7 @@ func TestNoRoom(t *testing.T) {
 	}
 	s := setting{free: 1 << 30}
 	s.ok(t, "explain", "--question", "who", "--answer", "no", "--k", "3", "--model", dir)
-	s.ok(t, "eval", "--k", "3", "--model", dir, "--data", in)
+	s.ok(t, "eval", "--temperature", "1", "--k", "3", "--model", dir, "--data", in)
 	s.ok(t, "score", "--model", dir, "--in", crowd)
 	// Where one cache for all would be too large, they take turns in a smaller one.
 	setting{free: 10 << 20}.ok(t, "eval", "--temperature", "1", "--k", "32", "--max-chain", "40", "--model", dir, "--data", many)
