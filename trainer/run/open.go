@@ -36,6 +36,9 @@ func (t *trainer) openStart(ctx context.Context) error {
 	if err := t.openFrom(ctx); err != nil {
 		return err
 	}
+	if t.from != nil && t.from.State.Config.Objective.Method != t.c.Objective.Method { // nor are all its defaults the run's
+		return t.changed(fmt.Sprintf("objective.method (--method): %q, was %q", t.c.Objective.Method, t.from.State.Config.Objective.Method))
+	}
 	if len(t.c.Data.Train) == 0 {
 		return &ConfigError{errors.New("data.train (--data): name at least one JSONL or Parquet file")}
 	}
@@ -181,11 +184,16 @@ func (t *trainer) checkChanged() error {
 	if was.Train.Steps != t.c.Train.Steps || was.Train.Epochs != t.c.Train.Epochs {
 		length = fmt.Sprintf(" (a run of another length would have had other learning rates from its start on, as --schedule %s spreads them over the whole: one with --schedule constant may be made longer)", was.Optim.Schedule)
 	}
+	return t.changed(changed[0] + length)
+}
+
+// changed refuses to go on with another configuration, of which what says what is other.
+func (t *trainer) changed(what string) error {
 	model := t.from.Path
-	if was.LoRA.On() { // factors do not stand beside an adapter
+	if t.from.State.Config.LoRA.On() { // factors do not stand beside an adapter
 		model = fmt.Sprintf("what \"nrt export --model %s\" makes of it", model)
 	}
-	return fmt.Errorf("resume %s: the configuration has changed: %s%s: restore it, or start a new run from that model with --model %s --output elsewhere", t.from.Path, changed[0], length, model)
+	return fmt.Errorf("resume %s: the configuration has changed: %s: restore it, or start a new run from that model with --model %s --output elsewhere", t.from.Path, what, model)
 }
 
 // checkLength refuses a length at which the run would not be the one it was so

@@ -267,11 +267,16 @@ func TestRefusals(t *testing.T) {
 	if err := train(context.Background(), dev, c, io.Discard); err != nil {
 		t.Fatal(err)
 	}
+	dir := c.Output.Dir
 	for want, change := range map[string]func(*Config){
-		"already holds a run":            func(c *Config) {},
-		"already holds a run (check":     func(c *Config) { c.Model.Path = filepath.Join(t.TempDir(), "none") }, // said before a model is read
-		"optim.moments":                  func(c *Config) { c.Output.Resume = "latest"; c.Optim.Moments = 8 },
-		"optim.lr":                       func(c *Config) { c.Output.Resume = "latest"; c.Optim.LR = 5e-3 },
+		"already holds a run":        func(c *Config) {},
+		"already holds a run (check": func(c *Config) { c.Model.Path = filepath.Join(t.TempDir(), "none") }, // said before a model is read
+		"optim.moments":              func(c *Config) { c.Output.Resume = "latest"; c.Optim.Moments = 8 },
+		"optim.lr":                   func(c *Config) { c.Output.Resume = "latest"; c.Optim.LR = 5e-3 },
+		`(--method): "star", was "nrt":`: func(c *Config) { // of whose defaults the run's data are none
+			*c = Default(objective.STaR)
+			c.Output.Dir, c.Output.Resume = dir, "latest"
+		},
 		"holds no checkpoint":            func(c *Config) { c.Output.Resume = "latest"; c.Output.Dir = t.TempDir() },
 		"data.train (--data)":            func(c *Config) { c.Data.Train = nil },
 		"0.9999 of these 24 examples":    func(c *Config) { c.Output.Dir = t.TempDir(); c.Data.HeldOut = 0.9999 },
