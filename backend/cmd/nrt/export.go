@@ -74,6 +74,7 @@ func (e *env) export(name, dir string, dt safetensors.DType) (err error) {
 		undo()
 		return fmt.Errorf("--output: %w", err)
 	}
+	stage = filepath.Clean(stage) // of ./x, as errors call it
 	defer func() {
 		if err != nil {
 			err = errors.Join(run.Instead(err, stage, dir), os.RemoveAll(stage))

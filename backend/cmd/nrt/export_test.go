@@ -134,6 +134,7 @@ func TestExportRefuses(t *testing.T) {
 	if err := os.WriteFile(there, []byte("kept"), 0o600); err != nil {
 		t.Fatal(err)
 	}
+	t.Chdir(parent)
 	stopped, stop := context.WithCancel(t.Context())
 	stop()
 	for _, c := range []struct {
@@ -149,6 +150,7 @@ func TestExportRefuses(t *testing.T) {
 		{"--model world:tiny --output " + there + "/x", nil, exitFailure, "--output"},
 		{"--model nowhere --output " + parent + "/x", nil, exitFailure, "no such folder"},
 		{"--model " + large + " --dtype float16 --output " + parent + "/a/x", nil, exitFailure, "write " + parent + "/a/x: "},
+		{"--model " + large + " --dtype float16 --output x", nil, exitFailure, "write x: "},
 		{"--model " + damaged + " --output " + parent + "/x", nil, exitFailure, "model.safetensors"},
 		{"--model world:tiny --output " + parent + "/x", stopped, exitFailure, "interrupted"},
 	} {
