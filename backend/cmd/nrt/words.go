@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"time"
 
 	"nrt/trainer/data"
 	"nrt/trainer/eval"
@@ -23,6 +24,7 @@ type wordsFlags struct {
 	in, before string
 	steps, n   int
 	reward     rewardFlags
+	own        bool // the reward is the run's
 	json       bool
 }
 
@@ -35,8 +37,9 @@ func wordsCommand() *command {
 Reads chains, of a run (its completions.jsonl) or of "nrt eval --completions", and
 compares which of them have a word: at a run's end with its beginning, or in one
 file with another (--before). "before" and "after" are shares of chains. "A" is
-the advantage, under the reward of --mode, of chains with the word among those of
-the same question: above 0, training repeats such chains.
+the advantage of chains with the word among those of the same question: above 0,
+training repeats such chains. It is under the reward that the run of --in trained
+with, or under that of --mode and the flags below it.
 
 Listed are words whose share changed by more than two standard errors; of words
 that did not change, chance lists about one in twenty. What is counted is
@@ -60,6 +63,9 @@ questions, since chains of one question are alike. A run keeps 8 chains of a ste
 				}
 				if err := w.reward.parse(); err != nil {
 					return err
+				}
+				if !slices.ContainsFunc([]string{"mode", "normalize-weights", "clip", "no-std"}, f.given) {
+					w.takeOwn()
 				}
 				return w.run(e)
 			}
@@ -89,6 +95,14 @@ func (s chainSample) String() string {
 		steps = fmt.Sprintf(", steps %d to %d", s.From, s.To)
 	}
 	return fmt.Sprintf("%s%s: %s of %s", s.File, steps, plural(s.Chains, "chain"), plural(s.Questions, "question"))
+}
+
+// takeOwn takes the reward that the run was trained with, if it is a run's and its
+// method has one.
+func (w *wordsFlags) takeOwn() {
+	if c, err := run.OpenCourse(w.in, time.Now()); err == nil && c.Config.Objective.Method.Scores() {
+		w.reward.Options, w.own = c.Config.Objective.Reward, true
+	}
 }
 
 func (w *wordsFlags) run(e *env) error {
@@ -122,7 +136,11 @@ func (w *wordsFlags) run(e *env) error {
 }
 
 func (w *wordsFlags) print(e *env, c compared) {
-	fmt.Fprintf(e.out, "before  %s\nafter   %s\nA       under %s (--mode)\n", c.Before, c.After, w.reward.Mode)
+	whose := "--mode"
+	if w.own {
+		whose = "the run's own"
+	}
+	fmt.Fprintf(e.out, "before  %s\nafter   %s\nA       under %s (%s)\n", c.Before, c.After, w.reward.Mode, whose)
 	var came, went []eval.Word
 	for _, x := range c.Words {
 		switch {

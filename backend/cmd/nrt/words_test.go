@@ -10,6 +10,8 @@ import (
 	"testing"
 
 	"nrt/trainer/eval"
+	"nrt/trainer/objective"
+	"nrt/trainer/reward"
 	"nrt/trainer/run"
 )
 
@@ -31,6 +33,30 @@ func chainsOf(t *testing.T, steps int) string {
 	dir := t.TempDir()
 	writeFile(t, filepath.Join(dir, "completions.jsonl"), b.String())
 	return dir
+}
+
+// What chains earn is told under the reward that they were trained with.
+func TestWordsTakeTheRunsReward(t *testing.T) {
+	dir := chainsOf(t, 20)
+	c := run.Default(objective.NRT)
+	c.Objective.Reward = reward.Options{Mode: reward.LogP, NoStd: true}
+	raw, err := json.Marshal(run.State{Format: 1, MaxSteps: 20, Config: c})
+	if err != nil {
+		t.Fatal(err)
+	}
+	writeFile(t, filepath.Join(dir, "run.json"), string(raw))
+	for args, want := range map[string]string{"": "+0.69", "--mode logp --no-std --clip=false": "+0.69", "--mode ws-logp": "+0.71"} { // log 2, and 1/√2
+		var r compared
+		decode(t, setting{}.ok(t, append([]string{"words", "--json", "--in", dir}, strings.Fields(args)...)...), &r)
+		for _, w := range r.Words {
+			if w.Word == "ann" && signed(w.Advantage) != want {
+				t.Errorf("%q: want %s, have %+v", args, want, w)
+			}
+		}
+	}
+	if text := (setting{}).ok(t, "words", "--in", dir); !strings.Contains(text, "\nA       under logp (the run's own)\n") {
+		t.Errorf("have %s", text)
+	}
 }
 
 func TestWordsOfARun(t *testing.T) {
