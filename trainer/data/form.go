@@ -84,22 +84,25 @@ func (o object) has(field string) bool {
 	return ok && string(v) != "null"
 }
 
-// detect finds the form whose fields are all there. One that is there and null is
-// named; else all are.
-func (o object) detect(others string) (Form, *LineError) {
+// detect finds the forms whose fields are all there, of which the first is taken. Where
+// there is none, a field that is there and null is named; else all are.
+func (o object) detect(others string) (fit []Form, bad *LineError) {
 	for _, f := range forms {
 		if !slices.ContainsFunc(f.fields, func(field string) bool { return !o.has(field) }) {
-			return f.form, nil
+			fit = append(fit, f.form)
 		}
+	}
+	if len(fit) > 0 {
+		return fit, nil
 	}
 	for _, f := range forms {
 		if slices.ContainsFunc(f.fields, func(field string) bool { return o[field] == nil }) {
 			continue
 		}
 		null := slices.IndexFunc(f.fields, func(field string) bool { return !o.has(field) })
-		return "", &LineError{Field: f.fields[null], Problem: isNull}
+		return nil, &LineError{Field: f.fields[null], Problem: isNull}
 	}
-	return "", &LineError{Problem: fmt.Sprintf("no form fits the fields %s: want question and answer, prompt and completion or answer, messages, or text%s", o.names(), others)}
+	return nil, &LineError{Problem: fmt.Sprintf("no form fits the fields %s: want question and answer, prompt and completion or answer, messages, or text%s", o.names(), others)}
 }
 
 // isNull is what is wrong with a field that is null.

@@ -44,6 +44,9 @@ type Options struct {
 	Limit int
 	// MaxLine is the longest line in bytes; 0 is 64 MiB.
 	MaxLine int
+	// Several is told of a file whose first good line fits several forms: Auto takes the
+	// first of them. It may be nil.
+	Several func(file string, forms []Form)
 }
 
 // Skipped counts what a reading with Options.Skip has left out.
@@ -206,10 +209,11 @@ type Reader struct {
 	others  string    // what an error says of other names, "" where none can be given
 	formAt  int       // the line that settled the form, 0 when it was given
 	failed  error     // sticks: the stream itself is broken or no text
+	several func(file string, forms []Form)
 }
 
 // NewReader reads from r, which errors call file. Of the options only Form, the
-// fields' names and MaxLine matter here.
+// fields' names, MaxLine and Several matter here.
 func NewReader(r io.Reader, file string, o Options) *Reader {
 	form, most := o.Form, o.MaxLine
 	if form == "" {
@@ -222,7 +226,7 @@ func NewReader(r io.Reader, file string, o Options) *Reader {
 	if most == 0 {
 		most = 64 << 20
 	}
-	out := &Reader{in: bufio.NewReaderSize(r, 64<<10), from: r, file: file, maxLine: most, form: form, names: names}
+	out := &Reader{in: bufio.NewReaderSize(r, 64<<10), from: r, file: file, maxLine: most, form: form, names: names, several: o.Several}
 	if !slices.Contains(Forms(), string(form)) {
 		out.failed = fmt.Errorf("form: want one of %s, have %q", strings.Join(Forms(), ", "), form)
 	}
@@ -282,17 +286,19 @@ func (r *Reader) parse(line []byte) (Example, *LineError) {
 		}
 		return Example{}, &LineError{Problem: "bad JSON: " + err.Error() + hint}
 	}
-	form := r.form
-	if form == Auto {
+	fit := []Form{r.form}
+	if r.form == Auto {
 		var bad *LineError
-		if form, bad = o.detect(r.others); bad != nil {
+		if fit, bad = o.detect(r.others); bad != nil {
 			return Example{}, bad
 		}
 	}
-	e, bad := o.example(form, r.names[0], r.names[1])
+	e, bad := o.example(fit[0], r.names[0], r.names[1])
 	switch {
 	case bad == nil && r.form == Auto:
-		r.form, r.formAt = form, r.line
+		if r.form, r.formAt = fit[0], r.line; len(fit) > 1 && r.several != nil {
+			r.several(r.file, fit)
+		}
 	case bad != nil && r.formAt > 0:
 		bad.Problem += fmt.Sprintf("; line %d settled the form %s", r.formAt, r.form)
 	}

@@ -220,12 +220,15 @@ func (t *trainer) checkLength() error {
 
 func (t *trainer) openData(ctx context.Context) (err error) {
 	var skipped data.Skipped
-	if t.train, skipped, err = data.Read(ctx, t.c.Data.Train, t.c.Data.Options()); err != nil {
+	o := t.c.Data.Options()
+	o.Several = func(file string, forms []data.Form) {
+		t.note("%s has the fields of several forms, %v: the first is taken, and --form names another", file, forms)
+	}
+	if t.train, skipped, err = data.Read(ctx, t.c.Data.Train, o); err != nil {
 		return err
 	}
 	t.note("%d training examples%s", len(t.train), after(skipped.String()))
 	if len(t.c.Data.Eval) > 0 {
-		o := t.c.Data.Options()
 		o.Limit = 0
 		if t.held, skipped, err = data.Read(ctx, t.c.Data.Eval, o); err != nil {
 			return err

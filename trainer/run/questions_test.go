@@ -69,6 +69,23 @@ func TestSkippedLines(t *testing.T) {
 	}
 }
 
+// A file with the fields of several forms says which of them is taken.
+func TestSeveralForms(t *testing.T) {
+	dev := newCPU(t)
+	for form, want := range map[string]bool{"auto": true, "question": false} {
+		c := tinyRun(t, objective.SFT)
+		c.Train.Steps, c.Data.HeldOut, c.Data.Form = 1, 0, form
+		c.Data.Train = []string{jsonl(t, `{"question":"what is 1 plus 1 ?","answer":"it is 2","messages":[{"role":"user","content":"and ?"},{"role":"assistant","content":"3"}]}`)}
+		var log strings.Builder
+		if err := train(context.Background(), dev, c, &log); err != nil {
+			t.Fatal(err)
+		}
+		if said := strings.Contains(log.String(), c.Data.Train[0]+" has the fields of several forms, [messages question]: the first is taken, and --form names another\n"); said != want {
+			t.Errorf("%s: %s", form, log.String())
+		}
+	}
+}
+
 // What reads files or encodes texts before a run begins ends with the run's context,
 // and says nothing else.
 func TestOpeningStops(t *testing.T) {
