@@ -298,8 +298,13 @@ type config struct {
 	raw                json.RawMessage
 	BOS, EOS, UNK, PAD string
 	ChatTemplate       string
-	templateFile       bool // the template came from chat_template.jinja
+	templateFile       bool   // the template came from chat_template.jinja
+	layout             string // that the model was trained in, where the template says another
 }
+
+// layoutKey is the field of tokenizer_config.json that names a layout, of which Hugging
+// Face's libraries know nothing.
+const layoutKey = "nrt_layout"
 
 func parseConfig(n node) (config, error) {
 	c := config{raw: n.raw}
@@ -311,6 +316,9 @@ func parseConfig(n node) (config, error) {
 		if *p, err = configToken(n.field(fields, name)); err != nil {
 			return c, err
 		}
+	}
+	if c.layout, err = n.field(fields, layoutKey).str(""); err != nil {
+		return c, err
 	}
 	c.ChatTemplate, err = configTemplate(n.field(fields, "chat_template"))
 	return c, err

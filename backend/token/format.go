@@ -117,12 +117,12 @@ func FormatNames() (names []string) {
 // that is none of the known layouts.
 var ErrTemplate = errors.New("the chat template is none of the known layouts")
 
-// Format gives the layout of that name. "" picks the one whose marks are in the
-// tokenizer's chat template; without a template it is "world" for a word-level
-// vocabulary with the boundaries in it, else "plain". It is an error if the template
-// has other marks, since a model that is asked in a layout it was not trained on
-// answers badly and does not say why, or if the vocabulary lacks a token that the
-// layout needs.
+// Format gives the layout of that name. "" picks the one that SaveFor has named, else
+// the one whose marks are in the tokenizer's chat template; without a template it is
+// "world" for a word-level vocabulary with the boundaries in it, else "plain". It is an
+// error if the template has other marks, since a model that is asked in a layout it was
+// not trained on answers badly and does not say why, or if the vocabulary lacks a token
+// that the layout needs.
 func (t *Tokenizer) Format(name string) (*Format, error) {
 	if name == "" {
 		if name = t.guessFormat(); name == "" {
@@ -166,8 +166,12 @@ func (t *Tokenizer) templateHas(s string) bool {
 	return strings.Contains(template, s) || strings.Contains(template, strings.ReplaceAll(s, "\n", `\n`))
 }
 
-// guessFormat is the layout of the chat template, "" where none is known.
+// guessFormat is the layout that the files name, or that of the chat template, "" where
+// none is known.
 func (t *Tokenizer) guessFormat() string {
+	if t.config.layout != "" {
+		return t.config.layout
+	}
 	has := func(s string) bool { return strings.Contains(t.config.ChatTemplate, s) }
 	_, opens := t.ID(OpenText)
 	_, closes := t.ID(CloseText)

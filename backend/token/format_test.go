@@ -3,7 +3,9 @@ package token
 import (
 	"encoding/json"
 	"errors"
+	"fmt"
 	"os"
+	"path/filepath"
 	"reflect"
 	"slices"
 	"strings"
@@ -424,6 +426,59 @@ func TestTemplateFile(t *testing.T) {
 }
 
 // TestUnknownTemplate: a model is not asked in a layout that its template has not.
+// TestSaveFor: the layout that a model was trained in is the one that its files are read
+// as having, whatever their chat template says.
+func TestSaveFor(t *testing.T) {
+	raw, err := os.ReadFile("testdata/families/llama3.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	const llama3, gemma = "<|start_header_id|>", "<start_of_turn>"
+	for _, c := range []struct{ template, layout, then, want string }{
+		{"", "tulu", "", "tulu"}, {llama3, "plain", "", "plain"}, {gemma, "tulu", "", "tulu"},
+		{llama3, "llama3", "", "llama3"}, {llama3, "plain", "plain", "plain"}, {llama3, "plain", "llama3", "llama3"},
+	} {
+		config := fmt.Sprintf(`{"eos_token":"<|end_of_text|>","chat_template":%q,"model_max_length":1000000000000000019884624838656}`, c.template)
+		tk, err := Parse("tokenizer.json", raw, []byte(config))
+		if err != nil {
+			t.Fatal(err)
+		}
+		dir, again := t.TempDir(), t.TempDir()
+		if err := tk.SaveFor(dir, c.layout); err != nil {
+			t.Fatal(err)
+		}
+		first, err := LoadDir(dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := first.SaveFor(again, c.then); err != nil {
+			t.Fatal(err)
+		}
+		second, err := LoadDir(again)
+		if err != nil {
+			t.Fatal(err)
+		}
+		small, err := ParseCompact(second.Compact())
+		if err != nil {
+			t.Fatal(err)
+		}
+		for how, tk := range map[string]*Tokenizer{"written": second, "compact": small} {
+			if f, err := tk.Format(""); err != nil || f.Name != c.want {
+				t.Errorf("%+v, %s: format %v, error %v", c, how, f, err)
+			}
+		}
+		written, err := os.ReadFile(filepath.Join(again, "tokenizer_config.json"))
+		if err != nil || !strings.Contains(string(written), "1000000000000000019884624838656") || c.layout == "llama3" && string(written) != config {
+			t.Errorf("%+v: %v: %s", c, err, written)
+		}
+	}
+	if tk, err := Parse("tokenizer.json", raw, []byte(`{"eos_token":"<|end_of_text|>","nrt_layout":"later"}`)); err != nil {
+		t.Error(err)
+	} else if _, err := tk.Format(""); err == nil || !strings.Contains(err.Error(), `chat format "later"`) {
+		t.Errorf("have %v", err)
+	}
+}
+
 func TestUnknownTemplate(t *testing.T) {
 	tk := loadFamily(t, "llama2")
 	for name, template := range map[string]string{

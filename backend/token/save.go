@@ -19,7 +19,11 @@ import (
 // (and chat_template.jinja, if the template came from such a file) into dir, as
 // Hugging Face's libraries read them. Each file is written under another name,
 // synced and renamed, so a reader never sees half of one.
-func (t *Tokenizer) Save(dir string) error {
+func (t *Tokenizer) Save(dir string) error { return t.SaveFor(dir, "") }
+
+// SaveFor is Save for a model that is asked in a layout: where Format("") would be
+// another one, tokenizer_config.json names it. "" is Save.
+func (t *Tokenizer) SaveFor(dir, layout string) error {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return err
 	}
@@ -27,6 +31,12 @@ func (t *Tokenizer) Save(dir string) error {
 	if len(cfg) == 0 {
 		var err error
 		if cfg, err = t.roles().generate(); err != nil {
+			return err
+		}
+	}
+	if layout != "" && layout != t.guessFormat() {
+		var err error
+		if cfg, err = withLayout(cfg, layout); err != nil {
 			return err
 		}
 	}
@@ -108,6 +118,18 @@ func (c config) generate() ([]byte, error) {
 			m[name] = tok
 		}
 	}
+	return indent(m)
+}
+
+// withLayout is the text of a tokenizer_config.json that names a layout.
+func withLayout(cfg []byte, layout string) ([]byte, error) {
+	var m map[string]any
+	in := json.NewDecoder(bytes.NewReader(cfg))
+	in.UseNumber() // of which some are larger than a float64 holds
+	if err := in.Decode(&m); err != nil {
+		return nil, err
+	}
+	m[layoutKey] = layout
 	return indent(m)
 }
 

@@ -139,7 +139,7 @@ func (m *ModelConfig) options() []option {
 		{key: "tokenizer", flag: "tokenizer", value: &m.Tokenizer,
 			meaning: "folder of the tokenizer; empty takes the model's, or, for a new model, trains one on the training data"},
 		{key: "template", flag: "template", value: &m.Template,
-			meaning: "layout of question, chain and answer: llama3, chatml, deepseek, zephyr, llama2, mistral, mistral-v7, tulu, tulu-thinker, plain, world; empty takes the tokenizer's"},
+			meaning: "layout of question, chain and answer: llama3, chatml, deepseek, zephyr, llama2, mistral, mistral-v7, tulu, tulu-thinker, plain, world; empty takes the tokenizer's. The trained model keeps it"},
 		{key: "hidden", flag: "hidden", value: &m.Hidden, rule: positive, meaning: "new model: width of the residual stream"},
 		{key: "layers", flag: "layers", value: &m.Layers, rule: positive, meaning: "new model: layers"},
 		{key: "heads", flag: "heads", value: &m.Heads, rule: positive, meaning: "new model: query heads"},

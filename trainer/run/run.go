@@ -379,7 +379,7 @@ func (t *trainer) save() error {
 			}
 			return errors.Join(t.model.Save(dir, safetensors.F32), t.settings().Save(dir))
 		},
-		Tokenizer: t.tok.Save, Optimizer: t.learner.Optim.Save, State: &t.state,
+		Tokenizer: t.saveTokenizer, Optimizer: t.learner.Optim.Save, State: &t.state,
 	})
 	return err
 }
@@ -392,12 +392,16 @@ func (t *trainer) export(dir string) error {
 	}
 	if t.c.LoRA.On() {
 		alone := filepath.Join(dir, adapterName)
-		if err := errors.Join(t.model.SaveAdapter(alone, t.c.Model.Path), t.tok.Save(alone), t.settings().Save(alone)); err != nil {
+		if err := errors.Join(t.model.SaveAdapter(alone, t.c.Model.Path), t.saveTokenizer(alone), t.settings().Save(alone)); err != nil {
 			return err
 		}
 	}
-	return errors.Join(t.tok.Save(dir), t.settings().Save(dir))
+	return errors.Join(t.saveTokenizer(dir), t.settings().Save(dir))
 }
+
+// saveTokenizer writes it with the layout that the run asks questions in, which may not
+// be its own.
+func (t *trainer) saveTokenizer(dir string) error { return t.tok.SaveFor(dir, t.format.Name) }
 
 // settings are what those who ask the model should know.
 func (t *trainer) settings() Settings {

@@ -20,6 +20,7 @@ import (
 
 	"nrt/backend/cpu"
 	"nrt/backend/device"
+	"nrt/backend/token"
 	"nrt/trainer/objective"
 )
 
@@ -291,6 +292,24 @@ func TestRefusals(t *testing.T) {
 		err := train(context.Background(), dev, bad, io.Discard)
 		if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("want an error with %q, have %v", want, err)
+		}
+	}
+}
+
+// What a run leaves is asked in the layout that it was trained in.
+func TestTrainedLayout(t *testing.T) {
+	c := tinyRun(t, objective.NRT)
+	c.Train.Steps, c.Model.Template = 1, "tulu"
+	if err := train(context.Background(), newCPU(t), c, io.Discard); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"checkpoint-1", "final"} {
+		tok, err := token.LoadDir(filepath.Join(c.Output.Dir, name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if f, err := tok.Format(""); err != nil || f.Name != "tulu" {
+			t.Errorf("%s: %v, %v", name, f, err)
 		}
 	}
 }
