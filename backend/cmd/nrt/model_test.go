@@ -148,11 +148,14 @@ func TestTrainEvalExplain(t *testing.T) {
 	}
 	out := t.TempDir()
 	sft, nrt := filepath.Join(out, "sft"), filepath.Join(out, "nrt")
-	train := func(more ...string) {
-		setting{}.ok(t, append([]string{"train", "--data", in, "--held-out", "0.2", "--steps", "3", "--questions", "4", "--lr", "1e-3"}, more...)...)
+	train := func(next string, more ...string) {
+		code, _, said := setting{}.nrt(t, append([]string{"train", "--data", in, "--held-out", "0.2", "--steps", "3", "--questions", "4", "--lr", "1e-3"}, more...)...)
+		if code != exitOK || !strings.Contains(said, "/final --data FILE"+next+"\n") {
+			t.Fatalf("%v: exit %d: %s", more, code, said)
+		}
 	}
-	train("--method", "sft", "--vocab", "300", "--hidden", "16", "--layers", "2", "--heads", "2", "--positions", "64", "--output", sft)
-	train("--model", filepath.Join(sft, "final"), "--k", "3", "--max-chain", "5", "--output", nrt)
+	train(" --no-chain", "--method", "sft", "--vocab", "300", "--hidden", "16", "--layers", "2", "--heads", "2", "--positions", "64", "--output", sft)
+	train("", "--model", filepath.Join(sft, "final"), "--k", "3", "--max-chain", "5", "--output", nrt)
 	final := filepath.Join(nrt, "final")
 	var d description
 	decode(t, setting{}.ok(t, "models", "--model", final, "--json"), &d)

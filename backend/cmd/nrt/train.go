@@ -86,6 +86,9 @@ func (e *env) next(c run.Config) {
 	if files, err := e.files(final); err == nil && e.kin(files) != nil {
 		data, question = "", "" // the small world's own
 	}
+	if c.Objective.Method == objective.SFT { // as its own evaluations ask
+		data += " --no-chain"
+	}
 	fmt.Fprintf(e.err, "next: nrt serve --show-run %s\n      nrt eval --model %s%s\n      nrt explain --model %s%s\n", c.Output.Dir, final, data, final, question)
 }
 
