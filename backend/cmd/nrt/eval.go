@@ -35,9 +35,10 @@ words are right, however it is phrased (--exact asks for equality).
 --answer-regex compares only a part: '#### (.*)' is what follows the last ####.
 
 --data names a file as for "nrt train", or a split of the small world:
-world (as world:heldout), world:longer, world:train. A question for which the
-model has too few positions is left out and named. Of the small world, whose
-families have only so many, no question is asked twice.`,
+world (as world:heldout), world:longer, world:train. Where lines have a field
+"family", each family is reported apart too. A question for which the model has
+too few positions is left out and named. Of the small world, whose families have
+only so many, no question is asked twice.`,
 		examples: []string{
 			"nrt eval --model world:nrt",
 			"nrt eval --model world:sft --no-chain",
