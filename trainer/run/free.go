@@ -27,9 +27,7 @@ func FreeMemory(root fs.FS) int64 {
 		limit, ok1 := readNumber(root, dir+"/memory.max")
 		used, ok2 := readNumber(root, dir+"/memory.current")
 		if ok1 && ok2 {
-			// Pages of files are given back when needed; 0 if that is not known.
-			cached, _ := strconv.ParseInt(fields(root, dir+"/memory.stat", " ")["inactive_file"], 10, 64)
-			less(limit - used + cached)
+			less(limit - held(root, dir, used, "inactive_file"))
 		}
 		if group == "." || group == "" || group == "/" {
 			break
@@ -37,13 +35,20 @@ func FreeMemory(root fs.FS) int64 {
 	}
 	if limit, ok := readNumber(root, "sys/fs/cgroup/memory/memory.limit_in_bytes"); ok { // version 1
 		if used, ok := readNumber(root, "sys/fs/cgroup/memory/memory.usage_in_bytes"); ok {
-			less(limit - used)
+			less(limit - held(root, "sys/fs/cgroup/memory", used, "total_inactive_file"))
 		}
 	}
 	if free == math.MaxInt64 {
 		return 0
 	}
 	return free
+}
+
+// held is what a group uses less its pages of files, which are given back when needed;
+// how many these are stands in its memory.stat under that name.
+func held(root fs.FS, group string, used int64, name string) int64 {
+	pages, _ := strconv.ParseInt(fields(root, group+"/memory.stat", " ")[name], 10, 64) // 0 if that is not known
+	return max(0, used-pages)
 }
 
 // fields reads lines of a name and a value.

@@ -300,6 +300,9 @@ func TestFreeMemory(t *testing.T) {
 			"sys/fs/cgroup/memory.max": file("1000000\n"), "sys/fs/cgroup/memory.current": file("1500000\n")}, 1},
 		"version 1": {fstest.MapFS{"proc/meminfo": meminfo, "sys/fs/cgroup/memory/memory.limit_in_bytes": file("900\n"),
 			"sys/fs/cgroup/memory/memory.usage_in_bytes": file("200\n")}, 700},
+		"version 1 after files were read": {fstest.MapFS{"proc/meminfo": meminfo, "sys/fs/cgroup/memory/memory.limit_in_bytes": file("900\n"),
+			"sys/fs/cgroup/memory/memory.usage_in_bytes": file("890\n"),
+			"sys/fs/cgroup/memory/memory.stat":           file("inactive_file 0\ntotal_inactive_file 690\n")}, 700},
 	} {
 		if have := FreeMemory(c.root); have != c.want {
 			t.Errorf("%s: %d, want %d", name, have, c.want)
