@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"runtime/debug"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -480,6 +481,7 @@ func (r *replica) generate(ctx context.Context, reqs []engine.Request, emit func
 	short := func() bool { return free > 0 && need > free }
 	if short() {
 		r.hub.clear()
+		debug.FreeOSMemory() // what Go has got back does not look free before
 		free = r.hub.o.Free()
 	}
 	if short() {

@@ -8,6 +8,8 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"runtime"
+	"runtime/debug"
 	"strings"
 	"sync"
 	"testing"
@@ -442,6 +444,19 @@ func TestTrainingIsMeasuredFirst(t *testing.T) {
 	if st := until(c, "run1", wire.StatusFailed); !strings.Contains(st.Message, "memory") && !strings.Contains(st.Message, "GB") {
 		t.Errorf("have %+v", st)
 	}
+}
+
+// TestTrainingAfterAnother: what the run before has given back counts as free.
+func TestTrainingAfterAnother(t *testing.T) {
+	defer debug.SetGCPercent(debug.SetGCPercent(-1))
+	r := trainer(t, t.TempDir())
+	left := make([]byte, 1<<30)
+	all := mapped()
+	runtime.KeepAlive(left)
+	r.o.Train.Free = func() int64 { return max(1, all-mapped()) }
+	c := r.reader(nil)
+	c.say(short(1))
+	until(c, "run1", wire.StatusDone)
 }
 
 // TestStoppedRunThatFailed: what went wrong while a run was being stopped is told, and

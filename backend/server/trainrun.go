@@ -10,6 +10,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"runtime/debug"
 	"slices"
 	"strconv"
 	"strings"
@@ -419,6 +420,7 @@ func (t *training) train(ctx context.Context) error {
 	if !on.Device.Lazy() { // what lies idle on a card leaves the run less
 		t.runs.server.hub.clear()
 	}
+	debug.FreeOSMemory() // what Go has got back, of the run before, say, does not look free before
 	err = caught(t.name(), func() error {
 		return run.Train(ctx, c, run.Env{
 			Device: on.Device, Open: func(string) (fs.FS, error) { return source.Files, nil },

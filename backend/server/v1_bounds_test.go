@@ -12,6 +12,8 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"runtime"
+	"runtime/debug"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -500,6 +502,29 @@ func TestMemory(t *testing.T) {
 	if f := expect[*wire.Failed](c); f.Code != wire.CodeTooLong || !strings.Contains(f.Message, "GB are free") {
 		t.Errorf("a question of the page with 1 kB free: %+v", f)
 	}
+}
+
+// mapped is how many bytes of Go's heap the system counts as taken.
+func mapped() int64 {
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	return int64(m.HeapSys - m.HeapReleased)
+}
+
+// TestMemoryGotBack: on the CPU the memory of what lay idle looks taken until Go gives it
+// back, which is seen to before a question is refused.
+func TestMemoryGotBack(t *testing.T) {
+	defer debug.SetGCPercent(debug.SetGCPercent(-1))
+	var all int64
+	r := start(t, func(o *Options) { o.Free = func() int64 { return max(1, all-mapped()) } })
+	all = 1 << 40
+	ask := textRequest(nil)
+	good[textWhole](r, "completions", ask)
+	r.hub.clear()
+	left := make([]byte, 1<<30)
+	all = mapped()
+	runtime.KeepAlive(left)
+	good[textWhole](r, "completions", ask)
 }
 
 // broken is a device that fails once it is told to.
