@@ -60,7 +60,8 @@ step on.
 
 Listening on any other address asks readers for a token: it is part of the
 address that is printed. If readers reach it by a host name, give that name with
---host; numeric addresses need none.
+--host; numeric addresses need none. Behind a proxy on this machine it asks for
+none, whoever comes: give one with --token.
 
 A browser that has shown the page opens it again when the server is away, with
 what it had at first; a new version shows as soon as its server answers.
@@ -211,8 +212,11 @@ func (s *serveFlags) address(e *env, listens net.Addr, token string) string {
 		}
 	}
 	at := "http://" + net.JoinHostPort(host, port) + "/"
-	if token != "" {
+	switch {
+	case token != "":
 		at += "?token=" + url.QueryEscape(token)
+	case len(s.hosts)+len(s.proxies) > 0: // others are meant to come, by way of this computer
+		fmt.Fprintln(e.err, "nrt: no token is asked for, as only this computer reaches --addr: all whom a proxy on it lets in can ask and train; --token T asks them for one")
 	}
 	return at
 }

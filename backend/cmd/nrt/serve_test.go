@@ -156,6 +156,27 @@ func TestServeAddress(t *testing.T) {
 	}
 }
 
+// TestServeBehindAProxy: that nobody is asked for a token is said where others are meant to come.
+func TestServeBehindAProxy(t *testing.T) {
+	at := net.TCPAddrFromAddrPort(netip.MustParseAddrPort("127.0.0.1:80"))
+	for _, c := range []struct {
+		s     serveFlags
+		token string
+		told  bool
+	}{
+		{serveFlags{}, "", false},
+		{serveFlags{hosts: []string{"teach.example.org"}}, "", true},
+		{serveFlags{proxies: []string{"127.0.0.1"}}, "", true},
+		{serveFlags{hosts: []string{"teach.example.org"}, proxies: []string{"127.0.0.1"}}, "sesame", false},
+	} {
+		var errs strings.Builder
+		c.s.address(&env{err: &errs}, at, c.token)
+		if told := strings.Contains(errs.String(), "--token"); told != c.told {
+			t.Errorf("%q, %q, token %q: told %q", c.s.hosts, c.s.proxies, c.token, errs.String())
+		}
+	}
+}
+
 func TestServeRefuses(t *testing.T) {
 	for _, x := range []struct {
 		args []string
