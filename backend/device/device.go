@@ -133,7 +133,7 @@ type Rotation struct {
 // Scatter is one pair of ScatterRows: rows of Src go to rows of Dst.
 type Scatter struct{ Dst, Src Buffer }
 
-// ErrNoMemory is what Reserve and NewWeights fail with on a card that has no memory left.
+// ErrNoMemory is what Reserve and NewWeights fail with where no memory is left for them.
 var ErrNoMemory = errors.New("no memory")
 
 // Device computes. See the package comment for what all methods hold to.
@@ -152,8 +152,7 @@ type Device interface {
 	// Reserve is AllocAs for memory that there may not be: an error then, ErrNoMemory,
 	// which is no failure that sticks.
 	Reserve(k Kind, n int) (Buffer, error)
-	// Lazy tells whether memory takes nothing until it is written, as the system's does,
-	// and never lacks.
+	// Lazy tells whether memory takes nothing until it is written, as the system's does.
 	Lazy() bool
 	// Bytes is what n floats of a kind take.
 	Bytes(k Kind, n int64) int64

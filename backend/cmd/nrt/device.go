@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"runtime/debug"
 	"slices"
 	"strings"
 
@@ -175,6 +176,22 @@ func (p *place) free() int64 {
 		return 0
 	}
 	return p.e.free()
+}
+
+// NewWeights is the device's. The CPU would take what the machine does not have, and the
+// system end the program: here it fails like a card.
+func (p *place) NewWeights(f device.Format, rows, cols int, read func(first int, dst []float32) error) (device.Weights, error) {
+	if p.kind == "cpu" {
+		need := f.Bytes(rows, cols)
+		lacks := func(free int64) bool { return free > 0 && need > free }
+		if lacks(p.free()) {
+			debug.FreeOSMemory() // what Go has got back, of other models, say, does not look free before
+			if free := p.free(); lacks(free) {
+				return nil, fmt.Errorf("weights of %d × %d numbers: %w: they take %s, and %s are free", rows, cols, device.ErrNoMemory, gigabytes(need), gigabytes(free))
+			}
+		}
+	}
+	return p.Device.NewWeights(f, rows, cols, read)
 }
 
 // engineOptions bound an engine's memory by what is free, half of which may go to keys

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"runtime"
+	"runtime/debug"
 	"strings"
 	"testing"
 
@@ -141,6 +143,48 @@ func TestFreeOfTheDevice(t *testing.T) {
 		t.Errorf("exit %d, %q", code, errs)
 	}
 	s.ok(t, append(args, "--device", "cpu")...)
+}
+
+// On the CPU weights are refused where the machine has no memory for them, which what Go
+// has got back does not count as.
+func TestWeightsNeedMemory(t *testing.T) {
+	defer debug.SetGCPercent(debug.SetGCPercent(-1))
+	mapped := func() int64 {
+		var m runtime.MemStats
+		runtime.ReadMemStats(&m)
+		return int64(m.HeapSys - m.HeapReleased)
+	}
+	free := func() int64 { return 0 } // not known
+	p, err := (&env{free: func() int64 { return free() }}).onCPU(deviceFlags{threads: 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer p.Close()
+	try := func() error {
+		w, err := p.NewWeights(device.F32, 64, 32, func(int, []float32) error { return nil })
+		if err == nil {
+			p.Free(w)
+		}
+		return err
+	}
+	if err := try(); err != nil {
+		t.Error(err)
+	}
+	free = func() int64 { return 4 * 64 * 32 }
+	if err := try(); err != nil {
+		t.Error(err)
+	}
+	free = func() int64 { return 4*64*32 - 1 }
+	if err := try(); !errors.Is(err, device.ErrNoMemory) {
+		t.Errorf("have %v", err)
+	}
+	left := make([]byte, 1<<30)
+	all := mapped()
+	runtime.KeepAlive(left)
+	free = func() int64 { return max(1, all-mapped()) }
+	if err := try(); err != nil {
+		t.Error(err)
+	}
 }
 
 // What a card has given and got back is room for readers and for training, though nobody
