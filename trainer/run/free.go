@@ -27,7 +27,7 @@ func FreeMemory(root fs.FS) int64 {
 		limit, ok1 := readNumber(root, dir+"/memory.max")
 		used, ok2 := readNumber(root, dir+"/memory.current")
 		if ok1 && ok2 {
-			less(limit - held(root, dir, used, "inactive_file"))
+			less(limit - held(root, dir, used, ""))
 		}
 		if group == "." || group == "" || group == "/" {
 			break
@@ -35,7 +35,7 @@ func FreeMemory(root fs.FS) int64 {
 	}
 	if limit, ok := readNumber(root, "sys/fs/cgroup/memory/memory.limit_in_bytes"); ok { // version 1
 		if used, ok := readNumber(root, "sys/fs/cgroup/memory/memory.usage_in_bytes"); ok {
-			less(limit - held(root, "sys/fs/cgroup/memory", used, "total_inactive_file"))
+			less(limit - held(root, "sys/fs/cgroup/memory", used, "total_"))
 		}
 	}
 	if free == math.MaxInt64 {
@@ -44,11 +44,15 @@ func FreeMemory(root fs.FS) int64 {
 	return free
 }
 
-// held is what a group uses less its pages of files, which are given back when needed;
-// how many these are stands in its memory.stat under that name.
-func held(root fs.FS, group string, used int64, name string) int64 {
-	pages, _ := strconv.ParseInt(fields(root, group+"/memory.stat", " ")[name], 10, 64) // 0 if that is not known
-	return max(0, used-pages)
+// held is what a group uses less its pages of files, which are given back when needed.
+// prefix stands before their names in its memory.stat.
+func held(root fs.FS, group string, used int64, prefix string) int64 {
+	stat := fields(root, group+"/memory.stat", " ")
+	for _, name := range []string{"inactive_file", "active_file"} {
+		pages, _ := strconv.ParseInt(stat[prefix+name], 10, 64) // 0 if that is not known
+		used -= pages
+	}
+	return max(0, used)
 }
 
 // fields reads lines of a name and a value.

@@ -295,14 +295,14 @@ func TestFreeMemory(t *testing.T) {
 			"sys/fs/cgroup/a/b/memory.max": file("max\n"), "sys/fs/cgroup/a/b/memory.current": file("5\n")}, 20000000 << 10},
 		"limit above": {fstest.MapFS{"proc/meminfo": meminfo, "proc/self/cgroup": file("0::/a/b\n"),
 			"sys/fs/cgroup/a/memory.max": file("1000000\n"), "sys/fs/cgroup/a/memory.current": file("400000\n"),
-			"sys/fs/cgroup/a/memory.stat": file("anon 100\ninactive_file 50000\n")}, 650000},
+			"sys/fs/cgroup/a/memory.stat": file("anon 100\ninactive_file 30000\nactive_file 20000\n")}, 650000},
 		"container": {fstest.MapFS{"proc/meminfo": meminfo, "proc/self/cgroup": file("0::/\n"),
 			"sys/fs/cgroup/memory.max": file("1000000\n"), "sys/fs/cgroup/memory.current": file("1500000\n")}, 1},
 		"version 1": {fstest.MapFS{"proc/meminfo": meminfo, "sys/fs/cgroup/memory/memory.limit_in_bytes": file("900\n"),
 			"sys/fs/cgroup/memory/memory.usage_in_bytes": file("200\n")}, 700},
 		"version 1 after files were read": {fstest.MapFS{"proc/meminfo": meminfo, "sys/fs/cgroup/memory/memory.limit_in_bytes": file("900\n"),
 			"sys/fs/cgroup/memory/memory.usage_in_bytes": file("890\n"),
-			"sys/fs/cgroup/memory/memory.stat":           file("inactive_file 0\ntotal_inactive_file 690\n")}, 700},
+			"sys/fs/cgroup/memory/memory.stat":           file("inactive_file 0\nactive_file 0\ntotal_inactive_file 390\ntotal_active_file 300\n")}, 700},
 	} {
 		if have := FreeMemory(c.root); have != c.want {
 			t.Errorf("%s: %d, want %d", name, have, c.want)
