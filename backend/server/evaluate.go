@@ -32,6 +32,7 @@ type judge struct {
 	source *model
 	items  []world.Item // of the small world
 	held   []data.Example
+	bytes  int64 // of the model that it reads beside the one that learns
 	wake   chan struct{}
 	ending chan struct{}
 }
@@ -48,6 +49,11 @@ func (t *training) newJudge(source *model) (*judge, error) {
 			j.items, err = world.ReadItems(f, "held.jsonl")
 		} else {
 			j.held, _, err = data.ReadFrom(f, "held.jsonl", data.Options{})
+		}
+	}
+	if c, err := llama.ReadConfig(source.Files); err == nil && len(j.items)+len(j.held) > 0 {
+		for _, t := range c.Tensors() {
+			j.bytes += 4 * int64(t.Len())
 		}
 	}
 	j.look()

@@ -121,6 +121,9 @@ func (t *training) addPoint(p wire.Point) {
 		return
 	}
 	t.points = append(t.points, p)
+	if t.taken != nil {
+		t.taken()
+	}
 	t.runs.server.metrics.steps.WithLabelValues(t.info.Method).Inc()
 	t.runs.server.toWatchers(t.name(), func() wire.Message {
 		return &wire.Step{Run: t.name(), Of: t.info.Steps, Points: []wire.Point{p}}

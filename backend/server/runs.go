@@ -38,6 +38,8 @@ type runs struct {
 	stop context.CancelFunc
 	work sync.WaitGroup
 
+	taking chan struct{} // has the run that takes its memory, up to its first step
+
 	mu    sync.Mutex
 	list  []*training // oldest first
 	next  int         // number of the next run
@@ -61,7 +63,7 @@ func openRuns(s *Server) (*runs, error) {
 	if err != nil {
 		return nil, fmt.Errorf("state folder %s: %w", s.o.Train.Dir, err)
 	}
-	r := &runs{server: s, dir: dir, unlock: unlock, next: 1}
+	r := &runs{server: s, dir: dir, unlock: unlock, next: 1, taking: make(chan struct{}, 1)}
 	r.ctx, r.stop = context.WithCancel(context.Background())
 	entries, err := os.ReadDir(dir)
 	if err != nil {

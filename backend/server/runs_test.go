@@ -12,6 +12,7 @@ import (
 	"runtime/debug"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 
 	"nrt/backend/cpu"
@@ -443,6 +444,45 @@ func TestTrainingIsMeasuredFirst(t *testing.T) {
 	c.say(short(1))
 	if st := until(c, "run1", wire.StatusFailed); !strings.Contains(st.Message, "memory") && !strings.Contains(st.Message, "GB") {
 		t.Errorf("have %+v", st)
+	}
+}
+
+// TestTrainingTakesMemoryInTurn: what is free is asked for a run when the one before has
+// taken what it needs, so that not both count on the same; what measures beside it is
+// counted too.
+func TestTrainingTakesMemoryInTurn(t *testing.T) {
+	r := trainer(t, t.TempDir())
+	running := make(chan struct{})
+	var asked, early atomic.Int32
+	r.o.Train.Free = func() int64 {
+		if asked.Add(1) == 1 {
+			<-running
+		} else if len(r.report("run1").Steps) == 0 && len(r.report("run2").Steps) == 0 {
+			early.Add(1)
+		}
+		return 1 << 40
+	}
+	c := r.reader(nil)
+	c.say(short(2))
+	until(c, "run1", wire.StatusRunning)
+	c.say(short(2))
+	until(c, "run2", wire.StatusRunning)
+	close(running)
+	for done := 0; done < 2; {
+		if st, ok := c.next().(*wire.State); ok && st.Status == wire.StatusDone {
+			done++
+		}
+	}
+	if asked.Load() != 2 || early.Load() != 0 {
+		t.Errorf("asked %d times what is free, %d of them before the other run's first step", asked.Load(), early.Load())
+	}
+	x := r.runs.all()[0]
+	j, err := x.newJudge(r.hub.first())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if most := r.hub.first().bytes; j.bytes < most || j.bytes > 4*most {
+		t.Errorf("a model of %d bytes takes %d to measure", most, j.bytes)
 	}
 }
 

@@ -56,6 +56,8 @@ type training struct {
 	saving sync.Mutex // held while run.json is written, before mu
 	gone   bool       // under saving: its folder is removed
 
+	taken func() // lets the next run take memory; nil before this one did
+
 	mu     sync.Mutex
 	info   runInfo
 	points []wire.Point // one a step, in order
@@ -405,10 +407,23 @@ func (t *training) train(ctx context.Context) error {
 	} else if len(steps) > 0 {
 		c.Output.Resume = "latest"
 	}
+	// What is free is known when the run before has taken what it needs.
+	select {
+	case t.runs.taking <- struct{}{}:
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	t.taken = sync.OnceFunc(func() { <-t.runs.taking })
+	defer t.taken()
 	steps := make(chan struct{}, 1)
 	judge, err := t.newJudge(source)
 	if err != nil {
 		return err
+	}
+	debug.FreeOSMemory() // what Go has got back, of the run before, say, does not look free before
+	free := t.runs.server.o.Train.Free()
+	if free > 0 {
+		free = max(1, free-judge.bytes)
 	}
 	over := make(chan struct{})
 	var along sync.WaitGroup
@@ -416,15 +431,10 @@ func (t *training) train(ctx context.Context) error {
 	judged := make(chan error, 1)
 	caught := t.runs.server.caught
 	go func() { judged <- caught(t.name(), func() error { return judge.run(ctx) }) }()
-	on := t.runs.server.o.Train
-	if !on.Device.Lazy() { // what lies idle on a card leaves the run less
-		t.runs.server.hub.clear()
-	}
-	debug.FreeOSMemory() // what Go has got back, of the run before, say, does not look free before
 	err = caught(t.name(), func() error {
 		return run.Train(ctx, c, run.Env{
-			Device: on.Device, Open: func(string) (fs.FS, error) { return source.Files, nil },
-			Log: &nudge{steps}, Terminal: true, Now: time.Now, Free: on.Free(),
+			Device: t.runs.server.o.Train.Device, Open: func(string) (fs.FS, error) { return source.Files, nil },
+			Log: &nudge{steps}, Terminal: true, Now: time.Now, Free: free,
 		})
 	})
 	close(over)
