@@ -436,7 +436,7 @@ func TestRefusedRunRemovesNone(t *testing.T) {
 }
 
 // TestTrainingIsMeasuredFirst: a run that needs more memory than the machine has left
-// says so instead of taking it.
+// says so instead of taking it, where models that nobody asks do not leave enough.
 func TestTrainingIsMeasuredFirst(t *testing.T) {
 	r := trainer(t, t.TempDir())
 	r.o.Train.Free = func() int64 { return 1 << 20 }
@@ -445,6 +445,10 @@ func TestTrainingIsMeasuredFirst(t *testing.T) {
 	if st := until(c, "run1", wire.StatusFailed); !strings.Contains(st.Message, "memory") && !strings.Contains(st.Message, "GB") {
 		t.Errorf("have %+v", st)
 	}
+	good[textWhole](r, "completions", textRequest(nil))
+	r.o.Train.Free = func() int64 { return 1<<20 + int64(1-r.idleOf("world:base"))<<30 }
+	c.say(&wire.TrainResume{Head: wire.Head{ID: "t2"}, Run: "run1"})
+	until(c, "run1", wire.StatusDone)
 }
 
 // TestTrainingTakesMemoryInTurn: what is free is asked for a run when the one before has

@@ -420,10 +420,17 @@ func (t *training) train(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	debug.FreeOSMemory() // what Go has got back, of the run before, say, does not look free before
-	free := t.runs.server.o.Train.Free()
-	if free > 0 {
-		free = max(1, free-judge.bytes)
+	free := func() int64 {
+		debug.FreeOSMemory() // what Go has got back, of the run before, say, does not look free before
+		n := t.runs.server.o.Train.Free()
+		if n > 0 {
+			n = max(1, n-judge.bytes)
+		}
+		return n
+	}
+	env := run.Env{
+		Device: t.runs.server.o.Train.Device, Open: func(string) (fs.FS, error) { return source.Files, nil },
+		Log: &nudge{steps}, Terminal: true, Now: time.Now, Free: free(),
 	}
 	over := make(chan struct{})
 	var along sync.WaitGroup
@@ -431,12 +438,11 @@ func (t *training) train(ctx context.Context) error {
 	judged := make(chan error, 1)
 	caught := t.runs.server.caught
 	go func() { judged <- caught(t.name(), func() error { return judge.run(ctx) }) }()
-	err = caught(t.name(), func() error {
-		return run.Train(ctx, c, run.Env{
-			Device: t.runs.server.o.Train.Device, Open: func(string) (fs.FS, error) { return source.Files, nil },
-			Log: &nudge{steps}, Terminal: true, Now: time.Now, Free: free,
-		})
-	})
+	learn := func() error { return caught(t.name(), func() error { return run.Train(ctx, c, env) }) }
+	if err = learn(); errors.Is(err, run.ErrMemory) && t.runs.server.hub.clear() { // models that nobody asks go for it
+		env.Free = free()
+		err = learn()
+	}
 	close(over)
 	along.Wait()
 	judge.last()

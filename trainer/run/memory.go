@@ -2,6 +2,7 @@ package run
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 
@@ -223,6 +224,9 @@ func cacheFor(free int64, c Config, x extent) int64 {
 	return least + rest/10*9/c.Train.widths().compute*4
 }
 
+// ErrMemory is that a run would need more memory than is free.
+var ErrMemory = errors.New("memory")
+
 // check is nil if the plan fits into so many free bytes (0: not known);
 // otherwise it says by how much it does not, and what would.
 func (p memoryPlan) check(free int64, c Config, x extent) error {
@@ -233,7 +237,7 @@ func (p memoryPlan) check(free int64, c Config, x extent) error {
 	for _, m := range p {
 		parts = append(parts, m.name+" "+size(m.bytes))
 	}
-	err := fmt.Sprintf("memory: the run would hold %s, and %s are free: %s", size(p.total()), size(free), strings.Join(parts, ", "))
+	err := fmt.Errorf("%w: the run would hold %s, and %s are free: %s", ErrMemory, size(p.total()), size(free), strings.Join(parts, ", "))
 	fits := remedies(free, c, x)
 	if with := c; !c.LoRA.On() && !c.Model.New() {
 		with.LoRA.Rank = 16
@@ -246,9 +250,9 @@ func (p memoryPlan) check(free int64, c Config, x extent) error {
 		}
 	}
 	if len(fits) > 0 {
-		return fmt.Errorf("%s; what would fit: %s", err, strings.Join(fits, ", or "))
+		return fmt.Errorf("%w; what would fit: %s", err, strings.Join(fits, ", or "))
 	}
-	return fmt.Errorf("%s; no smaller batch makes it fit: take a smaller model or a larger machine", err)
+	return fmt.Errorf("%w; no smaller batch makes it fit: take a smaller model or a larger machine", err)
 }
 
 // remedies are changes of the configuration that make it fit, the mildest first:
