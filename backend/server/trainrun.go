@@ -420,6 +420,9 @@ func (t *training) train(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if !t.runs.server.o.Train.Device.Lazy() { // on a card a run takes nine tenths of what is left
+		t.runs.server.hub.clear()
+	}
 	free := func() int64 {
 		debug.FreeOSMemory() // what Go has got back, of the run before, say, does not look free before
 		n := t.runs.server.o.Train.Free()
