@@ -345,7 +345,7 @@ func Shell(p Page) templ.Component {
 		if templ_7745c5c3_Err != nil {
 			return templ_7745c5c3_Err
 		}
-		templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 28, "<section class=\"pipe\" id=\"pipeline\" data-plain aria-label=\"From the question to the gradient\">")
+		templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 28, "<section class=\"pipe\" id=\"pipeline\" aria-label=\"From the question to the gradient\">")
 		if templ_7745c5c3_Err != nil {
 			return templ_7745c5c3_Err
 		}
@@ -361,7 +361,7 @@ func Shell(p Page) templ.Component {
 		if templ_7745c5c3_Err != nil {
 			return templ_7745c5c3_Err
 		}
-		templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 30, "</section><div class=\"foot\"><section class=\"ranks panel\" aria-labelledby=\"hr\"><div class=\"bar\"><h2 id=\"hr\">Change the formula, change the winner?</h2><span class=\"cap\">logP, P, GM agree; AM and WS may not. Dashed: no gain.</span></div><div class=\"plots\" role=\"group\" aria-labelledby=\"hr\"><div class=\"plot\" id=\"slope\" data-plain>")
+		templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 30, "</section><div class=\"foot\"><section class=\"ranks panel\" aria-labelledby=\"hr\"><div class=\"bar\"><h2 id=\"hr\">Change the formula, change the winner?</h2><span class=\"cap\">logP, P, GM agree; AM and WS may not. Dashed: no gain.</span></div><div class=\"plots\" role=\"group\" aria-labelledby=\"hr\"><div class=\"plot\" id=\"slope\">")
 		if templ_7745c5c3_Err != nil {
 			return templ_7745c5c3_Err
 		}
@@ -369,7 +369,7 @@ func Shell(p Page) templ.Component {
 		if templ_7745c5c3_Err != nil {
 			return templ_7745c5c3_Err
 		}
-		templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 31, "</div><div class=\"plot\" id=\"dots\" data-plain>")
+		templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 31, "</div><div class=\"plot\" id=\"dots\">")
 		if templ_7745c5c3_Err != nil {
 			return templ_7745c5c3_Err
 		}

@@ -34,7 +34,7 @@ func (a *app) listen() {
 		on(document(), up, func(js.Value) { a.letGo() }, true)
 	}
 	on(document(), "visibilitychange", func(js.Value) { a.scheduled = false; a.schedule() }, true)
-	on(document(), "focusout", func(js.Value) { a.pulled, a.unfolded = false, false; a.schedule() }, true)
+	on(document(), "focusout", func(js.Value) { a.pulled, a.unfolded = false, false }, true)
 	a.tellsOpen = js.Global().Get("CSS").Call("supports", "selector(:open)").Bool()
 	// A step back out of the lesson changes more of the address than its hash.
 	for _, changed := range []string{"hashchange", "popstate"} {

@@ -114,11 +114,6 @@
   globalThis.nrtMorph = (element, html) => {
     if (!drawn.size) queueMicrotask(look);
     drawn.add(element);
-    // A drawing without state of its own is quicker made anew.
-    if ("plain" in element.dataset && !element.contains(document.activeElement)) {
-      element.innerHTML = html;
-      return;
-    }
     template.innerHTML = html;
     children(element, template.content);
     template.replaceChildren();
