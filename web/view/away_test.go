@@ -176,3 +176,23 @@ func TestWhatNeverArrivedBesideARun(t *testing.T) {
 		t.Errorf("have %v, %+v, run %q", out, s.Notice, s.Run)
 	}
 }
+
+// An address is all of a view, also where its question has to be asked again once the
+// server is there.
+func TestAddressOfOwnQuestionKeepsWhatIsChosen(t *testing.T) {
+	const hash = "q=who&a=me&model=m&k=2&mode=am&z=2&w=1&s=3&phase=5&fresh=2&off=3"
+	c, err := ParseHash(hash)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := testState()
+	s.Link = Loading
+	s, _ = s.Open(c)
+	s, out := s.Receive(&wire.Welcome{Session: "s1", Models: []wire.Model{{Name: "m"}}})
+	if len(out) == 0 || out[len(out)-1].Type() != "ask" {
+		t.Fatalf("have %v, want the question asked", out)
+	}
+	if have := s.Hash(); have != hash {
+		t.Errorf("have %s\nwant %s", have, hash)
+	}
+}

@@ -268,7 +268,6 @@ func (s State) unheard(d doubt, out []wire.Message) (State, []wire.Message) {
 // askAgain asks the question that is under way anew; what the reader chose of its chains
 // stays chosen.
 func (s State) askAgain(out []wire.Message) (State, []wire.Message) {
-	chain, word, edit, drafts, fresh, reader, at := s.Chain, s.Word, s.Edit, s.drafts, s.Fresh, s.Reader, s.AtStep
 	a := s.Reading.Ask
 	s.Reading = nil
 	if a.Model == "" && len(s.Models) > 0 {
@@ -276,7 +275,7 @@ func (s State) askAgain(out []wire.Message) (State, []wire.Message) {
 		s.Model = a.Model
 	}
 	next, more := s.ask(a)
-	next.Chain, next.Word, next.Edit, next.drafts, next.Fresh, next.Reader, next.AtStep = chain, word, edit, drafts, fresh, reader, at
+	next.Choice, next.drafts, next.AtStep = s.Choice, s.drafts, s.AtStep
 	return next, append(out, more...)
 }
 
