@@ -22,11 +22,23 @@ type socket struct {
 	tries int
 	timer js.Value
 	count js.Func
+	heard bool // something came, since the last look
+	look  js.Func
 }
+
+// silence is how long a server that has something to say may say nothing before it is
+// asked whether it is there, and answerWithin how long it may take to say so: no event
+// tells of a computer that sleeps, or of a network that lets everything drop.
+const (
+	silence      = 10 * time.Second
+	answerWithin = 5 * time.Second
+)
 
 func (k *socket) start(a *app) {
 	k.app = a
 	k.count = callback(k.countDown)
+	k.look = callback(k.listen)
+	after(silence, k.look)
 	on(window(), "online", func(js.Value) { k.now() }, true)
 	on(window(), "offline", func(js.Value) {
 		if k.ws.Truthy() {
@@ -79,6 +91,7 @@ func (k *socket) connect() {
 	})
 	message = js.FuncOf(func(_ js.Value, args []js.Value) any {
 		if data := args[0].Get("data"); turn == k.turn && data.Type() == js.TypeString {
+			k.heard = true
 			k.inbox = append(k.inbox, data.String())
 			k.app.schedule()
 		}
@@ -133,6 +146,24 @@ func (k *socket) lost() {
 	k.app.become(s, nil)
 	k.timer = after(time.Second, k.count)
 	k.askToken()
+}
+
+// listen gives a connection up on which an answer is waited for in vain. A server that
+// takes its time over it answers here.
+func (k *socket) listen() {
+	after(silence, k.look)
+	if k.app.s.Link == view.Live && k.app.s.Expects() && !k.heard {
+		turn := k.turn
+		then(js.Global().Call("fetch", "/api/status", map[string]any{"signal": js.Global().Get("AbortSignal").Call("timeout", answerWithin.Milliseconds())}),
+			func(js.Value) {}, func(string) {
+				if turn == k.turn && !k.heard {
+					k.turn++ // the end of the old connection is no news
+					k.ws.Call("close")
+					k.lost()
+				}
+			})
+	}
+	k.heard = false
 }
 
 // askToken finds out whether the server refuses this browser for want of its token: a

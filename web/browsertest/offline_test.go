@@ -291,3 +291,25 @@ func TestPageWithoutTheToken(t *testing.T) {
 	b.load(s.url() + "?token=secret")
 	b.until("connected", live)
 }
+
+// A server that is asked and says no word, as the one of a computer that sleeps, is called
+// lost, though nothing ends the connection, and has the question when it is back.
+func TestSilentServerIsLost(t *testing.T) {
+	s := serve(t)
+	b := open(t, desk)
+	b.expectAway()
+	p := newProxy(t, s.addr)
+	b.script(`
+		const later = setTimeout.bind(window), timeout = AbortSignal.timeout.bind(AbortSignal);
+		window.setTimeout = (f, ms, ...rest) => later(f, ms < 5000 ? ms : ms / 50, ...rest);
+		AbortSignal.timeout = ms => timeout(ms / 50);
+	`)
+	b.load(p.url())
+	b.until("connected", live)
+	p.gate.Lock()
+	b.click("#act-again")
+	b.during("the page says so", `document.querySelector("#status").textContent.startsWith("Connection lost.") && document.querySelector("#badge").innerText.trim() !== "Live"`)
+	p.gate.Unlock()
+	b.until("connected again", live)
+	b.complete(8)
+}

@@ -16,6 +16,11 @@ func (s *State) Writing() (chain, tokens int) {
 	return i, len(s.Reading.Chains[i].Tokens)
 }
 
+// Expects reports whether the server owes an answer.
+func (s *State) Expects() bool {
+	return s.Reading != nil && s.Reading.under() || len(s.waiting) > 0 || s.rewriting.id != "" || s.through.id != "" || s.TrainID != ""
+}
+
 // chain is the chosen chain as text, sentence by sentence, with what the model
 // answered after it.
 func (p *page) chain(s *State) {
