@@ -196,3 +196,24 @@ func TestAddressOfOwnQuestionKeepsWhatIsChosen(t *testing.T) {
 		t.Errorf("have %s\nwant %s", have, hash)
 	}
 }
+
+// A reader who hears the page is told that the server is back, and nothing is left of what
+// it said when it went; a question that it failed can still be tried again.
+func TestServerIsBack(t *testing.T) {
+	for _, id := range []string{"", "q"} {
+		s := testState()
+		r := *s.Reading
+		r.Saved, r.Status, r.Ask.ID = false, Complete, "q"
+		s.Reading = &r
+		s.Link = Live
+		s = s.receives(&wire.Failed{Head: wire.Head{ID: id}, Code: wire.CodeStopping, Message: "the server is stopping"})
+		s.Link, s.Say = Waiting, "Connection lost. Trying again."
+		s = s.receives(&wire.Welcome{Session: "s2", Models: []wire.Model{{Name: "test"}}})
+		if s.Say != "Connected." {
+			t.Errorf("the status says %q", s.Say)
+		}
+		if kept := s.Notice != nil; kept != (id != "") {
+			t.Errorf("request %q: the notice of the server that stopped is there: %t", id, kept)
+		}
+	}
+}

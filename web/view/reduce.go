@@ -206,9 +206,10 @@ func (s *State) recall(a *wire.Ask) *Reading {
 // chains.
 func (s State) welcome(w *wire.Welcome) (State, []wire.Message) {
 	resumed := w.Resumed && w.Session == s.Session
+	away := s.Link == Waiting || s.Link == Offline
 	s.Link, s.Retry = Live, 0
 	s.Models, s.Limits = w.Models, w.Limits
-	if s.Notice != nil && s.Notice.Code == codeOffline {
+	if n := s.Notice; n != nil && (n.Code == codeOffline || n.Code == wire.CodeStopping && (s.Reading == nil || s.Reading.Status != Failed)) {
 		s.Notice = nil
 	}
 	s.doubt = doubt{}
@@ -217,7 +218,7 @@ func (s State) welcome(w *wire.Welcome) (State, []wire.Message) {
 	}
 	known := s.Session != ""
 	s.Session = w.Session
-	said := s.Say
+	said := either(away, "Connected.", s.Say)
 	// Runs that came with the page, and that this server does not have.
 	s.Runs = slices.DeleteFunc(slices.Clone(s.Runs), func(r Run) bool {
 		return r.Saved && !slices.ContainsFunc(w.Runs, func(x wire.State) bool { return x.Run == r.State.Run })
