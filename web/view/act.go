@@ -515,6 +515,10 @@ func (s State) train(value string) (State, []wire.Message) {
 // Open is the state that an address asks for: its choices, and their example or
 // the request for their question.
 func (s State) Open(c Choice) (State, []wire.Message) {
+	lost := c.Example != "" && s.example(c.Example) == nil
+	if lost {
+		c = DefaultChoice() // what else it says is of that question
+	}
 	if c.Example == "" && c.Question == "" && len(s.Examples) > 0 {
 		c.Example = s.Examples[0].Name
 	}
@@ -540,6 +544,10 @@ func (s State) Open(c Choice) (State, []wire.Message) {
 	if r := s.recall(&a); r != nil {
 		if s = s.show(r); s.Say != "" { // of what was shown
 			s.Say = s.endText()
+		}
+		if lost {
+			s.Say = "This page does not have the question that its address names. It shows the first that it has."
+			s.Notice = &Notice{Code: wire.CodeBadMessage, Text: s.Say}
 		}
 	} else if s, out = s.ask(a); s.Reading == nil || !same(&s.Reading.Ask, &a) {
 		s.Edit, s.Reader = Edit{}, ""

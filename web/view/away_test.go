@@ -217,3 +217,21 @@ func TestServerIsBack(t *testing.T) {
 		}
 	}
 }
+
+// An address may name an example of another build: the page says so, and what it shows
+// instead can be asked again.
+func TestAddressOfAnExampleThatIsNotThere(t *testing.T) {
+	c, err := ParseHash("e=gone&model=other&k=2&z=2&mode=am")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, out := testState().Open(c)
+	if first := s.Examples[0]; len(out) != 0 || s.Example != first.Name || s.Model != first.Ask.Model || s.Reading == nil || s.Notice == nil {
+		t.Fatalf("have example %q, model %q, notice %+v, messages %v", s.Example, s.Model, s.Notice, out)
+	}
+	wants(t, Fragment(&s, "notes"), "does not have the question")
+	s.Link = Live
+	if s, out = s.Do("again", ""); len(out) != 1 || s.Notice != nil {
+		t.Errorf("new chains are asked for with %v, notice %+v", out, s.Notice)
+	}
+}
