@@ -247,6 +247,7 @@ func (s *State) endText() string {
 		return "No chain could be scored."
 	}
 	g := s.group()
-	return "All " + count(len(r.Chains), "chain") + " ready. Best: " + sc.first(s.Mode) + ", reward " + number(s.chainScore(sc.order[0]).R) + "; no reasoning " + number(g.Base) + "." +
+	ready := either(len(r.Chains) == 1, "Chain 1 ready", "All "+count(len(r.Chains), "chain")+" ready. Best: "+sc.first(s.Mode))
+	return ready + ", reward " + number(s.chainScore(sc.order[0]).R) + "; no reasoning " + number(g.Base) + "." +
 		when(len(r.Chains) > 1 && (g.AllHarmful || g.ZeroVariance), " "+noGradient) + when(s.lacks() != "", " "+s.lacks()+" "+unknownRead)
 }
