@@ -229,7 +229,7 @@ func (r *runs) room(base, owner string) (int, error) {
 			return i, nil
 		}
 	}
-	return -1, failed(wire.CodeBusy, "%d runs are under way, paused, or what others start from; stop one first", len(r.list))
+	return -1, failed(wire.CodeBusy, "%d runs are under way, paused, or what others start from; try again when one has ended, or stop one of yours", len(r.list))
 }
 
 // fair refuses one more run under way of owner's where half of the places would not be

@@ -115,7 +115,7 @@ func TestAbandonedPausedRunGoes(t *testing.T) {
 	until(c, "run1", wire.StatusPaused)
 	other := r.owned("another")
 	other.say(short(1))
-	if f := expect[*wire.Failed](other); f.Code != wire.CodeBusy {
+	if f := expect[*wire.Failed](other); f.Code != wire.CodeBusy || !strings.Contains(f.Message, "try again when one has ended") { // it has none to stop
 		t.Fatalf("beside a paused run whose reader is here: %+v", f)
 	}
 	x := r.session(c.welcome.Session)
