@@ -472,6 +472,11 @@ func TestSaveFor(t *testing.T) {
 			t.Errorf("%+v: %v: %s", c, err, written)
 		}
 	}
+	if tk, err := Parse("tokenizer.json", raw, []byte("null")); err != nil {
+		t.Error(err)
+	} else if err := tk.SaveFor(t.TempDir(), "tulu"); err != nil {
+		t.Error(err)
+	}
 	if tk, err := Parse("tokenizer.json", raw, []byte(`{"eos_token":"<|end_of_text|>","nrt_layout":"later"}`)); err != nil {
 		t.Error(err)
 	} else if _, err := tk.Format(""); err == nil || !strings.Contains(err.Error(), `chat format "later"`) {

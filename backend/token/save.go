@@ -129,6 +129,9 @@ func withLayout(cfg []byte, layout string) ([]byte, error) {
 	if err := in.Decode(&m); err != nil {
 		return nil, err
 	}
+	if m == nil { // of null
+		m = map[string]any{}
+	}
 	m[layoutKey] = layout
 	return indent(m)
 }
