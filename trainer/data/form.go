@@ -133,7 +133,9 @@ func (o object) example(f Form, question, answer string) (Example, *LineError) {
 	switch f {
 	case QuestionAnswer:
 		used[question], used[answer] = true, true
-		if e.Question, err = o.text(question); err != nil {
+		o.lift(question)
+		o.lift(answer)
+		if err = o.ask(&e, question); err != nil {
 			return e, err
 		}
 		if e.Answer, err = o.text(answer); err != nil {
@@ -219,23 +221,46 @@ func (e *Example) Texts(field string) ([]string, error) {
 	return list, nil
 }
 
+// lift makes a field of what a path such as reward_model.ground_truth leads to, unless
+// there is a field of that name.
+func (o object) lift(path string) {
+	at := o
+	for name := path; at[name] == nil; {
+		head, rest, nested := strings.Cut(name, ".")
+		var inner object
+		if !nested || json.Unmarshal(at[head], &inner) != nil {
+			return
+		}
+		if at, name = inner, rest; at[name] != nil {
+			o[path] = at[name]
+		}
+	}
+}
+
+// ask reads what the policy is asked: a string, or a list of messages that ends with
+// the user's.
+func (o object) ask(e *Example, field string) (err *LineError) {
+	if kind(o[field]) != "list" {
+		e.Question, err = o.text(field)
+		return err
+	}
+	turns, err := o.turns(field)
+	if err != nil {
+		return err
+	}
+	last := turns[len(turns)-1]
+	if last.Role != "user" {
+		return &LineError{Field: field, Problem: fmt.Sprintf("the last turn is %s's: want user's", last.Role)}
+	}
+	e.Messages, e.Question = turns, last.Content
+	return nil
+}
+
 // promptCompletion reads the form in which both fields are strings, or lists
 // of messages as TRL's conversational data sets have them.
 func (o object) promptCompletion(e *Example, completion string) *LineError {
-	if kind(o["prompt"]) != "list" {
-		var err *LineError
-		if e.Question, err = o.text("prompt"); err != nil {
-			return err
-		}
-	} else {
-		turns, err := o.turns("prompt")
-		if err != nil {
-			return err
-		}
-		if turns[len(turns)-1].Role != "user" {
-			return &LineError{Field: "prompt", Problem: fmt.Sprintf("the last turn is %s's: want user's", turns[len(turns)-1].Role)}
-		}
-		e.Messages, e.Question = turns, turns[len(turns)-1].Content
+	if err := o.ask(e, "prompt"); err != nil {
+		return err
 	}
 	if kind(o[completion]) != "list" {
 		var err *LineError

@@ -151,6 +151,10 @@ func TestOtherFields(t *testing.T) {
 		{`{"problem": "q", "solution": "a", "answer": "7"}`, Options{Question: "problem", Answer: "solution"}, `q a map[answer:"7"]`},
 		{`{"problem": "q", "answer": "a", "prompt": "p"}`, Options{Question: "problem"}, `q a map[prompt:"p"]`},
 		{`{"question": "q", "gold": "a", "messages": []}`, Options{Answer: "gold", Form: QuestionAnswer}, "q a map[messages:[]]"},
+		{`{"ask": [{"role": "system", "content": "s"}, {"role": "user", "content": "q"}], "by": {"rule": {"truth": "a"}}}`,
+			Options{Question: "ask", Answer: "by.rule.truth"}, `q a map[by:{"rule": {"truth": "a"}}]`},
+		{`{"question": "q", "a.b": "a", "a": {"b": "no"}}`, Options{Answer: "a.b"}, `q a map[a:{"b": "no"}]`},
+		{`{"question": "q", "a": {"b.c": "a"}}`, Options{Answer: "a.b.c"}, `q a map[a:{"b.c": "a"}]`},
 	} {
 		e := read(t, c.line, c.o)[0]
 		if have := fmt.Sprintf("%s %s %s", e.Question, e.Answer, e.Extra); have != c.want {
