@@ -10,6 +10,7 @@ import (
 	"os"
 	"runtime/debug"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -144,6 +145,10 @@ func (h *hub) add(s Source, run string, step int) (*model, error) {
 		}
 	}
 	m := &model{Source: s, run: run, step: step, reads: c.MaxPositions, vocab: v, weights: h.o.Weights}
+	var bad *wire.Error
+	if errors.As((&wire.Models{Models: []wire.Model{m.wire()}}).Validate(), &bad) { // the page would leave at once
+		return fail(fmt.Errorf("%s: %s", strings.TrimPrefix(bad.Field, "models[0]."), bad.Reason))
+	}
 	if m.weights == device.AsStored {
 		m.weights, _ = llama.Stored(s.Files) // what is wrong with the files is said when they are read
 	}
@@ -242,7 +247,7 @@ func (h *hub) list() []wire.Model {
 }
 
 func (m *model) wire() wire.Model {
-	return wire.Model{Name: m.Name, Label: clip(m.About, 200), Vocab: m.vocab.name, Run: m.run, Step: m.step, Reads: m.reads}
+	return wire.Model{Name: m.Name, Label: clip(m.About, 200), Vocab: m.vocab.name, Run: m.run, Step: m.step, Reads: min(m.reads, wire.MaxReads)}
 }
 
 // take waits for room and gets a replica.

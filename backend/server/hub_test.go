@@ -1,6 +1,7 @@
 package server
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"io"
@@ -9,8 +10,10 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"testing/fstest"
 	"time"
 
+	"nrt/backend/cpu"
 	"nrt/backend/device"
 	"nrt/web/wire"
 )
@@ -328,5 +331,37 @@ func TestMistakeInATokenizer(t *testing.T) {
 	}
 	if resp, body := r.post("completions", textRequest(nil)); resp.StatusCode != http.StatusInternalServerError || !strings.Contains(body, errMistake.Error()) {
 		t.Errorf("have %d %s", resp.StatusCode, body)
+	}
+}
+
+// A model that the page could not be told of is refused, by its name; one that reads more
+// than can be told is told of.
+func TestModelsThatAreTold(t *testing.T) {
+	dev, err := cpu.New(cpu.Options{Threads: 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer dev.Close()
+	for name, want := range map[string]string{
+		"  ":                     `model "  ": name: missing`,
+		strings.Repeat("m", 201): "name: 201 bytes; want at most 200",
+	} {
+		_, err := New(Options{Models: []Source{{Name: name, Files: embedded(t, "world:base")}}, Device: dev})
+		if err == nil || !strings.HasSuffix(err.Error(), want) {
+			t.Errorf("have %v, want %s", err, want)
+		}
+	}
+	files := fstest.MapFS{}
+	for _, name := range []string{"config.json", "tokenizer.json", "tokenizer_config.json"} {
+		raw, err := fs.ReadFile(embedded(t, "world:base"), name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		raw = bytes.Replace(raw, []byte(`"max_position_embeddings": 128`), []byte(`"max_position_embeddings": 1000000000`), 1)
+		files[name] = &fstest.MapFile{Data: raw}
+	}
+	r := start(t, func(o *Options) { o.Models = []Source{{Name: "long", Files: files}} })
+	if m := r.reader(nil).welcome.Models[0]; m.Reads != wire.MaxReads {
+		t.Errorf("the page is told of %d tokens, want %d", m.Reads, wire.MaxReads)
 	}
 }

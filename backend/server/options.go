@@ -48,7 +48,7 @@ type Options struct {
 
 // Source is a model that can be asked.
 type Source struct {
-	Name  string    // as a reader names it, such as "world:nrt"
+	Name  string    // as a reader names it, such as "world:nrt": up to 200 bytes
 	About string    // one line for people
 	Files fs.FS     // a Hugging Face folder with its tokenizer
 	World bool      // it knows the small world: short chains, words for tokens

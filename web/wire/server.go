@@ -29,12 +29,12 @@ type Model struct {
 	Vocab string `json:"vocab,omitempty"` // /vocab/{Vocab} is its tokenizer
 	Run   string `json:"run,omitempty"`   // the training run that made it
 	Step  int    `json:"step,omitempty"`
-	Reads int    `json:"reads,omitempty"` // tokens in all: question, chain and answer
+	Reads int    `json:"reads,omitempty"` // tokens in all, question, chain and answer; MaxReads for more
 }
 
 func (m *Model) validate() error {
 	return cmp.Or(some("name", m.Name, 200), text("label", m.Label, 200), text("vocab", m.Vocab, 200),
-		text("run", m.Run, 64), within("step", m.Step, 0, MaxStep), within("reads", m.Reads, 0, 1<<24))
+		text("run", m.Run, 64), within("step", m.Step, 0, MaxStep), within("reads", m.Reads, 0, MaxReads))
 }
 
 // Limits are the server's own bounds, at most those of this package.

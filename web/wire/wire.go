@@ -63,6 +63,9 @@ const MaxSafe = 1<<53 - 1
 // MaxModels is how many models a list has.
 const MaxModels = 1000
 
+// MaxReads is the most tokens that a model is said to read.
+const MaxReads = 1 << 24
+
 // Head is the part that all messages share. Encode sets V and T.
 type Head struct {
 	V   int    `json:"v"`
