@@ -188,8 +188,7 @@ func (b *batch) place(g *group) bool {
 // forceChain gives a branch a chain instead of drawing one.
 func (b *batch) forceChain(br *branch, ids []int32) {
 	r, c := br.g.req, &b.results[br.g.index].Chains[br.chain]
-	c.Closed = len(r.Close) > 0 && len(ids) >= len(r.Close) && slices.Equal(ids[len(ids)-len(r.Close):], r.Close) ||
-		r.StopText != "" && b.closes(r, ids)
+	c.Closed = endsWith(ids, r.Close) || r.StopText != "" && b.closes(r, ids)
 	c.Finish = "length"
 	if c.Closed {
 		c.Finish = "close"
@@ -471,7 +470,7 @@ func (b *batch) grow(p pick, tok Token) {
 	r, c := br.g.req, &b.results[br.g.index].Chains[br.chain]
 	b.put(br, PartChain, len(c.Tokens), tok)
 	switch {
-	case len(r.Close) == 1 && tok.ID == r.Close[0], r.StopText != "" && b.endsChain(r, c.Tokens):
+	case endsWith(IDsOf(c.Tokens[max(0, len(c.Tokens)-len(r.Close)):]), r.Close), r.StopText != "" && b.endsChain(r, c.Tokens):
 		c.Closed, c.Finish = true, "close"
 	case slices.Contains(r.Stop, tok.ID):
 		c.Finish, br.has = "stop", false

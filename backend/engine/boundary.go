@@ -1,6 +1,15 @@
 package engine
 
-import "strings"
+import (
+	"slices"
+	"strings"
+)
+
+// endsWith tells whether a chain ends with the boundary's tokens.
+func endsWith(chain, boundary []int32) bool {
+	n := len(chain) - len(boundary)
+	return len(boundary) > 0 && n >= 0 && slices.Equal(chain[n:], boundary)
+}
 
 // endsChain looks for the boundary's text at the end of a chain.
 func (b *batch) endsChain(r *Request, tokens []Token) bool {

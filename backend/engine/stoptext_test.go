@@ -74,3 +74,23 @@ func TestStopText(t *testing.T) {
 		}
 	}
 }
+
+// TestLongBoundary: a chain that draws all tokens of a boundary has closed itself, as one
+// has that is given with them, and what follows is scored alike.
+func TestLongBoundary(t *testing.T) {
+	e := New(newModel(t, false), nil, Options{})
+	defer e.Close()
+	r := request(3, 1)
+	r.Close, r.Stop = []int32{11, 12}, nil
+	free := IDsOf(generate(t, e, []Request{r}, nil)[0].Chains[0].Tokens)
+	r.Close = free[3:6]
+	drawn := generate(t, e, []Request{r}, nil)[0].Chains[0]
+	if !drawn.Closed || drawn.Finish != "close" || len(drawn.Boundary) != 0 || !slices.Equal(IDsOf(drawn.Tokens), free[:6]) {
+		t.Fatalf("%v with the boundary %v: closed %v, %q, %v", free, r.Close, drawn.Closed, drawn.Finish, IDsOf(drawn.Tokens))
+	}
+	r.Forced = [][]int32{free[:6]}
+	given := generate(t, e, []Request{r}, nil)[0].Chains[0]
+	if !given.Closed || !slices.Equal(LogProbsOf(given.Reference), LogProbsOf(drawn.Reference)) {
+		t.Errorf("given: closed %v, the reference has %v, drawn %v", given.Closed, LogProbsOf(given.Reference), LogProbsOf(drawn.Reference))
+	}
+}
