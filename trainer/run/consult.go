@@ -43,7 +43,7 @@ func Consult(ctx context.Context, ref *engine.Engine, l Layout, kl bool, rolls [
 		return err
 	}
 	for i, r := range results {
-		rolls[i].RefBaseline = engine.LogProbsOf(r.Baseline)
+		rolls[i].RefBaseline, rolls[i].Ref = engine.LogProbsOf(r.Baseline), nil
 		for k, c := range r.Chains {
 			if c.Closed = rolls[i].Chains[k].Closed; c.Closed {
 				c.Boundary = nil // forced here after a chain that spelt its boundary in other tokens

@@ -90,3 +90,17 @@ func TestRolloutsThatDoNotFit(t *testing.T) {
 		t.Errorf("what was refused has counted: %d", n)
 	}
 }
+
+// Another reference's view takes the place of the first one's.
+func TestConsultAgain(t *testing.T) {
+	l := tinyLearner(t, objective.DefaultConfig(objective.NRT), 1e-3)
+	rolls := tinyRollouts(t, l, tinyQuestions(2), 3)
+	for range 2 {
+		if err := Consult(context.Background(), engine.New(l.Model, nil, engine.Options{}), Layout{Close: l.Close}, true, rolls); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if n := len(rolls[0].Ref); n != 3 {
+		t.Errorf("the reference has seen %d chains, want 3", n)
+	}
+}
