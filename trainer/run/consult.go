@@ -24,7 +24,8 @@ func (t *trainer) baseIs() string {
 }
 
 // Consult has the policy from before training score rollouts: its baseline, for
-// FixedBaseline, and with kl its log-probabilities of the chains.
+// FixedBaseline, and with kl its log-probabilities of the chains. These are at temperature
+// 1, and mean something beside rollouts of that temperature alone.
 func Consult(ctx context.Context, ref *engine.Engine, l Layout, kl bool, rolls []Rollout) error {
 	if err := checkAll(ref.Model().Config, rolls); err != nil {
 		return err
