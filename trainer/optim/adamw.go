@@ -154,6 +154,9 @@ func (a *AdamW) Step(lr, scale float64) (norm float64, err error) {
 	if a.broken != nil {
 		return 0, a.broken
 	}
+	if math.IsNaN(lr) || math.IsInf(lr, 0) {
+		return 0, fmt.Errorf("update %d: learning rate: want a finite number, have %v; the update was not made", a.updates+1, lr)
+	}
 	norm = math.Abs(scale) * math.Sqrt(a.sumSquares())
 	if err := a.dev.Sync(); err != nil {
 		return norm, fmt.Errorf("update %d: %w", a.updates+1, err)

@@ -224,6 +224,9 @@ func TestNonFinite(t *testing.T) {
 				t.Fatal(err)
 			}
 			before := snapshot(t, m, a)
+			if _, err := a.Step(bad, 1); err == nil || !strings.HasPrefix(err.Error(), "update 2: learning rate: want a finite number, have ") {
+				t.Errorf("a learning rate of %v: have %v", bad, err)
+			}
 			m.dev.Write64(m.grad.View(6, 1), []float64{bad})
 			_, err := a.Step(0.1, 1)
 			var nf *NonFiniteError
