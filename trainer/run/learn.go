@@ -79,9 +79,10 @@ func (l *Learner) Free() {
 // under TRL's names, ours under nrt/. Mini-batches are made of the questions that
 // count; where these are few, or where none of a mini-batch has a weight, fewer
 // updates are made. The learning rate is that of the progress through the run all
-// the same: the updates that were not made are left out of the schedule.
+// the same: the updates that were not made are left out of the schedule. Those that were
+// made when ctx ends stay.
 func (l *Learner) Learn(ctx context.Context, rolls []Rollout) (map[string]float64, *objective.Plan, error) {
-	if err := checkAll(l.Model.Config, rolls); err != nil {
+	if err := cmp.Or(ctx.Err(), checkAll(l.Model.Config, rolls)); err != nil {
 		return nil, nil, err
 	}
 	groups := make([]objective.Group, len(rolls))

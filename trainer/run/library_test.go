@@ -2,6 +2,7 @@ package run
 
 import (
 	"context"
+	"errors"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -85,6 +86,11 @@ func TestRolloutsThatDoNotFit(t *testing.T) {
 		if err := Consult(context.Background(), engine.New(l.Model, nil, engine.Options{}), Layout{Close: l.Close}, true, rolls); err == nil || err.Error() != want {
 			t.Errorf("the reference: want %q, have %v", want, err)
 		}
+	}
+	over, end := context.WithCancel(context.Background())
+	end()
+	if _, _, err := l.Learn(over, tinyRollouts(t, l, tinyQuestions(2), 3)); !errors.Is(err, context.Canceled) {
+		t.Errorf("a context that has ended: have %v", err)
 	}
 	if n := l.Objective.State().Step + l.Optim.Updates(); n != 0 {
 		t.Errorf("what was refused has counted: %d", n)
