@@ -356,6 +356,11 @@ func (s State) failed(m *wire.Failed) State {
 	}
 	text := sentenceOf(m.Message)
 	if mine && m.Code == wire.CodeNoModel {
+		for _, run := range s.Runs {
+			if slices.ContainsFunc(run.Checkpoints, func(c wire.Checkpoint) bool { return c.Model == r.Ask.Model }) {
+				text = "The training run " + run.State.Run + " is not kept any more, and its models have gone with it."
+			}
+		}
 		text += " Choose another one in the list of models."
 	}
 	s = s.told(m, text)

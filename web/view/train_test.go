@@ -172,3 +172,22 @@ func TestARunRemovesWhatIsShown(t *testing.T) {
 		t.Errorf("the models are %v", s.Models)
 	}
 }
+
+// A run may have gone for a newer one without the page hearing of it: whoever asks its
+// trained model is told so.
+func TestModelOfARunThatIsNotKept(t *testing.T) {
+	s := testState()
+	s.Link = Live
+	done := wire.State{Run: "run7", Status: wire.StatusDone, Mine: true, Step: 8, Checkpoints: []wire.Checkpoint{{Step: 0, Model: "test"}, {Step: 8, Model: "run7@8"}}}
+	s = s.receives(&done)
+	s.Run = "run7"
+	s, out := s.Do("train-read", "")
+	if len(out) != 1 || out[0].Type() != "ask" {
+		t.Fatalf("have %v", out)
+	}
+	s = s.receives(&wire.Failed{Head: wire.Head{ID: out[0].Header().ID}, Code: wire.CodeNoModel, Message: "there is no model “run7@8” here"})
+	wants(t, Fragment(&s, "notes"), "The training run run7 is not kept any more", "Choose another one")
+	if s.Model != "test" || s.Reading.Status != Complete {
+		t.Errorf("the page shows %q, status %v", s.Model, s.Reading.Status)
+	}
+}
