@@ -57,7 +57,7 @@ func TestForcedColours(t *testing.T) {
 		}
 	}
 	for on, off := range map[string]string{
-		".chain[aria-pressed=true]": ".chain[aria-pressed=false]", ".seg label:has(:checked)": ".seg label:not(:has(:checked))", ".ph[aria-current] button": ".ph:not([aria-current]) button",
+		".chain[aria-pressed=true]": ".chain[aria-pressed=false]", ".seg label:has(:checked)": ".seg label:not(:has(:checked))", ".ph.on button": ".ph:not(.on) button",
 		".tok.on .chip": ".tok:not(.on) .chip", ".sent.is-on": ".sent:not(.is-on)", ".why tr.on": ".why tbody tr:not(.on)", ".sb.on": ".sb:not(.on)",
 	} {
 		for sel, want := range map[string]string{on: "solid", off: "none"} {

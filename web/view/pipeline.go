@@ -30,8 +30,9 @@ func (p *page) pipeline(s *State) {
 	p.raw(`</button><button type="button" class="btn icon" id="act-step" data-act="step" aria-label="One phase further (Space)" title="Step (Space)">`).icon(iconStep).raw(`</button></div><ol class="phases">`)
 	list := s.phases()
 	for i, x := range list {
-		p.raw(`<li class="ph"`, when(i == s.Phase, ` aria-current="step"`), `><button type="button" id="phase-`).int(i).raw(`" data-act="phase" data-value="`).int(i)
-		p.raw(`"><span class="l"><span class="v">`, x.v, `</span> `, x.label, `</span><span class="n"><span class="only-desk">`).text(x.big)
+		now := i == s.Phase
+		p.raw(`<li class="ph`, when(now, ` on`), `"><button type="button" id="phase-`).int(i).raw(`" data-act="phase" data-value="`).int(i)
+		p.raw(`"`, when(now, ` aria-current="step"`), `><span class="l"><span class="v">`, x.v, `</span> `, x.label, `</span><span class="n"><span class="only-desk">`).text(x.big)
 		p.raw(when(x.unit != "", ` <small>`+x.unit+`</small>`), `</span><span class="only-phone">`).text(either(x.short != "", x.short, x.big)).raw(`</span></span>`)
 		if x.figure != nil {
 			p.raw(`<svg class="m" width="54" height="22" viewBox="0 0 54 22" aria-hidden="true">`)
