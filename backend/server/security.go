@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 	"time"
 )
@@ -102,11 +103,12 @@ func sameOrigin(r *http.Request) bool {
 // manages tells whether a program asks that brought the token itself, as a page
 // cannot do for its websocket: it may handle every reader's training runs.
 func (s *Server) manages(r *http.Request) bool {
-	given, ok := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer ")
-	return ok && s.o.Token != "" && s.isToken(given)
+	scheme, given, _ := strings.Cut(r.Header.Get("Authorization"), " ")
+	return strings.EqualFold(scheme, "Bearer") && s.o.Token != "" && s.isToken(strings.TrimLeft(given, " "))
 }
 
-// permitted tells whether the request knows the token.
+// permitted tells whether the request knows the token. A site beside this one can give
+// browsers another cookie of its name, which may come first.
 func (s *Server) permitted(r *http.Request) bool {
 	if s.o.Token == "" {
 		return true
@@ -114,8 +116,7 @@ func (s *Server) permitted(r *http.Request) bool {
 	if s.manages(r) {
 		return true
 	}
-	c, err := r.Cookie(cookie(r))
-	return err == nil && s.isToken(c.Value)
+	return slices.ContainsFunc(r.CookiesNamed(cookie(r)), func(c *http.Cookie) bool { return s.isToken(c.Value) })
 }
 
 func (s *Server) isToken(given string) bool {
