@@ -256,7 +256,7 @@ func TestStaticFiles(t *testing.T) {
 			t.Errorf("%s: %d bytes, %v; want %d", encoding, len(unpacked), err, len(plain))
 		}
 	}
-	if resp, _ := r.get("/static/style.css", "Accept-Encoding: br;q=0, gzip;q=0"); resp.Header.Get("Content-Encoding") != "" {
+	if resp, _ := r.get("/static/style.css", "Accept-Encoding: br;q=0, gzip; Q=0"); resp.Header.Get("Content-Encoding") != "" {
 		t.Error("refused encodings are sent")
 	}
 	resp, _ := r.get("/static/style.css")

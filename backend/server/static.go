@@ -142,7 +142,7 @@ func accepts(r *http.Request, encoding string) bool {
 			if !strings.EqualFold(strings.TrimSpace(name), encoding) {
 				continue
 			}
-			q, found := strings.CutPrefix(strings.ReplaceAll(params, " ", ""), "q=")
+			q, found := strings.CutPrefix(strings.ToLower(strings.ReplaceAll(params, " ", "")), "q=")
 			if !found {
 				return true
 			}
