@@ -69,6 +69,20 @@ func TestTooManyBadMessagesClose(t *testing.T) {
 	}
 }
 
+// TestLooksAreBounded: an address may start runs and be sent their values so often. Either
+// takes a thousand times what it takes to ask, and waits in no queue.
+func TestLooksAreBounded(t *testing.T) {
+	r := start(t, func(o *Options) { still(o); o.ConnsEach = 1 })
+	c := r.reader(nil)
+	for i, m := range []wire.Message{&wire.Watch{Run: "run1"}, short(1), &wire.Watch{Run: "run1"}, short(1)} {
+		m.Header().ID = "w1"
+		c.say(m)
+		if f := expect[*wire.Failed](c); (f.Code == wire.CodeRate) != (i >= 2) || f.ID != "w1" {
+			t.Errorf("message %d: %+v", i, f)
+		}
+	}
+}
+
 func TestHelloComesFirst(t *testing.T) {
 	r := start(t, func(o *Options) { o.HelloWithin = patience })
 	for _, x := range []struct {

@@ -56,11 +56,16 @@ func (s *Server) allowed(x *session, b *bucket, id string) bool {
 	retry, ok := b.take(s.o.now())
 	x.mu.Unlock()
 	if !ok {
-		f := fail(id, wire.CodeRate, "too many requests; the next one can be made in %.0f s", math.Ceil(retry))
-		f.Retry = retry
-		x.say(f)
+		x.say(tooMany(id, retry))
 	}
 	return ok
+}
+
+// tooMany says that there is an allowance again in so many seconds.
+func tooMany(id string, retry float64) *wire.Failed {
+	f := fail(id, wire.CodeRate, "too many requests; the next one can be made in %.0f s", math.Ceil(retry))
+	f.Retry = retry
+	return f
 }
 
 // fits reports whether a request's longest chain is one that the server takes, or

@@ -44,7 +44,7 @@ func (b *bucket) take(now time.Time) (retry float64, ok bool) {
 // mostAddresses is how many addresses have an allowance of their own at once.
 const mostAddresses = 4096
 
-// allowances are the allowances of programs, by the address they come from.
+// allowances are those of all who come from an address, by that.
 type allowances struct {
 	burst float64 // of each
 

@@ -26,6 +26,7 @@ type Server struct {
 	hub     *hub
 	sched   *sched
 	rates   allowances // of programs
+	looks   allowances // of readers, to start runs and to be sent their values
 	streams shelf      // of their streams
 	runs    *runs      // nil without training
 	saved   []*savedRun
@@ -61,6 +62,7 @@ func New(o Options) (*Server, error) {
 	s.ctx, s.stop = context.WithCancel(context.Background())
 	s.metrics = newMetrics(s)
 	s.rates.burst, s.streams.most = float64(o.Burst), o.StreamBytes
+	s.looks.burst = float64(2 * o.ConnsEach) // all of an address come back at once, and each draws two runs
 	s.sched = newSched(o.Slots, o.Queue)
 	var err error
 	if s.hub, err = newHub(o); err != nil {
@@ -332,6 +334,10 @@ func (s *Server) handle(x *session, m wire.Message) {
 // train answers the messages about training runs.
 func (s *Server) train(x *session, m wire.Message) {
 	id := m.Header().ID
+	if retry, ok := s.looks.take(x.address(), s.o.now()); !ok {
+		x.say(tooMany(id, retry))
+		return
+	}
 	if w, ok := m.(*wire.Watch); ok {
 		if r := s.savedRun(w.Run); r != nil {
 			r.watch(x, id, w.After)
