@@ -483,6 +483,7 @@ func TestRefusedAtOnce(t *testing.T) {
 		{[]string{"train", "--output", dir}, exitUsage, "data.train (--data): name at least one JSONL or Parquet file"},
 		{[]string{"world", "--study", filepath.Join(dir, "none", "study.json")}, exitFailure, "no such file"},
 		{[]string{"world", "--study", dir}, exitFailure, "is a folder"},
+		{[]string{"world", "--study", file}, exitFailure, "--study: " + file + " exists; name a new file, or remove it"},
 		{[]string{"world", "--study", filepath.Join(file, "study.json")}, exitFailure, "--study: open " + file + "/study.json: not a directory"},
 		{[]string{"world", "--study", filepath.Join(dir, "study.json"), "--base", damaged}, exitFailure, "--base: model \"" + damaged + "\" was not made for the small world: its token 0 is"},
 		{[]string{"world", "--study", filepath.Join(dir, "study.json"), "--base", wordless}, exitFailure, "holds no tokenizer.json"},

@@ -129,6 +129,9 @@ func (e *env) world(a worldArgs) error {
 		if err := run.Writable(a.study); err != nil {
 			return fmt.Errorf("--study: %w", err)
 		}
+		if _, err := os.Stat(a.study); err == nil { // hours of work, perhaps
+			return fmt.Errorf("--study: %s exists; name a new file, or remove it", a.study)
+		}
 	}
 	dev, err := e.compute(a.on)
 	if err != nil {
