@@ -367,14 +367,15 @@ func (c *pages) unpack(packed []byte, size int32, codec format.CompressionCodec)
 		}
 		return b, err
 	}
-	return nil, fmt.Errorf("packed with %v: write it with snappy, gzip or zstd", codec)
+	return nil, fmt.Errorf("packed with %v: %w with snappy, gzip or zstd", codec, errForm)
 }
 
 var (
+	errForm = errors.New("write it") // it is whole, and of a kind that is not read
 	errSize = errors.New("a page unpacks to another size than it says")
 	errMore = errors.New("a page has more values than it says")
 )
 
 func encodedAs(encoding format.Encoding) error {
-	return fmt.Errorf("encoded as %v: write it plain or with a dictionary", encoding)
+	return fmt.Errorf("encoded as %v: %w plain or with a dictionary", encoding, errForm)
 }

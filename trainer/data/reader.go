@@ -356,7 +356,11 @@ func (r *Reader) openTable() {
 
 // noTable is the error of a Parquet file; where is its name, with a row if one was reached.
 func noTable(where string, err error) error {
-	return fmt.Errorf("%s: cannot be read as Parquet: %w; if it is not whole, fetch it again", where, err)
+	err = fmt.Errorf("%s: cannot be read as Parquet: %w", where, err)
+	if !errors.Is(err, errForm) {
+		err = fmt.Errorf("%w; if it is not whole, fetch it again", err)
+	}
+	return err
 }
 
 // readLine returns the next line without its end. An over-long line is read
