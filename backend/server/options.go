@@ -44,6 +44,7 @@ type Options struct {
 	onToken func()           // tests slow a model down with it: nothing
 	now     func() time.Time // by which allowances grow: time.Now
 	held    int              // questions of the small world asked at every kept step: 140
+	silence time.Duration    // that a stream keeps before it says that it is there: 15 s
 }
 
 // Source is a model that can be asked.
@@ -164,6 +165,7 @@ func (o *Options) defaults() error {
 	}
 	o.Train.Base = cmp.Or(o.Train.Base, o.Models[0].Name)
 	o.held = cmp.Or(o.held, 140)
+	o.silence = cmp.Or(o.silence, 15*time.Second)
 	if o.onToken == nil {
 		o.onToken = func() {}
 	}

@@ -1,6 +1,7 @@
 package server
 
 import (
+	"bufio"
 	"context"
 	"errors"
 	"io"
@@ -123,6 +124,59 @@ func TestV1SlowReader(t *testing.T) {
 			t.Errorf("patient %v: %d bytes, to the end %v, %v", patient, len(body), done, err)
 		}
 		slow.Close()
+	}
+}
+
+// TestV1Waiting: a stream that waits for its turn says that it is there, in comments, and
+// then what it would have said; what it is refused with comes as an event then.
+func TestV1Waiting(t *testing.T) {
+	turn := make(chan struct{})
+	r := start(t, func(o *Options) {
+		o.Slots, o.silence = 1, 5*time.Millisecond
+		o.onToken = func() { <-turn }
+	})
+	body := func(model string) (*bufio.Reader, io.Closer) {
+		resp, err := r.open(t.Context(), "completions", textRequest(object{"stream": true, "model": model, "seed": 3}))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if resp.StatusCode != http.StatusOK || resp.Header.Get("Content-Type") != "text/event-stream" {
+			t.Fatalf("a stream that waits: %s, %s", resp.Status, resp.Header)
+		}
+		in := bufio.NewReader(resp.Body)
+		for range 3 {
+			for _, want := range []string{": still there\n", "\n"} {
+				if line, err := in.ReadString('\n'); line != want {
+					t.Fatalf("have %q, %v, want %q", line, err, want)
+				}
+			}
+		}
+		return in, resp.Body
+	}
+	first, end := body("world:base")
+	defer end.Close()
+	second, end := body("world:base")
+	defer end.Close()
+	close(turn)
+	said := func(in *bufio.Reader) []string {
+		all, err := io.ReadAll(in)
+		if err != nil {
+			t.Error(err)
+		}
+		return events(t, strings.ReplaceAll(string(all), ": still there\n\n", ""))
+	}
+	want, have := said(first), said(second)
+	if n := len(have); n < 2 || have[n-1] != "[DONE]" || len(want) != n {
+		t.Errorf("%d events and %d, the last %q", len(want), n, have[n-1])
+	}
+
+	turn = make(chan struct{})
+	third, end := body("world:base")
+	defer end.Close()
+	r.stop()
+	close(turn)
+	if have := said(third); have[len(have)-1] == "[DONE]" || !strings.Contains(have[len(have)-1], "the server is stopping") {
+		t.Errorf("a server that stops: %q", have)
 	}
 }
 

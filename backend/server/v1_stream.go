@@ -134,6 +134,10 @@ func (a *api) run(ctx context.Context, r *replica, e endpoint, say func(piece)) 
 // asked, then [DONE]. An error before the first piece is an ordinary answer, a
 // later one the last event.
 //
+// A stream that waits for its turn, or for a model to be read, sends comments meanwhile:
+// proxies give up an answer of which nothing comes for a minute. Readers pass over them.
+// An error is the last event then too.
+//
 // Events lie in a tray until they are written, and the slot is free when the last
 // one is in it. The engine waits for a reader who leaves more than Limits.LogBytes
 // there, or any while all streams together hold Limits.StreamBytes, for
@@ -161,14 +165,32 @@ func (a *api) streamed(e endpoint) error {
 		}))
 	}()
 	begun := false
-	for range t.wake {
+	begin := func() {
+		if begun {
+			return
+		}
+		begun = true
+		h := a.w.Header()
+		h.Set("Content-Type", "text/event-stream")
+		h.Set("Cache-Control", "no-store")
+		h.Set("X-Accel-Buffering", "no") // a proxy in between should not collect events
+	}
+	silent := time.NewTicker(a.s.o.silence)
+	defer silent.Stop()
+	for {
+		select {
+		case <-t.wake:
+			silent.Reset(a.s.o.silence)
+		case <-silent.C:
+			begin()
+			if !a.comment("still there") {
+				a.abort(errLeft)
+			}
+			continue
+		}
 		events, ended, err := t.take()
-		if len(events) > 0 && !begun {
-			begun = true
-			h := a.w.Header()
-			h.Set("Content-Type", "text/event-stream")
-			h.Set("Cache-Control", "no-store")
-			h.Set("X-Accel-Buffering", "no") // a proxy in between should not collect events
+		if len(events) > 0 {
+			begin()
 		}
 		switch {
 		case ended && errors.Is(context.Cause(a.ctx), errCut):
@@ -196,7 +218,6 @@ func (a *api) streamed(e endpoint) error {
 			a.abort(errLeft)
 		}
 	}
-	return nil
 }
 
 // leastPace is how many bytes a second a reader has to take, after Limits.WriteWithin.
@@ -222,6 +243,17 @@ func (a *api) write(t *tray, events [][]byte) bool {
 		}
 		t.wrote(len(e))
 	}
+	return a.flush()
+}
+
+// comment is write for what is no event.
+func (a *api) comment(text string) bool {
+	a.patience(len(text))
+	_, err := fmt.Fprintf(a.w, ": %s\n\n", text)
+	return err == nil && a.flush()
+}
+
+func (a *api) flush() bool {
 	err := a.out.Flush()
 	return err == nil || errors.Is(err, http.ErrNotSupported) // what is in between keeps them, and hands them on in its own time
 }
