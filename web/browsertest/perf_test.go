@@ -133,7 +133,8 @@ func TestQuickWithSixteenLongChains(t *testing.T) {
 }
 
 // To look where things are makes the browser lay the page out: that is done once all of a
-// drawing's content is in its place, and not for each container.
+// drawing's content is in its place, and not for each container. What is the same stays,
+// the charts too, whose text is dear to lay out.
 func TestDrawingDoesNotLook(t *testing.T) {
 	s := serve(t)
 	b := open(t, desk)
@@ -146,8 +147,11 @@ func TestDrawingDoesNotLook(t *testing.T) {
 	`)
 	b.load(s.url())
 	b.until("connected", live)
-	b.run(chromedp.Evaluate(`looks = [0, 0]`, nil), chromedp.KeyEvent("n"))
-	b.until("what is chosen is looked for", `looks[1] > 0`)
+	b.run(chromedp.Evaluate(`looks = [0, 0]; kept = [...document.querySelectorAll("#pipeline .phases, .plot svg")]; chain = location.hash`, nil), chromedp.KeyEvent("n"))
+	b.until("what is chosen is looked for", `looks[1] > 0 && location.hash !== chain`)
+	if !eval[bool](b, `kept.length === 3 && kept.every(e => e.isConnected)`) {
+		t.Error("a chart is made anew")
+	}
 	if n := eval[int](b, `looks[0]`); n > 0 {
 		t.Errorf("%d looks while content is written", n)
 	}
