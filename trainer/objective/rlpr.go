@@ -46,7 +46,11 @@ func planRLPR(p *Plan, next *State) error {
 	for i, g := range scored {
 		rewards[i] = make([]float64, len(g.Chains))
 		for k, c := range g.Chains {
-			rewards[i][k] = (1 - p.cfg.FormatReward) * c.Clipped
+			gain := c.Clipped
+			if g.ZeroVariance {
+				gain = g.Mean // they differ by rounding, of A and B and not of what is left of them
+			}
+			rewards[i][k] = (1 - p.cfg.FormatReward) * gain
 			if p.groups[i].Samples[k].Closed {
 				rewards[i][k] += p.cfg.FormatReward
 			}

@@ -311,6 +311,21 @@ func TestJEPOTies(t *testing.T) {
 	}
 }
 
+// TestRLPRTies: rewards that differ by rounding tie, however little they are above the
+// baseline's, unless the format tells the chains apart.
+func TestRLPRTies(t *testing.T) {
+	for _, closed := range []int{0, 1, 4} {
+		g := Group{RefBaseline: []float64{-1e-11}}
+		for k := range 4 {
+			g.Samples = append(g.Samples, Sample{Chain: []float64{-1}, Answer: []float64{float64(-k) * 1e-12}, Closed: k < closed})
+		}
+		m := mustPlan(t, mustNew(t, DefaultConfig(RLPR)), []Group{g}).Metrics()
+		if a, tie := m["nrt/advantage_max"], m["frac_reward_zero_std"]; (a == 0) != (closed != 1) || (tie == 1) != (closed != 1) {
+			t.Errorf("%d of 4 closed: the largest advantage is %g, %g of the groups tie", closed, a, tie)
+		}
+	}
+}
+
 // TestWeightsArePure: calling Weights again, and from many goroutines, gives the
 // same.
 func TestWeightsArePure(t *testing.T) {
